@@ -1,0 +1,315 @@
+"""The command line: arguments to a plain record, one command, errors to exit codes. No decisions.
+
+Nothing heavy is imported here: a command imports what it uses when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from aethr import __version__, edge
+from aethr.errors import ExitCode, UsageError
+from aethr.options import HOOK_OPTIONS, OPTIONS, Option, RunOptions, from_environment
+from aethr.presets import suggest
+from aethr.providers import LOGINS
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
+    Command = Callable[[argparse.Namespace], int]
+
+DESCRIPTION = """\
+Run explicit, reproducible AI coding workflows from one YAML file.
+
+  aethr init review-existing-diff     write .aethr.yaml
+  aethr run "review my changes"       run it: a mock without a key, real with AETHR_LIVE=1
+  aethr auth login openai             store a key in .env
+"""
+
+RUN_DESCRIPTION = """\
+Run the workflow of this project on TASK.
+
+Without TASK your editor opens, as with `git commit`; `-` reads it from standard input.
+No model is called unless AETHR_LIVE=1, AETHR_MODEL or --model says so: otherwise the run
+is a mock, and says so.
+"""
+
+RUN_EPILOG = """\
+Each option can be set in the environment too: AETHR_RUN_FAIL_ON=high is --fail-on high.
+
+exit codes: 0 completed, 1 the gate said no, 2 wrong usage or configuration, 3 a model, git,
+the network or the disk failed, 4 not reviewed, 5 over budget, 130/143 interrupted, 70 a bug
+
+example:
+  aethr run --preset review-existing-diff "review my current changes before I commit"
+"""
+
+
+HOOK_DESCRIPTION = """\
+Review what is about to be committed or pushed, as a hook of pre-commit or prek.
+
+The change is what is staged; on a push, and with --from-ref and --to-ref, that range of commits. Without
+a .aethr.yaml the preset review-existing-diff is used. The output is short and plain.
+"""
+
+HOOK_EPILOG = """\
+Each option can be set in the environment too: AETHR_RUN_FAIL_ON=high is --fail-on high.
+
+example, in .pre-commit-config.yaml:
+  - repo: https://github.com/aethr/action
+    rev: v1.0.0
+    hooks:
+      - id: aethr-review
+        args: [--fail-on, high]
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; give the process's exit code. Raises ``SystemExit`` for ``--help`` alone."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return edge.guarded(lambda: _dispatch(words), verbose="-v" in words or "--verbose" in words)
+
+
+def program() -> NoReturn:
+    """The installed command: ``main`` as a process."""
+    edge.leave(main())
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    return _build()[0]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with a mistake as one line and exit code 2 in place of a wall of usage."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"`{self.prog} --help` shows what there is.")
+
+
+def _build() -> tuple[_Parser, tuple[str, ...]]:
+    parser = _Parser(prog="aethr", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"aethr {__version__}")
+    parser.set_defaults(command=_welcome)
+    commands: Commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    edges = (_add_hook, _add_action)
+    for add in (_add_init, _add_run, _add_check, *edges, _add_auth, _add_schema, _add_version):
+        add(commands)
+    return parser, tuple(commands.choices)
+
+
+def _dispatch(words: list[str]) -> int:
+    parser, commands = _build()
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        raise UsageError(
+            f"no command '{words[0]}'{suggest(words[0], commands)}", "`aethr --help` shows the commands."
+        )
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise _unknown(unknown[0], words[0])
+    command: Command = options.command
+    return command(options)
+
+
+def _unknown(word: str, command: str) -> UsageError:
+    if word.startswith("-"):
+        known = {"run": OPTIONS, "hook": HOOK_OPTIONS}.get(command, ())
+        flags = [option.flag for option in known]
+        return UsageError(
+            f"{command}: no option '{word}'{suggest(word, flags)}", f"`aethr {command} --help` lists them."
+        )
+    fix = "Put TASK in quotes, as one argument." if command == "run" else f"`aethr {command} --help`"
+    return UsageError(f"{command}: one argument too many: '{word}'", fix)
+
+
+def _add(commands: Commands, name: str, summary: str, description: str, epilog: str) -> _Parser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        argument_default=argparse.SUPPRESS,
+    )
+
+
+def _add_init(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "init",
+        "write .aethr.yaml from a preset",
+        "Write .aethr.yaml in this folder from a preset.",
+        "example:\n  aethr init review-existing-diff",
+    )
+    parser.add_argument("preset", metavar="PRESET", nargs="?", default=None, help="asked for when left out")
+    parser.add_argument("--list", action="store_true", default=False, help="list the presets")
+    parser.add_argument("--force", action="store_true", default=False, help="overwrite .aethr.yaml")
+    parser.set_defaults(command=_init)
+
+
+def _add_run(commands: Commands) -> None:
+    parser = _add(commands, "run", "run the workflow on a task", RUN_DESCRIPTION, RUN_EPILOG)
+    parser.add_argument("task", metavar="TASK", nargs="?", help="what to do, as one argument; - is stdin")
+    for option in OPTIONS:
+        _add_option(parser, option)
+    parser.set_defaults(command=_run)
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    names = [option.short, option.flag] if option.short else [option.flag]
+    settings: dict[str, Any] = {"help": option.help, "dest": option.name}
+    if option.kind == "flag":
+        settings["action"] = "store_true"
+    elif option.kind == "switch":
+        settings["action"] = argparse.BooleanOptionalAction
+    else:
+        settings |= {"type": option.convert, "metavar": option.metavar or None}
+        settings["choices"] = option.choices or None
+        settings["action"] = "append" if option.kind == "list" else "store"
+    parser.add_argument(*names, **settings)
+
+
+def _add_check(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "check",
+        "validate a workflow file and show what a run may cost",
+        "Validate a workflow file, print it as a map, and the most calls that a run of it can make.",
+        "example:\n  aethr check .aethr.yaml",
+    )
+    parser.add_argument("path", metavar="PATH", nargs="*", default=[], help="default: this project's file")
+    parser.set_defaults(command=_check)
+
+
+def _add_hook(commands: Commands) -> None:
+    summary = "review a commit or a push, under pre-commit or prek"
+    parser = _add(commands, "hook", summary, HOOK_DESCRIPTION, HOOK_EPILOG)
+    for option in HOOK_OPTIONS:
+        _add_option(parser, option)
+    parser.set_defaults(command=_hook)
+
+
+def _add_action(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "action",
+        "review a pull request, inside of GitHub Actions",
+        "Review the change of a GitHub workflow's event. The Action calls it; see docs/action.md.",
+        "example, as a step of a workflow:\n  - uses: aethr/action@v1",
+    )
+    parser.set_defaults(command=_action)
+
+
+def _add_auth(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "auth",
+        "store a provider's key, or show which are set",
+        "Store a provider's key in this project's .env, or show where each key comes from.",
+        "example:\n  aethr auth status",
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
+    login = _add(
+        actions,
+        "login",
+        "store a key in .env",
+        "Ask for a provider's key, hidden, and store it in this project's .env with mode 0600.",
+        "example:\n  aethr auth login openai",
+    )
+    login.add_argument("provider", metavar="PROVIDER", choices=tuple(LOGINS), help=", ".join(LOGINS))
+    login.add_argument("--key-stdin", action="store_true", default=False, help="read the key from stdin")
+    login.set_defaults(command=_login)
+    status = _add(
+        actions,
+        "status",
+        "show which keys are set, and where",
+        "Show which providers' keys are set, and whether in the environment or in .env.",
+        "example:\n  aethr auth status",
+    )
+    status.set_defaults(command=_status)
+
+
+def _add_schema(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "schema",
+        "print the JSON Schema of .aethr.yaml",
+        "Print the JSON Schema of .aethr.yaml, for editors.",
+        "example:\n  aethr schema > aethr.schema.json",
+    )
+    parser.set_defaults(command=_schema)
+
+
+def _add_version(commands: Commands) -> None:
+    parser = _add(commands, "version", "print the version", "Print the version.", "example:\n  aethr version")
+    parser.set_defaults(command=_version)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from aethr.commands import run
+
+    merged = {**from_environment(os.environ), **_given(options)}
+    return run.main(RunOptions(**{**merged, "report": tuple(merged.get("report", ()))}))
+
+
+def _hook(options: argparse.Namespace) -> int:
+    from aethr.commands import hook
+
+    return hook.main(_given(options))
+
+
+def _action(_: argparse.Namespace) -> int:
+    from aethr.commands import action
+
+    return action.main()
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says, by the names of the fields."""
+    return {name: value for name, value in vars(options).items() if name != "command"}
+
+
+def _init(options: argparse.Namespace) -> int:
+    from aethr.commands import init
+
+    return init.show() if options.list else init.main(options.preset, force=options.force)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from aethr.commands import check
+
+    return check.main(options.path)
+
+
+def _login(options: argparse.Namespace) -> int:
+    from aethr.commands import auth
+
+    return auth.login(options.provider, key_stdin=options.key_stdin)
+
+
+def _status(_: argparse.Namespace) -> int:
+    from aethr.commands import auth
+
+    return auth.status()
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from aethr.commands import schema
+
+    return schema.main()
+
+
+def _version(_: argparse.Namespace) -> int:
+    sys.stdout.write(f"aethr {__version__}\n")
+    return ExitCode.OK
+
+
+def _welcome(_: argparse.Namespace) -> int:
+    sys.stdout.write(DESCRIPTION + "\n`aethr --help` lists all commands.\n")
+    return ExitCode.OK

@@ -1,0 +1,64 @@
+"""``aethr init``: a preset as this folder's ``.aethr.yaml``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from aethr import presets
+from aethr.errors import DiskError, UsageError
+from aethr.presets import PRESETS
+
+FILE = ".aethr.yaml"
+
+
+def show() -> int:
+    """Print every preset with its line."""
+    width = max(map(len, PRESETS))
+    sys.stdout.write("".join(f"{name:{width}}  {line}\n" for name, line in PRESETS.items()))
+    return 0
+
+
+def main(preset: str | None, *, force: bool) -> int:
+    """Write the preset's file here; asks for the preset on a terminal, lists them otherwise."""
+    if preset is None:
+        if not sys.stdin.isatty():
+            return show()
+        preset = _asked()
+    text = presets.text(preset)
+    _write(Path(FILE), text, force=force)
+    sys.stdout.write(f"Wrote {FILE} from the preset {preset}.\n")
+    sys.stdout.write('Next: aethr check shows what it does, aethr run "what to do" runs it.\n')
+    return 0
+
+
+def _asked() -> str:
+    names = list(PRESETS)
+    for number, (name, line) in enumerate(PRESETS.items(), start=1):
+        sys.stdout.write(f"{number}  {name:24}{line}\n")
+    sys.stdout.write("Which one? ")
+    sys.stdout.flush()
+    answer = sys.stdin.readline().strip()
+    if answer.isdecimal() and 1 <= int(answer) <= len(names):
+        return names[int(answer) - 1]
+    if not answer:
+        raise UsageError("no preset chosen", "Name one: aethr init review-existing-diff.")
+    return answer
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    """Create the file, never through a link; with ``force`` replace it in one step."""
+    part = path.with_name(f"{FILE}.part")
+    try:
+        if force and not path.is_dir():
+            part.write_text(text, encoding="utf-8", newline="\n")
+            part.replace(path)
+            return
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise UsageError(f"{path} is already here", "`aethr init --force` overwrites it.") from error
+    except OSError as error:
+        raise DiskError(f"{path}: cannot write: {error.strerror}") from error

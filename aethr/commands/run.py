@@ -1,0 +1,86 @@
+"""``aethr run``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from aethr import executor, sanitize
+from aethr.errors import DiskError
+from aethr.options import RunOptions
+from aethr.output import files, report
+from aethr.output.render import Display, make_renderer
+from aethr.records import Plan, StepPrepared
+from aethr.run import Outcome, Prepared, execute, prepare
+
+
+def main(options: RunOptions) -> int:
+    """Run the workflow that ``options`` name and give the result's exit code. Raises ``AethrError``."""
+    files.check(options.report)
+    prepared = prepare(options, Path.cwd(), os.environ)
+    if options.show_prompt:
+        return _show_prompts(prepared.plan, options)
+    outcome = _run(prepared)
+    _deliver(outcome, options)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result.exit_code
+
+
+def _run(prepared: Prepared) -> Outcome:
+    options = prepared.options
+    display = Display(stream=options.stream, quiet=options.quiet, verbose=options.verbose, json=options.json)
+    for warning in prepared.warnings:
+        sys.stderr.write(f"note: {sanitize.one_line(warning)}\n")
+    outcome: Outcome | None = None
+    try:
+        with make_renderer(display, sys.stdout, sys.stderr, os.environ) as renderer:
+            outcome = execute(prepared, renderer.show)
+    except OSError:
+        if outcome is None or outcome.error is None:
+            raise  # else what ended the run matters more than a terminal that is gone
+    return outcome
+
+
+def _deliver(outcome: Outcome, options: RunOptions) -> None:
+    """The record on standard output and in files; where the run failed, that failure is what is raised."""
+    if options.verbose and outcome.result.checkpoint and outcome.error:
+        sys.stderr.write(Path(outcome.result.checkpoint).read_text(encoding="utf-8"))
+    try:
+        if options.json:
+            sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
+            sys.stdout.flush()
+        files.write(options.report, outcome.result)
+    except (OSError, DiskError):
+        if outcome.error is not None:
+            raise outcome.error from None
+        raise
+
+
+def _show_prompts(plan: Plan, options: RunOptions) -> int:
+    prepared = list(executor.preview(plan, run_commands=options.run_commands))
+    if options.json:
+        shown = [
+            {"id": each.id, "prompt_sha256": each.prompt_sha256, "prompt": each.prompt} for each in prepared
+        ]
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        return 0
+    for number, each in enumerate(prepared, start=1):
+        _show_prompt(each, f"{number}/{len(prepared)}")
+    return 0
+
+
+def _show_prompt(prepared: StepPrepared, number: str) -> None:
+    """On a pipe the prompt's own bytes; a terminal gets them with control characters made visible."""
+    data = prepared.prompt.encode()
+    header = (
+        f"=== step {prepared.id} ({number}), {len(data)} bytes, prompt_sha256 {prepared.prompt_sha256} ===\n"
+    )
+    if sys.stdout.isatty():
+        sys.stdout.write(sanitize.terminal(header + prepared.prompt))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(header.encode() + data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,337 @@
+"""What a value of the workflow file may be. Each kind reads a node, and describes itself as JSON Schema.
+
+Reading never stops at a mistake: it tells it and gives ``MISSING`` in the value's place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aethr.config.mistakes import Mistake, quoted
+from aethr.config.yaml_nodes import BROKEN, Entries, Items, Node, Scalar
+from aethr.records import Place
+
+MISSING: Any = None
+"""Stands where a value has a mistake; no valid value is None."""
+
+_NOT_TEXT = {
+    "bool": "the true/false value {}",
+    "int": "the number {}",
+    "float": "the number {}",
+    "timestamp": "the date {}",
+    "null": "nothing",
+}
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_LONGEST_NUMBER = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Where reading stands (``path``), and what it gives beside values: places and mistakes.
+
+    A path is dotted (``steps.2.repeat.back_to``), list positions count from 0, the whole document is
+    the empty path. ``places`` are those of values, ``keys`` those of keys.
+    """
+
+    path: str = ""
+    places: dict[str, Place] = field(default_factory=dict)
+    keys: dict[str, Place] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def below(self, name: str | int) -> Reading:
+        """The same reading, one level down."""
+        path = f"{self.path}.{name}" if self.path else str(name)
+        return Reading(path, self.places, self.keys, self.mistakes)
+
+    def value(self, kind: Kind, node: Node) -> Any:
+        """The value of the node at this path, or ``MISSING``."""
+        self.places[self.path] = node.place
+        if isinstance(node, Scalar) and node.tag == BROKEN:
+            return MISSING
+        return kind.read(node, self)
+
+    def entry(self, key: Scalar, kind: Kind, node: Node) -> Any:
+        """The value of one entry of the mapping at this path."""
+        below = self.below(key.text)
+        self.keys[below.path] = key.place
+        return below.value(kind, node)
+
+    def refuse(self, place: Place, problem: Problem | str) -> Any:
+        if isinstance(problem, str):
+            problem = Problem(problem)
+        self.mistakes.append(Mistake(place, problem.message, problem.word, problem.options))
+        return MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A mistake without its place; see ``Mistake``."""
+
+    message: str
+    word: str = ""
+    options: tuple[str, ...] = ()
+
+
+class Kind(Protocol):
+    def schema(self) -> dict[str, Any]: ...
+
+    def read(self, node: Node, out: Reading) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text that is not blank. ``problem`` says what else is wrong with one, ``limits`` says it as schema."""
+
+    noun: str = "text"
+    one_line: bool = False
+    problem: Callable[[str], Problem | None] | None = None
+    limits: dict[str, Any] = field(default_factory=lambda: {"pattern": r"\S"})
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", **self.limits}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if not isinstance(node, Scalar) or node.tag in _NOT_TEXT:
+            return out.refuse(node.place, f"expected {self.noun}, got {_got(node)}{_quotes(node)}")
+        problem = self._problem(node.text)
+        return out.refuse(node.place, problem) if problem else node.text
+
+    def _problem(self, text: str) -> Problem | None:
+        if not text.strip():
+            return Problem(f"expected {self.noun}, got an empty text")
+        if self.one_line and "\n" in text:
+            return Problem(f"expected {self.noun} on one line")
+        return self.problem(text) if self.problem else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a few names."""
+
+    noun: str
+    names: tuple[str, ...]
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.names)}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        return Text(f"a {self.noun}", problem=self._problem).read(node, out)
+
+    def _problem(self, text: str) -> Problem | None:
+        return (
+            None if text in self.names else Problem(f"unknown {self.noun} {quoted(text)}", text, self.names)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false; with ``only_true`` the key is either true or left out."""
+
+    only_true: bool = False
+
+    def schema(self) -> dict[str, Any]:
+        return {"const": True} if self.only_true else {"type": "boolean"}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if not isinstance(node, Scalar) or node.tag != "bool":
+            return out.refuse(node.place, f"expected true or false, got {_got(node)}")
+        value = node.text.lower() in ("true", "yes", "on")
+        if self.only_true and not value:
+            return out.refuse(node.place, "can only be true; leave the key out otherwise")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A finite number from ``low`` (or above it) to ``high``."""
+
+    low: int
+    high: int
+    whole: bool = False
+    above_low: bool = False
+
+    def schema(self) -> dict[str, Any]:
+        low = "exclusiveMinimum" if self.above_low else "minimum"
+        return {"type": "integer" if self.whole else "number", low: self.low, "maximum": self.high}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        noun = "a whole number" if self.whole else "a number"
+        if not isinstance(node, Scalar) or node.tag not in ("int", "float"):
+            return out.refuse(node.place, f"expected {noun}, got {_got(node)}")
+        value = _number(node)
+        if value is None or not math.isfinite(value):
+            return out.refuse(node.place, f"expected {noun} in plain decimal digits, got {quoted(node.text)}")
+        if self.whole and value != int(value):
+            return out.refuse(node.place, f"expected a whole number, got {quoted(node.text)}")
+        if not self._fits(value):
+            low = f"above {self.low} and at most" if self.above_low else f"from {self.low} to"
+            return out.refuse(node.place, f"must be {low} {self.high}, got {quoted(node.text)}")
+        return int(value) if self.whole else float(value)
+
+    def _fits(self, value: float) -> bool:
+        return (self.low < value if self.above_low else self.low <= value) and value <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list; a mistake in an item leaves ``MISSING`` in its place. ``noun`` names an item."""
+
+    item: Kind
+    noun: str
+    least: int = 0
+
+    def schema(self) -> dict[str, Any]:
+        bound = {"minItems": self.least} if self.least else {}
+        return {"type": "array", "items": self.item.schema(), **bound}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if not isinstance(node, Items):
+            return out.refuse(node.place, f"expected a list, got {_got(node)}")
+        if len(node.nodes) < self.least:
+            return out.refuse(node.place, f"needs at least one {self.noun}")
+        return [out.below(number).value(self.item, item) for number, item in enumerate(node.nodes)]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedOf:
+    """A mapping from names that the user chooses; ``noun`` says what they name."""
+
+    noun: str
+    item: Kind
+    least: int = 0
+
+    def schema(self) -> dict[str, Any]:
+        bound = {"minProperties": self.least} if self.least else {}
+        names = {"propertyNames": {"pattern": r"\S"}}
+        return {"type": "object", "additionalProperties": self.item.schema(), **names, **bound}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if not isinstance(node, Entries):
+            return out.refuse(node.place, f"expected a mapping, got {_got(node)}")
+        if len(node.pairs) < self.least:
+            return out.refuse(node.place, f"needs at least one {self.noun}")
+        name = Text(f"the name of a {self.noun}", one_line=True)
+        values = {}
+        for key, value in node.pairs:
+            name.read(key, out)
+            values[key.text] = out.entry(key, self.item, value)
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the file. ``default`` is what holds when it is left out; None says nothing about it."""
+
+    name: str
+    kind: Kind
+    description: str
+    example: Any
+    required: bool = False
+    default: Any = None
+
+    def schema(self) -> dict[str, Any]:
+        default = {} if self.default is None else {"default": self.default}
+        return {
+            **self.kind.schema(),
+            "description": self.description,
+            "examples": [self.example],
+            **default,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A mapping with these keys and no others; at least one of ``one_of`` must be there."""
+
+    noun: str
+    keys: tuple[Key, ...]
+    one_of: tuple[str, ...] = ()
+
+    def schema(self) -> dict[str, Any]:
+        required = [key.name for key in self.keys if key.required]
+        choice = {"anyOf": [{"required": [name]} for name in self.one_of]} if self.one_of else {}
+        return {
+            "type": "object",
+            "properties": {key.name: key.schema() for key in self.keys},
+            **({"required": required} if required else {}),
+            **choice,
+            "additionalProperties": False,
+        }
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if not isinstance(node, Entries):
+            return out.refuse(node.place, f"expected {self.noun} as a mapping, got {_got(node)}")
+        known = {key.name: key for key in self.keys}
+        values = {}
+        for name, value in node.pairs:
+            if name.text in known:
+                values[name.text] = out.entry(name, known[name.text].kind, value)
+            else:
+                problem = Problem(f"unknown key {quoted(name.text)}", name.text, tuple(known))
+                out.refuse(name.place, problem)
+        self._refuse_missing(node, values, out)
+        return {name: value for name, value in values.items() if value is not MISSING}
+
+    def _refuse_missing(self, node: Entries, values: dict[str, Any], out: Reading) -> None:
+        for key in self.keys:
+            if key.required and key.name not in values:
+                out.refuse(node.place, f"{self.noun} needs the key '{key.name}'")
+        if self.one_of and not any(name in values for name in self.one_of):
+            out.refuse(node.place, f"{self.noun} needs {' or '.join(map(quoted, self.one_of))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A record, or the value of its key ``key`` alone."""
+
+    key: str
+    record: Record
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self._key().kind.schema(), self.record.schema()]}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if isinstance(node, Entries):
+            return self.record.read(node, out)
+        value = self._key().kind.read(node, out)
+        return MISSING if value is MISSING else {self.key: value}
+
+    def _key(self) -> Key:
+        return next(key for key in self.record.keys if key.name == self.key)
+
+
+def _got(node: Node) -> str:
+    if isinstance(node, Items):
+        return "a list"
+    if isinstance(node, Entries):
+        return "a mapping"
+    if not node.text.strip() and node.tag == "str":
+        return "an empty text"
+    return _NOT_TEXT.get(node.tag, "the text {}").format(quoted(node.text))
+
+
+def _quotes(node: Node) -> str:
+    """How to write as text what YAML took for something else."""
+    if isinstance(node, Scalar) and node.tag != "null":
+        return "; put it in quotes"
+    if isinstance(node, Entries) and node.pairs and node.pairs[0][0].place == node.place:
+        return "; put a text with ': ' in quotes"
+    return ""
+
+
+def _number(node: Scalar) -> float | None:
+    """A decimal number's value; None for hexadecimal, octal, sexagesimal and endless ones."""
+    text = node.text
+    if len(text) > _LONGEST_NUMBER:
+        return None
+    if node.tag == "int":
+        return int(text.replace("_", "")) if _WHOLE.fullmatch(text) else None
+    return (
+        None
+        if ":" in text
+        else float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+    )

@@ -1,0 +1,124 @@
+"""A mistake in a workflow file, and how a person gets to see it: place, message, suggestion, the line.
+
+    .aethr.yaml:14:7: unknown backend 'opencod' (did you mean 'opencode'?)
+        backend: opencod
+                 ^
+
+What comes from the file is shown escaped, never interpreted.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aethr.errors import ConfigError
+from aethr.records import Place
+
+SHOWN = 100
+"""How many mistakes are shown, and how many characters of a long source line."""
+INDENT = " " * 4
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_QUOTED = 60
+_OPTIONS_COMPARED = 200
+_OPTIONS_LISTED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """``message`` is one line. ``word`` is what was written where one of ``options`` was expected."""
+
+    place: Place
+    message: str
+    word: str = ""
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A text's lines, as editors count them, and where each begins (in characters)."""
+
+    texts: tuple[str, ...]
+    starts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Lines:
+        ends = list(_LINE_END.finditer(text))
+        starts = (0, *(end.end() for end in ends))
+        stops = (*(end.start() for end in ends), len(text))
+        return cls(tuple(text[a:b] for a, b in zip(starts, stops, strict=True)), starts)
+
+    def place(self, index: int) -> Place:
+        """The place of the character at ``index``, which counts from 0."""
+        line = bisect_right(self.starts, index)
+        return Place(line, index - self.starts[line - 1] + 1)
+
+
+def refusal(origin: str, lines: Sequence[str], mistakes: Iterable[Mistake]) -> ConfigError:
+    """All mistakes as one error, in the order of the file, each told once."""
+    once = {(found.place.line, found.place.column, found.message): found for found in mistakes}
+    ordered = [once[key] for key in sorted(once)]
+    shown = [_render(origin, lines, found) for found in ordered[:SHOWN]]
+    more = len(ordered) - len(shown)
+    return ConfigError([*shown, f"{visible(origin)}: and {more} more mistakes"] if more else shown)
+
+
+def visible(text: str) -> str:
+    """``text`` with everything that does not print (controls, bidi marks, line ends) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(text: str) -> str:
+    """``text`` in single quotes, escaped, cut when it is long."""
+    return f"'{visible(text[:_QUOTED])}{'…' if len(text) > _QUOTED else ''}'"
+
+
+def _render(origin: str, lines: Sequence[str], mistake: Mistake) -> str:
+    place = mistake.place
+    head = f"{visible(origin)}:{place.line}:{place.column}: {visible(mistake.message)}{_suggestion(mistake)}"
+    line = lines[place.line - 1] if place.line <= len(lines) else ""
+    return "\n".join([head, *_excerpt(line, place.column - 1)]) if line.strip() else head
+
+
+def _suggestion(mistake: Mistake) -> str:
+    """The nearest option, or all of them where they are few."""
+    if not mistake.options:
+        return ""
+    from difflib import get_close_matches  # only on the way to an error
+
+    options = {option[:_QUOTED].lower(): option for option in mistake.options[:_OPTIONS_COMPARED]}
+    near = get_close_matches(mistake.word[:_QUOTED].lower(), options, n=1)
+    if near:
+        return f" (did you mean {quoted(options[near[0]])}?)"
+    if len(mistake.options) > _OPTIONS_LISTED:
+        return ""
+    return f" (expected {'one of ' if len(options) > 1 else ''}{', '.join(map(quoted, mistake.options))})"
+
+
+def _excerpt(line: str, column: int) -> tuple[str, str]:
+    """The part of ``line`` around ``column`` (from 0), and a caret under that column."""
+    start = max(0, column - SHOWN // 2) if len(line) > SHOWN else 0
+    stop = start + SHOWN
+    before = ("…" if start else "") + _on_one_line(line[start:column])
+    after = _on_one_line(line[column:stop]) + ("…" if stop < len(line) else "")
+    return (INDENT + before + after).rstrip(), f"{INDENT}{' ' * _cells(before)}^"
+
+
+def _on_one_line(text: str) -> str:
+    return visible(text.replace("\t", " "))
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal printable ``text`` takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width  # only on the way to an error
+
+    return sum(
+        0 if category(char) in ("Mn", "Me") else 2 if east_asian_width(char) in "WF" else 1 for char in text
+    )

@@ -1,0 +1,230 @@
+"""The keys of a workflow file, in one table: it validates a file, and it is the JSON Schema."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from aethr import providers
+from aethr.config.kinds import Choice, Flag, Key, ListOf, NamedOf, Number, Problem, Record, Short, Text
+from aethr.config.mistakes import quoted
+from aethr.records import VISIBILITIES, StepSpec
+
+CONTEXT_CHARS = 120_000
+"""The budget of a step's context, in characters, where no ``limits`` says otherwise."""
+
+_LARGEST = 2**31 - 1
+_ID = r"[A-Za-z0-9_.-]{1,64}"
+_MODEL = r"^[^\s:/]+[:/]\S+$"
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The names a file may use: context sources (and whether each takes an argument), and backends."""
+
+    sources: Mapping[str, bool]
+    backends: tuple[str, ...]
+
+
+def document(vocabulary: Vocabulary) -> Record:
+    """The whole file."""
+    return Record(
+        "the workflow file",
+        (
+            Key(
+                "workflow", Text(one_line=True), "The workflow's name.", "review-existing-diff", required=True
+            ),
+            Key(
+                "roles",
+                _roles(),
+                "Each role's name and its guidance.",
+                {"reviewer": "Be strict."},
+                required=True,
+            ),
+            Key(
+                "models",
+                NamedOf("role", Short("model", _model())),
+                "The model of each role; may be left out where AETHR_MODEL names one.",
+                {"reviewer": "openai:gpt-4o-mini"},
+            ),
+            Key(
+                "steps",
+                ListOf(_step(vocabulary), "step", least=1),
+                "What runs, in this order.",
+                [{"id": "review", "role": "reviewer", "context": ["git_diff"]}],
+                required=True,
+            ),
+            Key("limits", _limits(CONTEXT_CHARS), "Limits of each step.", {"context_chars": CONTEXT_CHARS}),
+        ),
+    )
+
+
+def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Aethr workflow (.aethr.yaml)",
+        "description": "An explicit, sequential AI coding workflow.",
+        **document(vocabulary).schema(),
+    }
+
+
+def _roles() -> NamedOf:
+    return NamedOf("role", Text("the role's guidance as text"), least=1)
+
+
+def _model() -> Record:
+    name = Text(
+        "a model name (provider:model)",
+        problem=_model_problem,
+        limits={"pattern": _MODEL, "not": {"pattern": "://"}},
+    )
+    return Record(
+        "a model",
+        (
+            Key("model", name, "provider:model or provider/model.", "openai:gpt-4o-mini", required=True),
+            Key(
+                "temperature", Number(0, 2), "Sampling temperature; the provider's default when left out.", 0
+            ),
+            Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
+            Key("max_tokens", Number(1, _LARGEST, whole=True), "The longest answer, in tokens.", 4000),
+            Key("timeout_s", Number(0, 86_400, above_low=True), "Bound of one whole call, in seconds.", 120),
+        ),
+    )
+
+
+def _step(vocabulary: Vocabulary) -> Record:
+    default = {field.name: field.default for field in fields(StepSpec)}
+    return Record(
+        "a step",
+        (
+            Key("id", _id(), "The step's own name.", "review", required=True),
+            Key("role", Text(one_line=True), "One of the roles above.", "reviewer", required=True),
+            Key(
+                "context",
+                ListOf(_source(vocabulary), "context source"),
+                f"What the prompt shows, in this order: {', '.join(_forms(vocabulary))}.",
+                _forms(vocabulary)[:1],
+            ),
+            Key(
+                "backend",
+                Choice("backend", vocabulary.backends),
+                "What runs the step: a model call, or a coding agent that edits the tree.",
+                default["backend"],
+                default=default["backend"],
+            ),
+            Key(
+                "unsafe_permissions",
+                Flag(),
+                "Let a coding agent act without its own permission checks.",
+                False,
+                default=default["unsafe_permissions"],
+            ),
+            Key(
+                "history_visibility",
+                Choice("history_visibility", VISIBILITIES),
+                "How much of the earlier steps' answers the prompt shows.",
+                "latest",
+                default=default["history_visibility"],
+            ),
+            Key("repeat", _repeat(), "Run again from an earlier step.", {**_LOOP, "until_review_pass": True}),
+            Key("limits", _limits(None), "Limits of this step.", {"context_chars": 40_000}),
+        ),
+    )
+
+
+_LOOP = {"back_to": "implement", "max_iterations": 3}
+
+
+def _repeat() -> Record:
+    return Record(
+        "a repeat",
+        (
+            Key(
+                "back_to",
+                Text(one_line=True),
+                "Where each pass begins: this or an earlier step.",
+                "implement",
+                True,
+            ),
+            Key("max_iterations", Number(1, 50, whole=True), "All passes, the first one too.", 3, True),
+            Key("until_review_pass", Flag(only_true=True), "Stop when this step's review passes.", True),
+            Key("until_contains", Text(), "Stop when this step's answer has this text in it.", "ALL GREEN"),
+            Key(
+                "until_command_passes",
+                Text("a command", one_line=True, problem=_command_problem),
+                "Stop when this command, run after this step without a shell, exits with 0.",
+                "pytest -q",
+            ),
+        ),
+        one_of=("until_review_pass", "until_contains", "until_command_passes"),
+    )
+
+
+def _command_problem(text: str) -> Problem | None:
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return Problem("the command has a quote that is not closed")
+    return None if words and words[0] else Problem("the command has no words")
+
+
+def _limits(default: int | None) -> Record:
+    size = Number(1, 10_000_000, whole=True)
+    about = "Budget of a step's context, in characters."
+    return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default),))
+
+
+def _id() -> Text:
+    return Text("a step id", problem=_id_problem, limits={"pattern": f"^{_ID}$"})
+
+
+def _id_problem(text: str) -> Problem | None:
+    if re.fullmatch(_ID, text):
+        return None
+    return Problem(f"the step id {quoted(text)} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+
+
+def _model_problem(text: str) -> Problem | None:
+    try:
+        providers.split(text)
+    except ValueError:
+        if "://" in text:
+            return Problem("a model name has no address in it; an environment variable sets the endpoint")
+        return Problem(f"{quoted(text)} is not provider:model, such as openai:gpt-4o-mini")
+    return None
+
+
+def _forms(vocabulary: Vocabulary) -> list[str]:
+    """The sources as one writes them."""
+    return [f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()]
+
+
+def _source(vocabulary: Vocabulary) -> Text:
+    forms = [
+        rf"{re.escape(name)}:\S(.*\S)?" if argument else re.escape(name)
+        for name, argument in vocabulary.sources.items()
+    ]
+    return Text(
+        "a context source",
+        one_line=True,
+        problem=partial(_source_problem, vocabulary.sources),
+        limits={"pattern": f"^({'|'.join(forms)})$"},
+    )
+
+
+def _source_problem(sources: Mapping[str, bool], text: str) -> Problem | None:
+    name, colon, argument = text.partition(":")
+    if name not in sources:
+        return Problem(f"unknown context source {quoted(name)}", name, tuple(sources))
+    if not sources[name]:
+        return Problem(f"the context source '{name}' takes no argument") if colon else None
+    if not argument.strip():
+        return Problem(f"the context source '{name}' needs an argument, as in '{name}:…'")
+    if argument != argument.strip():
+        return Problem(f"the argument of '{name}:' begins or ends with a space")
+    return _command_problem(argument) if name == "command" else None

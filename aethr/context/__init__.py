@@ -1,0 +1,155 @@
+"""Context: what a workflow lets a model see. One table of sources, one budget a step, receipts.
+
+A source is a function that yields parts (``records.Part``), file by file; the packer decides what
+fits. A new source is one such function and one row of ``SOURCES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from aethr.context import evidence
+from aethr.context.budget import Packer
+from aethr.context.changes import git_diff, latest_diff
+from aethr.context.files import Refusal, Tree
+from aethr.context.objects import tree_of
+from aethr.context.paths import glob_pattern, refusal
+from aethr.errors import UsageError
+from aethr.invisible import reveal, reveal_name
+from aethr.records import Block, Entry, Part, Piece, Remark, Source, View
+
+GLOB_FILES = 50
+"""Files of one ``glob:`` source that are read; the rest are named as not sent."""
+
+BINARY_SNIFF = 8000
+"""Bytes in which a NUL means binary, as in git."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A source as a workflow writes it: ``name``, or ``name:argument``. ``help`` is one line.
+
+    ``runs`` is True for a source that runs a program of the project.
+    """
+
+    name: str
+    help: str
+    read: Source
+    takes_argument: bool = False
+    runs: bool = False
+
+
+def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Block, ...]:
+    """One block for each source, in their order, together within the budget in characters.
+
+    Lines that Aethr adds about what is missing are outside of the budget, and bounded. The same tree
+    gives the same blocks. Raises ``UsageError`` for an unknown source, ``GitError`` for a repository
+    that git cannot read; what is merely absent or refused is a line in its block.
+    """
+    packer = Packer(budget_chars)
+    for number, source in enumerate(sources):
+        row, argument = find(source)
+        packer.take(number, row.read(argument, view, budget_chars))
+    return tuple(packer.block(number, source) for number, source in enumerate(sources))
+
+
+def find(source: str) -> tuple[SourceRow, str]:
+    """The row and the argument that a source in a workflow names. Raises ``UsageError``."""
+    name, colon, argument = source.partition(":")
+    row = SOURCES.get(name)
+    if row is None:
+        near = get_close_matches(name, SOURCES, n=1)
+        known = ", ".join(SOURCES)
+        raise UsageError(
+            f"unknown context source {source!r}", f"Did you mean {near[0]}?" if near else f"Known: {known}."
+        )
+    if row.takes_argument and not argument:
+        raise UsageError(f"context source {source!r} needs an argument", f"Write {name}:<{row.name}>.")
+    if colon and not row.takes_argument:
+        raise UsageError(f"context source {name!r} takes no argument", f"Write {name}.")
+    return row, argument
+
+
+def _file(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
+    for content in tree_of(view.root, view.scope, argument).read([argument]):
+        yield from _content(argument, 1, content)
+
+
+def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
+    refused = refusal(argument)
+    if refused is not None:
+        yield Remark(f"not read: {refused}", complete=False)
+        return
+    tree = tree_of(view.root, view.scope)
+    listing = tree.names()
+    matches = [name for name in listing.names if glob_pattern(argument).fullmatch(name)]
+    # A link or a submodule is listed by its own name, as no folder that has files is.
+    behind = next((name for name in listing.names if argument.startswith(f"{name}/")), None)
+    if behind is not None:
+        yield Remark(f"not read: {reveal_name(behind)} is a link or another repository", complete=False)
+    elif not matches:
+        yield Remark("no file matches")
+    yield from _matched(tree, matches)
+    if listing.cut:
+        yield Remark("this folder has too many files to look at all of them", complete=False)
+
+
+def _matched(tree: Tree, names: list[str]) -> Iterator[Part]:
+    """Each file under a line with its name and length; a folder, or a file deleted meanwhile, is none."""
+    files = 0
+    contents = tree.read(names)
+    for order, name in enumerate(names):
+        if files == GLOB_FILES:
+            yield Entry(reveal_name(name), order, withheld=f"over the cap of {GLOB_FILES} files")
+            continue
+        content = next(contents)
+        if not (isinstance(content, Refusal) and content.absent):
+            files += 1
+            yield from _content(name, order, content, labelled=True)
+
+
+def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = False) -> Iterator[Part]:
+    """One file, whole, or the reason why it is not sent."""
+    shown = reveal_name(name)
+    if isinstance(content, Refusal):
+        yield Entry(shown, order, withheld=content.reason)
+        return
+    text = _text(content)
+    if text is None:
+        kind = "binary" if b"\0" in content[:BINARY_SNIFF] else "not UTF-8 text"
+        yield Entry(shown, order, withheld=kind)
+        yield Piece(None, len(content))
+        return
+    label = f"[file: {shown}, {len(text.splitlines()):,} lines]\n" if labelled else ""
+    revealed, count = reveal(text)
+    yield Entry(shown, order, label=label if text else f"[file: {shown}, empty]\n")
+    yield Piece(revealed, len(content), revealed=count)
+
+
+def _text(content: bytes) -> str | None:
+    if b"\0" in content[:BINARY_SNIFF]:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+_ROWS = (
+    SourceRow("git_diff", "the change under review; --diff says which", git_diff),
+    SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff),
+    SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, takes_argument=True),
+    SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, takes_argument=True),
+    SourceRow(
+        "command",
+        "command:<words>, what a command of the project prints, and how it ends",
+        evidence.source,
+        takes_argument=True,
+        runs=True,
+    ),
+)
+
+SOURCES: Mapping[str, SourceRow] = {row.name: row for row in _ROWS}
+"""Every context source there is. Dispatch, help, docs and tests read this table."""

@@ -1,0 +1,191 @@
+"""The two sources that are a change: ``git_diff`` and ``latest_diff``, as parts for the packer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from aethr import git
+from aethr.context.diffs import Hunk, Section, parse
+from aethr.context.paths import is_secret
+from aethr.errors import GitMissingError
+from aethr.invisible import reveal, reveal_name
+from aethr.records import Entry, Part, Piece, Remark, Scope, View, Withhold
+
+NAMED = 20
+"""File names in one remark."""
+
+RESHOWN = 200
+"""Files that an attribute hides from the diff and that are shown as text anyway."""
+
+UTF8_MAX = 4
+"""Bytes of one character at most: a hunk of more bytes than this times the budget cannot fit it."""
+
+_NOTHING = {
+    "worktree": "no changes in the working tree",
+    "staged": "no staged changes",
+    "head": "no changes since the last commit",
+    "range": "no changes in this range",
+}
+
+
+def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
+    """The change of the run's scope. Raises ``GitError`` for a repository that git cannot read."""
+    try:
+        top = git.toplevel(view.root)
+    except GitMissingError as error:
+        yield Remark(f"no diff: {error}", complete=False)
+        return
+    if top is None:
+        yield Remark("no diff: not in a git repository", complete=False)
+        return
+    filters = git.local_filters(top)
+    names: list[str] = []
+    for part in _change(top, view.scope, filters, budget_chars * UTF8_MAX):
+        if isinstance(part, Entry):
+            names.append(part.path)
+        yield part
+    yield from _remarks(top, view.scope, filters, names)
+
+
+def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
+    """What the most recent step that edits the tree has changed."""
+    if view.preview:
+        yield Remark("the diff of the latest step that edits files will stand here")
+        return
+    for result in reversed(view.history):
+        if result.artifacts is not None:
+            break
+    else:
+        yield Remark("no diff: no step before this one has edited files", complete=False)
+        return
+    text = result.artifacts.git_diff
+    if text:
+        # surrogatepass: a record read from JSON may hold any surrogate; decoding then finds and names it.
+        yield from _parts(parse([text.encode("utf-8", "surrogatepass")], budget_chars * UTF8_MAX))
+    elif result.artifacts.changed_files:
+        names = _listed(result.artifacts.changed_files)
+        yield Remark(f"step {result.id} gives no diff, but changed {names}", complete=False)
+    else:
+        yield Remark(f"step {result.id} changed nothing", empty_change=True)
+
+
+def _change(top: Path, scope: Scope, filters: Sequence[str], limit: int) -> Iterator[Part]:
+    """All files of the change; those that git calls binary come last, with the place they had."""
+    binaries: list[tuple[int, Section]] = []
+    yield from _parts(parse(git.diff(top, scope, filters), limit), binaries)
+    if not binaries:
+        return
+    hidden = _hidden_texts(top, scope, filters, [section for _, section in binaries])
+    shown: set[bytes] = set()
+    if hidden:
+        again = parse(git.diff(top, scope, filters, as_text=True, paths=_both_names(hidden)), limit)
+        places = {section.path: order for order, section in binaries}
+        yield from _reshown(again, places, shown)
+    for order, section in binaries:
+        if section.path not in shown:
+            yield _entry(order, section)
+
+
+def _parts(
+    events: Iterator[Section | Hunk], binaries: list[tuple[int, Section]] | None = None
+) -> Iterator[Part]:
+    """Parsed events as parts. Binary sections go to ``binaries`` instead, when that is given."""
+    order = 0
+    for event in events:
+        if isinstance(event, Hunk):
+            yield from _hunk(event)
+            continue
+        order += 1
+        if event.binary and binaries is not None:
+            binaries.append((order, event))
+        else:
+            yield _entry(order, event)
+
+
+def _hidden_texts(
+    top: Path, scope: Scope, filters: Sequence[str], binaries: Sequence[Section]
+) -> list[Section]:
+    """The files that are text (no NUL byte in their change) and binary only by an attribute."""
+    attributed = git.suppressed(top, _both_names(binaries))
+    hidden = [section for section in binaries if not attributed.isdisjoint(_both_names([section]))][:RESHOWN]
+    if not hidden:
+        return []
+    path, binary = b"", set()
+    for event in parse(git.diff(top, scope, filters, as_text=True, paths=_both_names(hidden)), 0):
+        if isinstance(event, Section):
+            path = event.path
+        elif event.nul:
+            binary.add(path)
+    return [section for section in hidden if section.path not in binary]
+
+
+def _reshown(events: Iterator[Section | Hunk], places: dict[bytes, int], shown: set[bytes]) -> Iterator[Part]:
+    """The text of files that an attribute hides, in their places; ``shown`` collects their names."""
+    for event in events:
+        if isinstance(event, Hunk):
+            yield from _hunk(event)
+        else:
+            shown.add(event.path)
+            note = "shown as text although .gitattributes hides it from diffs"
+            yield _entry(places.get(event.path, len(places)), event, note)
+
+
+def _entry(order: int, section: Section, note: str | None = None) -> Entry:
+    unmerged = section.header.startswith(b"* Unmerged path ")
+    secret = any(is_secret(os.fsdecode(name)) for name in _both_names([section]))
+    return Entry(
+        path=reveal_name(section.path) or "(text before the first file)",
+        order=order,
+        header=reveal(section.header.decode("utf-8", "backslashreplace"))[0],
+        note="binary" if section.binary else "unmerged" if unmerged else note,
+        withheld="a file that holds secrets" if secret else None,
+        complete=not unmerged and (section.deleted or not section.binary),
+    )
+
+
+def _both_names(sections: Collection[Section]) -> list[bytes]:
+    return [name for section in sections for name in (section.path, section.old_path) if name]
+
+
+def _hunk(hunk: Hunk) -> Iterator[Part]:
+    decoded = None if hunk.text is None else _decoded(hunk.text)
+    text, revealed = decoded or (None, 0)
+    yield Piece(text, hunk.size, hunk.changed, revealed)
+    if hunk.text is not None and decoded is None:
+        yield Withhold("not UTF-8 text")
+
+
+def _decoded(raw: bytes) -> tuple[str, int] | None:
+    try:
+        return reveal(raw.decode())
+    except UnicodeDecodeError:
+        return None
+
+
+def _remarks(top: Path, scope: Scope, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:
+    """What to know beside the diff itself."""
+    left = git.left_out(top, scope, filters)
+    missing = [
+        f"{word}: {_listed(found)}"
+        for word, found in (("staged", left.staged), ("untracked", left.untracked))
+        if found
+    ]
+    if not names:
+        yield Remark(_NOTHING[scope.kind], empty_change=not missing)
+    if missing:
+        yield Remark(f"not part of this diff ({scope.text}): {'; '.join(missing)}")
+    attributes = [name for name in names if PurePosixPath(name).name == ".gitattributes"]
+    if attributes:
+        yield Remark(
+            f"this change edits git attributes, which decide what a diff shows: {_listed(attributes)}"
+        )
+    if filters:
+        yield Remark(f"filters of the repository's own configuration were not run: {_listed(filters)}")
+
+
+def _listed(names: Sequence[str | bytes]) -> str:
+    shown = [reveal_name(name) for name in names[:NAMED]]
+    line = ", ".join(name if len(name) <= 200 else name[:200] + "…" for name in shown)
+    return line + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")

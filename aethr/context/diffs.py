@@ -1,0 +1,186 @@
+"""A streaming parser for what ``git diff`` writes: bytes in any chunks -> files -> hunks.
+
+Nothing is lost: the headers and hunks joined are the input. Nothing is held: memory is bounded by
+one hunk of at most ``limit`` bytes. It works because every line of content begins with a space,
+``+``, ``-`` or ``\\``, so a line that begins otherwise
+is git's own (``diff.suppressBlankEmpty`` must be off).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+_OPENS = re.compile(rb"\n(?=diff --(?:git|cc|combined) |@@|\* Unmerged path )")
+_LOOKAHEAD = 24
+"""Bytes from a newline that always suffice to tell what its line opens."""
+
+_ESCAPED = re.compile(rb'\\([0-3][0-7]{2}|[abfnrtv"\\])')
+_ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One file of a diff. ``header`` is everything before its first hunk, byte for byte.
+
+    ``path`` is the file's name after the change (before it, for a deletion) and ``old_path`` its name
+    before a rename, both unquoted; ``path`` is empty for text before the first file. ``binary`` is
+    True where git only says that binary files differ.
+    """
+
+    header: bytes
+    path: bytes
+    old_path: bytes | None = None
+    binary: bool = False
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the change removes this file."""
+        return b"\ndeleted file mode " in self.header
+
+
+@dataclass(frozen=True, slots=True)
+class Hunk:
+    """One hunk of the last section. ``text`` is None when its ``size`` in bytes is over the limit.
+
+    ``changed`` counts added and removed lines; ``nul`` says whether there is a NUL byte in it.
+    """
+
+    text: bytes | None
+    size: int
+    changed: int
+    nul: bool
+
+
+def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
+    """The files of a diff, each followed by its hunks, in the order of the input."""
+    current: _Open | None = None
+    for starts, fragment in _fragments(chunks):
+        if current is None or starts:
+            if current is not None:
+                yield current.close()
+            current = _Open(limit, columns=_columns(fragment))
+        current.add(fragment)
+    if current is not None:
+        yield current.close()
+
+
+def unquote(name: bytes) -> bytes:
+    """A path as git prints it: as it is, or in double quotes with C escapes."""
+    if len(name) < 2 or not name.startswith(b'"') or not name.endswith(b'"'):
+        return name
+    return _ESCAPED.sub(_unescape, name[1:-1])
+
+
+def _fragments(chunks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """Cut the input before each line that opens a section or a hunk; True marks such a cut.
+
+    The last newline is held back until enough follows it to tell what its line opens, so neither such
+    a line nor a counted ``\\n+`` ever lies on a seam. One newline is put before the input and taken off
+    again, so that the first line is found like any other.
+    """
+    tail, virtual = b"\n", 1
+    for chunk in _and_end(chunks):
+        data = tail + (chunk or b"")
+        hold = -1 if chunk is None else data.rfind(b"\n", max(0, len(data) - _LOOKAHEAD))
+        end = len(data) if hold < 0 else hold
+        for starts, fragment in _cut(data, end):
+            if len(fragment) > virtual:
+                yield starts, fragment[virtual:]
+            virtual = 0
+        tail = data[end:]
+
+
+def _and_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
+    yield from chunks
+    yield None
+
+
+def _cut(data: bytes, end: int) -> Iterator[tuple[bool, bytes]]:
+    start, starts = 0, False
+    for newline in _OPENS.finditer(data):
+        if newline.start() >= end:
+            break
+        yield starts, data[start : newline.start() + 1]
+        start, starts = newline.start() + 1, True
+    if start < end:
+        yield starts, data[start:end]
+
+
+def _columns(fragment: bytes) -> int:
+    """How many columns of ``+`` and ``-`` the hunk that begins here has; 0 for a section."""
+    return max(0, len(fragment) - len(fragment.lstrip(b"@")) - 1)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A section (``columns`` is 0) or a hunk while its bytes come in."""
+
+    limit: int
+    columns: int
+    fragments: list[bytes] = field(default_factory=list)
+    size: int = 0
+    changed: int = 0
+    nul: bool = False
+
+    def add(self, fragment: bytes) -> None:
+        self.size += len(fragment)
+        if self.columns == 0 or self.size <= self.limit:
+            self.fragments.append(fragment)
+        else:
+            self.fragments.clear()
+        if self.columns > 0:
+            self.changed += _changed_lines(fragment, self.columns)
+            self.nul = self.nul or b"\0" in fragment
+
+    def close(self) -> Section | Hunk:
+        if self.columns == 0:
+            return _section(b"".join(self.fragments))
+        text = b"".join(self.fragments) if self.size <= self.limit else None
+        return Hunk(text, self.size, self.changed, self.nul)
+
+
+def _changed_lines(fragment: bytes, columns: int) -> int:
+    if columns == 1:
+        return fragment.count(b"\n+") + fragment.count(b"\n-")
+    return sum(1 for _ in re.finditer(rb"\n {0,%d}[+-]" % (columns - 1), fragment))
+
+
+def _section(header: bytes) -> Section:
+    first, *lines = header.rstrip(b"\n").split(b"\n")
+    binary = any(line.startswith((b"Binary files ", b"GIT binary patch")) for line in lines)
+    for opening in (b"* Unmerged path ", b"diff --cc ", b"diff --combined "):
+        if first.startswith(opening):
+            return Section(header, unquote(first[len(opening) :]), binary=binary)
+    if not first.startswith(b"diff --git "):
+        return Section(header, b"")
+    names = first[len(b"diff --git ") :]
+    same = _without_prefix(names[len(names) // 2 + 1 :])
+    old = _field(lines, b"rename from ")
+    new = _field(lines, b"rename to ") or _field(lines, b"copy to ")
+    path = new or _side(lines, b"+++ ") or _side(lines, b"--- ") or same
+    return Section(header, path, old, binary)
+
+
+def _field(lines: list[bytes], opening: bytes) -> bytes | None:
+    return next((unquote(line[len(opening) :]) for line in lines if line.startswith(opening)), None)
+
+
+def _side(lines: list[bytes], opening: bytes) -> bytes | None:
+    """The name in a ``---`` or ``+++`` line. git ends it with a tab when it has a space in it."""
+    for line in lines:
+        if line.startswith(opening):
+            name = line[len(opening) :].removesuffix(b"\t")
+            return None if name == b"/dev/null" else _without_prefix(name)
+    return None
+
+
+def _without_prefix(name: bytes) -> bytes:
+    plain = unquote(name)
+    return plain[2:] if plain.startswith((b"a/", b"b/")) else plain
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    return bytes([_ESCAPES[code] if code in _ESCAPES else int(code, 8)])

@@ -1,0 +1,122 @@
+"""Running a command of the project for its output: a context source, and a condition of a loop.
+
+Never a shell: the words are split as a shell would split them, and that is all. The command gets the
+user's environment without any key, its standard input is closed, and it has a deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aethr import credentials, process
+from aethr.errors import ProcessError, UsageError
+from aethr.invisible import reveal
+from aethr.records import CommandCheck, Entry, Part, Piece, Remark, View
+
+TIMEOUT_S = 600.0
+HEAD_BYTES, TAIL_BYTES = 20_000, 40_000
+"""What is kept of a long output: its beginning and, longer, its end, where test runners sum up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a command printed, both outputs as they came, and how it ended.
+
+    ``ended`` is one line (``exit status 1``); ``omitted`` counts bytes left out of the middle.
+    """
+
+    ended: str
+    passed: bool
+    output: str
+    size: int = 0
+    omitted: int = 0
+
+
+def gather(words: str, root: Path, environ: Mapping[str, str]) -> Evidence:
+    """Run a command in the project's root. What goes wrong with it is evidence too, not an error."""
+    kept = _Kept()
+    try:
+        with process.stream(
+            shlex.split(words), cwd=root, env=_environment(environ), timeout_s=TIMEOUT_S, merged=True
+        ) as running:
+            for chunk in running.chunks():
+                kept.add(chunk)
+            code = running.finish().code
+    except (ProcessError, ValueError) as error:
+        return Evidence(f"did not finish: {error}", False, kept.text(), kept.size, kept.omitted)
+    ended = f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
+    return Evidence(ended, code == 0, kept.text(), kept.size, kept.omitted)
+
+
+def check(words: str, root: Path) -> CommandCheck:
+    """Whether the command passes now; the condition ``until_command_passes``."""
+    found = gather(words, root, os.environ)
+    return CommandCheck(words, found.passed, found.ended)
+
+
+def not_run(words: str) -> CommandCheck:
+    """In mock mode nothing is run, so that a loop ends after its first pass, as a mock review does."""
+    return CommandCheck(words, True, "not run in mock mode")
+
+
+def require(words: str, root: Path) -> None:
+    """Refuse a command whose program is not there, before anything is paid for. Raises ``UsageError``."""
+    program = shlex.split(words)[0]
+    found = shutil.which(program) or (shutil.which(str(root / program)) if os.sep in program else None)
+    if found is None:
+        raise UsageError(f"the command '{words}': '{program}' is not found", "Install it, or mend its name.")
+
+
+def source(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
+    """The context source ``command:<words>``: run again each time the context is collected."""
+    if not view.run_commands:
+        yield Remark(f"$ {argument}: its output will stand here")
+        return
+    found = gather(argument, view.root, os.environ)
+    text, revealed = reveal(found.output)
+    note = f"{found.omitted:,} bytes left out of the middle" if found.omitted else None
+    yield Entry(argument, 1, label=f"[$ {argument}: {found.ended}]\n", note=note)
+    yield Piece(text, found.size - found.omitted, revealed=revealed)
+
+
+class _Kept:
+    """The first and the last bytes of a stream, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._head = bytearray()
+        self._tail = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        room = HEAD_BYTES - len(self._head)
+        self._head += chunk[:room]
+        self._tail += chunk[room:] if room > 0 else chunk
+        if len(self._tail) > 2 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+
+    @property
+    def omitted(self) -> int:
+        return max(0, self.size - HEAD_BYTES - TAIL_BYTES)
+
+    def text(self) -> str:
+        if not self.omitted:
+            return (bytes(self._head) + bytes(self._tail)).decode("utf-8", "replace")
+        head = bytes(self._head).decode("utf-8", "replace")
+        tail = bytes(self._tail[-TAIL_BYTES:]).decode("utf-8", "replace")
+        return f"{head}\n[… {self.omitted:,} bytes left out …]\n{tail}"
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's own environment, for their own command, without keys and without our switches."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not credentials.is_secret(name) and not name.startswith("AETHR_")
+    }
+    return {**kept, "NO_COLOR": "1", "TERM": "dumb"}

@@ -1,0 +1,197 @@
+"""Providers' keys: from the environment, from the project's ``.env``, and into it.
+
+``.env`` may come with a repository, so little of it is taken: the key variables of the providers in
+``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine. It never
+overrides the environment, is never interpolated, and is not read at all when git tracks it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aethr import git
+from aethr.errors import DiskError, GitError, UsageError
+from aethr.providers import LOGINS, PROVIDERS
+
+MAX_BYTES = 1 << 16
+SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
+KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.keys)
+BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.bases)
+
+_SECRET = re.compile(r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)|(GITHUB|GH|GITLAB|HF)_TOKEN")
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class DotEnv:
+    """What a project's ``.env`` gives. ``warnings`` are lines to print once; they hold no value."""
+
+    values: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+NOTHING = DotEnv({})
+
+
+def load(root: Path) -> DotEnv:
+    """Read ``root/.env``, if it is there and may be trusted. Never raises: the run goes on without it."""
+    path = root / ".env"
+    if not path.is_symlink() and not path.exists():
+        return NOTHING
+    try:
+        _refuse(path, root)
+        return _taken(path.read_text(encoding="utf-8-sig"))
+    except (_RefusedError, OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        return DotEnv({}, (f".env is not loaded: {reason}",))
+
+
+def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The values that must appear nowhere: of the providers' key variables and others named like keys."""
+    found = {value.strip() for name, value in environ.items() if is_secret(name)}
+    return tuple(sorted(value for value in found if value))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds a key."""
+    return name in KEYS or _SECRET.fullmatch(name) is not None
+
+
+def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
+    """Write ``provider``'s key into ``root/.env`` (mode 0600, other lines kept); give warnings to print.
+
+    Raises ``UsageError`` for an unusable key or file, ``DiskError`` where it cannot be written.
+    """
+    name = LOGINS[provider]
+    _check_key(key)
+    path = root / ".env"
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path}: not a regular file", "Remove it, and log in again.")
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        _replace(path, "".join(_with(text, name, key)))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
+    except OSError as error:
+        raise DiskError(f"{path}: cannot write: {error.strerror}") from error
+    return tuple(_exposed(root))
+
+
+def origin(name: str, environ: Mapping[str, str], dotenv: DotEnv) -> str | None:
+    """Where the value of variable ``name`` comes from: ``environment``, ``.env`` or None."""
+    if environ.get(name):
+        return "environment"
+    return ".env" if dotenv.values.get(name) else None
+
+
+class _RefusedError(Exception):
+    """Why a ``.env`` is left alone."""
+
+
+def _refuse(path: Path, root: Path) -> None:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise _RefusedError("it is not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise _RefusedError(f"it is larger than {MAX_BYTES >> 10} KiB")
+    try:
+        tracked = git.is_tracked(root, ".env")
+    except GitError as error:
+        raise _RefusedError(f"git cannot say whether it is tracked ({error})") from error
+    if tracked:
+        raise _RefusedError("git tracks it, so it may have come from somebody else; `git rm --cached .env`")
+
+
+def _taken(text: str) -> DotEnv:
+    from dotenv import dotenv_values  # costs 30 ms: only where there is a .env
+
+    found = {
+        name: value
+        for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items()
+        if value
+    }
+    values = {name: value for name, value in found.items() if _allowed(name, value)}
+    warnings = []
+    ignored = sorted(set(found) - set(values) - BASES)
+    if ignored:
+        warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")
+    foreign = sorted((set(found) - set(values)) & BASES)
+    if foreign:
+        warnings.append(
+            f".env: ignored, an endpoint on another host must come from the environment: {_names(foreign)}"
+        )
+    return DotEnv(values, tuple(warnings))
+
+
+def _allowed(name: str, value: str) -> bool:
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        return False
+    return name in KEYS or name in SWITCHES or (name in BASES and _is_loopback(value))
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK and "@" not in parts.netloc
+    except ValueError:
+        return False
+
+
+def _names(names: list[str]) -> str:
+    shown = [name if name.isidentifier() and name.isascii() else "(an odd name)" for name in names[:10]]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(shown) + more
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise UsageError("the key is empty", "Paste the key, or pipe it in with --key-stdin.")
+    if not key.isascii() or not key.isprintable() or " " in key or "'" in key or "\\" in key:
+        raise UsageError("the key has a character that no key has", "Paste the key alone, in one line.")
+
+
+def _with(text: str, name: str, key: str) -> Iterator[str]:
+    """The file's text with one binding replaced in its place, or added at the end."""
+    from dotenv.parser import parse_stream
+
+    line = f"{name}='{key}'\n"
+    written = False
+    last = ""
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.key != name:
+            last = binding.original.string
+            yield last
+        elif not written:
+            written, last = True, line
+            yield line
+    if not written:
+        yield line if not last or last.endswith("\n") else "\n" + line
+
+
+def _replace(path: Path, text: str) -> None:
+    handle, part = tempfile.mkstemp(prefix=".env.", dir=path.parent)  # mkstemp files have mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        Path(part).replace(path)
+    except OSError:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def _exposed(root: Path) -> Iterator[str]:
+    try:
+        if git.is_tracked(root, ".env"):
+            yield "git tracks .env: `git rm --cached .env`, or your key is in the next commit"
+        elif not git.is_ignored(root, ".env"):
+            yield "git does not ignore .env: add a line `.env` to .gitignore, or your key may be committed"
+    except GitError:
+        return

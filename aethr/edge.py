@@ -1,0 +1,154 @@
+"""Where errors and signals become lines on standard error and an exit code; the only place.
+
+Core code raises and never prints. All three doors run their command through ``guarded``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from aethr.errors import (
+    AethrError,
+    ConfigError,
+    DiskError,
+    ExitCode,
+    StoppedError,
+    Terminated,
+    UnexpectedError,
+    UsageError,
+)
+
+
+def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
+    """Run ``command`` and give its exit code, or that of what it raised, said in plain lines."""
+    _prepare_streams()
+    _end_on_signals()
+    try:
+        _stand_somewhere()
+        code = command()
+        sys.stdout.flush()
+    except AethrError as error:
+        return _fail(error, verbose)
+    except KeyboardInterrupt:
+        return _fail(StoppedError("interrupted", ExitCode.INTERRUPTED), verbose)
+    except Terminated:
+        return _fail(StoppedError("terminated", ExitCode.TERMINATED), verbose)
+    except OSError as error:
+        return _fail(lost_output(error), verbose)
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line and a file
+        return _fail(unexpected(error), verbose)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this code, and wait for no thread.
+
+    A call that was given up may still be read, or LiteLLM still imported, in a thread. Python's own end can
+    wait for ever for a lock that such a thread holds when it is stopped.
+    """
+    if threading.active_count() == 1:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def lost_output(error: OSError) -> AethrError:
+    """An operating-system error that nobody nearer knew what to do with: most often a closed output."""
+    if isinstance(error, BrokenPipeError):
+        return DiskError("standard output was closed before the end")
+    return DiskError(f"{error.filename or 'output'}: {error.strerror or error}")
+
+
+def unexpected(error: BaseException) -> UnexpectedError:
+    """A bug, with its traceback in a file that the line names."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        handle, path = tempfile.mkstemp(prefix="aethr-bug-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        path = "nowhere, as no temporary file could be written"
+    made = UnexpectedError(
+        f"a bug in Aethr: {type(error).__name__} (the traceback is in {path})",
+        "Please report it with that file; look through it first, it may quote your files.",
+    )
+    made.__cause__ = error
+    return made
+
+
+def _prepare_streams() -> None:
+    """A stream that is closed is nowhere; a character that a terminal lacks is shown escaped."""
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream if stream is not None else Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+        for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _stand_somewhere() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("this folder no longer exists", "Change to one that does.") from error
+
+
+def _end_on_signals() -> None:
+    """SIGTERM and a closed terminal end a run as Ctrl-C does: children ended, checkpoint written."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _fail(error: AethrError, verbose: bool) -> int:
+    from aethr import sanitize
+
+    safe = sanitize.runner if os.environ.get("GITHUB_ACTIONS") == "true" else sanitize.terminal
+    with contextlib.suppress(OSError, ValueError):
+        for line in told(error, verbose=verbose):
+            sys.stderr.write(safe(line) + "\n")
+        sys.stderr.flush()
+    _let_go_of_stdout()
+    return error.exit_code
+
+
+def told(error: AethrError, *, verbose: bool = False) -> Iterator[str]:
+    """An error in lines: what is wrong, how to mend it, how to go on."""
+    yield str(error) if isinstance(error, ConfigError) else f"aethr: {error}"
+    if error.fix:
+        yield error.fix
+    if error.resume:
+        yield f"To go on from the last finished step:\n  {error.resume}"
+    if verbose:
+        import traceback
+
+        yield "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
+
+
+def _let_go_of_stdout() -> None:
+    """Whatever is still buffered for a closed or full output must not fail once more at exit."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

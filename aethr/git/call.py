@@ -1,0 +1,123 @@
+"""How Aethr calls git: one place that makes every call safe by construction.
+
+A repository may be hostile, so nothing it configures may run or reach out: no pager, hook, monitor,
+fetch or bare repository inside of the tree. Nothing asks, nothing takes a lock, messages are English.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from aethr import process
+from aethr.errors import GitError, GitMissingError, ProcessError
+from aethr.invisible import reveal_name
+from aethr.process import Finished
+
+TIMEOUT_S = 60.0
+"""Deadline of a short git call, in seconds."""
+
+DIFF_TIMEOUT_S = 600.0
+"""Deadline of a call that reads whole files, in seconds."""
+
+_SAFE = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "safe.bareRepository": "explicit",
+    "protocol.allow": "never",
+    "core.quotePath": "true",
+    "diff.orderFile": os.devnull,
+}
+
+
+def settings(values: Mapping[str, str]) -> tuple[str, ...]:
+    """Options, to stand before git's subcommand, that set these configuration variables for one call."""
+    return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
+
+
+def checked(root: Path, *args: str, stdin: bytes | None = None) -> bytes:
+    """Standard output of a git call in ``root``. Raises ``GitError`` when it fails."""
+    done = run(root, *args, stdin=stdin)
+    if done.code != 0:
+        raise failed(done)
+    return done.stdout
+
+
+def run(root: Path, *args: str, stdin: bytes | None = None) -> Finished:
+    """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
+    try:
+        return process.run(_argv(*args), cwd=root, env=_environment(root), timeout_s=TIMEOUT_S, stdin=stdin)
+    except ProcessError as error:
+        if shutil.which("git") is None:
+            raise GitMissingError("git: not found", "Install git, or put it on PATH.") from error
+        raise
+
+
+def streamed(root: Path, *args: str) -> Iterator[bytes]:
+    """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed."""
+    with process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child:
+        yield from child.chunks()
+        done = child.finish()
+    if done.code != 0:
+        raise failed(done)
+
+
+def reaching_out(root: Path, protocol: str, configuration: Sequence[tuple[str, str]], *args: str) -> Finished:
+    """A git call that may reach out, by this one protocol and without asking or starting a helper.
+
+    ``configuration`` goes through the environment, where no process list shows it.
+    """
+    names = {f"GIT_CONFIG_KEY_{n}": name for n, (name, _) in enumerate(configuration)}
+    values = {f"GIT_CONFIG_VALUE_{n}": value for n, (_, value) in enumerate(configuration)}
+    count = {"GIT_CONFIG_COUNT": str(len(configuration)), "GIT_ALLOW_PROTOCOL": protocol}
+    argv = _argv(*settings({"credential.helper": "", "core.askPass": ""}), *args)
+    env = {**_environment(root), **names, **values, **count}
+    return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S)
+
+
+def _argv(*args: str) -> tuple[str, ...]:
+    return ("git", "--no-pager", "--no-optional-locks", *settings(_SAFE), *args)
+
+
+def _environment(root: Path) -> Mapping[str, str]:
+    """The operator's environment without ``GIT_*``, which would change what git reads, runs and prints.
+
+    One stays: a hook of ``git commit -a`` has the change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` and its
+    kin are dropped even there: git finds the same repository again from the folder, and cannot be sent
+    to another one.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    index = os.environ.get("GIT_INDEX_FILE")
+    folder = git_folder(root) if index else None
+    if index and folder is not None and Path(index).resolve().is_relative_to(folder):
+        kept["GIT_INDEX_FILE"] = str(Path(index).resolve())
+    return {
+        **kept,
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+    }
+
+
+def git_folder(root: Path) -> Path | None:
+    """Where the repository of this folder keeps its index: what the nearest ``.git`` is or names."""
+    start = root.resolve()
+    found = next((each / ".git" for each in (start, *start.parents) if (each / ".git").exists()), None)
+    if found is None or found.is_dir():
+        return found and found.resolve()
+    named = (
+        found.read_bytes()[: 1 << 13].removeprefix(b"gitdir: ").rstrip(b"\r\n") if found.is_file() else b""
+    )
+    return (found.parent / os.fsdecode(named)).resolve()
+
+
+def failed(done: Finished) -> GitError:
+    """What to raise for a call that should not have failed: git's own words, on one line."""
+    lines = done.stderr.splitlines() or [b"no message"]
+    said = next((line for line in lines if line.startswith(b"fatal: ")), lines[0])
+    return GitError(
+        f"git failed (code {done.code}): {reveal_name(said[:500])}", "Run `git status` to see it."
+    )

@@ -1,0 +1,109 @@
+"""The one place where git reaches out: commits that a shallow clone of a continuous-integration job lacks.
+
+The address is the operator's, never one of the repository's configuration; only that one protocol is
+allowed, no credential helper, no hook, no other ref and no submodule is touched, and nothing is checked out.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aethr.errors import GitError, UsageError
+from aethr.git import call, history
+from aethr.process import Finished
+
+DEPTHS = (50, 300, 2_000, 10_000)
+"""How many commits of each side are asked for, until the common commit is certain; then all of them."""
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An address (``https:``, ``file:`` or, on loopback, ``http:``), and a GitHub token for it."""
+
+    url: str
+    token: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+        if parts.scheme not in ("https", "file") and not plain:
+            raise UsageError(f"{self.url[:200]!r} is not a https: address", "Check GITHUB_SERVER_URL.")
+
+    @property
+    def protocol(self) -> str:
+        return urlsplit(self.url).scheme
+
+    def secrets(self) -> tuple[tuple[str, str], ...]:
+        """The configuration that carries the token to this host and to no other.
+
+        The empty value drops the header that actions/checkout may have left: two of them are refused.
+        """
+        if not self.token or self.protocol == "file":
+            return ()
+        parts = urlsplit(self.url)
+        name = f"http.{parts.scheme}://{parts.netloc}/.extraheader"
+        basic = base64.b64encode(f"x-access-token:{self.token}".encode()).decode()
+        return (name, ""), (name, f"AUTHORIZATION: basic {basic}")
+
+
+def common_commit(root: Path, remote: Remote, base: str, head: str) -> str:
+    """The merge base of two commit ids, fetching what is missing for it, step by step.
+
+    Raises ``GitError`` where the commits cannot be had, or have no common one.
+    """
+    try:
+        return _deepened(root, remote, base, head)
+    except GitError as error:
+        shallow = history.is_shallow(root)
+        fix = "Check out with `fetch-depth: 0`, or give `github-token` the permission `contents: read`."
+        raise GitError(
+            str(error), fix if shallow or not history.has(root, base, head) else error.fix
+        ) from error
+
+
+def branch_tip(root: Path, remote: Remote, branch: str) -> str | None:
+    """The commit id that a branch of the remote has now; None for no such branch. Raises ``GitError``."""
+    done = _reach(root, remote, "ls-remote", "--exit-code", remote.url, f"refs/heads/{branch}")
+    if done.code == 2:
+        return None
+    if done.code != 0:
+        raise call.failed(done)
+    return done.stdout.decode("ascii", "replace").partition("\t")[0]
+
+
+def commits(root: Path, remote: Remote, ids: Sequence[str], depth: int | None = None) -> None:
+    """Fetch these commits, with at most ``depth`` generations of their history. Raises ``GitError``."""
+    options = ["--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc", "--quiet"]
+    if depth is not None:
+        options.append(f"--depth={depth}")
+    elif history.is_shallow(root):
+        options.append("--unshallow")
+    done = _reach(root, remote, "fetch", *options, "--upload-pack=git-upload-pack", remote.url, *ids)
+    if done.code != 0:
+        raise call.failed(done)
+
+
+def _deepened(root: Path, remote: Remote, base: str, head: str) -> str:
+    for depth in DEPTHS if history.is_shallow(root) else ():
+        if found := history.certain_merge_base(root, base, head):
+            return found
+        commits(root, remote, (base, head), depth)
+    found = history.certain_merge_base(root, base, head)
+    if found is None and (history.is_shallow(root) or not history.has(root, base, head)):
+        commits(root, remote, (base, head))
+        found = history.certain_merge_base(root, base, head)
+    if found is None:
+        raise GitError(
+            f"{base[:12]} and {head[:12]} have no common commit", "Rebase the branch on the one it goes into."
+        )
+    return found
+
+
+def _reach(root: Path, remote: Remote, *args: str) -> Finished:
+    return call.reaching_out(root, remote.protocol, remote.secrets(), *args)

@@ -1,0 +1,91 @@
+"""Files out of git's objects: what the index or a commit holds, whatever lies in the work tree.
+
+One call lists, one measures, and contents come in batches of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aethr.errors import GitError
+from aethr.git import call
+
+BATCH_BYTES = 10_000_000
+"""About how much content one call gives; a larger object is given alone."""
+
+_LITERAL = "--literal-pathspecs"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A file as git lists it. ``mode`` is octal text: ``120000`` a link, ``160000`` a submodule.
+
+    ``stage`` is ``0``, or which side of a conflict this is.
+    """
+
+    path: bytes
+    mode: str
+    id: str
+    stage: str = "0"
+
+
+def index_entries(folder: Path, below: str = ".") -> Iterator[TreeEntry]:
+    """The index, as far as it lies in ``folder`` and at or below a path; paths relative to ``folder``."""
+    listed = call.checked(folder, _LITERAL, "ls-files", "-z", "--stage", "--", below)
+    for head, path in _rows(listed):
+        mode, name, stage = head
+        yield TreeEntry(path, mode, name, stage)
+
+
+def tree_entries(folder: Path, tree: str, below: str = ".") -> Iterator[TreeEntry]:
+    """The same of a commit or tree, given by its id."""
+    listed = call.checked(folder, _LITERAL, "ls-tree", "-r", "-z", "--end-of-options", tree, "--", below)
+    for head, path in _rows(listed):
+        mode, _kind, name = head
+        yield TreeEntry(path, mode, name)
+
+
+def sizes(root: Path, ids: Iterable[str]) -> dict[str, int]:
+    """The size in bytes of each object; one that this clone does not have is not in it."""
+    output = call.checked(root, "cat-file", "--batch-check", stdin=_lines(ids)).decode()
+    rows = (line.split(" ") for line in output.splitlines())
+    return {row[0]: int(row[2]) for row in rows if len(row) == 3}
+
+
+def contents(root: Path, wanted: Sequence[tuple[str, int]]) -> Iterator[bytes]:
+    """The bytes of each (id, size), in this order, read as they are taken. Raises ``GitError``."""
+    for batch in _batches(wanted):
+        output = call.checked(root, "cat-file", "--batch", stdin=_lines(name for name, _ in batch))
+        start = 0
+        for name, size in batch:
+            header = f"{name} blob {size}\n".encode()
+            if not output.startswith(header, start):
+                raise GitError(f"git object {name[:12]} is no file", "`git fsck` says what is wrong.")
+            start += len(header) + size + 1
+            yield output[start - size - 1 : start - 1]
+
+
+def _batches(wanted: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    batch: list[tuple[str, int]] = []
+    total = 0
+    for name, size in wanted:
+        if batch and total + size > BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append((name, size))
+        total += size
+    if batch:
+        yield batch
+
+
+def _rows(listed: bytes) -> Iterator[tuple[list[str], bytes]]:
+    for row in listed.split(b"\0"):
+        if row:
+            head, _, path = row.partition(b"\t")
+            yield head.decode().split(" "), path
+
+
+def _lines(ids: Iterable[str]) -> bytes:
+    return "".join(f"{name}\n" for name in ids).encode()

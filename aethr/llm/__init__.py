@@ -1,0 +1,1 @@
+"""Calls to models: one backend, one file a transport, prices, budgets, errors in plain words."""

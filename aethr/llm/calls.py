@@ -1,0 +1,119 @@
+"""One model call below ``llm``: what is asked, what arrives, how it fails; the seam for transports.
+
+A transport is one file with one class that implements ``Transport``. Retries, deadlines, allowances,
+cut and empty answers and all error texts live above this seam and are the same for every transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from aethr.records import ModelSpec, Usage
+
+FailureKind = Literal[
+    "auth",  # the key was refused
+    "not_found",  # no such model, or no such path on that server
+    "bad_request",  # the provider refused the request as it is
+    "context_window",  # the prompt is longer than the model's window
+    "rate_limit",  # too many requests; worth another try
+    "quota",  # no credit left; another try cannot help
+    "server",  # 5xx, or an error event inside a stream
+    "connection",  # refused, reset, no such host, closed inside the answer
+    "tls",  # no trusted connection
+    "timeout",  # a deadline passed
+    "cut",  # the stream ended without saying that the answer is finished
+    "garbage",  # not the protocol: an HTML page, broken JSON
+    "empty",  # finished, and no text
+    "content_filter",  # the provider refused to answer
+    "install",  # a package that this model needs is not installed
+]
+
+
+class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not what users see
+    """One attempt failed. ``message`` is the cause alone: no model name, no advice; untrusted text.
+
+    ``status`` is the HTTP status where there was one, ``retry_after_s`` what the provider asked to wait.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Limits of one call, in seconds; ``whole_s`` spans all of its attempts and the waits between them.
+
+    Before the first text each chunk may take ``first_token_s``, after it ``silence_s``.
+    """
+
+    connect_s: float = 10.0
+    first_token_s: float = 120.0
+    silence_s: float = 60.0
+    whole_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a call goes. None for ``key``: none is needed, or the transport finds it itself; for ``base``:
+    the provider's own address."""
+
+    key: str | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt. ``max_tokens`` is what is sent (the model's own setting or less)."""
+
+    prompt: str
+    model: ModelSpec
+    endpoint: Endpoint
+    deadlines: Deadlines
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What arrived: a piece of text, or the end (its provider's own word), what was counted, a remark."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    note: str = ""
+
+
+class Stream(Protocol):
+    """An answer under way."""
+
+    def chunks(self) -> Generator[Chunk, None, None]:
+        """What arrives. Raises ``CallFailed``. Without a ``finish_reason`` in any of them it was cut."""
+
+    def hang_up(self) -> None:
+        """End the connection, from any thread, as often as one likes; ``chunks`` then ends by itself."""
+
+
+class Transport(Protocol):
+    """What carries calls; ``name`` goes into the record."""
+
+    name: str
+
+    def open(self, call: Call) -> Stream:
+        """Send the request and wait for the answer to begin. Raises ``CallFailed``."""
+
+    def providers(self) -> Collection[str]:
+        """The provider names it can serve, as LiteLLM spells them."""
+
+    def count_tokens(self, model: str, text: str) -> int:
+        """Tokens of ``text`` by the best tokenizer at hand for ``model`` (``provider:model``)."""

@@ -1,0 +1,130 @@
+"""A failed call as one line: which model, what happened, how to mend it (pure)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from aethr.errors import ModelError
+from aethr.llm.calls import CallFailed, Endpoint, FailureKind
+from aethr.llm.endpoints import shown
+from aethr.providers import LOGINS, provider_of
+
+KEY_CHARS = 6
+"""Shorter "keys" are placeholders for servers that want none; as words they occur in any text."""
+
+READ_CHARS = 10_000
+SHOWN_CHARS = 300
+"""How much of a provider's own text an error line shows."""
+
+_WHAT: Mapping[FailureKind, str] = {
+    "auth": "the key was refused",
+    "not_found": "no such model or address",
+    "bad_request": "the request was refused",
+    "context_window": "the prompt is too long for the model's window",
+    "rate_limit": "too many requests",
+    "quota": "no credit left",
+    "server": "the provider failed",
+    "connection": "no connection",
+    "tls": "no secure connection",
+    "timeout": "no answer in time",
+    "cut": "the answer was cut off",
+    "garbage": "the answer is not in the protocol",
+    "empty": "the answer is empty",
+    "content_filter": "the provider's content filter refused",
+    "install": "a package is missing",
+}
+
+_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|key|xai|gsk)[-_]|AIza)[\w*.-]{8,}")
+_BYTES = re.compile(r"b'(\{.*\})'", re.DOTALL)
+"""A Python bytes literal: LiteLLM shows some providers' bodies so."""
+
+_SHORTER = "Lower the step's context_chars, name fewer context sources, or use a model with a larger window."
+_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "tls", "garbage"})
+_LATER = "Try again later with the resume command."
+_FIX: Mapping[FailureKind, str] = {
+    "auth": "Check {key}; `aethr auth login {provider}` replaces it.",
+    "not_found": "Check the model's name in the workflow{base}.",
+    "bad_request": "Check the model's name and settings in the workflow.",
+    "context_window": _SHORTER,
+    "rate_limit": "Wait, then continue with the resume command.",
+    "quota": "Check the plan and billing of the account that {key} belongs to.",
+    "server": _LATER,
+    "connection": "Check the network{base}, then continue with the resume command.",
+    "tls": "Check the server's certificate{base}.",
+    "timeout": "Continue with the resume command, or raise the model's timeout_s.",
+    "cut": _LATER,
+    "garbage": "Check the model's name{base}: a model server must stand there.",
+    "empty": "Try again, or use another model.",
+    "content_filter": "Look at what the context sends, or use another model.",
+    "install": "Install it beside aethr, or use another model.",
+}
+
+
+def explain(failure: CallFailed, model_name: str, endpoint: Endpoint) -> ModelError:
+    """The error that a user sees: its key never appears in it, its base address where that matters."""
+    status = f" ({failure.status})" if failure.status is not None else ""
+    address = shown(endpoint.base) if endpoint.base is not None and failure.kind in _AT else ""
+    where = f" at {address}" if address else ""
+    said = tidy(failure.message, [endpoint.key or ""])
+    line = f"{model_name}: {_WHAT[failure.kind]}{where}{status}" + (f": {said}" if said else "")
+    return ModelError(line, fix=_fix(failure.kind, model_name, endpoint))
+
+
+def headline(failure: CallFailed) -> str:
+    """A few words for the line that announces another try."""
+    if failure.status is not None:
+        return f"answered {failure.status}"
+    return _WHAT[failure.kind] if failure.kind != "connection" else failure.message
+
+
+def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError:
+    """The prompt cannot fit; nothing was sent."""
+    return ModelError(
+        f"{model_name}: the prompt of step '{step}' is too long for the model's window: "
+        f"{tokens:,} tokens, the window holds {window:,}; {tokens - window:,} have to go",
+        fix=_SHORTER,
+    )
+
+
+def tidy(text: str, secrets: Sequence[str] = ()) -> str:
+    """A provider's text made fit for one line: its message alone, no HTML, no key, no line break."""
+    text = _redacted(_message(_redacted(text, secrets)[:READ_CHARS]), secrets)
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+
+
+def _redacted(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        if len(secret) >= KEY_CHARS:
+            text = text.replace(secret, "[key]")
+    return _LIKE_A_KEY.sub("[key]", text)
+
+
+def _fix(kind: FailureKind, model_name: str, endpoint: Endpoint) -> str:
+    provider = provider_of(model_name)
+    key = LOGINS.get(provider.name, f"the key of {provider.name}")
+    base = f" and {provider.bases[0]}" if provider.bases and endpoint.base is not None else ""
+    if kind == "auth" and provider.name not in LOGINS:
+        return f"Check {key} in the environment."
+    return _FIX[kind].format(key=key, provider=provider.name, base=base)
+
+
+def _message(text: str) -> str:
+    """The message inside of an error page or an error object, else the text itself."""
+    if re.search(r"<!doctype|<html|<head|<body", text[:2000], re.IGNORECASE):
+        title = re.search(r"<title>(.*?)</title>", text[:5000], re.IGNORECASE | re.DOTALL)
+        return "an HTML page" + (f": '{title.group(1).strip()}'" if title else "")
+    text = _BYTES.sub(lambda found: found.group(1).replace("\\'", "'"), text)
+    start = text.find("{")
+    if start < 0:
+        return text
+    try:
+        found = json.loads(text[start : text.rindex("}") + 1])
+    except (ValueError, RecursionError):
+        return text
+    error = found.get("error", found) if isinstance(found, dict) else found
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else text

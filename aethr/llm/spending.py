@@ -1,0 +1,89 @@
+"""How much of an answer the rest of a run's allowance affords (pure)."""
+
+from __future__ import annotations
+
+import math
+
+from aethr.errors import BudgetError
+from aethr.llm.prices import Price
+from aethr.records import Allowance, Request, Usage
+
+BYTES_PER_TOKEN = 3
+"""Text and code have about four bytes a token; three makes the estimate err on the dear side."""
+
+ANSWER_TOKENS = 4096
+"""Reserved for an answer whose model sets no ``max_tokens``."""
+
+_RAISE = "Raise {option}, or lower the step's context_chars or the model's max_tokens."
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of ``text`` by its length alone: UTF-8 bytes / 3, rounded up."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+
+
+def answer_tokens(request: Request, price: Price | None) -> int | None:
+    """The ``max_tokens`` to send; without an allowance the model's own setting.
+
+    With one, the whole answer must be affordable before anything is sent. Raises ``BudgetError``.
+    """
+    assert request.model is not None
+    own = request.model.max_tokens
+    allowance = request.allowance
+    if allowance.tokens is None and allowance.cost_usd is None:
+        return own
+    prompt = estimate_tokens(request.prompt)
+    reserve = own or ANSWER_TOKENS
+    limits = [own or (price and price.max_output) or ANSWER_TOKENS]
+    if allowance.tokens is not None:
+        limits.append(_by_tokens(request, prompt, reserve, allowance.tokens))
+    if allowance.cost_usd is not None:
+        limits.append(_by_cost(request, prompt, reserve, allowance.cost_usd, price))
+    return min(limits)
+
+
+def less(allowance: Allowance, spent: Usage) -> Allowance:
+    """What is left after ``spent``."""
+    return Allowance(
+        None if allowance.cost_usd is None else allowance.cost_usd - (spent.cost_usd or 0.0),
+        None if allowance.tokens is None else allowance.tokens - spent.total_tokens,
+    )
+
+
+def estimated_usage(prompt: str, answer: str, price: Price | None) -> Usage:
+    """For a call that the provider did not count, so that an allowance still means something."""
+    asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
+    cost = price.cost(asked, answered) if price is not None else None
+    return Usage(asked, answered, asked + answered, cost)
+
+
+def _by_tokens(request: Request, prompt: int, reserve: int, left: int) -> int:
+    if prompt + reserve > left:
+        raise BudgetError(
+            f"{_who(request)} needs about {prompt + reserve:,} tokens "
+            f"({prompt:,} prompt, {reserve:,} answer), {max(left, 0):,} are left",
+            fix=_RAISE.format(option="--max-tokens"),
+        )
+    return left - prompt
+
+
+def _by_cost(request: Request, prompt: int, reserve: int, left: float, price: Price | None) -> int:
+    if price is None or price.input_usd is None or price.output_usd is None:
+        raise BudgetError(
+            f"{_who(request)}: its price is not known, so --max-cost cannot hold",
+            fix="Use --max-tokens instead.",
+        )
+    spent = prompt * price.input_usd
+    needed = spent + reserve * price.output_usd
+    if needed > left:
+        raise BudgetError(
+            f"{_who(request)} needs about ${needed:.4f} ({prompt:,} prompt and {reserve:,} answer tokens), "
+            f"${max(left, 0.0):.4f} is left",
+            fix=_RAISE.format(option="--max-cost"),
+        )
+    return int((left - spent) / price.output_usd) if price.output_usd else reserve
+
+
+def _who(request: Request) -> str:
+    assert request.model is not None
+    return f"step '{request.step}': {request.model.name}"

@@ -1,0 +1,1 @@
+"""Records to people and to machines: terminals, reports, Markdown, SARIF."""

@@ -1,0 +1,101 @@
+"""Untrusted text made safe for GitHub Markdown (pure).
+
+Two ideas carry it. First, structure is not guessed but set: each fenced block is written anew at the
+left margin, with a fence longer than any inside, and closed; so what is code here is code on GitHub.
+Second, everywhere else a dangerous sequence (a tag, a link, a mention, an entity) is broken by one
+character without width, which works, and looks the same, whether a reader of Markdown takes the place
+for text or for code. Backslashes and entities would not do: GitHub looks for mentions after it has
+resolved both.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aethr.sanitize import one_line, terminal
+
+BREAK = "\u200c"
+"""ZERO WIDTH NON-JOINER: not a letter, not white space, kept by ``terminal``."""
+
+_FENCE = re.compile(r"([ \t]*)(`{3,}(?=[^`]*$)|~{3,})[ \t]*(\S*)")
+_INFO = re.compile(r"[A-Za-z0-9][\w+#.-]{0,29}")
+# Languages that GitHub draws, or offers to apply, instead of showing them as code.
+_DRAWN = frozenset({"geojson", "math", "mermaid", "stl", "suggestion", "topojson"})
+
+_COMMAND = re.compile(r"^(\s*)(?=/[A-Za-z][\w-]*(?![\w/-]))")
+_COMMENT = re.compile(r"<(?=!--)")
+_DANGER = re.compile(
+    r"<(?=[A-Za-z/!?])"  # raw HTML, comments, <scheme:…>
+    r"|\](?=[(\[:])"  # links, images, references and their definitions
+    r"|@(?=\w)"  # mentions, mail addresses
+    r"|(?:#|GH-)(?=\d)"  # cross-references, which notify the other side
+    r"|ftp(?=://)"  # the one scheme besides http and https that GitHub links by itself
+    r"|&(?=#|(?!(?:amp|lt|gt|quot|nbsp);)[A-Za-z]\w*;)",  # entities that could spell any of these
+    re.IGNORECASE,
+)
+_SPECIAL = re.compile(r"([\\`*_\[\]~|$#])")
+_LIST_LIKE = re.compile(r"^(\d*)([-+=.)])")
+
+
+def markdown_inline(text: str, limit: int = 1000) -> str:
+    """One line of ``text`` that renders as itself: for a table cell, a title, a list item."""
+    line = one_line(text, limit)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _SPECIAL.sub(r"\\\1", line)
+    line = _LIST_LIKE.sub(r"\1\\\2", line)
+    line = re.sub(r"@(?=\w)|\\#(?=\d)|GH-(?=\d)|ftp(?=://)", rf"\g<0>{BREAK}", line, flags=re.IGNORECASE)
+    return _COMMAND.sub(rf"\1{BREAK}", line)
+
+
+def markdown_block(text: str) -> str:
+    """Markdown that keeps headings, lists, tables, emphasis and code, and can do nothing else.
+
+    No HTML, image, mention or bot command comes out of it; a link shows its address; nothing stays
+    open. The result ends with a newline; put an empty line before and after it. Applying it twice
+    changes nothing.
+    """
+    out: list[str] = []
+    lines = terminal(text).split("\n")
+    index = 0
+    while index < len(lines):
+        opening = _FENCE.match(lines[index])
+        if opening is None:
+            out.append(_prose(lines[index]))
+            index += 1
+            continue
+        end = _closing(lines, index + 1, opening[2])
+        _separate(out)
+        out += _fenced(lines[index + 1 : end], opening)
+        index = end + 1
+        if index < len(lines) and lines[index].strip():
+            out.append("")
+    return "\n".join(out).strip("\n") + "\n"
+
+
+def _separate(out: list[str]) -> None:
+    if out and out[-1].strip():
+        out.append("")
+
+
+def _closing(lines: list[str], start: int, fence: str) -> int:
+    """The line that closes ``fence``, or one past the last where none does."""
+    closes = re.compile(rf"[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$")
+    return next((at for at in range(start, len(lines)) if closes.match(lines[at])), len(lines))
+
+
+def _fenced(code: list[str], opening: re.Match[str]) -> list[str]:
+    indent, info = opening[1], opening[3]
+    language = info if _INFO.fullmatch(info) and info.lower() not in _DRAWN else ""
+    body = [_code(line[len(indent) :] if line.startswith(indent) else line.lstrip(" \t")) for line in code]
+    longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return [fence + language, *body, fence]
+
+
+def _code(line: str) -> str:
+    """A line of a code block: no comment for a reader of the raw text, no command for a bot."""
+    return _COMMAND.sub(rf"\1{BREAK}", _COMMENT.sub(f"<{BREAK}", line))
+
+
+def _prose(line: str) -> str:
+    return _COMMAND.sub(rf"\1{BREAK}", _DANGER.sub(rf"\g<0>{BREAK}", line))

@@ -1,0 +1,76 @@
+"""Events to the person, or the log, in front of the run.
+
+Two implementations of one Protocol: ``render_rich`` for a person's terminal, ``render_plain`` for
+everything else. Only the first imports Rich.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from aethr.output.stream import Output
+from aethr.records import Event
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """What the user asked to see.
+
+    ``stream``: True shows text as it arrives, False only whole answers, None as fits the terminal.
+    ``quiet``: only the last answer, and what must be said about it (mock mode, no review).
+    ``verbose``: the size and hash of each prompt, and what each step took.
+    ``json``: standard output is the run record's, so everything goes to standard error.
+    """
+
+    stream: bool | None = None
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+
+
+class Renderer(Protocol):
+    """Shows a run. ``close`` gives the terminal back as it was, whatever happened; twice does no harm."""
+
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except OSError:
+            if error is None:  # what ended the run matters more than a terminal that is gone
+                raise
+
+
+def make_renderer(options: Display, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str]) -> Renderer:
+    """The renderer that fits the stream which ``options`` leave to people."""
+    stream = stderr if options.json else stdout
+    if for_a_person(stream, environ):
+        from aethr.output.render_rich import RichRenderer
+
+        return RichRenderer(options, Output(stream), environ)
+    from aethr.output.render_plain import PlainRenderer
+
+    return PlainRenderer(options, Output(stream), environ)
+
+
+def for_a_person(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether ``stream`` is a terminal that can redraw, with a person before it.
+
+    pre-commit gives its hooks a terminal to write to and shows the result as a log; so do some runners.
+    """
+    logged = environ.get("PRE_COMMIT") or environ.get("GITHUB_ACTIONS") == "true"
+    dumb = environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return stream.isatty() and not logged and not dumb

@@ -1,0 +1,113 @@
+"""Plain lines: for pipes, logs, hooks and dumb terminals. Nothing is drawn and nothing redrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aethr import sanitize
+from aethr.output import wording
+from aethr.output.render import Display, Renderer
+from aethr.output.stream import Output
+from aethr.output.wording import Line, Tone
+from aethr.records import Event, RunFinished, RunStarted, StepFinished, StepResult, StepStarted, TextDelta
+
+_PREFIX: dict[Tone, str] = {"note": "note: ", "warning": "warning: "}
+_COLOUR: dict[Tone, str] = {"warning": "33", "good": "32", "bad": "31"}
+
+
+class PlainRenderer(Renderer):
+    """Writes lines as they become known, and flushes each."""
+
+    def __init__(self, options: Display, output: Output, environ: Mapping[str, str]) -> None:
+        self._options = options
+        self._output = output
+        self._colour = environ.get("FORCE_COLOR", "0") not in ("", "0") and not environ.get("NO_COLOR")
+        # A runner executes commands that it finds in the log, so there a line is judged whole.
+        self._by_line = environ.get("GITHUB_ACTIONS") == "true"
+        self._stream = sanitize.TerminalStream()
+        self._held = ""
+        self._streamed = False
+        self._mid_line = False
+        self._said: set[Line] = set()
+
+    def close(self) -> None:
+        self._end_stream()
+        self._output.flush()
+
+    def show(self, event: Event) -> None:
+        if self._options.quiet:
+            self._show_quiet(event)
+            return
+        match event:
+            case TextDelta():
+                if self._options.stream:
+                    self._show_text(event.text)
+                return
+            case StepStarted():
+                self._said.clear()
+                self._streamed = False
+                self._header(event)
+            case StepFinished(replayed=False):
+                self._end_stream()
+                if not self._streamed:
+                    self._answer(event.result)
+                if self._options.verbose:
+                    self._line(Line(wording.step_spent(event.result), "note"))
+        for line in wording.narrate(event, verbose=self._options.verbose):
+            self._once(line)
+
+    def _show_quiet(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._lines(*wording.narrate(event))
+        elif isinstance(event, RunFinished):
+            if event.result.steps:
+                self._answer(event.result.steps[-1])
+            self._lines(*wording.doubts(event.result))
+
+    def _header(self, step: StepStarted) -> None:
+        title = f"{sanitize.one_line(step.id, 60)} ({wording.place(step)}) {wording.actor(step)}"
+        self._line(Line(f"== {title} =="))
+
+    def _answer(self, result: StepResult) -> None:
+        text = sanitize.terminal(result.content).strip("\n")
+        self._write((text or "(no answer)") + "\n")
+
+    def _show_text(self, text: str) -> None:
+        text = self._held + self._stream.feed(text)
+        cut = text.rfind("\n") + 1 if self._by_line else len(text)
+        self._held = text[cut:]
+        self._streamed = True
+        if text[:cut]:
+            self._write(text[:cut])
+
+    def _end_stream(self) -> None:
+        """Bring out what was held back, and end the line that streaming has left open."""
+        rest = self._held + self._stream.close()
+        self._held = ""
+        if rest:
+            self._write(rest)
+        if self._mid_line:
+            self._write("\n")
+
+    def _once(self, line: Line) -> None:
+        """A backend may report the same thing while it works and in its result."""
+        if line not in self._said:
+            self._said.add(line)
+            self._line(line)
+
+    def _lines(self, *lines: Line) -> None:
+        for line in lines:
+            self._line(line)
+
+    def _line(self, line: Line) -> None:
+        self._end_stream()
+        self._write(f"{_PREFIX.get(line.tone, '')}{line.text}\n", _COLOUR.get(line.tone))
+
+    def _write(self, text: str, colour: str | None = None) -> None:
+        if self._by_line:
+            text = sanitize.runner(text)
+        self._mid_line = not text.endswith("\n")
+        if self._colour and colour:
+            text = f"\x1b[{colour}m{text[:-1]}\x1b[0m\n"
+        self._output.write(text)
+        self._output.flush()

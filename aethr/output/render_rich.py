@@ -1,0 +1,223 @@
+"""A person's terminal: a live region while a step runs, then its panel. The only user of Rich.
+
+The region is a status line and the end of the text as it arrives. It is drawn by one thread, at most
+``FRAMES`` times a second and only when it would look different, however fast the text comes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import TextIO, cast
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
+
+from aethr import sanitize
+from aethr.output import wording
+from aethr.output.render import Display, Renderer
+from aethr.output.stream import Output
+from aethr.output.wording import Line, Tone
+from aethr.records import Event, RunFinished, RunStarted, StepFinished, StepResult, StepStarted, TextDelta
+
+FRAMES = 8
+TAIL = 1 << 14
+"""Characters of the streaming text that are kept: more than the largest usual screen holds."""
+LONGEST_MARKDOWN = 100_000
+"""Characters up to which an answer is drawn as Markdown; beyond that it is shown as it is."""
+CHARACTERS_PER_TOKEN = 4
+
+_STYLE: dict[Tone, str] = {
+    "note": "dim",
+    "warning": "yellow",
+    "tool": "dim cyan",
+    "good": "bold green",
+    "bad": "bold red",
+}
+_PREFIX: dict[Tone, str] = {"note": "note: ", "warning": "warning: "}
+
+
+class RichRenderer(Renderer):
+    """Panels above, a region that comes and goes below; all else are plain lines."""
+
+    def __init__(self, options: Display, output: Output, environ: Mapping[str, str]) -> None:
+        self._options = options
+        self._console = Console(
+            file=cast("TextIO", output),
+            force_terminal=True,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            _environ=environ,
+        )
+        self._region: Region | None = None
+        self._mock = False
+        self._said: set[Line] = set()
+
+    def close(self) -> None:
+        region, self._region = self._region, None
+        if region is not None:
+            region.stop()
+
+    def show(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._mock = event.mode == "mock"
+            case TextDelta():
+                if self._region is not None:
+                    self._region.feed(event.text)
+                return
+            case StepStarted():
+                self._said.clear()
+                self.close()
+                self._region = Region(self._console, event, tail=self._options.stream is not False)
+                self._region.start()
+            case StepFinished():
+                self.close()
+                if not event.replayed and not self._options.quiet:
+                    self._panel(event.result)
+        if self._options.quiet:
+            self._show_quiet(event)
+        else:
+            self._narrate(wording.narrate(event, verbose=self._options.verbose))
+
+    def _show_quiet(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._narrate(wording.narrate(event))
+        elif isinstance(event, RunFinished):
+            if event.result.steps:
+                self._panel(event.result.steps[-1])
+            self._narrate(wording.doubts(event.result))
+
+    def _narrate(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            if line not in self._said:  # a backend may report the same while it works and in its result
+                self._said.add(line)
+                text = _PREFIX.get(line.tone, "") + line.text
+                self._console.print(Text(text, _STYLE.get(line.tone, ""), overflow="fold"))
+
+    def _panel(self, result: StepResult) -> None:
+        from rich.panel import Panel
+
+        mock = "mock · " if self._mock else ""
+        again = f" · pass {result.iteration}" if result.iteration > 1 else ""
+        self._console.print(
+            Panel(
+                Inert(_body(result.content)),
+                title=Text(f"{mock}{sanitize.one_line(result.id, 60)} · {wording.actor(result)}{again}"),
+                title_align="left",
+                subtitle=Text(wording.step_spent(result)),
+                subtitle_align="right",
+                border_style="dim",
+            )
+        )
+
+
+class Region:
+    """What is seen while a step runs. Only its own thread draws after ``start``."""
+
+    def __init__(self, console: Console, step: StepStarted, *, tail: bool) -> None:
+        self._console = console
+        self._step = step
+        self._show_tail = tail
+        self._stream = sanitize.TerminalStream()
+        self._tail = ""
+        self._characters = 0
+        self._began = time.monotonic()
+        self._drawn: object = None
+        self._done = threading.Event()
+        self._live = Live(
+            console=console,
+            get_renderable=self._render,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+        self._thread = threading.Thread(target=self._tick, name="aethr-status", daemon=True)
+
+    def start(self) -> None:
+        self._live.start(refresh=True)
+        self._thread.start()
+
+    def feed(self, text: str) -> None:
+        self._characters += len(text)
+        self._tail = (self._tail + self._stream.feed(text))[-TAIL:]
+
+    def stop(self) -> None:
+        """Take the region away and show the cursor again."""
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._tail = ""
+        self._live.stop()
+
+    def _tick(self) -> None:
+        while not self._done.wait(1 / FRAMES):
+            state = (int(time.monotonic() - self._began), self._characters, self._console.size)
+            if state == self._drawn:
+                continue
+            self._drawn = state
+            try:
+                self._live.refresh()
+            except (OSError, ValueError):
+                return  # the terminal is gone; the main thread meets the same and says so
+
+    def _render(self) -> RenderableType:
+        status = self._status()
+        rows = self._console.height - 2
+        if not self._show_tail or not self._tail or rows < 1:
+            return status
+        return Group(status, *last_rows(self._tail, self._console, rows))
+
+    def _status(self) -> Text:
+        parts = [
+            f"step {wording.place(self._step)} {sanitize.one_line(self._step.id, 40)}",
+            wording.actor(self._step),
+            f"{int(time.monotonic() - self._began)} s",
+        ]
+        if self._characters:
+            parts.append(f"~{wording.tokens(-(-self._characters // CHARACTERS_PER_TOKEN))}")
+        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+
+class Inert:
+    """Draws what it holds, and lets no control character through, wherever it came from.
+
+    A Markdown parser resolves entities and percent signs after the text was made safe.
+    """
+
+    def __init__(self, inner: RenderableType) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for text, style, control in console.render(self._inner, options):
+            if control is None:
+                yield Segment(sanitize.terminal(text), style)
+
+
+def last_rows(text: str, console: Console, rows: int) -> list[Text]:
+    """The end of ``text``, folded to the width of the console, as at most ``rows`` rows."""
+    lines = text[-rows * console.width :].split("\n")[-rows:]
+    folded: list[Text] = []
+    for line in lines:
+        folded += Text(line, "dim", tab_size=4).wrap(console, console.width, overflow="fold")
+    return folded[-rows:]
+
+
+def _body(content: str) -> RenderableType:
+    text = sanitize.terminal(content).strip("\n")
+    if len(text) > LONGEST_MARKDOWN or not text.strip():
+        return Text(text or "(no answer)", overflow="fold")
+    from markdown_it import MarkdownIt
+    from rich.markdown import Markdown
+
+    body = Markdown(text, code_theme="ansi_dark", hyperlinks=False)
+    # Rich's own parser takes tags and comments for HTML and drops them: an answer could hide its text.
+    strict = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    body.parsed = strict.disable(["image", "entity", "autolink"]).parse(text)
+    return body

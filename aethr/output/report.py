@@ -1,0 +1,219 @@
+"""What remains of a run: the table ``FORMATS`` of pure functions from a ``RunResult`` to text.
+
+Everything in a result that a model, a file or a task brought in is untrusted, and is made safe for
+the format it goes into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from aethr import __version__, codec
+from aethr.output import wording
+from aethr.output.markdown import markdown_block, markdown_inline
+from aethr.output.sarif import sarif
+from aethr.records import Finding, Receipt, RunResult, Severity, StepResult
+from aethr.sanitize import one_line, terminal
+
+SCHEMA = 1
+ANNOTATIONS_PER_LEVEL = 10
+"""A runner keeps that many annotations of each level for a step, and drops the others silently."""
+ANNOTATION_CHARACTERS = 4000
+
+_LEVELS: dict[Severity, str] = {"high": "error", "medium": "warning", "low": "notice"}
+
+
+@dataclass(frozen=True, slots=True)
+class FormatRow:
+    """One format: how a result is written in it, and what it is for."""
+
+    render: Callable[[RunResult], str]
+    summary: str
+
+
+def record(result: RunResult) -> dict[str, Any]:
+    """The run record as plain JSON values: the shape of ``--json`` (DESIGN 12)."""
+    scope, review, totals = result.scope, result.review, result.totals
+    return {
+        "schema": SCHEMA,
+        "aethr": __version__,
+        "task": result.task,
+        "workflow": result.workflow,
+        "mode": result.mode,
+        "scope": {
+            "diff": scope.text,
+            "base": scope.base,
+            "head": scope.head,
+            "head_sha": scope.head_sha,
+        },
+        "steps": [codec.step_to_json(step) for step in result.steps],
+        "loops": [
+            {
+                "step": loop.step,
+                "back_to": loop.back_to,
+                "iterations": loop.iterations,
+                "outcome": loop.outcome,
+            }
+            for loop in result.loops
+        ],
+        "review": {
+            "status": review.status,
+            "findings": [_finding(finding) for finding in review.findings],
+            "coverage": review.coverage,
+            "reason": review.reason,
+        },
+        "totals": {
+            "calls": totals.calls,
+            "prompt_tokens": totals.prompt_tokens,
+            "completion_tokens": totals.completion_tokens,
+            "cost_usd": totals.cost_usd,
+            "seconds": totals.seconds,
+        },
+        "exit_code": int(result.exit_code),
+        "checkpoint": result.checkpoint,
+    }
+
+
+def json_text(result: RunResult) -> str:
+    return codec.dumps(record(result))
+
+
+def text(result: RunResult) -> str:
+    """Plain lines: findings as ``path:line: [high] message``, verdict, what it took, then the answer."""
+    lines = [
+        f"Aethr: {one_line(result.workflow)}{_mock(result)}",
+        *(wording.finding(found) for found in result.review.findings),
+        *(f"not sent: {name}" for name in wording.not_sent(_receipts(result))),
+        *(wording.loop(loop) for loop in result.loops),
+        *(line.text for line in wording.closing(result)),
+    ]
+    if result.steps:
+        last = result.steps[-1]
+        lines += ["", f"== {one_line(last.id)} ==", terminal(last.content).strip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(result: RunResult) -> str:
+    """A page for people: verdict, findings, the last answer, what was not sent, and what it took."""
+    sections = (
+        f"# Aethr: {markdown_inline(result.workflow)}{_mock(result)}",
+        "\n\n".join(f"**{markdown_inline(line.text)}**" for line in wording.verdict(result)),
+        _findings_table(result.review.findings),
+        _answer(result),
+        _list("Not sent to the model", wording.not_sent(_receipts(result))),
+        _list("Loops", [wording.loop(loop) for loop in result.loops]),
+        _steps_table(result),
+        markdown_inline(wording.spent(result)),
+    )
+    return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def annotation_lines(result: RunResult) -> list[str]:
+    """Findings as a GitHub runner's commands, most severe first, as many as it will show.
+
+    A mock run has none: its findings are about nothing.
+    """
+    if result.mode == "mock":
+        return []
+    lines: list[str] = []
+    for severity, level in _LEVELS.items():
+        found = [finding for finding in result.review.findings if finding.severity == severity]
+        lines += [_annotation(level, finding) for finding in found[:ANNOTATIONS_PER_LEVEL]]
+    return lines
+
+
+FORMATS: Mapping[str, FormatRow] = MappingProxyType(
+    {
+        ".json": FormatRow(json_text, "the run record, for programs"),
+        ".md": FormatRow(markdown, "a page for people"),
+        ".sarif": FormatRow(sarif, "findings for code scanning (SARIF 2.1.0)"),
+        ".txt": FormatRow(text, "plain lines, findings as path:line: message"),
+    }
+)
+
+
+def _mock(result: RunResult) -> str:
+    return " (mock mode, no model was called)" if result.mode == "mock" else ""
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "severity": finding.severity,
+        "path": finding.path,
+        "line": finding.line,
+        "message": finding.message,
+    }
+
+
+def _receipts(result: RunResult) -> tuple[Receipt, ...]:
+    """The receipts of all steps; a step that ran again, or several that saw the same, count once."""
+    return tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    titles = list(head)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _findings_table(findings: Iterable[Finding]) -> str:
+    rows = [
+        (finding.severity, markdown_inline(_place(finding)), markdown_inline(finding.message))
+        for finding in findings
+    ]
+    return _table(("Severity", "Place", "Finding"), rows) if rows else ""
+
+
+def _place(finding: Finding) -> str:
+    if not finding.path:
+        return ""
+    return finding.path if finding.line is None else f"{finding.path}:{finding.line}"
+
+
+def _answer(result: RunResult) -> str:
+    if not result.steps:
+        return ""
+    last = result.steps[-1]
+    return f"## {markdown_inline(last.id)}\n\n{markdown_block(last.content)}"
+
+
+def _list(title: str, items: Iterable[str]) -> str:
+    lines = [f"- {markdown_inline(item)}" for item in items]
+    return "\n".join((f"## {title}", "", *lines)) if lines else ""
+
+
+def _steps_table(result: RunResult) -> str:
+    rows = [_step_row(step, result) for step in result.steps]
+    return "## Steps\n\n" + _table(("Step", "Model", "Tokens", "Cost", "Time"), rows) if rows else ""
+
+
+def _step_row(step: StepResult, result: RunResult) -> tuple[str, ...]:
+    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
+    return (
+        markdown_inline(step.id + again),
+        markdown_inline(step.model or step.backend),
+        f"{step.usage.total_tokens:,}",
+        "mock" if result.mode == "mock" else markdown_inline(wording.cost(step.usage.cost_usd)),
+        wording.seconds(step.seconds),
+    )
+
+
+def _annotation(level: str, finding: Finding) -> str:
+    properties = [f"title={command_property(f'Aethr: {finding.severity}')}"]
+    if finding.path:
+        properties.insert(0, f"file={command_property(finding.path)}")
+        if finding.line is not None:
+            properties.insert(1, f"line={finding.line}")
+    return f"::{level} {','.join(properties)}::{command_text(finding.message[:ANNOTATION_CHARACTERS])}"
+
+
+def command_text(value: str) -> str:
+    """The escapes of a runner's command (its source: ``ActionCommand.cs``)."""
+    return terminal(value).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def command_property(value: str) -> str:
+    return command_text(value).replace(":", "%3A").replace(",", "%2C")

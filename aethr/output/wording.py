@@ -1,0 +1,217 @@
+"""Records in words: every line that a run says about itself, for terminals and reports alike (pure).
+
+All parts that come from outside pass through ``sanitize``; a line here is safe to write anywhere that
+takes plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aethr.errors import ExitCode
+from aethr.records import (
+    SEVERITIES,
+    Event,
+    Finding,
+    LoopEnded,
+    LoopResult,
+    Notice,
+    Receipt,
+    Review,
+    RunFinished,
+    RunResult,
+    RunStarted,
+    StepFinished,
+    StepPrepared,
+    StepResult,
+    StepStarted,
+)
+from aethr.sanitize import one_line
+
+Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
+
+MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
+SHOWN = 10
+"""How many files one line names before it only counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One plain line, and how it is meant."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
+    """What there is to say about an event, besides a step's header and its answer."""
+    match event:
+        case RunStarted(mode="mock"):
+            return (Line(MOCK, "note"),)
+        case StepPrepared():
+            return _prepared(event, verbose)
+        case Notice():
+            return (Line(one_line(event.text, 500), "plain" if event.kind == "info" else event.kind),)
+        case StepFinished():
+            return _finished(event)
+        case LoopEnded():
+            met = event.loop.outcome == "satisfied"
+            return (Line(loop(event.loop), "plain" if met else "warning"),)
+        case RunFinished():
+            return closing(event.result)
+        case _:
+            return ()
+
+
+def place(step: StepStarted) -> str:
+    """``2/3``, and the pass where a loop is in its second or later one."""
+    again = f", pass {step.iteration}" if step.iteration > 1 else ""
+    return f"{step.number}/{step.total}{again}"
+
+
+def actor(step: StepStarted | StepResult) -> str:
+    """Who answers: the role, and the model or else the backend."""
+    return f"{one_line(step.role, 40)} · {one_line(step.model or step.backend, 80)}"
+
+
+def closing(result: RunResult) -> tuple[Line, ...]:
+    """The end of a run: loops have been told; findings, verdict, and what it took."""
+    return (*_findings_line(result.review), *verdict(result), Line(spent(result), "plain"))
+
+
+def verdict(result: RunResult) -> tuple[Line, ...]:
+    """The verdict in at most one line; none for a workflow without a reviewer that nobody asked for."""
+    review = result.review
+    reason = one_line(review.reason or "there is no verdict", 500)
+    if review.status != "none":
+        doubt = f", not to be relied on: {reason}" if review.reason else ""
+        good = review.status == "pass" and not doubt
+        return (Line(f"Review status: {review.status}{doubt}", "good" if good else "bad"),)
+    if not result.steps and result.exit_code == ExitCode.OK:
+        return (Line(f"Nothing to review: {reason}"),)
+    demanded = result.exit_code == ExitCode.NOT_REVIEWED
+    if demanded or any(step.role == "reviewer" for step in result.steps):
+        return (Line(f"NOT REVIEWED: {reason}", "bad"),)
+    return (Line(f"No review: {reason}"),)
+
+
+def doubts(result: RunResult) -> tuple[Line, ...]:
+    """What even a quiet run must say: that its review is none, or one not to be relied on."""
+    return tuple(line for line in verdict(result) if result.review.reason and line.tone == "bad")
+
+
+def spent(result: RunResult) -> str:
+    """``2 steps, 431 tokens, $0.0012, 12.3 s``; a mock run says so first."""
+    totals, mock = result.totals, result.mode == "mock"
+    parts = (
+        counted(len(result.steps), "step"),
+        tokens(totals.prompt_tokens + totals.completion_tokens),
+        "no cost" if mock else cost(totals.cost_usd),
+        seconds(totals.seconds),
+    )
+    return ("mock mode, no model was called: " if mock else "") + ", ".join(parts)
+
+
+def step_spent(step: StepResult) -> str:
+    return f"{tokens(step.usage.total_tokens)} · {cost(step.usage.cost_usd)} · {seconds(step.seconds)}"
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """``1 high, 2 low``, or ``none``."""
+    counts = [(name, sum(finding.severity == name for finding in findings)) for name in SEVERITIES]
+    return ", ".join(f"{count} {name}" for name, count in counts if count) or "none"
+
+
+def finding(found: Finding) -> str:
+    """``path:line: [high] message``, as compilers write it; without a path it starts at the bracket."""
+    where = one_line(found.path, 300) if found.path else ""
+    if where and found.line is not None:
+        where += f":{found.line}"
+    return f"{where}: " * bool(where) + f"[{found.severity}] {one_line(found.message, 2000)}"
+
+
+def loop(ended: LoopResult) -> str:
+    passes = counted(ended.iterations, "pass", "passes")
+    path = f"{one_line(ended.step, 60)} -> {one_line(ended.back_to, 60)}"
+    return f"loop {path}: {ended.outcome} after {passes}"
+
+
+def not_sent(receipts: Iterable[Receipt]) -> tuple[str, ...]:
+    """Each thing that the reader of a prompt did not get, or only in part: ``z.py (over budget)``."""
+    return tuple(
+        f"{one_line(receipt.path or receipt.source)} "
+        f"({'in part: ' if receipt.bytes_sent else ''}{one_line(receipt.note or 'not sent')})"
+        for receipt in receipts
+        if not receipt.complete
+    )
+
+
+def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
+    """What there is to know about things that were sent: ``a.py: 2 invisible characters shown …``."""
+    return tuple(
+        f"{one_line(receipt.path or receipt.source)}: {one_line(receipt.note, 500)}"
+        for receipt in receipts
+        if receipt.complete and receipt.note
+    )
+
+
+def capped(items: Sequence[str], limit: int = SHOWN) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def tokens(number: int) -> str:
+    return counted(number, "token")
+
+
+def cost(usd: float | None) -> str:
+    """Dollars to the cent, small amounts to two significant figures; None is unknown, never zero."""
+    if usd is None:
+        return "cost unknown"
+    if usd == 0 or usd >= 0.01:
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd >= 0.0001 else "under $0.0001"
+
+
+def seconds(value: float) -> str:
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{int(value) // 60} min {int(value) % 60} s"
+
+
+def _prepared(event: StepPrepared, verbose: bool) -> tuple[Line, ...]:
+    lines: list[Line] = []
+    if missing := not_sent(event.receipts):
+        lines.append(Line(f"not sent: {capped(missing)}", "warning"))
+    notes = remarks(event.receipts)
+    lines += [Line(note, "note") for note in notes[:SHOWN]]
+    if len(notes) > SHOWN:
+        lines.append(Line(f"and {counted(len(notes) - SHOWN, 'more note')}", "note"))
+    if verbose:
+        size = f"{len(event.prompt):,} characters"
+        lines.append(Line(f"prompt: {size}, sha256 {one_line(event.prompt_sha256)}", "note"))
+    return tuple(lines)
+
+
+def _finished(event: StepFinished) -> tuple[Line, ...]:
+    step = event.result
+    if event.replayed:
+        again = f" (pass {step.iteration})" if step.iteration > 1 else ""
+        return (Line(f"{one_line(step.id)}{again}: from the checkpoint"),)
+    lines = [Line(one_line(note, 500), "note") for note in step.notes]
+    if step.truncated:
+        lines.append(Line(f"the answer was cut ({one_line(step.finish_reason)})", "warning"))
+    if step.artifacts is not None:
+        names = [one_line(name) for name in step.artifacts.changed_files]
+        lines.append(Line(f"changed: {capped(names)}" if names else "changed: nothing"))
+    return tuple(lines)
+
+
+def _findings_line(review: Review) -> tuple[Line, ...]:
+    return (Line(f"Findings: {summary(review.findings)}"),) if review.findings else ()

@@ -1,0 +1,42 @@
+"""The built-in workflows: files under ``presets/``, and a line on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from aethr.errors import UsageError
+
+PRESETS: Mapping[str, str] = {
+    "plan-implement-review": "plan, let an agent implement, review, iterate",
+    "review-existing-diff": "review the change in the working tree",
+    "debug-failing-test": "let an agent mend a failing test, until it passes",
+    "add-tests": "let an agent test what a change leaves untested",
+    "docs-sync": "draft what the docs should say after a change",
+    "custom": "a commented start for a workflow of your own",
+}
+"""Each preset's name and what it does; its file is ``presets/NAME.yaml``."""
+
+
+def text(name: str) -> str:
+    """A preset's file. Raises ``UsageError`` with the nearest name for one that does not exist."""
+    if name not in PRESETS:
+        raise UsageError(
+            f"no preset '{name}'{suggest(name, PRESETS)}", "`aethr init --list` shows all presets."
+        )
+    return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or nothing when no known name is near."""
+    from difflib import get_close_matches  # only on the way to an error
+
+    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _folder() -> Path:
+    """Inside the package when installed from a wheel, beside it in a source tree."""
+    package = Path(__file__).resolve().parent
+    installed = package / "data" / "presets"
+    return installed if installed.is_dir() else package.parent / "presets"

@@ -1,0 +1,166 @@
+"""The one way Aethr starts another program.
+
+Always an argument list (never a shell), standard input closed or given as bytes, an own process
+group, a deadline in seconds, and an environment the caller states. Output is bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from aethr.errors import ProcessError
+
+GRACE_S = 2.0
+"""Seconds between asking a process group to end and killing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A child that ended by itself. ``code`` is negative for a signal, as in ``subprocess``."""
+
+    argv: tuple[str, ...]
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout_s: float,
+    stdin: bytes | None = None,
+) -> Finished:
+    """Run ``argv`` to its end. Raises ``ProcessError`` when it cannot start or passes its deadline.
+
+    A non-zero exit is not an error here: what it means is the caller's to say.
+    """
+    child = start(argv, cwd, env, subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
+    try:
+        stdout, stderr = child.communicate(stdin, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise ProcessError(f"{argv[0]}: no end after {timeout_s:g} s: {_shown(argv)}") from None
+    finally:
+        end_group(child)
+    return Finished(tuple(argv), child.returncode, stdout, stderr)
+
+
+@contextmanager
+def stream(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float, merged: bool = False
+) -> Iterator[Streaming]:
+    """Run ``argv`` and read its standard output as it comes, in memory that the reader bounds.
+
+    Standard error goes to an unnamed file, so a chatty child cannot block, or with ``merged`` into
+    standard output. Leaving the block early ends the child. After the block has read to the end,
+    ``Streaming.finish`` gives the exit code.
+    """
+    with tempfile.TemporaryFile() as stderr:
+        child = start(argv, cwd, env, subprocess.DEVNULL, subprocess.STDOUT if merged else stderr)
+        late = threading.Event()
+        deadline = threading.Timer(timeout_s, _kill, (child, late))
+        deadline.daemon = True
+        deadline.start()
+        try:
+            yield Streaming(tuple(argv), child, stderr, late, timeout_s)
+        finally:
+            deadline.cancel()
+            end_group(child)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """A running child of ``stream``; ``late`` is set when its deadline has killed it."""
+
+    argv: tuple[str, ...]
+    child: subprocess.Popen[bytes]
+    stderr: IO[bytes]
+    late: threading.Event
+    timeout_s: float
+
+    def chunks(self, size: int = 1 << 16) -> Iterator[bytes]:
+        """Standard output in pieces of at most ``size`` bytes."""
+        assert self.child.stdout is not None
+        while chunk := os.read(self.child.stdout.fileno(), size):
+            yield chunk
+
+    def finish(self) -> Finished:
+        """Wait for the end and give the exit code; ``stdout`` is empty here, ``chunks`` has read it."""
+        self.child.wait()
+        if self.late.is_set():
+            raise ProcessError(f"{self.argv[0]}: no end after {self.timeout_s:g} s: {_shown(self.argv)}")
+        self.stderr.seek(0)
+        return Finished(self.argv, self.child.returncode, b"", self.stderr.read(1 << 16))
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """End a child and everything in its process group that is still running, then reap it."""
+    if child.poll() is None:
+        _signal_group(child, signal.SIGTERM)
+        try:
+            child.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            _signal_group(child, getattr(signal, "SIGKILL", signal.SIGTERM))
+            child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def start(
+    argv: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: IO[bytes] | int,
+    stderr: IO[bytes] | int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Start ``argv`` in its own session, its standard output a pipe; whoever starts it ends it.
+
+    ``stdin`` and ``stderr`` are open files or ``subprocess`` constants. Raises ``ProcessError``.
+    """
+    try:
+        return subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=os.name == "posix",
+        )
+    except FileNotFoundError as error:
+        if not cwd.is_dir():
+            raise ProcessError(f"{cwd}: no such folder", "Run aethr in a folder that exists.") from error
+        raise ProcessError(f"{argv[0]}: not found", f"Install {argv[0]} or put it on PATH.") from error
+    except OSError as error:
+        raise ProcessError(f"{argv[0]}: cannot start: {error.strerror or error}") from error
+
+
+def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    _signal_group(child, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        if os.name == "posix":
+            os.killpg(child.pid, number)
+        else:
+            child.terminate()
+    except ProcessLookupError:
+        pass
+
+
+def _shown(argv: Sequence[str]) -> str:
+    text = " ".join(argv)
+    return text if len(text) <= 200 else text[:200] + "…"

@@ -1,0 +1,232 @@
+"""One run from options to result: load, plan, execute, each a step of its own.
+
+All three doors come through here. ``prepare`` refuses everything that can be refused and calls
+nothing; ``execute`` runs, writing the checkpoint after every step, and always gives a record back,
+also of a run that failed on the way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aethr import checkpoint, credentials, edge, executor, git, options, task, terms, workflow
+from aethr.checkpoint import Checkpoint, Failure
+from aethr.errors import (
+    AethrError,
+    DiskError,
+    ExitCode,
+    Interrupted,
+    MissingKeyError,
+    NotReviewedError,
+    StoppedError,
+    Terminated,
+)
+from aethr.llm.endpoints import endpoints
+from aethr.options import RunOptions
+from aethr.providers import provider_of
+from aethr.recorder import Recorder
+from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult
+from aethr.sanitize import Redactor
+from aethr.terms import Terms
+
+Show = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that may begin. ``warnings`` are plain lines to show first; ``done`` are results to replay.
+
+    ``carried`` are the environment variables without which the same command would be another run.
+    """
+
+    options: RunOptions
+    plan: Plan
+    done: tuple[StepResult, ...] = ()
+    warnings: tuple[str, ...] = ()
+    own_checkpoint: Path | None = None
+    carried: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The record of a run, and the error that ended it where one did."""
+
+    result: RunResult
+    error: AethrError | None = None
+
+
+def prepare(
+    given: RunOptions, cwd: Path, environ: Mapping[str, str], project: workflow.Project | None = None
+) -> Prepared:
+    """Everything before the first call. Raises ``AethrError``; nothing has been called then.
+
+    ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
+    """
+    options.check(given)
+    saved = checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
+    project = project or workflow.open_project(cwd, given.config, given.preset)
+    dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
+    settings = {**dotenv.values, **environ}
+    agreed = terms.read(given, settings, credentials.secrets(settings))
+    scope = git.resolve_scope(project.root, given.diff or "worktree")
+    plan = workflow.plan(project, scope, agreed, settings)
+    _preflight(plan)  # before the task, which somebody may be about to write in an editor
+    plan = replace(plan, task=_task(given, saved, settings, agreed))
+    done, resumed = _resumed(plan, saved)
+    return Prepared(
+        options=given,
+        plan=plan,
+        done=done,
+        warnings=(*dotenv.warnings, *_endpoints(plan, settings), *resumed),
+        own_checkpoint=_own_file(given, saved),
+        carried=_carried(plan, environ),
+    )
+
+
+def execute(prepared: Prepared, show: Show) -> Outcome:
+    """Run to the end or to the first failure. Every finished step is on disk before it is shown."""
+    plan, given = prepared.plan, prepared.options
+    recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
+    try:
+        with closing(executor.run(plan, prepared.done)) as events:
+            result = _consume(events, recorder, show)
+    except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
+        return _stopped(prepared, recorder, _as_error(stop))
+    if given.checkpoint_dir is None:
+        recorder.discard()
+        return Outcome(result)
+    return Outcome(replace(result, checkpoint=recorder.kept()))
+
+
+def resume_command(prepared: Prepared, path: Path) -> str:
+    """The command line that goes on from ``path``, quoted for a POSIX shell."""
+    import shlex
+
+    program = [sys.executable, "-m", "aethr"]
+    if Path(sys.argv[0]).stem == "aethr":
+        # The environment that pre-commit makes for a hook is on nobody's PATH.
+        program = [sys.argv[0] if os.environ.get("PRE_COMMIT") else "aethr"]
+    words = [*program, "run", *options.command_line(prepared.options)]
+    variables = [f"{name}={shlex.quote(value)}" for name, value in prepared.carried]
+    return " ".join([*variables, shlex.join([*words, "--resume-checkpoint", f"@{path}"])])
+
+
+def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:
+    if given.task is None and saved is not None and saved.task is not None:
+        return saved.task
+    return Redactor(agreed.secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
+
+
+def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
+    if saved is None:
+        return (), ()
+    fitting = checkpoint.match(saved, plan)
+    return fitting.steps, tuple(_what_moved(fitting, plan))
+
+
+def _what_moved(saved: Checkpoint, plan: Plan) -> Iterator[str]:
+    if saved.failure is not None and saved.failure.changed_files:
+        files = ", ".join(saved.failure.changed_files)
+        yield f"the failed attempt of step '{saved.failure.step}' had already changed: {files}"
+    if saved.head_sha is not None and saved.head_sha != plan.scope.head_sha:
+        reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in _ids(saved))
+        if plan.gate.needs_review and reviewed:
+            raise NotReviewedError(
+                "HEAD moved since the checkpoint, and its review was of the commit before",
+                "Start afresh without --resume-checkpoint.",
+            )
+        yield f"HEAD moved since the checkpoint (it was {saved.head_sha[:12]})"
+
+
+def _ids(saved: Checkpoint) -> set[str]:
+    return {step.id for step in saved.steps}
+
+
+def _preflight(plan: Plan) -> None:
+    try:
+        workflow.preflight(plan)
+    except MissingKeyError as error:
+        if plan.gate.needs_review:
+            raise NotReviewedError(str(error), error.fix) from error
+        raise
+
+
+def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
+    """Which calls go to a host that is not the provider's own; said before the first one."""
+    if plan.mode == "mock":
+        return ()
+    return endpoints([step.model for step in plan.steps if step.model], settings)
+
+
+def _consume(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResult:
+    for event in events:
+        try:
+            recorder.take(event)
+        except DiskError:
+            show(event)
+            raise
+        show(event)
+        if isinstance(event, RunFinished):
+            return event.result
+    raise AssertionError("a run ends with RunFinished")
+
+
+def _as_error(stop: BaseException) -> AethrError:
+    if isinstance(stop, AethrError):
+        return stop
+    if isinstance(stop, KeyboardInterrupt):
+        return _blamed(StoppedError("interrupted", ExitCode.INTERRUPTED), stop)
+    if isinstance(stop, Terminated):
+        return _blamed(StoppedError("terminated", ExitCode.TERMINATED), stop)
+    if isinstance(stop, OSError):
+        return edge.lost_output(stop)
+    return edge.unexpected(stop)
+
+
+def _blamed(error: StoppedError, stop: BaseException) -> StoppedError:
+    error.blame(stop.changed_files if isinstance(stop, (Interrupted, Terminated)) else ())
+    return error
+
+
+def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outcome:
+    """The record of a run that stopped; its checkpoint written and the resume command on the error."""
+    redact = Redactor(prepared.plan.secrets).redact
+    error.args, error.fix = (redact(str(error)),), redact(error.fix)
+    path = recorder.stopped(Failure(recorder.current, str(error), error.changed_files))
+    if path is not None:
+        error.resume = resume_command(prepared, path)
+    verdict = Review(reason=str(error))
+    result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
+    return Outcome(replace(result, exit_code=error.exit_code, checkpoint=str(path) if path else None), error)
+
+
+def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Live or mock, the model and the endpoints, where the environment and not ``.env`` says so.
+
+    An endpoint with a password in it is left out: the command is printed.
+    """
+    if plan.mode == "mock":
+        return ()
+    bases = [base for step in plan.steps if step.model for base in provider_of(step.model.name).bases]
+    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", *bases])
+    found = ((name, environ.get(name, "")) for name in names)
+    return tuple((name, value) for name, value in found if value and "@" not in value)
+
+
+def _own_file(given: RunOptions, saved: Checkpoint | None) -> Path | None:
+    """A resumed checkpoint file of ours is written on; a seed array or inline JSON is left alone."""
+    text = given.resume_checkpoint
+    ours = saved is not None and saved.contract is not None
+    return Path(text[1:]) if ours and text and text.startswith("@") else None
+
+
+def _folder(given: RunOptions) -> Path:
+    import tempfile
+
+    named = given.checkpoint_dir or os.environ.get("RUNNER_TEMP")
+    return Path(named) if named else Path(tempfile.gettempdir())

@@ -1,0 +1,147 @@
+"""The one place that makes untrusted text safe: for a terminal, for a runner's log, and free of keys.
+
+Model answers, file names, tasks and error texts are untrusted. Everything here is a pure function of
+its text, or a small object that gives for text in pieces exactly what the function gives for the
+whole. Text that goes into Markdown is the business of ``aethr.output.markdown``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+REDACTED = "[redacted]"
+SHORTEST_SECRET = 8
+"""Values with fewer characters are not treated as keys: replacing them would garble ordinary words."""
+
+# C0, DEL and C1; soft hyphen; bidi controls; zero-width characters but the joiners that scripts and emoji
+# need; line separators; interlinear marks; tags and the variation selectors that can carry hidden text.
+_INVISIBLE = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff"
+)
+_UNSAFE = re.compile(f"\r\n|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff{_INVISIBLE}]")
+
+# What may stand between two characters and still be nothing to a comparison that ignores it.
+_IGNORABLE = "[\u034f\u200c\u200d\ufe00-\ufe0f]"
+_LINE_COMMAND = re.compile(rf"^((?:[^\S\n]|{_IGNORABLE})*)(?=:{_IGNORABLE}*:)", re.MULTILINE)
+_INNER_COMMAND = re.compile(rf"(#{_IGNORABLE}*#{_IGNORABLE}*)(?=\[)")
+
+
+def terminal(text: str) -> str:
+    r"""Make text harmless for a terminal: of all control characters only newline and tab remain.
+
+    Controls show as ``\x1b``, invisible and direction-changing characters as ``\u{202e}``, CRLF
+    becomes LF, a surrogate without its partner becomes U+FFFD. Applying it twice changes nothing.
+    """
+    return _UNSAFE.sub(_visible, text)
+
+
+def one_line(text: str, limit: int = 200) -> str:
+    r"""``terminal`` for names and messages: one line of at most ``limit`` characters.
+
+    Newlines and tabs inside show as ``\n`` and ``\t``; what is cut off shows as ``…``.
+    """
+    # Two characters become one at most (CRLF, a surrogate pair), so this is enough to fill the line.
+    line = terminal(text.strip()[: 2 * limit + 2]).replace("\n", "\\n").replace("\t", "\\t")
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def runner(text: str) -> str:
+    r"""``terminal`` for the log of a GitHub runner, which executes lines such as ``::error::x``.
+
+    The runner trims Unicode white space, then looks for ``::`` at the start; and for ``##[`` anywhere
+    (its source: ``ActionCommand.cs``). A backslash in front breaks either and shows that it did.
+    """
+    safe = _LINE_COMMAND.sub(r"\1\\", terminal(text))
+    return _INNER_COMMAND.sub(r"\1\\", safe)
+
+
+class TerminalStream:
+    """``terminal`` for text that comes in pieces: any split gives what the whole would give."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        text = self._held + text
+        # A CR may be half of a line end, a high surrogate half of a character.
+        self._held = text[-1:] if text[-1:] == "\r" or "\ud800" <= text[-1:] <= "\udbff" else ""
+        return terminal(text[: len(text) - len(self._held)])
+
+    def close(self) -> str:
+        held, self._held = self._held, ""
+        return terminal(held)
+
+
+class Redactor:
+    """Replaces the values of keys by ``[redacted]``; the longest value wins where several fit."""
+
+    __slots__ = ("_pattern", "values")
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        kept = {value for secret in secrets if len(value := secret.strip()) >= SHORTEST_SECRET}
+        self.values: tuple[str, ...] = tuple(sorted(kept, key=lambda value: (-len(value), value)))
+        self._pattern = re.compile("|".join(map(re.escape, self.values))) if self.values else None
+
+    def redact(self, text: str) -> str:
+        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+
+    def stream(self) -> RedactingStream:
+        return RedactingStream(self)
+
+    def settled(self, text: str) -> tuple[str, str]:
+        """Split ``text`` into what is final (and redacted), and a rest that may be the start of a value."""
+        if self._pattern is None:
+            return text, ""
+        done: list[str] = []
+        position = 0
+        while True:
+            hold = min(_start_of(value, text, position) for value in self.values)
+            match = self._pattern.search(text, position)
+            if match is None or match.start() >= hold:
+                return "".join((*done, text[position:hold])), text[hold:]
+            done += (text[position : match.start()], REDACTED)
+            position = match.end()
+
+
+class RedactingStream:
+    """``Redactor.redact`` for text in pieces; holds back only what could be the start of a value."""
+
+    __slots__ = ("_held", "_redactor")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        done, self._held = self._redactor.settled(self._held + text)
+        return done
+
+    def close(self) -> str:
+        held, self._held = self._held, ""
+        return self._redactor.redact(held)
+
+
+def _visible(match: re.Match[str]) -> str:
+    found = match.group()
+    if found == "\r\n":
+        return "\n"
+    if len(found) == 2:
+        return terminal(found.encode("utf-16", "surrogatepass").decode("utf-16"))
+    code = ord(found)
+    if 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    return f"\\x{code:02x}" if code < 0xA0 else f"\\u{{{code:x}}}"
+
+
+def _start_of(value: str, text: str, position: int) -> int:
+    """Where ``text`` ends within ``value``: the first such index from ``position``, else its length."""
+    index = max(position, len(text) - len(value) + 1)
+    while (index := text.find(value[0], index)) != -1:
+        if value.startswith(text[index:]):
+            return index
+        index += 1
+    return len(text)

@@ -1,0 +1,50 @@
+"""Under which terms a run is made: mock or live, which model, what is demanded, what may be spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aethr.errors import UsageError
+from aethr.options import RunOptions
+from aethr.providers import split
+from aethr.records import GATES, Allowance, Gate, Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """``model`` overrides every model of the workflow; ``secrets`` are values to take out of all text."""
+
+    mode: Mode
+    model: str | None
+    gate: Gate
+    allowance: Allowance
+    secrets: tuple[str, ...] = ()
+
+
+def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ...]) -> Terms:
+    """The terms that the command line and the environment state. Raises ``UsageError``."""
+    live = environ.get("AETHR_LIVE", "")
+    if live not in ("", "0", "1"):
+        raise UsageError(f"AETHR_LIVE={live}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it.")
+    model = options.model or environ.get("AETHR_MODEL") or None
+    if model is not None:
+        _check_model(model, "--model" if options.model else "AETHR_MODEL")
+    mock = live == "0" or (live == "" and model is None)
+    return Terms(
+        mode="mock" if mock else "live",
+        model=model,
+        gate=Gate(
+            fail_on=next(gate for gate in GATES if gate == options.fail_on),
+            require_review=options.require_review,
+        ),
+        allowance=Allowance(options.max_cost, options.max_tokens),
+        secrets=secrets,
+    )
+
+
+def _check_model(name: str, where: str) -> None:
+    try:
+        split(name)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}", "Name a model as provider:model.") from error

@@ -1,0 +1,192 @@
+"""Which workflow a run is of, and ``plan``: every name bound, everything refusable refused, nothing called.
+
+A project is the folder that holds the workflow file; with a preset it is the repository's top folder,
+or the current one outside of git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from aethr import config, context, presets
+from aethr.backends import BACKENDS
+from aethr.context import evidence
+from aethr.errors import NotReviewedError, UsageError
+from aethr.llm.mock import MockBackend
+from aethr.records import (
+    Backend,
+    CommandCheck,
+    Mode,
+    ModelSpec,
+    Plan,
+    PlannedStep,
+    Request,
+    Scope,
+    StepSpec,
+    WorkflowSpec,
+)
+from aethr.terms import Terms
+
+FILE = ".aethr.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A workflow and the folder it works in."""
+
+    root: Path
+    workflow: WorkflowSpec
+
+
+def vocabulary() -> config.Vocabulary:
+    """The names a workflow file may use, from the tables themselves."""
+    return config.Vocabulary(
+        sources={name: row.takes_argument for name, row in context.SOURCES.items()},
+        backends=tuple(BACKENDS),
+    )
+
+
+def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
+    """The workflow that the command line names, by default the ``.aethr.yaml`` of this project."""
+    if preset is not None:
+        workflow = config.parse(presets.text(preset), f"preset {preset}", vocabulary())
+        return Project(project_root(cwd), workflow)
+    file = Path(cwd, path) if path is not None else _nearest(cwd)
+    if file is None:
+        raise UsageError(
+            f"no {FILE} in this project",
+            "Write one with `aethr init`, or run a built-in workflow: "
+            '`aethr run --preset review-existing-diff "…"`.',
+        )
+    return Project(file.parent.resolve(), config.load(file, vocabulary()))
+
+
+def project_root(cwd: Path) -> Path:
+    """The folder of the nearest workflow file, else the repository's top folder, else ``cwd``."""
+    file = _nearest(cwd)
+    return (file.parent if file is not None else _folders(cwd)[-1]).resolve()
+
+
+def plan(project: Project, scope: Scope, terms: Terms, environ: Mapping[str, str]) -> Plan:
+    """Bind the workflow's names to the tables; its task is still empty.
+
+    Raises ``ConfigError`` and its kin; makes no call.
+    """
+    workflow = project.workflow
+    if terms.gate.needs_review and not any(step.reviewing for step in workflow.steps):
+        raise NotReviewedError(
+            f"{workflow.origin}: a review is required, and no step reviews",
+            "Give the reviewing step the role 'reviewer'.",
+        )
+    models = {step.id: _model(workflow, step, terms.model) for step in workflow.steps}
+    if terms.mode == "live":
+        _refuse_missing_models(workflow, models)
+    made: dict[str, Backend] = {}
+    return Plan(
+        workflow=workflow,
+        task="",
+        root=project.root,
+        mode=terms.mode,
+        scope=scope,
+        steps=tuple(
+            PlannedStep(
+                spec=step,
+                guidance=workflow.roles[step.role],
+                model=models[step.id],
+                backend=made.setdefault(step.backend, _backend(step.backend, terms.mode, environ)),
+                edits_tree=BACKENDS[step.backend].edits_tree,
+                collect=partial(context.collect, step.context, step.context_chars),
+                check=_check(step, project.root, terms.mode),
+            )
+            for step in workflow.steps
+        ),
+        gate=terms.gate,
+        allowance=terms.allowance,
+        secrets=terms.secrets,
+    )
+
+
+def preflight(plan: Plan) -> None:
+    """Let each backend refuse what it can before the first call: a key, a program that is missing."""
+    if plan.mode == "live":
+        for command in commands(plan.workflow):
+            evidence.require(command, plan.root)
+    for backend in {id(step.backend): step.backend for step in plan.steps}.values():
+        backend.preflight(
+            [
+                Request(
+                    step=step.spec.id,
+                    role=step.spec.role,
+                    prompt="",
+                    model=step.model,
+                    root=plan.root,
+                    unsafe_permissions=step.spec.unsafe_permissions,
+                )
+                for step in plan.steps
+                if step.backend is backend
+            ]
+        )
+
+
+def _backend(name: str, mode: Mode, environ: Mapping[str, str]) -> Backend:
+    return MockBackend() if mode == "mock" else BACKENDS[name].build(environ)
+
+
+def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
+    command = step.repeat.until_command_passes if step.repeat else None
+    if command is None:
+        return None
+    return partial(evidence.not_run, command) if mode == "mock" else partial(evidence.check, command, root)
+
+
+def commands(workflow: WorkflowSpec) -> tuple[str, ...]:
+    """Every command of the project that a run of this workflow runs, each once."""
+    found: list[str] = []
+    for step in workflow.steps:
+        sources = (context.find(source) for source in step.context)
+        found += [argument for row, argument in sources if row.runs]
+        if step.repeat and step.repeat.until_command_passes:
+            found.append(step.repeat.until_command_passes)
+    return tuple(dict.fromkeys(found))
+
+
+def agents(workflow: WorkflowSpec) -> tuple[str, ...]:
+    """The ids of the steps whose backend edits the tree."""
+    return tuple(step.id for step in workflow.steps if BACKENDS[step.backend].edits_tree)
+
+
+def _model(workflow: WorkflowSpec, step: StepSpec, override: str | None) -> ModelSpec | None:
+    """The role's model; an override replaces the name and keeps the role's settings."""
+    named = workflow.models.get(step.role)
+    if override is None:
+        return named
+    return replace(named, name=override) if named else ModelSpec(override)
+
+
+def _refuse_missing_models(workflow: WorkflowSpec, models: Mapping[str, ModelSpec | None]) -> None:
+    problems = [
+        (
+            f"steps.{number}.role",
+            f"the role '{step.role}' has no model: name one under 'models', or set AETHR_MODEL",
+        )
+        for number, step in enumerate(workflow.steps)
+        if models[step.id] is None
+    ]
+    if problems:
+        raise config.refuse(workflow, problems)
+
+
+def _nearest(cwd: Path) -> Path | None:
+    """The workflow file of ``cwd`` or of a folder above it, inside the same repository."""
+    files = (folder / FILE for folder in _folders(cwd))
+    return next((file for file in files if file.exists() or file.is_symlink()), None)
+
+
+def _folders(cwd: Path) -> tuple[Path, ...]:
+    """``cwd`` and the folders above it up to the repository's top; ``cwd`` alone outside of git."""
+    above = (cwd, *cwd.parents)
+    top = next((n for n, folder in enumerate(above) if (folder / ".git").exists()), 0)
+    return above[: top + 1]
