@@ -1,0 +1,94 @@
+"""What of the caller's environment an agent gets: what programs need, its own settings, and one key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import which
+
+from aethr.providers import PROVIDERS, Provider, provider_of
+
+_USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
+_FOLDERS = ("TMPDIR", "TEMP", "TMP")
+_CERTIFICATES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+)
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_PLAIN = frozenset((*_USER, *_FOLDERS, *_CERTIFICATES, *_PROXIES, *map(str.upper, _PROXIES)))
+_PREFIXES = ("LC_", "XDG_")
+_KEYS = ("_API_KEY", "_AUTH_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How an agent is told to call another address: by variables, by options, or (empty) not at all."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the model of a step needs: its key and its address, each with the variable it came from."""
+
+    key_variable: str = ""
+    key: str = ""
+    base_variable: str = ""
+    base: str = ""
+
+
+def access(model: str, environ: Mapping[str, str]) -> Access:
+    """The one key and the one address for ``provider:model``; empty where the environment has none.
+
+    A missing key is no mistake here: agents have logins of their own.
+    """
+    provider = _provider(model)
+    key = next((name for name in provider.keys if environ.get(name)), "")
+    base = next((name for name in provider.bases if environ.get(name)), "")
+    return Access(key, environ.get(key, ""), base, environ.get(base, ""))
+
+
+def reduced(
+    environ: Mapping[str, str], own_prefix: str, key: Mapping[str, str], root: Path
+) -> dict[str, str]:
+    """The environment for an agent whose own settings begin with ``own_prefix``; ``key`` is added.
+
+    ``PWD`` is set because OpenCode follows it rather than its working directory.
+    """
+    kept = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith(_PREFIXES)}
+    own = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(own_prefix) and not name.endswith(_KEYS)
+    }
+    return {**kept, **own, **key, "PWD": str(root)}
+
+
+def find_program(name: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """(where it is, where a file of that name is that cannot be executed); only absolute folders of PATH.
+
+    A relative entry would let a file of the project stand in for the program.
+    """
+    folders = [
+        folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder).is_absolute()
+    ]
+    found = which(name, path=os.pathsep.join(folders)) if folders else None
+    files = (str(Path(folder, name)) for folder in folders if Path(folder, name).is_file())
+    return found, None if found else next(files, None)
+
+
+def _provider(model: str) -> Provider:
+    """The row of a provider; for any other its variables by the usual convention."""
+    provider = provider_of(model)
+    if provider.name in PROVIDERS:
+        return provider
+    stem = provider.name.upper().replace("-", "_").replace(".", "_")
+    return Provider(
+        provider.name, provider.prefix, (f"{stem}_API_KEY",), (f"{stem}_BASE_URL", f"{stem}_API_BASE")
+    )

@@ -1,0 +1,246 @@
+"""What agents print while they work: one JSON event a line, read into one ``Transcript`` (pure).
+
+An event is untrusted: a field may be missing or of any type, and a line may be no JSON at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from aethr.records import Notice, TextDelta, Usage
+from aethr.sanitize import one_line
+
+Event: TypeAlias = dict[str, Any]
+Progress: TypeAlias = Iterator[TextDelta | Notice]
+
+TOOL_LINE = 120
+"""Characters of the line that says which tool an agent used."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a tool was used on: a path, or other words such as a command."""
+
+    path: str = ""
+    words: str = ""
+
+
+@dataclass(slots=True)
+class Transcript:
+    """All that was learned from the events so far. ``root`` shortens paths in tool lines.
+
+    ``finish_reason`` is the agent's last word on why it stopped; ``stop`` means: it was finished.
+    ``errors`` are causes without advice, ``refused`` the tools whose permission was refused, ``asked``
+    the permissions it would have needed. ``log`` are causes that stand only in its log.
+    """
+
+    root: Path
+    texts: list[str] = field(default_factory=list)
+    spent: list[Usage] = field(default_factory=list)
+    finish_reason: str = ""
+    errors: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def content(self) -> str:
+        return "\n\n".join(self.texts)
+
+    @property
+    def usage(self) -> Usage:
+        """The sum; one unknown price makes the whole cost unknown."""
+        prompt = sum(call.prompt_tokens for call in self.spent)
+        completion = sum(call.completion_tokens for call in self.spent)
+        known = [call.cost_usd for call in self.spent if call.cost_usd is not None]
+        complete = bool(known) and len(known) == len(self.spent)
+        return Usage(prompt, completion, prompt + completion, sum(known) if complete else None)
+
+    def say(self, text: str) -> Progress:
+        """A finished piece of the answer; the pieces shown live, joined, are ``content``."""
+        if text:
+            lead = "\n\n" if self.texts else ""
+            self.texts.append(text)
+            yield TextDelta(lead + text)
+
+    def tool(self, name: str, about: About, failure: str = "") -> Progress:
+        """One line for a tool that was used: ``edit a.py``, ``bash: pytest -q``."""
+        path = about.path.removeprefix(f"{self.root}/")
+        line = name + (f" {path}" if path else "") + (f": {about.words}" if about.words else "")
+        line += f" failed: {failure}" if failure else ""
+        yield Notice(one_line(" ".join(line.split()), TOOL_LINE), "tool")
+
+    def spend(self, prompt: int, completion: int, cost: float | None) -> None:
+        """Count one call. Agents say 0 where they do not know the price."""
+        self.spent.append(Usage(prompt, completion, prompt + completion, cost or None))
+
+
+def decode(line: bytes) -> Event | None:
+    """The event of a line, None where it is no JSON object."""
+    try:
+        event = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def read_opencode(event: Event, transcript: Transcript) -> Progress:
+    """``opencode run --format json``, 1.2 to 1.18."""
+    part = _dict(event.get("part"))
+    match event.get("type"):
+        case "text":
+            yield from transcript.say(_text(part.get("text")))
+        case "tool_use":
+            yield from _opencode_tool(part, transcript)
+        case "step_finish":
+            transcript.finish_reason = _text(part.get("reason"))
+            tokens = _dict(part.get("tokens"))
+            cache = _dict(tokens.get("cache"))
+            transcript.spend(
+                _count(tokens.get("input")) + _count(cache.get("read")) + _count(cache.get("write")),
+                _count(tokens.get("output")) + _count(tokens.get("reasoning")),
+                _dollars(part.get("cost")),
+            )
+        case "error":
+            transcript.errors.append(_opencode_error(_dict(event.get("error"))))
+
+
+def _opencode_tool(part: Event, transcript: Transcript) -> Progress:
+    name, state = _text(part.get("tool")), _dict(part.get("state"))
+    failure = _text(state.get("error")) if state.get("status") == "error" else ""
+    yield from transcript.tool(name, _about(_dict(state.get("input"))), failure)
+    if "rejected permission" in failure:
+        transcript.refused.append(name)
+    elif "specified a rule which prevents" in failure:
+        transcript.notes.append(f"a rule of your OpenCode configuration refused the tool {name}")
+
+
+def _opencode_error(error: Event) -> str:
+    data = _dict(error.get("data"))
+    status = data.get("statusCode")
+    said = _text(data.get("message")) or _text(error.get("name")) or "an error without a message"
+    return f"{said} (HTTP {status})" if isinstance(status, int) else said
+
+
+_ASKED = re.compile(r"permission requested: (.+?); auto-rejecting")
+_LOGGED = re.compile(r'level=ERROR .*? error(?:\.error)?="((?:[^"\\]|\\.)*)"')
+_AGAIN = 'message="stream error"'
+
+
+def read_opencode_error(line: str, transcript: Transcript) -> Progress:
+    """A line of OpenCode's standard error: its log, and what it would have asked a person."""
+    if asked := _ASKED.search(line):
+        transcript.asked.append(asked[1])
+    if logged := _LOGGED.search(line):
+        cause = re.sub(r"^\w*Error: ", "", logged[1].replace('\\"', '"'))
+        transcript.log.append(cause)
+        if _AGAIN in line:
+            yield Notice(one_line(f"opencode: {cause}"), "warning")
+
+
+def read_claude(event: Event, transcript: Transcript) -> Progress:
+    """``claude -p --output-format stream-json --verbose``, 2.1."""
+    match event.get("type"):
+        case "assistant":
+            for part in _dicts(_dict(event.get("message")).get("content")):
+                if part.get("type") == "text":
+                    yield from transcript.say(_text(part.get("text")))
+                elif part.get("type") == "tool_use":
+                    name = _text(part.get("name")).lower()
+                    yield from transcript.tool(name, _about(_dict(part.get("input"))))
+        case "system" if event.get("subtype") == "api_retry":
+            cause = f"{_text(event.get('error'))} (HTTP {event.get('error_status')})"
+            yield Notice(one_line(f"claude: {cause}; it tries again"), "warning")
+        case "result":
+            _claude_result(event, transcript)
+
+
+def _claude_result(event: Event, transcript: Transcript) -> None:
+    usage = _dict(event.get("usage"))
+    transcript.spend(
+        sum(
+            _count(usage.get(name))
+            for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        ),
+        _count(usage.get("output_tokens")),
+        _dollars(event.get("total_cost_usd")),
+    )
+    denials = (_text(each.get("tool_name")).lower() for each in _dicts(event.get("permission_denials")))
+    transcript.refused.extend(denials)
+    if event.get("is_error") or event.get("subtype") != "success":
+        transcript.errors.append(_text(event.get("result")) or _text(event.get("subtype")) or "an error")
+    else:
+        transcript.finish_reason = "stop"
+
+
+def read_codex(event: Event, transcript: Transcript) -> Progress:
+    """``codex exec --json``, 0.169. Its ``error`` events are retries; ``turn.failed`` is the failure."""
+    item = _dict(event.get("item"))
+    match event.get("type"), item.get("type"):
+        case "item.completed", "agent_message":
+            yield from transcript.say(_text(item.get("text")))
+        case "item.completed", "command_execution" | "file_change" | "mcp_tool_call":
+            yield from _codex_tool(item, transcript)
+        case "error", _:
+            yield Notice(one_line(f"codex: {_text(event.get('message'))}"), "warning")
+        case "turn.completed", _:
+            usage = _dict(event.get("usage"))
+            transcript.spend(_count(usage.get("input_tokens")), _count(usage.get("output_tokens")), None)
+            transcript.finish_reason = "stop"
+        case "turn.failed", _:
+            transcript.errors.append(_text(_dict(event.get("error")).get("message")) or "an error")
+
+
+def _codex_tool(item: Event, transcript: Transcript) -> Progress:
+    status = _text(item.get("status"))
+    failure = status if status in ("failed", "declined") else ""
+    name = {"command_execution": "bash", "file_change": "edit"}.get(item["type"], _text(item.get("tool")))
+    if status == "declined":
+        transcript.refused.append(name)
+    for change in _dicts(item.get("changes")):
+        kind = _text(change.get("kind")).replace("update", name) or name
+        yield from transcript.tool(kind, About(path=_text(change.get("path"))), failure)
+    if name != "edit":
+        yield from transcript.tool(name, About(words=_text(item.get("command"))), failure)
+
+
+_PATHS = ("filePath", "file_path", "notebook_path", "path")
+_WORDS = ("command", "pattern", "url", "query", "description")
+
+
+def _about(arguments: Event) -> About:
+    return About(
+        next((path for name in _PATHS if (path := _text(arguments.get(name)))), ""),
+        next((words for name in _WORDS if (words := _text(arguments.get(name)))), ""),
+    )
+
+
+def _dict(value: object) -> Event:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: object) -> list[Event]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    """A string without lone surrogates, which could be written nowhere; anything else is empty."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else ""
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _dollars(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < float("inf") else None

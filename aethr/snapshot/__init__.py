@@ -1,0 +1,260 @@
+"""What one step changed: two snapshots of the work tree, and the difference between them as artifacts.
+
+What was dirty before is in both snapshots, so only the step's own part is in the difference. Content
+inside submodules and nested repositories, and files that git ignores, are not seen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from aethr.invisible import reveal_name
+from aethr.records import Artifacts
+from aethr.snapshot import treediff
+from aethr.snapshot.shadow import Shadow, copy_index, failed, opened
+from aethr.snapshot.treediff import ChangedFile
+
+__all__ = ["Change", "Head", "Shadow", "Snapshot", "changed_names", "compare", "opened", "take"]
+
+_NAMED = 10
+"""Files named in one note; of more the number is given."""
+
+_SUBMODULE = (0o160000).to_bytes(4, "big")
+"""The mode of a submodule as an index file of any version has it: where it is not found, there is none."""
+
+_ERROR = b"error: "
+_NESTED = re.compile(rb"warning: adding embedded git repository: (.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the project's own repository stands. Empty strings: no commit yet, no branch, no stash.
+
+    ``index`` is the name of a copy of its index file in the shadow.
+    """
+
+    branch: str = ""
+    commit: str = ""
+    stash: str = ""
+    index: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The work tree at one moment. ``tree`` is the id of a tree object of the shadow.
+
+    ``began_ns`` is the wall clock when it was begun. ``skipped`` are git's own words for what it could
+    not read, ``nested`` the submodules and other repositories whose content is not seen.
+    """
+
+    tree: str
+    head: Head
+    began_ns: int
+    skipped: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The difference of two snapshots, and plain lines on what it does not show."""
+
+    artifacts: Artifacts
+    notes: tuple[str, ...] = ()
+
+
+def take(shadow: Shadow) -> Snapshot:
+    """Record the work tree as it is now. Raises ``GitError``."""
+    began_ns = time.time_ns()
+    with ThreadPoolExecutor(1) as beside:
+        head = beside.submit(_head, shadow, f"index-{began_ns}")
+        tree, said = _record(shadow)
+    skipped = (line.removeprefix(_ERROR) for line in said if line.startswith(_ERROR))
+    nested = (match[1].rstrip(b"/") for line in said if (match := _NESTED.fullmatch(line)))
+    return Snapshot(
+        tree=tree,
+        head=head.result(),
+        began_ns=began_ns,
+        skipped=tuple(reveal_name(line) for line in skipped),
+        nested=tuple(reveal_name(name) for name in nested),
+    )
+
+
+def compare(shadow: Shadow, before: Snapshot, after: Snapshot) -> Change:
+    """What changed from one snapshot to the other. Raises ``GitError``."""
+    tree = after.tree
+    files = treediff.changed_files(shadow, before.tree, tree)
+    ignored_before = _not_new(shadow, files, before.began_ns)
+    if ignored_before:
+        _forget(shadow, ignored_before)
+        tree = _write_tree(shadow)
+        files = treediff.changed_files(shadow, before.tree, tree)
+    patch = treediff.patch(shadow, before.tree, tree, files)
+    text, foreign = _decoded(patch.sections)
+    notes = (
+        *_head_notes(shadow, before.head, after.head),
+        *_sizes(shadow, [file for file in files if file.binary]),
+        *_listed("not shown, the diff is too long", [reveal_name(file.path) for file in patch.left_out]),
+        *_listed("bytes that are not UTF-8 are shown as \N{REPLACEMENT CHARACTER}", foreign),
+        *_listed(
+            "ignored before and no longer, so not taken for new", list(map(reveal_name, ignored_before))
+        ),
+        *_limits(shadow, before, after),
+    )
+    return Change(Artifacts(tuple(_name(file.path) for file in files), patch.stat, text), notes)
+
+
+def changed_names(shadow: Shadow, before: Snapshot) -> tuple[str, ...]:
+    """Only the names of what has changed since a snapshot, for a step that failed. Raises ``GitError``."""
+    return compare(shadow, before, take(shadow)).artifacts.changed_files
+
+
+def _record(shadow: Shadow) -> tuple[str, list[bytes]]:
+    """The id of a tree of all files, and what git said about those it could not read."""
+    _forget_submodules(shadow)
+    added = shadow.tree_git("add", "--all", "--ignore-errors", "--", ".")
+    said = added.stderr.splitlines()
+    if added.code not in (0, 1) or (added.code == 1 and not any(line.startswith(_ERROR) for line in said)):
+        raise failed(added)
+    return _write_tree(shadow), said
+
+
+def _forget_submodules(shadow: Shadow) -> None:
+    """Let ``git add`` look into no other repository.
+
+    For a submodule in the index git runs ``git status`` inside of it, with its configuration and whatever
+    that starts; without an entry only its HEAD is read.
+    """
+    indexes = (*shadow.folder.glob("index"), *shadow.folder.glob("sharedindex.*"))
+    if any(_SUBMODULE in file.read_bytes() for file in indexes):
+        rows = shadow.checked("ls-files", "-s", "-z").split(b"\0")
+        _forget(shadow, [row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")])
+
+
+def _forget(shadow: Shadow, paths: Sequence[bytes]) -> None:
+    names = b"".join(path + b"\0" for path in paths)
+    shadow.checked("update-index", "--force-remove", "-z", "--stdin", stdin=names)
+
+
+def _write_tree(shadow: Shadow) -> str:
+    return shadow.checked("write-tree", "--missing-ok").decode().strip()
+
+
+def _decoded(sections: Sequence[bytes]) -> tuple[str, list[str]]:
+    """The diff as text, and the files in it that are not UTF-8."""
+    foreign = []
+    texts = []
+    for section in sections:
+        text = section.decode("utf-8", "replace")
+        texts.append(text)
+        if text.encode() != section:
+            foreign.append(text.partition("\n")[0].removeprefix("diff --git "))
+    return "".join(texts), foreign
+
+
+def _name(path: bytes) -> str:
+    r"""A path for people and JSON; a byte that is not UTF-8 shows as ``\xe9``."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _not_new(shadow: Shadow, files: Sequence[ChangedFile], since_ns: int) -> list[bytes]:
+    """Files that were there before and come into sight because a ``.gitignore`` changed.
+
+    The time of a file's last change of status cannot be set by a program.
+    """
+    if not any(file.path.rpartition(b"/")[2] == b".gitignore" for file in files):
+        return []
+    return [file.path for file in files if file.status == "A" and _older(shadow, file.path, since_ns)]
+
+
+def _older(shadow: Shadow, path: bytes, since_ns: int) -> bool:
+    try:
+        return (shadow.top / os.fsdecode(path)).lstat().st_ctime_ns < since_ns
+    except OSError:
+        return False
+
+
+def _sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> Iterator[str]:
+    """How the size of each file that is not shown as text changed, in bytes."""
+    pairs = zip(files, treediff.sizes(shadow, files), strict=True)
+    lines = [f"{reveal_name(file.path)} ({old} -> {new} bytes)" for file, (old, new) in pairs]
+    yield from _listed("binary or too large to show", lines)
+
+
+def _listed(what: str, names: Sequence[str]) -> Iterator[str]:
+    """One note, or none; of more than a few names the rest is counted."""
+    if names:
+        more = len(names) - _NAMED
+        yield f"{what}: {', '.join(names[:_NAMED])}" + (f" and {more} more" if more > 0 else "")
+
+
+def _limits(shadow: Shadow, before: Snapshot, after: Snapshot) -> Iterator[str]:
+    if shadow.git_dir is None:
+        yield f"{reveal_name(str(shadow.top))} is in no git repository: all files in it were compared"
+    skipped = dict.fromkeys((*before.skipped, *after.skipped))
+    yield from _listed("not seen, git could not read it", list(skipped))
+    nested = dict.fromkeys((*before.nested, *after.nested))
+    yield from _listed("content of other repositories inside this one is not seen", list(nested))
+
+
+def _head(shadow: Shadow, index: str) -> Head:
+    if shadow.git_dir is None:
+        return Head()
+    branch = shadow.project_git("symbolic-ref", "--quiet", "HEAD").stdout.decode("utf-8", "replace")
+    commit, stash = _ids(shadow, "HEAD", "refs/stash")
+    return Head(
+        branch=branch.strip().removeprefix("refs/heads/"),
+        commit=commit,
+        stash=stash,
+        index=index if copy_index(shadow, index) else "",
+    )
+
+
+def _ids(shadow: Shadow, *names: str) -> list[str]:
+    """The ids that these names stand for in the project's repository, empty where there is none."""
+    asked = "".join(f"{name}\n" for name in names).encode()
+    done = shadow.project_git("cat-file", "--batch-check=%(objectname)", stdin=asked)
+    answers = done.stdout.decode("utf-8", "replace").splitlines()
+    if len(answers) != len(names):
+        return [""] * len(names)
+    return ["" if answer.endswith(" missing") else answer for answer in answers]
+
+
+def _head_notes(shadow: Shadow, before: Head, after: Head) -> Iterator[str]:
+    """What the agent did to the repository itself, said plainly."""
+    moved = f"HEAD moved from {_short(before.commit)} to {_short(after.commit)}"
+    if before.branch != after.branch:
+        old, new = (reveal_name(head.branch) or "a detached HEAD" for head in (before, after))
+        yield f"the agent switched from {old} to {new}" + (
+            f" ({moved})" if before.commit != after.commit else ""
+        )
+    elif before.commit != after.commit:
+        yield f"the agent {'committed' if _follows(shadow, before, after) else 'moved the branch'} ({moved})"
+    elif _staged(shadow, before, after):
+        yield "the agent changed the index (git add, git rm or git reset)"
+    if before.stash != after.stash:
+        yield "the agent changed the stash"
+
+
+def _follows(shadow: Shadow, before: Head, after: Head) -> bool:
+    if not before.commit:
+        return True
+    return shadow.project_git("merge-base", "--is-ancestor", before.commit, after.commit).code == 0
+
+
+def _staged(shadow: Shadow, before: Head, after: Head) -> bool:
+    """Whether another set of files is staged; the index file also changes when git only refreshes it."""
+    old, new = ((shadow.folder / head.index).read_bytes() if head.index else b"" for head in (before, after))
+    return old != new and _listing(shadow, before) != _listing(shadow, after)
+
+
+def _listing(shadow: Shadow, head: Head) -> bytes:
+    return shadow.checked("ls-files", "-s", "-z", index=head.index) if head.index else b""
+
+
+def _short(commit: str) -> str:
+    return commit[:7] or "no commit"

@@ -1,0 +1,313 @@
+"""A private git directory beside a project, so that its files can be recorded without touching its own.
+
+The project may be hostile or become so while an agent works in it: what stands in its ``.git/config``
+(a clean filter, fsmonitor, hooks) must not run because of us, and its index, refs and objects must stay
+as they are. So git works here with its own configuration, index and object store on the project's work
+tree; the project's objects are read as alternates.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aethr import git
+from aethr.errors import DiskError, GitError, GitMissingError
+from aethr.invisible import reveal_name
+from aethr.process import Finished, run
+
+TIMEOUT_S = 600.0
+"""Deadline of one git call, in seconds: the first one reads every file that git does not know yet."""
+
+PREFIX = "aethr-snapshot-"
+
+_COPIED = (
+    "core.autocrlf",
+    "core.checkstat",
+    "core.eol",
+    "core.filemode",
+    "core.ignorecase",
+    "core.precomposeunicode",
+    "core.symlinks",
+    "core.trustctime",
+)
+"""Settings of the project that say how a file's bytes and mode are to be read; none names a program."""
+
+_OWN = {
+    "core.bare": "false",
+    "core.fsmonitor": "false",
+    "core.hookspath": os.devnull,
+    "core.loosecompression": "1",
+    "core.quotepath": "true",
+    "core.safecrlf": "false",
+    "core.splitindex": "false",
+    "core.untrackedcache": "false",
+    "advice.addembeddedrepo": "false",
+    "gc.auto": "0",
+    "protocol.allow": "never",
+}
+
+_MARKED = re.compile(rb"\0[a-zS] ([^\0]*)")
+"""A marked file in what ``git ls-files -v -z`` lists."""
+
+_AGENTS_OWN = (
+    "/.opencode/.gitignore",
+    "/.opencode/opencode.json",
+    "/.opencode/opencode.jsonc",
+    "/.opencode/package.json",
+    "/.opencode/package-lock.json",
+    "/.opencode/bun.lock",
+    "/.opencode/node_modules/",
+)
+"""What OpenCode writes for itself into a project: no part of a step's work unless it is tracked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """The private directory, and the work tree it records.
+
+    ``top`` is the project's top folder, ``git_dir`` its own git directory, None outside of git.
+    ``plain`` is a second git directory over the same objects that knows no work tree, hence no
+    ``.gitattributes``: what an agent writes there cannot hide a change.
+    """
+
+    folder: Path
+    top: Path
+    git_dir: Path | None
+    program: str
+    path: str
+
+    @property
+    def plain(self) -> Path:
+        return self.folder / "plain"
+
+    def tree_git(self, *args: str, stdin: bytes | None = None, index: str = "index") -> Finished:
+        """Run git on the work tree with an index of this directory; the caller looks at the code."""
+        places = {
+            "GIT_DIR": str(self.folder),
+            "GIT_WORK_TREE": str(self.top),
+            "GIT_INDEX_FILE": str(self.folder / index),
+        }
+        return self._run(self.top, places, args, stdin)
+
+    def checked(self, *args: str, stdin: bytes | None = None, index: str = "index") -> bytes:
+        """``tree_git`` that must succeed; gives its output. Raises ``GitError``."""
+        done = self.tree_git(*args, stdin=stdin, index=index)
+        if done.code != 0:
+            raise failed(done)
+        return done.stdout
+
+    def object_git(self, *args: str, stdin: bytes | None = None) -> bytes:
+        """Run git on the recorded objects alone; gives its output. Raises ``GitError``."""
+        done = self._run(self.plain, {"GIT_DIR": str(self.plain)}, args, stdin)
+        if done.code != 0:
+            raise failed(done)
+        return done.stdout
+
+    def project_git(self, *args: str, stdin: bytes | None = None) -> Finished:
+        """Ask the project's own git directory something that reads refs and objects only."""
+        assert self.git_dir is not None
+        return self._run(self.top, {"GIT_DIR": str(self.git_dir)}, args, stdin)
+
+    def environment(self) -> dict[str, str]:
+        """Nothing of the caller's but ``PATH``: no configuration of the user or the system is read."""
+        return {
+            "PATH": self.path,
+            "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder),
+            "LC_ALL": "C",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_ALLOW_PROTOCOL": "none",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+
+    def _run(
+        self, cwd: Path, places: Mapping[str, str], args: tuple[str, ...], stdin: bytes | None
+    ) -> Finished:
+        argv = (self.program, *args)
+        return run(argv, cwd=cwd, env={**self.environment(), **places}, timeout_s=TIMEOUT_S, stdin=stdin)
+
+
+@contextmanager
+def opened(root: Path, environ: Mapping[str, str]) -> Iterator[Shadow]:
+    """A shadow of the project that ``root`` lies in, removed at the end of the block.
+
+    Raises ``GitMissingError``, ``GitError`` for a repository that git refuses, ``DiskError``.
+    """
+    program = shutil.which("git", path=environ.get("PATH"))
+    if program is None:
+        raise GitMissingError("git: not found", "Install git, or put it on PATH.")
+    top = git.toplevel(root)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+    except OSError as error:
+        raise _no_room(error) from error
+    try:
+        project = _Project(root.resolve(), None, {}) if top is None else _project(program, top, environ)
+        shadow = Shadow(folder, project.top, project.git_dir, program, environ.get("PATH", os.defpath))
+        try:
+            _fill(shadow, project, environ)
+        except OSError as error:
+            raise _no_room(error) from error
+        yield shadow
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_index(shadow: Shadow, name: str) -> bool:
+    """Copy the project's index here, with its time: git trusts a file's time only if it is older.
+
+    A split index lies in two files; git never changes the shared one, and may be reading its copy just now.
+    False where there is none: before the first commit, or without git.
+    """
+    if shadow.git_dir is None:
+        return False
+    with suppress(FileNotFoundError):
+        for shared in shadow.git_dir.glob("sharedindex.*"):
+            if not (shadow.folder / shared.name).exists():
+                shutil.copy2(shared, shadow.folder / shared.name)
+        shutil.copy2(shadow.git_dir / "index", shadow.folder / name)
+        return True
+    return False
+
+
+def failed(done: Finished) -> GitError:
+    """The error of a git call that must not fail: its last fatal line."""
+    lines = done.stderr.splitlines() or [b"no message"]
+    said = next((line for line in lines if line.startswith(b"fatal: ")), lines[0])
+    return GitError(
+        f"cannot record the state of the files: git said {reveal_name(said[:500])}",
+        "`git status` and `git fsck` say what is wrong.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    """What must be known of a project before an agent works in it. ``config`` has lower-case keys."""
+
+    top: Path
+    git_dir: Path | None
+    config: Mapping[str, str]
+    hash_name: str = "sha1"
+
+    @property
+    def common(self) -> Path | None:
+        """Where a linked worktree keeps what it shares with the others."""
+        if self.git_dir is None:
+            return None
+        try:
+            named = (self.git_dir / "commondir").read_bytes().removesuffix(b"\n")
+        except FileNotFoundError:
+            return self.git_dir
+        return (self.git_dir / os.fsdecode(named)).resolve()
+
+
+def _project(program: str, top: Path, environ: Mapping[str, str]) -> _Project:
+    """Ask the project's git; nothing of this runs a program that its configuration names."""
+    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    env |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "none"}
+
+    def ask(words: str) -> bytes:
+        done = run((program, *words.split()), cwd=top, env=env, timeout_s=TIMEOUT_S)
+        if done.code != 0:
+            raise failed(done)
+        return done.stdout
+
+    questions = ("rev-parse --show-object-format --absolute-git-dir", "config --list -z")
+    with ThreadPoolExecutor(2) as both:
+        where, listed = both.map(ask, questions)
+    hash_name, _, named = where.partition(b"\n")
+    settings = (entry.partition(b"\n") for entry in listed.split(b"\0") if entry)
+    config = {os.fsdecode(key): os.fsdecode(value) if is_set else "true" for key, is_set, value in settings}
+    return _Project(top.resolve(), Path(os.fsdecode(named.removesuffix(b"\n"))), config, hash_name.decode())
+
+
+def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str]) -> None:
+    settings = {name: project.config[name] for name in _COPIED if name in project.config} | _OWN
+    for setting, file in (("core.excludesfile", "ignore"), ("core.attributesfile", "attributes")):
+        source = _users_file(project.config.get(setting), file, environ)
+        settings[setting] = str(_copy(source, shadow.folder / f"user-{file}"))
+    common = project.common
+    objects = [common / "objects"] if common is not None else []
+    _git_directory(shadow.folder, settings, project.hash_name, objects)
+    _git_directory(shadow.plain, {"core.bare": "true"}, project.hash_name, [shadow.folder / "objects"])
+    info = shadow.folder / "info"
+    info.mkdir()
+    if common is not None:
+        _copy(common / "info" / "attributes", info / "attributes")
+        _copy(common / "info" / "exclude", info / "exclude")
+    with (info / "exclude").open("a", encoding="utf-8") as exclude:
+        # The temporary folder may lie inside of the project.
+        exclude.write("\n".join(["", *_AGENTS_OWN, f"{PREFIX}*/", ""]))
+    if copy_index(shadow, "index"):
+        _unmark(shadow)
+
+
+def _unmark(shadow: Shadow) -> None:
+    """Files marked as unchanged or outside of a sparse checkout: ``git add`` would skip them."""
+    names = _MARKED.findall(b"\0" + shadow.checked("ls-files", "-v", "-z"))
+    if names:
+        listed = b"\0".join(names)
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+            shadow.checked("update-index", flag, "-z", "--stdin", stdin=listed)
+
+
+def _git_directory(folder: Path, settings: Mapping[str, str], hash_name: str, alternates: list[Path]) -> None:
+    """The least that git takes for a repository; ``git init`` would run one more process."""
+    (folder / "objects" / "info").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
+    (folder / "objects" / "info" / "alternates").write_bytes(
+        b"".join(_quoted(os.fsencode(path)) + b"\n" for path in alternates)
+    )
+    fixed = {"core.repositoryformatversion": "0"}
+    if hash_name != "sha1":
+        fixed = {"core.repositoryformatversion": "1", "extensions.objectformat": hash_name}
+    lines = []
+    for name, value in {**settings, **fixed}.items():
+        section, _, key = name.partition(".")
+        lines.append(b"[%s]\n\t%s = %s\n" % (section.encode(), key.encode(), _quoted(os.fsencode(value))))
+    (folder / "config").write_bytes(b"".join(lines))
+
+
+def _quoted(value: bytes) -> bytes:
+    """In double quotes, as both git's configuration and its list of alternates read it."""
+    escaped = value.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"' + escaped + b'"'
+
+
+def _users_file(configured: str | None, name: str, environ: Mapping[str, str]) -> Path | None:
+    """The user's global ignore or attributes file, by git's own rule where nothing names one."""
+    home = environ.get("HOME")
+    if configured:
+        if configured.startswith("~/") and home:
+            return Path(home, configured[2:])
+        return Path(configured)
+    folder = environ.get("XDG_CONFIG_HOME") or (home and str(Path(home, ".config")))
+    return Path(folder, "git", name) if folder else None
+
+
+def _copy(source: Path | None, target: Path) -> Path:
+    """A copy, so that what an agent writes into the original while it works has no effect."""
+    if source is not None:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError):
+            shutil.copyfile(source, target)
+    return target
+
+
+def _no_room(error: OSError) -> DiskError:
+    return DiskError(
+        f"{tempfile.gettempdir()}: cannot record the state of the files: {error.strerror or error}",
+        "Make room there, or name another folder in TMPDIR.",
+    )

@@ -1,0 +1,148 @@
+"""The difference of two recorded trees, for a reader: files, statistics and a diff of bounded size.
+
+Runs on objects alone, so no attribute in the work tree changes what is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from aethr import process
+from aethr.snapshot.shadow import TIMEOUT_S, Shadow, failed
+
+DIFF_LIMIT = 10_000_000
+"""Bytes of a diff; beyond it, whole files are only named."""
+
+_FORMAT = (
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--unified=3",
+    "--submodule=short",
+    "--indent-heuristic",
+    f"-O{os.devnull}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFile:
+    """A changed file: its name after the change, git's status letter, the ids before and after.
+
+    ``binary`` is True where git does not show it as text.
+    """
+
+    path: bytes
+    status: str
+    old: str
+    new: str
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """``sections`` are the diff, one a file (two where a file became a link).
+
+    ``left_out`` are the files of whose content nothing is shown because the diff is too long.
+    """
+
+    stat: str = ""
+    sections: tuple[bytes, ...] = ()
+    left_out: tuple[ChangedFile, ...] = ()
+
+
+def changed_files(shadow: Shadow, old: str, new: str) -> tuple[ChangedFile, ...]:
+    """The files that differ between two trees, in git's order. Raises ``GitError``."""
+    if old == new:
+        return ()
+    output = shadow.object_git(*_diff_tree(), "--raw", "--numstat", "-z", old, new)
+    fields = iter(output.split(b"\0"))
+    files: dict[bytes, ChangedFile] = {}
+    for head in fields:
+        if head.startswith(b":"):
+            file = _raw(head, fields)
+            files[file.path] = file
+        elif head:
+            added, _, path = head.split(b"\t", 2)
+            if not path:
+                _, path = next(fields), next(fields)
+            if added == b"-":
+                files[path] = replace(files[path], binary=True)
+    return tuple(files.values())
+
+
+def patch(shadow: Shadow, old: str, new: str, files: Sequence[ChangedFile]) -> Patch:
+    """The difference as text in bytes; ``files`` are those of ``changed_files``. Raises ``GitError``."""
+    if not files:
+        return Patch()
+    output, whole = _read(shadow, (*_diff_tree(), "--patch-with-stat", "--stat=120", *_FORMAT, old, new))
+    stat, opening, rest = output.partition(b"\n\ndiff --git ")
+    sections = _sections(b"diff --git " + rest if opening else b"")
+    shown = stat.decode("utf-8", "replace").strip("\n")
+    if whole:
+        return Patch(shown, sections)
+    kept = sections[:-1]
+    # With a threshold of one byte git calls every file binary: the same sections, without content.
+    named = _sections(shadow.object_git(*_diff_tree(1), "--patch", *_FORMAT, old, new))
+    return Patch(shown, kept + named[len(kept) :], _beyond(files, len(kept)))
+
+
+def sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> tuple[tuple[str, str], ...]:
+    """The sizes of each file before and after, in bytes; ``none`` where it does not exist."""
+    ids = {side for file in files for side in (file.old, file.new) if side.strip("0")}
+    if not ids:
+        return ()
+    asked = "".join(f"{each}\n" for each in sorted(ids)).encode()
+    answers = shadow.object_git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked)
+    known = dict(line.split(" ", 1) for line in answers.decode().splitlines())
+    return tuple((known.get(file.old, "none"), known.get(file.new, "none")) for file in files)
+
+
+def _raw(head: bytes, fields: Iterator[bytes]) -> ChangedFile:
+    _, _, before, after, status = head.decode().split(" ")
+    path = next(fields)
+    if status[0] in "RC":
+        path = next(fields)
+    return ChangedFile(path, status[0], before, after)
+
+
+def _diff_tree(big_file: int = DIFF_LIMIT) -> tuple[str, ...]:
+    return ("-c", f"core.bigFileThreshold={big_file}", "diff-tree", "-r", "-M", "-l1000", "--full-index")
+
+
+def _read(shadow: Shadow, args: Sequence[str]) -> tuple[bytes, bool]:
+    """Output of git up to the limit, and whether that is all of it."""
+    env = {**shadow.environment(), "GIT_DIR": str(shadow.plain)}
+    parts: list[bytes] = []
+    size = 0
+    argv = [shadow.program, *args]
+    with process.stream(argv, cwd=shadow.plain, env=env, timeout_s=TIMEOUT_S) as child:
+        for chunk in child.chunks():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > DIFF_LIMIT:
+                return b"".join(parts), False
+        done = child.finish()
+    if done.code != 0:
+        raise failed(done)
+    return b"".join(parts), True
+
+
+def _sections(patch: bytes) -> tuple[bytes, ...]:
+    """One text a file: every line of content begins with a character of its own."""
+    starts = [match.start() for match in re.finditer(rb"^diff --git ", patch, re.MULTILINE)]
+    return tuple(patch[start:end] for start, end in zip(starts, [*starts[1:], len(patch)], strict=True))
+
+
+def _beyond(files: Sequence[ChangedFile], kept: int) -> tuple[ChangedFile, ...]:
+    """The files after the first ``kept`` sections; a change of type takes two."""
+    position = 0
+    for number, file in enumerate(files):
+        position += 2 if file.status == "T" else 1
+        if position > kept:
+            return tuple(files[number:])
+    return ()
