@@ -1,0 +1,130 @@
+"""Which change a commit or a push is about, and how much it is.
+
+pre-commit and prek tell a hook about a push in environment variables (``PRE_COMMIT_…``); of several refs
+that are pushed at once they name the first that has something new. Only git's objects are looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aethr import git
+from aethr.context.diffs import Section, parse
+from aethr.context.paths import is_generated, is_secret
+from aethr.errors import UsageError
+from aethr.git import history
+from aethr.records import Scope
+from aethr.sanitize import one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``diff`` is the scope as ``--diff`` takes it, ``what`` the same in words."""
+
+    diff: str
+    what: str
+    branch: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many files change. ``only`` says what they are, where all are of one kind.
+
+    ``readable`` is False when not one of them may be sent to a model.
+    """
+
+    files: int
+    only: str = ""
+    readable: bool = True
+
+
+def find(root: Path, environ: Mapping[str, str]) -> Change | None:
+    """The change of this stage; None for a ref that is deleted.
+
+    It is a range where one is named, all that a remote does not have on the first push to it, else what
+    is staged. Raises ``UsageError`` outside of a repository, ``GitError``.
+    """
+    if git.toplevel(root) is None:
+        raise UsageError(f"{root} is in no git repository", "A hook reviews a commit or a push.")
+    start, end = environ.get("PRE_COMMIT_FROM_REF", ""), environ.get("PRE_COMMIT_TO_REF", "")
+    remote, pushed = environ.get("PRE_COMMIT_REMOTE_NAME", ""), environ.get("PRE_COMMIT_LOCAL_BRANCH", "")
+    if not end and not (remote and pushed):
+        return Change("staged", "the staged change", git.branch(root))
+    if end and _is_null(end):
+        return None
+    head = git.commit_or_tree(root, end or pushed)
+    if _is_null(start):
+        base = _first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
+    else:
+        base = _base(root, start, head)
+    return _range(base, head, remote, _branch(root, pushed))
+
+
+def measure(root: Path, scope: Scope) -> Extent:
+    """How much a scope holds, before anything of it is sent. Raises ``GitError``."""
+    top = git.toplevel(root) or root
+    parts = parse(git.diff(top, scope, git.local_filters(top)), 0)
+    sections = [part for part in parts if isinstance(part, Section)]
+    binary = [each for each in sections if each.binary and not each.deleted]
+    hidden = git.suppressed(top, [each.path for each in binary]) if binary else frozenset()
+    opaque = [each for each in binary if each.path not in hidden]
+    secret = [each for each in sections if is_secret(os.fsdecode(each.path))]
+    kinds = {
+        "only deletions": [each for each in sections if each.deleted],
+        "only binary files": opaque,
+        "only files that hold secrets": secret,
+        "only generated files": [each for each in sections if is_generated(os.fsdecode(each.path))],
+    }
+    unread = {each.path for each in (*opaque, *secret)}
+    return Extent(
+        files=len(sections),
+        only=next((kind for kind, found in kinds.items() if len(found) == len(sections)), ""),
+        readable=len(unread) < len(sections),
+    )
+
+
+def _range(base: str, head: str, remote: str, branch: str | None) -> Change:
+    shown = f"{base[:12]}..{head[:12]}"
+    pushed = f"the push of {one_line(branch or 'HEAD')} to {one_line(remote)}, {shown}"
+    return Change(f"{base}..{head}", pushed if remote else f"the change {shown}", branch)
+
+
+def _branch(root: Path, pushed: str) -> str | None:
+    """The branch or tag that is pushed; what is pushed by another name comes from the one checked out."""
+    kind, _, name = pushed.removeprefix("refs/").partition("/")
+    return name if kind in ("heads", "tags") and name else git.branch(root)
+
+
+def _base(root: Path, start: str, head: str) -> str:
+    """The merge base: after a force push the old tip is no ancestor of the new one.
+
+    Histories without a common commit are compared as they are.
+    """
+    first = git.commit_or_tree(root, start)
+    found = history.certain_merge_base(root, first, head)
+    if found is None and history.is_shallow(root):
+        return git.merge_base(root, first, head)
+    return found or first
+
+
+def _first_base(root: Path, remote: str, branch: str, head: str) -> str:
+    """Where a push begins that names no old commit: all is new, but for what is known of the remote.
+
+    That is its branch of this name (prek does not name the old tip when a force push replaces another
+    history), or its default branch.
+    """
+    same = f"refs/remotes/{remote}/{branch.removeprefix('refs/heads/')}"
+    if history.has(root, same):
+        return _base(root, same, head)
+    default = f"refs/remotes/{remote}/HEAD"
+    if not history.has(root, default):
+        return git.empty_tree(root)
+    return history.certain_merge_base(root, default, head) or git.empty_tree(root)
+
+
+def _is_null(name: str) -> bool:
+    """git's way to say that there is no commit on this side."""
+    return not name.strip("0")

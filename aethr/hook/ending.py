@@ -1,0 +1,144 @@
+"""What a hook says at its end, in a few plain lines: pre-commit and prek show it as a log (pure).
+
+Everything that comes from outside goes through ``sanitize`` here or in ``output.wording``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from aethr import edge
+from aethr.errors import MEANINGS, AethrError, ExitCode
+from aethr.hook.change import Change, Extent
+from aethr.hook.terms import HookOptions
+from aethr.output import wording
+from aethr.records import RunResult
+from aethr.sanitize import one_line
+
+SHOWN = 50
+"""Findings that are printed; a report has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The exit code, and the lines to print."""
+
+    code: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What the last line rests on: the options, and what a person would type to go on without a review."""
+
+    options: HookOptions
+    way_out: str
+
+
+def way_out(environ: Mapping[str, str]) -> str:
+    """How this commit or push is made without the hook."""
+    pushing, ranged = "PRE_COMMIT_REMOTE_NAME" in environ, "PRE_COMMIT_TO_REF" in environ
+    command = "git push" if pushing else "" if ranged else "git commit"
+    if environ.get("PRE_COMMIT"):
+        return f"SKIP=aethr-review {command}".rstrip()
+    return f"{command or 'git commit'} --no-verify"
+
+
+def nothing(why: str) -> Ending:
+    """There is nothing to review, so nothing was called."""
+    return Ending(ExitCode.OK, (f"Aethr: nothing to review: {why}; no model was called",))
+
+
+def unreadable(head: str, closing: Closing) -> Ending:
+    """No file of the change is one that a model may be sent."""
+    said = "NOT REVIEWED: no model may be sent any of it; no model was called"
+    return _ended(ExitCode.NOT_REVIEWED, (head, said), closing)
+
+
+def failed(error: AethrError, closing: Closing) -> Ending:
+    """The run stopped, or never began."""
+    lines = tuple(edge.told(error, verbose=closing.options.run.verbose))
+    if error.exit_code == ExitCode.NOT_REVIEWED:
+        lines = (f"NOT REVIEWED: {error}", *lines[1:])
+    return _ended(error.exit_code, lines, closing)
+
+
+def finished(result: RunResult, head: str, closing: Closing) -> Ending:
+    """The run came to its end. Never a model's whole answer."""
+    receipts = tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
+    lines = (
+        head,
+        _verdict(result),
+        *_findings(result),
+        *_listed("not sent: ", wording.not_sent(receipts)),
+        *_listed("note: ", wording.remarks(receipts)),
+        *(wording.loop(loop) for loop in result.loops),
+        wording.spent(result) + _models(result),
+        *_mending(result),
+    )
+    return _ended(result.exit_code, lines, closing)
+
+
+def head(change: Change, extent: Extent) -> str:
+    """``Aethr: the staged change: 3 files, only deletions``."""
+    return ", ".join(
+        part
+        for part in (f"Aethr: {change.what}: {wording.counted(extent.files, 'file')}", extent.only)
+        if part
+    )
+
+
+def _verdict(result: RunResult) -> str:
+    review = result.review
+    if result.exit_code != ExitCode.NOT_REVIEWED:
+        return "; ".join(line.text for line in wording.verdict(result))
+    rest = f" (of the rest: {review.status})" if review.status != "none" else ""
+    return f"NOT REVIEWED: {one_line(review.reason or 'there is no verdict', 500)}{rest}"
+
+
+def _findings(result: RunResult) -> Iterator[str]:
+    found = result.review.findings
+    yield from (wording.finding(each) for each in found[:SHOWN])
+    if len(found) > SHOWN:
+        yield f"and {len(found) - SHOWN:,} more findings; all are in a report: --report PATH"
+
+
+def _listed(start: str, items: tuple[str, ...]) -> Iterator[str]:
+    if items:
+        yield start + wording.capped(items)
+
+
+def _models(result: RunResult) -> str:
+    names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
+    return f" ({', '.join(names)})" if names and result.mode == "live" else ""
+
+
+def _mending(result: RunResult) -> Iterator[str]:
+    """How the review that did not take place, or not of everything, can take place."""
+    if result.exit_code != ExitCode.NOT_REVIEWED:
+        return
+    if result.mode == "mock":
+        yield "To mend: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."
+    elif any(step.truncated for step in result.steps):
+        yield "To mend: raise max_tokens of the reviewer's model, or make the change smaller."
+    elif any(not receipt.complete for step in result.steps for receipt in step.context):
+        yield (
+            "To mend: make the change smaller, or raise limits.context_chars; what no model may be sent "
+            "goes into a change of its own."
+        )
+    else:
+        yield "To mend: try again, or with another model."
+
+
+def _ended(code: ExitCode, lines: tuple[str, ...], closing: Closing) -> Ending:
+    """Add what the exit code means, and where it blocks how to go on without a review."""
+    options = closing.options
+    gate = f"--fail-on {options.run.fail_on}"
+    if code == ExitCode.NOT_REVIEWED and options.lenient:
+        return Ending(ExitCode.OK, (*lines, "exit code 0 in place of 4, because of --if-not-reviewed=pass"))
+    if code == ExitCode.OK:
+        return Ending(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
+    meaning = MEANINGS[code] + (f" ({gate})" if code == ExitCode.GATE else "")
+    last = f"exit code {int(code)}: {meaning}. To go on without a review: {closing.way_out}"
+    return Ending(code, (*lines, last))

@@ -1,0 +1,86 @@
+"""What a hook runs: its options, its workflow, its task, and what is refused there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from aethr import config, context, workflow
+from aethr.backends import BACKENDS
+from aethr.hook.change import Change
+from aethr.options import HOOK_OPTIONS, RunOptions, from_environment
+from aethr.records import WorkflowSpec
+from aethr.sanitize import one_line
+
+PRESET = "review-existing-diff"
+"""The workflow of a project without a file of its own."""
+
+TASK = (
+    "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
+    "data, security holes, broken callers, missing error handling, tests that cannot fail. Report only what "
+    "this change causes, and only what you can point to."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HookOptions:
+    """The command line of ``aethr hook``. ``lenient`` lets a review that did not take place pass."""
+
+    run: RunOptions
+    lenient: bool = False
+
+
+def read(given: Mapping[str, Any], environ: Mapping[str, str]) -> HookOptions:
+    """The options, from the command line and ``AETHR_RUN_…``. Raises ``UsageError``.
+
+    A hook always requires a review; what ``--if-not-reviewed`` says is about its exit code.
+    """
+    merged = {"fail_on": "revise", **from_environment(environ, HOOK_OPTIONS), **given}
+    lenient = merged.pop("if_not_reviewed", "fail") == "pass"
+    merged |= {"report": tuple(merged.get("report", ())), "require_review": True}
+    return HookOptions(RunOptions(**merged), lenient)
+
+
+def for_change(options: RunOptions, change: Change, cwd: Path) -> RunOptions:
+    """A run of this change, by the project's own workflow file or else by the preset.
+
+    Raises ``ConfigError`` for a workflow that edits the tree or runs commands.
+    """
+    named = options.config or options.preset or os.path.lexists(workflow.project_root(cwd) / workflow.FILE)
+    run = replace(
+        options,
+        task=options.task or task(change),
+        diff=change.diff,
+        preset=options.preset if named else PRESET,
+    )
+    _refuse_programs(workflow.open_project(cwd, run.config, run.preset).workflow)
+    return run
+
+
+def task(change: Change) -> str:
+    """The instruction where none is given, and the branch."""
+    said = TASK.format(verb="committed" if change.diff == "staged" else "pushed")
+    return said + (f"\nBranch: {one_line(change.branch)}" if change.branch else "")
+
+
+def _refuse_programs(spec: WorkflowSpec) -> None:
+    problems = list(_programs(spec))
+    if problems:
+        raise config.refuse(spec, problems)
+
+
+def _programs(spec: WorkflowSpec) -> Iterator[tuple[str, str]]:
+    """What would edit the tree, or run, in the middle of a commit: its place, and why it is refused."""
+    for number, step in enumerate(spec.steps):
+        place = f"steps.{number}"
+        if BACKENDS[step.backend].edits_tree:
+            yield f"{place}.backend", f"refused in a hook: '{step.backend}' edits the working tree"
+        for index, source in enumerate(step.context):
+            if context.find(source)[0].runs:
+                yield f"{place}.context.{index}", "refused in a hook: it runs a command of the project"
+        if step.repeat and step.repeat.until_command_passes:
+            condition = f"{place}.repeat.until_command_passes"
+            yield condition, "refused in a hook: it runs a command of the project"
