@@ -1,0 +1,222 @@
+"""``aethr action``: one step of a GitHub workflow, from the runner's environment to comment and exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aethr import credentials, git
+from aethr.errors import (
+    AethrError,
+    DiskError,
+    ExitCode,
+    MissingKeyError,
+    NotReviewedError,
+    UsageError,
+)
+from aethr.git.fetch import Remote
+from aethr.github import carry, delivery, event, files, inputs, lines, project, runner, scope, settings
+from aethr.github.carry import Binding, Carrier, EnvelopeError
+from aethr.github.delivery import Done, Job
+from aethr.github.lines import Shown
+from aethr.github.project import Found
+from aethr.options import RunOptions
+from aethr.output.render import Display, make_renderer
+from aethr.records import Event, StepFinished
+from aethr.run import Outcome, Prepared, execute, prepare
+
+FINAL = (ExitCode.OK, ExitCode.NOT_REVIEWED)
+"""After these a next attempt starts afresh. After a gate's no it says the same again, without a call."""
+
+
+def main() -> int:
+    """Review the change of this run's event, say so everywhere, give the exit code. Raises ``AethrError``."""
+    where = runner.read(os.environ)
+    try:
+        job = _job(where)
+    except AethrError as error:
+        return delivery.give_up(where, error, sys.stdout)
+    attempt = Attempt()
+    done = _review(job, attempt)
+    delivered = delivery.deliver(job, done, sys.stdout, time.sleep)
+    if attempt.carrier is not None:
+        _settle(job, attempt.carrier, done, posted=delivered.exit_code == done.exit_code)
+    return delivered.exit_code
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What an attempt has got to: its folder and carrier once there are some, and what there is to tell."""
+
+    notes: list[str] = field(default_factory=list)
+    carrier: Carrier | None = None
+    folder: Path = Path()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A run that may begin, and what its result has to be read with."""
+
+    prepared: Prepared
+    shown: Shown
+    prefix: str
+
+
+def _job(where: runner.Runner) -> Job:
+    job = Job(where, inputs.read(os.environ), event.change(where))
+    if job.change.privileged and not job.inputs.allow_target:
+        raise UsageError(
+            "pull_request_target gives secrets and a token that may write to a run about anybody's code",
+            "Use the event pull_request; if you know why not: `allow-pull-request-target: true`.",
+        )
+    return job
+
+
+def _review(job: Job, attempt: Attempt) -> Done:
+    """Everything up to the result; an error is part of it, whenever it came."""
+    hidden = credentials.secrets(os.environ)
+    try:
+        ready = _ready(job, attempt)
+    except AethrError as error:
+        excused = job.change.outside and _lacks_key(error)
+        shown_error = _no_secrets() if excused else error
+        return Done(error=shown_error, excused=excused, notes=tuple(attempt.notes), secrets=hidden)
+    outcome = _run(ready.prepared, job, attempt)
+    if outcome.error is not None:
+        _say_how_to_go_on(outcome)
+    result = lines.placed(outcome.result, ready.prefix, ready.shown)
+    secrets = (*hidden, *ready.prepared.plan.secrets)
+    return Done(result, outcome.error, False, tuple(attempt.notes), ready.shown, secrets)
+
+
+def _ready(job: Job, attempt: Attempt) -> Ready:
+    cwd = project.working_directory(job.inputs, job.runner.workspace)
+    top = git.toplevel(cwd)
+    if top is None:
+        raise UsageError(f"{cwd} is in no git repository", "Check the repository out before this step.")
+    top = top.resolve()
+    remote = Remote(f"{job.runner.server_url}/{job.runner.repository}", job.inputs.token)
+    diff = scope.scope_text(top, job.change, remote)
+    if job.change.privileged:
+        scope.refuse_checked_out_head(top, job.change)
+    found = project.find(job.inputs, job.change, cwd, top)
+    attempt.notes += found.notes
+    prepared = _prepared(job, attempt, replace(job.inputs.run, diff=diff), found)
+    prefix = found.project.root.relative_to(top).as_posix()
+    return Ready(prepared, lines.shown(top, prepared.plan.scope), "" if prefix == "." else prefix)
+
+
+def _prepared(job: Job, attempt: Attempt, options: RunOptions, found: Found) -> Prepared:
+    """The run, taken up from an earlier attempt's checkpoint where that fits."""
+    environ = settings.environment(job.inputs, found.project.workflow, os.environ)
+    attempt.folder = _folder(job.runner.temp)
+    attempt.carrier = Carrier(
+        carry.folder_of(os.environ), _binding(job, found.content), settings.secrets(environ)
+    )
+    options = replace(options, checkpoint_dir=str(attempt.folder), config=None, preset=None)
+    resumed = _resumed(attempt, options, found, environ)
+    return resumed or prepare(options, found.project.root, environ, found.project)
+
+
+def _resumed(
+    attempt: Attempt, options: RunOptions, found: Found, environ: Mapping[str, str]
+) -> Prepared | None:
+    assert attempt.carrier is not None
+    try:
+        text = attempt.carrier.take()
+        if text is None:
+            return None
+        file = attempt.folder / "resumed.json"
+        file.write_text(text, encoding="utf-8")
+        options = replace(options, resume_checkpoint=f"@{file}")
+        prepared = prepare(options, found.project.root, environ, found.project)
+    except (EnvelopeError, UsageError, NotReviewedError) as error:
+        attempt.notes.append(f"The checkpoint of an earlier attempt was ignored, it was {error}.")
+        (attempt.folder / "resumed.json").unlink(missing_ok=True)
+        return None
+    steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
+    attempt.notes.append(f"Taken up from an earlier attempt, not called again: {steps}.")
+    return prepared
+
+
+def _run(prepared: Prepared, job: Job, attempt: Attempt) -> Outcome:
+    """The run itself. Its log lines come from models and files: the runner must not obey any of them."""
+    display = Display(stream=prepared.options.stream)
+    with files.quoted(sys.stdout), make_renderer(display, sys.stdout, sys.stderr, os.environ) as renderer:
+        for warning in prepared.warnings:
+            attempt.notes.append(warning)
+
+        def show(shown: Event) -> None:
+            if isinstance(shown, StepFinished):
+                _carry_on(job, attempt)
+            renderer.show(shown)
+
+        outcome = execute(prepared, show)
+    _carry_on(job, attempt)
+    return outcome
+
+
+def _carry_on(job: Job, attempt: Attempt) -> None:
+    """Seal the checkpoint as it is now, so that even a killed job leaves its finished steps."""
+    file = next(iter(sorted(attempt.folder.glob("*.json"))), None)
+    assert attempt.carrier is not None
+    if file is None:
+        return
+    try:
+        if attempt.carrier.put(file):
+            files.write_outputs(job.runner.output, {"resumable": "true"})
+    except (DiskError, OSError) as error:
+        attempt.notes.append(f"A next attempt cannot go on from here: {error}")
+
+
+def _settle(job: Job, carrier: Carrier, done: Done, *, posted: bool) -> None:
+    """What is finished, and could be said, is not kept for a next attempt."""
+    if done.error is None and done.exit_code in FINAL and posted:
+        carrier.drop()
+        files.write_outputs(job.runner.output, {"resumable": "false"})
+
+
+def _binding(job: Job, content: str) -> Binding:
+    change, where = job.change, job.runner
+    return Binding(
+        repository=where.repository,
+        run=str(where.run_id),
+        job=f"{where.job} {job.inputs.comment_key}",
+        pull_request=str(change.number or "none"),
+        base=change.base or "none",
+        head=change.head,
+        workflow=carry.workflow_hash(content),
+    )
+
+
+def _folder(temp: Path) -> Path:
+    try:
+        temp.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="aethr-", dir=temp))
+    except OSError as error:
+        raise DiskError(f"{temp}: cannot be written: {error.strerror}", "Is RUNNER_TEMP a folder?") from error
+
+
+def _lacks_key(error: AethrError) -> bool:
+    return isinstance(error, MissingKeyError) or isinstance(error.__cause__, MissingKeyError)
+
+
+def _no_secrets() -> AethrError:
+    return NotReviewedError(
+        "runs for pull requests of forks and of Dependabot get no secrets, so there is no key to review with",
+        "Somebody who may push can review it from a branch of this repository.",
+    )
+
+
+def _say_how_to_go_on(outcome: Outcome) -> None:
+    """The command that the desk prints means nothing on a machine that is gone in a minute."""
+    assert outcome.error is not None
+    outcome.error.resume = ""
+    if outcome.result.steps:
+        more = "*Re-run failed jobs* goes on after the last finished step."
+        outcome.error.fix = f"{outcome.error.fix} {more}".strip()

@@ -1,0 +1,181 @@
+"""Everything that a finished (or failed) review leaves: comment, summary, annotations, outputs, report files.
+
+The comment comes first, because its fate is part of the rest; the files are written whatever became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from aethr.errors import MEANINGS, AethrError, ExitCode, UsageError
+from aethr.github import comment, files, lines, upsert
+from aethr.github.api import Api, ReadOnlyError, Sleep
+from aethr.github.comment import Page
+from aethr.github.event import Change
+from aethr.github.inputs import Inputs
+from aethr.github.lines import Shown
+from aethr.github.marker import Marker
+from aethr.github.runner import Runner
+from aethr.github.sections import Blobs
+from aethr.github.upsert import Place, Posted
+from aethr.output import files as reports
+from aethr.output import report, wording
+from aethr.records import RunResult
+from aethr.sanitize import Redactor
+
+REPORTS = ("review.json", "review.md", "review.sarif")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What this step has been asked, and where it stands."""
+
+    runner: Runner
+    inputs: Inputs
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of the review: a result, an error, or both where it stopped on the way.
+
+    ``excused`` is True where no review could be expected: a fork's pull request without a key. ``shown``
+    are the lines of the diff, ``secrets`` the values that must not be written anywhere.
+    """
+
+    result: RunResult | None = None
+    error: AethrError | None = None
+    excused: bool = False
+    notes: tuple[str, ...] = ()
+    shown: Shown = lines.NONE
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self.excused:
+            return ExitCode.OK
+        if self.error is not None:
+            return self.error.exit_code
+        assert self.result is not None
+        return self.result.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What came of the comment, and the step's exit code."""
+
+    exit_code: ExitCode
+    posted: Posted | None = None
+    error: AethrError | None = None
+
+
+def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
+    """Write everything. Raises ``DiskError`` only after all else has been tried."""
+    redact = Redactor(done.secrets).redact
+    folder = job.runner.temp / "aethr-report"
+    written = _reports(folder, done.result)
+    page = Page(_blobs(job), job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
+    delivered = _post(job, page, done, sleep)
+    if delivered.error is not None:
+        page = replace(page, notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
+    log.writelines(redact(line) + "\n" for line in _log_lines(done, delivered))
+    log.flush()
+    files.write_summary(job.runner.summary, redact(comment.summary(page)))
+    files.write_outputs(job.runner.output, {**_outputs(page, delivered), **written})
+    return delivered
+
+
+def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
+    """The end of a step that does not even know what to review: outputs, summary and a line in the log."""
+    log.write(files.annotation("error", "Aethr", f"{error} {error.fix}") + "\n")
+    log.flush()
+    files.write_summary(runner.summary, comment.refusal(error))
+    files.write_outputs(runner.output, {"status": "not-reviewed", "exit-code": str(int(error.exit_code))})
+    return error.exit_code
+
+
+def status(page: Page) -> str:
+    """The output ``status``: a pass is only what may be relied on."""
+    if page.result is None or not page.reviewed:
+        return "not-reviewed"
+    review = page.result.review
+    if review.status == "none":
+        return "nothing-to-review"
+    return "not-reviewed" if review.status == "pass" and review.reason else review.status
+
+
+def _blobs(job: Job) -> Blobs:
+    return Blobs(job.runner.server_url, job.runner.repository, job.change.head)
+
+
+def _reports(folder: Path, result: RunResult | None) -> dict[str, str]:
+    """The report files, as outputs."""
+    if result is None:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [str(folder / name) for name in REPORTS]
+    reports.write(paths, result)
+    return {"report": paths[0], "sarif": paths[2]}
+
+
+def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
+    """A token that may only read is no failure where GitHub gives no other."""
+    if not job.inputs.comment or job.change.number is None:
+        return Delivered(done.exit_code)
+    try:
+        return Delivered(done.exit_code, posted=_upsert(job, page, done, sleep))
+    except ReadOnlyError as error:
+        code = done.exit_code if job.change.outside else done.exit_code or ExitCode.WORLD
+        return Delivered(code, error=error)
+    except AethrError as error:
+        return Delivered(done.exit_code or ExitCode.WORLD, error=error)
+
+
+def _upsert(job: Job, page: Page, done: Done, sleep: Sleep) -> Posted:
+    runner, number = job.runner, job.change.number
+    assert number is not None
+    if not job.inputs.token:
+        raise UsageError("the input github-token is empty", "Leave it out, or set `comment: false`.")
+    mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
+    redact = Redactor(done.secrets).redact
+    with Api(runner.api_url, job.inputs.token, sleep) as api:
+        place = Place(runner.repository, number, runner.graphql_url)
+        return upsert.upsert(api, place, mark, lambda previous: redact(comment.comment(page, mark, previous)))
+
+
+def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
+    if done.result is not None:
+        yield from report.annotation_lines(lines.annotated(done.result, done.shown))
+    for note in done.notes:
+        yield files.annotation("notice", "Aethr", note)
+    if done.error is not None:
+        level = "notice" if done.excused else "error"
+        yield files.annotation(
+            level, f"Aethr: {MEANINGS[done.error.exit_code]}", f"{done.error} {done.error.fix}"
+        )
+    elif done.exit_code:
+        assert done.result is not None
+        said = " ".join(line.text for line in wording.closing(done.result))
+        yield files.annotation("error", f"Aethr: {MEANINGS[done.exit_code]}", said)
+    if delivered.error is not None:
+        level = "notice" if delivered.exit_code == done.exit_code else "error"
+        text = f"no comment on the pull request: {delivered.error} {delivered.error.fix}"
+        yield files.annotation(level, "Aethr", text)
+    if delivered.posted is not None and delivered.posted.newer:
+        yield files.annotation(
+            "notice", "Aethr", "a later run has written the comment already; it was left alone"
+        )
+
+
+def _outputs(page: Page, delivered: Delivered) -> dict[str, str]:
+    result = page.result
+    return {
+        "status": status(page),
+        "exit-code": str(int(delivered.exit_code)),
+        "findings": str(len(result.review.findings) if result is not None else 0),
+        "comment-url": delivered.posted.url if delivered.posted is not None else "",
+        "checkpoint": (result.checkpoint or "") if result is not None else "",
+    }

@@ -1,0 +1,130 @@
+"""Which change an event is about (pure). Of its payload only typed fields are taken: no title, no body.
+
+The fields: docs.github.com, "Webhook events and payloads".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aethr.errors import UsageError
+from aethr.github.runner import Runner
+
+DEPENDABOT = "dependabot[bot]"
+
+_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_ZEROS = re.compile(r"0+")
+_BRANCH = re.compile(r"[^\s\x00-\x1f\x7f~^:?*\[\\-][^\s\x00-\x1f\x7f~^:?*\[\\]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is reviewed: from the common commit of ``base`` and ``head``, to ``head``; full commit ids.
+
+    ``base`` is None where the event names none: then ``onto`` is the branch to compare with, or None for
+    the commit before. ``number`` is the pull request's. ``outside`` is True for a pull request of a fork or
+    of Dependabot: its run has no secrets and a token that may only read. ``privileged`` is True for an
+    event whose run has both although the change may come from anybody.
+    """
+
+    head: str
+    base: str | None = None
+    onto: str | None = None
+    number: int | None = None
+    outside: bool = False
+    privileged: bool = False
+
+
+def change(runner: Runner) -> Change:
+    """The change of this run's event. Raises ``UsageError`` for an event that has none."""
+    find = _EVENTS.get(runner.event_name)
+    if find is None:
+        raise UsageError(
+            f"the event {runner.event_name!r} names no change to review",
+            f"Use one of: {', '.join(_EVENTS)}.",
+        )
+    return find(runner)
+
+
+def _pull_request(runner: Runner) -> Change:
+    request = _mapping(runner.event, "pull_request")
+    base, head = _mapping(request, "base"), _mapping(request, "head")
+    number = request.get("number")
+    if not isinstance(number, int) or number < 1:
+        raise UsageError("the event's pull request has no number")
+    return Change(
+        head=_sha(head, "sha"),
+        base=_sha(base, "sha"),
+        number=number,
+        outside=_is_fork(base, head) or DEPENDABOT in (runner.actor, _login(request)),
+        privileged=runner.event_name == "pull_request_target",
+    )
+
+
+def _merge_group(runner: Runner) -> Change:
+    group = _mapping(runner.event, "merge_group")
+    return Change(head=_sha(group, "head_sha"), base=_sha(group, "base_sha"))
+
+
+def _push(runner: Runner) -> Change:
+    if runner.event.get("deleted") is True:
+        raise UsageError(
+            "the push deleted a branch: there is nothing to review", "Leave such pushes out with `if:`."
+        )
+    before, head = runner.event.get("before"), _sha(runner.event, "after")
+    if isinstance(before, str) and _SHA.fullmatch(before) and not _ZEROS.fullmatch(before):
+        return Change(head=head, base=before)
+    return Change(head=head, onto=_onto(runner))
+
+
+def _manual(runner: Runner) -> Change:
+    return Change(head=_sha({"GITHUB_SHA": runner.sha}, "GITHUB_SHA"), onto=_onto(runner))
+
+
+_EVENTS = {
+    "pull_request": _pull_request,
+    "pull_request_target": _pull_request,
+    "merge_group": _merge_group,
+    "push": _push,
+    "workflow_dispatch": _manual,
+    "schedule": _manual,
+}
+
+
+def _onto(runner: Runner) -> str | None:
+    """The default branch, unless this is it."""
+    repository = runner.event.get("repository")
+    name = repository.get("default_branch") if isinstance(repository, dict) else None
+    if not isinstance(name, str) or _BRANCH.fullmatch(name) is None or runner.ref == f"refs/heads/{name}":
+        return None
+    return name
+
+
+def _is_fork(base: Mapping[str, Any], head: Mapping[str, Any]) -> bool:
+    """A deleted fork has no repository any more: ``head.repo`` is null."""
+    ours, theirs = base.get("repo"), head.get("repo")
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return True
+    return ours.get("id") != theirs.get("id") or ours.get("full_name") != theirs.get("full_name")
+
+
+def _login(request: Mapping[str, Any]) -> object:
+    user = request.get("user")
+    return user.get("login") if isinstance(user, dict) else None
+
+
+def _mapping(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = payload.get(name)
+    if not isinstance(value, dict):
+        raise UsageError(f"the event has no {name!r}")
+    return value
+
+
+def _sha(payload: Mapping[str, Any], name: str) -> str:
+    value = payload.get(name)
+    if not isinstance(value, str) or _SHA.fullmatch(value) is None:
+        raise UsageError(f"the event's {name!r} is no commit id")
+    return value

@@ -1,0 +1,58 @@
+"""What the runner reads when the step has ended, and what it reads in the log."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from aethr.errors import DiskError
+from aethr.output.report import command_property, command_text
+from aethr.sanitize import one_line
+
+_VALUE = re.compile(r"[^\r\n]{0,4000}")
+_NAME = re.compile(r"[a-z][a-z-]*")
+
+
+def write_outputs(file: Path | None, values: Mapping[str, str]) -> None:
+    """Short values of one line as outputs of the step; the last of a name counts. Raises ``DiskError``."""
+    for name, value in values.items():
+        assert _NAME.fullmatch(name), name
+        assert _VALUE.fullmatch(value), name
+    _append(file, "".join(f"{name}={value}\n" for name, value in values.items()))
+
+
+def write_summary(file: Path | None, text: str) -> None:
+    """Markdown for the page of the job. Raises ``DiskError``."""
+    _append(file, text)
+
+
+def annotation(level: str, title: str, text: str) -> str:
+    """A line that the runner shows as an ``error``, ``warning`` or ``notice`` on the page of the run."""
+    return f"::{level} title={command_property(one_line(title))}::{command_text(one_line(text, 2000))}"
+
+
+@contextmanager
+def quoted(log: TextIO) -> Iterator[None]:
+    """Within, the runner takes no line of the log for a command, whoever wrote it."""
+    token = secrets.token_hex(16)
+    log.write(f"::stop-commands::{token}\n")
+    log.flush()
+    try:
+        yield
+    finally:
+        log.write(f"\n::{token}::\n")
+        log.flush()
+
+
+def _append(file: Path | None, text: str) -> None:
+    if file is None:
+        return
+    try:
+        with file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise DiskError(f"{file}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,44 @@
+"""The first line of our comment: whose it is, which run wrote it, and what its review is of (pure).
+
+It is no proof of anything: anybody can copy it. Who wrote the comment is asked of GitHub.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LINE = re.compile(
+    r"<!-- aethr:comment key=([A-Za-z0-9._-]{1,60}) run=(\d{1,18}) attempt=(\d{1,9})"
+    r" head=([0-9a-f]{40,64}) reviewed=([0-9a-f]{40,64}|none) -->"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """``reviewed`` is the commit whose review the comment holds; None where it holds none."""
+
+    key: str
+    run: int
+    attempt: int
+    head: str
+    reviewed: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"<!-- aethr:comment key={self.key} run={self.run} attempt={self.attempt}"
+            f" head={self.head} reviewed={self.reviewed or 'none'} -->"
+        )
+
+    def is_older_than(self, other: Marker) -> bool:
+        """Runs are numbered in the order of their start; a repeated one keeps its number."""
+        return (self.run, self.attempt) < (other.run, other.attempt)
+
+
+def read(body: str) -> Marker | None:
+    """The marker on a comment's first line."""
+    match = _LINE.fullmatch(body.split("\n", 1)[0].rstrip("\r"))
+    if match is None:
+        return None
+    key, run, attempt, head, reviewed = match.groups()
+    return Marker(key, int(run), int(attempt), head, None if reviewed == "none" else reviewed)

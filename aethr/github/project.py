@@ -1,0 +1,128 @@
+"""Which workflow a change is reviewed by. Of a pull request the base branch decides it, not the change."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+
+from aethr import config, workflow
+from aethr.errors import UsageError
+from aethr.git import objects
+from aethr.github.event import Change
+from aethr.github.inputs import Inputs
+from aethr.records import WorkflowSpec
+from aethr.workflow import FILE, Project
+
+PRESET = "review-existing-diff"
+"""What reviews a project that has no workflow file."""
+
+_FILES = ("100644", "100755")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A project, a text that says exactly which workflow it has (for the checkpoint), and what to tell."""
+
+    project: Project
+    content: str
+    notes: tuple[str, ...] = ()
+
+
+def find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
+    """The workflow of this run. Raises ``ConfigError``, and ``UsageError`` for what is not allowed."""
+    found = _find(inputs, change, cwd, top)
+    if change.number is not None:
+        _refuse_unasked(found.project.workflow, inputs)
+    return found
+
+
+def working_directory(inputs: Inputs, workspace: Path) -> Path:
+    """The folder to work in, inside of the workspace also when links are followed. Raises ``UsageError``."""
+    folder = (workspace / inputs.working_directory).resolve()
+    if not folder.is_dir() or not folder.is_relative_to(workspace.resolve()):
+        raise UsageError(
+            f"input working-directory: {inputs.working_directory[:200]!r} is no folder of the workspace",
+            "Name a folder of the repository, and check the repository out before this step.",
+        )
+    return folder
+
+
+def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
+    path, preset = inputs.run.config, inputs.run.preset
+    if path and preset:
+        raise UsageError("the inputs config and preset exclude each other", "Give one of them.")
+    if preset:
+        return _preset(preset, cwd)
+    if change.base is not None and change.number is not None and inputs.config_from_base:
+        return _from_base(path, change.base, cwd, top)
+    if path is None and not any((folder / FILE).exists() for folder in _folders(cwd, top)):
+        return _preset(PRESET, cwd, f"no {FILE} in this project: the preset {PRESET} reviews")
+    project = workflow.open_project(cwd, path, None)
+    return Found(project, "\n".join(project.workflow.lines))
+
+
+def _preset(name: str, cwd: Path, *notes: str) -> Found:
+    project = workflow.open_project(cwd, None, name)
+    return Found(project, "\n".join(project.workflow.lines), notes)
+
+
+def _from_base(path: str | None, base: str, cwd: Path, top: Path) -> Found:
+    for name in _candidates(path, cwd, top):
+        content = _content(top, base, name)
+        if content is not None:
+            spec = config.from_bytes(
+                content, f"{name} (of the base commit {base[:12]})", workflow.vocabulary()
+            )
+            return Found(Project(_root(top, name), spec), "\n".join(spec.lines))
+    if path is not None:
+        raise UsageError(
+            f"input config: no file {path[:200]!r} in the base commit {base[:12]}",
+            "A pull request is reviewed by the file of its base branch; `config-from: head` takes its own.",
+        )
+    return _preset(PRESET, cwd, f"no {FILE} in the base commit {base[:12]}: the preset {PRESET} reviews")
+
+
+def _candidates(path: str | None, cwd: Path, top: Path) -> tuple[str, ...]:
+    """Names relative to the top folder, the nearest first."""
+    if path is None:
+        return tuple((folder / FILE).relative_to(top).as_posix() for folder in _folders(cwd, top))
+    name = posixpath.normpath(posixpath.join(cwd.relative_to(top).as_posix(), path))
+    if posixpath.isabs(name) or name.startswith(".."):
+        raise UsageError(f"input config: {path[:200]!r} is no file of the repository")
+    return (name,)
+
+
+def _folders(cwd: Path, top: Path) -> tuple[Path, ...]:
+    return tuple(folder for folder in (cwd, *cwd.parents) if folder.is_relative_to(top))
+
+
+def _content(top: Path, commit: str, name: str) -> bytes | None:
+    entries = [entry for entry in objects.tree_entries(top, commit, name) if entry.path == os.fsencode(name)]
+    if not entries or entries[0].mode not in _FILES:
+        return None
+    wanted = [(entries[0].id, objects.sizes(top, [entries[0].id]).get(entries[0].id, 0))]
+    return next(objects.contents(top, wanted))
+
+
+def _root(top: Path, name: str) -> Path:
+    """The project's folder in the checkout, which the change may have removed or turned into a link."""
+    root = (top / name).parent.resolve()
+    if not root.is_dir() or not root.is_relative_to(top):
+        raise UsageError(f"the folder of {name} is not in this checkout", "Was it removed by this change?")
+    return root
+
+
+def _refuse_unasked(spec: WorkflowSpec, inputs: Inputs) -> None:
+    agents, commands = workflow.agents(spec), workflow.commands(spec)
+    if agents and not inputs.allow_agents:
+        raise UsageError(
+            f"{spec.origin}: the step '{agents[0]}' lets an agent work on the code of a pull request",
+            "If you trust everybody who can open one: `allow-agents-on-pull-requests: true`.",
+        )
+    if commands and not inputs.allow_commands:
+        raise UsageError(
+            f"{spec.origin}: it runs `{commands[0]}` in the code of a pull request",
+            "If you trust everybody who can open one: `allow-commands-on-pull-requests: true`.",
+        )

@@ -1,0 +1,120 @@
+"""What a GitHub runner tells a step: who, where, which run. Everything here comes from the runner, typed.
+
+Names of the variables: docs.github.com, "Variables reference".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aethr.errors import UsageError
+
+MAX_EVENT_BYTES = 32 << 20
+"""An event's payload is capped at 25 MB by GitHub."""
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_URL = re.compile(r"(?:https?|file)://[^\s@]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """One attempt of one run of one job.
+
+    ``run_id`` grows from run to run in a repository and stays when a run is repeated; ``attempt`` counts
+    those from 1. ``output`` and ``summary`` are the files that the runner reads when the step has ended.
+    """
+
+    repository: str
+    event_name: str
+    event: Mapping[str, Any] = field(repr=False)
+    sha: str
+    ref: str
+    actor: str
+    run_id: int
+    attempt: int
+    job: str
+    workspace: Path
+    temp: Path
+    server_url: str
+    api_url: str
+    graphql_url: str
+    output: Path | None = None
+    summary: Path | None = None
+
+    @property
+    def run_url(self) -> str:
+        return f"{self.server_url}/{self.repository}/actions/runs/{self.run_id}"
+
+
+def read(environ: Mapping[str, str]) -> Runner:
+    """The runner of this process. Raises ``UsageError`` outside of one."""
+    if environ.get("GITHUB_ACTIONS") != "true":
+        raise UsageError(
+            "`aethr action` runs inside of GitHub Actions only",
+            "At the desk, use `aethr run --diff BASE...HEAD`.",
+        )
+    server = _url(environ, "GITHUB_SERVER_URL", "https://github.com")
+    api = _url(environ, "GITHUB_API_URL", "https://api.github.com")
+    return Runner(
+        repository=_matching(environ, "GITHUB_REPOSITORY", _REPOSITORY),
+        event_name=_given(environ, "GITHUB_EVENT_NAME"),
+        event=_event(Path(_given(environ, "GITHUB_EVENT_PATH"))),
+        sha=environ.get("GITHUB_SHA", ""),
+        ref=environ.get("GITHUB_REF", ""),
+        actor=environ.get("GITHUB_ACTOR", ""),
+        run_id=_number(environ, "GITHUB_RUN_ID"),
+        attempt=_number(environ, "GITHUB_RUN_ATTEMPT"),
+        job=environ.get("GITHUB_JOB", ""),
+        workspace=Path(_given(environ, "GITHUB_WORKSPACE")),
+        temp=Path(_given(environ, "RUNNER_TEMP")),
+        server_url=server,
+        api_url=api,
+        graphql_url=_url(environ, "GITHUB_GRAPHQL_URL", f"{api}/graphql"),
+        output=_file(environ, "GITHUB_OUTPUT"),
+        summary=_file(environ, "GITHUB_STEP_SUMMARY"),
+    )
+
+
+def _given(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(name, "").strip()
+    if not value:
+        raise UsageError(f"{name} is not set", "Every GitHub runner sets it; is this one?")
+    return value
+
+
+def _matching(environ: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
+    value = _given(environ, name)
+    if pattern.fullmatch(value) is None:
+        raise UsageError(f"{name} has a form that GitHub does not use: {value[:100]!r}")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    return int(_matching(environ, name, re.compile(r"\d{1,18}")))
+
+
+def _url(environ: Mapping[str, str], name: str, default: str) -> str:
+    if not environ.get(name, "").strip():
+        return default
+    return _matching(environ, name, _URL).rstrip("/")
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    value = environ.get(name, "")
+    return Path(value) if value else None
+
+
+def _event(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            payload = json.loads(file.read(MAX_EVENT_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"GITHUB_EVENT_PATH: {path} is no event: {error}") from error
+    if not isinstance(payload, dict):
+        raise UsageError(f"GITHUB_EVENT_PATH: {path} is no event: not an object")
+    return payload

@@ -1,0 +1,55 @@
+"""The commits of a change in this clone: found, fetched where missing, and as the text of ``--diff``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aethr import git
+from aethr.errors import UsageError
+from aethr.git import fetch, history
+from aethr.git.fetch import Remote
+from aethr.github.event import Change
+
+
+def scope_text(top: Path, change: Change, remote: Remote) -> str:
+    """``BASE...HEAD`` with both sides and their common commit in this clone.
+
+    ``A..B`` stands only for what has one side by nature: a commit and the one before it. Raises ``GitError``.
+    """
+    base = change.base or _tip(top, change, remote)
+    if base is not None:
+        fetch.common_commit(top, remote, base, change.head)
+        return f"{base}...{change.head}"
+    if not history.has(top, change.head):
+        fetch.commits(top, remote, (change.head,), depth=2)
+    before = history.parents(top, change.head)[:1]
+    if not history.has(top, *before):
+        fetch.commits(top, remote, (change.head,), depth=2)
+    return f"{before[0] if before else git.empty_tree(top)}..{change.head}"
+
+
+def refuse_checked_out_head(top: Path, change: Change) -> None:
+    """With the rights of ``pull_request_target``, code of the pull request must not lie in the workspace."""
+    checked_out = git.head_sha(top)
+    assert change.base is not None
+    if (
+        checked_out is None
+        or checked_out == change.base
+        or history.is_ancestor(top, checked_out, change.base)
+    ):
+        return
+    if checked_out == change.head or _comes_from(top, checked_out, change):
+        raise UsageError(
+            "pull_request_target with the pull request's own code checked out, next to this run's secrets",
+            "Leave `ref:` of actions/checkout out, so that the base branch is checked out.",
+        )
+
+
+def _comes_from(top: Path, checked_out: str, change: Change) -> bool:
+    """Whether the head went into it, as in GitHub's merge commit; a shallow clone still names the parents."""
+    parents = history.parents(top, checked_out)
+    return change.head in parents or history.is_ancestor(top, change.head, checked_out)
+
+
+def _tip(top: Path, change: Change, remote: Remote) -> str | None:
+    return fetch.branch_tip(top, remote, change.onto) if change.onto else None

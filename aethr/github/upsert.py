@@ -1,0 +1,122 @@
+"""One comment per key on a pull request: created once, edited in place, never somebody else's.
+
+A comment is ours if its first line is our marker **and** we wrote it: anybody can copy a marker, and a
+token that may write comments may edit everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from aethr.github import marker
+from aethr.github.api import AmbiguousError, Api, ApiError
+from aethr.github.marker import Marker
+
+Write = Callable[["str | None"], str]
+"""From what the comment says now (None: there is none) to what it shall say."""
+
+POSTS = 2
+"""How often at most a comment is posted whose fate is not known."""
+
+_WHO = "query { viewer { login } }"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """Where the comment is. ``newer`` is True when a later run had written it, and it was left alone."""
+
+    url: str
+    newer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The pull request, and the address that says who the token belongs to."""
+
+    repository: str
+    number: int
+    graphql_url: str
+
+    @property
+    def comments(self) -> str:
+        return f"/repos/{self.repository}/issues/{self.number}/comments"
+
+
+@dataclass(frozen=True, slots=True)
+class _Comment:
+    id: int
+    url: str
+    body: str
+    mark: Marker
+
+
+def upsert(api: Api, place: Place, mark: Marker, write: Write) -> Posted:
+    """Create or edit the comment of ``mark.key``. Raises ``ApiError``."""
+    ours = _ours(api, place, mark.key)
+    if ours is None:
+        return _created(api, place, mark, write(None))
+    if mark.is_older_than(ours.mark):
+        return Posted(ours.url, newer=True)
+    path = f"/repos/{place.repository}/issues/comments/{ours.id}"
+    return Posted(_url(api.patch(path, {"body": write(ours.body)}).value))
+
+
+def _created(api: Api, place: Place, mark: Marker, body: str, posts: int = POSTS) -> Posted:
+    """A POST whose answer was lost is looked for before the comment is posted once more."""
+    try:
+        return Posted(_url(api.post(place.comments, {"body": body}).value))
+    except AmbiguousError:
+        api.pause()
+        ours = _ours(api, place, mark.key)
+        if ours is None and posts == 1:
+            raise
+    return Posted(ours.url) if ours is not None else _created(api, place, mark, body, posts - 1)
+
+
+def _ours(api: Api, place: Place, key: str) -> _Comment | None:
+    """The oldest comment with this key that the token's owner wrote; all pages are looked at."""
+    candidates = []
+    for value in api.pages(f"{place.comments}?per_page=100"):
+        comment = _comment(value)
+        if comment is not None and comment.mark.key == key:
+            candidates.append((comment, _author(value)))
+    if not candidates:
+        return None
+    me = _login(api, place)
+    return next((comment for comment, author in candidates if author == me), None)
+
+
+def _login(api: Api, place: Place) -> str:
+    """Who we are. ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not."""
+    value = api.post(place.graphql_url, {"query": _WHO}, reads=True).value
+    try:
+        login = value["data"]["viewer"]["login"]
+    except (KeyError, TypeError) as error:
+        raise ApiError(
+            "GitHub does not say who this token belongs to", "Check the input github-token."
+        ) from error
+    return str(login)
+
+
+def _comment(value: Any) -> _Comment | None:
+    body = value.get("body") if isinstance(value, dict) else None
+    if not isinstance(body, str) or not isinstance(value.get("id"), int):
+        return None
+    mark = marker.read(body)
+    if mark is None:
+        return None
+    return _Comment(value["id"], _url(value), body, mark)
+
+
+def _author(value: Any) -> str | None:
+    user = value.get("user")
+    return user.get("login") if isinstance(user, dict) else None
+
+
+def _url(value: Any) -> str:
+    """The page of a comment, as a value that fits on one line."""
+    url = value.get("html_url") if isinstance(value, dict) else None
+    return quote(url, safe=":/?#[]@!$&'()*+,;=%-._~") if isinstance(url, str) else ""
