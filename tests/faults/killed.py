@@ -1,0 +1,73 @@
+"""Run ``aethr`` many times, each time killed at another point; a program of its own.
+
+    python -m tests.faults.killed FOLDER WORD…
+
+For each line on standard input, a number n: run ``aethr WORD…`` in a child that kills itself with SIGKILL
+at the n-th event that matters to its checkpoints in FOLDER (0: never), then print ``CODE EVENTS``: the
+child's exit status and how many events it passed. LiteLLM is imported once, before the children are forked.
+
+The events are those that Python itself reports (``sys.addaudithook``): a file in FOLDER is opened, renamed or
+removed, or a connection is opened. Nothing of Aethr is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from aethr.cli import main
+from aethr.llm import transport_litellm
+
+WATCHED = ("open", "os.rename", "os.remove", "socket.connect")
+
+
+def counting(
+    folder: str, deadly: int, passed: Callable[[int], None]
+) -> Callable[[str, tuple[object, ...]], None]:
+    """An audit hook that kills this process just before the ``deadly``-th event takes place."""
+    count = 0
+
+    def hook(event: str, details: tuple[object, ...]) -> None:
+        nonlocal count
+        if event not in WATCHED or (event != "socket.connect" and not str(details[0]).startswith(folder)):
+            return
+        count += 1
+        passed(count)
+        if count == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def child(folder: str, words: list[str], deadly: int, report: int) -> int:
+    """The forked process: silent, watched, gone when it ends."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    sys.addaudithook(counting(folder, deadly, lambda count: os.pwrite(report, b"%8d" % count, 0) and None))
+    with contextlib.suppress(SystemExit):
+        return main(words)
+    return 70
+
+
+def run(folder: str, words: list[str], deadly: int) -> tuple[int, int]:
+    """The status of a run that is killed at event ``deadly``, and the number of events up to there."""
+    report = os.memfd_create("events")
+    process = os.fork()
+    if process == 0:
+        os._exit(child(folder, words, deadly, report))
+    _, status = os.waitpid(process, 0)
+    count = int(os.pread(report, 8, 0) or b"0")
+    os.close(report)
+    return os.waitstatus_to_exitcode(status), count
+
+
+if __name__ == "__main__":
+    transport_litellm.load()
+    for line in sys.stdin:
+        code, count = run(sys.argv[1], sys.argv[2:], int(line))
+        sys.stdout.write(f"{code} {count}\n")
+        sys.stdout.flush()

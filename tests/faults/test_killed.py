@@ -1,0 +1,134 @@
+"""SIGKILL at every point of a run of four steps with a loop: nothing finished is lost or paid for twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aethr import checkpoint
+from aethr.errors import UsageError
+from tests.model_server import ModelServer
+from tests.support import Repo
+from tests.test_live import KEY, TASK, Aethr
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs fork and memfd_create"),
+]
+
+FOUR_STEPS = """\
+workflow: four
+roles: {planner: "Plan.", writer: "Write.", reviewer: "Review.", teller: "Tell."}
+models:
+  planner: openai:gpt-4o-mini
+  writer: openai:gpt-4o-mini
+  reviewer: openai:gpt-4o-mini
+  teller: openai:gpt-4o-mini
+steps:
+  - {id: plan, role: planner, context: [git_diff]}
+  - {id: write, role: writer}
+  - {id: review, role: reviewer, repeat: {back_to: write, until_review_pass: true, max_iterations: 3}}
+  - {id: tell, role: teller, context: [git_diff]}
+"""
+CALLS = 6
+
+
+def answer(body: dict[str, Any]) -> str:
+    """The same prompt always gets the same answer; the second draft is right."""
+    prompt = body["messages"][0]["content"]
+    if "Review." in prompt:
+        return (
+            "Review status: pass"
+            if "second draft" in prompt
+            else "- [high] app.py:2 — no\n\nReview status: revise"
+        )
+    if "Write." in prompt:
+        return "The second draft." if "no\n\nReview status: revise" in prompt else "The first draft."
+    return "A plan." if "Plan." in prompt else "It is told."
+
+
+@dataclass
+class Killer:
+    """The program of ``tests.faults.killed``: a number in, ``CODE EVENTS`` out."""
+
+    program: subprocess.Popen[str]
+
+    def run(self, deadly: int) -> tuple[int, int]:
+        assert self.program.stdin is not None
+        assert self.program.stdout is not None
+        self.program.stdin.write(f"{deadly}\n")
+        self.program.stdin.flush()
+        code, count = self.program.stdout.readline().split()
+        return int(code), int(count)
+
+
+@contextmanager
+def killer(*words: str, folder: Path) -> Iterator[Killer]:
+    command = [sys.executable, "-m", "tests.faults.killed", str(folder), *words]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        yield Killer(program)
+
+
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what differs from run to run: how long it took."""
+    record["totals"].pop("seconds")
+    for step in record["steps"]:
+        step.pop("seconds")
+    return record
+
+
+def test_a_kill_at_every_point(
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", FOUR_STEPS)
+    with ModelServer(answer) as server:
+        for name, value in (("BASE_URL", server.base_url), ("API_KEY", KEY)):
+            monkeypatch.setenv(f"OPENAI_{name}", value)
+        monkeypatch.setenv("AETHR_LIVE", "1")
+        undisturbed = comparable(aethr("run", "--json", TASK).record)
+        assert len(server.bodies) == CALLS
+        with killer("run", TASK, folder=temp) as killed:
+            code, points = killed.run(0)
+            assert (code, list(temp.iterdir())) == (0, [])
+            assert points > 3 * CALLS
+            for point in range(1, points + 1):
+                server.requests.clear()
+                assert killed.run(point) == (-9, point)
+                record = go_on(aethr, temp, server)
+                assert comparable(record) == undisturbed, point
+                assert list(temp.iterdir()) == []
+
+
+def go_on(aethr: Aethr, temp: Path, server: ModelServer) -> dict[str, Any]:
+    """Resume from what is on disk, or start afresh where nothing is; count the calls."""
+    paid = len(server.bodies)
+    files = [path for path in temp.iterdir() if path.suffix == ".json"]
+    done = finished(files[0]) if files else 0
+    assert done >= paid - 1, "more than the call in flight was lost"
+    words = ["--resume-checkpoint", f"@{files[0]}"] if done else [TASK]
+    server.requests.clear()
+    record = aethr("run", "--json", *words).record
+    assert len(server.bodies) == CALLS - done
+    for path in () if done else temp.iterdir():
+        path.unlink()
+    return record
+
+
+def finished(path: Path) -> int:
+    """Steps in a checkpoint; a run that was killed before its first one may leave an empty file."""
+    try:
+        return len(checkpoint.load(f"@{path}").steps)
+    except UsageError:
+        assert path.read_bytes() == b""
+        return 0

@@ -1,0 +1,144 @@
+"""Every way a provider can fail, at the second step of a run: how it ends, and that nothing paid is lost."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aethr import checkpoint
+from tests.model_server import Reply, error, text
+from tests.support import Repo
+from tests.test_live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
+
+HTML = "<!doctype html><html><head><title>Bad Gateway</title></head><body>nginx</body></html>"
+WORDS = ("run", "--json", "--fail-on", "high", TASK)
+IMPATIENT = TWO_STEPS.replace(
+    'reviewer: "openai:gpt-4o-mini"', "reviewer: {model: openai:gpt-4o-mini, timeout_s: 1}"
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the server does to the second step, and what must be seen of it."""
+
+    name: str
+    replies: tuple[Reply, ...]
+    said: str
+    code: int = 3
+    workflow: str = TWO_STEPS
+
+
+def again(reply: Reply, times: int = 3) -> tuple[Reply, ...]:
+    return (reply,) * times
+
+
+AT_ONCE = (
+    Fault("401", (error(401, "bad key"),), "the key was refused (401): bad key"),
+    Fault("403", (error(403, "not yours"),), "(403): not yours"),
+    Fault("404", (error(404, "no such model"),), "no such model or address"),
+    Fault("400", (error(400, "no"),), "the request was refused"),
+    Fault("429 for ever", again(error(429, "slow down", Retry_After="0")), "too many requests (429)"),
+    Fault("429 and an hour", (error(429, Retry_After="3600"),), "it asks to wait 3,600 s"),
+    Fault(
+        "no credit", (error(429, "You exceeded your current quota", "insufficient_quota"),), "no credit left"
+    ),
+    Fault("500 for ever", again(error(500, "oops", Retry_After="0")), "the provider failed (500)"),
+    Fault(
+        "502 with a page",
+        again(Reply(status=502, body=HTML, content_type="text/html", headers={"Retry-After": "0"})),
+        "the provider failed (502): an HTML page: 'Bad Gateway'",
+    ),
+    Fault("a page for 200", (Reply(body=HTML, content_type="text/html"),), "not in the protocol"),
+    Fault("empty", (Reply(chunks=()),), "the answer is empty"),
+    Fault("white space", (Reply(chunks=("\n", " ")),), "the answer is empty"),
+    Fault("no first byte", (Reply(fault="never"),), "no answer in time", workflow=IMPATIENT),
+    Fault("stall", (Reply(fault="stall"),), "no answer in time", workflow=IMPATIENT),
+    Fault("drip", (Reply(fault="drip", delay_s=0.01),), "no answer in time", workflow=IMPATIENT),
+    Fault("length", (Reply((PASS,), "length"),), "the answer of step 'review' was cut (length)", 4),
+    Fault("filtered", (Reply((PASS,), "content_filter"),), "was cut (content_filter)", 4),
+    Fault("no verdict", (text("Fine."), text("Still fine.")), "gave no verdict", 4),
+    Fault("429 once", (error(429, Retry_After="0"), text(PASS)), "trying again in 0 s (2/3)", 0),
+    Fault("500 once", (error(500, Retry_After="0"), text(PASS)), "trying again in 0 s (2/3)", 0),
+)
+AFTER_WAITING = (
+    Fault("429 and a second", (error(429, Retry_After="1"), text(PASS)), "trying again in 1 s (2/3)", 0),
+    Fault("reset for ever", again(Reply(fault="reset_before")), "no connection"),
+    Fault("reset in the middle", again(Reply(fault="reset_mid"), 2), "no connection"),
+    Fault("clean end", again(Reply(fault="cut"), 2), "ended without saying so after 13 characters"),
+    Fault("half a body", again(Reply(fault="cut_body"), 2), "no connection"),
+    Fault("done without a reason", again(Reply(fault="done_only"), 2), "ended without saying so"),
+    Fault("broken JSON", again(Reply(fault="bad_json"), 1), "not in the protocol"),
+    Fault("error in the stream", again(Reply(fault="error_event"), 2), "the model crashed"),
+    Fault("error, then silence", again(Reply(fault="error_open"), 2), "the model crashed"),
+    Fault(
+        "a good answer after a cut one", (Reply(fault="cut"), text(PASS)), "the answer starts over (2/3)", 0
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(pytest.param(fault, id=fault.name) for fault in AT_ONCE),
+        *(pytest.param(fault, id=fault.name, marks=pytest.mark.slow) for fault in AFTER_WAITING),
+    ],
+)
+def test_a_fault_of_the_provider(
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    project.write(".aethr.yaml", fault.workflow)
+    with serving(monkeypatch, text("An idea."), *fault.replies) as server:
+        done = aethr(*WORDS)
+        assert len(server.bodies) == 1 + len(fault.replies)
+    assert done.code == done.record["exit_code"] == fault.code, done.err
+    assert fault.said in done.err
+    assert_clean(done.out + done.err)
+    left = list(temp.iterdir())
+    if fault.code != 3:
+        assert left == []
+        assert (done.record["review"]["status"] == "pass") == (fault.code == 0)
+        return
+    assert [step.id for step in checkpoint.load(f"@{left[0]}").steps] == ["think"]
+    assert done.err.splitlines()[-1] == f"  {resume_line(done.err)}"
+    assert_resumes(aethr, temp, monkeypatch, resume_words(done.err))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "where", ["http://{free}/v1", "http://nowhere.invalid/v1"], ids=["refused", "no such host"]
+)
+def test_no_server_at_all(
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text(REVISE)), socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        base = where.format(free=f"127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv("OPENAI_BASE_URL", base)
+        done = aethr(*WORDS)
+    assert (done.code, "no connection" in done.err, base in done.err) == (3, True, True), done.err
+    assert_clean(done.out + done.err)
+    with serving(monkeypatch, text("An idea."), text(PASS)) as server:
+        assert aethr(*resume_words(done.err)).code == 0
+        assert len(server.bodies) == 2
+    assert list(temp.iterdir()) == []
+
+
+def assert_clean(said: str) -> None:
+    assert "Traceback" not in said
+    assert KEY not in said
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
+
+
+def assert_resumes(aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str]) -> None:
+    """The printed command makes the one call that is missing, and nothing stays behind."""
+    with serving(monkeypatch, text(PASS)) as server:
+        done = aethr(*words)
+    assert (done.code, len(server.bodies)) == (0, 1), done.err
+    assert "An idea." in server.bodies[0]["messages"][0]["content"]
+    assert list(temp.iterdir()) == []

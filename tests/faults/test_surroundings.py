@@ -1,0 +1,191 @@
+"""A full or unwritable disk, odd surroundings, checkpoints that are none: through the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import Repo, aethr
+from tests.test_live import TASK, TWO_STEPS
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits and modes")
+
+RUN = ("run", "--preset", "docs-sync", TASK)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where checkpoints and temporary files go."""
+    made = tmp_path / "temporary"
+    made.mkdir()
+    return made
+
+
+# --- the disk ----------------------------------------------------------------------------------
+
+
+def small_files() -> None:
+    """No file of this process can grow beyond 600 bytes: less than the checkpoint of one step."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+
+def test_a_disk_that_is_full_shows_the_answer_and_leaves_no_half_file(project: Repo, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "aethr", *RUN],
+        env={**os.environ, "RUNNER_TEMP": str(folder)},
+        preexec_fn=small_files,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "Mock answer" in done.stdout
+    assert "cannot write the checkpoint: File too large" in done.stderr
+    assert "--checkpoint-dir" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path.suffix for path in folder.iterdir() if path.stat().st_size] == []
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_small_tmpfs(project: Repo, folder: Path) -> None:
+    """A real full disk, mounted where the user may have a mount namespace of their own."""
+    script = (
+        f'mount -t tmpfs -o size=4k none "{folder}" && head -c 4096 /dev/zero > "{folder}/full"; '
+        f'[ -e "{folder}/full" ] || exit 99; "{sys.executable}" -m aethr run --preset docs-sync x; '
+        f'code=$?; ls "{folder}"; exit $code'
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        env={**os.environ, "RUNNER_TEMP": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 99 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert "No space left on device" in done.stderr
+    assert "Mock answer" in done.stdout
+
+
+@pytest.mark.parametrize("place", ["a-file/below", "/proc/nowhere"])
+def test_no_place_for_a_checkpoint(project: Repo, place: str) -> None:
+    project.write("a-file")
+    done = aethr(*RUN, cwd=project.root, env={"RUNNER_TEMP": place})
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert "cannot write a checkpoint" in done.stderr
+    assert "Mock answer" in done.stdout
+
+
+# --- what is missing around a run --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["HOME", "PATH", "TMPDIR", "LANG", "USER"])
+def test_a_variable_that_is_not_there(project: Repo, folder: Path, missing: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != missing}
+    done = subprocess.run(
+        [sys.executable, "-m", "aethr", *RUN],
+        env={**env, "RUNNER_TEMP": str(folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"TMPDIR": "/nowhere"}],
+)
+def test_another_locale_or_no_temporary_folder(project: Repo, variables: dict[str, str]) -> None:
+    project.write("app.py", "name = 'é → 日本'\n")
+    done = aethr(*RUN[:-1], "é 日本", cwd=project.root, env=variables)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+# --- checkpoints that are none -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A checkpoint that does not fit: how it came to be, the exit code, and what is said."""
+
+    name: str
+    breaks: Callable[[Path, Repo], object]
+    said: str
+    words: tuple[str, ...] = ()
+    code: int = 2
+
+
+def edited(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+BROKEN = (
+    Broken("empty", lambda path, _: path.write_text(""), "it is empty"),
+    Broken("cut", lambda path, _: path.write_text(path.read_text()[:-30]), "cut short"),
+    Broken("foreign", lambda path, _: path.write_text('{"name": "x"}'), "its schema is None, not 1"),
+    Broken("of the future", lambda path, _: edited(path, schema=2), "its schema is 2, not 1"),
+    Broken("a folder", lambda path, _: a_folder(path), "not a regular file"),
+    Broken("missing", lambda path, _: path.unlink(), "cannot read the checkpoint"),
+    Broken("not UTF-8", lambda path, _: path.write_bytes(b"\xff\xfe{}"), "not UTF-8 text"),
+    Broken("deep", lambda path, _: path.write_text("[" * 100_000), "not a checkpoint"),
+    Broken(
+        "infinite",
+        lambda path, _: path.write_text(path.read_text().replace("0.0", "1e400")),
+        "not a checkpoint",
+    ),
+    Broken("of another task", lambda *_: None, "of another task", ("something else",)),
+    Broken("of another diff", lambda *_: None, "of --diff worktree", ("--diff", "staged")),
+    Broken(
+        "of another workflow",
+        lambda _, repo: repo.write(".aethr.yaml", TWO_STEPS.replace("id: think", "id: ponder")),
+        "a step 'think' that the workflow has not",
+    ),
+    Broken(
+        "of another role",
+        lambda _, repo: repo.write(".aethr.yaml", TWO_STEPS.replace("Think.", "Ponder.")),
+        "its role text changed since then",
+    ),
+    Broken("of a live run", lambda path, _: edited(path, mode="live"), "of a live run, and this one is mock"),
+    Broken(
+        "of another commit, with a gate",
+        lambda _, repo: repo.commit("another"),
+        "HEAD moved since the checkpoint",
+        ("--require-review",),
+        4,
+    ),
+)
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)
+def test_a_checkpoint_that_does_not_fit(project: Repo, folder: Path, case: Broken) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    project.commit("with a workflow")
+    project.write("app.py", "x = 1\n")
+    assert aethr("run", "--checkpoint-dir", str(folder), TASK, cwd=project.root).returncode == 0
+    (path,) = folder.iterdir()
+    case.breaks(path, project)
+    before = path.read_bytes() if path.is_file() else None
+    done = aethr("run", "--resume-checkpoint", f"@{path}", *case.words, cwd=project.root)
+    assert (done.returncode, case.said in done.stderr.splitlines()[0]) == (case.code, True), done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert done.stdout == ""
+    assert (path.read_bytes() if path.is_file() else None) == before

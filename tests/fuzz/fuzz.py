@@ -1,0 +1,57 @@
+"""Coverage-guided fuzzing of what reads untrusted text; ``pip install atheris`` first.
+
+    python -m tests.fuzz.fuzz config     [libFuzzer options, such as -max_total_time=600]
+    python -m tests.fuzz.fuzz checkpoint
+    python -m tests.fuzz.fuzz review
+
+It starts from the cases in ``tests/data`` and stops at the first input that breaks an oracle, or takes
+longer than five seconds; that input is left in the current folder as ``crash-…`` or ``timeout-…``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["aethr", "yaml", "json"]):
+    from tests import oracles
+    from tests.fuzz import seeds
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is called with each text, the texts to begin with, and words that mean something in them."""
+
+    oracle: Callable[[str], object]
+    seeds: Callable[[], list[str]]
+    words: tuple[str, ...]
+
+
+TARGETS: Mapping[str, Target] = {
+    "config": Target(oracles.a_workflow_or_its_mistakes, seeds.workflows, seeds.YAML_WORDS),
+    "checkpoint": Target(oracles.a_checkpoint_or_one_line, seeds.checkpoints, seeds.JSON_WORDS),
+    "review": Target(oracles.a_pass_only_when_it_is_said, seeds.reviews, seeds.REVIEW_WORDS),
+}
+
+
+def main(argv: list[str]) -> None:
+    target = TARGETS[argv[1]]
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, words = Path(folder, "corpus"), Path(folder, "words")
+        corpus.mkdir()
+        for number, seed in enumerate(target.seeds()):
+            (corpus / str(number)).write_bytes(seed.encode())
+        words.write_text("".join(f"{json.dumps(word)}\n" for word in target.words).replace("\\r", "\\x0d"))
+        arguments = [argv[0], "-timeout=5", "-max_len=4096", f"-dict={words}", *argv[2:], str(corpus)]
+        atheris.Setup(arguments, lambda data: target.oracle(data.decode("utf-8", "replace")))
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,93 @@
+"""What the fuzzer and the property tests start from: good files, and pieces that mean something in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aethr import codec
+from aethr.records import Receipt, StepResult, Usage
+
+DATA = Path(__file__).parent.parent / "data"
+
+YAML_WORDS = (
+    "<<",
+    "&a ",
+    "*a",
+    "!!",
+    "? ",
+    "|",
+    ">-",
+    "%YAML 1.9",
+    "until_review_pass",
+    "back_to",
+    ".inf",
+    "\\u",
+)
+JSON_WORDS = (
+    "null",
+    "true",
+    "1e400",
+    "-0.0",
+    "NaN",
+    "[",
+    "{",
+    '"',
+    "\\ud800",
+    "step_id",
+    "metadata",
+    "artifacts",
+)
+REVIEW_WORDS = (
+    *(
+        "Review status: pass",
+        "Review status: revise",
+        "```",
+        "~~~",
+        "> ",
+        "- ",
+        "1. ",
+        "    ",
+        "\r",
+        "[high] ",
+    ),
+)
+FRAGMENTS = (
+    *YAML_WORDS,
+    *JSON_WORDS,
+    "",
+    "\n",
+    "\t",
+    ": ",
+    "\x00",
+    "\x1b",
+    "\ud800",
+    "é",
+    "9" * 30,
+    "-" * 200,
+)
+
+
+def workflows() -> list[str]:
+    return [path.read_bytes().decode() for path in sorted((DATA / "config").rglob("*.yaml"))]
+
+
+def reviews() -> list[str]:
+    return [path.read_bytes().decode() for path in sorted((DATA / "review").glob("*.txt"))]
+
+
+def checkpoints() -> list[str]:
+    """One of a run that goes on, one of a run that failed, and the seed form."""
+    review = StepResult("review", "reviewer", "model", "openai:m", 1, "0" * 64, "- [low] a.py:1 — x", "stop")
+    edit = StepResult(
+        *("implement", "implementer", "opencode", "openai:m", 2, "0" * 64, "done"),
+        usage=Usage(10, 2, 12, 0.5),
+        context=(Receipt("git_diff", "a.py", 3, 1, "0" * 64, "note", complete=False),),
+    )
+    head = {"schema": 1, "task": "t", "mode": "live", "scope": {"diff": "worktree", "head_sha": None}}
+    steps = [codec.step_to_json(review), codec.step_to_json(edit)]
+    failure = {"step": "implement", "error": "it failed", "changed_files": ["a.py"]}
+    return [
+        codec.dumps({**head, "contract": {"review": {}}, "steps": steps, "failure": None}),
+        codec.dumps({**head, "contract": {"review": {}}, "steps": steps, "failure": failure}),
+        '[{"step_id": "plan", "content": "x", "metadata": {}, "artifacts": {}, "usage": {}}]',
+    ]
