@@ -1,0 +1,101 @@
+"""A checkpoint between attempts: only what is ours and of the same run is opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from aethr.github.carry import FILE, STALE_S, Binding, Carrier, EnvelopeError, seal, unseal
+
+BOUND = Binding("octo/shop", "500", "review default", "7", "a" * 40, "b" * 40, "c" * 64)
+TEXT = json.dumps({"steps": ["ü"]})
+KEYS = ("sk-one-12345678", "sk-two-12345678")
+
+
+def test_what_is_sealed_is_opened() -> None:
+    assert unseal(seal(TEXT, BOUND, KEYS), BOUND, KEYS) == TEXT
+
+
+def test_one_key_that_stayed_is_enough() -> None:
+    """The other one may have been the reason why the run failed."""
+    assert unseal(seal(TEXT, BOUND, KEYS), BOUND, ("sk-new-12345678", KEYS[1])) == TEXT
+
+
+def test_without_a_key_that_sealed_it_nothing_is_opened() -> None:
+    for keys in ((), ("sk-three-1234567",)):
+        with pytest.raises(EnvelopeError, match="not sealed"):
+            unseal(seal(TEXT, BOUND, KEYS), BOUND, keys)
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Binding)])
+def test_everything_it_is_bound_to_counts(name: str) -> None:
+    other = replace(BOUND, **{name: "another"})
+    with pytest.raises(EnvelopeError, match=f"another {name.replace('_', ' ')}"):
+        unseal(seal(TEXT, other, KEYS), BOUND, KEYS)
+    forged = json.loads(seal(TEXT, other, KEYS))
+    forged["binding"] = json.loads(seal(TEXT, BOUND, KEYS))["binding"]
+    with pytest.raises(EnvelopeError, match="not sealed"):
+        unseal(json.dumps(forged), BOUND, KEYS)
+
+
+def test_a_changed_text_is_not_opened() -> None:
+    forged = {**json.loads(seal(TEXT, BOUND, KEYS)), "checkpoint": TEXT + " "}
+    with pytest.raises(EnvelopeError, match="not sealed"):
+        unseal(json.dumps(forged), BOUND, KEYS)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", "[" * 100_000, '{"binding": 1, "checkpoint": 2, "seals": 3}']
+)
+def test_something_else_is_refused(text: str) -> None:
+    with pytest.raises(EnvelopeError):
+        unseal(text, BOUND, KEYS)
+
+
+def test_no_key_is_in_the_envelope() -> None:
+    assert "sk-" not in seal(TEXT, BOUND, KEYS)
+
+
+def test_the_carrier(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.json"
+    file.write_text(TEXT, encoding="utf-8")
+    carrier = Carrier(tmp_path / "carry" / "500", BOUND, KEYS)
+    assert carrier.take() is None
+    assert carrier.put(file)
+    assert carrier.take() == TEXT
+    kept = tmp_path / "carry" / "500" / FILE
+    assert kept.stat().st_mode & 0o077 == 0
+    carrier.drop()
+    assert not kept.exists()
+
+
+def test_without_a_key_or_a_folder_nothing_is_carried(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.json"
+    file.write_text(TEXT, encoding="utf-8")
+    assert not Carrier(tmp_path / "carry" / "500", BOUND, ()).put(file)
+    assert not Carrier(None, BOUND, KEYS).put(file)
+    assert not (tmp_path / "carry").exists()
+
+
+def test_what_old_runs_left_on_a_machine_is_removed(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.json"
+    file.write_text(TEXT, encoding="utf-8")
+    old, other = (Carrier(tmp_path / "carry" / name, BOUND, KEYS) for name in ("1", "2"))
+    assert old.put(file)
+    assert other.put(file)
+    stale = tmp_path / "carry" / "1" / FILE
+    os.utime(stale, (stale.stat().st_atime, stale.stat().st_mtime - STALE_S - 60))
+    Carrier(tmp_path / "carry" / "3", BOUND, KEYS).drop()
+    assert [path.parent.name for path in (tmp_path / "carry").glob(f"*/{FILE}")] == ["2"]
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    carrier = Carrier(tmp_path / "500", BOUND, KEYS)
+    (tmp_path / "500").mkdir()
+    (tmp_path / "500" / FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(EnvelopeError, match="not readable"):
+        carrier.take()

@@ -1,0 +1,176 @@
+"""The common commit in clones of any depth, with real git and an origin on disk."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from aethr.errors import GitError, UsageError
+from aethr.git import fetch, history
+from aethr.git.fetch import Remote
+from aethr.github import scope
+from aethr.github.event import Change
+from tests.action.support import PullRequest, open_pull_request
+from tests.support import make_repo
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> PullRequest:
+    return open_pull_request(tmp_path)
+
+
+@pytest.mark.parametrize("depth", [1, 2, None])
+def test_found_in_a_clone_of_any_depth(request_: PullRequest, depth: int | None) -> None:
+    clone = request_.checkout(depth=depth)
+    found = fetch.common_commit(clone.root, Remote(request_.url), request_.base, request_.head)
+    assert found == request_.common
+    assert clone.git("status", "--porcelain") == ""
+    assert clone.git("for-each-ref", "--format=%(refname)") == "refs/remotes/pull/7/merge\n"
+
+
+def test_deepened_until_it_is_found(tmp_path: Path) -> None:
+    far = open_pull_request(tmp_path, commits=60)
+    clone = far.checkout(depth=1)
+    assert fetch.common_commit(clone.root, Remote(far.url), far.base, far.head) == far.common
+    assert history.is_shallow(clone.root) is False or history.has(clone.root, far.common)
+
+
+def test_a_common_commit_before_the_edge_is_not_trusted(tmp_path: Path) -> None:
+    """Main goes into the branch late, and an old side branch makes an older common commit easy to reach."""
+    origin = make_repo(tmp_path / "origin")
+    old = origin.commit("old")
+    for number in range(4):
+        origin.commit(f"main {number}")
+    best = origin.commit("best")
+    origin.git("checkout", "-q", "-b", "side", old)
+    side = origin.commit("side")
+    origin.git("checkout", "-q", "-b", "feature", best)
+    for number in range(4):
+        origin.commit(f"feature {number}")
+    origin.git("merge", "-q", "--no-edit", side)
+    head = origin.git("rev-parse", "HEAD").strip()
+    origin.git("checkout", "-q", "main")
+    origin.git("merge", "-q", "--no-edit", side)
+    for _ in range(2):
+        origin.commit("main goes on")
+    base = origin.git("rev-parse", "HEAD").strip()
+    clone = make_repo(tmp_path / "clone")
+    clone.git("fetch", "-q", "--depth=4", f"file://{origin.root}", base, head)
+    truth = origin.git("merge-base", "--all", base, head).split()
+    assert history.certain_merge_base(clone.root, base, head) is None
+    assert fetch.common_commit(clone.root, Remote(f"file://{origin.root}"), base, head) in truth
+
+
+def test_no_common_commit(request_: PullRequest) -> None:
+    request_.origin.git("checkout", "-q", "--orphan", "island")
+    island = request_.origin.commit("island")
+    clone = request_.checkout(depth=1)
+    with pytest.raises(GitError, match="no common commit"):
+        fetch.common_commit(clone.root, Remote(request_.url), request_.base, island)
+
+
+def test_an_origin_that_is_gone_names_fetch_depth(request_: PullRequest) -> None:
+    clone = request_.checkout(depth=1)
+    with pytest.raises(GitError) as caught:
+        fetch.common_commit(clone.root, Remote(f"{request_.url}-gone"), request_.base, request_.head)
+    assert "fetch-depth: 0" in caught.value.fix
+
+
+def test_nothing_that_the_repository_configures_runs(request_: PullRequest, tmp_path: Path) -> None:
+    clone = request_.checkout(depth=1)
+    trap = tmp_path / "trap.sh"
+    trap.write_text(f"#!/bin/sh\ntouch '{tmp_path}/sprung'\n", encoding="utf-8")
+    trap.chmod(0o755)
+    for name in (
+        "core.sshCommand",
+        "core.gitProxy",
+        "core.fsmonitor",
+        "core.askPass",
+        "core.alternateRefsCommand",
+    ):
+        clone.git("config", name, str(trap))
+    clone.git("config", "credential.helper", f"!{trap}")
+    clone.git("config", f"remote.{request_.url}.uploadpack", str(trap))
+    clone.git("config", f"remote.{request_.url}.vcs", "ext")
+    clone.git("config", "uploadpack.packObjectsHook", str(trap))
+    for hook in ("reference-transaction", "post-checkout", "post-merge"):
+        (clone.root / ".git" / "hooks" / hook).write_bytes(trap.read_bytes())
+        (clone.root / ".git" / "hooks" / hook).chmod(0o755)
+    with contextlib.suppress(GitError):  # refusing is fine, running is not
+        fetch.common_commit(clone.root, Remote(request_.url), request_.base, request_.head)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["ext::sh -c touch% x", "ssh://host/x", "http://example.com/x", "git://h/x", "--upload-pack=x", ""]
+)
+def test_other_addresses_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="not a https: address"):
+        Remote(url)
+
+
+def test_the_token_is_sent_once_and_to_this_host_only(request_: PullRequest) -> None:
+    clone = request_.checkout(depth=1)
+    with listening() as (url, headers):
+        clone.git("config", f"http.{url}/.extraheader", "AUTHORIZATION: basic old")
+        with pytest.raises(GitError):
+            fetch.commits(clone.root, Remote(f"{url}/octo/shop", "ghs_secret"), (request_.base,))
+    assert headers[0] == ["basic " + base64.b64encode(b"x-access-token:ghs_secret").decode()]
+    assert "ghs_secret" not in repr(Remote(url, "ghs_secret"))
+
+
+@pytest.mark.parametrize("depth", [1, None])
+def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> None:
+    clone = request_.checkout(depth=depth)
+    remote = Remote(request_.url)
+    pushed = scope.scope_text(clone.root, Change(request_.head, base=request_.common), remote)
+    assert pushed == f"{request_.common}...{request_.head}"
+    onto = scope.scope_text(clone.root, Change(request_.head, onto="main"), remote)
+    assert onto == f"{request_.base}...{request_.head}"
+    alone = scope.scope_text(clone.root, Change(request_.base), remote)
+    assert alone == f"{request_.common}..{request_.base}"
+    root = scope.scope_text(clone.root, Change(request_.common), remote)
+    assert root.endswith(f"..{request_.common}")
+    assert clone.git("cat-file", "-t", root.split("..")[0]) == "tree\n"
+
+
+def test_the_head_of_a_privileged_event_must_not_be_checked_out(request_: PullRequest) -> None:
+    change = Change(request_.head, request_.base, number=7, privileged=True)
+    for commit in ("refs/pull/7/merge", request_.head):
+        for depth in (1, None):
+            clone = request_.checkout(f"{commit[:5]}-{depth}".replace("/", "-"), depth, commit)
+            with pytest.raises(UsageError, match="checked out"):
+                scope.refuse_checked_out_head(clone.root, change)
+    for commit in (request_.base, request_.common):
+        clone = request_.checkout(f"base-{commit[:5]}", None, commit)
+        scope.refuse_checked_out_head(clone.root, change)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[list[str]]]]:
+    """A server that notes the Authorization headers of each request and has nothing."""
+    seen: list[list[str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get_all("Authorization", []))
+            self.send_error(404)
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

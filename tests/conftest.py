@@ -1,0 +1,58 @@
+"""A clean, closed world for every test: no real home, no network but loopback, no inherited settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support import Repo, make_repo
+
+PREFIXES = ("AETHR_", "GIT_", "LITELLM_", "PRE_COMMIT", "GITHUB_", "RUNNER_", "OPENCODE_", "XDG_")
+SUFFIXES = ("_API_KEY", "_API_BASE", "_BASE_URL", "_AUTH_TOKEN")
+DISPLAY = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "VISUAL", "EDITOR", "CI")
+
+
+@pytest.fixture(autouse=True)
+def closed_world(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Forget the developer's own settings; pin the identity and the time of commits."""
+    for name in list(os.environ):
+        if name.startswith(PREFIXES) or name.endswith(SUFFIXES) or name in DISPLAY:
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "A Tester")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "tester@example.invalid")
+        monkeypatch.setenv(f"GIT_{who}_DATE", "2026-01-02T03:04:05Z")
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for the network fails by name."""
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address[0]}")
+        real(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """An empty git repository on branch main, in a folder with a space in its name."""
+    return make_repo(tmp_path / "my project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole folders that play every threat and fault through real processes are not of the fast suite."""
+    slow = tuple(Path(__file__).parent / name for name in ("faults", "threats", "action"))
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in slow):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,365 @@
+"""``aethr hook`` itself: what it refuses, what it exits with, and every line that it may end with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aethr.cli import main
+from aethr.errors import ExitCode
+from aethr.hook import change, ending, terms
+from aethr.hook.ending import Closing
+from aethr.hook.terms import HookOptions
+from aethr.options import HOOK_OPTIONS, RunOptions
+from aethr.records import Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
+from tests.model_server import Reply, error, text
+from tests.support import Repo
+from tests.test_live import KEY, PASS, REVISE, TWO_STEPS, serving
+
+EDITS_AND_RUNS = """\
+workflow: too much
+roles: {implementer: "Do it.", reviewer: "Review."}
+steps:
+  - {id: do, role: implementer, backend: codex, context: ["command:make all"]}
+  - id: review
+    role: reviewer
+    repeat: {back_to: do, until_command_passes: pytest, max_iterations: 2}
+"""
+Hook = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def project(repo: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Repo:
+    repo.write("app.py", "total = 1\n")
+    repo.write("pic.png", b"\x89PNG\0old")
+    repo.commit()
+    monkeypatch.chdir(repo.root)
+    monkeypatch.setenv("PRE_COMMIT", "1")
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path))
+    return repo
+
+
+@pytest.fixture
+def hook(project: Repo, capsys: pytest.CaptureFixture[str]) -> Hook:
+    def run(*words: str) -> tuple[int, str]:
+        project.git("add", "-A")
+        code = main(["hook", *words])
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return code, captured.out
+
+    return run
+
+
+# --- what it exits with --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "code"),
+    [
+        (text(PASS), [], 0),
+        (text(REVISE), [], 1),
+        (text(REVISE.replace("high", "medium")), ["--fail-on", "high"], 0),
+        (text(REVISE), ["--fail-on", "never"], 0),
+        (Reply(chunks=(PASS,), finish_reason="length"), [], 4),
+        (Reply(chunks=(PASS,), finish_reason="length"), ["--fail-on", "never"], 4),
+        (Reply(chunks=(PASS,), finish_reason="length"), ["--if-not-reviewed=pass"], 0),
+        (error(401, "bad key"), ["--if-not-reviewed=pass"], 3),
+        (text(PASS), ["--max-tokens", "10"], 5),
+    ],
+)
+def test_exit_codes(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, answer: Reply, words: list[str], code: int
+) -> None:
+    project.write("app.py", "total = 2\n")
+    with serving(monkeypatch, always=answer):
+        found, output = hook(*words)
+    assert found == code, output
+    last = output.splitlines()[-1]
+    assert last.startswith(f"exit code {code}")
+    assert ("SKIP=aethr-review git commit" in last) == (code != 0)
+    assert KEY not in output
+
+
+@pytest.mark.parametrize(("name", "code"), [("AETHR_RUN_FAIL_ON", 0), ("AETHR_RUN_IF_NOT_REVIEWED", 0)])
+def test_options_from_the_environment(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    project.write("app.py", "total = 2\n")
+    answer = text(REVISE) if name == "AETHR_RUN_FAIL_ON" else text("no verdict")
+    monkeypatch.setenv(name, "never" if name == "AETHR_RUN_FAIL_ON" else "pass")
+    with serving(monkeypatch, always=answer):
+        assert hook()[0] == code
+
+
+def test_a_diff_in_the_environment_does_not_change_what_is_reviewed(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AETHR_RUN_DIFF", "worktree")
+    project.write("app.py", "total = 2\n")
+    assert hook()[0] == 4
+
+
+def test_a_missing_key_is_no_review(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write("app.py", "total = 2\n")
+    monkeypatch.setenv("AETHR_LIVE", "1")
+    code, output = hook()
+    assert code == 4
+    assert output.startswith("NOT REVIEWED: openai: no key: OPENAI_API_KEY is not set\n")
+    assert hook("--if-not-reviewed=pass")[0] == 0
+
+
+def test_a_key_from_dotenv_is_used(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write(".gitignore", ".env\n")
+    project.write("app.py", "total = 2\n")
+    with serving(monkeypatch, text(PASS)) as server:
+        monkeypatch.delenv("OPENAI_API_KEY")
+        monkeypatch.delenv("AETHR_LIVE")
+        project.write(".env", f"AETHR_LIVE=1\nOPENAI_API_KEY={KEY}\n")
+        assert hook()[0] == 0
+    assert server.requests[0]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
+def test_outside_of_a_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["hook"]) == 2
+    assert "is in no git repository" in capsys.readouterr().out
+
+
+def test_what_edits_or_runs_is_refused_with_every_place(hook: Hook, project: Repo) -> None:
+    project.write(".aethr.yaml", EDITS_AND_RUNS)
+    code, output = hook("--if-not-reviewed=pass")
+    assert code == 2
+    assert re.findall(r"^\.aethr\.yaml:(\d+:\d+): (.*)$", output, re.MULTILINE) == [
+        ("4:42", "refused in a hook: 'codex' edits the working tree"),
+        ("4:59", "refused in a hook: it runs a command of the project"),
+        ("7:49", "refused in a hook: it runs a command of the project"),
+    ]
+
+
+def test_the_printed_command_goes_on_with_the_program_of_the_hook(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/store/py_env/bin/aethr", "hook"])
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), error(401, "bad key"), text(PASS)) as server:
+        code, output = hook()
+        assert code == 3
+        (command,) = re.findall(r"^  (.*--resume-checkpoint .*)$", output, re.MULTILINE)
+        words = shlex.split(command)
+        program = words.index("/store/py_env/bin/aethr")
+        assert main(words[program + 1 :]) == 0, capsys.readouterr()
+    assert len(server.bodies) == 3
+
+
+# --- changes of one kind -------------------------------------------------------------------------
+
+
+def test_only_deletions_are_reviewed_and_said(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("app.py", "pic.png"):
+        (project.root / name).unlink()
+    with serving(monkeypatch, text(PASS)) as server:
+        code, output = hook()
+    assert (code, len(server.bodies)) == (0, 1), output
+    assert "Aethr: the staged change: 2 files, only deletions\n" in output
+    assert "-total = 1\n" in server.bodies[0]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("files", "only"),
+    [
+        ({"pic.png": b"\x89PNG\0new"}, ", only binary files"),
+        ({".env.local": b"KEY=1\n"}, ", only files that hold secrets"),
+        ({"pic.png": b"\x89PNG\0new", "id_rsa": b"x\n"}, ""),
+    ],
+)
+def test_what_no_model_may_see_is_not_reviewed_and_nothing_is_called(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], only: str
+) -> None:
+    for name, content in files.items():
+        project.write(name, content)
+    with serving(monkeypatch) as server:
+        code, output = hook()
+        assert hook("--if-not-reviewed=pass")[0] == 0
+    assert (code, server.bodies) == (4, [])
+    counted = f"{len(files)} file{'s' if len(files) > 1 else ''}"
+    assert output.startswith(f"Aethr: the staged change: {counted}{only}\nNOT REVIEWED: no model may be sent")
+
+
+def test_only_generated_files_are_reviewed_and_said(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("uv.lock", "x\n")
+    with serving(monkeypatch, text(PASS)):
+        code, output = hook()
+    assert code == 0
+    assert "1 file, only generated files\n" in output
+
+
+def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> None:
+    project.write(".gitattributes", "*.py -diff\n")
+    project.commit()
+    project.write("app.py", "total = 2\n")
+    project.git("add", "-A")
+    assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(1)
+
+
+def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("app.py", "total = 2\n")
+    project.write("pic.png", b"\x89PNG\0new")
+    with serving(monkeypatch, text(PASS)):
+        code, output = hook()
+    assert code == 4
+    assert "NOT REVIEWED: incomplete, not sent: pic.png (binary) (of the rest: pass)\n" in output
+    assert "To mend: make the change smaller" in output
+
+
+def test_a_deleted_ref_is_nothing_to_review(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRE_COMMIT_FROM_REF", "HEAD")
+    monkeypatch.setenv("PRE_COMMIT_TO_REF", "0" * 40)
+    assert hook() == (0, "Aethr: nothing to review: a ref is deleted; no model was called\n")
+
+
+def test_a_shallow_clone_that_cannot_tell_is_an_error(
+    project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.git("checkout", "-q", "-b", "topic")
+    project.write("topic.py")
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.write("main.py")
+    project.commit()
+    url = project.root.as_uri()
+    project.git("clone", "-q", "--depth=1", "--no-single-branch", url, str(tmp_path / "shallow"))
+    monkeypatch.chdir(tmp_path / "shallow")
+    monkeypatch.setenv("PRE_COMMIT_FROM_REF", "origin/topic")
+    monkeypatch.setenv("PRE_COMMIT_TO_REF", "HEAD")
+    assert main(["hook"]) == 3
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def closing(*, lenient: bool = False) -> Closing:
+    return Closing(HookOptions(RunOptions(fail_on="revise"), lenient), "SKIP=aethr-review git commit")
+
+
+def result(review: Review, code: ExitCode, **more: object) -> RunResult:
+    receipts = (Receipt("git_diff", "z.py", 0, 10, None, "over the budget", complete=False),)
+    step = StepResult("review", "reviewer", "model", "openai:m", 1, "0" * 64, "prose", context=receipts)
+    fields = {"task": "t", "workflow": "w", "mode": "live", "scope": Scope(), "loops": (), **more}
+    return RunResult(
+        steps=(step,), review=review, totals=Totals(1, 10, 5, 0.01, 2.0), exit_code=code, **fields
+    )
+
+
+def test_all_lines_of_a_review() -> None:
+    findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
+    review = Review("revise", findings, 0.5, "incomplete, not sent: z.py (over the budget)")
+    ended = ending.finished(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", closing())
+    assert (ended.code, list(ended.lines)) == (
+        1,
+        [
+            "Aethr: the staged change: 2 files",
+            "Review status: revise, not to be relied on: incomplete, not sent: z.py (over the budget)",
+            "a b.py:3: [high] wrong\\x1b[31m",
+            "[low] ::error::x",
+            "not sent: z.py (over the budget)",
+            "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
+            "exit code 1: the gate said no (--fail-on revise). "
+            "To go on without a review: SKIP=aethr-review git commit",
+        ],
+    )
+
+
+def test_many_findings_are_counted() -> None:
+    review = Review("revise", tuple(Finding("low", "a.py", n, "x") for n in range(1, 80)))
+    ended = ending.finished(result(review, ExitCode.GATE), "head", closing())
+    assert sum("[low]" in line for line in ended.lines) == ending.SHOWN
+    assert "and 29 more findings; all are in a report: --report PATH" in ended.lines
+
+
+def test_a_pass_that_was_let_through_says_so() -> None:
+    ended = ending.finished(
+        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", closing(lenient=True)
+    )
+    assert ended.code == 0
+    assert ended.lines[1] == "NOT REVIEWED: cut"
+    assert ended.lines[-1] == "exit code 0 in place of 4, because of --if-not-reviewed=pass"
+
+
+@pytest.mark.parametrize(
+    ("environ", "way"),
+    [
+        ({"PRE_COMMIT": "1"}, "SKIP=aethr-review git commit"),
+        ({"PRE_COMMIT": "1", "PRE_COMMIT_REMOTE_NAME": "origin"}, "SKIP=aethr-review git push"),
+        ({"PRE_COMMIT": "1", "PRE_COMMIT_TO_REF": "HEAD"}, "SKIP=aethr-review"),
+        ({}, "git commit --no-verify"),
+    ],
+)
+def test_the_way_out_is_that_of_the_stage(environ: dict[str, str], way: str) -> None:
+    assert ending.way_out(environ) == way
+
+
+def test_no_line_is_a_command_of_a_runner(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write("app.py", "total = 2\n")
+    finding = "- [high] ::error file=x::app.py:1 — ##[group]x"
+    with serving(monkeypatch, text(f"{finding}\n\nReview status: revise")):
+        code, output = hook()
+    assert code == 1
+    assert not re.search(r"^\s*::|##\[", output, re.MULTILINE)
+
+
+def test_a_report_that_cannot_be_written_takes_nothing_from_what_is_said(
+    hook: Hook, project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("app.py", "total = 2\n")
+    report = tmp_path / "full.md"
+    report.symlink_to("/dev/full")
+    with serving(monkeypatch, text(PASS)):
+        code, output = hook("--report", str(report))
+    assert code == 3
+    assert "Review status: pass\n" in output
+    assert "cannot write the report" in output
+
+
+def test_the_task_of_a_hook_and_one_of_ones_own(hook: Hook, project: Repo, tmp_path: Path) -> None:
+    project.write("app.py", "total = 2\n")
+    for words, task in (
+        ([], terms.task(change.Change("staged", "", "main"))),
+        (["--task", "Only SQL."], "Only SQL."),
+    ):
+        hook("--report", str(tmp_path / "record.json"), *words)
+        assert json.loads((tmp_path / "record.json").read_text())["task"] == task
+
+
+# --- its page ------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "hook.md"
+
+
+def test_the_page_names_every_option() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert [option.flag for option in HOOK_OPTIONS if f"`{option.flag}`" not in page] == []
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
+    step = StepResult("review", "reviewer", "model", "openai:gpt-5-mini", 1, "0" * 64, "prose")
+    said = replace(result(found, ExitCode.GATE), steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
+    head = ending.head(change.Change("staged", "the staged change"), change.Extent(1))
+    lines = ending.finished(said, head, closing()).lines
+    assert "```\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")

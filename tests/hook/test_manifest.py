@@ -1,0 +1,55 @@
+"""The manifest, and the two ways to a hook: ``try-repo``, and ``aethr-check`` on workflow files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hook.conftest import SOURCE, Hooked, Tool, skip_if_unreachable
+from tests.support import Repo
+
+pytestmark = pytest.mark.slow
+
+GOOD = """\
+workflow: good
+roles: {reviewer: "Review."}
+steps: [{id: review, role: reviewer, context: [git_diff]}]
+"""
+
+
+def test_the_manifest_is_valid(tool: Tool) -> None:
+    tool.ok("validate-manifest", str(SOURCE / ".pre-commit-hooks.yaml"), cwd=SOURCE)
+
+
+def test_the_configuration_of_the_page_is_valid(tool: Tool, tmp_path: Path) -> None:
+    page = (SOURCE / "docs" / "hook.md").read_text(encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    tool.ok("validate-config", str(tmp_path / "config.yaml"), cwd=tmp_path)
+
+
+def test_try_repo_installs_it_and_a_mock_is_no_pass(tool: Tool, released: Repo, repo: Repo) -> None:
+    repo.write("app.py", "x\n")
+    repo.git("add", "-A")
+    done = tool.run("try-repo", str(released.root), "aethr-review", cwd=repo.root)
+    skip_if_unreachable(done)
+    assert done.returncode == 1, done.stdout
+    assert "NOT REVIEWED: mock mode: no model was called" in done.stdout
+    assert "exit code 4: not reviewed." in done.stdout
+
+
+@pytest.mark.parametrize("name", [".aethr.yaml", "packages/one/.aethr.yml"])
+def test_a_wrong_workflow_file_is_not_committed(
+    hooked: Hooked, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SKIP", "aethr-review")
+    hooked.install("pre-commit")
+    hooked.repo.write(name, GOOD.replace("git_diff", "git_dif"))
+    hooked.repo.git("add", "-A")
+    done = hooked.git("commit", "-m", "one")
+    assert done.returncode != 0
+    assert f"{name}:3:48: unknown context source 'git_dif' (did you mean 'git_diff'?)" in done.stdout
+    hooked.repo.write(name, GOOD)
+    hooked.repo.git("add", "-A")
+    done = hooked.git("commit", "-m", "one")
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,143 @@
+"""Things tests build the real world from: git repositories, the installed command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aethr.records import (
+    Artifacts,
+    Block,
+    Completion,
+    Notice,
+    Plan,
+    PlannedStep,
+    Request,
+    Scope,
+    StepSpec,
+    TextDelta,
+    Usage,
+    View,
+    WorkflowSpec,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """A real git repository in a temporary folder."""
+
+    root: Path
+
+    def git(self, *args: str, check: bool = True) -> str:
+        done = subprocess.run(["git", *args], cwd=self.root, capture_output=True, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"git {args} failed ({done.returncode}): {done.stderr.decode()}")
+        return done.stdout.decode()
+
+    def write(self, name: str, content: str | bytes = "text\n") -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def commit(self, message: str = "change") -> str:
+        """Commit everything in the tree; give the new commit's id."""
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD").strip()
+
+
+def make_repo(root: Path) -> Repo:
+    root.mkdir(parents=True, exist_ok=True)
+    repo = Repo(root)
+    repo.git("init", "-q", "-b", "main")
+    return repo
+
+
+def aethr(
+    *args: str,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    stdin: str | bytes = b"",
+    timeout: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed ``aethr`` as a user would, in its own process."""
+    return subprocess.run(
+        [sys.executable, "-m", "aethr", *args],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        input=stdin.decode() if isinstance(stdin, bytes) else stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        timeout=timeout,
+        check=False,
+    )
+
+
+Answer = str | Completion | BaseException
+
+
+@dataclass(slots=True)
+class Script:
+    """A backend that plays the answers it was given and remembers what it was asked."""
+
+    answers: list[Answer]
+    requests: list[Request] = field(default_factory=list)
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Nothing can be missing."""
+
+    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        completion = answer if isinstance(answer, Completion) else said(answer)
+        yield TextDelta(completion.content)
+        return completion
+
+
+def said(content: str, *changed: str, edited: bool = False, **more: object) -> Completion:
+    """A completion of 10 + 2 tokens and one cent; with ``changed`` (or ``edited``) that of an agent."""
+    artifacts = (
+        Artifacts(changed, f"{len(changed)} files", f"diff of {changed}") if changed or edited else None
+    )
+    usage = Usage(10, 2, 12, 0.01)
+    fields = {"model": "test:m", "finish_reason": "stop", "usage": usage, "artifacts": artifacts, **more}
+    return Completion(content=content, **fields)
+
+
+def nothing(_: View) -> tuple[Block, ...]:
+    return ()
+
+
+def make_plan(
+    steps: Sequence[StepSpec],
+    backend: Script,
+    collect: Mapping[str, Callable[[View], tuple[Block, ...]]] | None = None,
+    **more: object,
+) -> Plan:
+    """A live plan of ``steps`` on one scripted backend; steps with backend ``agent`` edit the tree."""
+    roles = {step.role: f"You {step.role}." for step in steps}
+    fields = {"task": "the task", "root": Path("/"), "mode": "live", "scope": Scope(), **more}
+    return Plan(
+        workflow=WorkflowSpec("test", roles, {}, tuple(steps), "test.yaml"),
+        steps=tuple(
+            PlannedStep(
+                spec=step,
+                guidance=roles[step.role],
+                model=None,
+                backend=backend,
+                edits_tree=step.backend == "agent",
+                collect=(collect or {}).get(step.id, nothing),
+            )
+            for step in steps
+        ),
+        **fields,
+    )

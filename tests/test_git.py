@@ -1,0 +1,535 @@
+"""git calls: scopes, refusals, the operator's environment, and that a hostile repository runs nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aethr import git
+from aethr.errors import GitError, GitMissingError, UsageError
+from aethr.records import Scope
+from tests.support import Repo, make_repo
+
+WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
+
+
+def shown(repo: Repo, scope: Scope = WORKTREE) -> str:
+    return b"".join(git.diff(repo.root, scope, git.local_filters(repo.root))).decode()
+
+
+@pytest.fixture
+def changed(repo: Repo) -> Repo:
+    """One commit, one unstaged change, one staged, one untracked file."""
+    repo.write("a.py", "one\ntwo\n")
+    repo.write("b.py", "b\n")
+    repo.commit()
+    repo.write("b.py", "staged\n")
+    repo.git("add", "b.py")
+    repo.write("a.py", "one\n2\n")
+    repo.write("new.py")
+    return repo
+
+
+# --- where we are --------------------------------------------------------------------------------
+
+
+def test_outside_of_a_repository_there_is_no_toplevel(tmp_path: Path) -> None:
+    assert git.toplevel(tmp_path) is None
+    assert git.resolve_scope(tmp_path, "worktree") == Scope()
+    assert (git.is_tracked(tmp_path, ".env"), git.is_ignored(tmp_path, ".env")) == (False, False)
+
+
+def test_a_subfolder_knows_its_toplevel(changed: Repo) -> None:
+    (changed.root / "deep" / "er").mkdir(parents=True)
+    assert git.toplevel(changed.root / "deep" / "er") == changed.root
+
+
+def test_no_git_is_an_error_with_its_fix(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(repo.root))
+    with pytest.raises(GitMissingError, match="git: not found") as caught:
+        git.toplevel(repo.root)
+    assert "Install git" in caught.value.fix
+    assert git.resolve_scope(repo.root, "worktree").head_sha is None
+
+
+def test_a_bare_repository_is_refused(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "b.git"], check=True)
+    with pytest.raises(GitError, match="without a work tree"):
+        git.toplevel(tmp_path / "b.git")
+
+
+@pytest.mark.parametrize("breakage", ["empty .git", "dangling gitfile", "bad config"])
+def test_a_damaged_repository_is_an_error_not_no_repository(tmp_path: Path, breakage: str) -> None:
+    repo = make_repo(tmp_path / "r")
+    if breakage == "empty .git":
+        (repo.root / ".git" / "HEAD").unlink()
+    elif breakage == "dangling gitfile":
+        (repo.root / "sub").mkdir()
+        repo.write("sub/.git", "gitdir: /nowhere/at/all\n")
+    else:
+        (repo.root / ".git" / "config").write_text("[broken\n")
+    with pytest.raises(GitError, match=r"damaged|bad config"):
+        git.toplevel(repo.root / "sub" if breakage == "dangling gitfile" else repo.root)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can give a folder away")
+def test_a_repository_of_another_user_is_refused_with_the_fix(repo: Repo) -> None:
+    os.chown(repo.root, 12345, 12345)
+    os.chown(repo.root / ".git", 12345, 12345)
+    with pytest.raises(GitError, match="another user") as caught:
+        git.toplevel(repo.root)
+    assert "safe.directory" in caught.value.fix
+
+
+def test_core_worktree_cannot_send_us_elsewhere(repo: Repo, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    repo.git("config", "core.worktree", str(tmp_path / "elsewhere"))
+    with pytest.raises(GitError, match=r"core\.worktree"):
+        git.toplevel(repo.root)
+
+
+def test_a_corrupt_index_is_an_error(changed: Repo) -> None:
+    (changed.root / ".git" / "index").write_bytes(b"DIRCgarbage")
+    with pytest.raises(GitError, match="index file"):
+        shown(changed)
+
+
+def test_a_head_whose_commit_is_gone_is_an_error(changed: Repo) -> None:
+    shutil.rmtree(changed.root / ".git" / "objects")
+    (changed.root / ".git" / "objects").mkdir()
+    with pytest.raises(GitError):
+        shown(changed, STAGED)
+    with pytest.raises(GitError):
+        shown(changed, git.resolve_scope(changed.root, "head"))
+
+
+# --- scopes --------------------------------------------------------------------------------------
+
+
+def test_the_three_keywords_and_the_commit_checked_out(changed: Repo) -> None:
+    head = changed.git("rev-parse", "HEAD").strip()
+    for kind in ("worktree", "staged", "head"):
+        scope = git.resolve_scope(changed.root, kind)
+        assert (scope.kind, scope.text, scope.head_sha) == (kind, kind, head)
+
+
+def test_each_scope_shows_what_git_shows(changed: Repo) -> None:
+    first = changed.git("rev-parse", "HEAD").strip()
+    assert shown(changed) == changed.git("diff", "--no-ext-diff")
+    assert shown(changed, STAGED) == changed.git("diff", "--no-ext-diff", "--cached")
+    assert shown(changed, git.resolve_scope(changed.root, "head")) == changed.git("diff", "HEAD")
+    changed.commit()
+    scope = git.resolve_scope(changed.root, f"{first[:9]}..")
+    assert shown(changed, scope) == changed.git("diff", first, "HEAD")
+    assert (scope.base, scope.head) == (first, changed.git("rev-parse", "HEAD").strip())
+
+
+def test_before_the_first_commit(repo: Repo) -> None:
+    repo.write("a.py", "one\n")
+    repo.git("add", "a.py")
+    repo.write("a.py", "two\n")
+    assert git.head_sha(repo.root) is None
+    assert shown(repo) == repo.git("diff")
+    assert "+one\n" in shown(repo, STAGED)
+    assert "+two\n" in shown(repo, git.resolve_scope(repo.root, "head"))
+    with pytest.raises(UsageError, match="'HEAD'"):
+        git.resolve_scope(repo.root, "..")
+
+
+def test_three_dots_compare_with_the_merge_base(repo: Repo) -> None:
+    repo.write("a.py")
+    base = repo.commit()
+    repo.git("switch", "-q", "-c", "topic")
+    repo.write("topic.py")
+    topic = repo.commit()
+    repo.git("switch", "-q", "main")
+    repo.write("main.py")
+    repo.commit()
+    scope = git.resolve_scope(repo.root, "main...topic")
+    assert (scope.kind, scope.base, scope.head) == ("range", base, topic)
+    assert shown(repo, scope) == repo.git("diff", "main...topic")
+    repo.git("checkout", "-q", "--detach", "topic")
+    assert git.resolve_scope(repo.root, "main...") == Scope("range", "main...", base, topic, topic)
+
+
+def test_the_empty_tree_can_be_a_side(changed: Repo) -> None:
+    empty = git.empty_tree(changed.root)
+    assert shown(changed, git.resolve_scope(changed.root, f"{empty}..HEAD")).count("new file mode") == 2
+
+
+@pytest.mark.parametrize("text", ["wroktree", "", "main", "HEAD"])
+def test_an_unknown_scope_lists_the_known(changed: Repo, text: str) -> None:
+    with pytest.raises(UsageError, match="unknown scope") as caught:
+        git.resolve_scope(changed.root, text)
+    assert "BASE...HEAD" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "text", ["nope..HEAD", "HEAD...nope", "--output=x..HEAD", "HEAD..--all", "a b..", "$(x).."]
+)
+def test_an_unknown_or_option_like_name_is_a_usage_error(changed: Repo, text: str) -> None:
+    with pytest.raises(UsageError, match="no commit is called"):
+        git.resolve_scope(changed.root, text)
+    assert not (changed.root / "x").exists()
+
+
+def test_a_branch_with_shell_characters_in_its_name_is_just_a_name(changed: Repo) -> None:
+    changed.git("branch", "$(touch${IFS}pwned);`id`")
+    scope = git.resolve_scope(changed.root, "$(touch${IFS}pwned);`id`..HEAD")
+    assert scope.base == scope.head
+    assert not (changed.root / "pwned").exists()
+
+
+def test_a_range_outside_of_a_repository_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no git repository"):
+        git.resolve_scope(tmp_path, "A..B")
+
+
+def test_a_shallow_clone_without_the_merge_base_names_the_fix(repo: Repo, tmp_path: Path) -> None:
+    repo.write("a.py")
+    repo.commit()
+    repo.git("switch", "-q", "-c", "topic")
+    for name in ("b.py", "c.py"):
+        repo.write(name)
+        repo.commit()
+    repo.git("switch", "-q", "main")
+    repo.write("d.py")
+    repo.commit()
+    url = repo.root.as_uri()
+    subprocess.run(["git", "clone", "-q", "--depth=1", "--no-single-branch", url, tmp_path / "c"], check=True)
+    with pytest.raises(GitError, match="shallow") as caught:
+        git.resolve_scope(tmp_path / "c", "origin/main...origin/topic")
+    assert "fetch-depth: 0" in caught.value.fix
+
+
+def test_unrelated_histories_say_so(changed: Repo) -> None:
+    changed.commit()
+    changed.git("switch", "-q", "--orphan", "other")
+    changed.commit()
+    with pytest.raises(GitError, match="no common commit"):
+        git.resolve_scope(changed.root, "main...other")
+
+
+# --- the same bytes everywhere -------------------------------------------------------------------
+
+
+USER_CONFIG = """
+[color]
+  ui = always
+[diff]
+  noprefix = true
+  mnemonicPrefix = true
+  relative = true
+  orderFile = missing
+  context = 0
+  interHunkContext = 20
+  algorithm = patience
+  renames = false
+  suppressBlankEmpty = true
+  external = false
+  ignoreSubmodules = all
+  indentHeuristic = false
+  colorMoved = zebra
+  autoRefreshIndex = false
+[core]
+  abbrev = 40
+  quotePath = false
+  pager = false
+[status]
+  showUntrackedFiles = no
+  short = true
+  branch = true
+"""
+
+
+def test_the_users_settings_do_not_change_the_bytes(changed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed.write("é.txt", "a\n\nb\n\nc\n")
+    changed.write("move.py", "long enough\nto be\nrecognised\nas the same\n")
+    changed.commit()
+    changed.write("é.txt", "a\n\nB\n\nc\n")
+    changed.git("mv", "move.py", "moved.py")
+    (changed.root / "b.py").touch()
+    scopes = [WORKTREE, STAGED, git.resolve_scope(changed.root, "head")]
+    plain = [changed.git("diff", *words) for words in ([], ["--cached"], ["HEAD"])]
+    left = git.left_out(changed.root, WORKTREE, ())
+    (Path(os.environ["HOME"]) / ".gitconfig").write_text(USER_CONFIG)
+    changed.git("config", "--file", str(changed.root / ".git" / "config"), "diff.noprefix", "true")
+    monkeypatch.setenv("GIT_DIFF_OPTS", "--unified=0")
+    monkeypatch.setenv("GIT_EXTERNAL_DIFF", "false")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "diff.noprefix")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    assert [shown(changed, scope) for scope in scopes] == plain
+    assert git.left_out(changed.root, WORKTREE, ()) == left
+    assert left.staged == (b"move.py", b"moved.py")
+
+
+def test_a_subfolder_shows_the_whole_change(changed: Repo) -> None:
+    changed.write("deep/c.py")
+    changed.git("add", "-N", "deep/c.py")
+    top = git.toplevel(changed.root / "deep")
+    assert top is not None
+    assert b"".join(git.diff(top, WORKTREE, ())).decode() == changed.git("diff")
+
+
+@pytest.mark.parametrize("scope", ["worktree", "staged", "head"])
+def test_a_conflicted_merge_shows_what_git_shows(repo: Repo, scope: str) -> None:
+    repo.write("a.py", "base\n")
+    repo.commit()
+    repo.git("switch", "-q", "-c", "topic")
+    repo.write("a.py", "theirs\n")
+    repo.commit()
+    repo.git("switch", "-q", "main")
+    repo.write("a.py", "ours\n")
+    repo.commit()
+    repo.git("merge", "topic", check=False)
+    options = {"worktree": [], "staged": ["--cached"], "head": ["HEAD"]}[scope]
+    expected = repo.git("diff", *options)
+    assert expected
+    assert shown(repo, git.resolve_scope(repo.root, scope)) == expected
+    assert git.left_out(repo.root, WORKTREE, ()) == git.LeftOut()
+
+
+def test_a_linked_worktree_shows_its_own_change(changed: Repo, tmp_path: Path) -> None:
+    changed.git("worktree", "add", "-q", str(tmp_path / "linked"))
+    linked = Repo(tmp_path / "linked")
+    linked.write("a.py", "linked\n")
+    assert git.toplevel(linked.root) == linked.root
+    assert shown(linked) == linked.git("diff") != changed.git("diff")
+
+
+def with_submodule(repo: Repo, tmp_path: Path) -> Repo:
+    inner = make_repo(tmp_path / "inner")
+    inner.write("in.py", "x\n")
+    inner.commit()
+    repo.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner.root), "sub")
+    repo.commit()
+    return Repo(repo.root / "sub")
+
+
+def test_a_submodule_shows_as_in_git(repo: Repo, tmp_path: Path) -> None:
+    module = with_submodule(repo, tmp_path)
+    module.write("in.py", "dirty\n")
+    assert shown(repo) == repo.git("diff")
+    assert "-dirty" in shown(repo)
+    assert shown(module) == module.git("diff")
+    module.commit()
+    assert shown(repo) == repo.git("diff")
+
+
+def test_a_sparse_checkout_shows_no_deletions(repo: Repo) -> None:
+    repo.write("in/a.py")
+    repo.write("out/b.py")
+    repo.commit()
+    repo.git("sparse-checkout", "set", "in")
+    repo.write("in/a.py", "changed\n")
+    assert shown(repo) == repo.git("diff")
+    assert "out/b.py" not in shown(repo)
+
+
+# --- nothing runs --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Path:
+    """A program that a hostile repository wants to run; it leaves a file beside itself."""
+    script = tmp_path / "trap.sh"
+    script.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/sprung"\ncat\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return script
+
+
+def assert_silent(repo: Repo, trap: Path) -> None:
+    """Use everything that reads the repository, and see that the trap was not sprung."""
+    for kind in ("worktree", "staged", "head"):
+        scope = git.resolve_scope(repo.root, kind)
+        assert shown(repo, scope) is not None
+        git.left_out(repo.root, scope, git.local_filters(repo.root))
+    git.files(repo.root)
+    git.suppressed(repo.root, [b"a.py"])
+    git.is_tracked(repo.root, "a.py")
+    git.is_ignored(repo.root, "a.py")
+    assert not (trap.parent / "sprung").exists()
+
+
+@pytest.mark.parametrize("key", ["clean", "process", "smudge"])
+@pytest.mark.parametrize("name", ["x", "with space.and.dots", "Ünï"])
+def test_a_filter_of_the_repository_is_not_run(changed: Repo, trap: Path, name: str, key: str) -> None:
+    changed.git("config", f"filter.{name}.{key}", str(trap))
+    changed.git("config", f"filter.{name}.required", "true")
+    (changed.root / ".git" / "info" / "attributes").write_text(f"* filter={name}\n")
+    assert git.local_filters(changed.root) == (name,)
+    assert_silent(changed, trap)
+    assert "+2\n" in shown(changed)
+
+
+def test_a_filter_that_cannot_be_switched_off_is_refused(changed: Repo, trap: Path) -> None:
+    changed.git("config", "filter.a=b.clean", str(trap))
+    with pytest.raises(GitError, match="'='"):
+        shown(changed)
+
+
+def test_a_filter_of_the_user_stays(changed: Repo) -> None:
+    (Path(os.environ["HOME"]) / ".gitconfig").write_text('[filter "up"]\n  clean = tr a-z A-Z\n')
+    changed.write(".gitattributes", "a.py filter=up\n")
+    assert git.local_filters(changed.root) == ()
+    assert "+ONE\n" in shown(changed)
+
+
+def test_a_filter_inside_of_a_submodule_is_not_run(repo: Repo, tmp_path: Path, trap: Path) -> None:
+    module = with_submodule(repo, tmp_path)
+    module.git("config", "filter.y.clean", str(trap))
+    module.git("config", "core.fsmonitor", str(trap))
+    module.write(".gitattributes", "* filter=y\n")
+    module.write("in.py", "y\n")
+    assert git.local_filters(repo.root) == ("y",)
+    assert_silent(repo, trap)
+
+
+def test_a_filter_inside_of_an_undeclared_repository_is_not_run(repo: Repo, trap: Path) -> None:
+    inner = make_repo(repo.root / "embedded")
+    inner.write("in.py", "x\n")
+    inner.commit()
+    repo.git("-c", "advice.addEmbeddedRepo=false", "add", "embedded")
+    repo.commit()
+    inner.git("config", "filter.y.clean", str(trap))
+    inner.write(".gitattributes", "* filter=y\n")
+    inner.write("in.py", "y\n")
+    assert_silent(repo, trap)
+
+
+def test_external_diff_textconv_monitor_and_hooks_do_not_run(changed: Repo, trap: Path) -> None:
+    for key in (
+        "diff.external",
+        "diff.t.command",
+        "diff.t.textconv",
+        "core.fsmonitor",
+        "core.pager",
+        "pager.diff",
+    ):
+        changed.git("config", key, str(trap))
+    changed.write(".gitattributes", "*.py diff=t\n")
+    hooks = changed.root / "hooks"
+    hooks.mkdir()
+    for name in ("post-index-change", "fsmonitor-watchman", "reference-transaction", "query-watchman"):
+        (hooks / name).symlink_to(trap)
+        (changed.root / ".git" / "hooks" / name).symlink_to(trap)
+    changed.git("config", "core.hooksPath", str(hooks))
+    (changed.root / "a.py").touch()
+    assert_silent(changed, trap)
+
+
+def test_a_promisor_remote_is_not_asked(changed: Repo, trap: Path) -> None:
+    changed.git("config", "core.repositoryFormatVersion", "1")
+    changed.git("config", "extensions.partialClone", "evil")
+    changed.git("config", "remote.evil.url", f"ext::touch {trap.parent}/sprung")
+    changed.git("config", "remote.evil.promisor", "true")
+    changed.git("config", "protocol.ext.allow", "always")
+    blob = changed.git("rev-parse", "HEAD:a.py").strip()
+    (changed.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(GitError):
+        shown(changed)
+    assert not (trap.parent / "sprung").exists()
+
+
+def test_a_bare_repository_committed_in_the_tree_is_not_entered(repo: Repo) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", repo.root / "lib"], check=True)
+    (repo.root / "lib" / "config").write_text('[core]\n bare = false\n worktree = ".."\n')
+    with pytest.raises(GitError, match="without a work tree"):
+        git.toplevel(repo.root / "lib")
+
+
+def test_the_repository_stays_untouched(changed: Repo) -> None:
+    (changed.root / "a.py").touch()
+    index = (changed.root / ".git" / "index").read_bytes()
+    shown(changed)
+    git.left_out(changed.root, WORKTREE, ())
+    assert (changed.root / ".git" / "index").read_bytes() == index
+    assert changed.git("stash", "list") == ""
+
+
+# --- the environment -----------------------------------------------------------------------------
+
+
+def test_a_hooks_temporary_index_is_used(changed: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = changed.root / ".git" / "next-index-1.lock"
+    other.write_bytes((changed.root / ".git" / "index").read_bytes())
+    changed.git("reset", "-q")
+    monkeypatch.chdir(changed.root)
+    monkeypatch.setenv("GIT_INDEX_FILE", ".git/next-index-1.lock")
+    monkeypatch.setenv("GIT_DIR", ".git")
+    assert "+staged\n" in shown(changed, STAGED)
+    (changed.root / "deep").mkdir()
+    assert git.toplevel(changed.root / "deep") == changed.root
+
+
+def test_an_index_or_folder_of_another_repository_is_ignored(
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make_repo(tmp_path / "other")
+    other.write("foreign.py")
+    other.git("add", "foreign.py")
+    expected = shown(changed, STAGED)
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other.root / ".git" / "index"))
+    monkeypatch.setenv("GIT_DIR", str(other.root / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other.root))
+    assert shown(changed, STAGED) == expected
+    assert git.toplevel(changed.root) == changed.root
+
+
+def test_the_temporary_index_of_a_linked_worktree_is_used(
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed.git("worktree", "add", "-q", str(tmp_path / "linked"))
+    linked = Repo(tmp_path / "linked")
+    linked.write("a.py", "only here\n")
+    folder = Path(linked.git("rev-parse", "--absolute-git-dir").strip())
+    spare = folder / "next-index-2.lock"
+    spare.write_bytes((folder / "index").read_bytes())
+    monkeypatch.setenv("GIT_INDEX_FILE", str(spare))
+    linked.git("add", "a.py")
+    assert "+only here\n" in shown(linked, STAGED)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_files_are_tracked_and_untracked_but_not_ignored(repo: Repo) -> None:
+    for name in ("b.py", "a.py", "sub/c\nd.py", "skip.log", "é.py"):
+        repo.write(name)
+    repo.write(".gitignore", "*.log\n")
+    repo.git("add", "a.py")
+    assert git.files(repo.root) == (b".gitignore", b"a.py", b"b.py", b"sub/c\nd.py", "é.py".encode())
+    assert git.files(repo.root / "sub") == (b"c\nd.py",)
+
+
+def test_tracked_and_ignored(repo: Repo) -> None:
+    repo.write(".gitignore", ".env\n")
+    repo.write(".env", "K=1\n")
+    repo.write("--option", "x\n")
+    repo.git("add", "--", "--option")
+    assert (git.is_tracked(repo.root, ".env"), git.is_ignored(repo.root, ".env")) == (False, True)
+    assert (git.is_tracked(repo.root, "--option"), git.is_ignored(repo.root, "--option")) == (True, False)
+    repo.git("add", "-f", ".env")
+    assert (git.is_tracked(repo.root, ".env"), git.is_ignored(repo.root, ".env")) == (True, False)
+
+
+def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
+    changed.write("odd -> name\n.py")
+    assert git.left_out(changed.root, WORKTREE, ()) == git.LeftOut(
+        (b"b.py",), (b"new.py", b"odd -> name\n.py")
+    )
+    assert git.left_out(changed.root, Scope(kind="head", text="head"), ()).staged == ()
+    assert git.left_out(changed.root, STAGED, ()) == git.LeftOut()
+
+
+def test_suppressed_finds_the_attribute_also_through_the_binary_macro(repo: Repo) -> None:
+    repo.write(".gitattributes", "*.py -diff\n*.bin binary\n*.c diff=cpp\n*.t diff\n")
+    names = [b"a.py", b"b.bin", b"c.c", b"d.t", b"e.md", b"new\nline.py"]
+    assert git.suppressed(repo.root, names) == {b"a.py", b"b.bin", b"c.c", b"new\nline.py"}

@@ -1,0 +1,385 @@
+"""Live runs through the real command line and the real LiteLLM against a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aethr.cli import main
+from tests.model_server import ModelServer, Reply, error, text
+from tests.support import Repo
+
+TASK = "review my changes"
+KEY = "sk-test-0123456789abcdef"
+PASS = "Looks right.\n\nReview status: pass"
+REVISE = "- [high] app.py:2 — the total is off by one\n\nReview status: revise"
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+
+TWO_STEPS = """\
+workflow: two
+roles: {thinker: "Think.", reviewer: "Review."}
+models: {thinker: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini"}
+steps:
+  - {id: think, role: thinker, context: [git_diff]}
+  - {id: review, role: reviewer, context: [git_diff]}
+"""
+LOOP = """\
+workflow: loop
+roles: {thinker: "Think.", reviewer: "Review."}
+models: {thinker: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini"}
+steps:
+  - {id: think, role: thinker}
+  - id: review
+    role: reviewer
+    repeat: {back_to: think, until_review_pass: true, max_iterations: 3}
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+Aethr = Callable[..., Done]
+
+
+@pytest.fixture
+def project(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    repo.write("README.md", "# A shop\n")
+    repo.write("app.py", "def total(prices):\n    return sum(prices)\n")
+    repo.commit("start")
+    repo.write("app.py", "def total(prices):\n    return sum(prices) + 1\n")
+    monkeypatch.chdir(repo.root)
+    return repo
+
+
+@pytest.fixture
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's checkpoints go: the runner's temporary folder."""
+    folder = tmp_path / "runner-temp"
+    folder.mkdir()
+    monkeypatch.setenv("RUNNER_TEMP", str(folder))
+    return folder
+
+
+@pytest.fixture
+def aethr(project: Repo, temp: Path, capsys: pytest.CaptureFixture[str]) -> Aethr:
+    """The command line in this process, so that LiteLLM is imported once for all tests."""
+
+    def run(*words: str) -> Done:
+        code = main(list(words))
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
+
+
+@contextmanager
+def serving(
+    monkeypatch: pytest.MonkeyPatch, *replies: Reply | str, always: Reply | None = None, port: int = 0
+) -> Iterator[ModelServer]:
+    """A server for every provider of the examples, with its keys; plays ``replies``, or ``always`` one."""
+    with ModelServer((lambda _: always) if always else list(replies), port) as server:
+        for base in ("OPENAI_BASE_URL", "OPENROUTER_API_BASE", "XAI_API_BASE"):
+            monkeypatch.setenv(base, server.base_url)
+        for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "XAI_API_KEY"):
+            monkeypatch.setenv(name, KEY)
+        monkeypatch.setenv("AETHR_LIVE", "1")
+        yield server
+
+
+def review(*words: str) -> list[str]:
+    return ["run", "--preset", "review-existing-diff", *words, TASK]
+
+
+def resume_line(stderr: str) -> str:
+    match = re.search(r"^  (.*--resume-checkpoint .*)$", stderr, re.MULTILINE)
+    assert match, stderr
+    return match[1]
+
+
+def resume_words(stderr: str) -> list[str]:
+    words = shlex.split(resume_line(stderr))
+    return words[words.index("run") :]
+
+
+def test_a_review_that_passes(aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, text(PASS)) as server:
+        done = aethr(*review("--fail-on", "high", "--json", "--model", "openai:gpt-4o-mini"))
+    assert done.code == 0, done.err
+    assert done.record["review"] == {"status": "pass", "findings": [], "coverage": 1.0, "reason": None}
+    assert done.record["mode"] == "live"
+    assert done.record["totals"]["prompt_tokens"] == 10
+    assert done.record["totals"]["cost_usd"] > 0
+    assert server.bodies[0]["messages"][0]["content"].endswith("Pass means: no high and no medium finding.\n")
+    assert KEY not in done.out + done.err
+    assert f"{server.origin}" in done.err
+    assert list(temp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "code"), [([], 0), (["--fail-on", "high"], 1), (["--fail-on", "revise"], 1)]
+)
+def test_a_review_that_says_revise(
+    aethr: Aethr, monkeypatch: pytest.MonkeyPatch, gate: list[str], code: int
+) -> None:
+    with serving(monkeypatch, text(REVISE)):
+        done = aethr(*review(*gate, "--json"))
+    assert done.code == code, done.err
+    assert done.record["exit_code"] == code
+    assert done.record["review"]["findings"] == [
+        {"severity": "high", "path": "app.py", "line": 2, "message": "the total is off by one"}
+    ]
+
+
+@pytest.mark.parametrize("preset", ["review-existing-diff", "docs-sync", "custom"])
+def test_each_preset_without_an_agent(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, preset: str) -> None:
+    with serving(monkeypatch, always=text(PASS)):
+        done = aethr("run", "--preset", preset, "--fail-on", "high", TASK)
+    assert done.code == 0, done.err
+    assert "Review status: pass" in done.out
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Path, tmp_path: Path) -> None:
+    with serving(monkeypatch, always=text(PASS)) as server:
+        # The project is the folder of the workflow file, so the example is copied into it.
+        Path(".aethr.yaml").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
+        done = aethr("run", "--json", TASK)
+    assert done.code == 0, done.err
+    models = [step["model"] for step in done.record["steps"]]
+    assert len(server.bodies) == len(models)
+    assert [body["model"] for body in server.bodies] == [model.split(":", 1)[1] for model in models]
+
+
+def test_a_cut_answer_is_no_review(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, Reply(chunks=(PASS,), finish_reason="length")):
+        done = aethr(*review("--require-review", "--json"))
+    assert done.code == 4
+    assert done.record["steps"][0]["truncated"] is True
+    assert done.record["review"]["status"] == "none"
+
+
+def test_no_verdict_is_asked_for_once_more(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, text("It looks fine."), text("Review status: pass")) as server:
+        done = aethr(*review("--fail-on", "high", "--json"))
+    assert (done.code, done.record["totals"]["calls"], len(server.bodies)) == (0, 2, 2)
+
+
+def test_a_change_that_does_not_fit_is_no_pass(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("app.py", "".join(f"noise = {n}\n" for n in range(20_000)))
+    project.write("z.py", "eval(input())\n")
+    project.git("add", "-N", "z.py")
+    with serving(monkeypatch, text(PASS)) as server:
+        done = aethr(*review("--fail-on", "high"))
+    assert done.code == 4
+    assert "app.py" in done.err + done.out
+    sent = server.bodies[0]["messages"][0]["content"]
+    assert "eval(input())" in sent
+    assert "not sent: app.py" in sent
+
+
+def test_a_failing_server_is_exit_3_and_the_printed_command_resumes(
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), error(401, "bad key")) as server:
+        failed = aethr("run", "--fail-on", "high", TASK)
+        assert (failed.code, len(server.bodies)) == (3, 2)
+    assert "Traceback" not in failed.err
+    assert KEY not in failed.out + failed.err
+    (checkpoint,) = temp.iterdir()
+    assert KEY not in checkpoint.read_text()
+    with serving(monkeypatch, text(PASS)) as server:
+        done = aethr(*resume_words(failed.err))
+    assert (done.code, len(server.bodies)) == (0, 1)
+    assert "An idea." in server.bodies[0]["messages"][0]["content"]
+    assert list(temp.iterdir()) == []
+
+
+def test_the_record_of_a_failed_run_says_so(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    report = tmp_path / "out.md"
+    with serving(monkeypatch, text("An idea."), error(404, "no such model")):
+        failed = aethr("run", "--json", "--report", str(report), TASK)
+    assert failed.record["exit_code"] == failed.code == 3
+    assert [step["id"] for step in failed.record["steps"]] == ["think"]
+    assert failed.record["review"]["status"] == "none"
+    assert Path(failed.record["checkpoint"]).is_file()
+    assert "no such model" in report.read_text()
+
+
+def test_a_wrong_model_name_is_mended_in_the_file_and_the_run_goes_on(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), error(404, "no such model")):
+        failed = aethr("run", TASK)
+    project.write(
+        ".aethr.yaml", TWO_STEPS.replace('reviewer: "openai:gpt-4o-mini"', "reviewer: openai:gpt-4o")
+    )
+    with serving(monkeypatch, text(PASS)) as server:
+        done = aethr(*resume_words(failed.err))
+    assert (done.code, server.bodies[0]["model"]) == (0, "gpt-4o")
+
+
+def test_a_loop_keeps_its_count_through_a_resume(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", LOOP)
+    with serving(monkeypatch, "one", REVISE, "two", error(400, "no")):
+        failed = aethr("run", TASK)
+    assert failed.code == 3
+    with serving(monkeypatch, REVISE.replace("off", "way off"), "three", REVISE) as server:
+        done = aethr(*resume_words(failed.err), "--json")
+    assert len(server.bodies) == 3
+    assert [(step["id"], step["iteration"]) for step in done.record["steps"]] == [
+        (step, n) for n in (1, 2, 3) for step in ("think", "review")
+    ]
+    assert done.record["loops"] == [
+        {"step": "review", "back_to": "think", "iterations": 3, "outcome": "exhausted"}
+    ]
+
+
+def test_over_budget_stops_before_the_call(aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, text(PASS)) as server:
+        for words in (["--max-tokens", "100"], ["--max-cost", "0.000001"]):
+            done = aethr(*review(*words, "--model", "openai:gpt-4o-mini"))
+            assert done.code == 5
+            assert done.err.startswith("note: openai: calls go to ")
+        assert server.bodies == []
+    assert len(list(temp.iterdir())) == 2
+
+
+def test_a_report_that_cannot_be_written_is_exit_3_after_the_answer_is_shown(
+    aethr: Aethr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "full.md"
+    report.symlink_to("/dev/full")
+    with serving(monkeypatch, text(PASS)):
+        done = aethr(*review("--report", str(report)))
+    assert (done.code, "Looks right." in done.out) == (3, True)
+    assert "cannot write the report" in done.err
+
+
+@pytest.mark.parametrize("variable", ["AETHR_MODEL", "--model"])
+def test_one_model_for_every_step(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    words = ["run", TASK]
+    with serving(monkeypatch, "one", PASS) as server:
+        monkeypatch.delenv("AETHR_LIVE")
+        if variable == "AETHR_MODEL":
+            monkeypatch.setenv("AETHR_MODEL", "xai/grok-4")
+        else:
+            words[1:1] = ["--model", "xai/grok-4"]
+        done = aethr(*words)
+    assert (done.code, [body["model"] for body in server.bodies]) == (0, ["grok-4", "grok-4"])
+
+
+def test_ctrl_c_is_130_within_two_seconds_and_the_run_resumes(
+    project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), Reply(chunks=("Hm",), fault="stall")) as server:
+        code, stderr = interrupt(signal.SIGINT, server)
+        assert code == 130
+        port = int(server.origin.rsplit(":", 1)[1])
+    assert "Traceback" not in stderr
+    with serving(monkeypatch, text(PASS), port=port) as server:
+        done = subprocess.run(
+            ["bash", "-c", resume_line(stderr)],
+            cwd=project.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, len(server.bodies)) == (0, 1), done.stderr
+
+
+def test_sigterm_is_143_with_a_checkpoint(project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), Reply(fault="never")) as server:
+        code, stderr = interrupt(signal.SIGTERM, server)
+    assert code == 143
+    assert len(json.loads(next(temp.iterdir()).read_text())["steps"]) == 1
+    assert resume_line(stderr)
+
+
+def interrupt(number: signal.Signals, server: ModelServer) -> tuple[int, str]:
+    """Start a run in a process of its own, signal it once the second call is under way."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "aethr", "run", TASK],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        server.wait_for(2)
+        child.send_signal(number)
+        _, stderr = child.communicate(timeout=2.5)
+    return child.returncode, stderr
+
+
+def test_a_resume_that_does_not_fit_leaves_the_checkpoint_as_it_was(
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), error(401, "bad key")):
+        failed = aethr("run", TASK)
+    (checkpoint,) = temp.iterdir()
+    before = checkpoint.read_bytes()
+    swapped = TWO_STEPS.splitlines()
+    project.write(".aethr.yaml", "\n".join([*swapped[:-2], swapped[-1], swapped[-2]]) + "\n")
+    with serving(monkeypatch) as server:
+        done = aethr(*resume_words(failed.err))
+        assert (done.code, server.bodies) == (2, [])
+    assert "it has step 'think' (pass 1) where 'review' (pass 1) comes next" in done.err
+    assert json.loads(checkpoint.read_bytes())["steps"] == json.loads(before)["steps"]
+
+
+def test_verbose_prints_the_checkpoint_which_resumes_as_an_argument_too(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, text("An idea."), error(401, "bad key")):
+        failed = aethr("run", "-v", TASK)
+    printed = re.search(r"^\{\n.*?^\}\n", failed.err, re.MULTILINE | re.DOTALL)
+    assert printed
+    assert "Traceback" in failed.err
+    with serving(monkeypatch, text(PASS)) as server:
+        done = aethr("run", "--resume-checkpoint", printed[0])
+    assert (done.code, len(server.bodies)) == (0, 1), done.err
+
+
+def test_a_missing_key_is_told_before_an_editor_opens(
+    aethr: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AETHR_LIVE", "1")
+    monkeypatch.setenv("EDITOR", f"touch {tmp_path / 'opened'}")
+    done = aethr("run", "--preset", "review-existing-diff")
+    assert (done.code, "OPENAI_API_KEY" in done.err) == (2, True)
+    assert not (tmp_path / "opened").exists()

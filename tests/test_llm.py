@@ -1,0 +1,791 @@
+"""Model calls through the real LiteLLM against a real server on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aethr.errors import AethrError, BudgetError, MissingKeyError, ModelError, UsageError
+from aethr.llm import transport_litellm
+from aethr.llm.backend import ModelBackend
+from aethr.llm.calls import Call, Deadlines, Endpoint
+from aethr.llm.endpoints import endpoints
+from aethr.llm.failures import tidy
+from aethr.llm.spending import estimate_tokens
+from aethr.llm.transport_litellm import LiteLLM, LiteLLMStream
+from aethr.records import Allowance, Completion, ModelSpec, Request, TextDelta, Usage
+from tests.model_server import ModelServer, Reply, Script, error
+
+KEY = "sk-test-0123456789"
+GPT = "openai:gpt-4o-mini"
+VLLM = "hosted_vllm:some-model"
+PATIENT = Deadlines(first_token_s=10, silence_s=10, whole_s=30)
+SHORT = Deadlines(first_token_s=0.15, silence_s=0.15, whole_s=10)
+HTML = (
+    "<!doctype html><html><head><title>Bad\n Gateway</title></head><body>"
+    + "<p>x</p>" * 500
+    + "</body></html>"
+)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm.*")
+"""LiteLLM asks Pydantic for an attribute in a way that is going away; as an error that ends its stream."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def litellm_is_loaded() -> None:
+    """Its import and first call take two seconds, which must not count against the short deadlines here."""
+    transport_litellm.load()
+    for way in WAYS.values():
+        with ModelServer([Reply(("ok",), way.finished)]) as server:
+            list(backend(environ_for(way, server), limits=PATIENT).complete(request(way.model)))
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a provider is reached on the test server, and its own word for a whole answer."""
+
+    model: str
+    base: str
+    path: str = "/v1"
+    finished: str = "stop"
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+WAYS = {
+    way.model.partition(":")[0]: way
+    for way in (
+        Way(GPT, "OPENAI_BASE_URL", keys={"OPENAI_API_KEY": KEY}),
+        Way(VLLM, "HOSTED_VLLM_API_BASE"),
+        Way("lm_studio:some-model", "LM_STUDIO_API_BASE"),
+        Way("openrouter:acme/some-model", "OPENROUTER_API_BASE", keys={"OPENROUTER_API_KEY": KEY}),
+        Way("xai:grok-x", "XAI_API_BASE", keys={"XAI_API_KEY": KEY}),
+        Way("ollama:some-model", "OLLAMA_API_BASE", path=""),
+        Way("anthropic:claude-x", "ANTHROPIC_BASE_URL", "", "end_turn", {"ANTHROPIC_API_KEY": KEY}),
+        Way("google:gemini-x", "GEMINI_API_BASE", "", "STOP", {"GOOGLE_API_KEY": KEY}),
+    )
+}
+
+
+@dataclass
+class Outcome:
+    """Everything that one call showed."""
+
+    requests: list[dict[str, Any]]
+    sleeps: list[float]
+    deltas: list[str]
+    notices: list[str]
+    completion: Completion | None = None
+    error: AethrError | None = None
+    abandoned: bool = False
+
+    @property
+    def done(self) -> Completion:
+        assert self.completion is not None, self.error
+        return self.completion
+
+    @property
+    def line(self) -> str:
+        assert self.error is not None, self.completion
+        assert "\n" not in str(self.error) + self.error.fix
+        return str(self.error)
+
+
+def request(model: ModelSpec | str = GPT, prompt: str = "Look at this.", **fields: Any) -> Request:
+    spec = ModelSpec(model) if isinstance(model, str) else model
+    return Request("review", "reviewer", prompt, spec, Path(), **fields)
+
+
+def backend(
+    environ: Mapping[str, str], sleeps: list[float] | None = None, limits: Deadlines = PATIENT
+) -> ModelBackend:
+    recorded: list[float] = [] if sleeps is None else sleeps
+    return ModelBackend(environ, LiteLLM(), limits, sleep=recorded.append)
+
+
+def environ_for(way: Way, server: ModelServer) -> dict[str, str]:
+    return {**way.keys, way.base: server.origin + way.path}
+
+
+def call(script: Script, asked: Request | None = None, limits: Deadlines = PATIENT) -> Outcome:
+    asked = asked or request()
+    assert asked.model is not None
+    way = WAYS[asked.model.name.partition(":")[0]]
+    with ModelServer(script) as server:
+        outcome = Outcome(server.requests, [], [], [])
+        stream = backend(environ_for(way, server), outcome.sleeps, limits).complete(asked)
+        try:
+            while True:
+                event = next(stream)
+                (outcome.deltas if isinstance(event, TextDelta) else outcome.notices).append(event.text)
+        except StopIteration as end:
+            outcome.completion = end.value
+        except AethrError as failure:
+            outcome.error = failure
+        outcome.abandoned = server.abandoned.wait(1) if "abandoned" in asked.step else False
+    return outcome
+
+
+# --- a good answer -----------------------------------------------------------------------------
+
+
+def test_an_answer_streams_and_comes_back_whole_with_its_usage_and_cost() -> None:
+    outcome = call([Reply(("Hello", ", ", "world."), usage=(1000, 100))])
+    assert outcome.deltas == ["Hello", ", ", "world."]
+    assert outcome.done == Completion(
+        content="Hello, world.",
+        model=GPT,
+        finish_reason="stop",
+        usage=Usage(1000, 100, 1100, pytest.approx(0.00021)),
+        transport="litellm",
+    )
+
+
+def test_the_request_has_the_prompt_and_the_models_settings_and_nothing_else() -> None:
+    spec = ModelSpec(GPT, temperature=0.0, seed=7, max_tokens=99)
+    (sent,) = call([Reply()], request(spec, prompt="Ünïcode {0} %s $HOME")).requests
+    assert sent["headers"]["authorization"] == f"Bearer {KEY}"
+    assert sent["body"] == {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": "Ünïcode {0} %s $HOME"}],
+        "temperature": 0.0,
+        "seed": 7,
+        "max_tokens": 99,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_each_provider_streams_from_its_base_url(name: str) -> None:
+    way = WAYS[name]
+    outcome = call([Reply(("Hel", "lo."), way.finished, usage=(10, 5))], request(way.model))
+    assert outcome.done.content == "Hello."
+    assert (outcome.done.finish_reason, outcome.done.truncated) == (way.finished, False)
+    assert replace(outcome.done.usage, cost_usd=None) == Usage(10, 5, 15, None)
+    headers = outcome.requests[0]["headers"]
+    assert any(KEY in value for value in headers.values()) is bool(way.keys)
+
+
+def test_cached_tokens_are_charged_at_their_own_price() -> None:
+    full = call([Reply(usage=(1000, 5))]).done.usage.cost_usd
+    cached = call([Reply(usage=(1000, 5), cached=800)]).done.usage.cost_usd
+    assert full is not None
+    assert cached is not None
+    assert cached == pytest.approx(full - 800 * 7.5e-08)
+
+
+def test_an_unknown_price_is_unknown_and_not_zero() -> None:
+    assert call([Reply()], request("openai:of-our-own")).done.usage.cost_usd is None
+
+
+def test_missing_token_counts_are_said_and_not_invented() -> None:
+    done = call([Reply(usage=None)]).done
+    assert done.usage == Usage()
+    assert done.notes == ("the provider sent no token counts",)
+
+
+def test_missing_token_counts_are_estimated_where_an_allowance_must_hold() -> None:
+    done = call(
+        [Reply(("123456",), usage=None)], request(prompt="123", allowance=Allowance(tokens=9000))
+    ).done
+    assert done.usage.total_tokens == 1 + 2
+    assert "estimates" in done.notes[0]
+
+
+def test_a_setting_that_the_model_does_not_take_is_named() -> None:
+    outcome = call([Reply()], request(ModelSpec("openai:gpt-5", temperature=0.0, seed=7)))
+    assert "temperature" not in outcome.requests[0]["body"]
+    assert outcome.done.notes == ("openai:gpt-5 does not take temperature: it was not sent",)
+
+
+def test_a_hundred_equal_pieces_are_an_answer() -> None:
+    assert call([Reply(("na ",) * 150)]).done.content == "na " * 150
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+def test_letters_split_over_packets_arrive_whole(name: str, size: int) -> None:
+    outcome = call([Reply(("né😀", "漢字"), packets=size)], request(WAYS[name].model))
+    assert outcome.done.content == "né😀漢字"
+
+
+def test_a_pair_of_surrogates_split_over_chunks_is_one_letter_and_half_a_pair_is_replaced() -> None:
+    outcome = call([Reply(("a\ud83d", "\ude00b", "\ude00c", "d\ud83d"))])
+    assert outcome.done.content == "a😀b\ufffdcd\ufffd"
+    assert "".join(outcome.deltas) == outcome.done.content
+
+
+def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    call([Reply(), Reply()])
+    call([error(500), error(429), error(503)])
+    call([error(401)], request("openai:no-such"))
+    assert capfd.readouterr() == ("", "")
+
+
+# --- an answer that is none --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "max_tokens", "a word of tomorrow"])
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+def test_an_answer_that_did_not_end_by_itself_is_marked_as_cut(name: str, reason: str) -> None:
+    done = call([Reply(("half",), reason)], request(WAYS[name].model)).done
+    assert (done.content, done.finish_reason, done.truncated) == ("half", reason, True)
+
+
+CUTS = ["cut", "done_only", "cut_body", "reset_mid", "error_event"]
+
+
+@pytest.mark.parametrize("fault", CUTS)
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "lm_studio", "openrouter", "xai"])
+def test_a_stream_that_breaks_is_asked_for_again_once_and_says_that_it_starts_over(
+    name: str, fault: Any
+) -> None:
+    outcome = call([Reply(("half",), fault=fault), "whole"], request(WAYS[name].model))
+    assert outcome.done.content == "whole"
+    assert outcome.deltas == ["half", "whole"]
+    assert [n for n in outcome.notices if "after 4 characters" in n and "the answer starts over (2/3)" in n]
+    assert "paid for too" in outcome.done.notes[0]
+
+
+@pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])
+def test_a_clean_cut_is_seen_in_the_other_protocols(name: str) -> None:
+    outcome = call([Reply(("half",), fault="cut")] * 2, request(WAYS[name].model))
+    assert "the answer was cut off" in outcome.line
+
+
+def test_a_stream_that_breaks_twice_is_an_error() -> None:
+    outcome = call([Reply(("half",), fault="cut")] * 3)
+    assert len(outcome.requests) == 2
+    assert outcome.line == (
+        f"{GPT}: the answer was cut off: the stream ended without saying so after 4 characters"
+    )
+
+
+def test_an_answer_that_ends_with_an_error_is_one() -> None:
+    outcome = call([Reply(("half",), "error")] * 2, request("openrouter:acme/some-model"))
+    assert "the provider failed" in outcome.line
+
+
+@pytest.mark.parametrize("chunks", [(), (" \n ",)])
+def test_an_empty_answer_is_an_error(chunks: tuple[str, ...]) -> None:
+    outcome = call([Reply(chunks)])
+    assert outcome.line == f"{GPT}: the answer is empty: no text, finish reason 'stop'"
+    assert len(outcome.requests) == 1
+
+
+@pytest.mark.parametrize("body", [HTML, "", "{}", "[]", "data: nonsense\n\n"])
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+def test_a_page_in_place_of_a_stream_is_not_an_answer(name: str, body: str) -> None:
+    outcome = call([Reply(body=body, content_type="text/html")], request(WAYS[name].model))
+    assert "the answer is not in the protocol at http://127.0.0.1:" in outcome.line
+    assert len(outcome.requests) == 1
+
+
+def test_broken_json_inside_of_a_stream_is_an_error() -> None:
+    outcome = call([Reply(("half",), fault="bad_json")])
+    assert "broken JSON" in outcome.line
+
+
+# --- errors and retries ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "anthropic", "google"])
+@pytest.mark.parametrize(
+    ("reply", "what", "fix"),
+    [
+        (error(401, f"Incorrect API key provided: {KEY}"), "the key was refused (401)", "heck"),
+        (error(403, "not for you"), "the key was refused (403): not for you", "heck"),
+        (error(404, "no model"), "(404): no model", "Check the model's name"),
+        (error(400, "bad thing"), "the request was refused (400): bad thing", "settings"),
+        (error(400, "maximum context length is 9"), "too long for the model's window (400)", "context_chars"),
+        (error(429, "You exceeded your current quota"), "no credit left (429)", "billing"),
+    ],
+)
+def test_an_error_that_another_try_cannot_mend_is_one_line_at_once(
+    name: str, reply: Reply, what: str, fix: str
+) -> None:
+    outcome = call([reply], request(WAYS[name].model))
+    assert outcome.line.startswith(f"{WAYS[name].model}: ")
+    assert what in outcome.line
+    assert KEY not in outcome.line
+    assert isinstance(outcome.error, ModelError)
+    assert fix in outcome.error.fix
+    assert (len(outcome.requests), outcome.sleeps) == (1, [])
+
+
+def test_the_login_command_is_named_when_a_key_is_refused() -> None:
+    outcome = call([error(401)])
+    assert outcome.error is not None
+    assert outcome.error.fix == "Check OPENAI_API_KEY; `aethr auth login openai` replaces it."
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "anthropic", "google"])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+def test_a_passing_error_is_tried_again_and_announced(name: str, status: int) -> None:
+    way = WAYS[name]
+    outcome = call([error(status), error(status), Reply(("ok",), way.finished)], request(way.model))
+    assert outcome.done.content == "ok"
+    assert outcome.sleeps == [1.0, 2.0]
+    assert outcome.notices == [
+        f"{way.model} answered {status}; trying again in 1 s (2/3)",
+        f"{way.model} answered {status}; trying again in 2 s (3/3)",
+    ]
+    assert outcome.done.notes == ()
+
+
+def test_three_failures_are_the_end() -> None:
+    outcome = call([error(500, "it burns")] * 4)
+    assert outcome.line == f"{GPT}: the provider failed (500): it burns"
+    assert len(outcome.requests) == 3
+
+
+def test_a_gateways_page_becomes_its_title() -> None:
+    outcome = call([Reply(status=502, body=HTML, content_type="text/html")] * 3)
+    assert outcome.line == f"{GPT}: the provider failed (502): an HTML page: 'Bad Gateway'"
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "anthropic"])
+def test_retry_after_is_obeyed(name: str) -> None:
+    way = WAYS[name]
+    outcome = call([error(429, Retry_After="7"), Reply(("ok",), way.finished)], request(way.model))
+    assert outcome.sleeps == [7.0]
+    assert outcome.done.content == "ok"
+
+
+def test_retry_after_may_be_a_date() -> None:
+    outcome = call([error(503, Retry_After=formatdate(time.time() + 20, usegmt=True)), "ok"], limits=PATIENT)
+    assert outcome.sleeps == [pytest.approx(20, abs=3)]
+
+
+def test_a_wait_that_is_too_long_is_told_instead() -> None:
+    outcome = call([error(429, "slow down", Retry_After="3600")])
+    assert outcome.line == f"{GPT}: too many requests (429): slow down (it asks to wait 3,600 s)"
+    assert (outcome.sleeps, len(outcome.requests)) == ([], 1)
+
+
+def test_a_wait_beyond_the_whole_calls_deadline_is_not_begun() -> None:
+    outcome = call([error(429, Retry_After="30")], request(ModelSpec(GPT, timeout_s=5)))
+    assert "too many requests (429)" in outcome.line
+    assert outcome.sleeps == []
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+def test_a_reset_before_the_answer_is_tried_again(name: str) -> None:
+    outcome = call([Reply(fault="reset_before"), "ok"], request(WAYS[name].model))
+    assert outcome.done.content == "ok"
+    assert outcome.notices == [f"{WAYS[name].model}: connection reset; trying again in 1 s (2/3)"]
+
+
+def failing(environ: Mapping[str, str], model: str = GPT) -> AethrError:
+    with pytest.raises(ModelError) as caught:
+        list(backend(environ).complete(request(model)))
+    return caught.value
+
+
+def free_port_url() -> str:
+    with ModelServer() as server:
+        return server.base_url
+
+
+def test_a_refused_connection_says_so_and_where() -> None:
+    url = free_port_url()
+    failure = failing({"OPENAI_BASE_URL": url})
+    assert str(failure) == f"{GPT}: no connection at {url}: connection refused"
+    assert failure.fix == "Check the network and OPENAI_BASE_URL, then continue with the resume command."
+
+
+def test_a_host_that_does_not_exist_says_so() -> None:
+    assert "no such host" in str(failing({"OPENAI_BASE_URL": "http://nowhere.invalid/v1"}))
+
+
+def test_a_server_without_tls_says_so() -> None:
+    with ModelServer() as server:
+        url = server.base_url.replace("http:", "https:")
+        assert "no secure connection at https://127.0.0.1" in str(failing({"OPENAI_BASE_URL": url}))
+
+
+# --- deadlines and leaving ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google"])
+def test_a_server_that_never_answers_is_left_after_the_first_tokens_deadline(name: str) -> None:
+    started = time.monotonic()
+    outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT)
+    assert outcome.line == f"{WAYS[name].model}: no answer in time: no text within 0.15 s"
+    assert len(outcome.requests) == 3
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic"])
+def test_a_stalled_stream_is_hung_up(name: str) -> None:
+    asked = replace(request(WAYS[name].model), step="abandoned")
+    outcome = call([Reply(("half",), fault="stall")] * 2, asked, replace(SHORT, first_token_s=10))
+    assert "no answer in time: 0.15 s of silence after 4 characters" in outcome.line
+    assert outcome.abandoned
+
+
+def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:
+    asked = replace(request(ModelSpec(GPT, timeout_s=0.5)), step="abandoned")
+    started = time.monotonic()
+    outcome = call([Reply(("x",), fault="drip", delay_s=0.02)], asked)
+    assert "no answer in time: the whole call took too long" in outcome.line
+    assert len(outcome.requests) == 1
+    assert time.monotonic() - started < 3
+    assert outcome.abandoned
+
+
+def test_an_answer_without_end_is_stopped() -> None:
+    outcome = call([Reply(("x" * 1_000_000,) * 9)])
+    assert "longer than 8,000,000 characters" in outcome.line
+
+
+def test_a_caller_that_leaves_hangs_up() -> None:
+    with ModelServer([Reply(("half",), fault="stall")]) as server:
+        stream = backend(environ_for(WAYS["openai"], server)).complete(request())
+        assert next(stream) == TextDelta("half")
+        stream.close()
+        assert server.abandoned.wait(2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to one process")
+def test_ctrl_c_ends_a_waiting_call_within_two_seconds(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+import os
+from aethr.backends import BACKENDS
+from aethr.records import ModelSpec, Request
+model = BACKENDS["model"].build(dict(os.environ))
+for event in model.complete(Request("s", "r", "p", ModelSpec("openai:gpt-4o-mini"), Path())):
+    pass
+"""
+    with ModelServer([Reply(fault="never")]) as server:
+        environ = {**os.environ, "OPENAI_BASE_URL": server.base_url}
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, cwd=tmp_path) as child:
+            try:
+                assert server.arrived.wait(20)
+                child.send_signal(signal.SIGINT)
+                started = time.monotonic()
+                _, stderr = child.communicate(timeout=10)
+            finally:
+                child.kill()
+        assert time.monotonic() - started < 2
+        assert stderr.endswith(b"KeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
+    """Left to the garbage collector it happened inside of a later call, and blocked that for ever."""
+    asked = replace(request(WAYS[name].model), step="abandoned")
+    outcome = call([Reply(("half",), fault="error_open")] * 2, asked)
+    assert "the provider failed: the model crashed" in outcome.line
+    assert outcome.abandoned
+
+
+# --- allowance and window ----------------------------------------------------------------------
+
+
+def test_without_an_allowance_no_limit_is_sent() -> None:
+    assert "max_tokens" not in call([Reply()]).requests[0]["body"]
+
+
+@pytest.mark.parametrize(
+    ("allowance", "sent"),
+    [
+        (Allowance(tokens=6000), 5000),
+        (Allowance(tokens=10**9), 16_384),
+        (Allowance(cost_usd=0.003), 4750),
+        (Allowance(cost_usd=0.003, tokens=5200), 4200),
+    ],
+)
+def test_an_allowance_caps_the_answer(allowance: Allowance, sent: int) -> None:
+    outcome = call([Reply()], request(prompt="x" * 3000, allowance=allowance))
+    assert outcome.requests[0]["body"]["max_tokens"] == pytest.approx(sent, abs=1)
+
+
+def test_the_models_own_limit_is_never_raised() -> None:
+    spec = ModelSpec(GPT, max_tokens=50)
+    outcome = call([Reply()], request(spec, allowance=Allowance(tokens=5000)))
+    assert outcome.requests[0]["body"]["max_tokens"] == 50
+
+
+@pytest.mark.parametrize(
+    ("allowance", "figures", "option"),
+    [
+        (
+            Allowance(tokens=5000),
+            "about 5,096 tokens (1,000 prompt, 4,096 answer), 5,000 are left",
+            "--max-tokens",
+        ),
+        (Allowance(tokens=-3), "0 are left", "--max-tokens"),
+        (Allowance(cost_usd=0.001), "about $0.0026", "--max-cost"),
+    ],
+)
+def test_a_call_that_cannot_be_afforded_is_not_made(allowance: Allowance, figures: str, option: str) -> None:
+    prompt = "x" * 3000
+    allowance = replace(allowance, tokens=5095) if allowance.tokens == 5000 else allowance
+    outcome = call([Reply()], request(prompt=prompt, allowance=allowance))
+    assert isinstance(outcome.error, BudgetError)
+    assert figures.replace("5,000", "5,095") in outcome.line
+    assert option in outcome.error.fix
+    assert outcome.requests == []
+
+
+def test_a_cost_limit_cannot_hold_where_the_price_is_unknown() -> None:
+    outcome = call([Reply()], request("openai:of-our-own", allowance=Allowance(cost_usd=5.0)))
+    assert isinstance(outcome.error, BudgetError)
+    assert "openai:of-our-own: its price is not known" in outcome.line
+    assert "--max-tokens" in outcome.error.fix
+    assert outcome.requests == []
+
+
+def test_a_broken_attempt_is_charged_before_the_next() -> None:
+    script = [Reply(("x" * 3000,), fault="cut"), "ok"]
+    outcome = call(script, request(prompt="x" * 3000, allowance=Allowance(tokens=6000)))
+    assert isinstance(outcome.error, BudgetError)
+    assert "4,000 are left" in outcome.line
+    assert len(outcome.requests) == 1
+
+
+def test_a_prompt_longer_than_the_window_is_refused_before_the_call() -> None:
+    prompt = "one two three four five " * 26_000
+    outcome = call([Reply()], request(prompt=prompt))
+    assert isinstance(outcome.error, ModelError)
+    assert "the prompt of step 'review' is too long for the model's window: 130," in outcome.line
+    assert "the window holds 128,000; 2," in outcome.line
+    assert "context_chars" in outcome.error.fix
+    assert outcome.requests == []
+
+
+def test_a_prompt_that_only_looks_too_long_is_sent() -> None:
+    prompt = "one two three four five " * 17_000
+    assert estimate_tokens(prompt) > 128_000
+    assert call([Reply()], request(prompt=prompt)).done.content == "Hello, world."
+
+
+# --- preflight ---------------------------------------------------------------------------------
+
+
+def refusal(environ: Mapping[str, str], *models: str | None) -> UsageError:
+    asked = [replace(request(), model=ModelSpec(name) if name else None, prompt="") for name in models]
+    with pytest.raises(UsageError) as caught:
+        backend(environ).preflight(asked)
+    assert "\n" not in str(caught.value) + caught.value.fix
+    return caught.value
+
+
+def test_a_missing_key_is_refused_with_its_variable_and_the_login_command() -> None:
+    failure = refusal({"OPENAI_API_KEY": ""}, GPT)
+    assert isinstance(failure, MissingKeyError)
+    assert str(failure) == "openai: no key: OPENAI_API_KEY is not set"
+    assert failure.fix == "Run `aethr auth login openai`, or set OPENAI_API_KEY."
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "google", "openrouter", "xai"])
+def test_each_provider_that_wants_a_key_is_checked(name: str) -> None:
+    way = WAYS[name]
+    assert isinstance(refusal({}, way.model), MissingKeyError)
+    backend(way.keys).preflight([request(way.model)])
+
+
+def test_only_an_openai_server_of_ones_own_needs_no_key() -> None:
+    backend({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}).preflight([request()])
+    assert isinstance(refusal({"XAI_API_BASE": "http://127.0.0.1:1"}, "xai:grok-x"), MissingKeyError)
+    with ModelServer([Reply()]) as server:
+        list(backend({"OPENAI_API_BASE": server.base_url}).complete(request()))
+        assert server.requests[0]["headers"]["authorization"] == "Bearer none"
+
+
+def test_googles_own_variable_wins() -> None:
+    keys = {"GEMINI_API_KEY": "gemini-key", "GOOGLE_API_KEY": "google-key"}
+    with ModelServer([Reply(finish_reason="STOP")]) as server:
+        environ = {**keys, "GEMINI_API_BASE": server.origin}
+        list(backend(environ).complete(request("gemini:gemini-x")))
+        assert server.requests[0]["headers"]["x-goog-api-key"] == "google-key"
+
+
+@pytest.mark.parametrize("key", ["sk-1234\n", " sk-1234", "sk-12\u00a034", "sk-ключ"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+    failure = refusal({"OPENAI_API_KEY": key}, GPT)
+    assert "OPENAI_API_KEY" in str(failure)
+    assert key.strip() not in str(failure) + failure.fix
+
+
+@pytest.mark.parametrize("name", ["lm_studio", "hosted_vllm"])
+def test_a_server_of_ones_own_needs_its_address(name: str) -> None:
+    failure = refusal({}, f"{name}:some-model")
+    assert f"{WAYS[name].base} is not set" in str(failure)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "file:///etc/passwd", "http://"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    assert "OPENAI_BASE_URL is not an http or https address" in str(refusal({"OPENAI_BASE_URL": url}, GPT))
+
+
+def test_an_unknown_provider_is_refused_with_a_suggestion() -> None:
+    failure = refusal({}, "antropic:claude-x")
+    assert str(failure) == "'antropic:claude-x': no provider named 'antropic' (did you mean anthropic?)"
+
+
+def test_any_provider_that_litellm_knows_is_let_through() -> None:
+    backend({}).preflight([request("groq:some-model")])
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "openai:http://127.0.0.1:1/x", "oobabooga/http://127.0.0.1:1/x"])
+def test_a_name_that_is_no_model_name_is_refused(name: str) -> None:
+    assert "step 'review'" in str(refusal({}, name))
+
+
+def test_a_step_without_a_model_is_refused() -> None:
+    failure = refusal({}, None)
+    assert "role 'reviewer' has no model" in str(failure)
+    assert "AETHR_MODEL" in failure.fix
+
+
+def test_foreign_hosts_are_named_once_and_without_secrets() -> None:
+    environ = {
+        "OPENAI_BASE_URL": "https://user:secret@proxy.example:8443/v1/?token=secret",
+        "OLLAMA_API_BASE": "http://localhost:11434",
+        "ANTHROPIC_BASE_URL": "https://api.anthropic.com/",
+        "GROQ_API_BASE": "http://127.0.0.1:1",
+    }
+    names = (GPT, "openai:o3", "ollama:llama3", "anthropic:claude-x", "groq:some-model", "xai:grok-x")
+    assert endpoints([ModelSpec(name) for name in names], environ) == (
+        "groq: calls go to http://127.0.0.1:1 (GROQ_API_BASE)",
+        "openai: calls go to https://proxy.example:8443/v1 (OPENAI_BASE_URL)",
+    )
+
+
+# --- the text of errors ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\n\n lines\t\x1b[31mred\x07", "two lines [31mred"),
+        ('{"error": {"message": "inner", "code": 3}}', "inner"),
+        ('prefix b\'{"error": {"message": "the model\\\'s"}}\'', "the model's"),
+        ('{"error": "plain"}', "plain"),
+        ("{not json}", "{not json}"),
+        ("{" * 40_000 + "}", "{" * 299 + "…"),
+        ("b'{" * 100_000, "b'{" * 99 + "b'…"),
+        ('{"error": {"message": "\\u0061bcdefgh-secret"}}', "[key]"),
+        ("key sk-abcdefgh12345678 refused", "key [key] refused"),
+        ("mine is abcdefgh-secret, yes", "mine is [key], yes"),
+        ("<html><body>no title", "an HTML page"),
+        ("x" * 1000, "x" * 299 + "…"),
+    ],
+)
+def test_a_providers_text_is_made_fit_for_one_line(text: str, shown: str) -> None:
+    assert tidy(text, ["abcdefgh-secret", "none"]) == shown
+
+
+# --- LiteLLM itself ----------------------------------------------------------------------------
+
+
+def test_loading_litellm_leaves_the_environment_alone_and_goes_nowhere(tmp_path: Path) -> None:
+    code = """
+import os, sys, threading
+from aethr.llm import transport_litellm
+before = dict(os.environ)
+thread = threading.Thread(target=transport_litellm.load)
+thread.start()
+litellm = transport_litellm.load()
+thread.join()
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+assert transport_litellm.load() is litellm
+from aethr.llm.calls import Call, Deadlines, Endpoint
+from aethr.records import ModelSpec
+call = Call("hi", ModelSpec("anthropic:claude-x"), Endpoint("k", sys.argv[1]), Deadlines(), 10)
+assert "".join(chunk.text for chunk in transport_litellm.LiteLLM().open(call).chunks()) == "Hello, world."
+"""
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=from-a-dot-env\n")
+    with ModelServer([Reply(finish_reason="end_turn")]) as server:
+        environ = {
+            **os.environ,
+            "LITELLM_MODEL_COST_MAP_URL": server.origin,
+            "LITELLM_ANTHROPIC_BETA_HEADERS_URL": server.origin,
+            "LITELLM_LOG": "nonsense",
+        }
+        command = [sys.executable, "-c", code, server.origin]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert [request["path"] for request in server.requests] == ["/v1/messages"]
+
+
+# --- the server as a process -------------------------------------------------------------------
+
+
+def test_the_test_server_runs_as_a_process_from_a_script(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text('["first", {"chunks": ["a", "b"], "usage": [3, 4]}]')
+    log = tmp_path / "log.jsonl"
+    command = [sys.executable, "-m", "tests.model_server", "--script", str(script), "--log", str(log)]
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, text=True
+    ) as child:
+        assert child.stdout is not None
+        model = backend({"OPENAI_BASE_URL": child.stdout.readline().strip()})
+        shown = [event.text for _ in range(2) for event in model.complete(request())]
+        child.communicate("")
+    assert shown == ["first", "a", "b"]
+    assert len(log.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "own", "reason"),
+    [
+        (['{"output": "in a protocol of its own"}'], "stop", "stop"),
+        (['{"output": "in a protocol of its own"}'], None, None),
+        (['data: {"choices": [{"finish_reason": null}]}', "data: [DONE]"], "stop", None),
+        (['data: {"candidates": [{"finishReason": "STOP"}]}'], "stop", "STOP"),
+        (['data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}'], "stop", None),
+    ],
+)
+def test_litellms_own_word_for_the_end_only_counts_where_the_protocol_is_unknown(
+    lines: list[str], own: str | None, reason: str | None
+) -> None:
+    stream = StreamOfLiteLLM(lines, own)
+    one = Call("", ModelSpec(GPT), Endpoint(), PATIENT, None)
+    assert [chunk.finish_reason for chunk in LiteLLMStream(one, stream).chunks()] == [reason]
+
+
+class StreamOfLiteLLM:
+    """The shape of LiteLLM's stream object, as far as the transport looks at it."""
+
+    def __init__(self, lines: list[str], own: str | None) -> None:
+        self.streaming_response = iter(lines)
+        self.received_finish_reason = own
+        self.intermittent_finish_reason = None
+
+    def fetch_sync_stream(self) -> StreamOfLiteLLM:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        for _ in self.streaming_response:
+            yield from ()
+
+
+def test_a_request_without_a_stream_is_answered_whole() -> None:
+    litellm = transport_litellm.load()
+    with ModelServer([Reply(usage=(3, 4))]) as server:
+        answer = litellm.completion(
+            model="openai/gpt-4o-mini",
+            messages=[{"role": "user", "content": "x"}],
+            api_base=server.base_url,
+            api_key="k",
+        )
+    assert answer.choices[0].message.content == "Hello, world."
+    assert answer.usage.total_tokens == 7

@@ -1,0 +1,134 @@
+"""The review protocol: what an answer means, what the run's verdict is, what it exits with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aethr import review
+from aethr.errors import ExitCode
+from aethr.records import Artifacts, Finding, Gate, LoopResult, Receipt, Review, StepResult
+
+CASES = sorted((Path(__file__).parent / "data" / "review").glob("*.txt"))
+HIGH = Finding("high", "a.py", 1, "wrong")
+LOW = Finding("low", "a.py", 1, "a remark")
+REVIEW = frozenset({"review", "audit"})
+
+
+def result(content: str, step: str = "review", **more: object) -> StepResult:
+    made = StepResult(step, "reviewer", "model", "m:x", 1, "0" * 64, content)
+    return StepResult(**{**{name: getattr(made, name) for name in StepResult.__slots__}, **more})
+
+
+def loop(outcome: str) -> LoopResult:
+    return LoopResult("review", "implement", 3, outcome)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_an_answer_is_read_as_the_case_says(case: Path) -> None:
+    text, expected = case.read_bytes().decode().split("=====\n")
+    parsed = review.parse(text)
+    shown = [parsed.status, *(f"{f.severity}|{f.path}|{f.line}|{f.message}" for f in parsed.findings)]
+    assert shown == expected.splitlines()
+
+
+def test_the_contract_itself_gives_no_verdict() -> None:
+    assert review.parse(review.CONTRACT.replace("Review status: pass\n", "")).status != "pass"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gate", "code"),
+    [
+        (Review("pass"), Gate(), ExitCode.OK),
+        (Review("revise", (HIGH,)), Gate(), ExitCode.OK),
+        (Review(reason="mock mode: no model was called"), Gate(), ExitCode.OK),
+        (Review("pass"), Gate("revise"), ExitCode.OK),
+        (Review("revise", (HIGH,)), Gate("revise"), ExitCode.GATE),
+        (Review("revise", (HIGH,)), Gate("high"), ExitCode.GATE),
+        (Review("revise", (LOW,)), Gate("high"), ExitCode.OK),
+        (Review("pass", (LOW,)), Gate("low"), ExitCode.GATE),
+        (Review("pass", (LOW,)), Gate("medium"), ExitCode.OK),
+        (Review("revise"), Gate("high"), ExitCode.GATE),
+        (Review("revise", (HIGH,)), Gate(require_review=True), ExitCode.OK),
+        (Review("none", reason="no verdict"), Gate(require_review=True), ExitCode.NOT_REVIEWED),
+        (Review("none", reason="no verdict"), Gate("low"), ExitCode.NOT_REVIEWED),
+        (Review("pass", reason="incomplete"), Gate("high"), ExitCode.NOT_REVIEWED),
+        (Review("pass", reason="incomplete"), Gate(require_review=True), ExitCode.NOT_REVIEWED),
+        (Review("revise", (HIGH,), reason="incomplete"), Gate("high"), ExitCode.GATE),
+        (review.nothing_changed(), Gate("high"), ExitCode.OK),
+    ],
+)
+def test_exit_codes(verdict: Review, gate: Gate, code: ExitCode) -> None:
+    assert review.exit_code(verdict, (), gate) is code
+
+
+@pytest.mark.parametrize("outcome", ["exhausted", "stalled"])
+def test_a_loop_that_did_not_get_there_closes_every_gate_but_never(outcome: str) -> None:
+    loops = [loop("satisfied"), loop(outcome)]
+    assert review.exit_code(Review("pass"), loops, Gate("high")) is ExitCode.GATE
+    assert review.exit_code(Review("pass"), loops, Gate()) is ExitCode.OK
+
+
+def test_a_mock_answer_is_never_a_pass() -> None:
+    verdict = review.judge([result("Review status: pass")], REVIEW, "mock")
+    assert (verdict.status, verdict.findings) == ("none", ())
+    assert "mock" in (verdict.reason or "")
+
+
+def test_a_cut_answer_is_never_a_pass() -> None:
+    cut = result("Review status: pass", truncated=True, finish_reason="length")
+    verdict = review.judge([cut], REVIEW, "live")
+    assert verdict.status == "none"
+    assert verdict.reason == "the answer of step 'review' was cut (length)"
+
+
+def test_the_worst_of_several_reviewers_counts_and_findings_come_most_severe_first() -> None:
+    first = result("- [low] a.py:1 — a remark\nReview status: pass", "audit")
+    second = result("- [high] a.py:1 — wrong\nReview status: revise")
+    verdict = review.judge([first, second], REVIEW, "live")
+    assert (verdict.status, verdict.findings) == ("revise", (HIGH, LOW))
+
+
+def test_only_the_latest_answer_of_a_reviewer_counts() -> None:
+    results = [result("- [high] a.py:1 — wrong"), result("Review status: pass", iteration=2)]
+    assert review.judge(results, REVIEW, "live") == Review("pass")
+
+
+def test_a_review_before_the_last_change_of_the_tree_does_not_count() -> None:
+    edit = result("done", "implement", artifacts=Artifacts(("a.py",)))
+    verdict = review.judge([result("Review status: pass"), edit], REVIEW, "live")
+    assert (verdict.status, verdict.reason) == ("none", "the tree changed after the last review")
+
+
+def test_an_implementing_step_that_changed_nothing_leaves_the_review_standing() -> None:
+    idle = result("nothing to do", "implement", artifacts=Artifacts())
+    assert review.judge([result("Review status: pass"), idle], REVIEW, "live").status == "pass"
+
+
+def test_what_was_not_sent_is_a_reason_to_distrust_a_pass() -> None:
+    receipts = (
+        Receipt("git_diff", "a.py", 10, changed_lines=3, sent_lines=3),
+        Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, changed_lines=1),
+    )
+    verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")
+    assert verdict == Review("pass", (), 0.75, "incomplete, not sent: z.py (over budget)")
+
+
+def test_a_long_list_of_what_was_not_sent_is_counted() -> None:
+    receipts = tuple(Receipt("git_diff", f"{n}.py", 0, 1, note="x", complete=False) for n in range(7))
+    verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")
+    assert (verdict.reason or "").endswith("4.py (x) and 2 more")
+
+
+def test_no_reviewing_step_is_said() -> None:
+    assert review.judge([result("x", "plan")], frozenset(), "live").reason == (
+        "the workflow has no reviewing step"
+    )
+
+
+def test_the_same_findings_in_another_order_are_the_same() -> None:
+    one = "- [high] a.py:1 — wrong\n- [low] b.py:2 — hm\nReview status: revise"
+    other = "- [low] b.py:2 — hm\n- [high] a.py:1 — wrong\nReview status: revise"
+    assert review.same_findings(one, other)
+    assert not review.same_findings(one, other.replace("hm", "other"))
