@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,22 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def connections_of_litellm_are_closed() -> Iterator[None]:
+    """LiteLLM keeps a client for each address, and past 200 drops one with its sockets open.
+
+    A run calls a handful of addresses; the tests of one process call hundreds.
+    """
+    yield
+    litellm = sys.modules.get("litellm")
+    cache = getattr(litellm, "in_memory_llm_clients_cache", None)
+    if cache is not None:
+        for name, client in list(cache.cache_dict.items()):
+            if not inspect.iscoroutinefunction(client.close):
+                client.close()
+                cache.delete_cache(name)
 
 
 @pytest.fixture
