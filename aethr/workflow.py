@@ -6,7 +6,7 @@ or the current one outside of git.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,16 @@ class Project:
 
     root: Path
     workflow: WorkflowSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Something that a step starts, an agent or a command, and its place in the file."""
+
+    step: str
+    place: str
+    agent: str = ""
+    command: str = ""
 
 
 def vocabulary() -> config.Vocabulary:
@@ -142,20 +152,24 @@ def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck]
     return partial(evidence.not_run, command) if mode == "mock" else partial(evidence.check, command, root)
 
 
+def programs(workflow: WorkflowSpec) -> Iterator[Program]:
+    """Everything that a run of this workflow starts beside git, in the order of the file."""
+    for number, step in enumerate(workflow.steps):
+        place = f"steps.{number}"
+        if BACKENDS[step.backend].edits_tree:
+            yield Program(step.id, f"{place}.backend", agent=step.backend)
+        for index, source in enumerate(step.context):
+            row, argument = context.find(source)
+            if row.runs:
+                yield Program(step.id, f"{place}.context.{index}", command=argument)
+        if step.repeat and step.repeat.until_command_passes:
+            condition = f"{place}.repeat.until_command_passes"
+            yield Program(step.id, condition, command=step.repeat.until_command_passes)
+
+
 def commands(workflow: WorkflowSpec) -> tuple[str, ...]:
     """Every command of the project that a run of this workflow runs, each once."""
-    found: list[str] = []
-    for step in workflow.steps:
-        sources = (context.find(source) for source in step.context)
-        found += [argument for row, argument in sources if row.runs]
-        if step.repeat and step.repeat.until_command_passes:
-            found.append(step.repeat.until_command_passes)
-    return tuple(dict.fromkeys(found))
-
-
-def agents(workflow: WorkflowSpec) -> tuple[str, ...]:
-    """The ids of the steps whose backend edits the tree."""
-    return tuple(step.id for step in workflow.steps if BACKENDS[step.backend].edits_tree)
+    return tuple(dict.fromkeys(program.command for program in programs(workflow) if program.command))
 
 
 def _model(workflow: WorkflowSpec, step: StepSpec, override: str | None) -> ModelSpec | None:

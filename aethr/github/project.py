@@ -115,14 +115,14 @@ def _root(top: Path, name: str) -> Path:
 
 
 def _refuse_unasked(spec: WorkflowSpec, inputs: Inputs) -> None:
-    agents, commands = workflow.agents(spec), workflow.commands(spec)
-    if agents and not inputs.allow_agents:
-        raise UsageError(
-            f"{spec.origin}: the step '{agents[0]}' lets an agent work on the code of a pull request",
-            "If you trust everybody who can open one: `allow-agents-on-pull-requests: true`.",
-        )
-    if commands and not inputs.allow_commands:
-        raise UsageError(
-            f"{spec.origin}: it runs `{commands[0]}` in the code of a pull request",
-            "If you trust everybody who can open one: `allow-commands-on-pull-requests: true`.",
-        )
+    for program in workflow.programs(spec):
+        if program.agent and not inputs.allow_agents:
+            raise UsageError(
+                f"{spec.origin}: the step '{program.step}' lets an agent work on the code of a pull request",
+                "If you trust everybody who can open one: `allow-agents-on-pull-requests: true`.",
+            )
+        if program.command and not inputs.allow_commands:
+            raise UsageError(
+                f"{spec.origin}: it runs `{program.command}` in the code of a pull request",
+                "If you trust everybody who can open one: `allow-commands-on-pull-requests: true`.",
+            )

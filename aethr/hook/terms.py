@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aethr import config, context, workflow
-from aethr.backends import BACKENDS
+from aethr import config, workflow
 from aethr.hook.change import Change
 from aethr.options import HOOK_OPTIONS, RunOptions, from_environment
 from aethr.records import WorkflowSpec
@@ -67,20 +66,15 @@ def task(change: Change) -> str:
 
 
 def _refuse_programs(spec: WorkflowSpec) -> None:
-    problems = list(_programs(spec))
+    """Nothing may edit the tree, or run, in the middle of a commit."""
+    problems = [
+        (
+            program.place,
+            f"refused in a hook: '{program.agent}' edits the working tree"
+            if program.agent
+            else "refused in a hook: it runs a command of the project",
+        )
+        for program in workflow.programs(spec)
+    ]
     if problems:
         raise config.refuse(spec, problems)
-
-
-def _programs(spec: WorkflowSpec) -> Iterator[tuple[str, str]]:
-    """What would edit the tree, or run, in the middle of a commit: its place, and why it is refused."""
-    for number, step in enumerate(spec.steps):
-        place = f"steps.{number}"
-        if BACKENDS[step.backend].edits_tree:
-            yield f"{place}.backend", f"refused in a hook: '{step.backend}' edits the working tree"
-        for index, source in enumerate(step.context):
-            if context.find(source)[0].runs:
-                yield f"{place}.context.{index}", "refused in a hook: it runs a command of the project"
-        if step.repeat and step.repeat.until_command_passes:
-            condition = f"{place}.repeat.until_command_passes"
-            yield condition, "refused in a hook: it runs a command of the project"
