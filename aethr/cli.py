@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from aethr import __version__, edge
 from aethr.errors import ExitCode, UsageError
-from aethr.options import HOOK_OPTIONS, OPTIONS, Option, RunOptions, from_environment
+from aethr.options import HOOK_OPTIONS, OPTIONS, Option, build, from_environment
 from aethr.presets import suggest
 from aethr.providers import LOGINS
 
@@ -254,8 +254,7 @@ def _add_version(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from aethr.commands import run
 
-    merged = {**from_environment(os.environ), **_given(options)}
-    return run.main(RunOptions(**{**merged, "report": tuple(merged.get("report", ()))}))
+    return run.main(build({**from_environment(os.environ), **_given(options)}))
 
 
 def _hook(options: argparse.Namespace) -> int:

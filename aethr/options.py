@@ -19,6 +19,9 @@ class RunOptions:
     task: str | None = None
     config: str | None = None
     preset: str | None = None
+    step: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    save: bool = False
     diff: str | None = None
     show_prompt: bool = False
     run_commands: bool = False
@@ -62,6 +65,19 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option("--config", "the workflow file; default .aethr.yaml of this project", metavar="PATH"),
     Option("--preset", "a built-in workflow, without writing any file", metavar="NAME"),
+    Option(
+        "--step",
+        "a step in place of a workflow: its role, and what the model is told; repeatable",
+        "list",
+        metavar="ROLE:TEXT",
+    ),
+    Option(
+        "--context",
+        "what each --step, and each step that reads git_diff, gets to see instead; repeatable",
+        "list",
+        metavar="SOURCE",
+    ),
+    Option("--save", "write this workflow to .aethr.yaml when the run has completed, exit 0 or 1", "flag"),
     Option(
         "--diff",
         "what git_diff means: worktree (default), staged, head, BASE...HEAD or A..B",
@@ -113,6 +129,14 @@ def from_environment(environ: Mapping[str, str], options: tuple[Option, ...] = O
     }
 
 
+def build(given: Mapping[str, Any]) -> RunOptions:
+    """The record of what was given, by field name."""
+    frozen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    return RunOptions(**frozen)
+
+
 def command_line(options: RunOptions) -> list[str]:
     """The arguments that give ``options`` again, without TASK and ``--resume-checkpoint``."""
     defaults = {each.name: each.default for each in fields(RunOptions)}
@@ -127,21 +151,28 @@ def command_line(options: RunOptions) -> list[str]:
             words.append(option.flag if value else option.flag.replace("--", "--no-", 1))
         else:
             for each in value if option.kind == "list" else (value,):
-                words += [option.flag, str(each)]
+                words += [f"{option.flag}={each}"] if str(each).startswith("-") else [option.flag, str(each)]
     return words
 
 
 def check(options: RunOptions) -> None:
     """Refuse combinations and numbers that mean nothing. Raises ``UsageError``."""
-    if options.config and options.preset:
-        raise UsageError("--config and --preset exclude each other", "Give one of them.")
+    workflows = {"--config": options.config, "--preset": options.preset, "--step": options.step}
+    _exclusive(*(flag for flag, given in workflows.items() if given))
     if options.run_commands and not options.show_prompt:
         raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")
     if options.quiet and options.verbose:
-        raise UsageError("--quiet and --verbose exclude each other", "Give one of them.")
+        _exclusive("--quiet", "--verbose")
+    if options.save and options.show_prompt:
+        _exclusive("--save", "--show-prompt")
     for flag, number in (("--max-cost", options.max_cost), ("--max-tokens", options.max_tokens)):
         if number is not None and not 0 < number < float("inf"):
             raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")
+
+
+def _exclusive(*flags: str) -> None:
+    if len(flags) > 1:
+        raise UsageError(f"{' and '.join(flags)} exclude each other", "Give one of them.")
 
 
 def _read(option: Option, value: str) -> object:

@@ -23,6 +23,7 @@ LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
+WORKFLOW_FILE = ".aethr.yaml"
 
 
 # --- the workflow file -------------------------------------------------------------------------

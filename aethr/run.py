@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aethr import checkpoint, credentials, edge, executor, git, options, task, terms, workflow
+from aethr import checkpoint, credentials, edge, executor, git, oneoff, options, task, terms, workflow
 from aethr.checkpoint import Checkpoint, Failure
 from aethr.errors import (
     AethrError,
@@ -28,6 +28,7 @@ from aethr.errors import (
 )
 from aethr.llm.endpoints import endpoints
 from aethr.options import RunOptions
+from aethr.promotion import Promotion, promote
 from aethr.providers import provider_of
 from aethr.recorder import Recorder
 from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult
@@ -41,6 +42,8 @@ Show = Callable[[Event], None]
 class Prepared:
     """A run that may begin. ``warnings`` are plain lines to show first; ``done`` are results to replay.
 
+    ``promotion`` is the file that it becomes once it has completed.
+
     ``carried`` are the environment variables without which the same command would be another run.
     """
 
@@ -50,6 +53,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     own_checkpoint: Path | None = None
     carried: tuple[tuple[str, str], ...] = ()
+    promotion: Promotion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,13 @@ def prepare(
     """
     options.check(given)
     saved = checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
-    project = project or workflow.open_project(cwd, given.config, given.preset)
+    project = project or oneoff.project(given, cwd)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
     scope = git.resolve_scope(project.root, given.diff or "worktree")
     plan = workflow.plan(project, scope, agreed, settings)
+    promotion = promote(plan) if given.save else None
     _preflight(plan)  # before the task, which somebody may be about to write in an editor
     plan = replace(plan, task=_task(given, saved, settings, agreed))
     done, resumed = _resumed(plan, saved)
@@ -85,6 +90,7 @@ def prepare(
         warnings=(*dotenv.warnings, *_endpoints(plan, settings), *resumed),
         own_checkpoint=_own_file(given, saved),
         carried=_carried(plan, environ),
+        promotion=promotion,
     )
 
 

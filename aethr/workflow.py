@@ -17,6 +17,7 @@ from aethr.context import evidence
 from aethr.errors import NotReviewedError, UsageError
 from aethr.llm.mock import MockBackend
 from aethr.records import (
+    WORKFLOW_FILE,
     Backend,
     CommandCheck,
     Mode,
@@ -30,7 +31,7 @@ from aethr.records import (
 )
 from aethr.terms import Terms
 
-FILE = ".aethr.yaml"
+FILE = WORKFLOW_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +86,14 @@ def plan(project: Project, scope: Scope, terms: Terms, environ: Mapping[str, str
 
     Raises ``ConfigError`` and its kin; makes no call.
     """
-    workflow = project.workflow
+    workflow = _with_model(project.workflow, terms.model)
     if terms.gate.needs_review and not any(step.reviewing for step in workflow.steps):
         raise NotReviewedError(
             f"{workflow.origin}: a review is required, and no step reviews",
             "Give the reviewing step the role 'reviewer'.",
         )
-    models = {step.id: _model(workflow, step, terms.model) for step in workflow.steps}
     if terms.mode == "live":
-        _refuse_missing_models(workflow, models)
+        _refuse_missing_models(workflow)
     made: dict[str, Backend] = {}
     return Plan(
         workflow=workflow,
@@ -105,7 +105,7 @@ def plan(project: Project, scope: Scope, terms: Terms, environ: Mapping[str, str
             PlannedStep(
                 spec=step,
                 guidance=workflow.roles[step.role],
-                model=models[step.id],
+                model=workflow.models.get(step.role),
                 backend=made.setdefault(step.backend, _backend(step.backend, terms.mode, environ)),
                 edits_tree=BACKENDS[step.backend].edits_tree,
                 collect=partial(context.collect, step.context, step.context_chars),
@@ -172,22 +172,23 @@ def commands(workflow: WorkflowSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(program.command for program in programs(workflow) if program.command))
 
 
-def _model(workflow: WorkflowSpec, step: StepSpec, override: str | None) -> ModelSpec | None:
-    """The role's model; an override replaces the name and keeps the role's settings."""
-    named = workflow.models.get(step.role)
+def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
+    """The workflow with one model for every role; each role keeps its own settings."""
     if override is None:
-        return named
-    return replace(named, name=override) if named else ModelSpec(override)
+        return workflow
+    unnamed = ModelSpec(override)
+    models = {role: replace(workflow.models.get(role, unnamed), name=override) for role in workflow.roles}
+    return replace(workflow, models=models)
 
 
-def _refuse_missing_models(workflow: WorkflowSpec, models: Mapping[str, ModelSpec | None]) -> None:
+def _refuse_missing_models(workflow: WorkflowSpec) -> None:
     problems = [
         (
             f"steps.{number}.role",
             f"the role '{step.role}' has no model: name one under 'models', or set AETHR_MODEL",
         )
         for number, step in enumerate(workflow.steps)
-        if models[step.id] is None
+        if step.role not in workflow.models
     ]
     if problems:
         raise config.refuse(workflow, problems)

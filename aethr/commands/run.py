@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 from aethr import executor, sanitize
-from aethr.errors import DiskError
+from aethr.errors import DiskError, ExitCode
 from aethr.options import RunOptions
 from aethr.output import files, report
 from aethr.output.render import Display, make_renderer
+from aethr.promotion import COMPLETED, Promotion
 from aethr.records import Plan, StepPrepared
 from aethr.run import Outcome, Prepared, execute, prepare
 
@@ -26,6 +27,8 @@ def main(options: RunOptions) -> int:
     _deliver(outcome, options)
     if outcome.error is not None:
         raise outcome.error
+    if prepared.promotion is not None:
+        _promote(prepared.promotion, outcome.result.exit_code)
     return outcome.result.exit_code
 
 
@@ -57,6 +60,16 @@ def _deliver(outcome: Outcome, options: RunOptions) -> None:
         if outcome.error is not None:
             raise outcome.error from None
         raise
+
+
+def _promote(promotion: Promotion, exit_code: ExitCode) -> None:
+    """On standard error: standard output is the run's."""
+    path = sanitize.one_line(str(promotion.path))
+    if exit_code not in COMPLETED:
+        sys.stderr.write(f"note: {path} was not written, because of exit code {int(exit_code)}\n")
+        return
+    promotion.write()
+    sys.stderr.write(f'Wrote {path}. From now on: aethr run "what to do"\n')
 
 
 def _show_prompts(plan: Plan, options: RunOptions) -> int:

@@ -8,14 +8,34 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aethr.config.kinds import MISSING, Reading
-from aethr.config.mistakes import Lines, Mistake, quoted, refusal, visible
-from aethr.config.schema import CONTEXT_CHARS, Vocabulary, document, json_schema
-from aethr.config.yaml_nodes import Node, compose
+from aethr.config.kinds import MISSING, Kind, Reading
+from aethr.config.mistakes import Lines, Mistake, quoted, refusal, told, visible
+from aethr.config.schema import (
+    CONTEXT_CHARS,
+    Vocabulary,
+    context_source,
+    document,
+    guidance,
+    json_schema,
+    step_id,
+)
+from aethr.config.yaml_nodes import Node, compose, scalar
 from aethr.errors import ConfigError
 from aethr.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 
-__all__ = ["MAX_BYTES", "Vocabulary", "from_bytes", "json_schema", "load", "parse", "refuse"]
+__all__ = [
+    "CONTEXT_CHARS",
+    "MAX_BYTES",
+    "Vocabulary",
+    "from_bytes",
+    "json_schema",
+    "load",
+    "parse",
+    "problem_of_id",
+    "problem_of_source",
+    "problem_of_text",
+    "refuse",
+]
 
 MAX_BYTES = 128 * 1024
 """The size of the largest workflow file that is read."""
@@ -55,6 +75,29 @@ def refuse(spec: WorkflowSpec, problems: Sequence[tuple[str, str]]) -> ConfigErr
     return refusal(
         spec.origin, spec.lines, [Mistake(_place(spec, path), message) for path, message in problems]
     )
+
+
+def problem_of_id(text: str) -> str:
+    """What a file would say of this step id, without a place; nothing for a good one."""
+    return _problem(step_id(), text)
+
+
+def problem_of_text(text: str) -> str:
+    """The same of a role's text."""
+    return _problem(guidance(), text)
+
+
+def problem_of_source(text: str, vocabulary: Vocabulary) -> str:
+    """The same of a context source."""
+    return _problem(context_source(vocabulary), text)
+
+
+def _problem(kind: Kind, text: str) -> str:
+    node, reading = scalar(text), Reading()
+    if isinstance(node, Mistake):
+        return told(node)
+    reading.value(kind, node)
+    return told(reading.mistakes[0]) if reading.mistakes else ""
 
 
 def _place(spec: WorkflowSpec, path: str) -> Place:

@@ -66,6 +66,11 @@ def refusal(origin: str, lines: Sequence[str], mistakes: Iterable[Mistake]) -> C
     return ConfigError([*shown, f"{visible(origin)}: and {more} more mistakes"] if more else shown)
 
 
+def told(mistake: Mistake) -> str:
+    """The message alone, with its suggestion."""
+    return visible(mistake.message) + _suggestion(mistake)
+
+
 def visible(text: str) -> str:
     """``text`` with everything that does not print (controls, bidi marks, line ends) escaped."""
     if text.isprintable():
@@ -80,7 +85,7 @@ def quoted(text: str) -> str:
 
 def _render(origin: str, lines: Sequence[str], mistake: Mistake) -> str:
     place = mistake.place
-    head = f"{visible(origin)}:{place.line}:{place.column}: {visible(mistake.message)}{_suggestion(mistake)}"
+    head = f"{visible(origin)}:{place.line}:{place.column}: {told(mistake)}"
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     return "\n".join([head, *_excerpt(line, place.column - 1)]) if line.strip() else head
 

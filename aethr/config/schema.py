@@ -74,7 +74,11 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def _roles() -> NamedOf:
-    return NamedOf("role", Text("the role's guidance as text"), least=1)
+    return NamedOf("role", guidance(), least=1)
+
+
+def guidance() -> Text:
+    return Text("the role's guidance as text")
 
 
 def _model() -> Record:
@@ -102,11 +106,11 @@ def _step(vocabulary: Vocabulary) -> Record:
     return Record(
         "a step",
         (
-            Key("id", _id(), "The step's own name.", "review", required=True),
+            Key("id", step_id(), "The step's own name.", "review", required=True),
             Key("role", Text(one_line=True), "One of the roles above.", "reviewer", required=True),
             Key(
                 "context",
-                ListOf(_source(vocabulary), "context source"),
+                ListOf(context_source(vocabulary), "context source"),
                 f"What the prompt shows, in this order: {', '.join(_forms(vocabulary))}.",
                 _forms(vocabulary)[:1],
             ),
@@ -179,7 +183,7 @@ def _limits(default: int | None) -> Record:
     return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default),))
 
 
-def _id() -> Text:
+def step_id() -> Text:
     return Text("a step id", problem=_id_problem, limits={"pattern": f"^{_ID}$"})
 
 
@@ -204,7 +208,7 @@ def _forms(vocabulary: Vocabulary) -> list[str]:
     return [f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()]
 
 
-def _source(vocabulary: Vocabulary) -> Text:
+def context_source(vocabulary: Vocabulary) -> Text:
     forms = [
         rf"{re.escape(name)}:\S(.*\S)?" if argument else re.escape(name)
         for name, argument in vocabulary.sources.items()

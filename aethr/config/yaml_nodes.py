@@ -25,6 +25,7 @@ BROKEN = "broken"
 
 _PROBLEM = 120
 _PREFIX = "tag:yaml.org,2002:"
+_CONTROL_CHARACTER = "the text holds the control character {}"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -206,7 +207,7 @@ class _Composer:
             self._refuse_tag(event, place)
             tag = BROKEN
         elif bad := _unprintable(event.value):
-            self._refuse(place, f"the text holds the control character {bad}")
+            self._refuse(place, _CONTROL_CHARACTER.format(bad))
             tag = BROKEN
         self._add(self._named(event.anchor, Scalar(place, event.value, tag)))
 
@@ -280,6 +281,13 @@ class _Composer:
 
     def _place(self, event: yaml.Event) -> Place:
         return _place(event.start_mark, self._lines)
+
+
+def scalar(text: str) -> Scalar | Mistake:
+    """A text that stands in no file as a node; or what a file that held it would be refused for."""
+    place = Place(1, 1)
+    bad = _unprintable(text)
+    return Mistake(place, _CONTROL_CHARACTER.format(bad)) if bad else Scalar(place, text, "str")
 
 
 def _unprintable(text: str) -> str:

@@ -11,7 +11,7 @@ from aethr.context.diffs import Hunk, Section, parse
 from aethr.context.paths import is_secret
 from aethr.errors import GitMissingError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import Entry, Part, Piece, Remark, Scope, View, Withhold
+from aethr.records import WORKFLOW_FILE, Entry, Part, Piece, Remark, Scope, View, Withhold
 
 NAMED = 20
 """File names in one remark."""
@@ -46,7 +46,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
         if isinstance(part, Entry):
             names.append(part.path)
         yield part
-    yield from _remarks(top, view.scope, filters, names)
+    yield from _remarks(top, view, filters, names)
 
 
 def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
@@ -164,12 +164,15 @@ def _decoded(raw: bytes) -> tuple[str, int] | None:
         return None
 
 
-def _remarks(top: Path, scope: Scope, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:
+def _remarks(top: Path, view: View, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:
     """What to know beside the diff itself."""
+    scope = view.scope
     left = git.left_out(top, scope, filters)
+    # A workflow file that has just been saved is not work that waits for a review: see ``promotion``.
+    untracked = [name for name in left.untracked if top / os.fsdecode(name) != view.root / WORKFLOW_FILE]
     missing = [
         f"{word}: {_listed(found)}"
-        for word, found in (("staged", left.staged), ("untracked", left.untracked))
+        for word, found in (("staged", left.staged), ("untracked", untracked))
         if found
     ]
     if not names:

@@ -1,0 +1,56 @@
+"""``--save``: a run that worked becomes this project's workflow file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aethr import config, workflow
+from aethr.config import emit
+from aethr.errors import ConfigError, DiskError, ExitCode, UsageError
+from aethr.records import Plan, WorkflowSpec
+from aethr.sanitize import Redactor
+
+COMPLETED = (ExitCode.OK, ExitCode.GATE)
+"""A gate's no says something about the change, and nothing against the workflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The file that a run will leave behind: nothing is written before it has completed."""
+
+    path: Path
+    text: str
+
+    def write(self) -> None:
+        """Put the file there in one step, over no other. Raises ``DiskError``."""
+        part = self.path.with_name(f"{self.path.name}.part")
+        try:
+            part.write_text(self.text, encoding="utf-8", newline="\n")
+            if os.path.lexists(self.path):
+                raise DiskError(f"{self.path} came into being during the run", f"The workflow is in {part}.")
+            part.replace(self.path)
+        except OSError as error:
+            raise DiskError(f"{self.path}: cannot write: {error.strerror}") from error
+
+
+def promote(plan: Plan) -> Promotion:
+    """The workflow of ``plan`` as a file of its project. Raises ``UsageError``; nothing is written yet."""
+    path = plan.root / workflow.FILE
+    if os.path.lexists(path):
+        raise UsageError(f"--save: {path} is already here", "Move it away; --save overwrites nothing.")
+    text = emit.text(plan.workflow)
+    if Redactor(plan.secrets).redact(text) != text:
+        raise UsageError("--save: the workflow holds the value of a key", "Take the key out of its text.")
+    try:
+        again = config.parse(text, workflow.FILE, workflow.vocabulary())
+    except ConfigError as error:
+        raise UsageError(f"--save: this workflow does not fit into a file: {error.mistakes[0]}") from error
+    assert _meaning(again) == _meaning(plan.workflow)
+    return Promotion(path, text)
+
+
+def _meaning(spec: WorkflowSpec) -> WorkflowSpec:
+    """The workflow without the places that it came from."""
+    return replace(spec, origin="", places={}, lines=())
