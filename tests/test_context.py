@@ -106,6 +106,14 @@ def test_changes_that_the_scope_leaves_out_are_named_and_make_it_not_empty(repo:
     assert "not part" not in one(repo.root, "git_diff", scope="staged").text
 
 
+def test_a_workflow_file_that_git_does_not_know_yet_is_not_work_left_out(repo: Repo) -> None:
+    repo.write("sub/a.txt")
+    repo.commit()
+    repo.write(".aethr.yaml")
+    assert "not part of this diff" not in one(repo.root, "git_diff").text
+    assert "untracked: .aethr.yaml]" in one(repo.root / "sub", "git_diff").text
+
+
 def test_many_untracked_files_are_counted(repo: Repo) -> None:
     for number in range(30):
         repo.write(f"n{number:02}.py")

@@ -383,3 +383,40 @@ def test_a_missing_key_is_told_before_an_editor_opens(
     done = aethr("run", "--preset", "review-existing-diff")
     assert (done.code, "OPENAI_API_KEY" in done.err) == (2, True)
     assert not (tmp_path / "opened").exists()
+
+
+# --- --save ------------------------------------------------------------------------------------
+
+
+def test_a_run_is_saved_after_its_resume_and_the_file_calls_the_same_again(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [
+        "--step",
+        "thinker:Think: hard # really",
+        "--step",
+        "reviewer:Be strict.",
+        "--context",
+        "git_diff",
+    ]
+    file = project.root / ".aethr.yaml"
+    with serving(monkeypatch, text("An idea."), error(401, "bad key")):
+        failed = aethr("run", *steps, "--model", "openai:gpt-4o-mini", "--save", TASK)
+    assert (failed.code, file.exists()) == (3, False)
+    with serving(monkeypatch, text(PASS)) as server:
+        resumed = aethr(*resume_words(failed.err), "--json")
+    assert (resumed.code, len(server.bodies), file.exists()) == (0, 1, True), resumed.err
+    with serving(monkeypatch, text("An idea."), text(PASS)):
+        again = aethr("run", "--json", TASK)
+    told = [
+        [(step["prompt_sha256"], step["model"]) for step in done.record["steps"]] for done in (resumed, again)
+    ]
+    assert told[0] == told[1]
+
+
+def test_a_closed_gate_is_a_completed_run_and_saves(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(monkeypatch, text(REVISE)):
+        done = aethr(*review("--fail-on", "high", "--save"))
+    assert (done.code, (project.root / ".aethr.yaml").exists()) == (1, True), done.err
