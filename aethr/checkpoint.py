@@ -21,7 +21,12 @@ from aethr.records import Mode, Plan, StepResult
 
 SCHEMA = 1
 MAX_BYTES = 64 << 20
-MODES: tuple[Mode, ...] = ("mock", "live")
+_BACK_TO: Mapping[Mode, str] = {
+    "live": "Set AETHR_LIVE=1 to go on live.",
+    "mock": "Unset AETHR_LIVE and AETHR_MODEL.",
+    "scripted": "Give the script again with --replies.",
+}
+MODES = tuple(_BACK_TO)
 
 _AFRESH = "Start afresh without --resume-checkpoint."
 
@@ -152,11 +157,10 @@ def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
         raise UsageError(
             "the checkpoint is of another task", "Leave TASK out to go on with the checkpoint's own."
         )
-    if checkpoint.mode not in (None, plan.mode):
-        live = checkpoint.mode == "live"
+    if checkpoint.mode is not None and checkpoint.mode != plan.mode:
         raise UsageError(
             f"the checkpoint is of a {checkpoint.mode} run, and this one is {plan.mode}",
-            "Set AETHR_LIVE=1 to go on live." if live else "Unset AETHR_LIVE and AETHR_MODEL.",
+            _BACK_TO[checkpoint.mode],
         )
     if checkpoint.diff not in (None, plan.scope.text):
         raise UsageError(

@@ -169,7 +169,7 @@ def record(
         scope=plan.scope,
         steps=tuple(results),
         loops=tuple(loops),
-        review=verdict,
+        review=review.as_recorded(verdict, plan.mode),
         totals=totals(results),
         exit_code=review.exit_code(verdict, loops, plan.gate),
     )
@@ -202,6 +202,7 @@ def _perform(
     yield prepared
     began = clock()
     request = _request(plan, step, prepared.prompt, totals(progress.results))
+    request = replace(request, iteration=turn.iteration)
     answers = [(yield from _call(plan, step, request))]
     if _lacks_verdict(step, answers[0]):
         answers += yield from _ask_verdict(plan, step, request, answers[0])

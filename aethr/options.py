@@ -35,6 +35,7 @@ class RunOptions:
     resume_checkpoint: str | None = None
     checkpoint_dir: str | None = None
     model: str | None = None
+    replies: str | None = None
     verbose: bool = False
     quiet: bool = False
 
@@ -97,6 +98,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--resume-checkpoint", "go on from a checkpoint; TASK may be left out", metavar="@FILE|JSON"),
     Option("--checkpoint-dir", "where checkpoints go; they are kept when given", metavar="DIR"),
     Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
+    Option("--replies", "play the answers in this file, to test a workflow: no review", metavar="FILE"),
     Option("--verbose", "tracebacks, and the checkpoint's JSON on a failure", "flag", short="-v"),
     Option("--quiet", "only the last step's panel", "flag", short="-q"),
 )
@@ -163,8 +165,9 @@ def check(options: RunOptions) -> None:
         raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")
     if options.quiet and options.verbose:
         _exclusive("--quiet", "--verbose")
-    if options.save and options.show_prompt:
-        _exclusive("--save", "--show-prompt")
+    for flag, given in (("--save", options.save), ("--replies", options.replies)):
+        if given and options.show_prompt:
+            _exclusive(flag, "--show-prompt")
     for flag, number in (("--max-cost", options.max_cost), ("--max-tokens", options.max_tokens)):
         if number is not None and not 0 < number < float("inf"):
             raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from aethr.errors import ExitCode
 
-Mode = Literal["mock", "live"]
+Mode = Literal["mock", "scripted", "live"]
 Severity = Literal["high", "medium", "low"]
 ReviewStatus = Literal["pass", "revise", "none"]
 Visibility = Literal["all", "latest", "summary", "none"]
@@ -252,7 +252,10 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it."""
+    """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
+
+    ``iteration`` is the step's pass, from 1.
+    """
 
     step: str
     role: str
@@ -262,6 +265,7 @@ class Request:
     reviewing: bool = False
     unsafe_permissions: bool = False
     allowance: Allowance = Allowance()
+    iteration: int = 1
 
 
 @dataclass(frozen=True, slots=True)

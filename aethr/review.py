@@ -111,6 +111,14 @@ def exit_code(review: Review, loops: Sequence[LoopResult], gate: Gate) -> ExitCo
     return ExitCode.NOT_REVIEWED if review.reason else ExitCode.OK
 
 
+def as_recorded(review: Review, mode: Mode) -> Review:
+    """What the record says of a verdict: one that a script was made to give is never to be relied on."""
+    if mode != "scripted":
+        return review
+    reasons = ("scripted answers: no model was called", review.reason)
+    return replace(review, reason="; ".join(filter(None, reasons)))
+
+
 def nothing_changed() -> Review:
     """The review of an empty change: none took place, and none was needed."""
     return Review(reason="nothing changed")

@@ -14,7 +14,19 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aethr import checkpoint, credentials, edge, executor, git, oneoff, options, task, terms, workflow
+from aethr import (
+    checkpoint,
+    credentials,
+    edge,
+    executor,
+    git,
+    oneoff,
+    options,
+    scripted,
+    task,
+    terms,
+    workflow,
+)
 from aethr.checkpoint import Checkpoint, Failure
 from aethr.errors import (
     AethrError,
@@ -31,8 +43,9 @@ from aethr.options import RunOptions
 from aethr.promotion import Promotion, promote
 from aethr.providers import provider_of
 from aethr.recorder import Recorder
-from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult
+from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult, WorkflowSpec
 from aethr.sanitize import Redactor
+from aethr.scripted import Script
 from aethr.terms import Terms
 
 Show = Callable[[Event], None]
@@ -54,6 +67,7 @@ class Prepared:
     own_checkpoint: Path | None = None
     carried: tuple[tuple[str, str], ...] = ()
     promotion: Promotion | None = None
+    script: Script | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +92,8 @@ def prepare(
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
     scope = git.resolve_scope(project.root, given.diff or "worktree")
-    plan = workflow.plan(project, scope, agreed, settings)
+    script = _script(given.replies, cwd, project.workflow)
+    plan = workflow.plan(project, scope, agreed, settings, script)
     promotion = promote(plan) if given.save else None
     _preflight(plan)  # before the task, which somebody may be about to write in an editor
     plan = replace(plan, task=_task(given, saved, settings, agreed))
@@ -91,6 +106,7 @@ def prepare(
         own_checkpoint=_own_file(given, saved),
         carried=_carried(plan, environ),
         promotion=promotion,
+        script=script,
     )
 
 
@@ -105,8 +121,12 @@ def execute(prepared: Prepared, show: Show) -> Outcome:
         return _stopped(prepared, recorder, _as_error(stop))
     if given.checkpoint_dir is None:
         recorder.discard()
-        return Outcome(result)
-    return Outcome(replace(result, checkpoint=recorder.kept()))
+    else:
+        result = replace(result, checkpoint=recorder.kept())
+    left_over = prepared.script.left_over(result) if prepared.script is not None else None
+    return (
+        Outcome(replace(result, exit_code=left_over.exit_code), left_over) if left_over else Outcome(result)
+    )
 
 
 def resume_command(prepared: Prepared, path: Path) -> str:
@@ -126,6 +146,12 @@ def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, st
     if given.task is None and saved is not None and saved.task is not None:
         return saved.task
     return Redactor(agreed.secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
+
+
+def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
+    if replies is None:
+        return None
+    return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], workflow.agents(spec))
 
 
 def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
@@ -164,7 +190,7 @@ def _preflight(plan: Plan) -> None:
 
 def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
     """Which calls go to a host that is not the provider's own; said before the first one."""
-    if plan.mode == "mock":
+    if plan.mode != "live":
         return ()
     return endpoints([step.model for step in plan.steps if step.model], settings)
 
@@ -216,7 +242,7 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
 
     An endpoint with a password in it is left out: the command is printed.
     """
-    if plan.mode == "mock":
+    if plan.mode != "live":
         return ()
     bases = [base for step in plan.steps if step.model for base in provider_of(step.model.name).bases]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", *bases])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aethr.errors import UsageError
+from aethr.errors import NotReviewedError, UsageError
 from aethr.options import RunOptions
 from aethr.providers import split
 from aethr.records import GATES, Allowance, Gate, Mode
@@ -30,9 +30,11 @@ def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ..
     model = options.model or environ.get("AETHR_MODEL") or None
     if model is not None:
         _check_model(model, "--model" if options.model else "AETHR_MODEL")
-    mock = live == "0" or (live == "" and model is None)
+    called = live == "1" or (live == "" and model is not None)
+    if options.replies:
+        _refuse_a_review(options, "AETHR_LIVE=1" if live == "1" else f"the model {model}" if called else "")
     return Terms(
-        mode="mock" if mock else "live",
+        mode="scripted" if options.replies else "live" if called else "mock",
         model=model,
         gate=Gate(
             fail_on=next(gate for gate in GATES if gate == options.fail_on),
@@ -41,6 +43,17 @@ def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ..
         allowance=Allowance(options.max_cost, options.max_tokens),
         secrets=secrets,
     )
+
+
+def _refuse_a_review(options: RunOptions, called: str) -> None:
+    """Scripted answers are no review, so nothing may ask for one beside them."""
+    if called:
+        raise UsageError(f"--replies plays answers, and {called} asks for real ones", "Set AETHR_LIVE=0.")
+    if options.require_review:
+        raise NotReviewedError(
+            "--require-review: the answers of --replies are not a review",
+            "Leave it out: --fail-on alone is decided on the scripted answers.",
+        )
 
 
 def _check_model(name: str, where: str) -> None:

@@ -29,6 +29,7 @@ from aethr.records import (
     StepSpec,
     WorkflowSpec,
 )
+from aethr.scripted import Script
 from aethr.terms import Terms
 
 FILE = WORKFLOW_FILE
@@ -81,10 +82,16 @@ def project_root(cwd: Path) -> Path:
     return (file.parent if file is not None else _folders(cwd)[-1]).resolve()
 
 
-def plan(project: Project, scope: Scope, terms: Terms, environ: Mapping[str, str]) -> Plan:
+def plan(
+    project: Project,
+    scope: Scope,
+    terms: Terms,
+    environ: Mapping[str, str],
+    script: Script | None = None,
+) -> Plan:
     """Bind the workflow's names to the tables; its task is still empty.
 
-    Raises ``ConfigError`` and its kin; makes no call.
+    ``script`` answers every step of a scripted run. Raises ``ConfigError`` and its kin; makes no call.
     """
     workflow = _with_model(project.workflow, terms.model)
     if terms.gate.needs_review and not any(step.reviewing for step in workflow.steps):
@@ -94,6 +101,7 @@ def plan(project: Project, scope: Scope, terms: Terms, environ: Mapping[str, str
         )
     if terms.mode == "live":
         _refuse_missing_models(workflow)
+    stand_in: Backend | None = script or (None if terms.mode == "live" else MockBackend())
     made: dict[str, Backend] = {}
     return Plan(
         workflow=workflow,
@@ -106,7 +114,7 @@ def plan(project: Project, scope: Scope, terms: Terms, environ: Mapping[str, str
                 spec=step,
                 guidance=workflow.roles[step.role],
                 model=workflow.models.get(step.role),
-                backend=made.setdefault(step.backend, _backend(step.backend, terms.mode, environ)),
+                backend=stand_in or made.setdefault(step.backend, BACKENDS[step.backend].build(environ)),
                 edits_tree=BACKENDS[step.backend].edits_tree,
                 collect=partial(context.collect, step.context, step.context_chars),
                 check=_check(step, project.root, terms.mode),
@@ -141,15 +149,11 @@ def preflight(plan: Plan) -> None:
         )
 
 
-def _backend(name: str, mode: Mode, environ: Mapping[str, str]) -> Backend:
-    return MockBackend() if mode == "mock" else BACKENDS[name].build(environ)
-
-
 def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
     command = step.repeat.until_command_passes if step.repeat else None
     if command is None:
         return None
-    return partial(evidence.not_run, command) if mode == "mock" else partial(evidence.check, command, root)
+    return partial(evidence.check, command, root) if mode == "live" else partial(evidence.not_run, command)
 
 
 def programs(workflow: WorkflowSpec) -> Iterator[Program]:

@@ -210,7 +210,7 @@ def test_the_shown_name_is_relative_to_the_current_folder(
         ("workflow: x\n".encode("utf-16"), ": is UTF-16; save it as UTF-8"),
         ("workflow: x\n".encode("utf-16-le"), ":1: holds a NUL byte; save it as UTF-8 text"),
         (b"SECRET=1\0PATH=/\0", ":1: holds a NUL byte; save it as UTF-8 text"),
-        (b"#" * (config.MAX_BYTES + 1), ": larger than 128 KiB; a workflow file is a few lines of YAML"),
+        (b"#" * (config.MAX_BYTES + 1), ": larger than 128 KiB; a few lines of YAML are expected"),
     ],
     ids=["latin-1", "not-utf-8", "utf-16", "utf-16-without-mark", "nul", "large"],
 )
@@ -227,7 +227,7 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    assert load_error(tmp_path) == f"{tmp_path}: is a folder, not a workflow file"
+    assert load_error(tmp_path) == f"{tmp_path}: is a folder, not a file"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="FIFOs and device files are POSIX")

@@ -117,7 +117,7 @@ def test_check_lists_it_and_a_preview_and_a_mock_run_do_not_run_it(repo: Repo) -
     shown = aethr("run", "--show-prompt", "x", cwd=repo.root)
     assert "its output will stand here" in shown.stdout
     done = aethr("run", "--json", "x", cwd=repo.root)
-    assert json.loads(done.stdout)["steps"][0]["check"]["ended"] == "not run in mock mode"
+    assert json.loads(done.stdout)["steps"][0]["check"]["ended"] == "not run without a model"
     assert not (repo.root / "ran").exists()
     shown = aethr("run", "--show-prompt", "--run-commands", "x", cwd=repo.root)
     assert "exit status 0" in shown.stdout

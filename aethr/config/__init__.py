@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from aethr.config import files
+from aethr.config.files import MAX_BYTES
 from aethr.config.kinds import MISSING, Kind, Reading
-from aethr.config.mistakes import Lines, Mistake, quoted, refusal, told, visible
+from aethr.config.mistakes import Lines, Mistake, quoted, refusal, told
 from aethr.config.schema import (
     CONTEXT_CHARS,
     Vocabulary,
@@ -37,32 +37,26 @@ __all__ = [
     "refuse",
 ]
 
-MAX_BYTES = 128 * 1024
-"""The size of the largest workflow file that is read."""
-
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
 
 def load(path: Path, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a file. Raises ``ConfigError`` for every mistake in it, or for the file itself."""
-    origin = _shown(path)
-    return from_bytes(_bytes(path, origin), origin, vocabulary)
+    origin = files.shown(path)
+    content = files.read(path, origin, "no such file; `aethr init` writes one")
+    return from_bytes(content, origin, vocabulary)
 
 
 def from_bytes(content: bytes, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a file's bytes; ``origin`` is the name to show. Raises ``ConfigError``."""
-    if len(content) > MAX_BYTES:
-        raise _unreadable(origin, _TOO_LARGE)
-    return parse(_decoded(content, origin), origin, vocabulary)
+    return parse(files.decoded(content, origin), origin, vocabulary)
 
 
 def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a text; ``origin`` is the file name to show. Raises ``ConfigError``."""
     if len(text) > MAX_BYTES:
-        raise _unreadable(origin, _TOO_LARGE)
+        raise files.unreadable(origin, files.TOO_LARGE)
     text = text.removeprefix("\ufeff")
     lines = Lines.of(text)
-    root, mistakes = compose(text, lines)
+    root, mistakes = compose(text, lines, "the file is empty; `aethr init` writes a workflow")
     reading = Reading(mistakes=mistakes)
     raw = MISSING if root is None else _read(root, vocabulary, reading)
     if reading.mistakes:
@@ -104,55 +98,6 @@ def _place(spec: WorkflowSpec, path: str) -> Place:
     while path and path not in spec.places:
         path = path.rpartition(".")[0]
     return spec.places.get(path, Place(1, 1))
-
-
-# --- the file ----------------------------------------------------------------------------------
-
-_TOO_LARGE = f"larger than {MAX_BYTES // 1024} KiB; a workflow file is a few lines of YAML"
-
-
-def _shown(path: Path) -> str:
-    """The path from the current folder where it lies below, as compilers print it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
-
-
-def _unreadable(origin: str, reason: str) -> ConfigError:
-    return ConfigError([f"{visible(origin)}: {reason}"])
-
-
-def _bytes(path: Path, origin: str) -> bytes:
-    """A regular file's content; never waits for a FIFO, never reads a device."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        if path.is_dir():
-            raise _unreadable(origin, "is a folder, not a workflow file")
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _unreadable(origin, "is not a regular file")
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise _unreadable(origin, "no such file; `aethr init` writes one") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path itself
-        reason = getattr(error, "strerror", None) or error
-        raise _unreadable(origin, f"cannot be read: {visible(str(reason))}") from None
-
-
-def _decoded(content: bytes, origin: str) -> str:
-    """UTF-8 only. What is no text is not shown: a link could have led to anything."""
-    if content.startswith(_UTF16):
-        raise _unreadable(origin, "is UTF-16; save it as UTF-8")
-    if b"\0" in content:
-        line = content[: content.index(b"\0")].count(b"\n") + 1
-        raise _unreadable(f"{origin}:{line}", "holds a NUL byte; save it as UTF-8 text")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        byte = content[error.start]
-        raise _unreadable(f"{origin}:{line}", f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8") from None
 
 
 # --- what no single value can tell ----------------------------------------------------------------

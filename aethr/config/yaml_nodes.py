@@ -63,8 +63,11 @@ class Entries:
 Node: TypeAlias = Scalar | Items | Entries
 
 
-def compose(text: str, lines: Lines) -> tuple[Node | None, list[Mistake]]:
-    """The one document in ``text``, and what is wrong with it as YAML; no node when it cannot be used."""
+def compose(text: str, lines: Lines, empty: str) -> tuple[Node | None, list[Mistake]]:
+    """The one document in ``text``, and what is wrong with it as YAML; no node when it cannot be used.
+
+    ``empty`` is said of a file without a document.
+    """
     composer = _Composer(lines)
     try:
         for event in _events(text, lines):
@@ -72,7 +75,7 @@ def compose(text: str, lines: Lines) -> tuple[Node | None, list[Mistake]]:
     except _UnusableError as unusable:
         return None, [*composer.mistakes, unusable.mistake]
     if composer.root is None or (isinstance(composer.root, Scalar) and composer.root.tag == "null"):
-        return None, [Mistake(Place(1, 1), "the file is empty; `aethr init` writes a workflow")]
+        return None, [Mistake(Place(1, 1), empty)]
     return composer.root, composer.mistakes
 
 
@@ -185,9 +188,7 @@ class _Composer:
 
     def _start_document(self, event: yaml.DocumentStartEvent) -> None:
         if self.root is not None:
-            raise _UnusableError(
-                self._place(event), "a second document begins here; a workflow file holds one"
-            )
+            raise _UnusableError(self._place(event), "a second document begins here; a file holds one")
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         place, name = self._place(event), str(event.anchor)

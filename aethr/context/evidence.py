@@ -60,8 +60,8 @@ def check(words: str, root: Path) -> CommandCheck:
 
 
 def not_run(words: str) -> CommandCheck:
-    """In mock mode nothing is run, so that a loop ends after its first pass, as a mock review does."""
-    return CommandCheck(words, True, "not run in mock mode")
+    """Without a model nothing is run, and the condition holds: a mock's loop ends after its first pass."""
+    return CommandCheck(words, True, "not run without a model")
 
 
 def require(words: str, root: Path) -> None:

@@ -29,6 +29,7 @@ class PlainRenderer(Renderer):
         self._streamed = False
         self._mid_line = False
         self._said: set[Line] = set()
+        self._mark = ""
 
     def close(self) -> None:
         self._end_stream()
@@ -43,6 +44,8 @@ class PlainRenderer(Renderer):
                 if self._options.stream:
                     self._show_text(event.text)
                 return
+            case RunStarted(mode="scripted"):  # a mock's answer says itself what it is
+                self._mark = "scripted · "
             case StepStarted():
                 self._said.clear()
                 self._streamed = False
@@ -65,7 +68,7 @@ class PlainRenderer(Renderer):
             self._lines(*wording.doubts(event.result))
 
     def _header(self, step: StepStarted) -> None:
-        title = f"{sanitize.one_line(step.id, 60)} ({wording.place(step)}) {wording.actor(step)}"
+        title = f"{self._mark}{sanitize.one_line(step.id, 60)} ({wording.place(step)}) {wording.actor(step)}"
         self._line(Line(f"== {title} =="))
 
     def _answer(self, result: StepResult) -> None:

@@ -54,7 +54,7 @@ class RichRenderer(Renderer):
             _environ=environ,
         )
         self._region: Region | None = None
-        self._mock = False
+        self._mark = ""
         self._said: set[Line] = set()
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class RichRenderer(Renderer):
     def show(self, event: Event) -> None:
         match event:
             case RunStarted():
-                self._mock = event.mode == "mock"
+                self._mark = "" if event.mode == "live" else f"{event.mode} · "
             case TextDelta():
                 if self._region is not None:
                     self._region.feed(event.text)
@@ -102,12 +102,13 @@ class RichRenderer(Renderer):
     def _panel(self, result: StepResult) -> None:
         from rich.panel import Panel
 
-        mock = "mock · " if self._mock else ""
         again = f" · pass {result.iteration}" if result.iteration > 1 else ""
         self._console.print(
             Panel(
                 Inert(_body(result.content)),
-                title=Text(f"{mock}{sanitize.one_line(result.id, 60)} · {wording.actor(result)}{again}"),
+                title=Text(
+                    f"{self._mark}{sanitize.one_line(result.id, 60)} · {wording.actor(result)}{again}"
+                ),
                 title_align="left",
                 subtitle=Text(wording.step_spent(result)),
                 subtitle_align="right",

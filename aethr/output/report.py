@@ -84,7 +84,7 @@ def json_text(result: RunResult) -> str:
 def text(result: RunResult) -> str:
     """Plain lines: findings as ``path:line: [high] message``, verdict, what it took, then the answer."""
     lines = [
-        f"Aethr: {one_line(result.workflow)}{_mock(result)}",
+        f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
         *(wording.finding(found) for found in result.review.findings),
         *(f"not sent: {name}" for name in wording.not_sent(_receipts(result))),
         *(wording.loop(loop) for loop in result.loops),
@@ -99,7 +99,7 @@ def text(result: RunResult) -> str:
 def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings, the last answer, what was not sent, and what it took."""
     sections = (
-        f"# Aethr: {markdown_inline(result.workflow)}{_mock(result)}",
+        f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         "\n\n".join(f"**{markdown_inline(line.text)}**" for line in wording.verdict(result)),
         _findings_table(result.review.findings),
         _answer(result),
@@ -114,9 +114,9 @@ def markdown(result: RunResult) -> str:
 def annotation_lines(result: RunResult) -> list[str]:
     """Findings as a GitHub runner's commands, most severe first, as many as it will show.
 
-    A mock run has none: its findings are about nothing.
+    A run without a model has none: its findings are about nothing.
     """
-    if result.mode == "mock":
+    if result.mode != "live":
         return []
     lines: list[str] = []
     for severity, level in _LEVELS.items():
@@ -135,8 +135,8 @@ FORMATS: Mapping[str, FormatRow] = MappingProxyType(
 )
 
 
-def _mock(result: RunResult) -> str:
-    return " (mock mode, no model was called)" if result.mode == "mock" else ""
+def _unreal(result: RunResult) -> str:
+    return f" ({wording.UNREAL[result.mode]}, no model was called)" if result.mode != "live" else ""
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _step_row(step: StepResult, result: RunResult) -> tuple[str, ...]:
         markdown_inline(step.id + again),
         markdown_inline(step.model or step.backend),
         f"{step.usage.total_tokens:,}",
-        "mock" if result.mode == "mock" else markdown_inline(wording.cost(step.usage.cost_usd)),
+        result.mode if result.mode != "live" else markdown_inline(wording.cost(step.usage.cost_usd)),
         wording.seconds(step.seconds),
     )
 

@@ -3,7 +3,7 @@
 A result must have a place: GitHub refuses a whole file for one result without. So a finding that names
 no file (or a path that is none of this project's) becomes a notification of the invocation, which
 stays in the log and stops nothing. A run without a verdict to trust is an invocation that was not
-successful; a mock run has no results at all.
+successful; a run without a model has no results at all.
 """
 
 from __future__ import annotations
@@ -125,8 +125,9 @@ def _trustworthy(result: RunResult) -> bool:
 
 
 def _notifications(result: RunResult) -> Iterable[dict[str, Any]]:
-    if result.mode == "mock":
-        yield _notification("warning", "mock mode: no model was called; this is not a review")
+    if result.mode != "live":
+        unreal = wording.UNREAL[result.mode]
+        yield _notification("warning", f"{unreal}: no model was called; this is not a review")
         return
     for line in wording.verdict(result):
         yield _notification("note" if result.review.reason is None else "warning", line.text)

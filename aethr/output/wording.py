@@ -6,7 +6,7 @@ takes plain text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from aethr.records import (
     Finding,
     LoopEnded,
     LoopResult,
+    Mode,
     Notice,
     Receipt,
     Review,
@@ -33,6 +34,9 @@ from aethr.sanitize import one_line
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 
 MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
+SCRIPTED = "scripted answers: no model is called, and this is not a review"
+UNREAL: Mapping[Mode, str] = {"mock": "mock mode", "scripted": "scripted answers"}
+"""What a run that calls no model is called."""
 SHOWN = 10
 """How many files one line names before it only counts them."""
 
@@ -50,6 +54,8 @@ def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
     match event:
         case RunStarted(mode="mock"):
             return (Line(MOCK, "note"),)
+        case RunStarted(mode="scripted"):
+            return (Line(SCRIPTED, "note"),)
         case StepPrepared():
             return _prepared(event, verbose)
         case Notice():
@@ -77,14 +83,22 @@ def actor(step: StepStarted | StepResult) -> str:
 
 
 def closing(result: RunResult) -> tuple[Line, ...]:
-    """The end of a run: loops have been told; findings, verdict, and what it took."""
-    return (*_findings_line(result.review), *verdict(result), Line(spent(result), "plain"))
+    """The end of a run: loops have been told; findings, verdict, and what it took.
+
+    A scripted run can end well, so that it is not a review comes last of all.
+    """
+    ends = (verdict(result), (Line(spent(result)),))
+    first, last = reversed(ends) if result.mode == "scripted" else ends
+    return (*_findings_line(result.review), *first, *last)
 
 
 def verdict(result: RunResult) -> tuple[Line, ...]:
     """The verdict in at most one line; none for a workflow without a reviewer that nobody asked for."""
     review = result.review
     reason = one_line(review.reason or "there is no verdict", 500)
+    if result.mode == "scripted":
+        said = f" (they say: {review.status})" if review.status != "none" else ""
+        return (Line(f"NOT REVIEWED: {reason}{said}", "bad"),)
     if review.status != "none":
         doubt = f", not to be relied on: {reason}" if review.reason else ""
         good = review.status == "pass" and not doubt
@@ -103,15 +117,15 @@ def doubts(result: RunResult) -> tuple[Line, ...]:
 
 
 def spent(result: RunResult) -> str:
-    """``2 steps, 431 tokens, $0.0012, 12.3 s``; a mock run says so first."""
-    totals, mock = result.totals, result.mode == "mock"
+    """``2 steps, 431 tokens, $0.0012, 12.3 s``; a run that called no model says so first."""
+    totals, unreal = result.totals, UNREAL.get(result.mode)
     parts = (
         counted(len(result.steps), "step"),
         tokens(totals.prompt_tokens + totals.completion_tokens),
-        "no cost" if mock else cost(totals.cost_usd),
+        "no cost" if unreal else cost(totals.cost_usd),
         seconds(totals.seconds),
     )
-    return ("mock mode, no model was called: " if mock else "") + ", ".join(parts)
+    return (f"{unreal}, no model was called: " if unreal else "") + ", ".join(parts)
 
 
 def step_spent(step: StepResult) -> str:
