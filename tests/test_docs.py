@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
-def block_after(comment: str) -> str:
-    text = README.read_text(encoding="utf-8")
+def block_after(comment: str, page: Path = README) -> str:
+    text = page.read_text(encoding="utf-8")
     match = re.search(rf"^<!-- {comment} -->\n```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert match, f"no block after <!-- {comment} -->"
     return match[1]
@@ -45,6 +45,23 @@ def test_the_first_command_stands_before_line_20_and_shows_its_real_output(repo:
         check=True,
     )
     assert shape(done.stdout) == shape(block_after("its output"))
+
+
+def test_the_page_on_testing_a_workflow_is_run_as_written(repo: Repo) -> None:
+    page = ROOT / "docs" / "testing.md"
+    repo.write("replies.yaml", block_after("replies.yaml", page))
+    command = block_after("command", page).replace("aethr", f'"{sys.executable}" -m aethr', 1)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command], cwd=repo.root, capture_output=True, text=True, check=False
+        )
+
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert shape(done.stdout).endswith(shape(block_after("its last lines", page)))
+    repo.write("replies.yaml", block_after("replies.yaml", page).replace("status: pass", "status: revise"))
+    assert run().returncode == 1
 
 
 def test_every_promise_about_security_names_tests_that_are_there() -> None:
