@@ -25,9 +25,11 @@ class Promotion:
 
     def write(self) -> None:
         """Put the file there in one step, over no other. Raises ``DiskError``."""
-        part = self.path.with_name(f"{self.path.name}.part")
+        part = _part(self.path)
         try:
-            part.write_text(self.text, encoding="utf-8", newline="\n")
+            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(self.text)
             if os.path.lexists(self.path):
                 raise DiskError(f"{self.path} came into being during the run", f"The workflow is in {part}.")
             part.replace(self.path)
@@ -38,8 +40,9 @@ class Promotion:
 def promote(plan: Plan) -> Promotion:
     """The workflow of ``plan`` as a file of its project. Raises ``UsageError``; nothing is written yet."""
     path = plan.root / workflow.FILE
-    if os.path.lexists(path):
-        raise UsageError(f"--save: {path} is already here", "Move it away; --save overwrites nothing.")
+    for name in (path, _part(path)):
+        if os.path.lexists(name):
+            raise UsageError(f"--save: {name} is already here", "Move it away; --save overwrites nothing.")
     text = emit.text(plan.workflow)
     if Redactor(plan.secrets).redact(text) != text:
         raise UsageError("--save: the workflow holds the value of a key", "Take the key out of its text.")
@@ -49,6 +52,11 @@ def promote(plan: Plan) -> Promotion:
         raise UsageError(f"--save: this workflow does not fit into a file: {error.mistakes[0]}") from error
     assert _meaning(again) == _meaning(plan.workflow)
     return Promotion(path, text)
+
+
+def _part(path: Path) -> Path:
+    """Where the text is until it is complete."""
+    return path.with_name(f"{path.name}.part")
 
 
 def _meaning(spec: WorkflowSpec) -> WorkflowSpec:

@@ -231,7 +231,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     error.args, error.fix = (redact(str(error)),), redact(error.fix)
     path = recorder.stopped(Failure(recorder.current, str(error), error.changed_files))
     if path is not None:
-        error.resume = resume_command(prepared, path)
+        error.resume = redact(resume_command(prepared, path))
     verdict = Review(reason=str(error))
     result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
     return Outcome(replace(result, exit_code=error.exit_code, checkpoint=str(path) if path else None), error)

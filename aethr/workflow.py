@@ -29,6 +29,7 @@ from aethr.records import (
     StepSpec,
     WorkflowSpec,
 )
+from aethr.sanitize import Redactor
 from aethr.scripted import Script
 from aethr.terms import Terms
 
@@ -103,6 +104,7 @@ def plan(
         _refuse_missing_models(workflow)
     stand_in: Backend | None = script or (None if terms.mode == "live" else MockBackend())
     made: dict[str, Backend] = {}
+    redact = Redactor(terms.secrets).redact
     return Plan(
         workflow=workflow,
         task="",
@@ -112,7 +114,7 @@ def plan(
         steps=tuple(
             PlannedStep(
                 spec=step,
-                guidance=workflow.roles[step.role],
+                guidance=redact(workflow.roles[step.role]),
                 model=workflow.models.get(step.role),
                 backend=stand_in or made.setdefault(step.backend, BACKENDS[step.backend].build(environ)),
                 edits_tree=BACKENDS[step.backend].edits_tree,

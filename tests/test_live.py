@@ -414,6 +414,26 @@ def test_a_run_is_saved_after_its_resume_and_the_file_calls_the_same_again(
     assert told[0] == told[1]
 
 
+def test_a_key_in_a_step_is_neither_printed_nor_kept(
+    aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [
+        "--step",
+        f"thinker:Use {KEY}.",
+        "--step",
+        "reviewer:Be strict.",
+        "--model",
+        "openai:gpt-4o-mini",
+    ]
+    with serving(monkeypatch, text("An idea."), error(401, "bad key")):
+        failed = aethr("run", *steps, TASK)
+    assert (failed.code, KEY in failed.out + failed.err) == (3, False)
+    assert [path.name for path in temp.iterdir() if KEY in path.read_text()] == []
+    with serving(monkeypatch, text(PASS)) as server:
+        assert aethr(*resume_words(failed.err)).code == 0
+    assert len(server.bodies) == 1
+
+
 def test_a_closed_gate_is_a_completed_run_and_saves(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from aethr.cli import build_parser
+from aethr.options import build, command_line
 from aethr.presets import PRESETS
 from tests.support import Repo, aethr
 
@@ -157,9 +159,10 @@ def test_settings_of_a_role_stay_beside_another_model(project: Repo) -> None:
     assert '\n  reviewer: {model: "xai:grok", max_tokens: 4000, timeout_s: 300}\n' in text
 
 
+@pytest.mark.parametrize("name", [".aethr.yaml", ".aethr.yaml.part"])
 @pytest.mark.parametrize("place", ["file", "folder", "link"])
-def test_a_file_that_is_there_is_never_overwritten(project: Repo, place: str) -> None:
-    file = project.root / ".aethr.yaml"
+def test_a_file_that_is_there_is_never_overwritten(project: Repo, place: str, name: str) -> None:
+    file = project.root / name
     if place == "file":
         file.write_text("mine\n")
     elif place == "folder":
@@ -226,6 +229,14 @@ def test_a_file_that_comes_into_being_meanwhile_stays(project: Repo, tmp_path: P
     assert done.returncode == 3
     assert (project.root / ".aethr.yaml").read_text() == "theirs"
     assert "workflow: custom" in (project.root / ".aethr.yaml.part").read_text()
+
+
+def test_the_resume_command_gives_every_option_again() -> None:
+    options = build({"step": ["-a:x y", "b:#"], "context": ["file:-"], "save": True, "replies": "-r.yaml"})
+    words = command_line(options)
+    given = vars(build_parser().parse_args(["run", *words]))
+    del given["command"]
+    assert build(given) == options
 
 
 # --- --step and --context ----------------------------------------------------------------------

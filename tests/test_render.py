@@ -506,10 +506,11 @@ def test_quiet_on_a_terminal_is_the_last_panel() -> None:
     assert rows[-2].startswith("╰─")
 
 
-def test_a_mock_panel_says_so() -> None:
-    rows = screen(drawn(run_of(mode="mock")))
-    assert rows[0].startswith("note: mock mode")
-    assert rows[1].startswith("╭─ mock · review")
+@pytest.mark.parametrize(("mode", "said"), [("mock", "mock mode"), ("scripted", "scripted answers")])
+def test_a_panel_that_no_model_wrote_says_so(mode: Mode, said: str) -> None:
+    rows = screen(drawn(run_of(mode=mode)))
+    assert rows[0].startswith(f"note: {said}")
+    assert rows[1].startswith(f"╭─ {mode} · review")
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

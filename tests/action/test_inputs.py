@@ -84,9 +84,9 @@ def test_a_mistake_is_refused(variable: str, value: str) -> None:
 
 
 def test_options_that_are_no_inputs_are_left_out() -> None:
-    read = inputs.read(
-        {"AETHR_RUN_SHOW_PROMPT": "1", "AETHR_RUN_DIFF": "worktree", "AETHR_RUN_REPORT": "/etc/x"}
-    )
+    named = ("DIFF", "REPORT", "REPLIES", "STEP", "CONTEXT")
+    others = {f"AETHR_RUN_{name}": "/etc/x" for name in named}
+    read = inputs.read({"AETHR_RUN_SHOW_PROMPT": "1", "AETHR_RUN_SAVE": "1", **others})
     assert read.run == inputs.read({}).run
 
 
