@@ -151,7 +151,8 @@ def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, st
 def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
     if replies is None:
         return None
-    return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], workflow.agents(spec))
+    editing = [program.step for program in workflow.programs(spec) if program.agent]
+    return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], editing)
 
 
 def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:

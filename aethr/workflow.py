@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from aethr import config, context, presets
@@ -102,8 +102,7 @@ def plan(
         )
     if terms.mode == "live":
         _refuse_missing_models(workflow)
-    stand_in: Backend | None = script or (None if terms.mode == "live" else MockBackend())
-    made: dict[str, Backend] = {}
+    backend = _backends(terms.mode, environ, script)
     redact = Redactor(terms.secrets).redact
     return Plan(
         workflow=workflow,
@@ -116,7 +115,7 @@ def plan(
                 spec=step,
                 guidance=redact(workflow.roles[step.role]),
                 model=workflow.models.get(step.role),
-                backend=stand_in or made.setdefault(step.backend, BACKENDS[step.backend].build(environ)),
+                backend=backend(step.backend),
                 edits_tree=BACKENDS[step.backend].edits_tree,
                 collect=partial(context.collect, step.context, step.context_chars),
                 check=_check(step, project.root, terms.mode),
@@ -149,6 +148,14 @@ def preflight(plan: Plan) -> None:
                 if step.backend is backend
             ]
         )
+
+
+def _backends(mode: Mode, environ: Mapping[str, str], script: Script | None) -> Callable[[str], Backend]:
+    """The backend of each name, made once; without a model the one that stands in for all of them."""
+    if mode == "live":
+        return cache(lambda name: BACKENDS[name].build(environ))
+    stand_in = script or MockBackend()
+    return lambda _: stand_in
 
 
 def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
