@@ -55,9 +55,11 @@ def _role(word: str) -> tuple[str, str]:
 
 
 def _check_sources(context: Sequence[str]) -> None:
+    vocabulary = workflow.vocabulary()
     for source in context:
-        if problem := config.problem_of_source(source, workflow.vocabulary()):
-            raise UsageError(f"--context {quoted(source)}: {problem}", "docs/context.md lists the sources.")
+        if problem := config.problem_of_source(source, vocabulary):
+            known = ", ".join(f"{name}:…" if takes else name for name, takes in vocabulary.sources.items())
+            raise UsageError(f"--context {quoted(source)}: {problem}", f"A source is one of {known}.")
 
 
 def _with_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
