@@ -1,67 +1,261 @@
-"""The README's commands are run as written, and what it shows of them is what they print."""
+"""The pages are run: each block of commands in a world of its own, each file as what it says it is.
+
+How a block says what it needs is in ``tests/pages.py``.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from tests.support import Repo
+import pytest
+import yaml
 
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+from aethr import config, credentials, workflow
+from aethr.backends import BACKENDS
+from aethr.config import replies
+from aethr.context import SOURCES
+from aethr.errors import ExitCode
+from aethr.options import HOOK_OPTIONS, OPTIONS
+from aethr.output.report import FORMATS, record
+from aethr.presets import PRESETS
+from aethr.providers import LOGINS, PROVIDERS
+from aethr.records import (
+    Artifacts,
+    CommandCheck,
+    Finding,
+    LoopResult,
+    Receipt,
+    Review,
+    RunResult,
+    Scope,
+    StepResult,
+    Totals,
+)
+from tests.pages import ALLOWED, BLOCKS, PAGES, ROOT, Block, files_for, of_kind, output_of
+from tests.worlds import ANSWERS, BIN, Setting, built
+
+Yaml = dict[str, Any]
 
 
-def block_after(comment: str, page: Path = README) -> str:
-    text = page.read_text(encoding="utf-8")
-    match = re.search(rf"^<!-- {comment} -->\n```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert match, f"no block after <!-- {comment} -->"
-    return match[1]
+# --- the blocks ----------------------------------------------------------------------------------
+
+
+def test_every_block_says_how_it_is_tested() -> None:
+    unmarked = [block.id for block in BLOCKS if block.kind not in ALLOWED.get(block.language, ())]
+    assert unmarked == []
+
+
+def test_every_output_stands_below_its_commands() -> None:
+    shown = [output_of(block) for block in of_kind("run", "first command")]
+    assert [block.id for block in of_kind("its output") if block not in shown] == []
+
+
+def ran(block: Block) -> Any:
+    """A live command loads LiteLLM, which takes seconds."""
+    return pytest.param(block, id=block.id, marks=pytest.mark.slow if "answers" in block.about else ())
+
+
+@pytest.mark.parametrize("block", [ran(block) for block in of_kind("run")])
+def test_the_commands_do_what_the_page_says(block: Block, tmp_path: Path) -> None:
+    setting = Setting.of(block.about)
+    with built(setting, files_for(block), tmp_path) as world:
+        done = world.run(block.text)
+    assert done.returncode == setting.exit, done.stdout
+    if (shown := output_of(block)) is not None:
+        assert_shows(shown.text, done.stdout)
+    answers = ANSWERS.get(setting.answers)
+    if world.server is not None and isinstance(answers, list):
+        assert len(world.server.bodies) == len(answers)
+
+
+def test_the_first_command_stands_before_line_20_and_shows_its_real_output(tmp_path: Path) -> None:
+    (block,) = of_kind("first command")
+    assert block.page == "README.md"
+    assert block.line < 20
+    command = block.text.splitlines()[-1]
+    assert command.startswith(".venv/bin/aethr ")
+    with built(Setting("a failing test"), {}, tmp_path) as world:
+        done = world.run(command.removeprefix(".venv/bin/"))
+    assert done.returncode == 0, done.stdout
+    shown = output_of(block)
+    assert shown is not None
+    assert_shows(shown.text, done.stdout)
+
+
+def assert_shows(shown: str, printed: str) -> None:
+    """A page shows what was printed; a line ``…`` on the page stands for any lines."""
+    lines = [re.escape(line) if line != "…" else "(?:.*\n)*?.*" for line in shape(shown).splitlines()]
+    if re.fullmatch("\n".join(lines) + "\n?", shape(printed)) is None:
+        assert shape(printed) == shape(shown)
 
 
 def shape(output: str) -> str:
-    """Output with what differs from one commit to the next taken out: ids, places, times."""
+    """Output without what differs from one run to the next, and without the address of the test's server."""
+    output = re.sub(
+        r"^note: \w+: calls go to http://127\.0\.0\.1:\d+\S* \(\w+\)\n", "", output, flags=re.MULTILINE
+    )
+    output = re.sub(r"\b\w+_(BASE_URL|API_BASE)=http://127\.0\.0\.1:\d+\S* ", "", output)
     output = re.sub(r"\b[0-9a-f]{12}\b", "ID", output)
-    output = re.sub(r"\S+:\d+ —", "PLACE —", output)
+    output = re.sub(r"\S+:\d+(?= — an example of a finding)", "PLACE", output)
+    output = re.sub(r"\S*/aethr-([a-z-]+)-\w+\.json", r"/tmp/aethr-\1-ID.json", output)
     return re.sub(r"\d+(\.\d+)? ?s\b", "TIME", output)
 
 
-def test_the_first_command_stands_before_line_20_and_shows_its_real_output(repo: Repo) -> None:
-    lines = README.read_text(encoding="utf-8").splitlines()
-    assert lines.index("<!-- first command -->") < 19
-    repo.write("app.py", "x = 1\n")
-    repo.commit()
-    repo.write("app.py", "x = 2\n")
-    repo.commit()
-    command = block_after("first command").splitlines()[-1]
-    assert command.startswith(".venv/bin/aethr ")
-    done = subprocess.run(
-        ["bash", "-c", command.replace(".venv/bin/aethr", f'"{sys.executable}" -m aethr', 1)],
-        cwd=repo.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=True,
+# --- the files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", of_kind("file"), ids=lambda block: block.id)
+def test_a_file_is_one_of_its_kind(block: Block, tmp_path: Path) -> None:
+    check_file(block.about, block.text, tmp_path)
+
+
+@pytest.mark.parametrize("block", of_kind("part"), ids=lambda block: block.id)
+def test_a_part_is_one_of_its_whole(block: Block, tmp_path: Path) -> None:
+    name, whole = WHOLES[block.about](yaml.safe_load(block.text))
+    check_file(name, yaml.safe_dump(whole, sort_keys=False), tmp_path)
+
+
+def steps_of_a_workflow(steps: list[Yaml]) -> tuple[str, Yaml]:
+    roles = {step["role"]: "Do it." for step in steps}
+    return ".aethr.yaml", {"workflow": "part", "roles": roles, "steps": steps}
+
+
+def hooks(found: list[Yaml]) -> tuple[str, Yaml]:
+    repo = {"repo": "https://github.com/aethr/action", "rev": "v1.0.0", "hooks": found}
+    return ".pre-commit-config.yaml", {"repos": [repo]}
+
+
+def steps_of_a_job(steps: list[Yaml]) -> tuple[str, Yaml]:
+    job = {"runs-on": "ubuntu-latest", "steps": steps}
+    return ".github/workflows/part.yml", {"on": "pull_request", "jobs": {"part": job}}
+
+
+WHOLES = {"workflow steps": steps_of_a_workflow, "hooks": hooks, "job steps": steps_of_a_job}
+
+
+def check_file(name: str, text: str, folder: Path) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    if name == ".pre-commit-config.yaml":
+        check_hooks(path)
+    elif name.startswith(".github/workflows/"):
+        check_github_workflow(path)
+    elif name == ".env":
+        assert credentials.load(folder).warnings == ()
+    elif name == "replies.yaml":
+        assert replies.load(path, yaml.safe_load(text), ("implement",)).answers
+    else:
+        assert name.endswith(".aethr.yaml") or name.startswith("workflows/"), f"nothing checks {name}"
+        config.load(path, workflow.vocabulary())
+
+
+def check_hooks(path: Path) -> None:
+    """As pre-commit has it; and of our hooks the ids and the options are those there are."""
+    passes(BIN / "pre-commit", "validate-config", path)
+    offered = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+    flags = {option.flag for option in HOOK_OPTIONS}
+    for repo in yaml.safe_load(path.read_text(encoding="utf-8"))["repos"]:
+        for hook in repo["hooks"]:
+            given = {word.partition("=")[0] for word in hook.get("args", ()) if word.startswith("--")}
+            assert repo["repo"] == "local" or hook["id"] in offered
+            assert given <= flags
+
+
+def check_github_workflow(path: Path) -> None:
+    """As GitHub's schema has it, where its checker is here; and our action gets inputs that it has."""
+    if (checker := shutil.which("check-jsonschema", path=str(BIN))) is not None:
+        passes(checker, "--builtin-schema", "vendor.github-workflows", path)
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("aethr/action@"):
+                assert set(step.get("with", ())) <= set(action["inputs"])
+
+
+def passes(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- the text ------------------------------------------------------------------------------------
+
+
+def test_the_reference_is_what_its_script_prints() -> None:
+    script = ROOT / "docs" / "make_reference.py"
+    printed = subprocess.run([sys.executable, script], capture_output=True, check=True).stdout
+    assert (ROOT / "docs" / "workflow-reference.md").read_bytes() == printed
+
+
+def test_links_lead_to_pages_and_headings() -> None:
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(((?!https?:)[^)]+)\)", page.read_text(encoding="utf-8")):
+            name, _, anchor = target.partition("#")
+            path = (page.parent / name).resolve() if name else page
+            if not path.exists() or (anchor and anchor not in anchors(path)):
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+TABLES = {
+    "sources": ("context.md", SOURCES),
+    "formats": ("reports.md", FORMATS),
+    "codes": ("reports.md", [str(code.value) for code in ExitCode]),
+    "options": ("running.md", [option.flag for option in OPTIONS]),
+    "hook options": ("hook.md", [option.flag for option in HOOK_OPTIONS]),
+    "keys": ("providers.md", [*LOGINS, *(name for each in PROVIDERS.values() for name in each.keys)]),
+    "endpoints": ("providers.md", [name for each in PROVIDERS.values() for name in each.bases]),
+    "presets": ("workflow-file.md", PRESETS),
+    "agents": ("agents.md", [name for name, row in BACKENDS.items() if row.edits_tree]),
+    "pages": ("README.md", [page.name for page in PAGES if page.parent != ROOT and page.name != "README.md"]),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_page_names_every_row_of_its_table(table: str) -> None:
+    page, names = TABLES[table]
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_of_ours_that_a_page_names_is_there(page: Path) -> None:
+    named = re.findall(
+        r"`((?:aethr|tests|docs|presets|examples|\.ci)/[\w./-]*)", page.read_text(encoding="utf-8")
     )
-    assert shape(done.stdout) == shape(block_after("its output"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_the_page_on_testing_a_workflow_is_run_as_written(repo: Repo) -> None:
-    page = ROOT / "docs" / "testing.md"
-    repo.write("replies.yaml", block_after("replies.yaml", page))
-    command = block_after("command", page).replace("aethr", f'"{sys.executable}" -m aethr', 1)
+def test_the_page_on_the_record_names_every_field() -> None:
+    step = StepResult(
+        "s", "r", "opencode", None, 1, "", "", artifacts=Artifacts(), check=CommandCheck("c", True, "")
+    )
+    step = replace(step, context=(Receipt("git_diff", "a", 1),))
+    found = Review("pass", (Finding("low", "a", 1, "m"),))
+    loop = LoopResult("s", "s", 1, "satisfied")
+    result = RunResult("t", "w", "live", Scope(), (step,), (loop,), found, Totals(), ExitCode.OK)
+    text = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    assert sorted(name for name in names_in(record(result)) if f"`{name}`" not in text) == []
 
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-c", command], cwd=repo.root, capture_output=True, text=True, check=False
-        )
 
-    done = run()
-    assert done.returncode == 0, done.stderr
-    assert shape(done.stdout).endswith(shape(block_after("its last lines", page)))
-    repo.write("replies.yaml", block_after("replies.yaml", page).replace("status: pass", "status: revise"))
-    assert run().returncode == 1
+def names_in(value: Any) -> set[str]:
+    """Every key of every mapping in a JSON value."""
+    if isinstance(value, list):
+        return {name for item in value for name in names_in(item)}
+    return set(value) | names_in(list(value.values())) if isinstance(value, dict) else set()
 
 
 def test_every_promise_about_security_names_tests_that_are_there() -> None:
