@@ -14,7 +14,7 @@ from aethr.records import Event, LoopEnded, LoopResult, Plan, StepFinished, Step
 class Recorder:
     """The finished steps and loops of a run so far, and the file that holds them.
 
-    The file comes into being with the first finished step, or when the run stops. ``done`` are the
+    ``file`` comes into being with the first finished step, or when the run stops. ``done`` are the
     steps of an earlier run that are being replayed: whatever happens meanwhile, none of them is lost.
     """
 
@@ -25,7 +25,7 @@ class Recorder:
         self._plan = plan
         self._done = done
         self._folder = folder
-        self._file = file
+        self.file = file
 
     def take(self, event: Event) -> None:
         """Note an event; a finished step is on disk when this returns. Raises ``DiskError``."""
@@ -44,19 +44,10 @@ class Recorder:
             self._write(failure)
         except DiskError:
             return None
-        return self._file
-
-    def kept(self) -> str | None:
-        """Where the checkpoint is, None where none was written."""
-        return str(self._file) if self._file else None
-
-    def discard(self) -> None:
-        """Remove the checkpoint of a run that completed."""
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
+        return self.file
 
     def _write(self, failure: Failure | None) -> None:
-        if self._file is None:
-            self._file = checkpoint.create(self._folder, self._plan.workflow.name)
+        if self.file is None:
+            self.file = checkpoint.create(self._folder, self._plan.workflow.name)
         steps = self.results if len(self.results) >= len(self._done) else self._done
-        checkpoint.write(self._file, checkpoint.dump(self._plan, steps, failure))
+        checkpoint.write(self.file, checkpoint.dump(self._plan, steps, failure))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,10 +72,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The record of a run, and the error that ended it where one did."""
+    """The record of a run, and the error that ended it where one did.
+
+    ``spare`` is the checkpoint of a run that completed: it goes once the result has been told.
+    """
 
     result: RunResult
     error: AethrError | None = None
+    spare: Path | None = None
 
 
 def prepare(
@@ -110,23 +114,45 @@ def prepare(
     )
 
 
-def execute(prepared: Prepared, show: Show) -> Outcome:
-    """Run to the end or to the first failure. Every finished step is on disk before it is shown."""
+def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome:
+    """Run to the end or to the first failure. Every finished step is on disk before it is shown.
+
+    ``screen`` gives what shows the events, and puts the terminal back: where that fails, the run has failed.
+    """
     plan, given = prepared.plan, prepared.options
     recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
     try:
-        with closing(executor.run(plan, prepared.done)) as events:
+        with screen as show, closing(executor.run(plan, prepared.done)) as events:
             result = _consume(events, recorder, show)
     except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
         return _stopped(prepared, recorder, _as_error(stop))
-    if given.checkpoint_dir is None:
-        recorder.discard()
-    else:
-        result = replace(result, checkpoint=recorder.kept())
+    spare = recorder.file if given.checkpoint_dir is None else None
+    if spare is None and recorder.file is not None:
+        result = replace(result, checkpoint=str(recorder.file))
     left_over = prepared.script.left_over(result) if prepared.script is not None else None
-    return (
-        Outcome(replace(result, exit_code=left_over.exit_code), left_over) if left_over else Outcome(result)
-    )
+    if left_over is not None:
+        result = replace(result, exit_code=left_over.exit_code)
+    return Outcome(result, left_over, spare)
+
+
+@contextmanager
+def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
+    """The block tells what came of a run; its checkpoint stays until that is done.
+
+    Where telling fails (a closed output, a full disk) the answers are not lost with it. Raises
+    ``AethrError``: the one that ended the run, else the one that ended the block with the resume command.
+    """
+    try:
+        yield
+    except (AethrError, OSError) as stop:
+        if outcome.error is not None:
+            raise outcome.error from stop  # what ended the run matters more than an output that is gone
+        error = _as_error(stop)
+        if outcome.spare is not None:
+            error.resume = resume_command(prepared, outcome.spare)
+        raise error from stop
+    if outcome.spare is not None:
+        outcome.spare.unlink(missing_ok=True)
 
 
 def resume_command(prepared: Prepared, path: Path) -> str:

@@ -205,9 +205,9 @@ def shown(pieces: Sequence[str]) -> tuple[str, str]:
     backend = ModelBackend({"OPENAI_API_KEY": SECRET}, Pieces(pieces))
     step = replace(made.steps[0], backend=backend, model=ModelSpec("openai:m"))
     out, kept = io.StringIO(), ""
-    with make_renderer(Display(stream=True), out, out, {}) as renderer:
+    with make_renderer(Display(stream=True), out, out, {}) as show:
         for event in executor.run(replace(made, steps=(step,)), (), clock=lambda: 0.0):
-            renderer.show(event)
+            show(event)
             kept = event.result.content if isinstance(event, StepFinished) else kept
     return out.getvalue(), kept
 

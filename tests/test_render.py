@@ -215,11 +215,11 @@ def test_streaming_gives_the_same_text_once() -> None:
 
 def test_streamed_text_is_written_as_it_arrives() -> None:
     out = io.StringIO()
-    with make_renderer(Display(stream=True), out, out, {}) as renderer:
-        renderer.show(STARTED)
-        renderer.show(TextDelta("half a li"))
+    with make_renderer(Display(stream=True), out, out, {}) as show:
+        show(STARTED)
+        show(TextDelta("half a li"))
         assert out.getvalue().endswith("==\nhalf a li")
-        renderer.show(Notice("retrying in 2 s", "warning"))
+        show(Notice("retrying in 2 s", "warning"))
         assert out.getvalue().endswith("half a li\nwarning: retrying in 2 s\n")
 
 
@@ -386,8 +386,8 @@ def test_the_plain_path_imports_no_rich() -> None:
     code = (
         "import sys, io\nfrom aethr.output.render import Display, make_renderer\n"
         "from aethr import records\nfrom aethr.output import report, markdown\n"
-        "with make_renderer(Display(stream=True), io.StringIO(), io.StringIO(), {}) as shown:\n"
-        "    shown.show(records.RunStarted('w', 't', 'mock', 1))\n"
+        "with make_renderer(Display(stream=True), io.StringIO(), io.StringIO(), {}) as show:\n"
+        "    show(records.RunStarted('w', 't', 'mock', 1))\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('rich', 'markdown_it', 'pygments')])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -435,11 +435,10 @@ def test_a_step_leaves_its_panel_and_nothing_else(columns: int) -> None:
 @contextmanager
 def live(options: Display, columns: int = 80) -> Iterator[tuple[Renderer, Terminal]]:
     terminal = Terminal(columns, 10)
-    with (
-        terminal.stream() as stream,
-        make_renderer(options, stream, io.StringIO(), terminal.environ) as renderer,
-    ):
-        yield renderer, terminal
+    with terminal.stream() as stream:
+        renderer = make_renderer(options, stream, io.StringIO(), terminal.environ)
+        with renderer:
+            yield renderer, terminal
     terminal.close()
 
 
@@ -566,9 +565,9 @@ def test_the_size_is_that_of_the_terminal_and_a_signal_leaves_it_clean(tmp_path:
         "import os, sys, time\n"
         "from aethr.output.render import Display, make_renderer\n"
         "from aethr.records import StepStarted, TextDelta\n"
-        "with make_renderer(Display(), sys.stdout, sys.stderr, os.environ) as renderer:\n"
-        "    renderer.show(StepStarted('a', 'r', 'b', 'm' * 90, 1, 1, 1))\n"
-        "    renderer.show(TextDelta('x' * 100))\n"
+        "with make_renderer(Display(), sys.stdout, sys.stderr, os.environ) as show:\n"
+        "    show(StepStarted('a', 'r', 'b', 'm' * 90, 1, 1, 1))\n"
+        "    show(TextDelta('x' * 100))\n"
         "    while True: time.sleep(1)\n"
     )
     terminal = Terminal(50, 24)

@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from aethr.github.project import Found
 from aethr.options import RunOptions
 from aethr.output.render import Display, make_renderer
 from aethr.records import Event, StepFinished
-from aethr.run import Outcome, Prepared, execute, prepare
+from aethr.run import Outcome, Prepared, Show, execute, prepare
 
 FINAL = (ExitCode.OK, ExitCode.NOT_REVIEWED)
 """After these a next attempt starts afresh. After a gate's no it says the same again, without a call."""
@@ -86,7 +87,9 @@ def _review(job: Job, attempt: Attempt) -> Done:
         excused = job.change.outside and _lacks_key(error)
         shown_error = _no_secrets() if excused else error
         return Done(error=shown_error, excused=excused, notes=tuple(attempt.notes), secrets=hidden)
-    outcome = _run(ready.prepared, job, attempt)
+    attempt.notes += ready.prepared.warnings
+    outcome = execute(ready.prepared, _screen(ready.prepared, job, attempt))
+    _carry_on(job, attempt)
     if outcome.error is not None:
         _say_how_to_go_on(outcome)
     result = lines.placed(outcome.result, ready.prefix, ready.shown)
@@ -144,21 +147,18 @@ def _resumed(
     return prepared
 
 
-def _run(prepared: Prepared, job: Job, attempt: Attempt) -> Outcome:
-    """The run itself. Its log lines come from models and files: the runner must not obey any of them."""
-    display = Display(stream=prepared.options.stream)
-    with files.quoted(sys.stdout), make_renderer(display, sys.stdout, sys.stderr, os.environ) as renderer:
-        for warning in prepared.warnings:
-            attempt.notes.append(warning)
+@contextmanager
+def _screen(prepared: Prepared, job: Job, attempt: Attempt) -> Iterator[Show]:
+    """The log of a run. Its lines come from models and files: the runner must not obey any of them."""
+    renderer = make_renderer(Display(stream=prepared.options.stream), sys.stdout, sys.stderr, os.environ)
+    with files.quoted(sys.stdout), renderer as show:
 
-        def show(shown: Event) -> None:
-            if isinstance(shown, StepFinished):
+        def show_and_carry(event: Event) -> None:
+            if isinstance(event, StepFinished):
                 _carry_on(job, attempt)
-            renderer.show(shown)
+            show(event)
 
-        outcome = execute(prepared, show)
-    _carry_on(job, attempt)
-    return outcome
+        yield show_and_carry
 
 
 def _carry_on(job: Job, attempt: Attempt) -> None:

@@ -5,56 +5,64 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aethr import git, sanitize
 from aethr.errors import AethrError, DiskError
 from aethr.hook import change, ending, terms
-from aethr.hook.change import Change
 from aethr.hook.ending import Closing, Ending
 from aethr.output import files
 from aethr.records import RunResult
-from aethr.run import execute, prepare
+from aethr.run import Outcome, Prepared, execute, prepare, telling
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A review that may begin, and the line that says of what."""
+
+    prepared: Prepared
+    head: str
 
 
 def main(given: Mapping[str, Any]) -> int:
-    """Review what this stage is about; print a few lines, give the exit code. Raises ``UsageError``."""
+    """Review what this stage is about; print a few lines, give the exit code. Raises ``AethrError``."""
     options = terms.read(given, os.environ)
     closing = Closing(options, ending.way_out(os.environ))
     try:
-        ended = _review(closing)
+        ready = _ready(closing)
     except AethrError as error:
-        ended = ending.failed(error, closing)
-    for line in ended.lines:
-        sys.stdout.write(sanitize.runner(line) + "\n")
-    return ended.code
+        ready = ending.failed(error, closing)
+    if isinstance(ready, Ending):
+        return _print(ready)
+    outcome = execute(ready.prepared, nullcontext(lambda _: None))
+    with telling(ready.prepared, outcome):
+        return _print(_ended(ready, outcome, closing))
 
 
-def _review(closing: Closing) -> Ending:
+def _ready(closing: Closing) -> Ready | Ending:
+    """What to run, or how it ends where there is nothing to."""
     files.check(closing.options.run.report)
-    found = change.find(Path.cwd(), os.environ)
+    cwd = Path.cwd()
+    found = change.find(cwd, os.environ)
     if found is None:
         return ending.nothing("a ref is deleted")
-    return _review_change(found, closing)
-
-
-def _review_change(found: Change, closing: Closing) -> Ending:
-    cwd = Path.cwd()
     extent = change.measure(cwd, git.resolve_scope(cwd, found.diff))
     if extent.files == 0:
         return ending.nothing(f"{found.what} is empty")
     prepared = prepare(terms.for_change(closing.options.run, found, cwd), cwd, os.environ)
     head = ending.head(found, extent)
-    if not extent.readable:
-        return ending.unreadable(head, closing)
-    outcome = execute(prepared, lambda _: None)
+    return Ready(prepared, head) if extent.readable else ending.unreadable(head, closing)
+
+
+def _ended(ready: Ready, outcome: Outcome, closing: Closing) -> Ending:
     if outcome.error is not None:
         ended = ending.failed(outcome.error, closing)
     else:
-        ended = ending.finished(outcome.result, head, closing)
-    notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in prepared.warnings)
+        ended = ending.finished(outcome.result, ready.head, closing)
+    notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in ready.prepared.warnings)
     return _reported(replace(ended, lines=(*notes, *ended.lines)), outcome.result, closing)
 
 
@@ -66,3 +74,9 @@ def _reported(ended: Ending, result: RunResult, closing: Closing) -> Ending:
         lost = ending.failed(error, closing)
         return Ending(ended.code or lost.code, (*ended.lines, *lost.lines))
     return ended
+
+
+def _print(ended: Ending) -> int:
+    sys.stdout.writelines(sanitize.runner(line) + "\n" for line in ended.lines)
+    sys.stdout.flush()
+    return ended.code

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from aethr import executor, sanitize
-from aethr.errors import DiskError, ExitCode
+from aethr.errors import ExitCode
 from aethr.options import RunOptions
 from aethr.output import files, report
-from aethr.output.render import Display, make_renderer
+from aethr.output.render import Display, Renderer, make_renderer
 from aethr.promotion import COMPLETED, Promotion
 from aethr.records import Plan, StepPrepared
-from aethr.run import Outcome, Prepared, execute, prepare
+from aethr.run import Outcome, Prepared, execute, prepare, telling
 
 
 def main(options: RunOptions) -> int:
@@ -23,8 +23,9 @@ def main(options: RunOptions) -> int:
     prepared = prepare(options, Path.cwd(), os.environ)
     if options.show_prompt:
         return _show_prompts(prepared.plan, options)
-    outcome = _run(prepared)
-    _deliver(outcome, options)
+    outcome = execute(prepared, _screen(prepared))
+    with telling(prepared, outcome):
+        _deliver(outcome, options)
     if outcome.error is not None:
         raise outcome.error
     if prepared.promotion is not None:
@@ -32,34 +33,22 @@ def main(options: RunOptions) -> int:
     return outcome.result.exit_code
 
 
-def _run(prepared: Prepared) -> Outcome:
+def _screen(prepared: Prepared) -> Renderer:
     options = prepared.options
     display = Display(stream=options.stream, quiet=options.quiet, verbose=options.verbose, json=options.json)
     for warning in prepared.warnings:
         sys.stderr.write(f"note: {sanitize.one_line(warning)}\n")
-    outcome: Outcome | None = None
-    try:
-        with make_renderer(display, sys.stdout, sys.stderr, os.environ) as renderer:
-            outcome = execute(prepared, renderer.show)
-    except OSError:
-        if outcome is None or outcome.error is None:
-            raise  # else what ended the run matters more than a terminal that is gone
-    return outcome
+    return make_renderer(display, sys.stdout, sys.stderr, os.environ)
 
 
 def _deliver(outcome: Outcome, options: RunOptions) -> None:
-    """The record on standard output and in files; where the run failed, that failure is what is raised."""
+    """The record on standard output and in files. Raises ``DiskError``, ``OSError``."""
     if options.verbose and outcome.result.checkpoint and outcome.error:
         sys.stderr.write(Path(outcome.result.checkpoint).read_text(encoding="utf-8"))
-    try:
-        if options.json:
-            sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
-            sys.stdout.flush()
-        files.write(options.report, outcome.result)
-    except (OSError, DiskError):
-        if outcome.error is not None:
-            raise outcome.error from None
-        raise
+    if options.json:
+        sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
+        sys.stdout.flush()
+    files.write(options.report, outcome.result)
 
 
 def _promote(promotion: Promotion, exit_code: ExitCode) -> None:

@@ -6,11 +6,11 @@ The comment comes first, because its fate is part of the rest; the files are wri
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TextIO
 
-from aethr.errors import MEANINGS, AethrError, ExitCode, UsageError
+from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode, UsageError
 from aethr.github import comment, files, lines, upsert
 from aethr.github.api import Api, ReadOnlyError, Sleep
 from aethr.github.comment import Page
@@ -73,18 +73,17 @@ class Delivered:
 
 
 def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
-    """Write everything. Raises ``DiskError`` only after all else has been tried."""
+    """Write everything; what fails keeps nothing else from being tried. Raises ``DiskError``, ``OSError``."""
     redact = Redactor(done.secrets).redact
-    folder = job.runner.temp / "aethr-report"
-    written = _reports(folder, done.result)
     page = Page(_blobs(job), job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
     delivered = _post(job, page, done, sleep)
     if delivered.error is not None:
         page = replace(page, notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
-    log.writelines(redact(line) + "\n" for line in _log_lines(done, delivered))
-    log.flush()
-    files.write_summary(job.runner.summary, redact(comment.summary(page)))
-    files.write_outputs(job.runner.output, {**_outputs(page, delivered), **written})
+    with ExitStack() as rest:  # done from below, each of them whatever became of those before
+        rest.callback(_log, log, [redact(line) + "\n" for line in _log_lines(done, delivered)])
+        rest.callback(files.write_summary, job.runner.summary, redact(comment.summary(page)))
+        rest.callback(_write_reports, job, done.result)
+        rest.callback(files.write_outputs, job.runner.output, _outputs(page, delivered))
     return delivered
 
 
@@ -111,14 +110,23 @@ def _blobs(job: Job) -> Blobs:
     return Blobs(job.runner.server_url, job.runner.repository, job.change.head)
 
 
-def _reports(folder: Path, result: RunResult | None) -> dict[str, str]:
-    """The report files, as outputs."""
+def _write_reports(job: Job, result: RunResult | None) -> None:
+    """The report files, and as outputs where they are. Raises ``DiskError``."""
     if result is None:
-        return {}
-    folder.mkdir(parents=True, exist_ok=True)
+        return
+    folder = job.runner.temp / "aethr-report"
     paths = [str(folder / name) for name in REPORTS]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{folder}: cannot be made: {error.strerror}", "Is RUNNER_TEMP a folder?") from error
     reports.write(paths, result)
-    return {"report": paths[0], "sarif": paths[2]}
+    files.write_outputs(job.runner.output, {"report": paths[0], "sarif": paths[2]})
+
+
+def _log(log: TextIO, lines: list[str]) -> None:
+    log.writelines(lines)
+    log.flush()
 
 
 def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:

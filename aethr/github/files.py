@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -39,13 +39,19 @@ def annotation(level: str, title: str, text: str) -> str:
 def quoted(log: TextIO) -> Iterator[None]:
     """Within, the runner takes no line of the log for a command, whoever wrote it."""
     token = secrets.token_hex(16)
-    log.write(f"::stop-commands::{token}\n")
-    log.flush()
+    _say(log, f"::stop-commands::{token}\n")
     try:
         yield
-    finally:
-        log.write(f"\n::{token}::\n")
-        log.flush()
+    except BaseException:
+        with suppress(OSError):  # what ended the block matters more than a log that is gone
+            _say(log, f"\n::{token}::\n")
+        raise
+    _say(log, f"\n::{token}::\n")
+
+
+def _say(log: TextIO, text: str) -> None:
+    log.write(text)
+    log.flush()
 
 
 def _append(file: Path | None, text: str) -> None:

@@ -6,16 +6,13 @@ everything else. Only the first imports Rich.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from aethr.output.stream import Output
 from aethr.records import Event
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +32,17 @@ class Display:
 
 
 class Renderer(Protocol):
-    """Shows a run. ``close`` gives the terminal back as it was, whatever happened; twice does no harm."""
+    """Shows a run, in a ``with`` block that gives ``show``.
+
+    ``close`` gives the terminal back as it was, whatever happened; twice does no harm.
+    """
 
     def show(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Callable[[Event], None]:
+        return self.show
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
