@@ -58,10 +58,21 @@ def _loaded() -> ModuleType:
     }
     for name, value in settings.items():
         setattr(litellm, name, value)
+    _stay(litellm)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         logging.getLogger(name).propagate = False
     return litellm
+
+
+def _stay(litellm: ModuleType) -> None:
+    """Follow no redirect: a prompt goes where the operator sends it, not where an answer points.
+
+    There is no setting for it (undocumented attributes; the tests pin them).
+    """
+    handler = importlib.import_module("litellm.llms.custom_httpx.http_handler").HTTPHandler
+    handler.follow_redirects = property(lambda _: False, lambda _, __: None)
+    litellm.client_session = handler().client  # type: ignore[attr-defined]  # what OpenAI's SDK calls with
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_server import text
+from tests.model_server import ModelServer, Reply, text
 from tests.support import Repo
 from tests.support import aethr as installed
 from tests.test_live import KEY, PASS, TASK, TWO_STEPS, Aethr, serving
@@ -165,6 +165,29 @@ def test_a_base_url_of_the_environment_is_used_and_shown_before_the_first_call(
         done = aethr(*RUN)
     assert (done.code, len(server.bodies)) == (0, 1)
     assert done.err.splitlines()[0] == f"note: openai: calls go to {server.base_url} (OPENAI_BASE_URL)"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize(
+    ("model", "base"),
+    [
+        ("openai:gpt-4o-mini", "OPENAI_BASE_URL"),
+        ("openrouter:openai/gpt-4o", "OPENROUTER_API_BASE"),
+        ("xai:grok-4", "XAI_API_BASE"),
+        ("gemini:gemini-2.5-flash", "GEMINI_API_BASE"),
+    ],
+)
+def test_an_answer_cannot_send_the_prompt_elsewhere(
+    aethr: Aethr, monkeypatch: pytest.MonkeyPatch, model: str, base: str, status: int
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    with ModelServer(lambda _: text(PASS)) as elsewhere:
+        place = {"Location": f"{elsewhere.base_url}/chat/completions"}
+        with serving(monkeypatch, always=Reply(status=status, body="", headers=place)) as server:
+            monkeypatch.setenv(base, server.base_url)
+            done = aethr("run", "--preset", "review-existing-diff", "--model", model, TASK)
+    assert (done.code, len(server.requests), elsewhere.requests) == (3, 1, []), done.err
+    assert f"({status})" in done.err
 
 
 # --- the workflow file -------------------------------------------------------------------------
