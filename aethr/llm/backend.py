@@ -13,7 +13,7 @@ from aethr.llm.endpoints import endpoint_of
 from aethr.llm.failures import explain, headline, too_long
 from aethr.llm.feed import Feed, feeding
 from aethr.llm.prices import lookup
-from aethr.llm.spending import answer_tokens, estimate_tokens, estimated_usage, less
+from aethr.llm.spending import answer_tokens, believable, estimate_tokens, estimated_usage, less
 from aethr.providers import PROVIDERS, litellm_name, split
 from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta, Usage
 
@@ -198,7 +198,8 @@ class _Answer:
     def add(self, chunk: Chunk) -> str:
         """Take a chunk; give the text that can be shown."""
         self.finish_reason = chunk.finish_reason or self.finish_reason
-        self.usage = chunk.usage or self.usage
+        if chunk.usage is not None and believable(chunk.usage):
+            self.usage = chunk.usage
         if chunk.note:
             self.notes.append(chunk.note)
         text = self._half + chunk.text

@@ -14,6 +14,9 @@ BYTES_PER_TOKEN = 3
 ANSWER_TOKENS = 4096
 """Reserved for an answer whose model sets no ``max_tokens``."""
 
+MOST_TOKENS = 1 << 40
+"""No call comes near so many."""
+
 _RAISE = "Raise {option}, or lower the step's context_chars or the model's max_tokens."
 
 
@@ -40,6 +43,12 @@ def answer_tokens(request: Request, price: Price | None) -> int | None:
     if allowance.cost_usd is not None:
         limits.append(_by_cost(request, prompt, reserve, allowance.cost_usd, price))
     return min(limits)
+
+
+def believable(usage: Usage) -> bool:
+    """Whether a count can be true: a checkpoint takes no other, and a budget must not grow by one."""
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+    return all(0 <= count < MOST_TOKENS for count in counts)
 
 
 def less(allowance: Allowance, spent: Usage) -> Allowance:

@@ -108,6 +108,18 @@ def test_a_fault_of_the_provider(
     assert_resumes(aethr, temp, monkeypatch, resume_words(done.err))
 
 
+@pytest.mark.parametrize("usage", [(-50_000, 5), (5, -50_000), (10**30, 5)], ids=str)
+def test_a_count_that_cannot_be_is_none_and_the_run_can_go_on(
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, usage: tuple[int, int]
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    with serving(monkeypatch, Reply(("An idea.",), usage=usage), error(401, "bad key")):
+        done = aethr(*WORDS)
+    assert (done.code, done.record["totals"]["prompt_tokens"]) == (3, 0), done.err
+    assert "the provider sent no token counts" in done.err
+    assert_resumes(aethr, temp, monkeypatch, resume_words(done.err))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "where", ["http://{free}/v1", "http://nowhere.invalid/v1"], ids=["refused", "no such host"]
