@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,9 @@ _BACK_TO: Mapping[Mode, str] = {
     "scripted": "Give the script again with --replies.",
 }
 MODES = tuple(_BACK_TO)
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
 
 _AFRESH = "Start afresh without --resume-checkpoint."
 
@@ -221,7 +225,10 @@ def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
 
 def _json(text: str, where: str) -> object:
     try:
-        return json.loads(text)
+        document = json.loads(text)
+        if _HALF.search(text):
+            document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+        return document
     except json.JSONDecodeError as error:
         what = "it is empty" if not text.strip() else f"it is not JSON, or cut short (line {error.lineno})"
         raise UsageError(f"{where}: not a checkpoint: {what}", _AFRESH) from error

@@ -189,3 +189,15 @@ def test_a_checkpoint_that_does_not_fit(project: Repo, folder: Path, case: Broke
     assert len(done.stderr.splitlines()) == 2
     assert done.stdout == ""
     assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_half_a_character_in_a_checkpoint_is_replaced(project: Repo, folder: Path) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    assert aethr("run", "--checkpoint-dir", str(folder), TASK, cwd=project.root).returncode == 0
+    (path,) = folder.iterdir()
+    saved = json.loads(path.read_text())
+    saved["steps"] = [{**saved["steps"][0], "content": "half \ud800 of one"}]
+    path.write_text(json.dumps({**saved, "task": f"{TASK} \udfff"}))
+    done = aethr("run", "--json", "--resume-checkpoint", f"@{path}", cwd=project.root)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"][0]["content"] == "half ? of one"
