@@ -55,8 +55,9 @@ def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
         raise UsageError("the inputs config and preset exclude each other", "Give one of them.")
     if preset:
         return _preset(preset, cwd)
-    if change.base is not None and change.number is not None and inputs.config_from_base:
-        return _from_base(path, change.base, cwd, top)
+    if change.base is not None and change.number is not None:
+        side = ("base", change.base) if inputs.config_from_base else ("head", change.head)
+        return _from_commit(path, *side, _Place(cwd, top))
     if path is None and not any((folder / FILE).exists() for folder in _folders(cwd, top)):
         return _preset(PRESET, cwd, f"no {FILE} in this project: the preset {PRESET} reviews")
     project = workflow.open_project(cwd, path, None)
@@ -68,20 +69,28 @@ def _preset(name: str, cwd: Path, *notes: str) -> Found:
     return Found(project, "\n".join(project.workflow.lines), notes)
 
 
-def _from_base(path: str | None, base: str, cwd: Path, top: Path) -> Found:
-    for name in _candidates(path, cwd, top):
-        content = _content(top, base, name)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The folder to work in, and the top folder of its repository."""
+
+    cwd: Path
+    top: Path
+
+
+def _from_commit(path: str | None, side: str, commit: str, place: _Place) -> Found:
+    """From git's objects: a link in the tree of a pull request could lead to any file of the runner."""
+    shown = f"the {side} commit {commit[:12]}"
+    for name in _candidates(path, place.cwd, place.top):
+        content = _content(place.top, commit, name)
         if content is not None:
-            spec = config.from_bytes(
-                content, f"{name} (of the base commit {base[:12]})", workflow.vocabulary()
-            )
-            return Found(Project(_root(top, name), spec), "\n".join(spec.lines))
+            spec = config.from_bytes(content, f"{name} (of {shown})", workflow.vocabulary())
+            return Found(Project(_root(place.top, name), spec), "\n".join(spec.lines))
     if path is not None:
         raise UsageError(
-            f"input config: no file {path[:200]!r} in the base commit {base[:12]}",
+            f"input config: no file {path[:200]!r} in {shown}",
             "A pull request is reviewed by the file of its base branch; `config-from: head` takes its own.",
         )
-    return _preset(PRESET, cwd, f"no {FILE} in the base commit {base[:12]}: the preset {PRESET} reviews")
+    return _preset(PRESET, place.cwd, f"no {FILE} in {shown}: the preset {PRESET} reviews")
 
 
 def _candidates(path: str | None, cwd: Path, top: Path) -> tuple[str, ...]:

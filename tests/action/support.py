@@ -83,6 +83,14 @@ class PullRequest:
         merge(self.origin)
         return self.head
 
+    def link(self, name: str, target: Path) -> str:
+        """One more commit on the branch, with a symbolic link."""
+        self.origin.git("checkout", "-q", "feature")
+        (self.origin.root / name).symlink_to(target)
+        self.head = self.origin.commit(f"link {name}")
+        merge(self.origin)
+        return self.head
+
 
 def open_pull_request(folder: Path, files: dict[str, str] | None = None, commits: int = 1) -> PullRequest:
     """Main and a branch part; main gets another commit; the branch gets ``commits``."""

@@ -341,6 +341,23 @@ def test_the_workflow_of_the_base_branch_reviews(
     assert record["workflow"] == ("house-review" if house else "easy")
 
 
+@pytest.mark.parametrize("config", ["", "linked.yaml", ".git/config"])
+def test_a_workflow_of_the_head_shows_no_line_of_another_file(
+    act: Act, github: GitHubServer, request_: PullRequest, config: str
+) -> None:
+    """What is wrong in a workflow file is shown with its line; a link would show that of any file."""
+    outside = request_.folder / "outside"
+    outside.write_text("a: b: canary-5f0c2b\n", encoding="utf-8")
+    for name in (".aethr.yaml", "linked.yaml"):
+        request_.link(name, outside)
+    variables = {"AETHR_ACTION_CONFIG_FROM": "head", "AETHR_RUN_CONFIG": config}
+    step = act(request_, variables=variables)
+    assert step.code == (2 if config else 4), step.log
+    assert "canary" not in step.log + step.summary + github.bodies[0]
+    assert "repositoryformatversion" not in step.log + step.summary + github.bodies[0]
+    assert f"in the head commit {request_.head[:12]}" in step.log
+
+
 def test_a_mistake_in_the_workflow_file_is_shown_with_its_place(
     act: Act, github: GitHubServer, tmp_path: Path
 ) -> None:
