@@ -9,6 +9,7 @@ from aethr.errors import NotReviewedError, UsageError
 from aethr.options import RunOptions
 from aethr.providers import split
 from aethr.records import GATES, Allowance, Gate, Mode
+from aethr.sanitize import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ..
     """The terms that the command line and the environment state. Raises ``UsageError``."""
     live = environ.get("AETHR_LIVE", "")
     if live not in ("", "0", "1"):
-        raise UsageError(f"AETHR_LIVE={live}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it.")
+        raise UsageError(
+            f"AETHR_LIVE={one_line(live, 60)}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it."
+        )
     model = options.model or environ.get("AETHR_MODEL") or None
     if model is not None:
         _check_model(model, "--model" if options.model else "AETHR_MODEL")
