@@ -143,6 +143,18 @@ def run(
     yield RunFinished(record(plan, progress.results, progress.loops, verdict))
 
 
+def fits(plan: Plan, done: Sequence[StepResult]) -> None:
+    """Raise ``UsageError`` unless ``done`` are results that a run of ``plan`` begins with."""
+    progress = Progress(plan)
+    for result in done:
+        if progress.turn is None:
+            raise UsageError(
+                f"the checkpoint does not fit the workflow: step '{result.id}' comes after its end",
+                "Start afresh without --resume-checkpoint.",
+            )
+        progress.add(_expected(plan, progress.turn, result))
+
+
 def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]:
     """The prompts of the first pass, calling nothing; a placeholder stands where an answer would.
 

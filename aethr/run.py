@@ -161,11 +161,18 @@ def resume_command(prepared: Prepared, path: Path) -> str:
 
     program = [sys.executable, "-m", "aethr"]
     if Path(sys.argv[0]).stem == "aethr":
-        # The environment that pre-commit makes for a hook is on nobody's PATH.
-        program = [sys.argv[0] if os.environ.get("PRE_COMMIT") else "aethr"]
+        program = ["aethr" if _is_on_path(sys.argv[0]) else sys.argv[0]]
     words = [*program, "run", *options.command_line(prepared.options)]
     variables = [f"{name}={shlex.quote(value)}" for name, value in prepared.carried]
     return " ".join([*variables, shlex.join([*words, "--resume-checkpoint", f"@{path}"])])
+
+
+def _is_on_path(program: str) -> bool:
+    """Whether ``aethr`` is this program to whoever pastes it; for its hooks pre-commit changes PATH."""
+    import shutil
+
+    found = shutil.which("aethr")
+    return found is not None and not os.environ.get("PRE_COMMIT") and Path(found).samefile(program)
 
 
 def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:
@@ -185,6 +192,7 @@ def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ..
     if saved is None:
         return (), ()
     fitting = checkpoint.match(saved, plan)
+    executor.fits(plan, fitting.steps)
     return fitting.steps, tuple(_what_moved(fitting, plan))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import Repo, aethr
-from tests.test_live import TASK, TWO_STEPS
+from tests.test_live import TASK, TWO_STEPS, resume_line, resume_words
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits and modes")
 
@@ -115,6 +115,36 @@ def test_another_locale_or_no_temporary_folder(project: Repo, variables: dict[st
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("on_path", "hooked"), [(True, False), (False, False), (True, True)], ids=["desk", "elsewhere", "hook"]
+)
+def test_the_resume_command_names_the_program_that_is_meant(
+    project: Repo, folder: Path, on_path: bool, hooked: bool
+) -> None:
+    """pre-commit's environment is on PATH for its hooks only, and may be on nobody's."""
+    program = Path(sys.executable).parent / "aethr"
+    shutil.rmtree(project.root / ".git" / "objects")
+    (project.root / ".git" / "objects").mkdir()
+    path = f"{program.parent}:/usr/bin:/bin" if on_path else "/usr/bin:/bin"
+    done = subprocess.run(
+        [program, *RUN, "--preset", "review-existing-diff"],
+        cwd=project.root,
+        env={
+            **os.environ,
+            "PATH": path,
+            "RUNNER_TEMP": str(folder),
+            **({"PRE_COMMIT": "1"} if hooked else {}),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert resume_words(done.stderr)[0] == "run"
+    assert resume_line(done.stderr).startswith("aethr run " if on_path and not hooked else f"{program} run ")
+
+
 # --- checkpoints that are none -----------------------------------------------------------------
 
 
@@ -165,6 +195,16 @@ BROKEN = (
         "its role text changed since then",
     ),
     Broken("of a live run", lambda path, _: edited(path, mode="live"), "of a live run, and this one is mock"),
+    Broken(
+        "in another order",
+        lambda path, _: edited(path, steps=json.loads(path.read_text())["steps"][::-1]),
+        "it has step 'review' (pass 1) where 'think' (pass 1) comes next",
+    ),
+    Broken(
+        "with more than a run has",
+        lambda path, _: edited(path, steps=json.loads(path.read_text())["steps"] * 2),
+        "step 'think' comes after its end",
+    ),
     Broken(
         "of another commit, with a gate",
         lambda _, repo: repo.commit("another"),
