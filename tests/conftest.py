@@ -59,7 +59,10 @@ def connections_of_litellm_are_closed() -> Iterator[None]:
     if cache is not None:
         for name, client in list(cache.cache_dict.items()):
             if not inspect.iscoroutinefunction(client.close):
-                client.close()
+                if (
+                    getattr(client, "_client", None) is not litellm.client_session
+                ):  # all of OpenAI's kind share it
+                    client.close()
                 cache.delete_cache(name)
 
 
