@@ -59,7 +59,7 @@ def _ready(closing: Closing) -> Ready | Ending:
 
 def _ended(ready: Ready, outcome: Outcome, closing: Closing) -> Ending:
     if outcome.error is not None:
-        ended = ending.failed(outcome.error, closing)
+        ended = ending.failed(outcome.error, closing, outcome.result.steps)
     else:
         ended = ending.finished(outcome.result, ready.head, closing)
     notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in ready.prepared.warnings)

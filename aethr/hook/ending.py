@@ -5,15 +5,15 @@ Everything that comes from outside goes through ``sanitize`` here or in ``output
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aethr import edge
-from aethr.errors import MEANINGS, AethrError, ExitCode
+from aethr import edge, review
+from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode
 from aethr.hook.change import Change, Extent
 from aethr.hook.terms import HookOptions
 from aethr.output import wording
-from aethr.records import RunResult
+from aethr.records import Review, RunResult, StepResult
 from aethr.sanitize import one_line
 
 SHOWN = 50
@@ -56,9 +56,11 @@ def unreadable(head: str, closing: Closing) -> Ending:
     return _ended(ExitCode.NOT_REVIEWED, (head, said), closing)
 
 
-def failed(error: AethrError, closing: Closing) -> Ending:
-    """The run stopped, or never began."""
+def failed(error: AethrError, closing: Closing, steps: Sequence[StepResult] = ()) -> Ending:
+    """The run stopped, or never began. An answer that no disk took, the last of ``steps``, is said here."""
     lines = tuple(edge.told(error, verbose=closing.options.run.verbose))
+    if isinstance(error, DiskError) and steps:
+        lines = (*lines, *_unkept(steps[-1]))
     if error.exit_code == ExitCode.NOT_REVIEWED:
         lines = (f"NOT REVIEWED: {error}", *lines[1:])
     return _ended(error.exit_code, lines, closing)
@@ -70,7 +72,7 @@ def finished(result: RunResult, head: str, closing: Closing) -> Ending:
     lines = (
         head,
         _verdict(result),
-        *_findings(result),
+        *_findings(result.review),
         *_listed("not sent: ", wording.not_sent(receipts)),
         *_listed("note: ", wording.remarks(receipts)),
         *(wording.loop(loop) for loop in result.loops),
@@ -90,18 +92,25 @@ def head(change: Change, extent: Extent) -> str:
 
 
 def _verdict(result: RunResult) -> str:
-    review = result.review
+    found = result.review
     if result.exit_code != ExitCode.NOT_REVIEWED:
         return "; ".join(line.text for line in wording.verdict(result))
-    rest = f" (of the rest: {review.status})" if review.status != "none" else ""
-    return f"NOT REVIEWED: {one_line(review.reason or 'there is no verdict', 500)}{rest}"
+    rest = f" (of the rest: {found.status})" if found.status != "none" else ""
+    return f"NOT REVIEWED: {one_line(found.reason or 'there is no verdict', 500)}{rest}"
 
 
-def _findings(result: RunResult) -> Iterator[str]:
-    found = result.review.findings
+def _findings(said: Review) -> Iterator[str]:
+    found = said.findings
     yield from (wording.finding(each) for each in found[:SHOWN])
     if len(found) > SHOWN:
         yield f"and {len(found) - SHOWN:,} more findings; all are in a report: --report PATH"
+
+
+def _unkept(step: StepResult) -> Iterator[str]:
+    said = review.parse(step.content)
+    if said.status != "none":
+        yield f"The last answer could not be kept. It said: {said.status}"
+        yield from _findings(said)
 
 
 def _listed(start: str, items: tuple[str, ...]) -> Iterator[str]:

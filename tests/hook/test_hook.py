@@ -336,6 +336,20 @@ def test_a_report_that_cannot_be_written_takes_nothing_from_what_is_said(
     assert "cannot write the report" in output
 
 
+@pytest.mark.parametrize(("answer", "said"), [(text(REVISE), "revise"), (text(PASS), "pass")])
+def test_an_answer_that_no_disk_takes_is_said_and_passes_nothing(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, answer: Reply, said: str
+) -> None:
+    project.write("app.py", "total = 2\n")
+    monkeypatch.setenv("RUNNER_TEMP", "/proc/nowhere")
+    with serving(monkeypatch, answer):
+        code, output = hook()
+    assert code == 3
+    assert "cannot write a checkpoint" in output
+    assert f"The last answer could not be kept. It said: {said}\n" in output
+    assert ("app.py:2: [high] the total is off by one" in output) == (said == "revise")
+
+
 def test_the_task_of_a_hook_and_one_of_ones_own(hook: Hook, project: Repo, tmp_path: Path) -> None:
     project.write("app.py", "total = 2\n")
     for words, task in (
