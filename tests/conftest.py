@@ -66,6 +66,13 @@ def connections_of_litellm_are_closed() -> Iterator[None]:
                 cache.delete_cache(name)
 
 
+def pytest_sessionfinish() -> None:
+    """And the one client that all of OpenAI's kind share."""
+    litellm = sys.modules.get("litellm")
+    if litellm is not None and litellm.client_session is not None:
+        litellm.client_session.close()
+
+
 @pytest.fixture
 def repo(tmp_path: Path) -> Repo:
     """An empty git repository on branch main, in a folder with a space in its name."""
