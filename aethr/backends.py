@@ -20,9 +20,9 @@ class BackendRow:
 
 def _model(environ: Mapping[str, str]) -> Backend:
     from aethr.llm.backend import ModelBackend
-    from aethr.llm.transport_litellm import LiteLLM
+    from aethr.llm.routes import route
 
-    return ModelBackend(environ, LiteLLM())
+    return ModelBackend(environ, route(environ))
 
 
 def _opencode(environ: Mapping[str, str]) -> Backend:

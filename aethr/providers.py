@@ -16,7 +16,7 @@ class Provider:
     """``keys`` and ``bases`` are environment variables, in the order in which LiteLLM takes them.
 
     No ``keys`` means: needs none (a server of one's own). ``host`` is where calls go unless one of
-    ``bases`` says otherwise.
+    ``bases`` says otherwise. ``own_key`` is the variable of a key that a server of one's own may want.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Provider:
     keys: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
     host: str | None = None
+    own_key: str | None = None
 
 
 _TABLE = (
@@ -60,8 +61,8 @@ _TABLE = (
     ),
     Provider("xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "api.x.ai"),
     Provider("ollama", "ollama_chat", (), ("OLLAMA_API_BASE",), "localhost:11434"),
-    Provider("lm_studio", "lm_studio", (), ("LM_STUDIO_API_BASE",)),
-    Provider("hosted_vllm", "hosted_vllm", (), ("HOSTED_VLLM_API_BASE",)),
+    Provider("lm_studio", "lm_studio", (), ("LM_STUDIO_API_BASE",), own_key="LM_STUDIO_API_KEY"),
+    Provider("hosted_vllm", "hosted_vllm", (), ("HOSTED_VLLM_API_BASE",), own_key="HOSTED_VLLM_API_KEY"),
 )
 
 PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TABLE}

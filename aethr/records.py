@@ -309,6 +309,9 @@ class Backend(Protocol):
     def preflight(self, requests: Sequence[Request]) -> None:
         """Refuse what can be refused before the first call of the run; prompts are empty here."""
 
+    def warm(self, requests: Sequence[Request]) -> None:
+        """The run begins: get ready in the background what takes long. Called after ``preflight``."""
+
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         """Yield the answer as it arrives, return it whole. Raises ``AethrError``."""
 

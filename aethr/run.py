@@ -39,6 +39,7 @@ from aethr.errors import (
     Terminated,
 )
 from aethr.llm.endpoints import endpoints
+from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
 from aethr.promotion import Promotion, promote
 from aethr.providers import provider_of
@@ -120,6 +121,7 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
     ``screen`` gives what shows the events, and puts the terminal back: where that fails, the run has failed.
     """
     plan, given = prepared.plan, prepared.options
+    workflow.warm(plan)
     recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
     try:
         with screen as show, closing(executor.run(plan, prepared.done)) as events:
@@ -273,14 +275,14 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
 
 
 def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Live or mock, the model and the endpoints, where the environment and not ``.env`` says so.
+    """Live or mock, the model, the transport and the endpoints, where the environment and not ``.env`` says so.
 
     An endpoint with a password in it is left out: the command is printed.
     """
     if plan.mode != "live":
         return ()
     bases = [base for step in plan.steps if step.model for base in provider_of(step.model.name).bases]
-    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", *bases])
+    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aethr.errors import NotReviewedError, UsageError
+from aethr.llm import routes
 from aethr.options import RunOptions
 from aethr.providers import split
 from aethr.records import GATES, Allowance, Gate, Mode
@@ -30,6 +31,7 @@ def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ..
         raise UsageError(
             f"AETHR_LIVE={one_line(live, 60)}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it."
         )
+    routes.wanted(environ)  # in a mock run too, as with AETHR_LIVE
     model = options.model or environ.get("AETHR_MODEL") or None
     if model is not None:
         _check_model(model, "--model" if options.model else "AETHR_MODEL")

@@ -133,21 +133,31 @@ def preflight(plan: Plan) -> None:
     if plan.mode == "live":
         for command in commands(plan.workflow):
             evidence.require(command, plan.root)
+    for backend, requests in _asked(plan):
+        backend.preflight(requests)
+
+
+def warm(plan: Plan) -> None:
+    """The run begins: let each backend get ready in the background what takes it long."""
+    for backend, requests in _asked(plan):
+        backend.warm(requests)
+
+
+def _asked(plan: Plan) -> Iterator[tuple[Backend, list[Request]]]:
+    """Each backend with what it will be asked; the prompts are not known yet."""
     for backend in {id(step.backend): step.backend for step in plan.steps}.values():
-        backend.preflight(
-            [
-                Request(
-                    step=step.spec.id,
-                    role=step.spec.role,
-                    prompt="",
-                    model=step.model,
-                    root=plan.root,
-                    unsafe_permissions=step.spec.unsafe_permissions,
-                )
-                for step in plan.steps
-                if step.backend is backend
-            ]
-        )
+        yield backend, [_request(plan, step) for step in plan.steps if step.backend is backend]
+
+
+def _request(plan: Plan, step: PlannedStep) -> Request:
+    return Request(
+        step=step.spec.id,
+        role=step.spec.role,
+        prompt="",
+        model=step.model,
+        root=plan.root,
+        unsafe_permissions=step.spec.unsafe_permissions,
+    )
 
 
 def _backends(mode: Mode, environ: Mapping[str, str], script: Script | None) -> Callable[[str], Backend]:

@@ -93,6 +93,9 @@ class Script:
     def preflight(self, requests: Sequence[Request]) -> None:
         """Nothing can be missing."""
 
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Nothing takes long."""
+
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         self.requests.append(request)
         answer = self.answers.pop(0)

@@ -91,6 +91,9 @@ class AgentBackend:
             if request.unsafe_permissions:
                 skip_flag(self._agent, installed)
 
+    def warm(self, requests: Sequence[Request]) -> None:
+        """An agent starts when its step begins."""
+
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         """Let the agent work. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 
 from aethr.errors import UsageError
+from aethr.llm import routes
 from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, FailureKind, Transport
 from aethr.llm.endpoints import endpoint_of
 from aethr.llm.failures import explain, headline, too_long
@@ -31,18 +32,18 @@ FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "
 
 
 class ModelBackend:
-    """Calls models through ``transport``. ``environ`` has the keys and the endpoints."""
+    """Calls models, each through its transport. ``environ`` has the keys and the endpoints."""
 
     def __init__(
         self,
         environ: Mapping[str, str],
-        transport: Transport,
+        route: routes.Route,
         deadlines: Deadlines = DEADLINES,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environ = environ
-        self._transport = transport
+        self._route = route
         self._deadlines = deadlines
         self._sleep = sleep
         self._clock = clock
@@ -52,9 +53,14 @@ class ModelBackend:
         for request in requests:
             _split(_model(request).name, request.step)
         for name in dict.fromkeys(_model(request).name for request in requests):
+            transport = self._route(name)
             if split(name)[0] not in PROVIDERS:
-                self._refuse_unknown(name)
+                _refuse_unknown(name, transport)
             endpoint_of(name, self._environ)
+
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Start the imports that the calls will need, beside whatever comes before them."""
+        routes.load_ahead(self._route(_model(request).name) for request in requests)
 
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         """Stream one answer. Raises ``ModelError``, ``BudgetError``, ``UsageError``.
@@ -85,7 +91,7 @@ class ModelBackend:
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, call: Call, answer: _Answer, ends_at: float) -> Generator[TextDelta, None, None]:
-        with feeding(self._transport, call) as feed:
+        with feeding(self._route(call.model.name), call) as feed:
             while (chunk := self._next(feed, answer, ends_at)) is not None:
                 text = answer.add(chunk)
                 if text:
@@ -131,7 +137,7 @@ class ModelBackend:
             finish_reason=reason,
             truncated=reason.lower() not in FINISHED,
             usage=usage,
-            transport=self._transport.name,
+            transport=self._route(model.name).name,
             notes=(*notes, *answer.notes, *counted),
         )
 
@@ -163,21 +169,9 @@ class ModelBackend:
         window = price.window if price is not None else None
         if window is None or estimate_tokens(request.prompt) <= window:
             return
-        tokens = self._transport.count_tokens(model.name, request.prompt)
+        tokens = self._route(model.name).count_tokens(model.name, request.prompt)
         if tokens > window:
             raise too_long(request.step, model.name, tokens, window)
-
-    def _refuse_unknown(self, name: str) -> None:
-        known = self._transport.providers()
-        if litellm_name(name).partition("/")[0] in known:
-            return
-        provider = split(name)[0]
-        close = difflib.get_close_matches(provider, [*PROVIDERS, *sorted(known)], n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        raise UsageError(
-            f"'{name}': no provider named '{provider}'{meant}",
-            fix=f"Name a model as provider:model: {', '.join(PROVIDERS)} or any LiteLLM provider.",
-        )
 
 
 class _Answer:
@@ -239,6 +233,19 @@ def _model(request: Request) -> ModelSpec:
             fix=f"Add a model for '{request.role}' under models:, or set AETHR_MODEL=provider:model.",
         )
     return request.model
+
+
+def _refuse_unknown(name: str, transport: Transport) -> None:
+    known = transport.providers()
+    if litellm_name(name).partition("/")[0] in known:
+        return
+    provider = split(name)[0]
+    close = difflib.get_close_matches(provider, [*PROVIDERS, *sorted(known)], n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(
+        f"'{name}': no provider named '{provider}'{meant}",
+        fix=f"Name a model as provider:model: {', '.join(PROVIDERS)} or any LiteLLM provider.",
+    )
 
 
 def _split(name: str, step: str) -> None:

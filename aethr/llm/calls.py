@@ -6,7 +6,7 @@ cut and empty answers and all error texts live above this seam and are the same 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Container, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -94,6 +94,13 @@ class Chunk:
     note: str = ""
 
 
+def dropped(call: Call, sent: Container[str]) -> Iterator[Chunk]:
+    """Say which settings were left out of the request because the model does not take them."""
+    for name in ("temperature", "seed"):
+        if getattr(call.model, name) is not None and name not in sent:
+            yield Chunk(note=f"{call.model.name} does not take {name}: it was not sent")
+
+
 class Stream(Protocol):
     """An answer under way."""
 
@@ -108,6 +115,9 @@ class Transport(Protocol):
     """What carries calls; ``name`` goes into the record."""
 
     name: str
+
+    def load(self) -> None:
+        """Import what a call needs, which may take seconds. Safe from any thread, and as often as one likes."""
 
     def open(self, call: Call) -> Stream:
         """Send the request and wait for the answer to begin. Raises ``CallFailed``."""

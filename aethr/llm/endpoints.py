@@ -22,7 +22,7 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
     """
     provider = provider_of(model_name)
     base = _base(provider, environ)
-    variable = _first(provider.keys, environ)
+    variable = _first((*provider.keys, *filter(None, [provider.own_key])), environ)
     if variable == "ANTHROPIC_AUTH_TOKEN":
         return Endpoint(None, base)
     if variable is not None:

@@ -90,10 +90,28 @@ def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError
 
 def tidy(text: str, secrets: Sequence[str] = ()) -> str:
     """A provider's text made fit for one line: its message alone, no HTML, no key, no line break."""
-    text = _redacted(_message(_redacted(text, secrets)[:READ_CHARS]), secrets)
+    text = _redacted(message_of(_redacted(text, secrets)[:READ_CHARS]), secrets)
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(text.split())
     return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "…"
+
+
+def message_of(text: str) -> str:
+    """The message inside of an error page or an error object, else the text itself."""
+    if re.search(r"<!doctype|<html|<head|<body", text[:2000], re.IGNORECASE):
+        title = re.search(r"<title>(.*?)</title>", text[:5000], re.IGNORECASE | re.DOTALL)
+        return "an HTML page" + (f": '{title.group(1).strip()}'" if title else "")
+    text = _BYTES.sub(lambda found: found.group(1).replace("\\'", "'"), text)
+    start = text.find("{")
+    if start < 0:
+        return text
+    try:
+        found = json.loads(text[start : text.rindex("}") + 1])
+    except (ValueError, RecursionError):
+        return text
+    error = found.get("error", found) if isinstance(found, dict) else found
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) else text
 
 
 def _redacted(text: str, secrets: Sequence[str]) -> str:
@@ -110,21 +128,3 @@ def _fix(kind: FailureKind, model_name: str, endpoint: Endpoint) -> str:
     if kind == "auth" and provider.name not in LOGINS:
         return f"Check {key} in the environment."
     return _FIX[kind].format(key=key, provider=provider.name, base=base)
-
-
-def _message(text: str) -> str:
-    """The message inside of an error page or an error object, else the text itself."""
-    if re.search(r"<!doctype|<html|<head|<body", text[:2000], re.IGNORECASE):
-        title = re.search(r"<title>(.*?)</title>", text[:5000], re.IGNORECASE | re.DOTALL)
-        return "an HTML page" + (f": '{title.group(1).strip()}'" if title else "")
-    text = _BYTES.sub(lambda found: found.group(1).replace("\\'", "'"), text)
-    start = text.find("{")
-    if start < 0:
-        return text
-    try:
-        found = json.loads(text[start : text.rindex("}") + 1])
-    except (ValueError, RecursionError):
-        return text
-    error = found.get("error", found) if isinstance(found, dict) else found
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else text

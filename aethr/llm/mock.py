@@ -24,6 +24,9 @@ class MockBackend:
     def preflight(self, requests: Sequence[Request]) -> None:
         """Nothing can be missing."""
 
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Nothing takes long."""
+
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         content = answer(request)
         for start in range(0, len(content), PIECE):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from aethr.providers import provider_of, split
 
 FILE = "model_prices_and_context_window_backup.json"
+
+_OBJECT = re.compile(r"\s*:\s*(?=\{)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,13 @@ class Price:
 
 def lookup(model_name: str) -> Price | None:
     """The row of ``provider:model``; None for a model that the file does not know."""
-    row = _row(model_name)
-    if row is None:
+    found = row(model_name)
+    if found is None:
         return None
-    prices = (_number(row, "input_cost_per_token"), _number(row, "output_cost_per_token"))
+    prices = (number(found, "input_cost_per_token"), number(found, "output_cost_per_token"))
     known = any(prices) or not provider_of(model_name).keys
-    window = _number(row, "max_input_tokens") or _number(row, "max_tokens")
-    output = _number(row, "max_output_tokens") or _number(row, "max_tokens")
+    window = number(found, "max_input_tokens") or number(found, "max_tokens")
+    output = number(found, "max_output_tokens") or number(found, "max_tokens")
     return Price(
         prices[0] if known else None,
         prices[1] if known else None,
@@ -53,32 +56,55 @@ def lookup(model_name: str) -> Price | None:
 
 
 @functools.cache
-def table() -> Mapping[str, Mapping[str, Any]]:
-    """The whole file, read once a process (about 40 ms); empty where it is missing or damaged."""
-    spec = importlib.util.find_spec("litellm")
-    folders = (spec.submodule_search_locations if spec is not None else None) or []
-    for folder in folders:
-        try:
-            loaded = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(loaded, dict):
-            return loaded
-    return {}
+def row(model_name: str) -> Mapping[str, Any] | None:
+    """The file's own row of ``provider:model``; None for a model that it does not know.
 
-
-def _row(model_name: str) -> Mapping[str, Any] | None:
-    """LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider."""
+    LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider.
+    """
     _, model = split(model_name)
     prefix = provider_of(model_name).prefix
     family = prefix.removesuffix("_chat")
     for name in (f"{prefix}/{model}", f"{family}/{model}", model):
-        row = table().get(name)
-        if isinstance(row, dict) and row.get("litellm_provider") in (prefix, family):
-            return row
+        found = _found(name)
+        if found.get("litellm_provider") in (prefix, family):
+            return found
     return None
 
 
-def _number(row: Mapping[str, Any], key: str) -> float | None:
+def number(row: Mapping[str, Any], key: str) -> float | None:
+    """The number under ``key``, None where there is none."""
     value = row.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _found(name: str) -> Mapping[str, Any]:
+    """The object that follows ``name``, empty where none does. All of the file is 3 MB: one row is read."""
+    text, quoted = _text(), json.dumps(name)
+    at = text.find(quoted)
+    while at >= 0:
+        follows = _OBJECT.match(text, at + len(quoted))
+        if follows is not None:
+            return _object(text, follows.end())
+        at = text.find(quoted, at + 1)
+    return {}
+
+
+def _object(text: str, at: int) -> Mapping[str, Any]:
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@functools.cache
+def _text() -> str:
+    """The file, read once a process; empty where it is missing."""
+    spec = importlib.util.find_spec("litellm")
+    folders = (spec.submodule_search_locations if spec is not None else None) or []
+    for folder in folders:
+        try:
+            return (Path(folder) / FILE).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+    return ""

@@ -14,13 +14,13 @@ import inspect
 import logging
 import os
 import re
-import socket
 import threading
 from collections.abc import Collection, Generator, Iterator
 from types import ModuleType
 from typing import Any
 
-from aethr.llm.calls import Call, Chunk
+from aethr.llm import connection
+from aethr.llm.calls import Call, Chunk, dropped
 from aethr.llm.failures_litellm import failure_of
 from aethr.llm.prices import lookup
 from aethr.providers import litellm_name
@@ -108,6 +108,9 @@ class LiteLLM:
 
     name = "litellm"
 
+    def load(self) -> None:
+        load()
+
     def open(self, call: Call) -> LiteLLMStream:
         litellm = load()
         try:
@@ -165,14 +168,8 @@ class LiteLLMStream:
             self._response.close()
 
     def hang_up(self) -> None:
-        """Shut the socket of an unfinished answer down: that wakes a reader in it, closing would not."""
-        if self._finished:
-            return
-        network = getattr(self._response, "extensions", {}).get("network_stream")
-        sock = network.get_extra_info("socket") if network is not None else None
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        if not self._finished:
+            connection.hang_up(self._response)
 
 
 class Ending:
@@ -229,10 +226,6 @@ def _response(source: Any) -> Any:
 
 
 def _arguments(call: Call) -> dict[str, Any]:
-    import httpx
-
-    limits = call.deadlines
-    slowest = max(limits.first_token_s, limits.silence_s) + 1.0
     settings = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
@@ -245,7 +238,7 @@ def _arguments(call: Call) -> dict[str, Any]:
         "messages": [{"role": "user", "content": call.prompt}],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "timeout": httpx.Timeout(slowest, connect=limits.connect_s),
+        "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
         "drop_params": True,
         **{name: value for name, value in settings.items() if value is not None},
@@ -253,15 +246,13 @@ def _arguments(call: Call) -> dict[str, Any]:
 
 
 def _dropped(call: Call, response: Any) -> Iterator[Chunk]:
-    """Say which settings LiteLLM left out because it knows that the model does not take them.
+    """By the request that LiteLLM sent, where it can be read.
 
     In JSON a quote inside of a text is escaped, so no prompt can look like a setting.
     """
-    sent = response.request.read() if response is not None else None
-    for name in ("temperature", "seed"):
-        wanted = getattr(call.model, name) is not None
-        if wanted and sent is not None and re.search(rb'"%s"\s*:' % name.encode(), sent) is None:
-            yield Chunk(note=f"{call.model.name} does not take {name}: it was not sent")
+    if response is not None:
+        sent = re.findall(rb'"(temperature|seed)"\s*:', response.request.read())
+        yield from dropped(call, [name.decode() for name in sent])
 
 
 def _text(part: Any) -> str:

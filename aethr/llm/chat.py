@@ -1,0 +1,175 @@
+"""OpenAI's chat-completions protocol: what is sent, what an event of the answer means (pure).
+
+Which settings a model does not take, and which it knows by another name, is as LiteLLM has it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from aethr.llm import costs, prices
+from aethr.llm.calls import Call, CallFailed, Chunk
+from aethr.llm.failures import message_of
+from aethr.llm.failures_http import kind_of
+from aethr.providers import provider_of, split
+from aethr.records import Usage
+
+HOSTS: Mapping[str, str | None] = {
+    "openai": "https://api.openai.com/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "xai": "https://api.x.ai/v1",
+    "lm_studio": None,
+    "hosted_vllm": None,
+}
+"""The providers that speak it, by their names here, and where they are unless told otherwise."""
+
+DONE = "[DONE]"
+_PATH = "/chat/completions"
+_O_SERIES = re.compile(r"o\d")
+_XAI_TICKS = 10**10
+"""In a dollar: https://docs.x.ai/developers/cost-tracking"""
+
+
+def serves(model_name: str) -> bool:
+    """Whether calls of ``provider:model`` are the same here as through LiteLLM."""
+    provider, model = split(model_name)
+    row = prices.row(model_name) or {}
+    return (
+        provider in HOSTS
+        and not model.startswith("responses/")
+        and row.get("mode", "chat") == "chat"
+        and costs.understood(model_name)
+        and not (provider == "openai" and model.startswith("openai/"))
+    )
+
+
+def address(call: Call) -> str:
+    """Where the request goes."""
+    base = urlsplit(call.endpoint.base or HOSTS[provider_of(call.model.name).name] or "")
+    path = base.path.rstrip("/")
+    return urlunsplit(base._replace(path=path if path.endswith(_PATH) else path + _PATH))
+
+
+def headers(call: Call) -> dict[str, str]:
+    """The request's own headers; without a key it asks for none."""
+    key = call.endpoint.key
+    return {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+
+
+def body(call: Call) -> dict[str, Any]:
+    """The request, without the settings that the model does not take."""
+    limit, settings = _settings(call)
+    wanted = {limit: call.max_tokens, **settings}
+    return {
+        "model": split(call.model.name)[1],
+        "messages": [{"role": "user", "content": call.prompt}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **({"usage": {"include": True}} if provider_of(call.model.name).name == "openrouter" else {}),
+        **{name: value for name, value in wanted.items() if value is not None},
+    }
+
+
+def chunk(event: str, model_name: str) -> Chunk:
+    """What one event says. Raises ``CallFailed`` for an error, and for what is not the protocol."""
+    try:
+        data = json.loads(event)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise CallFailed("garbage", "broken JSON in the answer")
+    if data.get("error"):
+        raise _error(data["error"])
+    choices = data.get("choices")
+    choice = _record(choices[0]) if isinstance(choices, list) and choices else {}
+    text, reason = _record(choice.get("delta")).get("content"), choice.get("finish_reason")
+    return Chunk(
+        text if isinstance(text, str) else "",
+        reason if isinstance(reason, str) and reason else None,
+        _usage(_record(data.get("usage")), model_name),
+    )
+
+
+def _settings(call: Call) -> tuple[str, dict[str, Any]]:
+    """The name under which the model takes ``max_tokens``, and the settings it takes."""
+    spec = call.model
+    settings: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
+    provider, model = split(spec.name)
+    row = prices.row(spec.name) or {}
+    if provider != "openai" or not _reasons(model, known=bool(row)):
+        return "max_tokens", settings
+    if "gpt-5" in model and "search" in model:
+        return "max_completion_tokens", {}
+    free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
+    if not free and spec.temperature != 1:
+        del settings["temperature"]
+    return "max_completion_tokens", settings
+
+
+def _reasons(model: str, *, known: bool) -> bool:
+    """Whether OpenAI's model of this name thinks before it answers."""
+    if "gpt-5" in model or "gpt-6" in model:
+        return "gpt-5-chat" not in model
+    return known and _O_SERIES.match(model) is not None
+
+
+def _error(error: Any) -> CallFailed:
+    """An error inside of a stream; its code counts as a status where it is one."""
+    said = message_of(json.dumps({"error": error}))
+    code = _record(error).get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else None
+    kind = kind_of(status, json.dumps(error).lower())
+    return CallFailed(kind, said, None if kind in ("server", "timeout") else status)
+
+
+def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
+    """What the provider counted, None where it counted nothing."""
+    details = _record(usage.get("prompt_tokens_details"))
+    tokens = costs.Tokens(
+        _count(usage, "prompt_tokens"),
+        _completion(usage, model_name),
+        _count(details, "cached_tokens"),
+        _count(details, "cache_write_tokens") or _count(details, "cache_creation_tokens"),
+    )
+    total = tokens.prompt + tokens.completion
+    return Usage(tokens.prompt, tokens.completion, total, _cost(usage, tokens, model_name)) if total else None
+
+
+def _completion(usage: Mapping[str, Any], model_name: str) -> int:
+    """xAI counts what was thought beside the answer's tokens, everybody else among them."""
+    answered = _count(usage, "completion_tokens")
+    thought = _count(_record(usage.get("completion_tokens_details")), "reasoning_tokens")
+    apart = _count(usage, "total_tokens") == _count(usage, "prompt_tokens") + answered + thought
+    return answered + thought if apart and provider_of(model_name).name == "xai" else answered
+
+
+def _cost(usage: Mapping[str, Any], tokens: costs.Tokens, model_name: str) -> float | None:
+    """By the price file, or what xAI itself says; unknown for anything but text."""
+    for side in ("prompt_tokens_details", "completion_tokens_details"):
+        details = _record(usage.get(side))
+        if _count(details, "audio_tokens") or _count(details, "image_tokens"):
+            return None
+    priced = costs.cost(model_name, tokens)
+    billed = _billed(usage) if provider_of(model_name).name == "xai" else None
+    return priced if priced is None or billed is None else billed
+
+
+def _billed(usage: Mapping[str, Any]) -> float | None:
+    """US dollars as xAI states them."""
+    ticks, dollars = prices.number(usage, "cost_in_usd_ticks"), prices.number(usage, "cost")
+    stated = dollars if ticks is None else ticks / _XAI_TICKS
+    return stated if stated is not None and 0 <= stated < math.inf else None
+
+
+def _record(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(record: Mapping[str, Any], key: str) -> int:
+    value = prices.number(record, key)
+    return int(value) if value is not None and 0 <= value < 2**53 else 0

@@ -1,0 +1,81 @@
+"""Which transport carries the calls of a model: the variable ``AETHR_TRANSPORT``, and what is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+
+from aethr.errors import UsageError
+from aethr.llm.calls import Transport
+from aethr.providers import provider_of
+
+VARIABLE = "AETHR_TRANSPORT"
+CHOICES = ("auto", "direct", "litellm")
+
+_LITELLM_ALONE: Mapping[str, tuple[str, ...]] = {
+    "openai": ("OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"),
+    "openrouter": ("OR_SITE_URL", "OR_APP_NAME"),
+}
+"""Variables that LiteLLM reads by itself: where one is set, its provider's calls are LiteLLM's."""
+
+Route = Callable[[str], Transport]
+"""From ``provider:model`` to its transport. Raises ``UsageError``."""
+
+
+def wanted(environ: Mapping[str, str]) -> str:
+    """One of ``CHOICES``. Raises ``UsageError`` for another word."""
+    word = environ.get(VARIABLE) or CHOICES[0]
+    if word not in CHOICES:
+        raise UsageError(
+            f"{VARIABLE}={word}: not one of {', '.join(CHOICES)}", f"Set it to one of them, or unset {VARIABLE}."
+        )
+    return word
+
+
+def route(environ: Mapping[str, str]) -> Route:
+    """The way that ``environ`` asks for."""
+    word = wanted(environ)
+
+    def choose(model_name: str) -> Transport:
+        obstacle = "" if word == "litellm" else _obstacle(model_name, environ)
+        if word == "direct" and obstacle:
+            raise UsageError(f"{model_name}: {VARIABLE}=direct cannot call it: {obstacle}", f"Unset {VARIABLE}.")
+        return _litellm() if obstacle or word == "litellm" else _direct()
+
+    return choose
+
+
+def load_ahead(transports: Iterable[Transport]) -> None:
+    """Let them import what they need in a thread. A failure is told by the call that meets it again."""
+
+    def load() -> None:
+        for transport in each:
+            with contextlib.suppress(Exception):
+                transport.load()
+
+    each = {transport.name: transport for transport in transports}.values()
+    threading.Thread(target=load, name="aethr-load", daemon=True).start()
+
+
+def _obstacle(model_name: str, environ: Mapping[str, str]) -> str:
+    """Why only LiteLLM can call the model; empty where nothing is in the way."""
+    from aethr.llm import chat
+
+    if not chat.serves(model_name):
+        return f"only LiteLLM can; direct are the chat models of {', '.join(chat.HOSTS)}"
+    variables = _LITELLM_ALONE.get(provider_of(model_name).name, ())
+    return next((f"only LiteLLM heeds {name}" for name in variables if environ.get(name)), "")
+
+
+def _direct() -> Transport:
+    from aethr.llm.transport_direct import Direct
+
+    return Direct()
+
+
+def _litellm() -> Transport:
+    from aethr.llm.transport_litellm import LiteLLM
+
+    return LiteLLM()
+
