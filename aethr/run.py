@@ -275,7 +275,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
 
 
 def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Live or mock, the model, the transport and the endpoints, where the environment and not ``.env`` says so.
+    """Live or mock, model, transport and endpoints, where the environment and not ``.env`` says so.
 
     An endpoint with a password in it is left out: the command is printed.
     """

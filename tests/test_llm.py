@@ -1,4 +1,4 @@
-"""Model calls through the real LiteLLM against a real server on loopback."""
+"""Model calls through each transport against a real server on loopback: the same answers and errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from pathlib import Path
@@ -15,14 +15,12 @@ from typing import Any
 
 import pytest
 
-from aethr.errors import AethrError, BudgetError, MissingKeyError, ModelError, UsageError
+from aethr.errors import AethrError, BudgetError, ModelError
 from aethr.llm import transport_litellm
 from aethr.llm.backend import ModelBackend
-from aethr.llm.calls import Call, Deadlines, Endpoint
-from aethr.llm.endpoints import endpoints
-from aethr.llm.failures import tidy
+from aethr.llm.calls import Deadlines
+from aethr.llm.routes import VARIABLE, route
 from aethr.llm.spending import estimate_tokens
-from aethr.llm.transport_litellm import LiteLLM, LiteLLMStream
 from aethr.records import Allowance, Completion, ModelSpec, Request, TextDelta, Usage
 from tests.model_server import ModelServer, Reply, Script, error
 
@@ -48,7 +46,15 @@ def litellm_is_loaded() -> None:
     transport_litellm.load()
     for way in WAYS.values():
         with ModelServer([Reply(("ok",), way.finished)]) as server:
-            list(backend(environ_for(way, server), limits=PATIENT).complete(request(way.model)))
+            environ = {**environ_for(way, server), VARIABLE: "litellm"}
+            list(backend(environ, limits=PATIENT).complete(request(way.model)))
+
+
+@pytest.fixture(autouse=True, params=["litellm", "direct"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the calls of a test: LiteLLM, or nothing of it where the provider can do without."""
+    monkeypatch.setenv(VARIABLE, "litellm" if request.param == "litellm" else "auto")
+    return request.param
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ def backend(
     environ: Mapping[str, str], sleeps: list[float] | None = None, limits: Deadlines = PATIENT
 ) -> ModelBackend:
     recorded: list[float] = [] if sleeps is None else sleeps
-    return ModelBackend(environ, LiteLLM(), limits, sleep=recorded.append)
+    way = route({VARIABLE: os.environ.get(VARIABLE, ""), **environ})
+    return ModelBackend(environ, way, limits, sleep=recorded.append)
 
 
 def environ_for(way: Way, server: ModelServer) -> dict[str, str]:
@@ -139,7 +146,7 @@ def call(script: Script, asked: Request | None = None, limits: Deadlines = PATIE
 # --- a good answer -----------------------------------------------------------------------------
 
 
-def test_an_answer_streams_and_comes_back_whole_with_its_usage_and_cost() -> None:
+def test_an_answer_streams_and_comes_back_whole_with_its_usage_and_cost(transport: str) -> None:
     outcome = call([Reply(("Hello", ", ", "world."), usage=(1000, 100))])
     assert outcome.deltas == ["Hello", ", ", "world."]
     assert outcome.done == Completion(
@@ -147,7 +154,7 @@ def test_an_answer_streams_and_comes_back_whole_with_its_usage_and_cost() -> Non
         model=GPT,
         finish_reason="stop",
         usage=Usage(1000, 100, 1100, pytest.approx(0.00021)),
-        transport="litellm",
+        transport=transport,
     )
 
 
@@ -572,220 +579,3 @@ def test_a_prompt_that_only_looks_too_long_is_sent() -> None:
     prompt = "one two three four five " * 17_000
     assert estimate_tokens(prompt) > 128_000
     assert call([Reply()], request(prompt=prompt)).done.content == "Hello, world."
-
-
-# --- preflight ---------------------------------------------------------------------------------
-
-
-def refusal(environ: Mapping[str, str], *models: str | None) -> UsageError:
-    asked = [replace(request(), model=ModelSpec(name) if name else None, prompt="") for name in models]
-    with pytest.raises(UsageError) as caught:
-        backend(environ).preflight(asked)
-    assert "\n" not in str(caught.value) + caught.value.fix
-    return caught.value
-
-
-def test_a_missing_key_is_refused_with_its_variable_and_the_login_command() -> None:
-    failure = refusal({"OPENAI_API_KEY": ""}, GPT)
-    assert isinstance(failure, MissingKeyError)
-    assert str(failure) == "openai: no key: OPENAI_API_KEY is not set"
-    assert failure.fix == "Run `aethr auth login openai`, or set OPENAI_API_KEY."
-
-
-@pytest.mark.parametrize("name", ["openai", "anthropic", "google", "openrouter", "xai"])
-def test_each_provider_that_wants_a_key_is_checked(name: str) -> None:
-    way = WAYS[name]
-    assert isinstance(refusal({}, way.model), MissingKeyError)
-    backend(way.keys).preflight([request(way.model)])
-
-
-def test_only_an_openai_server_of_ones_own_needs_no_key() -> None:
-    backend({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}).preflight([request()])
-    assert isinstance(refusal({"XAI_API_BASE": "http://127.0.0.1:1"}, "xai:grok-x"), MissingKeyError)
-    with ModelServer([Reply()]) as server:
-        list(backend({"OPENAI_API_BASE": server.base_url}).complete(request()))
-        assert server.requests[0]["headers"]["authorization"] == "Bearer none"
-
-
-def test_googles_own_variable_wins() -> None:
-    keys = {"GEMINI_API_KEY": "gemini-key", "GOOGLE_API_KEY": "google-key"}
-    with ModelServer([Reply(finish_reason="STOP")]) as server:
-        environ = {**keys, "GEMINI_API_BASE": server.origin}
-        list(backend(environ).complete(request("gemini:gemini-x")))
-        assert server.requests[0]["headers"]["x-goog-api-key"] == "google-key"
-
-
-@pytest.mark.parametrize("key", ["sk-1234\n", " sk-1234", "sk-12\u00a034", "sk-ключ"])
-def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
-    failure = refusal({"OPENAI_API_KEY": key}, GPT)
-    assert "OPENAI_API_KEY" in str(failure)
-    assert key.strip() not in str(failure) + failure.fix
-
-
-@pytest.mark.parametrize("name", ["lm_studio", "hosted_vllm"])
-def test_a_server_of_ones_own_needs_its_address(name: str) -> None:
-    failure = refusal({}, f"{name}:some-model")
-    assert f"{WAYS[name].base} is not set" in str(failure)
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "file:///etc/passwd", "http://"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
-    assert "OPENAI_BASE_URL is not an http or https address" in str(refusal({"OPENAI_BASE_URL": url}, GPT))
-
-
-def test_an_unknown_provider_is_refused_with_a_suggestion() -> None:
-    failure = refusal({}, "antropic:claude-x")
-    assert str(failure) == "'antropic:claude-x': no provider named 'antropic' (did you mean anthropic?)"
-
-
-def test_any_provider_that_litellm_knows_is_let_through() -> None:
-    backend({}).preflight([request("groq:some-model")])
-
-
-@pytest.mark.parametrize("name", ["gpt-4o", "openai:http://127.0.0.1:1/x", "oobabooga/http://127.0.0.1:1/x"])
-def test_a_name_that_is_no_model_name_is_refused(name: str) -> None:
-    assert "step 'review'" in str(refusal({}, name))
-
-
-def test_a_step_without_a_model_is_refused() -> None:
-    failure = refusal({}, None)
-    assert "role 'reviewer' has no model" in str(failure)
-    assert "AETHR_MODEL" in failure.fix
-
-
-def test_foreign_hosts_are_named_once_and_without_secrets() -> None:
-    environ = {
-        "OPENAI_BASE_URL": "https://user:secret@proxy.example:8443/v1/?token=secret",
-        "OLLAMA_API_BASE": "http://localhost:11434",
-        "ANTHROPIC_BASE_URL": "https://api.anthropic.com/",
-        "GROQ_API_BASE": "http://127.0.0.1:1",
-    }
-    names = (GPT, "openai:o3", "ollama:llama3", "anthropic:claude-x", "groq:some-model", "xai:grok-x")
-    assert endpoints([ModelSpec(name) for name in names], environ) == (
-        "groq: calls go to http://127.0.0.1:1 (GROQ_API_BASE)",
-        "openai: calls go to https://proxy.example:8443/v1 (OPENAI_BASE_URL)",
-    )
-
-
-# --- the text of errors ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("two\n\n lines\t\x1b[31mred\x07", "two lines [31mred"),
-        ('{"error": {"message": "inner", "code": 3}}', "inner"),
-        ('prefix b\'{"error": {"message": "the model\\\'s"}}\'', "the model's"),
-        ('{"error": "plain"}', "plain"),
-        ("{not json}", "{not json}"),
-        ("{" * 40_000 + "}", "{" * 299 + "…"),
-        ("b'{" * 100_000, "b'{" * 99 + "b'…"),
-        ('{"error": {"message": "\\u0061bcdefgh-secret"}}', "[key]"),
-        ("key sk-abcdefgh12345678 refused", "key [key] refused"),
-        ("mine is abcdefgh-secret, yes", "mine is [key], yes"),
-        ("<html><body>no title", "an HTML page"),
-        ("x" * 1000, "x" * 299 + "…"),
-    ],
-)
-def test_a_providers_text_is_made_fit_for_one_line(text: str, shown: str) -> None:
-    assert tidy(text, ["abcdefgh-secret", "none"]) == shown
-
-
-# --- LiteLLM itself ----------------------------------------------------------------------------
-
-
-def test_loading_litellm_leaves_the_environment_alone_and_goes_nowhere(tmp_path: Path) -> None:
-    code = """
-import os, sys, threading
-from aethr.llm import transport_litellm
-before = dict(os.environ)
-thread = threading.Thread(target=transport_litellm.load)
-thread.start()
-litellm = transport_litellm.load()
-thread.join()
-assert dict(os.environ) == before, set(os.environ) ^ set(before)
-assert transport_litellm.load() is litellm
-from aethr.llm.calls import Call, Deadlines, Endpoint
-from aethr.records import ModelSpec
-call = Call("hi", ModelSpec("anthropic:claude-x"), Endpoint("k", sys.argv[1]), Deadlines(), 10)
-assert "".join(chunk.text for chunk in transport_litellm.LiteLLM().open(call).chunks()) == "Hello, world."
-"""
-    (tmp_path / ".env").write_text("OPENAI_API_KEY=from-a-dot-env\n")
-    with ModelServer([Reply(finish_reason="end_turn")]) as server:
-        environ = {
-            **os.environ,
-            "LITELLM_MODEL_COST_MAP_URL": server.origin,
-            "LITELLM_ANTHROPIC_BETA_HEADERS_URL": server.origin,
-            "LITELLM_LOG": "nonsense",
-        }
-        command = [sys.executable, "-c", code, server.origin]
-        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert [request["path"] for request in server.requests] == ["/v1/messages"]
-
-
-# --- the server as a process -------------------------------------------------------------------
-
-
-def test_the_test_server_runs_as_a_process_from_a_script(tmp_path: Path) -> None:
-    script = tmp_path / "script.json"
-    script.write_text('["first", {"chunks": ["a", "b"], "usage": [3, 4]}]')
-    log = tmp_path / "log.jsonl"
-    command = [sys.executable, "-m", "tests.model_server", "--script", str(script), "--log", str(log)]
-    root = Path(__file__).parent.parent
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, text=True
-    ) as child:
-        assert child.stdout is not None
-        model = backend({"OPENAI_BASE_URL": child.stdout.readline().strip()})
-        shown = [event.text for _ in range(2) for event in model.complete(request())]
-        child.communicate("")
-    assert shown == ["first", "a", "b"]
-    assert len(log.read_text().splitlines()) == 2
-
-
-@pytest.mark.parametrize(
-    ("lines", "own", "reason"),
-    [
-        (['{"output": "in a protocol of its own"}'], "stop", "stop"),
-        (['{"output": "in a protocol of its own"}'], None, None),
-        (['data: {"choices": [{"finish_reason": null}]}', "data: [DONE]"], "stop", None),
-        (['data: {"candidates": [{"finishReason": "STOP"}]}'], "stop", "STOP"),
-        (['data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}'], "stop", None),
-    ],
-)
-def test_litellms_own_word_for_the_end_only_counts_where_the_protocol_is_unknown(
-    lines: list[str], own: str | None, reason: str | None
-) -> None:
-    stream = StreamOfLiteLLM(lines, own)
-    one = Call("", ModelSpec(GPT), Endpoint(), PATIENT, None)
-    assert [chunk.finish_reason for chunk in LiteLLMStream(one, stream).chunks()] == [reason]
-
-
-class StreamOfLiteLLM:
-    """The shape of LiteLLM's stream object, as far as the transport looks at it."""
-
-    def __init__(self, lines: list[str], own: str | None) -> None:
-        self.streaming_response = iter(lines)
-        self.received_finish_reason = own
-        self.intermittent_finish_reason = None
-
-    def fetch_sync_stream(self) -> StreamOfLiteLLM:
-        return self
-
-    def __iter__(self) -> Iterator[Any]:
-        for _ in self.streaming_response:
-            yield from ()
-
-
-def test_a_request_without_a_stream_is_answered_whole() -> None:
-    litellm = transport_litellm.load()
-    with ModelServer([Reply(usage=(3, 4))]) as server:
-        answer = litellm.completion(
-            model="openai/gpt-4o-mini",
-            messages=[{"role": "user", "content": "x"}],
-            api_base=server.base_url,
-            api_key="k",
-        )
-    assert answer.choices[0].message.content == "Hello, world."
-    assert answer.usage.total_tokens == 7

@@ -117,7 +117,7 @@ class Transport(Protocol):
     name: str
 
     def load(self) -> None:
-        """Import what a call needs, which may take seconds. Safe from any thread, and as often as one likes."""
+        """Import what a call needs, in up to seconds; from any thread, as often as one likes."""
 
     def open(self, call: Call) -> Stream:
         """Send the request and wait for the answer to begin. Raises ``CallFailed``."""

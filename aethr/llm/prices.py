@@ -102,9 +102,8 @@ def _text() -> str:
     """The file, read once a process; empty where it is missing."""
     spec = importlib.util.find_spec("litellm")
     folders = (spec.submodule_search_locations if spec is not None else None) or []
-    for folder in folders:
-        try:
-            return (Path(folder) / FILE).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-    return ""
+    files = [file for folder in folders if (file := Path(folder, FILE)).is_file()]
+    try:
+        return files[0].read_text(encoding="utf-8", errors="replace") if files else ""
+    except OSError:
+        return ""

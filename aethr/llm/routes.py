@@ -28,7 +28,8 @@ def wanted(environ: Mapping[str, str]) -> str:
     word = environ.get(VARIABLE) or CHOICES[0]
     if word not in CHOICES:
         raise UsageError(
-            f"{VARIABLE}={word}: not one of {', '.join(CHOICES)}", f"Set it to one of them, or unset {VARIABLE}."
+            f"{VARIABLE}={word}: not one of {', '.join(CHOICES)}",
+            f"Set {VARIABLE} to one of them, or unset it.",
         )
     return word
 
@@ -38,10 +39,12 @@ def route(environ: Mapping[str, str]) -> Route:
     word = wanted(environ)
 
     def choose(model_name: str) -> Transport:
-        obstacle = "" if word == "litellm" else _obstacle(model_name, environ)
-        if word == "direct" and obstacle:
-            raise UsageError(f"{model_name}: {VARIABLE}=direct cannot call it: {obstacle}", f"Unset {VARIABLE}.")
-        return _litellm() if obstacle or word == "litellm" else _direct()
+        if word == "litellm":
+            return _litellm()
+        obstacle = _obstacle(model_name, environ)
+        if obstacle and word == "direct":
+            raise UsageError(f"{model_name}: not with {VARIABLE}=direct: {obstacle}", f"Unset {VARIABLE}.")
+        return _litellm() if obstacle else _direct()
 
     return choose
 
@@ -78,4 +81,3 @@ def _litellm() -> Transport:
     from aethr.llm.transport_litellm import LiteLLM
 
     return LiteLLM()
-
