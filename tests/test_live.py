@@ -1,8 +1,9 @@
-"""Live runs through the real command line and the real LiteLLM against a server on loopback."""
+"""Live runs through the real command line against a server on loopback."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -91,6 +92,13 @@ def aethr(project: Repo, temp: Path, capsys: pytest.CaptureFixture[str]) -> Aeth
     return run
 
 
+@pytest.fixture(params=["litellm", "direct"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the calls; without this fixture it is what Aethr chooses."""
+    monkeypatch.setenv("AETHR_TRANSPORT", request.param)
+    return request.param
+
+
 @contextmanager
 def serving(
     monkeypatch: pytest.MonkeyPatch, *replies: Reply | str, always: Reply | None = None, port: int = 0
@@ -120,12 +128,14 @@ def resume_words(stderr: str) -> list[str]:
     return words[words.index("run") :]
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_review_that_passes(aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, text(PASS)) as server:
         done = aethr(*review("--fail-on", "high", "--json", "--model", "openai:gpt-4o-mini"))
     assert done.code == 0, done.err
     assert done.record["review"] == {"status": "pass", "findings": [], "coverage": 1.0, "reason": None}
     assert done.record["mode"] == "live"
+    assert done.record["steps"][0]["transport"] == os.environ["AETHR_TRANSPORT"]
     assert done.record["totals"]["prompt_tokens"] == 10
     assert done.record["totals"]["cost_usd"] > 0
     assert server.bodies[0]["messages"][0]["content"].endswith("Pass means: no high and no medium finding.\n")
@@ -137,6 +147,7 @@ def test_a_review_that_passes(aethr: Aethr, temp: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("gate", "code"), [([], 0), (["--fail-on", "high"], 1), (["--fail-on", "revise"], 1)]
 )
+@pytest.mark.usefixtures("transport")
 def test_a_review_that_says_revise(
     aethr: Aethr, monkeypatch: pytest.MonkeyPatch, gate: list[str], code: int
 ) -> None:
@@ -158,6 +169,7 @@ def test_each_preset_without_an_agent(aethr: Aethr, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("transport")
 def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Path, tmp_path: Path) -> None:
     with serving(monkeypatch, always=text(PASS)) as server:
         # The project is the folder of the workflow file, so the example is copied into it.
@@ -169,6 +181,7 @@ def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Pa
     assert [body["model"] for body in server.bodies] == [model.split(":", 1)[1] for model in models]
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_cut_answer_is_no_review(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, Reply(chunks=(PASS,), finish_reason="length")):
         done = aethr(*review("--require-review", "--json"))
@@ -177,6 +190,7 @@ def test_a_cut_answer_is_no_review(aethr: Aethr, monkeypatch: pytest.MonkeyPatch
     assert done.record["review"]["status"] == "none"
 
 
+@pytest.mark.usefixtures("transport")
 def test_no_verdict_is_asked_for_once_more(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, text("It looks fine."), text("Review status: pass")) as server:
         done = aethr(*review("--fail-on", "high", "--json"))
@@ -198,6 +212,7 @@ def test_a_change_that_does_not_fit_is_no_pass(
     assert "not sent: app.py" in sent
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_failing_server_is_exit_3_and_the_printed_command_resumes(
     aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +314,7 @@ def test_one_model_for_every_step(
     assert (done.code, [body["model"] for body in server.bodies]) == (0, ["grok-4", "grok-4"])
 
 
+@pytest.mark.usefixtures("transport")
 def test_ctrl_c_is_130_within_two_seconds_and_the_run_resumes(
     project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +336,7 @@ def test_ctrl_c_is_130_within_two_seconds_and_the_run_resumes(
     assert (done.returncode, len(server.bodies)) == (0, 1), done.stderr
 
 
+@pytest.mark.usefixtures("transport")
 def test_sigterm_is_143_with_a_checkpoint(project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
     with serving(monkeypatch, text("An idea."), Reply(fault="never")) as server:

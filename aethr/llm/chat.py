@@ -14,8 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from aethr.llm import costs, prices
 from aethr.llm.calls import Call, CallFailed, Chunk
-from aethr.llm.failures import message_of
-from aethr.llm.failures_http import kind_of
+from aethr.llm.failures_http import error_event
 from aethr.providers import provider_of, split
 from aethr.records import Usage
 
@@ -84,7 +83,7 @@ def chunk(event: str, model_name: str) -> Chunk:
     if not isinstance(data, dict):
         raise CallFailed("garbage", "broken JSON in the answer")
     if data.get("error"):
-        raise _error(data["error"])
+        raise error_event(data["error"])
     choices = data.get("choices")
     choice = _record(choices[0]) if isinstance(choices, list) and choices else {}
     text, reason = _record(choice.get("delta")).get("content"), choice.get("finish_reason")
@@ -116,15 +115,6 @@ def _reasons(model: str, *, known: bool) -> bool:
     if "gpt-5" in model or "gpt-6" in model:
         return "gpt-5-chat" not in model
     return known and _O_SERIES.match(model) is not None
-
-
-def _error(error: Any) -> CallFailed:
-    """An error inside of a stream; its code counts as a status where it is one."""
-    said = message_of(json.dumps({"error": error}))
-    code = _record(error).get("code")
-    status = code if isinstance(code, int) and 400 <= code < 600 else None
-    kind = kind_of(status, json.dumps(error).lower())
-    return CallFailed(kind, said, None if kind in ("server", "timeout") else status)
 
 
 def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import socket
 import ssl
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from aethr.llm import connection
 from aethr.llm.calls import CallFailed, FailureKind
+from aethr.llm.failures import message_of
 
 _NO_CREDIT = ("insufficient_quota", "exceeded your current quota", "credit balance is too low")
 _FILTERED = ("content_filter", "content management policy", "content_policy_violation")
@@ -65,6 +67,15 @@ def kind_of(status: int | None, said: str) -> FailureKind:
     if status is None or status >= 500:
         return "server"
     return _BY_STATUS.get(status, "bad_request")
+
+
+def error_event(error: object) -> CallFailed:
+    """An error object inside of a stream; its code counts as a status where it is one."""
+    text = json.dumps({"error": error})
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if isinstance(code, int) and 400 <= code < 600 else None
+    kind = kind_of(status, text.lower())
+    return CallFailed(kind, message_of(text), None if kind in ("server", "timeout") else status)
 
 
 def seconds(retry_after: str) -> float | None:

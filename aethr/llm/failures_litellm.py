@@ -10,11 +10,14 @@ from typing import Any
 
 from aethr.llm import connection
 from aethr.llm.calls import CallFailed, FailureKind
-from aethr.llm.failures_http import broken, causes_of, kind_of, seconds
+from aethr.llm.failures import message_of
+from aethr.llm.failures_http import broken, causes_of, error_event, kind_of, seconds
 
 _PREFIX = re.compile(
     r"^(?:litellm\.\w+:\s*|\w+(?:Error|Exception|Timeout):\s*|\w+Exception - |Timeout Error: )+"
 )
+
+_OPENROUTER = re.compile(r"Message: (.*), Metadata: .*, User ID: .*", re.DOTALL)
 
 
 def failure_of(error: BaseException, litellm: ModuleType) -> CallFailed:
@@ -24,8 +27,11 @@ def failure_of(error: BaseException, litellm: ModuleType) -> CallFailed:
     known = _missing(causes) or broken(causes) or _garbage(causes)
     if known is not None:
         return known
+    event = _event(causes)
+    if event is not None:
+        return error_event(event)
     status = _status(outer)
-    message = _PREFIX.sub("", str(getattr(outer, "message", "") or outer))
+    message = _message(outer, causes)
     said = " ".join((message, *(str(cause) for cause in causes))).lower()
     kind = _kind(outer, status, said, litellm)
     shown = status if kind not in ("timeout", "server") or _from_http(causes) else None
@@ -43,6 +49,22 @@ def _garbage(causes: Sequence[BaseException]) -> CallFailed | None:
     if any(isinstance(cause, json.JSONDecodeError) for cause in causes) and not _from_http(causes):
         return CallFailed("garbage", "broken JSON in the answer")
     return None
+
+
+def _event(causes: Sequence[BaseException]) -> object:
+    """The error object that came inside of a stream, as the openai package keeps it; None for another."""
+    for cause in causes:
+        if type(cause).__name__ == "APIError" and getattr(cause, "response", None) is None:
+            return getattr(cause, "body", None)
+    return None
+
+
+def _message(error: BaseException, causes: Sequence[BaseException]) -> str:
+    """What the server said, where LiteLLM has read it; else what LiteLLM says."""
+    for cause in causes:
+        if isinstance(cause, connection.load().HTTPStatusError) and cause.response.is_stream_consumed:
+            return message_of(cause.response.text)
+    return _OPENROUTER.sub(r"\1", _PREFIX.sub("", str(getattr(error, "message", "") or error)))
 
 
 def _kind(error: BaseException, status: int | None, said: str, litellm: ModuleType) -> FailureKind:

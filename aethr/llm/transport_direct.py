@@ -80,11 +80,10 @@ class DirectStream:
 
 def _client(call: Call) -> httpx.Client:
     """A client that follows no redirect: nobody but the endpoint itself gets the prompt."""
-    httpx = connection.load()
-    secure = chat.address(call).startswith("https:")
+    verify = _trusted() if chat.address(call).startswith("https:") else False
     try:
-        client: httpx.Client = httpx.Client(
-            timeout=connection.timeout(call.deadlines), verify=_trusted() if secure else False
+        client: httpx.Client = connection.load().Client(
+            timeout=connection.timeout(call.deadlines), verify=verify
         )
     except ImportError as error:
         raise CallFailed("install", f"httpx needs another package for this proxy: {error}") from error

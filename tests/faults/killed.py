@@ -4,7 +4,7 @@
 
 For each line on standard input, a number n: run ``aethr WORD…`` in a child that kills itself with SIGKILL
 at the n-th event that matters to its checkpoints in FOLDER (0: never), then print ``CODE EVENTS``: the
-child's exit status and how many events it passed. LiteLLM is imported once, before the children are forked.
+child's exit status and how many events it passed. httpx is imported once, before the children are forked.
 
 The events are those that Python itself reports (``sys.addaudithook``): a file in FOLDER is opened, renamed or
 removed, or a connection is opened. Nothing of Aethr is touched.
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 
 from aethr.cli import main
-from aethr.llm import transport_litellm
+from aethr.llm import connection
 
 WATCHED = ("open", "os.rename", "os.remove", "socket.connect")
 
@@ -66,7 +66,7 @@ def run(folder: str, words: list[str], deadly: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    transport_litellm.load()
+    connection.load()
     for line in sys.stdin:
         code, count = run(sys.argv[1], sys.argv[2:], int(line))
         sys.stdout.write(f"{code} {count}\n")

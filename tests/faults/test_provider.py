@@ -21,6 +21,8 @@ IMPATIENT = TWO_STEPS.replace(
     'reviewer: "openai:gpt-4o-mini"', "reviewer: {model: openai:gpt-4o-mini, timeout_s: 1}"
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 
 @dataclass(frozen=True)
 class Fault:
