@@ -184,6 +184,15 @@ def test_each_provider_streams_from_its_base_url(name: str) -> None:
     assert any(KEY in value for value in headers.values()) is bool(way.keys)
 
 
+@pytest.mark.parametrize("name", ["hosted_vllm", "lm_studio"])
+def test_a_server_of_ones_own_may_want_a_key(name: str) -> None:
+    way = WAYS[name]
+    with ModelServer([Reply()]) as server:
+        environ = {**environ_for(way, server), f"{name.upper()}_API_KEY": KEY}
+        list(backend(environ).complete(request(way.model)))
+        assert server.requests[0]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
 def test_cached_tokens_are_charged_at_their_own_price() -> None:
     full = call([Reply(usage=(1000, 5))]).done.usage.cost_usd
     cached = call([Reply(usage=(1000, 5), cached=800)]).done.usage.cost_usd

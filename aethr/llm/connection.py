@@ -30,10 +30,11 @@ def load() -> ModuleType:
 @functools.cache
 def _loaded() -> ModuleType:
     """While ``sys.modules`` has None for a module its import fails; httpx then does without it."""
-    hidden = () if "httpx" in sys.modules else [name for name in _UNUSED if name not in sys.modules]
+    hidden = () if "httpcore" in sys.modules else [name for name in _UNUSED if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]
     try:
+        importlib.import_module("httpcore")  # httpx itself would put it off to the first call
         return importlib.import_module("httpx")
     finally:
         for name in hidden:

@@ -1,0 +1,187 @@
+"""OpenAI's protocol as it is spoken without LiteLLM: the same request, and the same price, as with it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from aethr.llm import chat, costs, transport_litellm
+from aethr.llm.calls import Call, CallFailed, Deadlines, Endpoint
+from aethr.llm.transport_litellm import LiteLLM
+from aethr.records import ModelSpec
+from tests.model_server import ModelServer, Reply
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm.*")
+
+UNKNOWN = (
+    "openai:of-our-own",
+    "openai:o9-of-tomorrow",
+    "openai:gpt-6-of-tomorrow",
+    "openai:gpt-5-chat-of-tomorrow",
+    "openai:acme/some-model",
+    "openrouter:openai/gpt-5",
+    "openrouter:openai/o3",
+    "openrouter:anthropic/claude-x",
+    "hosted_vllm:gpt-5",
+    "lm_studio:o3",
+    "xai:grok-x",
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Mapping[str, Any]:
+    """The price file's rows by ``provider:model``, of the providers that are called directly."""
+    litellm = transport_litellm.load()
+    return {
+        f"{row['litellm_provider']}:{name.removeprefix(row['litellm_provider'] + '/')}": row
+        for name, row in litellm.model_cost.items()
+        if row.get("litellm_provider") in chat.HOSTS
+    }
+
+
+def served(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield from (name for name in rows if chat.serves(name))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.0, 1.0])
+def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature: float | None) -> None:
+    names = [*served(rows), *UNKNOWN]
+    assert len(names) > 100
+    with ModelServer(lambda _: Reply()) as server:
+        endpoint = Endpoint("sk-12345678", server.base_url)
+        for name in names:
+            spec = ModelSpec(name, temperature=temperature, seed=7)
+            call = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
+            list(LiteLLM().open(call).chunks())
+            assert chat.body(call) == server.bodies[-1], name
+
+
+def test_models_of_another_protocol_and_with_other_prices_are_litellms(rows: Mapping[str, Any]) -> None:
+    modes = {rows[name]["mode"] for name in rows if chat.serves(name)}
+    assert modes == {"chat"}
+    for name in ("openai:gpt-5-codex", "openai:responses/gpt-4o", "openai:openai/o3", "ollama:llama3"):
+        assert not chat.serves(name)
+    chats = [name for name, row in rows.items() if row.get("mode") == "chat"]
+    assert [name for name in chats if not chat.serves(name)] == []
+
+
+def test_the_price_of_an_answer_is_litellms(rows: Mapping[str, Any]) -> None:
+    litellm = transport_litellm.load()
+    dice = random.Random(7)
+    compared = 0
+    for name in served(rows):
+        for _ in range(20):
+            usage = some_usage(dice)
+            ours = chat.chunk(event(usage), name).usage
+            assert ours is not None
+            provider, _, model = name.partition(":")
+            theirs = sum(
+                litellm.cost_per_token(model=f"{provider}/{model}", usage_object=litellm.Usage(**usage))
+            )
+            if ours.cost_usd is None:
+                assert theirs == 0, name
+                continue
+            assert ours.cost_usd == pytest.approx(theirs, rel=1e-9, abs=1e-15), (name, usage)
+            compared += 1
+    assert compared > 1000
+
+
+def some_usage(dice: random.Random) -> dict[str, Any]:
+    """Around every threshold, with and without cached tokens."""
+    prompt = dice.choice([1, 999, 128_000, 128_001, 199_999, 200_000, 200_001, 272_000, 272_001, 900_000])
+    completion = dice.randrange(1, 9000)
+    cached = dice.choice([0, prompt // 3, prompt])
+    written = dice.choice([0, 0, (prompt - cached) // 2])
+    details = {"cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": 0}
+    thought = {"reasoning_tokens": dice.choice([0, completion // 2])}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": thought,
+    }
+
+
+def event(usage: object) -> str:
+    import json
+
+    return json.dumps({"choices": [], "usage": usage})
+
+
+def test_a_price_with_an_unknown_rule_is_left_to_litellm() -> None:
+    assert costs.understood("openai:gpt-4o-mini")
+    assert costs.understood("openai:of-our-own")
+    assert not costs.understood("google:gemini-2.5-flash")
+    assert costs.cost("google:gemini-2.5-flash", costs.Tokens(10, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "completion", "cost"),
+    [
+        # What xAI thinks is counted beside the answer, and it says itself what it charges.
+        ({"total_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 25}}, 30, None),
+        ({"total_tokens": 15, "completion_tokens_details": {"reasoning_tokens": 3}}, 5, None),
+        ({"cost_in_usd_ticks": 123_000_000}, 5, 0.0123),
+        ({"cost_in_usd_ticks": 0}, 5, 0.0),
+        ({"cost": 0.5}, 5, 0.5),
+        ({"cost": -0.5}, 5, None),
+    ],
+)
+def test_xai_counts_and_charges_in_its_own_way(
+    usage: dict[str, Any], completion: int, cost: float | None
+) -> None:
+    name = next(name for name in ("xai:grok-4.3",) if chat.serves(name))
+    said = chat.chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
+    assert said is not None
+    assert said.completion_tokens == completion
+    priced = costs.cost(name, costs.Tokens(10, completion))
+    assert said.cost_usd == pytest.approx(priced if cost is None else cost)
+
+
+def test_tokens_that_are_no_text_have_no_known_price() -> None:
+    details = {"prompt_tokens_details": {"audio_tokens": 3}}
+    usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o").usage
+    assert usage is not None
+    assert (usage.total_tokens, usage.cost_usd) == (10, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{}",
+        '{"choices": null}',
+        '{"choices": [3]}',
+        '{"choices": [{"delta": null}]}',
+        '{"choices": [{"delta": {"content": ["x"]}, "finish_reason": 7}]}',
+        '{"choices": [], "usage": [1]}',
+        '{"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": -1}}',
+        '{"choices": [], "usage": {"prompt_tokens": 1e400, "completion_tokens": true}}',
+    ],
+)
+def test_what_means_nothing_is_nothing(said: str) -> None:
+    read = chat.chunk(said, "openai:gpt-4o")
+    assert (read.text, read.finish_reason, read.usage) == ("", None, None)
+
+
+@pytest.mark.parametrize("said", ["", "nonsense", "3", "[]", "[" * 100_000, "9" * 5000, '{"a":'])
+def test_what_is_no_object_is_not_the_protocol(said: str) -> None:
+    with pytest.raises(CallFailed) as caught:
+        chat.chunk(said, "openai:gpt-4o")
+    assert (caught.value.kind, caught.value.message) == ("garbage", "broken JSON in the answer")
+
+
+@pytest.mark.parametrize(
+    ("base", "where"),
+    [
+        (None, "https://api.openai.com/v1/chat/completions"),
+        ("http://127.0.0.1:1/v1/", "http://127.0.0.1:1/v1/chat/completions"),
+        ("http://127.0.0.1:1/v1/chat/completions", "http://127.0.0.1:1/v1/chat/completions"),
+        ("https://proxy.example/v1?team=a", "https://proxy.example/v1/chat/completions?team=a"),
+    ],
+)
+def test_the_address_is_the_base_and_the_path(base: str | None, where: str) -> None:
+    assert chat.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), None)) == where
