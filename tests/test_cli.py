@@ -102,6 +102,7 @@ def test_a_mistake_is_one_line_with_a_fix_and_exit_2(project: Repo, words: list[
     [
         ("AETHR_LIVE", "true", "AETHR_LIVE=true: neither 1 nor 0"),
         ("AETHR_MODEL", "gpt-4", "AETHR_MODEL: 'gpt-4' is not provider:model"),
+        ("AETHR_TRANSPORT", "fast", "AETHR_TRANSPORT=fast: not one of auto, direct, litellm"),
         ("AETHR_RUN_FAIL_ON", "hgh", "AETHR_RUN_FAIL_ON=hgh: not one of"),
         ("AETHR_RUN_JSON", "yes", "AETHR_RUN_JSON=yes: neither 1 nor 0"),
         ("AETHR_RUN_MAX_TOKENS", "many", "AETHR_RUN_MAX_TOKENS=many: not a number"),

@@ -38,6 +38,7 @@ def test_keys_and_switches_and_a_local_endpoint_are_taken(project: Repo) -> None
 
 def test_everything_else_is_ignored_and_named_once_without_its_value(project: Repo) -> None:
     names = ["GIT_CONFIG_COUNT", "LD_PRELOAD", "PATH", "EDITOR", "NODE_OPTIONS", "AETHR_RUN_FAIL_ON"]
+    names.append("AETHR_TRANSPORT")
     project.write(".env", "".join(f"{name}=hidden-value\n" for name in names))
     loaded = credentials.load(project.root)
     assert loaded.values == {}

@@ -224,6 +224,7 @@ def test_a_failing_server_is_exit_3_and_the_printed_command_resumes(
     assert KEY not in failed.out + failed.err
     (checkpoint,) = temp.iterdir()
     assert KEY not in checkpoint.read_text()
+    assert f"AETHR_TRANSPORT={os.environ['AETHR_TRANSPORT']} " in resume_line(failed.err)
     with serving(monkeypatch, text(PASS)) as server:
         done = aethr(*resume_words(failed.err))
     assert (done.code, len(server.bodies)) == (0, 1)
