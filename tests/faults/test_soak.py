@@ -81,6 +81,7 @@ class Held:
         return cls(len(os.listdir("/proc/self/fd")), len(threads), len("".join(children).split()))  # noqa: PTH208
 
 
+@pytest.mark.usefixtures("transport")
 def test_two_hundred_runs(aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
     for name, value in (("OPENAI_API_KEY", KEY), ("AETHR_LIVE", "1")):

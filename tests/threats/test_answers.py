@@ -123,7 +123,7 @@ def test_a_hostile_task_is_text(
 def test_a_megabyte_in_16_000_pieces_takes_little_time(
     project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The processor time of the whole installed command, LiteLLM's import and its own work included."""
+    """The processor time of the whole installed command."""
     long = Reply(chunks=(*(["\x1b[31m" + "x" * 58] * 16_000), END))
     command = [sys.executable, "-m", "aethr", *RUN, "--stream", "--fail-on", "high", TASK]
     with serving(monkeypatch, long):
@@ -133,7 +133,7 @@ def test_a_megabyte_in_16_000_pieces_takes_little_time(
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert len(done.stdout) > 1_000_000
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 20
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 5
 
 
 # --- what counts as a pass ---------------------------------------------------------------------
