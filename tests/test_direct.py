@@ -274,7 +274,11 @@ def test_a_model_goes_directly_where_that_is_the_same(name: str, word: str, tran
 
 @pytest.mark.parametrize(
     ("name", "variable"),
-    [("openai:gpt-4o", "OPENAI_ORG_ID"), ("openrouter:acme/some-model", "OR_SITE_URL")],
+    [
+        ("openai:gpt-4o", "OPENAI_ORG_ID"),
+        ("openrouter:acme/some-model", "OR_SITE_URL"),
+        ("xai:grok-x", "SSL_VERIFY"),
+    ],
 )
 def test_a_variable_that_litellm_alone_reads_is_heeded(name: str, variable: str) -> None:
     assert route({variable: "x"})(name).name == "litellm"

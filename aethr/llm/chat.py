@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from aethr import __version__
 from aethr.llm import costs, prices
 from aethr.llm.calls import Call, CallFailed, Chunk
 from aethr.llm.failures_http import error_event
@@ -57,7 +58,8 @@ def address(call: Call) -> str:
 def headers(call: Call) -> dict[str, str]:
     """The request's own headers; without a key it asks for none."""
     key = call.endpoint.key
-    return {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    own = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
+    return {**own, "Authorization": f"Bearer {key}"} if key else own
 
 
 def body(call: Call) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def chunk(event: str, model_name: str) -> Chunk:
     return Chunk(
         text if isinstance(text, str) else "",
         reason if isinstance(reason, str) and reason else None,
-        _usage(_record(data.get("usage")), model_name),
+        _usage(data["usage"], model_name) if isinstance(data.get("usage"), dict) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -61,9 +62,11 @@ def _event(causes: Sequence[BaseException]) -> object:
 
 def _message(error: BaseException, causes: Sequence[BaseException]) -> str:
     """What the server said, where LiteLLM has read it; else what LiteLLM says."""
+    httpx = connection.load()
     for cause in causes:
-        if isinstance(cause, connection.load().HTTPStatusError) and cause.response.is_stream_consumed:
-            return message_of(cause.response.text)
+        if isinstance(cause, httpx.HTTPStatusError):
+            with contextlib.suppress(httpx.StreamError):
+                return message_of(cause.response.text)
     return _OPENROUTER.sub(r"\1", _PREFIX.sub("", str(getattr(error, "message", "") or error)))
 
 
