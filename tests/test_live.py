@@ -403,6 +403,16 @@ def test_a_missing_key_is_told_before_an_editor_opens(
     assert not (tmp_path / "opened").exists()
 
 
+def test_a_direct_run_on_a_pipe_imports_nothing_heavy(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "aethr", *review("--stream")]
+    with serving(monkeypatch, text(PASS)):
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    modules = re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE)
+    packages = {module.partition(".")[0] for module in modules}
+    assert {"aethr", "httpx"} <= packages
+    assert not {"litellm", "openai", "pydantic", "rich", "click", "h2", "dotenv", "asyncio"} & packages
+
+
 # --- --save ------------------------------------------------------------------------------------
 
 
