@@ -182,6 +182,9 @@ class Pieces:
     pieces: Sequence[str]
     name: str = "pieces"
 
+    def load(self) -> None:
+        """Nothing is imported."""
+
     def open(self, _call: Call) -> Pieces:
         return self
 
@@ -192,17 +195,11 @@ class Pieces:
     def hang_up(self) -> None:
         """Nothing is open."""
 
-    def providers(self) -> tuple[str, ...]:
-        return ("openai",)
-
-    def count_tokens(self, _model: str, text: str) -> int:
-        return len(text)
-
 
 def shown(pieces: Sequence[str]) -> tuple[str, str]:
     """What a run with this answer prints while it streams, and what it keeps."""
     made = make_plan([StepSpec("think", "thinker", 1000)], Script([]), secrets=(SECRET,))
-    backend = ModelBackend({"OPENAI_API_KEY": SECRET}, Pieces(pieces))
+    backend = ModelBackend({"OPENAI_API_KEY": SECRET}, lambda _: Pieces(pieces))
     step = replace(made.steps[0], backend=backend, model=ModelSpec("openai:m"))
     out, kept = io.StringIO(), ""
     with make_renderer(Display(stream=True), out, out, {}) as show:

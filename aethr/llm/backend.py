@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from aethr.errors import UsageError
 from aethr.llm import routes
-from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, FailureKind, Transport
+from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, FailureKind
 from aethr.llm.endpoints import endpoint_of
 from aethr.llm.failures import explain, headline, too_long
 from aethr.llm.feed import Feed, feeding
@@ -53,9 +53,9 @@ class ModelBackend:
         for request in requests:
             _split(_model(request).name, request.step)
         for name in dict.fromkeys(_model(request).name for request in requests):
-            transport = self._route(name)
+            self._route(name)
             if split(name)[0] not in PROVIDERS:
-                _refuse_unknown(name, transport)
+                _refuse_unknown(name)
             endpoint_of(name, self._environ)
 
     def warm(self, requests: Sequence[Request]) -> None:
@@ -169,7 +169,9 @@ class ModelBackend:
         window = price.window if price is not None else None
         if window is None or estimate_tokens(request.prompt) <= window:
             return
-        tokens = self._route(model.name).count_tokens(model.name, request.prompt)
+        from aethr.llm.transport_litellm import count_tokens  # also of a direct call: it has the tokenizers
+
+        tokens = count_tokens(model.name, request.prompt)
         if tokens > window:
             raise too_long(request.step, model.name, tokens, window)
 
@@ -235,8 +237,10 @@ def _model(request: Request) -> ModelSpec:
     return request.model
 
 
-def _refuse_unknown(name: str, transport: Transport) -> None:
-    known = transport.providers()
+def _refuse_unknown(name: str) -> None:
+    from aethr.llm.transport_litellm import providers
+
+    known = providers()
     if litellm_name(name).partition("/")[0] in known:
         return
     provider = split(name)[0]

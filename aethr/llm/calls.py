@@ -6,7 +6,7 @@ cut and empty answers and all error texts live above this seam and are the same 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -121,9 +121,3 @@ class Transport(Protocol):
 
     def open(self, call: Call) -> Stream:
         """Send the request and wait for the answer to begin. Raises ``CallFailed``."""
-
-    def providers(self) -> Collection[str]:
-        """The provider names it can serve, as LiteLLM spells them."""
-
-    def count_tokens(self, model: str, text: str) -> int:
-        """Tokens of ``text`` by the best tokenizer at hand for ``model`` (``provider:model``)."""

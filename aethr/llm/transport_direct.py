@@ -9,7 +9,7 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from aethr.llm import chat, connection, sse
@@ -43,15 +43,6 @@ class Direct:
                 raise _refusal(response)
             unless_it_began.pop_all()
         return DirectStream(call, client, response)
-
-    def providers(self) -> Collection[str]:
-        return frozenset(chat.HOSTS)
-
-    def count_tokens(self, model: str, text: str) -> int:
-        """By LiteLLM's tokenizer: asked only for a prompt near the end of the window."""
-        from aethr.llm.transport_litellm import LiteLLM
-
-        return LiteLLM().count_tokens(model, text)
 
 
 class DirectStream:

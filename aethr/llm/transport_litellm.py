@@ -103,6 +103,16 @@ def _without_collector() -> Iterator[None]:
         gc.freeze()
 
 
+def providers() -> Collection[str]:
+    """The provider names that LiteLLM serves, as it spells them."""
+    return frozenset(str(getattr(name, "value", name)) for name in load().provider_list)
+
+
+def count_tokens(model_name: str, text: str) -> int:
+    """Tokens of ``text`` by the best tokenizer at hand for ``provider:model``."""
+    return len(load().encode(model=litellm_name(model_name), text=text))
+
+
 class LiteLLM:
     """The transport for every provider."""
 
@@ -117,12 +127,6 @@ class LiteLLM:
             return LiteLLMStream(call, litellm.completion(**_arguments(call)))
         except Exception as error:
             raise failure_of(error, litellm) from error
-
-    def providers(self) -> Collection[str]:
-        return frozenset(str(getattr(name, "value", name)) for name in load().provider_list)
-
-    def count_tokens(self, model: str, text: str) -> int:
-        return len(load().encode(model=litellm_name(model), text=text))
 
 
 class LiteLLMStream:
