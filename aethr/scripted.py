@@ -34,6 +34,9 @@ class Script:
     def preflight(self, requests: Sequence[Request]) -> None:
         """Nothing can be missing: ``load`` has refused it."""
 
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Nothing takes long."""
+
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         """Raises ``ConfigError`` for a pass without an answer."""
         reply = self._reply(request)
