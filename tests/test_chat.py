@@ -158,7 +158,7 @@ def test_tokens_that_are_no_text_have_no_known_price() -> None:
         '{"choices": [{"delta": null}]}',
         '{"choices": [{"delta": {"content": ["x"]}, "finish_reason": 7}]}',
         '{"choices": [], "usage": [1]}',
-        '{"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": -1}}',
+        '{"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": null}}',
         '{"choices": [], "usage": {"prompt_tokens": 1e400, "completion_tokens": true}}',
     ],
 )

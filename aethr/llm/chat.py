@@ -163,5 +163,6 @@ def _record(value: Any) -> Mapping[str, Any]:
 
 
 def _count(record: Mapping[str, Any], key: str) -> int:
+    """A count as it was sent: whether one can be true is said in ``spending``."""
     value = prices.number(record, key)
-    return int(value) if value is not None and 0 <= value < 2**53 else 0
+    return int(value) if value is not None and math.isfinite(value) else 0
