@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from aethr import __version__, edge
 from aethr.errors import ExitCode, UsageError
 from aethr.options import HOOK_OPTIONS, OPTIONS, Option, build, from_environment
+from aethr.output import columns
 from aethr.presets import suggest
 from aethr.providers import LOGINS
 
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
     Command = Callable[[argparse.Namespace], int]
 
-DESCRIPTION = """\
-Run explicit, reproducible AI coding workflows from one YAML file.
+DESCRIPTION = "Run explicit AI coding workflows from one YAML file."
 
-  aethr init review-existing-diff     write .aethr.yaml
-  aethr run "review my changes"       run it: a mock without a key, real with AETHR_LIVE=1
-  aethr auth login openai             store a key in .env
-"""
+FIRST_STEPS = {
+    "aethr init": "choose a workflow; writes .aethr.yaml",
+    'aethr run "review my changes"': "a mock: no key, no cost",
+    "aethr auth login openai": "then AETHR_LIVE=1 makes it real",
+}
+"""What to do next after installing, in this order."""
 
 RUN_DESCRIPTION = """\
 Run the workflow of this project on TASK.
@@ -78,11 +80,6 @@ def program() -> NoReturn:
     edge.leave(main())
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    return _build()[0]
-
-
 class _Parser(argparse.ArgumentParser):
     """argparse, with a mistake as one line and exit code 2 in place of a wall of usage."""
 
@@ -93,40 +90,49 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"`{self.prog} --help` shows what there is.")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A name that is none of the choices gets the nearest one, not a list to search."""
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(choice) for choice in action.choices]
+        near = suggest(str(value), known)
+        if action.option_strings:
+            self.error(f"{action.option_strings[-1]} {value}: not one of {', '.join(known)}{near}")
+        self.error(
+            f"no {str(action.metavar).lower()} '{value}'{near or ' (one of ' + ', '.join(known) + ')'}"
+        )
 
-def _build() -> tuple[_Parser, tuple[str, ...]]:
-    parser = _Parser(prog="aethr", description=DESCRIPTION)
+    # The stubs of argparse overload this for every kind of namespace.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Each command refuses by itself what it does not know, for it knows what was meant."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(unknown[0])
+        return options, unknown
+
+    def _refuse(self, word: str) -> NoReturn:
+        if word.startswith("-"):
+            self.error(f"no option '{word}'{suggest(word, self._option_string_actions)}")
+        fix = "Put TASK in quotes, as one argument." if self.prog == "aethr run" else f"`{self.prog} --help`"
+        raise UsageError(f"one argument too many: '{word}'", fix)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(prog="aethr", description=DESCRIPTION, epilog=_first_steps())
     parser.add_argument("--version", action="version", version=f"aethr {__version__}")
     parser.set_defaults(command=_welcome)
     commands: Commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     edges = (_add_hook, _add_action)
     for add in (_add_init, _add_run, _add_check, *edges, _add_auth, _add_schema, _add_version):
         add(commands)
-    return parser, tuple(commands.choices)
+    return parser
 
 
 def _dispatch(words: list[str]) -> int:
-    parser, commands = _build()
-    if words and not words[0].startswith("-") and words[0] not in commands:
-        raise UsageError(
-            f"no command '{words[0]}'{suggest(words[0], commands)}", "`aethr --help` shows the commands."
-        )
-    options, unknown = parser.parse_known_args(words)
-    if unknown:
-        raise _unknown(unknown[0], words[0])
+    options = build_parser().parse_args(words)
     command: Command = options.command
     return command(options)
-
-
-def _unknown(word: str, command: str) -> UsageError:
-    if word.startswith("-"):
-        known = {"run": OPTIONS, "hook": HOOK_OPTIONS}.get(command, ())
-        flags = [option.flag for option in known]
-        return UsageError(
-            f"{command}: no option '{word}'{suggest(word, flags)}", f"`aethr {command} --help` lists them."
-        )
-    fix = "Put TASK in quotes, as one argument." if command == "run" else f"`aethr {command} --help`"
-    return UsageError(f"{command}: one argument too many: '{word}'", fix)
 
 
 def _add(commands: Commands, name: str, summary: str, description: str, epilog: str) -> _Parser:
@@ -310,5 +316,10 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _welcome(_: argparse.Namespace) -> int:
-    sys.stdout.write(DESCRIPTION + "\n`aethr --help` lists all commands.\n")
+    sys.stdout.write(f"{DESCRIPTION}\n\n{_first_steps()}\n`aethr --help` lists all commands.\n")
     return ExitCode.OK
+
+
+def _first_steps() -> str:
+    numbered = {f"{number}. {words}": said for number, (words, said) in enumerate(FIRST_STEPS.items(), 1)}
+    return "first steps:\n" + columns.text(columns.pairs(numbered, columns.width(sys.stdout), "  "))

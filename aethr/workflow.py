@@ -71,8 +71,8 @@ def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
     if file is None:
         raise UsageError(
             f"no {FILE} in this project",
-            "Write one with `aethr init`, or run a built-in workflow: "
-            '`aethr run --preset review-existing-diff "…"`.',
+            "Choose one with `aethr init`; or write no file and name a built-in workflow:\n"
+            '  aethr run --preset review-existing-diff "review my changes"',
         )
     return Project(file.parent.resolve(), config.load(file, vocabulary()))
 

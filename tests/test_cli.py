@@ -40,8 +40,20 @@ def record(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
 def test_without_arguments_the_three_first_steps_are_shown(tmp_path: Path) -> None:
     done = aethr(cwd=tmp_path)
     assert done.returncode == 0
-    assert "aethr init" in done.stdout
-    assert "aethr run" in done.stdout
+    steps = re.findall(r"^  (\d)\. aethr (\w+)", done.stdout, re.MULTILINE)
+    assert steps == [("1", "init"), ("2", "run"), ("3", "auth")]
+
+
+def test_a_run_without_a_workflow_offers_two_ways_on(project: Repo) -> None:
+    done = aethr("run", "x", cwd=project.root)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert lines[0] == "aethr: no .aethr.yaml in this project"
+    assert "`aethr init`" in lines[1]
+    offered = lines[2].strip()
+    assert offered.startswith("aethr run --preset ")
+    words = ["bash", "-c", offered.replace("aethr", f'"{sys.executable}" -m aethr', 1)]
+    assert subprocess.run(words, cwd=project.root, capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("words", [["version"], ["--version"]])
@@ -67,7 +79,10 @@ def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
         (["rnu"], "no command 'rnu' (did you mean 'run'?)"),
         (["run", "--fial-on", "high", "x"], "no option '--fial-on' (did you mean '--fail-on'?)"),
         (["run", "two", "words"], "one argument too many: 'words'"),
-        (["run", "--fail-on", "hgh", "x"], "invalid choice: 'hgh'"),
+        (
+            ["run", "--fail-on", "hgh", "x"],
+            "not one of never, revise, low, medium, high (did you mean 'high'?)",
+        ),
         (["run", "--max-cost", "-1", "x"], "--max-cost -1: not a positive number"),
         (["run", "--max-cost", "nan", "x"], "--max-cost nan: not a positive number"),
         (["run", "--max-tokens", "many", "x"], "invalid int value: 'many'"),
@@ -84,8 +99,10 @@ def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
         (["run", "--diff", "nowhere...HEAD", "--preset", "custom", "x"], "nowhere"),
         (["run", "--preset", "custom", ""], "the task is empty"),
         (["run", "--preset", "custom"], "no task given"),
-        (["run", "x"], "no .aethr.yaml in this project"),
-        (["auth", "login", "opnai"], "invalid choice: 'opnai'"),
+        (["auth", "login", "opnai"], "no provider 'opnai' (did you mean 'openai'?)"),
+        (["auth", "logn"], "no action 'logn' (did you mean 'login'?)"),
+        (["-x"], "no option '-x'"),
+        (["check", "--helpp"], "no option '--helpp' (did you mean '--help'?)"),
         (["init", "nothing-like-it"], "no preset 'nothing-like-it'"),
     ],
 )

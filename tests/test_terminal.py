@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
 def typed(
     words: Sequence[str], cwd: Path, dialogue: Sequence[tuple[str, str]] = (), **env: str
 ) -> tuple[int, str]:
-    """Run ``aethr`` on a terminal of 80 columns; wait for each text of the dialogue, then type the answer."""
+    """Run ``aethr`` on a terminal of 80 columns (or ``COLUMNS``): wait for a text, type its answer."""
     leader, follower = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "aethr", *words],
@@ -68,14 +68,29 @@ def editor(tmp_path: Path, script: str) -> str:
 
 
 def test_init_asks_for_a_preset_by_number_or_name(tmp_path: Path) -> None:
-    code, seen = typed(["init"], tmp_path, [("Which one? ", "2\n")])
+    code, seen = typed(["init"], tmp_path, [("Which one? (number or name) ", "2\n")])
     assert (code, "1  plan-implement-review" in seen) == (0, True)
     assert "workflow: review-existing-diff" in (tmp_path / ".aethr.yaml").read_text()
     assert all(len(line) <= 80 for line in seen.splitlines())
-    code, _ = typed(["init", "--force"], tmp_path, [("Which one? ", "custom\n")])
+    code, _ = typed(["init", "--force"], tmp_path, [("Which one? (number or name) ", "custom\n")])
     assert "workflow: custom" in (tmp_path / ".aethr.yaml").read_text()
-    code, seen = typed(["init", "--force"], tmp_path, [("Which one? ", "\n")])
+    code, seen = typed(["init", "--force"], tmp_path, [("Which one? (number or name) ", "\n")])
     assert (code, "no preset chosen" in seen) == (2, True)
+
+
+def test_init_says_at_once_that_there_is_a_workflow_already(tmp_path: Path) -> None:
+    (tmp_path / ".aethr.yaml").write_text("mine\n")
+    code, seen = typed(["init"], tmp_path)
+    assert (code, "Which one?" in seen, "already here" in seen) == (2, False, True)
+
+
+@pytest.mark.parametrize("words", [[], ["init", "--list"], ["auth", "status"]])
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_what_is_listed_fits_the_terminal(tmp_path: Path, words: list[str], columns: int) -> None:
+    code, seen = typed(words, tmp_path, COLUMNS=str(columns))
+    assert code == 0
+    body = [line for line in seen.splitlines() if not line.startswith(("Run explicit", "`aethr --help"))]
+    assert max(map(len, body)) <= columns
 
 
 def test_the_editor_is_opened_for_the_task(project: Repo, tmp_path: Path) -> None:
@@ -106,6 +121,9 @@ def test_a_key_is_asked_for_and_not_shown(project: Repo) -> None:
     assert code == 0
     assert "xai-secret-key" not in seen
     assert "XAI_API_KEY='xai-secret-key'" in (project.root / ".env").read_text()
+    assert 'aethr run --preset review-existing-diff --model xai:MODEL "review my changes"' in seen
+    _, seen = typed(["auth", "status"], project.root, XAI_API_KEY="another-secret")
+    assert "XAI_API_KEY (environment, which wins over .env)" in seen
 
 
 def test_a_run_on_a_terminal_draws_panels_and_gives_the_cursor_back(project: Repo) -> None:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from aethr import credentials, workflow
+from aethr.credentials import DotEnv
 from aethr.errors import UsageError
+from aethr.output import columns
 from aethr.providers import LOGINS, PROVIDERS
 
 
@@ -18,24 +20,34 @@ def login(provider: str, *, key_stdin: bool) -> int:
     sys.stdout.write(f"Stored {LOGINS[provider]} in {root / '.env'} (mode 0600).\n")
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    sys.stdout.write('Next: AETHR_LIVE=1 aethr run "review my changes"\n')
+    sys.stdout.write(f"Next, a real review:\n  {_first_run(root, provider)}\n")
     return 0
 
 
 def status() -> int:
     """Print each provider with the variable that holds its key, and where that comes from."""
     dotenv = credentials.load(workflow.project_root(Path.cwd()))
-    for name in LOGINS:
-        variables = PROVIDERS[name].keys
-        found = ((variable, credentials.origin(variable, os.environ, dotenv)) for variable in variables)
-        held = next(((variable, origin) for variable, origin in found if origin), None)
-        said = (
-            f"{held[0]} ({held[1]})" if held else f"no key: set {variables[0]} or `aethr auth login {name}`"
-        )
-        sys.stdout.write(f"{name:12}{said}\n")
+    rows = {name: _held(name, dotenv) for name in LOGINS}
+    sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
     for warning in dotenv.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     return 0
+
+
+def _held(provider: str, dotenv: DotEnv) -> str:
+    variables = PROVIDERS[provider].keys
+    for variable in variables:
+        if origin := credentials.origin(variable, os.environ, dotenv):
+            over = origin == "environment" and dotenv.values.get(variable)
+            return f"{variable} ({origin}{', which wins over .env' if over else ''})"
+    return f"no key: `aethr auth login {provider}`, or set {variables[0]}"
+
+
+def _first_run(root: Path, provider: str) -> str:
+    """A command that calls this provider: by the models of the presets, or by naming one of its models."""
+    preset = "" if (root / workflow.FILE).exists() else "--preset review-existing-diff "
+    live, model = ("AETHR_LIVE=1 ", "") if provider == "openai" else ("", f"--model {provider}:MODEL ")
+    return f'{live}aethr run {preset}{model}"review my changes"'
 
 
 def _key(provider: str, *, key_stdin: bool) -> str:

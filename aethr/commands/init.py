@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aethr import presets
 from aethr.errors import DiskError, UsageError
+from aethr.output import columns
 from aethr.presets import PRESETS
 
 FILE = ".aethr.yaml"
@@ -15,29 +16,28 @@ FILE = ".aethr.yaml"
 
 def show() -> int:
     """Print every preset with its line."""
-    width = max(map(len, PRESETS))
-    sys.stdout.write("".join(f"{name:{width}}  {line}\n" for name, line in PRESETS.items()))
+    sys.stdout.write(columns.text(columns.pairs(PRESETS, columns.width(sys.stdout))))
     return 0
 
 
 def main(preset: str | None, *, force: bool) -> int:
     """Write the preset's file here; asks for the preset on a terminal, lists them otherwise."""
-    if preset is None:
-        if not sys.stdin.isatty():
-            return show()
-        preset = _asked()
-    text = presets.text(preset)
-    _write(Path(FILE), text, force=force)
-    sys.stdout.write(f"Wrote {FILE} from the preset {preset}.\n")
-    sys.stdout.write('Next: aethr check shows what it does, aethr run "what to do" runs it.\n')
+    if preset is None and not sys.stdin.isatty():
+        return show()
+    path = Path(FILE)
+    if os.path.lexists(path) and not force:
+        raise _already(path)
+    chosen = preset if preset is not None else _asked()
+    _write(path, presets.text(chosen), force=force)
+    sys.stdout.write(f"Wrote {FILE} from the preset {chosen}.\n{_next()}")
     return 0
 
 
 def _asked() -> str:
     names = list(PRESETS)
-    for number, (name, line) in enumerate(PRESETS.items(), start=1):
-        sys.stdout.write(f"{number}  {name:24}{line}\n")
-    sys.stdout.write("Which one? ")
+    rows = {f"{number}  {name}": line for number, (name, line) in enumerate(PRESETS.items(), start=1)}
+    sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
+    sys.stdout.write("Which one? (number or name) ")
     sys.stdout.flush()
     answer = sys.stdin.readline().strip()
     if answer.isdecimal() and 1 <= int(answer) <= len(names):
@@ -45,6 +45,15 @@ def _asked() -> str:
     if not answer:
         raise UsageError("no preset chosen", "Name one: aethr init review-existing-diff.")
     return answer
+
+
+def _next() -> str:
+    rows = {"aethr check": "shows what it does", 'aethr run "what to do"': "runs it"}
+    return "Next:\n" + columns.text(columns.pairs(rows, columns.width(sys.stdout), "  "))
+
+
+def _already(path: Path) -> UsageError:
+    return UsageError(f"{path} is already here", "`aethr init --force` overwrites it.")
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
@@ -59,6 +68,6 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError as error:
-        raise UsageError(f"{path} is already here", "`aethr init --force` overwrites it.") from error
+        raise _already(path) from error
     except OSError as error:
         raise DiskError(f"{path}: cannot write: {error.strerror}") from error
