@@ -186,10 +186,12 @@ def _add_check(commands: Commands) -> None:
         commands,
         "check",
         "validate a workflow file and show what a run may cost",
-        "Validate a workflow file, print it as a map, and the most calls that a run of it can make.",
+        "Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens\n"
+        "and dollars, by the price file that LiteLLM brings. Nothing is called.",
         "example:\n  aethr check .aethr.yaml",
     )
     parser.add_argument("path", metavar="PATH", nargs="*", default=[], help="default: this project's file")
+    parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
     parser.set_defaults(command=_check)
 
 
@@ -289,7 +291,7 @@ def _init(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from aethr.commands import check
 
-    return check.main(options.path)
+    return check.main(options.path, mermaid=options.mermaid)
 
 
 def _login(options: argparse.Namespace) -> int:

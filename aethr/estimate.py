@@ -1,50 +1,86 @@
 """The worst case of a run before it begins: the most calls its loops allow, with tokens and cost.
 
-Nothing is called. Prompts are measured as they would be now, every loop is assumed to go on to its
-last pass, and every answer to be as long as is reserved for one (``spending``).
+Nothing is called. Every loop is assumed to go on to its last pass, and every answer to be as long as is
+reserved for one (``spending``). Prompts are measured as they are now; a context that will be known only
+while the run is on counts as the whole of its budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from aethr import executor
+from aethr import context, executor, prompts
+from aethr.errors import BudgetError
 from aethr.llm import prices, spending
-from aethr.records import Plan, PlannedStep
+from aethr.output import wording
+from aethr.records import Plan, PlannedStep, StepPrepared
+
+NO_MODEL = "(no model)"
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """Sums for one model. ``cost_usd`` is None where its price is not known."""
+    """Sums for one model, called by Aethr or (``agent``) by an agent as often as the agent sees fit.
+
+    ``cost_usd`` is None where it is not known: for a model without a price, and for every agent.
+    """
 
     model: str
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float | None
+    agent: str | None = None
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
 
 
-def worst_case(plan: Plan) -> tuple[WorstCase, ...]:
+def worst_case(plan: Plan, prepared: Sequence[StepPrepared]) -> tuple[WorstCase, ...]:
     """The most that ``plan`` can need, for each model in order of first use.
 
-    Steps that an agent runs count as one call each; what the agent itself calls is not known here.
+    ``prepared`` are the prompts of its steps as they would be now (``executor.preview``).
     """
-    prompts = {each.id: spending.estimate_tokens(each.prompt) for each in executor.preview(plan)}
-    sums: dict[str, tuple[int, int, int]] = {}
+    measured = {each.id: each for each in prepared}
+    sums: dict[tuple[str, str | None], WorstCase] = {}
     earlier: list[int] = []
-    for step in _turns(plan):
-        answer = _answer_tokens(step)
-        again = 1 if step.spec.reviewing and not step.edits_tree else 0
-        asked = prompts[step.spec.id] + _history(step, earlier) + again * answer
-        model = step.model.name if step.model else "(no model)"
-        calls, tokens_in, tokens_out = sums.get(model, (0, 0, 0))
-        sums[model] = (calls + 1 + again, tokens_in + asked, tokens_out + answer * (1 + again))
+    edited = False
+    for step in turns(plan):
+        answer = spending.reserve(step.model)
+        asked = _prompt(step, measured[step.spec.id], edited) + _history(step, earlier)
+        key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
+        sums[key] = _plus(sums.get(key, WorstCase(*key)), asked, answer)
+        if step.spec.reviewing and not step.edits_tree:
+            sums[key] = _plus(sums[key], spending.estimate_tokens(prompts.ask_verdict("")) + answer, answer)
         earlier.append(answer)
-    return tuple(WorstCase(model, *row, _cost(model, row[1], row[2])) for model, row in sums.items())
+        edited = edited or step.edits_tree
+    return tuple(replace(row, cost_usd=_cost(row)) for row in sums.values())
 
 
-def _turns(plan: Plan) -> Iterator[PlannedStep]:
+def against_allowance(plan: Plan) -> Iterator[str]:
+    """What a budget of this run means for its worst case, as lines to say first.
+
+    Raises ``BudgetError`` where a dollar budget cannot hold, because a model's price is not known.
+    """
+    if plan.mode != "live" or plan.allowance.cost_usd is None:
+        return
+    worst = worst_case(plan, list(executor.preview(plan)))
+    for row in worst:
+        if row.cost_usd is None and row.agent is None:
+            raise BudgetError(
+                f"{row.model}: its price is not known, so --max-cost cannot hold", "Use --max-tokens instead."
+            )
+    most = sum(row.cost_usd or 0.0 for row in worst)
+    if most > plan.allowance.cost_usd:
+        yield (
+            f"at worst the models cost {wording.cost(most)}, more than --max-cost "
+            f"{plan.allowance.cost_usd:g}: the run stops before the call that could pass it"
+        )
+    for row in worst:
+        if row.agent is not None:
+            yield f"--max-cost does not bound what {row.agent} spends inside of its step"
+
+
+def turns(plan: Plan) -> Iterator[PlannedStep]:
     """The steps in the order of a run whose loops all go on to their last pass."""
     ids = [step.spec.id for step in plan.steps]
     start = 0
@@ -60,20 +96,34 @@ def _turns(plan: Plan) -> Iterator[PlannedStep]:
     yield from plan.steps[start:]
 
 
+def _plus(row: WorstCase, asked: int, answered: int) -> WorstCase:
+    return replace(
+        row,
+        calls=row.calls + 1,
+        input_tokens=row.input_tokens + asked,
+        output_tokens=row.output_tokens + answered,
+    )
+
+
+def _prompt(step: PlannedStep, now: StepPrepared, edited: bool) -> int:
+    """Tokens of a step's prompt without its history; its context may grow to its budget."""
+    tokens = spending.estimate_tokens(now.prompt)
+    sources = [context.find(source)[0] for source in step.spec.context]
+    if not any(row.late for row in sources) and not (edited and sources):
+        return tokens
+    rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in now.receipts)
+    return tokens + max(0, math.ceil(rest / spending.BYTES_PER_TOKEN))
+
+
 def _history(step: PlannedStep, earlier: list[int]) -> int:
     visibility = step.spec.history_visibility
-    if visibility == "all":
-        return sum(earlier)
-    return earlier[-1] if visibility == "latest" and earlier else 0
+    if visibility == "none":
+        return 0
+    return sum(earlier[-1:] if visibility == "latest" else earlier)
 
 
-def _answer_tokens(step: PlannedStep) -> int:
-    return (step.model.max_tokens if step.model else None) or spending.ANSWER_TOKENS
-
-
-def _cost(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    try:
-        price = prices.lookup(model)
-    except ValueError:
+def _cost(row: WorstCase) -> float | None:
+    if row.agent is not None or row.model == NO_MODEL:
         return None
-    return price.cost(input_tokens, output_tokens) if price else None
+    price = prices.lookup(row.model)
+    return price.cost(row.input_tokens, row.output_tokens) if price else None

@@ -216,8 +216,9 @@ def test_check_counts_the_calls_of_every_pass(project: Repo) -> None:
     aethr("init", "plan-implement-review", cwd=project.root)
     text = aethr("check", cwd=project.root).stdout
     # One plan, three times implement, three reviews that may each be asked for their verdict once more.
-    assert "at most 10 calls" in text
+    assert "at most 7 calls and 3 agent runs" in text
     assert "openai:gpt-5-mini: 7 calls" in text
+    assert "openai:gpt-5 by opencode: 3 runs; its own calls and their cost are not known here" in text
 
 
 def test_the_schema_accepts_every_preset(tmp_path: Path) -> None:

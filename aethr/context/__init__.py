@@ -31,7 +31,8 @@ BINARY_SNIFF = 8000
 class SourceRow:
     """A source as a workflow writes it: ``name``, or ``name:argument``. ``help`` is one line.
 
-    ``runs`` is True for a source that runs a program of the project.
+    ``runs`` is True for a source that runs a program of the project, ``late`` for one whose content is
+    known only while a run is on.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SourceRow:
     read: Source
     takes_argument: bool = False
     runs: bool = False
+    late: bool = False
 
 
 def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Block, ...]:
@@ -139,7 +141,7 @@ def _text(content: bytes) -> str | None:
 
 _ROWS = (
     SourceRow("git_diff", "the change under review; --diff says which", git_diff),
-    SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff),
+    SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff, late=True),
     SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, takes_argument=True),
     SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, takes_argument=True),
     SourceRow(
@@ -148,6 +150,7 @@ _ROWS = (
         evidence.source,
         takes_argument=True,
         runs=True,
+        late=True,
     ),
 )
 

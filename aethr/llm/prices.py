@@ -55,6 +55,12 @@ def lookup(model_name: str) -> Price | None:
     )
 
 
+def providers() -> frozenset[str]:
+    """The names of all providers that the file has a model of."""
+    rows = (row for row in table().values() if isinstance(row, dict))
+    return frozenset(name for row in rows if isinstance(name := row.get("litellm_provider"), str))
+
+
 @functools.cache
 def row(model_name: str) -> Mapping[str, Any] | None:
     """The file's own row of ``provider:model``; None for a model that it does not know.

@@ -6,7 +6,7 @@ import math
 
 from aethr.errors import BudgetError
 from aethr.llm.prices import Price
-from aethr.records import Allowance, Request, Usage
+from aethr.records import Allowance, ModelSpec, Request, Usage
 
 BYTES_PER_TOKEN = 3
 """Text and code have about four bytes a token; three makes the estimate err on the dear side."""
@@ -25,6 +25,11 @@ def estimate_tokens(text: str) -> int:
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
 
 
+def reserve(model: ModelSpec | None) -> int:
+    """The tokens of an answer that must be affordable before a call, and that a worst case counts."""
+    return (model.max_tokens if model else None) or ANSWER_TOKENS
+
+
 def answer_tokens(request: Request, price: Price | None) -> int | None:
     """The ``max_tokens`` to send; without an allowance the model's own setting.
 
@@ -36,12 +41,12 @@ def answer_tokens(request: Request, price: Price | None) -> int | None:
     if allowance.tokens is None and allowance.cost_usd is None:
         return own
     prompt = estimate_tokens(request.prompt)
-    reserve = own or ANSWER_TOKENS
+    longest = reserve(request.model)
     limits = [own or (price and price.max_output) or ANSWER_TOKENS]
     if allowance.tokens is not None:
-        limits.append(_by_tokens(request, prompt, reserve, allowance.tokens))
+        limits.append(_by_tokens(request, prompt, longest, allowance.tokens))
     if allowance.cost_usd is not None:
-        limits.append(_by_cost(request, prompt, reserve, allowance.cost_usd, price))
+        limits.append(_by_cost(request, prompt, longest, allowance.cost_usd, price))
     return min(limits)
 
 
@@ -66,31 +71,31 @@ def estimated_usage(prompt: str, answer: str, price: Price | None) -> Usage:
     return Usage(asked, answered, asked + answered, cost)
 
 
-def _by_tokens(request: Request, prompt: int, reserve: int, left: int) -> int:
-    if prompt + reserve > left:
+def _by_tokens(request: Request, prompt: int, answer: int, left: int) -> int:
+    if prompt + answer > left:
         raise BudgetError(
-            f"{_who(request)} needs about {prompt + reserve:,} tokens "
-            f"({prompt:,} prompt, {reserve:,} answer), {max(left, 0):,} are left",
+            f"{_who(request)} needs about {prompt + answer:,} tokens "
+            f"({prompt:,} prompt, {answer:,} answer), {max(left, 0):,} are left",
             fix=_RAISE.format(option="--max-tokens"),
         )
     return left - prompt
 
 
-def _by_cost(request: Request, prompt: int, reserve: int, left: float, price: Price | None) -> int:
-    if price is None or price.input_usd is None or price.output_usd is None:
+def _by_cost(request: Request, prompt: int, answer: int, left: float, price: Price | None) -> int:
+    needed = price.cost(prompt, answer) if price is not None else None
+    if price is None or needed is None or price.output_usd is None:
         raise BudgetError(
             f"{_who(request)}: its price is not known, so --max-cost cannot hold",
             fix="Use --max-tokens instead.",
         )
-    spent = prompt * price.input_usd
-    needed = spent + reserve * price.output_usd
     if needed > left:
         raise BudgetError(
-            f"{_who(request)} needs about ${needed:.4f} ({prompt:,} prompt and {reserve:,} answer tokens), "
+            f"{_who(request)} needs about ${needed:.4f} ({prompt:,} prompt and {answer:,} answer tokens), "
             f"${max(left, 0.0):.4f} is left",
             fix=_RAISE.format(option="--max-cost"),
         )
-    return int((left - spent) / price.output_usd) if price.output_usd else reserve
+    over = (left - needed) / price.output_usd if price.output_usd else 0
+    return answer + int(over)
 
 
 def _who(request: Request) -> str:
