@@ -12,13 +12,16 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
+from aethr.config import schema as config_schema
 from aethr.options import OPTIONS
 from aethr.presets import PRESETS
 from tests.support import Repo, aethr
 
 TASK = "review my current changes before I commit"
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.yaml"))
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -221,13 +224,41 @@ def test_check_counts_the_calls_of_every_pass(project: Repo) -> None:
     assert "openai:gpt-5 by opencode: 3 runs; its own calls and their cost are not known here" in text
 
 
-def test_the_schema_accepts_every_preset(tmp_path: Path) -> None:
-    import yaml
+def test_the_schema_is_shipped_as_the_file_that_every_modeline_names(tmp_path: Path) -> None:
+    printed = aethr("schema", cwd=tmp_path).stdout
+    shipped = (ROOT / "aethr.schema.json").read_text(encoding="utf-8")
+    assert shipped == printed, "run `aethr schema > aethr.schema.json`"
+    assert json.loads(shipped)["$id"] == config_schema.URL
+    assert config_schema.URL.endswith(
+        "/aethr/action/v1/aethr.schema.json"
+    )  # as in pyproject.toml
 
-    schema = json.loads(aethr("schema", cwd=tmp_path).stdout)
-    for preset in PRESETS:
-        aethr("init", preset, "--force", cwd=tmp_path)
-        jsonschema.validate(yaml.safe_load((tmp_path / ".aethr.yaml").read_text()), schema)
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "presets").glob("*.yaml")), *EXAMPLES],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_each_preset_and_example_names_the_schema_and_fits_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(config_schema.MODELINE + "\n")
+    schema = json.loads((ROOT / "aethr.schema.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(text))
+
+
+def test_a_comment_in_the_workflow_changes_neither_prompt_nor_checkpoint(
+    project: Repo, tmp_path: Path
+) -> None:
+    text = (ROOT / "presets" / "review-existing-diff.yaml").read_text(encoding="utf-8")
+    prompts, contracts = [], []
+    for number, content in enumerate((text, text.removeprefix(config_schema.MODELINE + "\n"))):
+        project.write(".aethr.yaml", content)
+        prompts.append(aethr("run", "--show-prompt", "x", cwd=project.root).stdout)
+        kept = tmp_path / f"kept{number}"
+        aethr("run", "--checkpoint-dir", str(kept), "x", cwd=project.root)
+        contracts += [json.loads(file.read_text())["contract"] for file in kept.iterdir()]
+    assert prompts[0] == prompts[1]
+    assert contracts[0] == contracts[1]
 
 
 def test_a_project_is_found_from_a_folder_below(project: Repo) -> None:

@@ -14,6 +14,12 @@ from aethr.config.kinds import Choice, Flag, Key, ListOf, NamedOf, Number, Probl
 from aethr.config.mistakes import quoted
 from aethr.records import VISIBILITIES, StepSpec
 
+URL = "https://raw.githubusercontent.com/aethr/action/v1/aethr.schema.json"
+"""Where editors fetch the schema from: the file ``aethr.schema.json`` of the newest release of this major."""
+
+MODELINE = f"# yaml-language-server: $schema={URL}"
+"""The comment by which the YAML language server finds it; first line of every preset and example."""
+
 CONTEXT_CHARS = 120_000
 """The budget of a step's context, in characters, where no ``limits`` says otherwise."""
 
@@ -67,6 +73,7 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": URL,
         "title": "Aethr workflow (.aethr.yaml)",
         "description": "An explicit, sequential AI coding workflow.",
         **document(vocabulary).schema(),
