@@ -69,6 +69,16 @@ example, in .pre-commit-config.yaml:
 """
 
 
+COMPLETION_EPILOG = """\
+bash:  aethr completion bash > ~/.local/share/bash-completion/completions/aethr
+zsh:   aethr completion zsh > ~/.zfunc/_aethr     (with fpath+=~/.zfunc before compinit in ~/.zshrc)
+fish:  aethr completion fish > ~/.config/fish/completions/aethr.fish
+
+example:
+  aethr completion bash > ~/.local/share/bash-completion/completions/aethr
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; give the process's exit code. Raises ``SystemExit`` for ``--help`` alone."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -124,7 +134,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=_welcome)
     commands: Commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     edges = (_add_hook, _add_action)
-    for add in (_add_init, _add_run, _add_check, *edges, _add_auth, _add_schema, _add_version):
+    for add in (
+        _add_init,
+        _add_run,
+        _add_check,
+        *edges,
+        _add_auth,
+        _add_schema,
+        _add_completion,
+        _add_version,
+    ):
         add(commands)
     return parser
 
@@ -254,6 +273,18 @@ def _add_schema(commands: Commands) -> None:
     parser.set_defaults(command=_schema)
 
 
+def _add_completion(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "completion",
+        "print a completion script for bash, zsh or fish",
+        "Print a script that completes commands, options, choices and the names of presets.",
+        COMPLETION_EPILOG,
+    )
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+    parser.set_defaults(command=_completion)
+
+
 def _add_version(commands: Commands) -> None:
     parser = _add(commands, "version", "print the version", "Print the version.", "example:\n  aethr version")
     parser.set_defaults(command=_version)
@@ -310,6 +341,13 @@ def _schema(_: argparse.Namespace) -> int:
     from aethr.commands import schema
 
     return schema.main()
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from aethr import completion
+
+    sys.stdout.write(completion.script(options.shell, build_parser()))
+    return ExitCode.OK
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ def flowchart(plan: Plan) -> str:
     """The map as Mermaid: steps and loops."""
     ids = [step.spec.id for step in plan.steps]
     arcs = [
-        mermaid.Arc(number, ids.index(repeat.back_to), f"until {_until(repeat)} - {_at_most(repeat)}")
+        mermaid.Arc(number, ids.index(repeat.back_to), f"until {_until(repeat)}, {_at_most(repeat)}")
         for number, step in enumerate(plan.steps)
         if (repeat := step.spec.repeat)
     ]

@@ -229,9 +229,7 @@ def test_the_schema_is_shipped_as_the_file_that_every_modeline_names(tmp_path: P
     shipped = (ROOT / "aethr.schema.json").read_text(encoding="utf-8")
     assert shipped == printed, "run `aethr schema > aethr.schema.json`"
     assert json.loads(shipped)["$id"] == config_schema.URL
-    assert config_schema.URL.endswith(
-        "/aethr/action/v1/aethr.schema.json"
-    )  # as in pyproject.toml
+    assert config_schema.URL.endswith("/aethr/action/v1/aethr.schema.json")  # as in pyproject.toml
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,8 @@ def test_the_chart_is_mermaid_for_github(project: Repo) -> None:
     assert (lines[0], lines[1], lines[-1]) == ("```mermaid", "flowchart LR", "```")
     assert lines[2] == '  s0["think<br/>thinker<br/>anthropic:claude-sonnet-4-5"]'
     assert lines[6:9] == ["  s0 --> s1", "  s1 --> s2", "  s2 --> s3"]
-    assert lines[9] == '  s0 -. "until the answer contains _DONE_ - 3 passes at most" .-> s0'
-    assert lines[10] == '  s3 -. "until the review passes - 2 passes at most" .-> s1'
+    assert lines[9] == '  s0 -. "until the answer contains _DONE_, 3 passes at most" .-> s0'
+    assert lines[10] == '  s3 -. "until the review passes, 2 passes at most" .-> s1'
 
 
 def test_no_name_can_leave_its_label(project: Repo) -> None:
@@ -122,7 +122,7 @@ def test_no_name_can_leave_its_label(project: Repo) -> None:
     project.write(".aethr.yaml", text)
     done = aethr("check", "--mermaid", cwd=project.root)
     assert done.returncode == 0, done.stderr
-    label = r'"[A-Za-z0-9 ._/:-]*(<br/>[A-Za-z0-9 ._/:-]*)*"'
+    label = r'"[A-Za-z0-9 ,._/:-]*(<br/>[A-Za-z0-9 ,._/:-]*)*"'
     shape = re.compile(rf"  s\d+(\[{label}\]| --> s\d+| -\. {label} \.-> s\d+)")
     assert all(shape.fullmatch(line) for line in done.stdout.splitlines()[2:-1]), done.stdout
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 STEPS = 30
 """More steps than this are no map any more."""
 
-_PLAIN = re.compile(r"[^A-Za-z0-9 ._/:-]")
+_PLAIN = re.compile(r"[^A-Za-z0-9 ,._/:-]")
 _LONGEST = 120
 
 
@@ -44,4 +44,4 @@ def _lines(steps: Sequence[Sequence[str]], arcs: Sequence[Arc]) -> Iterator[str]
 
 def _plain(text: str) -> str:
     """Mermaid reads quotes, brackets, entities and Markdown in a label: only plain characters get there."""
-    return _PLAIN.sub("_", text[:_LONGEST].replace(" · ", " - ").replace(",", " -"))
+    return _PLAIN.sub("_", text[:_LONGEST])
