@@ -136,7 +136,7 @@ def start(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            start_new_session=os.name == "posix",
+            start_new_session=hasattr(os, "setsid"),
         )
     except FileNotFoundError as error:
         if not cwd.is_dir():
@@ -153,7 +153,7 @@ def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
     try:
-        if os.name == "posix":
+        if hasattr(os, "killpg"):
             os.killpg(child.pid, number)
         else:
             child.terminate()

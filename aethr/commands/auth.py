@@ -17,7 +17,8 @@ def login(provider: str, *, key_stdin: bool) -> int:
     """Store a key, read from a hidden prompt or standard input, never from an argument."""
     root = workflow.project_root(Path.cwd())
     warnings = credentials.login(root, provider, _key(provider, key_stdin=key_stdin))
-    sys.stdout.write(f"Stored {LOGINS[provider]} in {root / '.env'} (mode 0600).\n")
+    mode = " (mode 0600)" if os.name == "posix" else ""
+    sys.stdout.write(f"Stored {LOGINS[provider]} in {root / '.env'}{mode}.\n")
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stdout.write(f"Next, a real review:\n  {_first_run(root, provider)}\n")
