@@ -356,7 +356,8 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _welcome(_: argparse.Namespace) -> int:
-    sys.stdout.write(f"{DESCRIPTION}\n\n{_first_steps()}\n`aethr --help` lists all commands.\n")
+    about = columns.text(columns.folded(DESCRIPTION, columns.width(sys.stdout)))
+    sys.stdout.write(f"{about}\n{_first_steps()}\n`aethr --help` lists all commands.\n")
     return ExitCode.OK
 
 

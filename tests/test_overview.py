@@ -95,6 +95,14 @@ def test_an_unknown_price_and_an_unknown_provider_are_said(project: Repo) -> Non
     )
 
 
+def test_the_model_of_the_environment_is_checked_and_counted(project: Repo) -> None:
+    done = aethr("check", cwd=project.root, env={"AETHR_MODEL": "xai:grok-4", "AETHR_LIVE": "1"})
+    assert (done.returncode, "xai:grok-4: 9 calls" in done.stdout) == (0, True)
+    done = aethr("check", cwd=project.root, env={"AETHR_MODEL": "gpt"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "AETHR_MODEL: 'gpt' is not provider:model" in done.stderr
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("columns", [40, 200])
 def test_a_map_is_no_wider_than_its_terminal(tmp_path: Path, preset: str, columns: int) -> None:

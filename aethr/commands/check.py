@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aethr import executor, overview, sanitize, workflow
+from aethr import executor, overview, sanitize, terms, workflow
 from aethr.errors import ConfigError, UsageError
 from aethr.llm import prices
+from aethr.options import RunOptions
 from aethr.output import columns
 from aethr.output.stream import Output
 from aethr.overview import Overview
 from aethr.presets import suggest
 from aethr.providers import PROVIDERS, split
-from aethr.records import Allowance, Gate, Plan, Scope
-from aethr.terms import Terms
+from aethr.records import Plan, Scope
 
 
 def main(paths: Sequence[str], *, mermaid: bool = False) -> int:
@@ -41,8 +41,8 @@ def main(paths: Sequence[str], *, mermaid: bool = False) -> int:
 def _plan(path: str | None) -> Plan:
     """The plan of a mock run: what is checked does not depend on keys, or on whether git is there."""
     project = workflow.open_project(Path.cwd(), path, None)
-    terms = Terms("mock", os.environ.get("AETHR_MODEL") or None, Gate(), Allowance())
-    return workflow.plan(project, Scope(head_sha=None), terms, {})
+    agreed = terms.read(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
+    return workflow.plan(project, Scope(head_sha=None), agreed, {})
 
 
 def _map(plan: Plan) -> Iterator[str]:
