@@ -113,7 +113,7 @@ def test_check_lists_it_and_a_preview_and_a_mock_run_do_not_run_it(repo: Repo) -
     command = python("open('ran', 'w')")
     workflow(repo, command)
     check = aethr("check", cwd=repo.root)
-    assert f"runs        {command}" in check.stdout
+    assert f"runs the command: {command}" in check.stdout
     shown = aethr("run", "--show-prompt", "x", cwd=repo.root)
     assert "its output will stand here" in shown.stdout
     done = aethr("run", "--json", "x", cwd=repo.root)

@@ -20,7 +20,10 @@ import pytest
 from tests.support import Repo, make_repo
 
 SOURCE = Path(__file__).parent.parent.parent
-SHIPPED = ("aethr", "presets", "pyproject.toml", "README.md", "LICENSE", ".pre-commit-hooks.yaml")
+SHIPPED = (
+    *("aethr", "presets", "aethr.schema.json", "pyproject.toml", "README.md", "LICENSE"),
+    ".pre-commit-hooks.yaml",
+)
 HOMES = {"pre-commit": "PRE_COMMIT_HOME", "prek": "PREK_HOME"}
 UNREACHABLE = (
     "error sending request",
