@@ -19,6 +19,7 @@ VALUES: Mapping[str, Values] = {
     "PRESET": tuple(PRESETS),
     "NAME": tuple(PRESETS),
     "SCOPE": ("worktree", "staged", "head"),
+    "SOURCE": ("git_diff", "latest_diff"),
     "PATH": "files",
     "FILE": "files",
     "@FILE|JSON": "files",

@@ -67,6 +67,7 @@ CASES = [
     ("aethr run --checkpoint-dir fol", {"folder"}),
     ("aethr check ", {"my flow.yaml", "folder"}),
     ("aethr hook --if-not-reviewed ", {"fail", "pass"}),
+    ("aethr run --context git", {"git_diff"}),
     ("aethr completion z", {"zsh"}),
     ("aethr run --max-cost ", set()),
     ("aethr version ", set()),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from aethr.config.schema import CONTEXT_CHARS
+from aethr.config.schema import CONTEXT_CHARS, MODELINE
 from aethr.records import ModelSpec, StepSpec, WorkflowSpec
 
 WIDTH = 100
@@ -40,7 +40,7 @@ def _header(spec: WorkflowSpec) -> list[str]:
         if not _is_comment(line):
             break
         kept.append(line)
-    return kept or [_HEADER]
+    return kept or [MODELINE, _HEADER]
 
 
 def _models(models: Mapping[str, ModelSpec]) -> list[str]:
