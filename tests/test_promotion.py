@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aethr.cli import build_parser
+from aethr.config.schema import MODELINE
 from aethr.options import build, command_line
 from aethr.presets import PRESETS
 from tests.support import Repo, aethr
@@ -126,7 +127,7 @@ def test_the_file_is_what_a_person_would_have_written(project: Repo) -> None:
     assert (done.returncode, "Wrote " in done.stderr) == (0, True), done.stderr
     text = (project.root / ".aethr.yaml").read_text()
     assert text.startswith(
-        "# Plan a task, let the OpenCode agent implement it, review exactly what it changed"
+        f"{MODELINE}\n# Plan a task, let the OpenCode agent implement it, review exactly what it changed"
     )
     assert text.endswith(
         """
