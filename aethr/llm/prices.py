@@ -15,6 +15,7 @@ from aethr.providers import provider_of, split
 
 FILE = "model_prices_and_context_window_backup.json"
 
+_PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
 _OBJECT = re.compile(r"\s*:\s*(?=\{)")
 
 
@@ -57,8 +58,7 @@ def lookup(model_name: str) -> Price | None:
 
 def providers() -> frozenset[str]:
     """The names of all providers that the file has a model of."""
-    rows = (row for row in table().values() if isinstance(row, dict))
-    return frozenset(name for row in rows if isinstance(name := row.get("litellm_provider"), str))
+    return frozenset(_PROVIDER.findall(_text()))
 
 
 @functools.cache

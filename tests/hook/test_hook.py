@@ -376,4 +376,4 @@ def test_the_page_shows_what_is_printed() -> None:
     said = replace(result(found, ExitCode.GATE), steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     head = ending.head(change.Change("staged", "the staged change"), change.Extent(1))
     lines = ending.finished(said, head, closing()).lines
-    assert "```\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
+    assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
