@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Collection, Sequence
 
 from aethr import __version__, edge
 from aethr.errors import ExitCode, UsageError
-from aethr.options import HOOK_OPTIONS, OPTIONS, Option, build, from_environment
-from aethr.output import columns
-from aethr.presets import suggest
-from aethr.providers import LOGINS
 
+TYPE_CHECKING = False  # as type checkers know it: to import typing takes a tenth of `aethr version`
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no public name for it
+    from typing import Any, NoReturn
+
+    from aethr.options import Option
+
     Command = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = "Run explicit AI coding workflows from one YAML file."
@@ -104,6 +103,8 @@ class _Parser(argparse.ArgumentParser):
         """A name that is none of the choices gets the nearest one, not a list to search."""
         if action.choices is None or value in action.choices:
             return
+        from aethr.presets import suggest
+
         known = [str(choice) for choice in action.choices]
         near = suggest(str(value), known)
         if action.option_strings:
@@ -122,71 +123,75 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse(self, word: str) -> NoReturn:
         if word.startswith("-"):
+            from aethr.presets import suggest
+
             self.error(f"no option '{word}'{suggest(word, self._option_string_actions)}")
         fix = "Put TASK in quotes, as one argument." if self.prog == "aethr run" else f"`{self.prog} --help`"
         raise UsageError(f"one argument too many: '{word}'", fix)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser = _Parser(prog="aethr", description=DESCRIPTION, epilog=_first_steps())
+def build_parser(chosen: Collection[str] | None = None) -> _Parser:
+    """The command line; only the ``chosen`` commands, by default all, get their arguments.
+
+    To make those of all commands takes longer than to start Python.
+    """
+    parser = _Parser(prog="aethr", description=DESCRIPTION, epilog="" if chosen else _first_steps())
     parser.add_argument("--version", action="version", version=f"aethr {__version__}")
     parser.set_defaults(command=_welcome)
-    commands: Commands = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
-    edges = (_add_hook, _add_action)
-    for add in (
-        _add_init,
-        _add_run,
-        _add_check,
-        *edges,
-        _add_auth,
-        _add_schema,
-        _add_completion,
-        _add_version,
-    ):
-        add(commands)
+    commands = parser.add_subparsers(prog="aethr", metavar="COMMAND", parser_class=_Parser)
+    for name, (summary, complete) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, argument_default=argparse.SUPPRESS)
+        if chosen is None or name in chosen:
+            complete(command)
     return parser
 
 
 def _dispatch(words: list[str]) -> int:
-    options = build_parser().parse_args(words)
+    options = build_parser([word for word in words if not word.startswith("-")][:1]).parse_args(words)
     command: Command = options.command
     return command(options)
 
 
-def _add(commands: Commands, name: str, summary: str, description: str, epilog: str) -> _Parser:
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=epilog,
-        argument_default=argparse.SUPPRESS,
-    )
-
-
-def _add_init(commands: Commands) -> None:
-    parser = _add(
-        commands,
-        "init",
-        "write .aethr.yaml from a preset",
-        "Write .aethr.yaml in this folder from a preset.",
-        "example:\n  aethr init review-existing-diff",
-    )
+def _complete_init(parser: _Parser) -> None:
+    parser.description = "Write .aethr.yaml in this folder from a preset."
+    parser.epilog = "example:\n  aethr init review-existing-diff"
     parser.add_argument("preset", metavar="PRESET", nargs="?", default=None, help="asked for when left out")
     parser.add_argument("--list", action="store_true", default=False, help="list the presets")
     parser.add_argument("--force", action="store_true", default=False, help="overwrite .aethr.yaml")
     parser.set_defaults(command=_init)
 
 
-def _add_run(commands: Commands) -> None:
-    parser = _add(commands, "run", "run the workflow on a task", RUN_DESCRIPTION, RUN_EPILOG)
+def _complete_run(parser: _Parser) -> None:
+    from aethr.options import OPTIONS
+
+    parser.description, parser.epilog = RUN_DESCRIPTION, RUN_EPILOG
     parser.add_argument("task", metavar="TASK", nargs="?", help="what to do, as one argument; - is stdin")
     for option in OPTIONS:
         _add_option(parser, option)
     parser.set_defaults(command=_run)
 
 
-def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+def _complete_check(parser: _Parser) -> None:
+    parser.description = (
+        "Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens\n"
+        "and dollars, by the price file that LiteLLM brings. Nothing is called."
+    )
+    parser.epilog = "example:\n  aethr check .aethr.yaml"
+    parser.add_argument("path", metavar="PATH", nargs="*", default=[], help="default: this project's file")
+    parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
+    parser.set_defaults(command=_check)
+
+
+def _complete_hook(parser: _Parser) -> None:
+    from aethr.options import HOOK_OPTIONS
+
+    parser.description, parser.epilog = HOOK_DESCRIPTION, HOOK_EPILOG
+    for option in HOOK_OPTIONS:
+        _add_option(parser, option)
+    parser.set_defaults(command=_hook)
+
+
+def _add_option(parser: _Parser, option: Option) -> None:
     names = [option.short, option.flag] if option.short else [option.flag]
     settings: dict[str, Any] = {"help": option.help, "dest": option.name}
     if option.kind == "flag":
@@ -200,98 +205,76 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     parser.add_argument(*names, **settings)
 
 
-def _add_check(commands: Commands) -> None:
-    parser = _add(
-        commands,
-        "check",
-        "validate a workflow file and show what a run may cost",
-        "Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens\n"
-        "and dollars, by the price file that LiteLLM brings. Nothing is called.",
-        "example:\n  aethr check .aethr.yaml",
+def _complete_action(parser: _Parser) -> None:
+    parser.description = (
+        "Review the change of a GitHub workflow's event. The Action calls it; see docs/action.md."
     )
-    parser.add_argument("path", metavar="PATH", nargs="*", default=[], help="default: this project's file")
-    parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
-    parser.set_defaults(command=_check)
-
-
-def _add_hook(commands: Commands) -> None:
-    summary = "review a commit or a push, under pre-commit or prek"
-    parser = _add(commands, "hook", summary, HOOK_DESCRIPTION, HOOK_EPILOG)
-    for option in HOOK_OPTIONS:
-        _add_option(parser, option)
-    parser.set_defaults(command=_hook)
-
-
-def _add_action(commands: Commands) -> None:
-    parser = _add(
-        commands,
-        "action",
-        "review a pull request, inside of GitHub Actions",
-        "Review the change of a GitHub workflow's event. The Action calls it; see docs/action.md.",
-        "example, as a step of a workflow:\n  - uses: aethr/action@v1",
-    )
+    parser.epilog = "example, as a step of a workflow:\n  - uses: aethr/action@v1"
     parser.set_defaults(command=_action)
 
 
-def _add_auth(commands: Commands) -> None:
-    parser = _add(
-        commands,
-        "auth",
-        "store a provider's key, or show which are set",
-        "Store a provider's key in this project's .env, or show where each key comes from.",
-        "example:\n  aethr auth status",
-    )
+def _complete_auth(parser: _Parser) -> None:
+    parser.description = "Store a provider's key in this project's .env, or show where each key comes from."
+    parser.epilog = "example:\n  aethr auth status"
     actions = parser.add_subparsers(metavar="ACTION", required=True, parser_class=_Parser)
-    login = _add(
-        actions,
-        "login",
-        "store a key in .env",
-        "Ask for a provider's key, hidden, and store it in this project's .env with mode 0600.",
-        "example:\n  aethr auth login openai",
-    )
-    login.add_argument("provider", metavar="PROVIDER", choices=tuple(LOGINS), help=", ".join(LOGINS))
-    login.add_argument("--key-stdin", action="store_true", default=False, help="read the key from stdin")
-    login.set_defaults(command=_login)
-    status = _add(
-        actions,
-        "status",
-        "show which keys are set, and where",
-        "Show which providers' keys are set, and whether in the environment or in .env.",
-        "example:\n  aethr auth status",
-    )
-    status.set_defaults(command=_status)
+    _complete_login(actions.add_parser("login", help="store a key in .env"))
+    _complete_status(actions.add_parser("status", help="show which keys are set, and where"))
 
 
-def _add_schema(commands: Commands) -> None:
-    parser = _add(
-        commands,
-        "schema",
-        "print the JSON Schema of .aethr.yaml",
-        "Print the JSON Schema of .aethr.yaml, for editors.",
-        "example:\n  aethr schema > aethr.schema.json",
+def _complete_login(parser: _Parser) -> None:
+    from aethr.providers import LOGINS
+
+    parser.description = (
+        "Ask for a provider's key, hidden, and store it in this project's .env with mode 0600."
     )
+    parser.epilog = "example:\n  aethr auth login openai"
+    parser.add_argument("provider", metavar="PROVIDER", choices=tuple(LOGINS), help=", ".join(LOGINS))
+    parser.add_argument("--key-stdin", action="store_true", default=False, help="read the key from stdin")
+    parser.set_defaults(command=_login)
+
+
+def _complete_status(parser: _Parser) -> None:
+    parser.description = "Show which providers' keys are set, and whether in the environment or in .env."
+    parser.epilog = "example:\n  aethr auth status"
+    parser.set_defaults(command=_status)
+
+
+def _complete_schema(parser: _Parser) -> None:
+    parser.description = "Print the JSON Schema of .aethr.yaml, for editors."
+    parser.epilog = "example:\n  aethr schema > aethr.schema.json"
     parser.set_defaults(command=_schema)
 
 
-def _add_completion(commands: Commands) -> None:
-    parser = _add(
-        commands,
-        "completion",
-        "print a completion script for bash, zsh or fish",
-        "Print a script that completes commands, options, choices and the names of presets.",
-        COMPLETION_EPILOG,
-    )
+def _complete_completion(parser: _Parser) -> None:
+    parser.description = "Print a script that completes commands, options, choices and the names of presets."
+    parser.epilog = COMPLETION_EPILOG
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
     parser.set_defaults(command=_completion)
 
 
-def _add_version(commands: Commands) -> None:
-    parser = _add(commands, "version", "print the version", "Print the version.", "example:\n  aethr version")
+def _complete_version(parser: _Parser) -> None:
+    parser.description = "Print the version."
+    parser.epilog = "example:\n  aethr version"
     parser.set_defaults(command=_version)
+
+
+COMMANDS: dict[str, tuple[str, Callable[[_Parser], None]]] = {
+    "init": ("write .aethr.yaml from a preset", _complete_init),
+    "run": ("run the workflow on a task", _complete_run),
+    "check": ("validate a workflow file and show what a run may cost", _complete_check),
+    "hook": ("review a commit or a push, under pre-commit or prek", _complete_hook),
+    "action": ("review a pull request, inside of GitHub Actions", _complete_action),
+    "auth": ("store a provider's key, or show which are set", _complete_auth),
+    "schema": ("print the JSON Schema of .aethr.yaml", _complete_schema),
+    "completion": ("print a completion script for bash, zsh or fish", _complete_completion),
+    "version": ("print the version", _complete_version),
+}
+"""Each command: its line in the help, and what gives its parser the rest."""
 
 
 def _run(options: argparse.Namespace) -> int:
     from aethr.commands import run
+    from aethr.options import build, from_environment
 
     return run.main(build({**from_environment(os.environ), **_given(options)}))
 
@@ -356,11 +339,15 @@ def _version(_: argparse.Namespace) -> int:
 
 
 def _welcome(_: argparse.Namespace) -> int:
+    from aethr.output import columns
+
     about = columns.text(columns.folded(DESCRIPTION, columns.width(sys.stdout)))
     sys.stdout.write(f"{about}\n{_first_steps()}\n`aethr --help` lists all commands.\n")
     return ExitCode.OK
 
 
 def _first_steps() -> str:
+    from aethr.output import columns
+
     numbered = {f"{number}. {words}": said for number, (words, said) in enumerate(FIRST_STEPS.items(), 1)}
     return "first steps:\n" + columns.text(columns.pairs(numbered, columns.width(sys.stdout), "  "))

@@ -10,10 +10,7 @@ import io
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NoReturn
 
 from aethr.errors import (
     AethrError,
@@ -25,6 +22,10 @@ from aethr.errors import (
     UnexpectedError,
     UsageError,
 )
+
+TYPE_CHECKING = False  # as type checkers know it: to import typing takes a tenth of `aethr version`
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
@@ -54,7 +55,8 @@ def leave(code: int) -> NoReturn:
     A call that was given up may still be read, or LiteLLM still imported, in a thread. Python's own end can
     wait for ever for a lock that such a thread holds when it is stopped.
     """
-    if threading.active_count() == 1:
+    threading = sys.modules.get("threading")
+    if threading is None or threading.active_count() == 1:
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -92,7 +94,7 @@ def unexpected(error: BaseException) -> UnexpectedError:
 def _prepare_streams() -> None:
     """A stream that is closed is nowhere; a character that a terminal lacks is shown escaped."""
     sys.stdin, sys.stdout, sys.stderr = (
-        stream if stream is not None else Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+        stream if stream is not None else os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8")
         for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
     )
     for stream in (sys.stdout, sys.stderr):
@@ -102,18 +104,17 @@ def _prepare_streams() -> None:
 
 def _stand_somewhere() -> None:
     try:
-        Path.cwd()
+        os.getcwd()  # noqa: PTH109 - `aethr version` has no other use for pathlib
     except FileNotFoundError as error:
         raise UsageError("this folder no longer exists", "Change to one that does.") from error
 
 
 def _end_on_signals() -> None:
     """SIGTERM and a closed terminal end a run as Ctrl-C does: children ended, checkpoint written."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminate)
+    with contextlib.suppress(ValueError):  # not the main thread: then signals are not ours
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), _terminate)
 
 
 def _terminate(_number: int, _frame: object) -> NoReturn:
