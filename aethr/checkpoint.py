@@ -1,8 +1,9 @@
 """The checkpoint: what a run has finished, on disk after every step, and whether it still fits.
 
-A file holds the task, the parts of the workflow that the finished steps rested on, and the results.
-It holds no key (results are redacted before they get here). It is written with mode 0600, atomically:
-a reader sees the old file or the new one, never half of one.
+A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
+the workflow that its result rests on, and last why the run stopped. It holds no key (results are redacted
+before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
+what a run writes is proportional to what it did. Only its last line can ever be half there.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from aethr import __version__, codec
 from aethr.errors import DiskError, UsageError
-from aethr.records import Mode, Plan, StepResult
+from aethr.records import Mode, Plan, PlannedStep, StepResult
 
-SCHEMA = 1
+SCHEMA = 2
+ONE_DOCUMENT = 1
+"""The schema of earlier files, which are one JSON object; they are still read."""
 MAX_BYTES = 64 << 20
 _BACK_TO: Mapping[Mode, str] = {
     "live": "Set AETHR_LIVE=1 to go on live.",
@@ -48,7 +51,8 @@ class Failure:
 class Checkpoint:
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
-    The seed form, a bare array of results, has no task and no contract: ``None`` and empty.
+    ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
+    a bare array of results, has no task and no contract: None.
     """
 
     steps: tuple[StepResult, ...]
@@ -58,6 +62,7 @@ class Checkpoint:
     head_sha: str | None = None
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
+    cut: bool = False
 
 
 def create(folder: Path, workflow: str) -> Path:
@@ -65,7 +70,7 @@ def create(folder: Path, workflow: str) -> Path:
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in workflow)[:40]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(prefix=f"aethr-{name}-", suffix=".json", dir=folder)
+        handle, path = tempfile.mkstemp(prefix=f"aethr-{name}-", suffix=".jsonl", dir=folder)
     except OSError as error:
         raise DiskError(
             f"{folder}: cannot write a checkpoint: {error.strerror}",
@@ -75,20 +80,23 @@ def create(folder: Path, workflow: str) -> Path:
     return Path(path)
 
 
-def dump(plan: Plan, steps: Sequence[StepResult], failure: Failure | None = None) -> str:
-    """The checkpoint of a run of ``plan`` that has finished ``steps``, as JSON text."""
-    document = {
+def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None) -> str:
+    """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON."""
+    head = {
         "schema": SCHEMA,
         "aethr": __version__,
         "task": plan.task,
         "workflow": plan.workflow.name,
         "mode": plan.mode,
         "scope": {"diff": plan.scope.text, "head_sha": plan.scope.head_sha},
-        "contract": contract(plan, {step.id for step in steps}),
-        "steps": [codec.step_to_json(step) for step in steps],
-        "failure": asdict(failure) if failure else None,
     }
-    return codec.dumps(document)
+    end = [codec.line({"failure": asdict(failure)})] if failure else []
+    return "".join([codec.line(head), *(entry(plan, step) for step in steps), *end])
+
+
+def entry(plan: Plan, step: StepResult) -> str:
+    """The line of a finished step."""
+    return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
 def write(path: Path, text: str) -> None:
@@ -96,27 +104,61 @@ def write(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     try:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(handle)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise DiskError(
-            f"{path}: cannot write the checkpoint: {error.strerror}",
-            "Free some space, or name another folder with --checkpoint-dir.",
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line to a whole checkpoint, on disk before this returns; all of it or nothing.
+
+    Raises ``DiskError``.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            whole = os.fstat(handle).st_size
+            try:
+                rest = line.encode()
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(handle)
+            except BaseException:
+                os.ftruncate(handle, whole)
+                raise
+    except OSError as error:
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{path}: cannot write the checkpoint: {error.strerror}",
+        "Free some space, or name another folder with --checkpoint-dir.",
+    )
 
 
 def load(text: str) -> Checkpoint:
-    """``@FILE`` or JSON text as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
+    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
     where = text[1:] if text.startswith("@") else "--resume-checkpoint"
-    document = _json(_read(Path(where)) if text.startswith("@") else text, where)
+    return parse(_read(Path(where)) if text.startswith("@") else text, where)
+
+
+def parse(text: str, where: str) -> Checkpoint:
+    """The text of a checkpoint; ``where`` names it in errors. Raises ``UsageError``."""
+    first, _, rest = text.partition("\n")
     try:
+        head = _head(first)
+        if head is not None:
+            return _from_lines(head, rest)
+        document = _json(text, 0)
         if isinstance(document, list):
             return Checkpoint(_numbered(codec.step_from_seed(item) for item in document))
-        return _checkpoint(document)
+        return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _AFRESH) from error
 
@@ -124,16 +166,16 @@ def load(text: str) -> Checkpoint:
 def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
     """What the result of each finished step rests on: a change in any of it makes the result stale."""
     wanted = set(ids)
+    return {step.spec.id: _rests_on(step) for step in plan.steps if step.spec.id in wanted}
+
+
+def _rests_on(step: PlannedStep) -> dict[str, object]:
     return {
-        step.spec.id: {
-            "role": step.spec.role,
-            "role text": step.guidance,
-            "context": list(step.spec.context),
-            "history_visibility": step.spec.history_visibility,
-            "repeat": asdict(step.spec.repeat) if step.spec.repeat else None,
-        }
-        for step in plan.steps
-        if step.spec.id in wanted
+        "role": step.spec.role,
+        "role text": step.guidance,
+        "context": list(step.spec.context),
+        "history_visibility": step.spec.history_visibility,
+        "repeat": asdict(step.spec.repeat) if step.spec.repeat else None,
     }
 
 
@@ -186,31 +228,67 @@ def _same_contract(checkpoint: Checkpoint, now: Mapping[str, Mapping[str, object
             )
 
 
-def _checkpoint(document: object) -> Checkpoint:
-    if not isinstance(document, dict):
-        raise ValueError("neither an object nor an array of step results")
-    if document.get("schema") != SCHEMA:
-        raise ValueError(f"its schema is {document.get('schema')!r}, not {SCHEMA}")
-    steps = codec.sequence(document, "steps")
-    scope = codec.mapping(document, "scope")
-    contracts = codec.mapping(document, "contract")
-    failure = document.get("failure")
-    return Checkpoint(
-        steps=tuple(codec.step_from_json(step) for step in steps),
-        task=codec.text(document, "task"),
-        mode=codec.choice(document, "mode", MODES),
-        diff=codec.text(scope, "diff"),
-        head_sha=codec.optional_text(scope, "head_sha"),
+def _head(line: str) -> Mapping[str, object] | None:
+    """The first line of a checkpoint of lines; None where the text is one document, as earlier forms are."""
+    try:
+        head = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
+
+
+def _from_lines(head: Mapping[str, object], rest: str) -> Checkpoint:
+    run = _run(head, SCHEMA)
+    steps: list[StepResult] = []
+    contracts: dict[str, Mapping[str, object]] = {}
+    *lines, last = rest.split("\n")
+    cut = bool(last.strip()) and not _is_json(last)
+    for number, line in enumerate(lines if cut else [*lines, last], start=1):
+        if not line.strip():
+            continue
+        record = codec.an_object(_json(line, number), f"line {number + 1}")
+        if record.get("failure") is not None:
+            run = replace(run, failure=_failure(record["failure"]))
+            continue
+        steps.append(codec.step_from_json(record.get("step")))
+        contracts[steps[-1].id] = codec.mapping(record, "contract")
+    return replace(run, steps=tuple(steps), contract=contracts, cut=cut)
+
+
+def _from_document(document: object) -> Checkpoint:
+    """A checkpoint as one JSON object, as earlier versions wrote it."""
+    whole = codec.an_object(document, "a checkpoint")
+    run = _run(whole, ONE_DOCUMENT)
+    contracts = codec.mapping(whole, "contract")
+    failure = whole.get("failure")
+    return replace(
+        run,
+        steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
         contract={name: codec.mapping(contracts, name) for name in contracts},
         failure=_failure(failure) if failure is not None else None,
     )
 
 
+def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
+    """What both forms say of the run itself."""
+    if head.get("schema") != schema:
+        raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
+    scope = codec.mapping(head, "scope")
+    return Checkpoint(
+        steps=(),
+        task=codec.text(head, "task"),
+        mode=codec.choice(head, "mode", MODES),
+        diff=codec.text(scope, "diff"),
+        head_sha=codec.optional_text(scope, "head_sha"),
+    )
+
+
 def _failure(value: object) -> Failure:
-    if not isinstance(value, dict):
-        raise ValueError("'failure' is not an object")
-    files = codec.sequence(value, "changed_files")
-    return Failure(codec.text(value, "step"), codec.text(value, "error"), tuple(str(name) for name in files))
+    failure = codec.an_object(value, "'failure'")
+    files = codec.sequence(failure, "changed_files")
+    return Failure(
+        codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
+    )
 
 
 def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
@@ -223,18 +301,27 @@ def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
     return tuple(numbered)
 
 
-def _json(text: str, where: str) -> object:
+def _json(text: str, above: int) -> object:
+    """The value of a text with so many lines ``above`` it. Raises ``ValueError``, one line."""
+    if not text.strip():
+        raise ValueError("it is empty")
     try:
         document = json.loads(text)
         if _HALF.search(text):
             document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
         return document
     except json.JSONDecodeError as error:
-        what = "it is empty" if not text.strip() else f"it is not JSON, or cut short (line {error.lineno})"
-        raise UsageError(f"{where}: not a checkpoint: {what}", _AFRESH) from error
+        raise ValueError(f"it is not JSON, or cut short (line {above + error.lineno})") from error
     except (RecursionError, ValueError) as error:
-        what = "it is nested too deeply, or has a number too long"
-        raise UsageError(f"{where}: not a checkpoint: {what}", _AFRESH) from error
+        raise ValueError("it is nested too deeply, or has a number too long") from error
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read(path: Path) -> str:

@@ -26,8 +26,16 @@ def dumps(value: object) -> str:
     Not ASCII only, but free of what UTF-8 cannot hold and a terminal would obey. Lossless.
     Raises ``ValueError`` for NaN and infinities.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text) + "\n"
+    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
+
+
+def line(value: object) -> str:
+    """JSON text as ``dumps`` gives it, on one line."""
+    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def _harmless(text: str) -> str:
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def step_to_json(step: StepResult) -> dict[str, Any]:
@@ -55,7 +63,7 @@ def step_to_json(step: StepResult) -> dict[str, Any]:
 
 def step_from_json(value: object) -> StepResult:
     """The reverse of ``step_to_json``. Raises ``ValueError`` for anything of another shape."""
-    data = _object(value, "a step")
+    data = an_object(value, "a step")
     return StepResult(
         id=text(data, "id"),
         role=text(data, "role"),
@@ -82,7 +90,7 @@ def step_from_seed(value: object) -> StepResult:
 
     It names neither role nor backend unless its metadata do; both are empty then, for the reader to fill.
     """
-    data = _object(value, "a step")
+    data = an_object(value, "a step")
     metadata = mapping(data, "metadata") if data.get("metadata") is not None else {}
     usage = mapping(data, "usage") if data.get("usage") is not None else {}
     return StepResult(
@@ -101,6 +109,13 @@ def step_from_seed(value: object) -> StepResult:
         ),
         artifacts=_seed_artifacts(data.get("artifacts")),
     )
+
+
+def an_object(value: object, name: str) -> dict[str, object]:
+    """``value``, which a mistake calls ``name``, as an object."""
+    if isinstance(value, dict):
+        return value
+    raise _mistake(name, "an object", value)
 
 
 def text(data: Mapping[str, object], key: str) -> str:
@@ -131,7 +146,7 @@ def sequence(data: Mapping[str, object], key: str) -> list[object]:
 
 
 def mapping(data: Mapping[str, object], key: str) -> dict[str, object]:
-    return _object(_required(data, key, "an object"), f"'{key}'")
+    return an_object(_required(data, key, "an object"), f"'{key}'")
 
 
 def _usage_to_json(usage: Usage) -> dict[str, Any]:
@@ -176,7 +191,7 @@ def _check_to_json(check: CommandCheck | None) -> dict[str, Any] | None:
 def _check(value: object) -> CommandCheck | None:
     if value is None:
         return None
-    data = _object(value, "check")
+    data = an_object(value, "check")
     return CommandCheck(text(data, "command"), _flag(data, "passed"), text(data, "ended"))
 
 
@@ -190,7 +205,7 @@ def _usage(data: Mapping[str, object]) -> Usage:
 
 
 def _receipt(value: object) -> Receipt:
-    data = _object(value, "an entry of 'context'")
+    data = an_object(value, "an entry of 'context'")
     return Receipt(
         source=text(data, "source"),
         path=optional_text(data, "path"),
@@ -207,7 +222,7 @@ def _receipt(value: object) -> Receipt:
 def _artifacts(value: object) -> Artifacts | None:
     if value is None:
         return None
-    data = _object(value, "'artifacts'")
+    data = an_object(value, "'artifacts'")
     return Artifacts(_texts(data, "changed_files"), text(data, "diff_stat"), text(data, "git_diff"))
 
 
@@ -215,7 +230,7 @@ def _seed_artifacts(value: object) -> Artifacts | None:
     """The seed form has an empty object where a step changed nothing, and may leave out any part."""
     if value is None:
         return None
-    data = _object(value, "'artifacts'")
+    data = an_object(value, "'artifacts'")
     if not data:
         return None
     return Artifacts(
@@ -268,12 +283,6 @@ def _required(data: Mapping[str, object], key: str, expected: str) -> object:
     if key not in data:
         raise ValueError(f"'{key}' is missing; expected {expected}")
     return data[key]
-
-
-def _object(value: object, name: str) -> dict[str, object]:
-    if isinstance(value, dict):
-        return value
-    raise _mistake(name, "an object", value)
 
 
 def _mistake(name: str, expected: str, value: object) -> ValueError:

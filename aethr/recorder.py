@@ -26,6 +26,7 @@ class Recorder:
         self._done = done
         self._folder = folder
         self.file = file
+        self._begun = False
 
     def take(self, event: Event) -> None:
         """Note an event; a finished step is on disk when this returns. Raises ``DiskError``."""
@@ -36,7 +37,7 @@ class Recorder:
         elif isinstance(event, StepFinished):
             self.results.append(event.result)
             if not event.replayed:
-                self._write(None)
+                self._keep(event.result)
 
     def stopped(self, failure: Failure) -> Path | None:
         """Write the checkpoint of a run that stopped; None where the disk does not take it."""
@@ -46,8 +47,16 @@ class Recorder:
             return None
         return self.file
 
+    def _keep(self, step: StepResult) -> None:
+        """One more line; the whole file where this run has not written it yet, or somebody has removed it."""
+        if self._begun and self.file is not None and self.file.is_file():
+            checkpoint.append(self.file, checkpoint.entry(self._plan, step))
+        else:
+            self._write(None)
+
     def _write(self, failure: Failure | None) -> None:
         if self.file is None:
             self.file = checkpoint.create(self._folder, self._plan.workflow.name)
         steps = self.results if len(self.results) >= len(self._done) else self._done
         checkpoint.write(self.file, checkpoint.dump(self._plan, steps, failure))
+        self._begun = True

@@ -205,6 +205,8 @@ def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ..
 
 
 def _what_moved(saved: Checkpoint, plan: Plan) -> Iterator[str]:
+    if saved.cut:
+        yield "the checkpoint was cut off while its last step was written: that step is done again"
     if saved.failure is not None and saved.failure.changed_files:
         files = ", ".join(saved.failure.changed_files)
         yield f"the failed attempt of step '{saved.failure.step}' had already changed: {files}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ from hypothesis import strategies as st
 from aethr import checkpoint
 from aethr.checkpoint import Failure
 from aethr.errors import DiskError, UsageError
-from aethr.records import Artifacts, Plan, Repeat, Scope, StepResult, StepSpec
+from aethr.recorder import Recorder
+from aethr.records import Artifacts, Plan, Repeat, Scope, StepFinished, StepResult, StepSpec
 from tests.support import Script, make_plan
 
 A = StepSpec("a", "planner", 1000, context=("git_diff",))
@@ -108,9 +112,10 @@ def test_the_seed_form_is_read() -> None:
         ('{"schema": 1,', "not JSON, or cut short"),
         ("[" * 100_000, "nested too deeply|not JSON"),
         ("{}", "its schema is None"),
-        ('{"schema": 2}', "its schema is 2, not 1"),
-        ('"text"', "neither an object nor an array"),
-        ("1e400", "neither an object nor an array"),
+        ('{"schema": 3}', "its schema is 3, not 2"),
+        ('{"schema": 1}', "'scope' is missing"),
+        ('"text"', "expected an object"),
+        ("1e400", "expected an object"),
         ('[{"step_id": 1}]', "step_id"),
         ("[" + "9" * 5000 + "]", "."),
     ],
@@ -151,8 +156,111 @@ def test_a_folder_that_cannot_be_written_is_a_disk_error(tmp_path: Path) -> None
         checkpoint.write(tmp_path / "none" / "x.json", "{}")
 
 
-def test_every_cut_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    text = Path(saved(tmp_path)[1:]).read_text(encoding="utf-8").rstrip()
+def test_a_checkpoint_that_grew_is_the_one_written_at_once(tmp_path: Path) -> None:
+    again = replace(DONE, iteration=2, content="more")
+    path = checkpoint.create(tmp_path, "x")
+    checkpoint.write(path, checkpoint.dump(plan(), [DONE]))
+    checkpoint.append(path, checkpoint.entry(plan(), again))
+    assert path.read_text(encoding="utf-8") == checkpoint.dump(plan(), [DONE, again])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed(tmp_path: Path) -> None:
+    steps = [replace(DONE, iteration=number) for number in range(1, 5)]
+    path = tmp_path / "own.jsonl"
+    path.write_text(checkpoint.dump(plan(), steps[:2])[:-30], encoding="utf-8")
+    done = checkpoint.load(f"@{path}").steps
+    recorder = Recorder(plan(), done, tmp_path, path)
+    recorder.take(StepFinished(done[0], replayed=True))
+    for step in steps[1:3]:
+        recorder.take(StepFinished(step))
+    assert path.read_text(encoding="utf-8") == checkpoint.dump(plan(), steps[:3])
+    path.unlink()
+    recorder.take(StepFinished(steps[3]))
+    assert path.read_text(encoding="utf-8") == checkpoint.dump(plan(), steps)
+    assert recorder.stopped(Failure("b", "down")) == path
+    assert checkpoint.load(f"@{path}").failure == Failure("b", "down")
+
+
+def test_what_a_step_adds_does_not_depend_on_the_steps_before_it() -> None:
+    steps = [replace(DONE, iteration=number) for number in range(10, 60)]
+    sizes = [len(checkpoint.dump(plan(), steps[:count])) for count in range(51)]
+    assert len({after - before for before, after in pairwise(sizes[1:])}) == 1
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    checkpoint.write(path, checkpoint.dump(plan(), [DONE]))
+    whole = path.read_bytes()
+    script = (
+        "import resource, sys; from pathlib import Path; from aethr import checkpoint\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(whole) + 100}, {len(whole) + 100}))\n"
+        "checkpoint.append(Path(sys.argv[1]), 'x' * 200)"
+    )
+    done = subprocess.run(  # the limit holds for a whole process
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False
+    )
+    assert "DiskError" in done.stderr
+    assert "File too large" in done.stderr
+    assert path.read_bytes() == whole
+
+
+def test_a_file_that_is_gone_is_a_disk_error(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="cannot write the checkpoint"):
+        checkpoint.append(tmp_path / "none.jsonl", "{}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_cut_of_a_checkpoint_is_its_whole_lines_or_refused() -> None:
+    """Only the first line is written at once with its file; a line that SIGKILL cut off is left out."""
+    steps = (DONE, replace(DONE, iteration=2, content="a\u2028b\x85c\r"))
+    text = checkpoint.dump(plan(), steps, Failure("b", "down"))
+    ends = [at for at, char in enumerate(text) if char == "\n"]
+    for length in range(len(text)):
+        if length < ends[0]:
+            with pytest.raises(UsageError):
+                checkpoint.load(text[:length])
+            continue
+        loaded = checkpoint.load(text[:length])
+        whole = sum(end <= length for end in ends) - 1
+        assert (loaded.steps, loaded.failure) == (steps[:whole], None if whole < 3 else Failure("b", "down"))
+        assert loaded.cut == (length not in ends and length - 1 not in ends)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", r"not JSON, or cut short \(line 2\)"),
+        ("[]", "line 2: expected an object, found an array"),
+        ("{}", "a step: expected an object, found null"),
+        ('{"step": {}}', "'id' is missing"),
+        ('{"failure": 1}', "'failure': expected an object"),
+        ("[" * 100_000, "nested too deeply|not JSON"),
+    ],
+)
+def test_damage_before_the_last_line_is_refused(line: str, said: str) -> None:
+    head, *rest = checkpoint.dump(plan(), [DONE]).splitlines()
+    with pytest.raises(UsageError, match=said):
+        checkpoint.load("\n".join([head, line, *rest]))
+
+
+def one_document(**changes: object) -> str:
+    """A checkpoint as earlier versions wrote it."""
+    head, *entries = map(json.loads, checkpoint.dump(plan(), [DONE]).splitlines())
+    steps = {"steps": [each["step"] for each in entries], "failure": None}
+    contract = {each["step"]["id"]: each["contract"] for each in entries}
+    return json.dumps({**head, "schema": 1, "contract": contract, **steps, **changes}, indent=2)
+
+
+def test_the_earlier_form_of_one_document_is_read() -> None:
+    failed = {"step": "b", "error": "down", "changed_files": ["x.py"]}
+    loaded = checkpoint.load(one_document(failure=failed))
+    assert loaded.failure == Failure("b", "down", ("x.py",))
+    assert replace(loaded, failure=None) == checkpoint.load(checkpoint.dump(plan(), [DONE]))
+
+
+def test_every_cut_of_the_earlier_form_is_refused() -> None:
+    text = one_document()
     for length in range(len(text)):
         with pytest.raises(UsageError):
             checkpoint.load(text[:length])
@@ -164,13 +272,15 @@ def test_every_cut_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
         max_leaves=8,
     ),
-    st.sampled_from(["steps", "scope", "contract", "failure", "task", "mode", "schema"]),
+    st.sampled_from(["steps", "step", "scope", "contract", "failure", "task", "mode", "schema"]),
 )
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_any_value_anywhere_is_a_checkpoint_or_a_usage_error(value: object, key: str) -> None:
-    document = json.loads(checkpoint.dump(plan(), [DONE])) | {key: value}
-    try:
-        loaded = checkpoint.load(json.dumps(document))
-    except UsageError:
-        return
-    assert loaded.task is not None
+    lines = [json.loads(line) for line in checkpoint.dump(plan(), [DONE], Failure("b", "down")).splitlines()]
+    grown = "\n".join(json.dumps({**line, key: value} if key in line else line) for line in lines)
+    for text in (one_document(**{key: value}), grown):
+        try:
+            loaded = checkpoint.load(text)
+        except UsageError:
+            continue
+        assert loaded.task is not None

@@ -343,7 +343,8 @@ def test_sigterm_is_143_with_a_checkpoint(project: Repo, temp: Path, monkeypatch
     with serving(monkeypatch, text("An idea."), Reply(fault="never")) as server:
         code, stderr = interrupt(signal.SIGTERM, server)
     assert code == 143
-    assert len(json.loads(next(temp.iterdir()).read_text())["steps"]) == 1
+    head, step, failure = map(json.loads, next(temp.iterdir()).read_text().splitlines())
+    assert (head["task"], step["step"]["id"], failure["failure"]["step"]) == (TASK, "think", "review")
     assert resume_line(stderr)
 
 
@@ -376,7 +377,7 @@ def test_a_resume_that_does_not_fit_leaves_the_checkpoint_as_it_was(
         done = aethr(*resume_words(failed.err))
         assert (done.code, server.bodies) == (2, [])
     assert "it has step 'think' (pass 1) where 'review' (pass 1) comes next" in done.err
-    assert json.loads(checkpoint.read_bytes())["steps"] == json.loads(before)["steps"]
+    assert checkpoint.read_bytes().splitlines()[:2] == before.splitlines()[:2]
 
 
 def test_verbose_prints_the_checkpoint_which_resumes_as_an_argument_too(
@@ -385,7 +386,7 @@ def test_verbose_prints_the_checkpoint_which_resumes_as_an_argument_too(
     project.write(".aethr.yaml", TWO_STEPS)
     with serving(monkeypatch, text("An idea."), error(401, "bad key")):
         failed = aethr("run", "-v", TASK)
-    printed = re.search(r"^\{\n.*?^\}\n", failed.err, re.MULTILINE | re.DOTALL)
+    printed = re.search(r"(^\{.*\}\n)+", failed.err, re.MULTILINE)
     assert printed
     assert "Traceback" in failed.err
     with serving(monkeypatch, text(PASS)) as server:

@@ -76,7 +76,7 @@ def reviews() -> list[str]:
 
 
 def checkpoints() -> list[str]:
-    """One of a run that goes on, one of a run that failed, and the seed form."""
+    """Of a run that goes on and of one that failed; both in the earlier form; and the seed form."""
     review = StepResult("review", "reviewer", "model", "openai:m", 1, "0" * 64, "- [low] a.py:1 — x", "stop")
     edit = StepResult(
         *("implement", "implementer", "opencode", "openai:m", 2, "0" * 64, "done"),
@@ -86,7 +86,11 @@ def checkpoints() -> list[str]:
     head = {"schema": 1, "task": "t", "mode": "live", "scope": {"diff": "worktree", "head_sha": None}}
     steps = [codec.step_to_json(review), codec.step_to_json(edit)]
     failure = {"step": "implement", "error": "it failed", "changed_files": ["a.py"]}
+    first = codec.line({**head, "schema": 2})
+    grown = [first, *(codec.line({"step": step, "contract": {}}) for step in steps)]
     return [
+        "".join(grown),
+        "".join([*grown, codec.line({"failure": failure})]),
         codec.dumps({**head, "contract": {"review": {}}, "steps": steps, "failure": None}),
         codec.dumps({**head, "contract": {"review": {}}, "steps": steps, "failure": failure}),
         '[{"step_id": "plan", "content": "x", "metadata": {}, "artifacts": {}, "usage": {}}]',
