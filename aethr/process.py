@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,9 @@ from aethr.errors import ProcessError
 
 GRACE_S = 2.0
 """Seconds between asking a process group to end and killing it."""
+
+PIPE_BYTES = 1 << 20
+"""What a pipe holds at most, by Linux's own default limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,14 @@ def stream(
 ) -> Iterator[Streaming]:
     """Run ``argv`` and read its standard output as it comes, in memory that the reader bounds.
 
-    Standard error goes to an unnamed file, so a chatty child cannot block, or with ``merged`` into
+    The pipe holds a megabyte where the system allows it, so that child and reader seldom wait for each
+    other. Standard error goes to an unnamed file, so a chatty child cannot block, or with ``merged`` into
     standard output. Leaving the block early ends the child. After the block has read to the end,
     ``Streaming.finish`` gives the exit code.
     """
     with tempfile.TemporaryFile() as stderr:
         child = start(argv, cwd, env, subprocess.DEVNULL, subprocess.STDOUT if merged else stderr)
+        _widen(child.stdout)
         late = threading.Event()
         deadline = threading.Timer(timeout_s, _kill, (child, late))
         deadline.daemon = True
@@ -88,7 +94,7 @@ class Streaming:
     late: threading.Event
     timeout_s: float
 
-    def chunks(self, size: int = 1 << 16) -> Iterator[bytes]:
+    def chunks(self, size: int = 1 << 18) -> Iterator[bytes]:
         """Standard output in pieces of at most ``size`` bytes."""
         assert self.child.stdout is not None
         while chunk := os.read(self.child.stdout.fileno(), size):
@@ -144,6 +150,15 @@ def start(
         raise ProcessError(f"{argv[0]}: not found", f"Install {argv[0]} or put it on PATH.") from error
     except OSError as error:
         raise ProcessError(f"{argv[0]}: cannot start: {error.strerror or error}") from error
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Linux alone can, and refuses users whose pipes hold too much already: then it stays as it is."""
+    if pipe is not None and sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:

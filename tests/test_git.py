@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
 
 def shown(repo: Repo, scope: Scope = WORKTREE) -> str:
     return b"".join(git.diff(repo.root, scope, git.local_filters(repo.root))).decode()
+
+
+def left_out(root: Path, scope: Scope, filters: Sequence[str]) -> git.LeftOut:
+    with git.leaving_out(root, scope, filters) as found:
+        return found()
 
 
 @pytest.fixture
@@ -257,7 +263,7 @@ def test_the_users_settings_do_not_change_the_bytes(changed: Repo, monkeypatch: 
     (changed.root / "b.py").touch()
     scopes = [WORKTREE, STAGED, git.resolve_scope(changed.root, "head")]
     plain = [changed.git("diff", *words) for words in ([], ["--cached"], ["HEAD"])]
-    left = git.left_out(changed.root, WORKTREE, ())
+    left = left_out(changed.root, WORKTREE, ())
     (Path(os.environ["HOME"]) / ".gitconfig").write_text(USER_CONFIG)
     changed.git("config", "--file", str(changed.root / ".git" / "config"), "diff.noprefix", "true")
     monkeypatch.setenv("GIT_DIFF_OPTS", "--unified=0")
@@ -266,7 +272,7 @@ def test_the_users_settings_do_not_change_the_bytes(changed: Repo, monkeypatch: 
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "diff.noprefix")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
     assert [shown(changed, scope) for scope in scopes] == plain
-    assert git.left_out(changed.root, WORKTREE, ()) == left
+    assert left_out(changed.root, WORKTREE, ()) == left
     assert left.staged == (b"move.py", b"moved.py")
 
 
@@ -293,7 +299,7 @@ def test_a_conflicted_merge_shows_what_git_shows(repo: Repo, scope: str) -> None
     expected = repo.git("diff", *options)
     assert expected
     assert shown(repo, git.resolve_scope(repo.root, scope)) == expected
-    assert git.left_out(repo.root, WORKTREE, ()) == git.LeftOut()
+    assert left_out(repo.root, WORKTREE, ()) == git.LeftOut()
 
 
 def test_a_linked_worktree_shows_its_own_change(changed: Repo, tmp_path: Path) -> None:
@@ -350,7 +356,7 @@ def assert_silent(repo: Repo, trap: Path) -> None:
     for kind in ("worktree", "staged", "head"):
         scope = git.resolve_scope(repo.root, kind)
         assert shown(repo, scope) is not None
-        git.left_out(repo.root, scope, git.local_filters(repo.root))
+        left_out(repo.root, scope, git.local_filters(repo.root))
     git.files(repo.root)
     git.suppressed(repo.root, [b"a.py"])
     git.is_tracked(repo.root, "a.py")
@@ -449,7 +455,7 @@ def test_the_repository_stays_untouched(changed: Repo) -> None:
     (changed.root / "a.py").touch()
     index = (changed.root / ".git" / "index").read_bytes()
     shown(changed)
-    git.left_out(changed.root, WORKTREE, ())
+    left_out(changed.root, WORKTREE, ())
     assert (changed.root / ".git" / "index").read_bytes() == index
     assert changed.git("stash", "list") == ""
 
@@ -522,11 +528,9 @@ def test_tracked_and_ignored(repo: Repo) -> None:
 
 def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
     changed.write("odd -> name\n.py")
-    assert git.left_out(changed.root, WORKTREE, ()) == git.LeftOut(
-        (b"b.py",), (b"new.py", b"odd -> name\n.py")
-    )
-    assert git.left_out(changed.root, Scope(kind="head", text="head"), ()).staged == ()
-    assert git.left_out(changed.root, STAGED, ()) == git.LeftOut()
+    assert left_out(changed.root, WORKTREE, ()) == git.LeftOut((b"b.py",), (b"new.py", b"odd -> name\n.py"))
+    assert left_out(changed.root, Scope(kind="head", text="head"), ()).staged == ()
+    assert left_out(changed.root, STAGED, ()) == git.LeftOut()
 
 
 def test_suppressed_finds_the_attribute_also_through_the_binary_macro(repo: Repo) -> None:

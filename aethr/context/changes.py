@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from aethr import git
@@ -42,11 +43,12 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
         return
     filters = git.local_filters(top)
     names: list[str] = []
-    for part in _change(top, view.scope, filters, budget_chars * UTF8_MAX):
-        if isinstance(part, Entry):
-            names.append(part.path)
-        yield part
-    yield from _remarks(top, view, filters, names)
+    with git.leaving_out(top, view.scope, filters) as left_out:
+        for part in _change(top, view.scope, filters, budget_chars * UTF8_MAX):
+            if isinstance(part, Entry):
+                names.append(part.path)
+            yield part
+        yield from _remarks(view.scope, _without_saved(top, view, left_out()), filters, names)
 
 
 def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
@@ -164,15 +166,19 @@ def _decoded(raw: bytes) -> tuple[str, int] | None:
         return None
 
 
-def _remarks(top: Path, view: View, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:
+def _without_saved(top: Path, view: View, left: git.LeftOut) -> git.LeftOut:
+    """A workflow file that has just been saved is not work that waits for a review: see ``promotion``."""
+    saved = view.root / WORKFLOW_FILE
+    return replace(left, untracked=tuple(name for name in left.untracked if top / os.fsdecode(name) != saved))
+
+
+def _remarks(
+    scope: Scope, left: git.LeftOut, filters: Sequence[str], names: Sequence[str]
+) -> Iterator[Remark]:
     """What to know beside the diff itself."""
-    scope = view.scope
-    left = git.left_out(top, scope, filters)
-    # A workflow file that has just been saved is not work that waits for a review: see ``promotion``.
-    untracked = [name for name in left.untracked if top / os.fsdecode(name) != view.root / WORKFLOW_FILE]
     missing = [
         f"{word}: {_listed(found)}"
-        for word, found in (("staged", left.staged), ("untracked", untracked))
+        for word, found in (("staged", left.staged), ("untracked", left.untracked))
         if found
     ]
     if not names:

@@ -148,8 +148,8 @@ def _changed_lines(fragment: bytes, columns: int) -> int:
 
 
 def _section(header: bytes) -> Section:
-    first, *lines = header.rstrip(b"\n").split(b"\n")
-    binary = any(line.startswith((b"Binary files ", b"GIT binary patch")) for line in lines)
+    first = header.partition(b"\n")[0]
+    binary = b"\nBinary files " in header or b"\nGIT binary patch" in header
     for opening in (b"* Unmerged path ", b"diff --cc ", b"diff --combined "):
         if first.startswith(opening):
             return Section(header, unquote(first[len(opening) :]), binary=binary)
@@ -157,23 +157,27 @@ def _section(header: bytes) -> Section:
         return Section(header, b"")
     names = first[len(b"diff --git ") :]
     same = _without_prefix(names[len(names) // 2 + 1 :])
-    old = _field(lines, b"rename from ")
-    new = _field(lines, b"rename to ") or _field(lines, b"copy to ")
-    path = new or _side(lines, b"+++ ") or _side(lines, b"--- ") or same
+    old = _field(header, b"rename from ")
+    new = _field(header, b"rename to ") or _field(header, b"copy to ")
+    path = new or _side(header, b"+++ ") or _side(header, b"--- ") or same
     return Section(header, path, old, binary)
 
 
-def _field(lines: list[bytes], opening: bytes) -> bytes | None:
-    return next((unquote(line[len(opening) :]) for line in lines if line.startswith(opening)), None)
+def _field(header: bytes, opening: bytes) -> bytes | None:
+    value = _after(header, opening)
+    return None if value is None else unquote(value)
 
 
-def _side(lines: list[bytes], opening: bytes) -> bytes | None:
+def _side(header: bytes, opening: bytes) -> bytes | None:
     """The name in a ``---`` or ``+++`` line. git ends it with a tab when it has a space in it."""
-    for line in lines:
-        if line.startswith(opening):
-            name = line[len(opening) :].removesuffix(b"\t")
-            return None if name == b"/dev/null" else _without_prefix(name)
-    return None
+    name = _after(header, opening)
+    return None if name in (None, b"/dev/null") else _without_prefix(name.removesuffix(b"\t"))
+
+
+def _after(header: bytes, opening: bytes) -> bytes | None:
+    """The rest of the first line, below the very first, that begins so."""
+    _, found, rest = header.partition(b"\n" + opening)
+    return rest.partition(b"\n")[0] if found else None
 
 
 def _without_prefix(name: bytes) -> bytes:

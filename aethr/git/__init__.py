@@ -8,7 +8,8 @@ filter such as git-lfs) stays in force.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def resolve_scope(root: Path, text: str) -> Scope:
 def local_filters(top: Path) -> tuple[str, ...]:
     """The ``filter.*`` drivers that the repository itself configures, submodules included, sorted.
 
-    ``git diff`` would run their commands on changed files. ``diff`` and ``left_out`` take this and
+    ``git diff`` would run their commands on changed files. ``diff`` and ``leaving_out`` take this and
     put empty commands in their place; drivers of the user or the system are not in it.
     """
     folders = _with_submodules(top) if _shows_dirty_submodules(top) else [top]
@@ -174,21 +175,29 @@ class LeftOut:
     untracked: tuple[bytes, ...] = ()
 
 
-def left_out(top: Path, scope: Scope, filters: Sequence[str]) -> LeftOut:
-    """What ``git diff`` leaves out in this scope: staged changes, and files that git does not know."""
+@contextmanager
+def leaving_out(top: Path, scope: Scope, filters: Sequence[str]) -> Iterator[Callable[[], LeftOut]]:
+    """Look for what ``git diff`` leaves out in this scope: staged changes, and files that git does not know.
+
+    That takes as long as the diff itself, so git does it beside the block, which gets a function that waits
+    for what was found. It raises ``GitError`` when git failed.
+    """
     if scope.kind not in ("worktree", "head"):
-        return LeftOut()
-    output = call.checked(
-        top,
-        *_without(filters),
-        "status",
+        yield LeftOut
+        return
+    options = (
         "--porcelain=v1",
         "-z",
         "--no-renames",
         "--untracked-files=normal",
         "--ignore-submodules=dirty",
     )
-    states = [(row[:2], row[3:]) for row in output.split(b"\0") if row]
+    with call.begun(top, *_without(filters), "status", *options) as output:
+        yield lambda: _left_out(scope, output())
+
+
+def _left_out(scope: Scope, listed: bytes) -> LeftOut:
+    states = [(row[:2], row[3:]) for row in listed.split(b"\0") if row]
     staged = (name for state, name in states if state[:1] in b"MTADRC" and state not in _UNMERGED)
     return LeftOut(
         staged=tuple(staged) if scope.kind == "worktree" else (),

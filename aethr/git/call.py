@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from aethr import process
 from aethr.errors import GitError, GitMissingError, ProcessError
 from aethr.invisible import reveal_name
-from aethr.process import Finished
+from aethr.process import Finished, Streaming
 
 TIMEOUT_S = 60.0
 """Deadline of a short git call, in seconds."""
@@ -59,7 +60,27 @@ def streamed(root: Path, *args: str) -> Iterator[bytes]:
     """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed."""
     with process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child:
         yield from child.chunks()
-        done = child.finish()
+        _check(child)
+
+
+@contextmanager
+def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
+    """A git call that runs beside the block; the block gets a function that waits for its output.
+
+    That raises ``GitError`` when the call failed.
+    """
+    with process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child:
+
+        def output() -> bytes:
+            whole = b"".join(child.chunks())
+            _check(child)
+            return whole
+
+        yield output
+
+
+def _check(child: Streaming) -> None:
+    done = child.finish()
     if done.code != 0:
         raise failed(done)
 
