@@ -40,7 +40,10 @@ def reveal(text: str) -> tuple[str, int]:
 
 def reveal_name(name: bytes | str) -> str:
     """A file name as one printable line, whatever is in it: escaped where it is not plain text."""
-    shown, _ = reveal(name if isinstance(name, str) else name.decode("utf-8", "backslashreplace"))
+    text = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+    if text.isascii() and text.isprintable():
+        return text
+    shown, _ = reveal(text)
     for control, escaped in _LINE_CONTROLS.items():
         shown = shown.replace(control, escaped)
     return shown.replace("\ufeff", "\\u{feff}")

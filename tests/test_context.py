@@ -521,6 +521,15 @@ def test_more_files_than_the_cap_are_named(repo: Repo) -> None:
     assert [receipt.complete for receipt in block.receipts] == [True] * 50 + [False] * 3
 
 
+def test_of_very_many_files_the_rest_is_a_number(repo: Repo) -> None:
+    for number in range(103):
+        repo.write(f"f{number:03}.txt", "x\n")
+    block = one(repo.root, "glob:*.txt")
+    assert block.text.count("over the cap of 50 files]\n") == 51
+    assert block.text.endswith("[3 more files match, over the cap of 50 files]\n")
+    assert [receipt.complete for receipt in block.receipts] == [True] * 50 + [False] * 51
+
+
 def test_a_deleted_file_is_no_match(repo: Repo) -> None:
     repo.write("a.txt")
     repo.write("b.txt")

@@ -511,8 +511,8 @@ def test_files_are_tracked_and_untracked_but_not_ignored(repo: Repo) -> None:
         repo.write(name)
     repo.write(".gitignore", "*.log\n")
     repo.git("add", "a.py")
-    assert git.files(repo.root) == (b".gitignore", b"a.py", b"b.py", b"sub/c\nd.py", "é.py".encode())
-    assert git.files(repo.root / "sub") == (b"c\nd.py",)
+    assert git.files(repo.root) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
+    assert git.files(repo.root / "sub") == ("c\nd.py",)
 
 
 def test_tracked_and_ignored(repo: Repo) -> None:

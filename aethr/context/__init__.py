@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from aethr.context import evidence
-from aethr.context.budget import Packer
+from aethr.context.budget import LISTED, Packer
 from aethr.context.changes import git_diff, latest_diff
 from aethr.context.files import Refusal, Tree
 from aethr.context.objects import tree_of
@@ -86,9 +86,10 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         return
     tree = tree_of(view.root, view.scope)
     listing = tree.names()
-    matches = [name for name in listing.names if glob_pattern(argument).fullmatch(name)]
+    matches = list(filter(glob_pattern(argument).fullmatch, listing.names))
     # A link or a submodule is listed by its own name, as no folder that has files is.
-    behind = next((name for name in listing.names if argument.startswith(f"{name}/")), None)
+    folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
+    behind = min(folders.intersection(listing.names), default=None)
     if behind is not None:
         yield Remark(f"not read: {reveal_name(behind)} is a link or another repository", complete=False)
     elif not matches:
@@ -104,12 +105,22 @@ def _matched(tree: Tree, names: list[str]) -> Iterator[Part]:
     contents = tree.read(names)
     for order, name in enumerate(names):
         if files == GLOB_FILES:
-            yield Entry(reveal_name(name), order, withheld=f"over the cap of {GLOB_FILES} files")
-            continue
+            yield from _over_the_cap(names, order)
+            return
         content = next(contents)
         if not (isinstance(content, Refusal) and content.absent):
             files += 1
             yield from _content(name, order, content, labelled=True)
+
+
+def _over_the_cap(names: list[str], first: int) -> Iterator[Part]:
+    """The names that a block shows; the rest is a number, or every record would list a whole repository."""
+    over = f"over the cap of {GLOB_FILES} files"
+    for order, name in enumerate(names[first : first + LISTED], start=first):
+        yield Entry(reveal_name(name), order, withheld=over)
+    more = len(names) - first - LISTED
+    if more > 0:
+        yield Remark(f"{more:,} more files match, {over}", complete=False)
 
 
 def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = False) -> Iterator[Part]:

@@ -75,7 +75,8 @@ class Packer:
                 self._remarks.append((source, part))
             elif isinstance(part, Entry):
                 self._settle(item)
-                item = Item(part, source, part.withheld, is_generated(part.path))
+                generated = part.withheld is None and is_generated(part.path)
+                item = Item(part, source, part.withheld, generated)
                 self._items.append(item)
             else:
                 assert item is not None, "a part before the first entry"

@@ -68,7 +68,7 @@ class WorkTree:
     def names(self) -> Listing:
         """See ``Tree``. In a repository as git lists them, else every file below the root but ``.git``."""
         if in_repository(self.root):
-            return Listing(tuple(sorted(map(os.fsdecode, git.files(self.root)))))
+            return Listing(git.files(self.root))
         return _walk(self.root, self.walk_entries)
 
     def _read(self, path: str) -> bytes | Refusal:

@@ -218,10 +218,14 @@ def suppressed(top: Path, paths: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(path for path, value in values if value not in (b"unspecified", b"set"))
 
 
-def files(root: Path) -> tuple[bytes, ...]:
-    """Tracked files, and untracked ones that git does not ignore, relative to ``root``, sorted."""
-    listed = call.checked(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    return tuple(sorted({name for name in listed.split(b"\0") if name and not name.endswith(b"/")}))
+def files(root: Path) -> tuple[str, ...]:
+    """Tracked files, and untracked ones that git does not ignore, relative to ``root``, sorted.
+
+    Names are as ``os.fsdecode`` gives them.
+    """
+    listed = b"".join(call.streamed(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
+    names = dict.fromkeys(os.fsdecode(listed).split("\0"))
+    return tuple(sorted(name for name in names if name[-1:] not in ("", "/")))
 
 
 def is_tracked(root: Path, path: str) -> bool:
