@@ -39,7 +39,6 @@ from aethr.errors import (
     StoppedError,
     Terminated,
 )
-from aethr.llm.endpoints import endpoints
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
 from aethr.promotion import Promotion, promote
@@ -237,6 +236,8 @@ def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
     """Which calls go to a host that is not the provider's own; said before the first one."""
     if plan.mode != "live":
         return ()
+    from aethr.llm.endpoints import endpoints
+
     return endpoints([step.model for step in plan.steps if step.model], settings)
 
 

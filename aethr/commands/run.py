@@ -10,7 +10,7 @@ from pathlib import Path
 from aethr import executor, sanitize
 from aethr.errors import ExitCode
 from aethr.options import RunOptions
-from aethr.output import files, report
+from aethr.output import files
 from aethr.output.render import Display, Renderer, make_renderer
 from aethr.promotion import COMPLETED, Promotion
 from aethr.records import Plan, StepPrepared
@@ -46,6 +46,8 @@ def _deliver(outcome: Outcome, options: RunOptions) -> None:
     if options.verbose and outcome.result.checkpoint and outcome.error:
         sys.stderr.write(Path(outcome.result.checkpoint).read_text(encoding="utf-8"))
     if options.json:
+        from aethr.output import report
+
         sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
         sys.stdout.flush()
     files.write(options.report, outcome.result)

@@ -1,4 +1,4 @@
-"""Reports as files: ``--report PATH``, its suffix the format."""
+"""Reports as files: ``--report PATH``, its suffix the format. Without any, no format is loaded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aethr.errors import DiskError, UsageError
-from aethr.output.report import FORMATS
-from aethr.presets import suggest
 from aethr.records import RunResult
 
 
@@ -15,16 +13,24 @@ def check(paths: Sequence[str]) -> None:
     """Refuse a report that could not be written, before anything is paid for. Raises ``UsageError``."""
     for name in paths:
         path = Path(name)
-        if path.suffix not in FORMATS:
-            known = " ".join(FORMATS)
-            raise UsageError(
-                f"--report {name}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
-                f"The suffix chooses the format: {known}.",
-            )
+        _check_suffix(path)
         if path.is_dir() or not path.parent.is_dir():
             raise UsageError(
                 f"--report {name}: not a file in a folder that exists", "Create the folder first."
             )
+
+
+def _check_suffix(path: Path) -> None:
+    from aethr.output.report import FORMATS
+
+    if path.suffix not in FORMATS:
+        from aethr.presets import suggest
+
+        known = " ".join(FORMATS)
+        raise UsageError(
+            f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
+            f"The suffix chooses the format: {known}.",
+        )
 
 
 def write(paths: Sequence[str], result: RunResult) -> None:
@@ -34,6 +40,8 @@ def write(paths: Sequence[str], result: RunResult) -> None:
 
 
 def _write(path: Path, result: RunResult) -> None:
+    from aethr.output.report import FORMATS
+
     try:
         path.write_text(FORMATS[path.suffix].render(result), encoding="utf-8", newline="\n")
     except OSError as error:
