@@ -253,7 +253,7 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                 return _redacted(stop.value, redactor.redact)
             text = stream.feed(event.text) if isinstance(event, TextDelta) else redactor.redact(event.text)
             if text:
-                yield replace(event, text=text)
+                yield event if text == event.text else replace(event, text=text)
     finally:
         call.close()
 
