@@ -16,6 +16,9 @@ _OPENS = re.compile(rb"\n(?=diff --(?:git|cc|combined) |@@|\* Unmerged path )")
 _LOOKAHEAD = 24
 """Bytes from a newline that always suffice to tell what its line opens."""
 
+_CHANGED = re.compile(rb"\n[+-]")
+"""One search for both is half the work of counting each."""
+
 _ESCAPED = re.compile(rb'\\([0-3][0-7]{2}|[abfnrtv"\\])')
 _ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
 
@@ -143,8 +146,8 @@ class _Open:
 
 def _changed_lines(fragment: bytes, columns: int) -> int:
     if columns == 1:
-        return fragment.count(b"\n+") + fragment.count(b"\n-")
-    return sum(1 for _ in re.finditer(rb"\n {0,%d}[+-]" % (columns - 1), fragment))
+        return len(_CHANGED.findall(fragment))
+    return len(re.findall(rb"\n {0,%d}[+-]" % (columns - 1), fragment))
 
 
 def _section(header: bytes) -> Section:
