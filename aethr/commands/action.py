@@ -134,13 +134,13 @@ def _resumed(
         text = attempt.carrier.take()
         if text is None:
             return None
-        file = attempt.folder / "resumed.json"
+        file = attempt.folder / "resumed.jsonl"
         file.write_text(text, encoding="utf-8")
         options = replace(options, resume_checkpoint=f"@{file}")
         prepared = prepare(options, found.project.root, environ, found.project)
     except (EnvelopeError, UsageError, NotReviewedError) as error:
         attempt.notes.append(f"The checkpoint of an earlier attempt was ignored, it was {error}.")
-        (attempt.folder / "resumed.json").unlink(missing_ok=True)
+        (attempt.folder / "resumed.jsonl").unlink(missing_ok=True)
         return None
     steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
     attempt.notes.append(f"Taken up from an earlier attempt, not called again: {steps}.")
@@ -163,7 +163,7 @@ def _screen(prepared: Prepared, job: Job, attempt: Attempt) -> Iterator[Show]:
 
 def _carry_on(job: Job, attempt: Attempt) -> None:
     """Seal the checkpoint as it is now, so that even a killed job leaves its finished steps."""
-    file = next(iter(sorted(attempt.folder.glob("*.json"))), None)
+    file = next(iter(sorted(attempt.folder.glob("*.jsonl"))), None)
     assert attempt.carrier is not None
     if file is None:
         return
