@@ -231,8 +231,8 @@ def _same_contract(checkpoint: Checkpoint, now: Mapping[str, Mapping[str, object
 def _head(line: str) -> Mapping[str, object] | None:
     """The first line of a checkpoint of lines; None where the text is one document, as earlier forms are."""
     try:
-        head = json.loads(line)
-    except (ValueError, RecursionError):
+        head = _json(line, 0)
+    except ValueError:
         return None
     return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
 

@@ -155,9 +155,9 @@ def start(
 def _widen(pipe: IO[bytes] | None) -> None:
     """Linux alone can, and refuses users whose pipes hold too much already: then it stays as it is."""
     if pipe is not None and sys.platform == "linux":
-        import fcntl
+        with suppress(ImportError, OSError):
+            import fcntl
 
-        with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from aethr import checkpoint
 from aethr.config import schema as config_schema
 from aethr.options import OPTIONS
 from aethr.presets import PRESETS
@@ -254,8 +255,9 @@ def test_a_comment_in_the_workflow_changes_neither_prompt_nor_checkpoint(
         prompts.append(aethr("run", "--show-prompt", "x", cwd=project.root).stdout)
         kept = tmp_path / f"kept{number}"
         aethr("run", "--checkpoint-dir", str(kept), "x", cwd=project.root)
-        contracts += [json.loads(file.read_text())["contract"] for file in kept.iterdir()]
+        contracts += [checkpoint.load(f"@{file}").contract for file in kept.iterdir()]
     assert prompts[0] == prompts[1]
+    assert contracts[0]
     assert contracts[0] == contracts[1]
 
 

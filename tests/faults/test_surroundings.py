@@ -164,6 +164,12 @@ def edited(path: Path, **fields: object) -> None:
     path.write_text("\n".join([json.dumps({**json.loads(head), **fields}), *rest]))
 
 
+def reordered(path: Path, order: Callable[[list[str]], list[str]]) -> None:
+    """With the lines of the steps, behind that of the run, as ``order`` gives them."""
+    head, *steps = path.read_text().splitlines()
+    path.write_text("\n".join([head, *order(steps)]))
+
+
 def a_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -198,12 +204,12 @@ BROKEN = (
     Broken("of a live run", lambda path, _: edited(path, mode="live"), "of a live run, and this one is mock"),
     Broken(
         "in another order",
-        lambda path, _: edited(path, steps=json.loads(path.read_text())["steps"][::-1]),
+        lambda path, _: reordered(path, lambda steps: steps[::-1]),
         "it has step 'review' (pass 1) where 'think' (pass 1) comes next",
     ),
     Broken(
         "with more than a run has",
-        lambda path, _: edited(path, steps=json.loads(path.read_text())["steps"] * 2),
+        lambda path, _: reordered(path, lambda steps: steps * 2),
         "step 'think' comes after its end",
     ),
     Broken(
@@ -236,9 +242,10 @@ def test_half_a_character_in_a_checkpoint_is_replaced(project: Repo, folder: Pat
     project.write(".aethr.yaml", TWO_STEPS)
     assert aethr("run", "--checkpoint-dir", str(folder), TASK, cwd=project.root).returncode == 0
     (path,) = folder.iterdir()
-    saved = json.loads(path.read_text())
-    saved["steps"] = [{**saved["steps"][0], "content": "half \ud800 of one"}]
-    path.write_text(json.dumps({**saved, "task": f"{TASK} \udfff"}))
+    head, step = map(json.loads, path.read_text().splitlines()[:2])
+    head["task"] += " \udfff"
+    step["step"]["content"] = "half \ud800 of one"
+    path.write_text(f"{json.dumps(head)}\n{json.dumps(step)}\n")
     done = aethr("run", "--json", "--resume-checkpoint", f"@{path}", cwd=project.root)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"][0]["content"] == "half ? of one"
