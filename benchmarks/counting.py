@@ -1,0 +1,1 @@
+def main(bounds): return 0

@@ -1,0 +1,1 @@
+def environments(): return {}, []

@@ -1,0 +1,146 @@
+"""Large trees: changes, many files, snapshots, each beside the git command that does the same."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from aethr import snapshot
+from benchmarks.figures import Figure, plain, ratio
+from benchmarks.measure import Sample, commands, interleaved, take, timed
+from benchmarks.world import Bench, fill
+
+WORKFLOW = """\
+workflow: bench
+roles: {{reviewer: "Review."}}
+models: {{reviewer: "openai:m"}}
+steps:
+  - {{id: review, role: reviewer, context: ["{source}"]}}
+"""
+EDITED = 10
+LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py")
+
+
+def diff_large(bench: Bench) -> Iterator[Figure]:
+    """100 files of 500 kB, every line of each changed: a diff of 100 MB."""
+    yield from _diff(bench, 100, 500_000, "100 MB")
+
+
+def diff_many(bench: Bench) -> Iterator[Figure]:
+    yield from _diff(bench, 20_000, 100, "20,000 files")
+
+
+def glob(bench: Bench) -> Iterator[Figure]:
+    """100,000 tracked files of which half are Python's, and 30,000 more in an ignored folder."""
+    root = bench.folder / "tree"
+    ignored = root / "node_modules"
+    for number in range(100_000):
+        _touch(root / f"d{number % 100}" / f"e{number % 700}" / f"f{number}.{'py' if number % 2 else 'txt'}")
+    (root / ".gitignore").write_text("node_modules/\n")
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="glob:**/*.py"))
+    bench.commit(root)
+    for number in range(30_000):
+        _touch(ignored / f"p{number % 300}" / f"f{number}.py")
+    work = {
+        "floor": bench.program(*LISTED, cwd=root),
+        "aethr": bench.aethr("run", "--show-prompt", "review", cwd=root),
+    }
+    watch = Watch(ignored)
+    samples = commands(work, bench.runs)
+    yield ratio("`glob:**/*.py` of 100,000 files", *_pair(samples, "wall_s"), 2)
+    yield ratio("the same, memory", *_pair(samples, "rss_mb"), unit="MB")
+    yield plain("ignored folders that were read", [float(watch.read())], 0, "", watch.how)
+
+
+def snapshots(bench: Bench) -> Iterator[Figure]:
+    """Both snapshots around an agent's step that edits ten files; 20,000 files, 200 MB together."""
+    root = bench.folder / "tree"
+    root.mkdir()
+    edited = [path for path in fill(root, 20_000, 10_000) if path.parent == root / "d0" / "e0"][:EDITED]
+    bench.commit(root)
+    number = count()
+    parts: dict[str, list[float]] = {"before the step": [], "after the step": []}
+
+    def edit() -> None:
+        for path in edited:
+            path.write_text(f"{next(number)}\n" + path.read_text())
+
+    def pair() -> Sample:
+        began = time.perf_counter()
+        with snapshot.opened(root, bench.env) as recorder:
+            before = snapshot.take(recorder)
+            taken = time.perf_counter()
+            edit()
+            edited_at = time.perf_counter()
+            change = snapshot.compare(recorder, before, snapshot.take(recorder))
+        ended = time.perf_counter()
+        assert len(change.artifacts.changed_files) == EDITED
+        bench.git(root, "checkout", "-q", "--", ".")
+        parts["before the step"].append(taken - began)
+        parts["after the step"].append(ended - edited_at)
+        return Sample(taken - began + ended - edited_at)
+
+    def stash() -> Sample:
+        edit()
+        sample = timed(lambda: bench.git(root, "stash", "create"))
+        bench.git(root, "checkout", "-q", "--", ".")
+        return sample
+
+    samples = interleaved({"floor": stash, "aethr": pair}, bench.runs)
+    values, floors = _pair(samples, "wall_s")
+    yield ratio("both snapshots and their difference", values, floors, 1)
+    for name, seconds in parts.items():
+        yield ratio(f"of that {name}", seconds[1:], floors)
+
+
+class Watch:
+    """Whether anybody lists a folder or one below it: the time of the last access tells.
+
+    The kernel notes an access when the one before is older than the last change, so the folders get old
+    times. A control folder tells whether this file system notes accesses at all.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self._folders = [top, *(path for path in top.iterdir() if path.is_dir())]
+        control = top.parent / ".git" / "control"
+        control.mkdir()
+        for folder in (*self._folders, control):
+            os.utime(folder, (1, 2))
+        os.listdir(control)  # noqa: PTH208 - it is the listing itself that counts
+        self._noted = control.stat().st_atime != 1
+        control.rmdir()
+
+    @property
+    def how(self) -> str:
+        return "by the times of access" if self._noted else "not known: this file system notes no access"
+
+    def read(self) -> int:
+        return sum(folder.stat().st_atime != 1 for folder in self._folders) if self._noted else 0
+
+
+def _diff(bench: Bench, files: int, size: int, what: str) -> Iterator[Figure]:
+    root = bench.folder / "tree"
+    root.mkdir()
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff"))
+    changed = list(fill(root, files, size))
+    bench.commit(root)
+    assert len(list(fill(root, files, size, seed=2))) == len(changed)
+    work = {
+        "floor": bench.program("git", "diff", cwd=root),
+        "aethr": bench.aethr("run", "--show-prompt", "review", cwd=root),
+    }
+    samples = commands(work, bench.runs)
+    yield ratio(f"`git_diff` of {what}", *_pair(samples, "wall_s"), 1.3)
+    yield plain(f"`git_diff` of {what}, memory", take(samples["aethr"], "rss_mb"), 150, "MB")
+
+
+def _pair(samples: dict[str, list[Sample]], field: str) -> tuple[list[float], list[float]]:
+    return take(samples["aethr"], field), take(samples["floor"], field)
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x = 1\n")

@@ -1,0 +1,91 @@
+"""What the rows have in common: a closed environment, Aethr as it is installed, repositories."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.measure import Command
+from benchmarks.server import ROOT
+
+INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SYSTEMROOT")
+CHANGED = "def total(prices):\n    return sum(prices) + 1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a row gets. ``folder`` is its own and goes away; ``peers`` maps a name to its environment."""
+
+    folder: Path
+    runs: int
+    models: str
+    peers: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """No settings of whoever runs this: no key, no home, no configuration of git."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        who = {f"GIT_{role}_{what}": "b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        return {**kept, **who, "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    @property
+    def live(self) -> dict[str, str]:
+        """The variables that send the calls of `openai:` models to the server on loopback."""
+        return {"OPENAI_BASE_URL": self.models, "OPENAI_API_KEY": "sk-bench", "NO_COLOR": "1"}
+
+    def aethr(self, *words: str, cwd: Path | None = None, **more: object) -> Command:
+        """The installed command, as a person calls it; ``env`` among ``more`` is on top of the closed one."""
+        program = str(Path(sys.executable).parent / "aethr")
+        return self.program(program, *words, cwd=cwd, **more)
+
+    def python(self, *words: str, cwd: Path | None = None, **more: object) -> Command:
+        """The Python that Aethr runs on."""
+        return self.program(sys.executable, *words, cwd=cwd, **more)
+
+    def program(self, *argv: str, cwd: Path | None = None, **more: object) -> Command:
+        env = {**self.env, **(more.pop("env", None) or {})}  # type: ignore[dict-item]
+        return Command(argv, cwd or self.folder, env, **more)  # type: ignore[arg-type]
+
+    def git(self, root: Path, *args: str) -> None:
+        subprocess.run(
+            ["git", *args], cwd=root, env=self.env, check=True, stdout=subprocess.DEVNULL, timeout=300
+        )
+
+    def small(self, name: str = "small") -> Path:
+        """A repository that is reviewed by the preset, with a module in which one line is changed."""
+        root = self.folder / name
+        root.mkdir()
+        shutil.copy(ROOT / "presets" / "review-existing-diff.yaml", root / ".aethr.yaml")
+        (root / "README.md").write_text("# A shop\n")
+        (root / "app.py").write_text("def total(prices):\n    return sum(prices)\n")
+        self.commit(root)
+        (root / "app.py").write_text(CHANGED)
+        return root
+
+    def commit(self, root: Path) -> None:
+        """A repository of everything in ``root``; git never packs it while we measure."""
+        self.git(root, "init", "-q", "-b", "main")
+        for name in ("gc.auto", "maintenance.auto"):
+            self.git(root, "config", name, "0")
+        self.git(root, "add", "-A")
+        self.git(root, "commit", "-q", "-m", "all")
+        os.sync()  # or the disk is busy with the new tree while we measure
+
+
+def fill(root: Path, files: int, size: int, seed: int = 1) -> Iterator[Path]:
+    """Text files of so many bytes in folders of some hundred, no two the same; gives each."""
+    rng = random.Random(seed)
+    for number in range(files):
+        path = root / f"d{number % 50}" / f"e{number % 400}" / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = f"{rng.random():.17f}\n"
+        path.write_text((line * (size // len(line) + 1))[: size - 1] + "\n")
+        yield path
