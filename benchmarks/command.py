@@ -58,9 +58,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help="one row; repeatable")
     parser.add_argument("--list", action="store_true", help="list the rows")
     parser.add_argument("--runs", type=int, default=7, help="rounds that count, at least (default 7)")
-    parser.add_argument("--peers", action="store_true", help="measure other tools too, in their own environments")
-    parser.add_argument("--count", action="store_true", help="count instead of measuring; exit 1 on a regression")
-    parser.add_argument("--bound", action="append", default=[], metavar="NAME=N", help="with --count: another bound")
+    parser.add_argument(
+        "--peers", action="store_true", help="measure other tools too, in their own environments"
+    )
+    parser.add_argument(
+        "--count", action="store_true", help="count instead of measuring; exit 1 on a regression"
+    )
+    parser.add_argument(
+        "--bound", action="append", default=[], metavar="NAME=N", help="with --count: another bound"
+    )
     return parser
 
 
@@ -77,7 +83,9 @@ def _measured(row: Row, runs: int, environments: Mapping[str, Path]) -> Result:
     return result
 
 
-def _page(facts: Mapping[str, str], results: Sequence[Result], before: Mapping[str, float], absent: Sequence[str]) -> str:
+def _page(
+    facts: Mapping[str, str], results: Sequence[Result], before: Mapping[str, float], absent: Sequence[str]
+) -> str:
     about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     missing = "".join(f"- not measured: {line}\n" for line in absent)
     return f"{INTRODUCTION}\n{about}\n{missing}\n{report.table(results, before)}"

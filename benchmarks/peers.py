@@ -1,1 +1,2 @@
-def environments(): return {}, []
+def environments():
+    return {}, []

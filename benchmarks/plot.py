@@ -27,7 +27,13 @@ def svg(figures: Iterable[tuple[str, Figure]]) -> str:
 
 
 def _scale(height: int) -> Iterator[str]:
-    for part, label in ((0.0, "0"), (0.5, "half"), (1.0, "all that is allowed"), (1.5, "1.5 times"), (LIMIT, "2 times")):
+    for part, label in (
+        (0.0, "0"),
+        (0.5, "half"),
+        (1.0, "all that is allowed"),
+        (1.5, "1.5 times"),
+        (LIMIT, "2 times"),
+    ):
         x, dash = _x(part), "" if part == 1 else ' stroke-dasharray="2 4"'
         yield f'<line x1="{x}" y1="{LINE}" x2="{x}" y2="{height - 6}" stroke="{GRID}"{dash}/>'
         yield _text(x, LINE - 8, label, "middle")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -10,11 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from benchmarks.measure import Command
+from benchmarks.measure import MAXRSS_PER_MB, Command, run
 from benchmarks.server import ROOT
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SYSTEMROOT")
+PROBE = Path(__file__).parent / "probe.py"
 CHANGED = "def total(prices):\n    return sum(prices) + 1\n"
 
 
@@ -53,6 +56,13 @@ class Bench:
     def program(self, *argv: str, cwd: Path | None = None, **more: object) -> Command:
         env = {**self.env, **(more.pop("env", None) or {})}  # type: ignore[dict-item]
         return Command(argv, cwd or self.folder, env, **more)  # type: ignore[arg-type]
+
+    def probe(self, *words: str, cwd: Path, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What ``probe.py`` notes of a command of Aethr; ``own_mb`` is the peak without its children."""
+        notes = self.folder / "notes.json"
+        run(self.python(str(PROBE), str(notes), *words, cwd=cwd, env=env))
+        told: dict[str, Any] = json.loads(notes.read_text(encoding="utf-8"))
+        return {**told, "own_mb": told["maxrss"] / MAXRSS_PER_MB}
 
     def git(self, root: Path, *args: str) -> None:
         subprocess.run(

@@ -32,4 +32,5 @@ ROWS: tuple[Row, ...] = (
     Row("long-run", "half of the work", runs.long_run),
     Row("long-loop", "half of the work", runs.long_loop),
     Row("hook", "the same commit with an empty hook of the same kind", doors.hook),
+    Row("action", "none", doors.action),
 )

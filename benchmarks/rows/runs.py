@@ -20,9 +20,9 @@ steps:
 """
 
 
-def steps(count: int) -> str:
-    """A workflow of so many steps, each of which sees the one before."""
-    lines = [f"  - {{id: s{n}, role: worker, history_visibility: latest}}\n" for n in range(count)]
+def steps(count: int, more: str = "history_visibility: latest") -> str:
+    """A workflow of so many steps, each of which sees the one before, or what ``more`` says."""
+    lines = [f"  - {{id: s{n}, role: worker, {more}}}\n" for n in range(count)]
     return HEAD + "".join(lines)
 
 

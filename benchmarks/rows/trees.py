@@ -134,7 +134,9 @@ def _diff(bench: Bench, files: int, size: int, what: str) -> Iterator[Figure]:
     }
     samples = commands(work, bench.runs)
     yield ratio(f"`git_diff` of {what}", *_pair(samples, "wall_s"), 1.3)
-    yield plain(f"`git_diff` of {what}, memory", take(samples["aethr"], "rss_mb"), 150, "MB")
+    own = [bench.probe("run", "--show-prompt", "review", cwd=root)["own_mb"] for _ in range(3)]
+    note = f"of its own; git's {take(samples['floor'], 'rss_mb')[0]:.0f} MB"
+    yield plain(f"`git_diff` of {what}, memory", own, 150, "MB", note)
 
 
 def _pair(samples: dict[str, list[Sample]], field: str) -> tuple[list[float], list[float]]:

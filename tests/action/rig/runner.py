@@ -40,13 +40,17 @@ fi
 
 @dataclass(frozen=True)
 class Job:
-    """How a job ended; ``outputs`` by the id of the step, ``annotations`` as the runner understood them."""
+    """How a job ended; ``outputs`` by the id of the step, ``annotations`` as the runner understood them.
+
+    ``seconds`` is what each step took, by stage and name: ``Main Review``.
+    """
 
     result: str
     outputs: Mapping[str, Mapping[str, str]]
     log: str
     annotations: tuple[str, ...]
     summary: str
+    seconds: Mapping[str, float]
 
 
 def missing() -> str | None:
@@ -155,7 +159,13 @@ def _read(stdout: str, stderr: str) -> Job:
         "\n".join(str(each.get("msg", "")).rstrip("\n") for each in events),
         tuple(_annotation(each) for each in events if each.get("command") in ("error", "warning", "notice")),
         "\n".join(str(each.get("content", "")) for each in events if each.get("command") == "summary"),
+        {_step(each["msg"]): each["executionTime"] / 1e9 for each in events if "executionTime" in each},
     )
+
+
+def _step(message: str) -> str:
+    """``  ✅  Success - Main Review [865.8ms]`` is of the step ``Main Review``."""
+    return message.partition(" - ")[2].rpartition(" [")[0]
 
 
 def _annotation(event: Mapping[str, Any]) -> str:
