@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from benchmarks.figures import NotHere
 from benchmarks.report import Result
 from benchmarks.rows import ROWS, Row
 from benchmarks.server import serving
-from benchmarks.world import Bench
+from benchmarks.world import Bench, Peer
 
 HERE = Path(__file__).parent
 INTRODUCTION = """\
@@ -70,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(row: Row, runs: int, environments: Mapping[str, Path]) -> Result:
+def _measured(row: Row, runs: int, environments: Mapping[str, Peer]) -> Result:
     began = time.monotonic()
     print(f"{row.name} …", end=" ", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as temporary, serving("models") as models:

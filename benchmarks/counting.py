@@ -16,9 +16,9 @@ from benchmarks.bounds import BOUNDS
 from benchmarks.measure import run
 from benchmarks.rows import runs as long_runs
 from benchmarks.rows.live import live
-from benchmarks.rows.trees import WORKFLOW, Watch
+from benchmarks.rows.trees import Watch
 from benchmarks.server import serving
-from benchmarks.world import Bench, fill
+from benchmarks.world import WORKFLOW, Bench, fill
 
 HEAVY = frozenset((
     "asyncio", "dotenv", "httpx", "jsonschema", "litellm", "logging", "markdown_it", "openai", "pydantic",
@@ -65,27 +65,32 @@ TRANSPORTS = {"direct": READS | {"asyncio", "httpx", "logging", "ssl"}, "litellm
 
 
 def main(overrides: Sequence[str] = ()) -> int:
-    """Count, print one line for each, and give 1 where a bound is passed or a count is missing."""
+    """Count, print one line for each, and give 1 where a bound is passed or a count is missing.
+
+    ``overrides`` are other bounds, each as ``NAME=MOST``.
+    """
     bounds = BOUNDS | {name: float(most) for name, _, most in (each.rpartition("=") for each in overrides)}
     with tempfile.TemporaryDirectory() as temporary, serving("models", Path(temporary, "log")) as models:
         counts = list(_all(Bench(Path(temporary), 1, models)))
-    failures = [line for line in _judged(counts, bounds) if line]
-    for line in failures:
-        print(line)
-    print(f"{len(counts)} counts, {len(failures)} regressions")
+    for count in counts:
+        print(f"{count.name:<52}{count.value:>8g}  at most {bounds.get(count.name, 0):g}")
+    failures = regressions(counts, bounds)
+    print(*failures, f"{len(counts)} counts, {len(failures)} regressions", sep="\n")
     return 1 if failures else 0
 
 
-def _judged(counts: Sequence[Count], bounds: Mapping[str, float]) -> Iterator[str]:
+def regressions(counts: Sequence[Count], bounds: Mapping[str, float]) -> list[str]:
+    """A line for each count above its bound, without a bound, or not counted although it has one."""
+    lines = []
     for count in counts:
         most = bounds.get(count.name)
-        print(f"{count.name:<52}{count.value:>8g}  at most {'?' if most is None else f'{most:g}'}")
         if most is None:
-            yield f"REGRESSION: {count.name}: it has no bound in benchmarks/bounds.py"
+            lines.append(f"REGRESSION: {count.name}: it has no bound in benchmarks/bounds.py")
         elif count.value > most:
-            yield f"REGRESSION: {count.name}: {count.value:g}, at most {most:g} {count.detail}".rstrip()
-    for name in bounds.keys() - {count.name for count in counts}:
-        yield f"REGRESSION: {name}: it was not counted"
+            found = f"{count.value:g}, at most {most:g} {count.detail}"
+            lines.append(f"REGRESSION: {count.name}: {found.rstrip()}")
+    missing = sorted(bounds.keys() - {count.name for count in counts})
+    return lines + [f"REGRESSION: {name}: it was not counted" for name in missing]
 
 
 def _all(bench: Bench) -> Iterator[Count]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -104,7 +105,7 @@ def interleaved(work: Mapping[str, Work], runs: int) -> dict[str, list[Sample]]:
 
 def commands(work: Mapping[str, Command], runs: int) -> dict[str, list[Sample]]:
     """``interleaved`` for commands."""
-    return interleaved({name: lambda command=command: run(command) for name, command in work.items()}, runs)  # type: ignore[misc]
+    return interleaved({name: partial(run, command) for name, command in work.items()}, runs)
 
 
 def take(samples: Sequence[Sample], field: str) -> list[float]:

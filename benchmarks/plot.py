@@ -1,4 +1,4 @@
-"""A picture of the results: how much of what is allowed each figure uses. Plain SVG, for light and dark pages."""
+"""A picture of the results: how much of what is allowed each figure uses, as SVG for any page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT, GOOD, BAD, GRID = "#7b838c", "#2f9e5b", "#d9622b", "#9aa1a8"
 
 
 def svg(figures: Iterable[tuple[str, Figure]]) -> str:
-    """A bar for each figure that has a reach; the line is the reach itself. With each comes its row's name."""
+    """A bar for each figure that has a reach; a line is the reach. With each comes its row's name."""
     asked = [(row, figure) for row, figure in figures if figure.reach]
     height = LINE * (len(asked) + 2)
     head = (

@@ -18,17 +18,35 @@ from benchmarks.server import ROOT
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SYSTEMROOT")
 PROBE = Path(__file__).parent / "probe.py"
+OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""For other users of LiteLLM: their import does not wait for a download that cannot be."""
+WORKFLOW = """\
+workflow: bench
+roles: {{reviewer: "Review."}}
+models: {{reviewer: "openai:m"}}
+steps:
+  - {{id: review, role: reviewer, context: ["{source}"]}}
+"""
+"""One reviewing step with one source, in the form that every version of Aethr reads."""
 CHANGED = "def total(prices):\n    return sum(prices) + 1\n"
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """Another tool: its name and version, and the folder of its program and its Python."""
+
+    label: str
+    bin: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
-    """What a row gets. ``folder`` is its own and goes away; ``peers`` maps a name to its environment."""
+    """What a row gets. ``folder`` is its own and goes away; ``models`` is the server's base URL."""
 
     folder: Path
     runs: int
     models: str
-    peers: Mapping[str, Path] = field(default_factory=dict)
+    peers: Mapping[str, Peer] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:

@@ -5,13 +5,14 @@ The bare scripts send the same prompt and print the same text; none retries, che
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.figures import Figure, differences, more, plain, ratio
-from benchmarks.measure import Command, Sample, commands, run, take
+from benchmarks.measure import Command, commands, run, take
 from benchmarks.server import FIRST
-from benchmarks.world import Bench
+from benchmarks.world import OFFLINE, WORKFLOW, Bench
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 CHUNK = 64
@@ -46,16 +47,17 @@ def stream(bench: Bench) -> Iterator[Figure]:
     yield plain("the same on a terminal, CPU", cpu["terminal"])
     yield ratio(
         "from 1 MB to 2 MB beside from 0.5 MB to 1 MB, CPU",
-        differences(cpu["2 MB"], cpu["1 MB"]), differences(cpu["1 MB"], cpu["0.5 MB"]), 2.4, note="linear is 2",
-    )  # fmt: skip
+        differences(cpu["2 MB"], cpu["1 MB"]),
+        differences(cpu["1 MB"], cpu["0.5 MB"]),
+        2.4,
+        note="linear is 2",
+    )
     yield more("2 MB on a pipe beside 0.5 MB, memory", rss["2 MB"], rss["0.5 MB"], 15, "MB")
 
 
-def bare(bench: Bench, script: str, prompt: Path, model: str = "m", python: str = "") -> Command:
+def bare(bench: Bench, script: str, prompt: Path, model: str = "m") -> Command:
     """One of the scripts, with the prompt in a file."""
     words = (str(SCRIPTS / script), bench.models, model, str(prompt))
-    if python:
-        return bench.program(python, *words, sink="pipe", mark=FIRST.encode())
     return bench.python(*words, sink="pipe", mark=FIRST.encode())
 
 
@@ -74,21 +76,53 @@ def _first_token(bench: Bench, transport: str, script: str, runs: int, reach: fl
     prompt = _prompt(bench, root)
     work = {
         "floor": bare(bench, script, prompt),
-        "aethr": live(bench, root, transport, "--stream", sink="pipe", mark=FIRST.encode()),
+        "mine": live(bench, root, transport, "--stream", sink="pipe", mark=FIRST.encode()),
     }
-    samples = commands(work, runs)
-    mine, floor = samples["aethr"], samples["floor"]
-    by = f"by {transport}"
-    yield ratio(f"first token {by}", take(mine, "first_s"), take(floor, "first_s"), reach)
-    yield ratio(f"the process to its end {by}", take(mine, "wall_s"), take(floor, "wall_s"), reach)
-    yield _memory(by, mine, floor, transport)
-
-
-def _memory(by: str, mine: list[Sample], floor: list[Sample], transport: str) -> Figure:
-    values, floors = take(mine, "rss_mb"), take(floor, "rss_mb")
     if transport == "direct":
-        return plain(f"memory {by}", values, 100, "MB")
-    return ratio(f"memory {by}", values, floors, unit="MB")
+        work |= {name: make(bench, root, prompt) for name, make in PEERS.items() if name in bench.peers}
+    samples = commands(work, runs)
+    mine, floor = samples["mine"], samples["floor"]
+    first, ends = take(floor, "first_s"), take(floor, "wall_s")
+    note = f"the record says: {_carried_by(bench, root, transport)}"
+    yield ratio("first token", take(mine, "first_s"), first, reach, note=note)
+    yield ratio("the process to its end", take(mine, "wall_s"), ends, reach)
+    if transport == "direct":
+        yield plain("memory", take(mine, "rss_mb"), 100, "MB")
+    else:
+        yield ratio("memory", take(mine, "rss_mb"), take(floor, "rss_mb"), unit="MB")
+    for name in [name for name in PEERS if name in samples]:
+        yield ratio(f"peer {bench.peers[name].label}: first token", take(samples[name], "first_s"), first)
+
+
+def _carried_by(bench: Bench, root: Path, transport: str) -> str:
+    """The transport by the run's own record; before there was a choice it said nothing."""
+    record = json.loads(run(live(bench, root, transport, "--json", sink="pipe")).output)
+    return record["steps"][0].get("transport", "litellm")
+
+
+def _llm(bench: Bench, root: Path, prompt: Path) -> Command:
+    """Simon Willison's `llm`, which sends the same prompt and keeps no log."""
+    settings = bench.folder / "llm"
+    settings.mkdir()
+    model = {"model_id": "bench", "model_name": "m", "api_base": bench.models}
+    (settings / "extra-openai-models.yaml").write_text(json.dumps([model]))
+    words = ("-m", "bench", "--no-log", "--key", "sk-bench", prompt.read_text(encoding="utf-8"))
+    program = str(bench.peers["llm"].bin / "llm")
+    env = {"LLM_USER_PATH": str(settings)}
+    return bench.program(program, *words, cwd=root, env=env, sink="pipe", mark=FIRST.encode())
+
+
+def _public(bench: Bench, _root: Path, _prompt: Path) -> Command:
+    """The public Aethr on the same change, by its own prompt."""
+    root = bench.small("public")
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff"))
+    env = {**bench.live, **OFFLINE, "AETHR_LIVE": "1", "OPENAI_API_BASE": bench.models}
+    program = str(bench.peers["aethr"].bin / "aethr")
+    return bench.program(program, "run", "review", cwd=root, env=env, sink="pipe", mark=FIRST.encode())
+
+
+PEERS: Mapping[str, Callable[[Bench, Path, Path], Command]] = {"aethr": _public, "llm": _llm}
+"""pr-agent is not among them: before its first call it fetches a tokenizer from a host on the internet."""
 
 
 def _prompt(bench: Bench, root: Path) -> Path:

@@ -11,15 +11,8 @@ from pathlib import Path
 from aethr import snapshot
 from benchmarks.figures import Figure, plain, ratio
 from benchmarks.measure import Sample, commands, interleaved, take, timed
-from benchmarks.world import Bench, fill
+from benchmarks.world import WORKFLOW, Bench, fill
 
-WORKFLOW = """\
-workflow: bench
-roles: {{reviewer: "Review."}}
-models: {{reviewer: "openai:m"}}
-steps:
-  - {{id: review, role: reviewer, context: ["{source}"]}}
-"""
 EDITED = 10
 LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.py")
 
