@@ -97,7 +97,7 @@ def _first_token(bench: Bench, transport: str, script: str, runs: int, reach: fl
 def _carried_by(bench: Bench, root: Path, transport: str) -> str:
     """The transport by the run's own record; before there was a choice it said nothing."""
     record = json.loads(run(live(bench, root, transport, "--json", sink="pipe")).output)
-    return record["steps"][0].get("transport", "litellm")
+    return str(record["steps"][0].get("transport", "litellm"))
 
 
 def _llm(bench: Bench, root: Path, prompt: Path) -> Command:

@@ -54,8 +54,8 @@ def _grows(bench: Bench, what: str, workflow: Callable[[int], str]) -> Iterator[
     one, half, whole = (samples[str(count)] for count in SIZES)
     yield ratio(f"50 {what} beside 25, time", take(whole, "wall_s"), take(half, "wall_s"), 2.2)
     start = take(one, "cpu_s")  # less noisy than the clock, which also counts the disk
-    grown = [differences(take(each, "cpu_s"), start) for each in (whole, half)]
-    yield ratio(f"50 {what} beside 25, CPU without the start", *grown, 2.4, note="linear is 2")
+    more_cpu, cpu = (differences(take(each, "cpu_s"), start) for each in (whole, half))
+    yield ratio(f"50 {what} beside 25, CPU without the start", more_cpu, cpu, 2.4, note="linear is 2")
     yield more(f"50 {what} beside 25, memory", take(whole, "rss_mb"), take(half, "rss_mb"), 5, "MB")
-    written = [[bytes_ / 1e6 for bytes_ in take(each, "written")] for each in (whole, half)]
-    yield ratio(f"50 {what} beside 25, written", *written, 2.4, "MB", "linear is 2")
+    more_bytes, fewer = ([count / 1e6 for count in take(each, "written")] for each in (whole, half))
+    yield ratio(f"50 {what} beside 25, written", more_bytes, fewer, 2.4, "MB", "linear is 2")

@@ -31,8 +31,8 @@ def _peers(bench: Bench) -> Iterator[Figure]:
             "peer": bench.program(str(peer.bin / name), "--help", env=OFFLINE),
         }
         samples = commands(work, bench.runs)
-        walls = [take(samples[each], "wall_s") for each in ("peer", "floor")]
-        yield ratio(f"peer {peer.label}: `{name} --help`", *walls, note="beside its own Python")
+        mine, floor = (take(samples[each], "wall_s") for each in ("peer", "floor"))
+        yield ratio(f"peer {peer.label}: `{name} --help`", mine, floor, note="beside its own Python")
 
 
 def local(bench: Bench) -> Iterator[Figure]:
