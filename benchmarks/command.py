@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import counting, peers, plot, report
 from benchmarks.figures import NotHere
+from benchmarks.measure import Failed
 from benchmarks.report import Result
 from benchmarks.rows import ROWS, Row
 from benchmarks.server import serving
@@ -44,11 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = _page(facts, results, before, absent)
     print(text)
     if not options.only:
-        (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
-        (HERE / "results.json").write_text(report.dumps(facts, results), encoding="utf-8")
-        figures = [(result.name, figure) for result in results for figure in result.figures]
-        (HERE / "results.svg").write_text(plot.svg(figures), encoding="utf-8")
-    return 0
+        _keep(text, facts, results)
+    return 1 if any(result.failed for result in results) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,8 +76,17 @@ def _measured(row: Row, runs: int, environments: Mapping[str, Peer]) -> Result:
             result = Result(row.name, row.floor, tuple(row.measure(bench)))
         except NotHere as error:
             result = Result(row.name, row.floor, missing=str(error))
+        except Failed as error:  # the other rows are still worth having
+            result = Result(row.name, row.floor, missing=str(error), failed=True)
     print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return result
+
+
+def _keep(text: str, facts: Mapping[str, str], results: Sequence[Result]) -> None:
+    figures = [(result.name, figure) for result in results for figure in result.figures]
+    (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
+    (HERE / "results.json").write_text(report.dumps(facts, results), encoding="utf-8")
+    (HERE / "results.svg").write_text(plot.svg(figures), encoding="utf-8")
 
 
 def _page(

@@ -17,11 +17,15 @@ LAUNCH = Path(__file__).parent / "launch.py"
 MAXRSS_PER_MB = 1e6 if sys.platform == "darwin" else 1e6 / 1024
 
 
+class Failed(Exception):  # noqa: N818 - it names what happened
+    """A command did not do its work, so there is nothing to measure; the text is what it said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A program to measure. ``sink`` is what its output goes to; at ``mark`` in it the first token is there.
 
-    It fails the benchmark unless it exits with ``code``.
+    ``run`` raises ``Failed`` unless it exits with ``code``.
     """
 
     argv: tuple[str, ...]
@@ -73,10 +77,10 @@ def run(command: Command) -> Sample:
         fields = told.read().split()
     if child.returncode != command.code:
         shown = (stderr or output)[-2000:].decode("utf-8", "replace")
-        raise RuntimeError(f"{' '.join(command.argv)}: exit code {child.returncode}\n{shown}")
+        raise Failed(f"{' '.join(command.argv)}: exit code {child.returncode}\n{shown}")
     began, wall, cpu, rss = map(float, fields[:4])
     if command.mark and not marked_at:
-        raise RuntimeError(f"{' '.join(command.argv)}: never said {command.mark!r}")
+        raise Failed(f"{' '.join(command.argv)}: never said {command.mark!r}")
     return Sample(
         wall, cpu, rss / MAXRSS_PER_MB, int(fields[4]), int(fields[5]), max(0.0, marked_at - began), output
     )

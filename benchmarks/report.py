@@ -17,12 +17,13 @@ from benchmarks.figures import Figure
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one row gave: figures, or why there are none."""
+    """What one row gave: figures, or why there are none; ``failed`` when that is a fault."""
 
     name: str
     floor: str
     figures: tuple[Figure, ...] = ()
     missing: str = ""
+    failed: bool = False
 
 
 def machine() -> dict[str, str]:

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import measure, plot, report
 from benchmarks.counting import Count, regressions
 from benchmarks.figures import Figure, more, plain, ratio, spread
-from benchmarks.measure import Command, interleaved, run, timed
+from benchmarks.measure import Command, Failed, interleaved, run, timed
 from benchmarks.report import Result
 from benchmarks.rows.trees import Watch
 
@@ -56,7 +56,7 @@ def test_a_terminal_is_a_terminal() -> None:
 def test_a_command_that_does_not_do_its_work_is_no_measurement(
     program: str, more: dict[str, object], says: str
 ) -> None:
-    with pytest.raises(RuntimeError, match=says):
+    with pytest.raises(Failed, match=says):
         run(python(program, **more))
 
 
