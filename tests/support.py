@@ -58,6 +58,19 @@ def make_repo(root: Path) -> Repo:
     return repo
 
 
+def leave_a_conflict(repo: Repo) -> None:
+    """A merge that stopped: both branches changed ``a.py``."""
+    repo.write("a.py", "base\n")
+    repo.commit()
+    repo.git("switch", "-q", "-c", "topic")
+    repo.write("a.py", "theirs\n")
+    repo.commit()
+    repo.git("switch", "-q", "main")
+    repo.write("a.py", "ours\n")
+    repo.commit()
+    repo.git("merge", "topic", check=False)
+
+
 def aethr(
     *args: str,
     cwd: Path,

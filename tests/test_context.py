@@ -19,7 +19,7 @@ from aethr.context.paths import glob_pattern, is_generated, is_secret
 from aethr.errors import GitError, UsageError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import Artifacts, Block, Receipt, Scope, StepResult, View
-from tests.support import Repo
+from tests.support import Repo, leave_a_conflict
 
 BUDGET = 120_000
 
@@ -263,15 +263,7 @@ def test_a_local_filter_is_reported(changed: Repo) -> None:
 
 
 def test_an_unmerged_path_is_not_complete(repo: Repo) -> None:
-    repo.write("a.py", "base\n")
-    repo.commit()
-    repo.git("switch", "-q", "-c", "topic")
-    repo.write("a.py", "theirs\n")
-    repo.commit()
-    repo.git("switch", "-q", "main")
-    repo.write("a.py", "ours\n")
-    repo.commit()
-    repo.git("merge", "topic", check=False)
+    leave_a_conflict(repo)
     assert receipts(one(repo.root, "git_diff"))["a.py"].changed_lines == 5
     (receipt,) = one(repo.root, "git_diff", scope="staged").receipts
     assert (receipt.path, receipt.note, receipt.complete) == ("a.py", "unmerged", False)

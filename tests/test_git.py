@@ -15,7 +15,7 @@ import pytest
 from aethr import git
 from aethr.errors import GitError, GitMissingError, UsageError
 from aethr.records import Scope
-from tests.support import Repo, make_repo
+from tests.support import Repo, leave_a_conflict, make_repo
 
 WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
 
@@ -286,15 +286,7 @@ def test_a_subfolder_shows_the_whole_change(changed: Repo) -> None:
 
 @pytest.mark.parametrize("scope", ["worktree", "staged", "head"])
 def test_a_conflicted_merge_shows_what_git_shows(repo: Repo, scope: str) -> None:
-    repo.write("a.py", "base\n")
-    repo.commit()
-    repo.git("switch", "-q", "-c", "topic")
-    repo.write("a.py", "theirs\n")
-    repo.commit()
-    repo.git("switch", "-q", "main")
-    repo.write("a.py", "ours\n")
-    repo.commit()
-    repo.git("merge", "topic", check=False)
+    leave_a_conflict(repo)
     options = {"worktree": [], "staged": ["--cached"], "head": ["HEAD"]}[scope]
     expected = repo.git("diff", *options)
     assert expected

@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.fake_agent import DIALECTS, install
+from tests.live import KEY, PASS
+from tests.live import REVISE as HIGH
 from tests.model_server import ModelServer, Reply, error
 from tests.support import Repo, make_repo
 
 BIN = Path(sys.executable).parent
-KEY = "sk-test-0123456789abcdef"
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY", "XAI_API_KEY")
 
 APP = "def total(prices):\n    return sum(prices)\n"
 CHANGED = "def total(prices):\n    return sum(prices) + 1\n"
 TEST = "from app import total\n\n\ndef test_total():\n    assert total([1, 2]) == 3\n"
 
-PASS = "Looks right.\n\nReview status: pass"
 LOW = "- [low] app.py:2 — the name says nothing\n\nReview status: pass"
-HIGH = "- [high] app.py:2 — the total is off by one\n\nReview status: revise"
 
 
 def _start(repo: Repo, files: Mapping[str, str]) -> None:

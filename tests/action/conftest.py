@@ -10,7 +10,8 @@ import pytest
 
 from aethr.cli import main
 from tests.action.github_server import GitHubServer
-from tests.action.support import KEY, PullRequest, open_pull_request, outputs, runner_environment, summary
+from tests.action.support import PullRequest, open_pull_request, outputs, runner_environment, summary
+from tests.live import KEY
 from tests.model_server import ModelServer
 
 

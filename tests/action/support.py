@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.live import KEY
+from tests.model_server import ModelServer
 from tests.support import Repo, make_repo
 
 REPOSITORY = "octo/shop"
@@ -17,17 +24,14 @@ models: {reviewer: "openai:gpt-4o-mini"}
 steps:
   - {id: review, role: reviewer, context: [git_diff]}
 """
-TWO_STEPS = """\
-workflow: two
-roles: {thinker: "Think.", reviewer: "Review."}
-models: {thinker: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini"}
-steps:
-  - {id: think, role: thinker, context: [git_diff]}
-  - {id: review, role: reviewer, context: [git_diff]}
-"""
-PASS = "Looks right.\n\nReview status: pass"
-REVISE = "- [high] app.py:2 — the total is off by one\n\nReview status: revise"
-KEY = "sk-test-0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A step that runs, and the environment that it was given."""
+
+    child: subprocess.Popen[str]
+    environ: dict[str, str]
 
 
 @dataclass
@@ -167,3 +171,20 @@ def outputs(environ: dict[str, str]) -> dict[str, str]:
 
 def summary(environ: dict[str, str]) -> str:
     return Path(environ["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
+
+
+@contextmanager
+def started(request: PullRequest, api_url: str, models: ModelServer) -> Iterator[Started]:
+    """``aethr action`` as a process of its own, to be signalled."""
+    work = request.checkout().root
+    environ = runner_environment(request, work, api_url)
+    environ |= {"OPENAI_BASE_URL": models.base_url, "OPENAI_API_KEY": KEY}
+    with subprocess.Popen(
+        [sys.executable, "-m", "aethr", "action"],
+        cwd=work,
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        yield Started(child, environ)

@@ -16,15 +16,13 @@ from aethr.github.carry import FILE
 from tests.action.conftest import Act, Step
 from tests.action.github_server import GitHubServer
 from tests.action.support import (
-    KEY,
-    PASS,
-    REVISE,
-    TWO_STEPS,
     WORKFLOW,
     PullRequest,
     open_pull_request,
-    runner_environment,
+    outputs,
+    started,
 )
+from tests.live import KEY, PASS, REVISE, TWO_STEPS
 from tests.model_server import ModelServer, Reply, error, text
 
 GATE = {"AETHR_RUN_FAIL_ON": "high"}
@@ -169,35 +167,22 @@ def test_a_checkpoint_that_does_not_fit_is_ignored_with_its_reason(
 
 def test_a_killed_job_keeps_its_finished_steps(act: Act, github: GitHubServer, tmp_path: Path) -> None:
     request = open_pull_request(tmp_path, {".aethr.yaml": TWO_STEPS})
-    work = request.checkout().root
-    with ModelServer([text("A thought."), Reply(fault="never")]) as models:
-        environ = runner_environment(request, work, github.url)
-        environ |= {"OPENAI_BASE_URL": models.base_url, "OPENAI_API_KEY": KEY}
-        command = [sys.executable, "-m", "aethr", "action"]
-        with subprocess.Popen(
-            command, cwd=work, env={**os.environ, **environ}, stdout=subprocess.PIPE
-        ) as child:
-            models.wait_for(2)
-            child.send_signal(signal.SIGKILL)
-    assert "resumable=true" in Path(environ["GITHUB_OUTPUT"]).read_text(encoding="utf-8")
+    answers = [text("A thought."), Reply(fault="never")]
+    with ModelServer(answers) as models, started(request, github.url, models) as step:
+        models.wait_for(2)
+        step.child.send_signal(signal.SIGKILL)
+    assert outputs(step.environ)["resumable"] == "true"
     with ModelServer([text(PASS)]) as models:
-        step = act(request, models, attempt=2)
-    assert (step.code, len(models.bodies)) == (0, 1), step.log
+        again = act(request, models, attempt=2)
+    assert (again.code, len(models.bodies)) == (0, 1), again.log
 
 
 def test_a_cancelled_job_says_so(github: GitHubServer, tmp_path: Path) -> None:
     request = open_pull_request(tmp_path)
-    work = request.checkout().root
-    with ModelServer([Reply(fault="never")]) as models:
-        environ = runner_environment(request, work, github.url)
-        environ |= {"OPENAI_BASE_URL": models.base_url, "OPENAI_API_KEY": KEY}
-        command = [sys.executable, "-m", "aethr", "action"]
-        with subprocess.Popen(
-            command, cwd=work, env={**os.environ, **environ}, stdout=subprocess.PIPE
-        ) as child:
-            models.wait_for(1)
-            child.send_signal(signal.SIGINT)
-            assert child.wait(7) == 130
+    with ModelServer([Reply(fault="never")]) as models, started(request, github.url, models) as step:
+        models.wait_for(1)
+        step.child.send_signal(signal.SIGINT)
+        assert step.child.wait(7) == 130
     assert "interrupted" in github.bodies[0]
 
 

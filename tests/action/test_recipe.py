@@ -10,7 +10,8 @@ import yaml
 
 from aethr.cli import main
 from tests.action.conftest import Act
-from tests.action.support import KEY, PullRequest, open_pull_request
+from tests.action.support import PullRequest, open_pull_request
+from tests.live import KEY
 from tests.model_server import ModelServer
 from tests.pages import of_kind
 from tests.worlds import HIGH, LOW

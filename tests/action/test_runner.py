@@ -11,15 +11,8 @@ from aethr.github import marker
 from tests.action.github_server import ME, GitHubServer
 from tests.action.rig import runner as rig
 from tests.action.rig.runner import Job, Runner
-from tests.action.support import (
-    KEY,
-    PASS,
-    REVISE,
-    TWO_STEPS,
-    PullRequest,
-    open_pull_request,
-    runner_environment,
-)
+from tests.action.support import PullRequest, open_pull_request, runner_environment
+from tests.live import KEY, PASS, REVISE, TWO_STEPS
 from tests.model_server import ModelServer, Reply, error, text
 
 pytestmark = [

@@ -14,9 +14,9 @@ import pytest
 
 from aethr import checkpoint
 from tests.fake_agent import DIALECTS, install
+from tests.live import PASS, TASK, Aethr, resume_words, serving
 from tests.model_server import text
 from tests.support import Repo
-from tests.test_live import PASS, TASK, Aethr, resume_words, serving
 from tests.test_opencode import running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

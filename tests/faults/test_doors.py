@@ -27,14 +27,13 @@ import pytest
 
 from aethr import checkpoint
 from aethr.github.carry import FILE
-from tests.action import support
 from tests.action.conftest import Act, Step, act, github
 from tests.action.github_server import GitHubServer
-from tests.action.support import open_pull_request, outputs, runner_environment
-from tests.faults.test_provider import HTML, IMPATIENT, again, assert_clean
+from tests.action.support import open_pull_request, outputs, runner_environment, started
+from tests.faults.test_provider import HTML, IMPATIENT, Fault, again, assert_clean
 from tests.hook.conftest import Hooked, hooked, released, run, shared, tool
+from tests.live import KEY, PASS, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
-from tests.test_live import KEY, PASS, TWO_STEPS, serving
 from tests.test_opencode import running
 
 __all__ = ["act", "github", "hooked", "released", "shared", "tool"]
@@ -45,17 +44,6 @@ pytestmark = [
 ]
 under_pre_commit = pytest.mark.parametrize("tool", ["pre-commit"], indirect=True)
 TOO_LONG = "This model's maximum context length is 128000 tokens."
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What the server does to the second step, and what must be seen of it in both doors."""
-
-    name: str
-    replies: tuple[Reply, ...]
-    said: str
-    code: int = 3
-    workflow: str = TWO_STEPS
 
 
 FAULTS = (
@@ -296,26 +284,17 @@ def silence() -> Iterator[socket.socket]:
 def test_a_cancelled_action_ends_also_while_github_is_silent(tmp_path: Path) -> None:
     """The runner sends SIGINT, then SIGTERM after 7.5 s, then kills after 2.5 s more."""
     request = open_pull_request(tmp_path, {".aethr.yaml": TWO_STEPS})
-    work = request.checkout().root
     with silence() as server, ModelServer([text("An idea."), Reply(fault="never")]) as models:
-        environ = runner_environment(request, work, f"http://127.0.0.1:{server.getsockname()[1]}")
-        environ |= {"OPENAI_BASE_URL": models.base_url, "OPENAI_API_KEY": support.KEY}
-        with subprocess.Popen(
-            [sys.executable, "-m", "aethr", "action"],
-            cwd=work,
-            env={**os.environ, **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as child:
+        silent = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with started(request, silent, models) as step:
             models.wait_for(2)
-            child.send_signal(signal.SIGINT)
+            step.child.send_signal(signal.SIGINT)
             connection, _ = server.accept()
             with connection:
-                child.send_signal(signal.SIGTERM)
-                said, _ = child.communicate(timeout=2.5)
-    assert (child.returncode, "Traceback" in said) == (143, False), said
-    assert outputs(environ)["resumable"] == "true"
+                step.child.send_signal(signal.SIGTERM)
+                said, _ = step.child.communicate(timeout=2.5)
+    assert (step.child.returncode, "Traceback" in said) == (143, False), said
+    assert outputs(step.environ)["resumable"] == "true"
     assert (tmp_path / "carry" / "500" / FILE).is_file()
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from aethr import checkpoint
 from aethr.errors import UsageError
+from tests.live import KEY, TASK, Aethr
 from tests.model_server import ModelServer
 from tests.support import Repo
-from tests.test_live import KEY, TASK, Aethr
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,10 +14,10 @@ import pytest
 
 from aethr import checkpoint
 from tests.action.github_server import GitHubServer
-from tests.action.support import KEY, open_pull_request, outputs, runner_environment
+from tests.action.support import open_pull_request, outputs, runner_environment
+from tests.live import KEY, PASS, TASK, TWO_STEPS, Aethr, resume_words, serving
 from tests.model_server import ModelServer
 from tests.support import Repo
-from tests.test_live import PASS, TASK, TWO_STEPS, Aethr, resume_words, serving
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
 

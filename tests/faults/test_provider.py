@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from aethr import checkpoint
+from tests.live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
-from tests.test_live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
 
 HTML = "<!doctype html><html><head><title>Bad Gateway</title></head><body>nginx</body></html>"
 WORDS = ("run", "--json", "--fail-on", "high", TASK)

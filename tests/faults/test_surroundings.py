@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.live import TASK, TWO_STEPS, resume_line, resume_words
 from tests.support import Repo, aethr
-from tests.test_live import TASK, TWO_STEPS, resume_line, resume_words
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits and modes")
 

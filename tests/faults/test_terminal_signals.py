@@ -19,9 +19,9 @@ from typing import Literal
 import pytest
 
 from aethr import checkpoint
+from tests.live import TASK, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo
-from tests.test_live import TASK, TWO_STEPS, serving
 
 pytestmark = [
     pytest.mark.slow,

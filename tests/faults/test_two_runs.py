@@ -13,9 +13,9 @@ import pytest
 
 from tests.fake_agent import install
 from tests.faults.test_agent_steps import DONE, SAY, next_word
+from tests.live import KEY, PASS, TASK
 from tests.model_server import ModelServer
 from tests.support import Repo
-from tests.test_live import KEY, PASS, TASK
 
 pytestmark = [
     pytest.mark.slow,

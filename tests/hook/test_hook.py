@@ -19,9 +19,9 @@ from aethr.hook.ending import Closing
 from aethr.hook.terms import HookOptions
 from aethr.options import HOOK_OPTIONS, RunOptions
 from aethr.records import Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
+from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
-from tests.test_live import KEY, PASS, REVISE, TWO_STEPS, serving
 
 EDITS_AND_RUNS = """\
 workflow: too much

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.hook.conftest import Hooked, sha
+from tests.live import KEY, PASS, REVISE, serving
 from tests.model_server import text
 from tests.support import Repo
-from tests.test_live import KEY, PASS, REVISE, serving
 
 pytestmark = pytest.mark.slow
 

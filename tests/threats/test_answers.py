@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from tests.live import PASS, TASK, Aethr, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
-from tests.test_live import PASS, TASK, Aethr, serving
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RUN = ("run", "--preset", "review-existing-diff")

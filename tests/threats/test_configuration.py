@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.live import KEY, PASS, TASK, TWO_STEPS, Aethr, serving
 from tests.model_server import ModelServer, Reply, text
 from tests.support import Repo
 from tests.support import aethr as installed
-from tests.test_live import KEY, PASS, TASK, TWO_STEPS, Aethr, serving
 
 RUN = ("run", "--preset", "review-existing-diff", TASK)
 SECRET = "value-that-nobody-may-see"

@@ -19,9 +19,9 @@ from aethr.cli import main
 from tests.action.conftest import Act, act, github, request_
 from tests.action.github_server import GitHubServer
 from tests.action.support import WORKFLOW, PullRequest, merge
+from tests.live import PASS, serving
 from tests.model_server import ModelServer, Reply, text
 from tests.support import Repo
-from tests.test_live import PASS, serving
 from tests.threats import test_answers as answers
 from tests.threats import test_configuration as configuration
 from tests.threats import test_repository as repository

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.live import PASS, TASK, Aethr, serving
 from tests.model_server import Reply, text
 from tests.support import Repo, make_repo
-from tests.test_live import PASS, TASK, Aethr, serving
 
 GATED = ("run", "--preset", "review-existing-diff", "--fail-on", "high", "--json", TASK)
 ALWAYS = text(PASS)
