@@ -76,7 +76,7 @@ def aethr(project: Repo, temp: Path, capsys: pytest.CaptureFixture[str]) -> Aeth
     return run
 
 
-@pytest.fixture(params=["litellm", "direct"])
+@pytest.fixture(params=[pytest.param("litellm", marks=pytest.mark.slow), "direct"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What carries the calls; without this fixture it is what Aethr chooses."""
     monkeypatch.setenv("AETHR_TRANSPORT", request.param)

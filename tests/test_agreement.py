@@ -16,12 +16,6 @@ from tests.test_llm import WAYS, Outcome, call, litellm_is_loaded, request
 
 __all__ = ["litellm_is_loaded"]
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm.*"),
-    # LiteLLM's own types; as an error the warning would end its stream.
-    pytest.mark.filterwarnings("ignore:.*ReadOnly.*:UserWarning"),
-]
-
 DIRECT = ("openai", "hosted_vllm", "lm_studio", "openrouter", "xai")
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 
@@ -107,6 +101,7 @@ REPLIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REPLIES)
 @pytest.mark.parametrize("provider", DIRECT)
 def test_both_transports_make_the_same_of_an_answer(

@@ -14,8 +14,6 @@ from aethr.llm.transport_litellm import LiteLLM
 from aethr.records import ModelSpec
 from tests.model_server import ModelServer, Reply
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm.*")
-
 UNKNOWN = (
     "openai:of-our-own",
     "openai:o9-of-tomorrow",
@@ -46,6 +44,7 @@ def served(rows: Mapping[str, Any]) -> Iterator[str]:
     yield from (name for name in rows if chat.serves(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [None, 0.0, 1.0])
 def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature: float | None) -> None:
     names = [*served(rows), *UNKNOWN]

@@ -56,12 +56,8 @@ def test_every_output_stands_below_its_commands() -> None:
     assert [block.id for block in of_kind("its output") if block not in shown] == []
 
 
-def ran(block: Block) -> Any:
-    """A live command loads LiteLLM, which takes seconds."""
-    return pytest.param(block, id=block.id, marks=pytest.mark.slow if "answers" in block.about else ())
-
-
-@pytest.mark.parametrize("block", [ran(block) for block in of_kind("run")])
+@pytest.mark.slow
+@pytest.mark.parametrize("block", of_kind("run"), ids=lambda block: block.id)
 def test_the_commands_do_what_the_page_says(block: Block, tmp_path: Path) -> None:
     setting = Setting.of(block.about)
     with built(setting, files_for(block), tmp_path) as world:

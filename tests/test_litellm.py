@@ -18,8 +18,6 @@ from aethr.records import ModelSpec
 from tests.model_server import ModelServer, Reply
 from tests.test_llm import GPT, PATIENT, backend, request
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm.*")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def litellm_is_loaded() -> None:
@@ -27,6 +25,7 @@ def litellm_is_loaded() -> None:
     transport_litellm.load()
 
 
+@pytest.mark.slow
 def test_loading_litellm_leaves_the_environment_alone_and_goes_nowhere(tmp_path: Path) -> None:
     code = """
 import os, sys, threading

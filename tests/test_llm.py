@@ -36,10 +36,6 @@ HTML = (
 )
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:litellm.*")
-"""LiteLLM asks Pydantic for an attribute in a way that is going away; as an error that ends its stream."""
-
-
 @pytest.fixture(scope="module", autouse=True)
 def litellm_is_loaded() -> None:
     """Its import and first call take two seconds, which must not count against the short deadlines here."""

@@ -98,6 +98,7 @@ def test_only_agents_rest_on_names_that_windows_lacks(tmp_path: Path) -> None:
     assert [line for line in errors if not line.startswith(f"aethr{os.sep}agents{os.sep}")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
 @pytest.mark.parametrize(
     "words",

@@ -98,6 +98,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", WAYS, ids=" ".join)
 def test_the_saved_file_gives_the_same_prompts_byte_for_byte(project: Repo, words: list[str]) -> None:
     project.write("other.yaml", EVERYTHING)
