@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from aethr import snapshot
-from benchmarks.figures import Figure, plain, ratio
+from benchmarks.figures import Figure, differences, plain, ratio
 from benchmarks.measure import Sample, commands, interleaved, take, timed
 from benchmarks.world import WORKFLOW, Bench, fill
 
@@ -34,16 +34,21 @@ def glob(bench: Bench) -> Iterator[Figure]:
         _touch(root / f"d{number % 100}" / f"e{number % 700}" / f"f{number}.{'py' if number % 2 else 'txt'}")
     (root / ".gitignore").write_text("node_modules/\n")
     (root / ".aethr.yaml").write_text(WORKFLOW.format(source="glob:**/*.py"))
+    (root / "one-file.yaml").write_text(WORKFLOW.format(source="file:.gitignore"))
     bench.commit(root)
     for number in range(30_000):
         _touch(ignored / f"p{number % 300}" / f"f{number}.py")
     work = {
         "floor": bench.program(*LISTED, cwd=root),
         "aethr": bench.aethr("run", "--show-prompt", "review", cwd=root),
+        "one file": bench.aethr("run", "--config", "one-file.yaml", "--show-prompt", "review", cwd=root),
     }
     watch = Watch(ignored)
-    samples = commands(work, bench.runs)
-    yield ratio("`glob:**/*.py` of 100,000 files", *_pair(samples, "wall_s"), 2)
+    samples = commands(work, 2 * bench.runs)
+    values, floors = _pair(samples, "wall_s")
+    yield ratio("`glob:**/*.py` of 100,000 files", values, floors, 2)
+    alone = differences(values, take(samples["one file"], "wall_s"))
+    yield ratio("the source alone", alone, floors, 2, note="beside the same run with one file")
     yield ratio("the same, memory", *_pair(samples, "rss_mb"), unit="MB")
     yield plain("ignored folders that were read", [float(watch.read())], 0, "", watch.how)
 
@@ -85,6 +90,7 @@ def snapshots(bench: Bench) -> Iterator[Figure]:
     samples = interleaved({"floor": stash, "aethr": pair}, bench.runs)
     values, floors = _pair(samples, "wall_s")
     yield ratio("both snapshots and their difference", values, floors, 1)
+    yield ratio("the same, beside two stashes", values, [2 * floor for floor in floors])
     for name, seconds in parts.items():
         yield ratio(f"of that {name}", seconds[1:], floors)
 
