@@ -35,6 +35,7 @@ MODES = tuple(_BACK_TO)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 """Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
 
+_PART = ".part"
 _AFRESH = "Start afresh without --resume-checkpoint."
 
 
@@ -66,18 +67,21 @@ class Checkpoint:
 
 
 def create(folder: Path, workflow: str) -> Path:
-    """A new, empty, private file for a run's checkpoint. Raises ``DiskError``."""
+    """The path of a new checkpoint, for ``write``: what exists until then is its private ``.part``.
+
+    So whatever stops a run, a checkpoint that is there is whole. Raises ``DiskError``.
+    """
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in workflow)[:40]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(prefix=f"aethr-{name}-", suffix=".jsonl", dir=folder)
+        handle, path = tempfile.mkstemp(prefix=f"aethr-{name}-", suffix=f".jsonl{_PART}", dir=folder)
     except OSError as error:
         raise DiskError(
             f"{folder}: cannot write a checkpoint: {error.strerror}",
             "Free some space, or name another folder with --checkpoint-dir.",
         ) from error
     os.close(handle)
-    return Path(path)
+    return Path(path.removesuffix(_PART))
 
 
 def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None) -> str:
@@ -101,7 +105,7 @@ def entry(plan: Plan, step: StepResult) -> str:
 
 def write(path: Path, text: str) -> None:
     """Replace the file's content in one step, on disk before this returns. Raises ``DiskError``."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + _PART)
     try:
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as file:

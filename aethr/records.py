@@ -455,7 +455,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a run needs, and nothing it has to look up. ``redact`` replaces values of known keys."""
+    """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text."""
 
     workflow: WorkflowSpec
     task: str

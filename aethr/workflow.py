@@ -95,36 +95,23 @@ def plan(
     ``script`` answers every step of a scripted run. Raises ``ConfigError`` and its kin; makes no call.
     """
     workflow = _with_model(project.workflow, terms.model)
-    if terms.gate.needs_review and not any(step.reviewing for step in workflow.steps):
-        raise NotReviewedError(
-            f"{workflow.origin}: a review is required, and no step reviews",
-            "Give the reviewing step the role 'reviewer'.",
-        )
-    if terms.mode == "live":
-        _refuse_missing_models(workflow)
+    _refuse(workflow, terms)
     backend = _backends(terms.mode, environ, script)
     redact = Redactor(terms.secrets).redact
+    steps = tuple(
+        PlannedStep(
+            spec=step,
+            guidance=redact(workflow.roles[step.role]),
+            model=workflow.models.get(step.role),
+            backend=backend(step.backend),
+            edits_tree=BACKENDS[step.backend].edits_tree,
+            collect=partial(context.collect, step.context, step.context_chars),
+            check=_check(step, project.root, terms.mode),
+        )
+        for step in workflow.steps
+    )
     return Plan(
-        workflow=workflow,
-        task="",
-        root=project.root,
-        mode=terms.mode,
-        scope=scope,
-        steps=tuple(
-            PlannedStep(
-                spec=step,
-                guidance=redact(workflow.roles[step.role]),
-                model=workflow.models.get(step.role),
-                backend=backend(step.backend),
-                edits_tree=BACKENDS[step.backend].edits_tree,
-                collect=partial(context.collect, step.context, step.context_chars),
-                check=_check(step, project.root, terms.mode),
-            )
-            for step in workflow.steps
-        ),
-        gate=terms.gate,
-        allowance=terms.allowance,
-        secrets=terms.secrets,
+        workflow, "", project.root, terms.mode, scope, steps, terms.gate, terms.allowance, terms.secrets
     )
 
 
@@ -202,6 +189,16 @@ def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
     unnamed = ModelSpec(override)
     models = {role: replace(workflow.models.get(role, unnamed), name=override) for role in workflow.roles}
     return replace(workflow, models=models)
+
+
+def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
+    if terms.gate.needs_review and not any(step.reviewing for step in workflow.steps):
+        raise NotReviewedError(
+            f"{workflow.origin}: a review is required, and no step reviews",
+            "Give the reviewing step the role 'reviewer'.",
+        )
+    if terms.mode == "live":
+        _refuse_missing_models(workflow)
 
 
 def _refuse_missing_models(workflow: WorkflowSpec) -> None:

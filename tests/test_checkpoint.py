@@ -56,6 +56,15 @@ def test_the_file_is_private_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert path.name.startswith("aethr-my-workflow-")
 
 
+def test_a_run_that_is_killed_before_its_first_write_leaves_no_empty_checkpoint(tmp_path: Path) -> None:
+    path = checkpoint.create(tmp_path, "x")
+    (part,) = tmp_path.iterdir()
+    assert not path.exists()
+    assert stat.S_IMODE(part.stat().st_mode) == 0o600
+    checkpoint.write(path, "whole")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("steps", "said"),
     [

@@ -132,13 +132,16 @@ class Terminal:
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.data = b""
+        self.more = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         try:
             while piece := os.read(self.master, 1 << 16):
-                self.data += piece
+                with self.more:
+                    self.data += piece
+                    self.more.notify_all()
         except OSError:
             return  # Linux says EIO when the last writer has closed
 
@@ -443,11 +446,9 @@ def live(options: Display, columns: int = 80) -> Iterator[tuple[Renderer, Termin
 
 
 def wait_for(terminal: Terminal, text: str) -> str:
-    deadline = time.monotonic() + 5
-    while text.encode() not in terminal.data:
-        assert time.monotonic() < deadline, terminal.data
-        time.sleep(0.01)
-    return terminal.data.decode()
+    with terminal.more:
+        assert terminal.more.wait_for(lambda: text.encode() in terminal.data, 5), terminal.data
+        return terminal.data.decode()
 
 
 def test_while_a_step_runs_its_state_and_the_end_of_its_text_are_seen() -> None:
