@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import Repo, make_repo
+
+settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
+settings.load_profile("seeded")
 
 PREFIXES = ("AETHR_", "GIT_", "LITELLM_", "PRE_COMMIT", "GITHUB_", "RUNNER_", "OPENCODE_", "XDG_")
 SUFFIXES = ("_API_KEY", "_API_BASE", "_BASE_URL", "_AUTH_TOKEN")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aethr import codec
 from aethr.records import Artifacts, Receipt, StepResult, Usage
 
-seeded = settings(derandomize=True, max_examples=150, deadline=None, database=None)
+examples = settings(max_examples=150)
 
 words = st.text(st.characters(codec=None), max_size=20)
 counts = st.integers(0, 2**40)
@@ -56,7 +56,7 @@ def changed(**values: object) -> dict[str, Any]:
     return {**codec.step_to_json(PLAIN), **values}
 
 
-@seeded
+@examples
 @given(steps)
 def test_a_step_comes_back_from_its_json_as_it_was(step: StepResult) -> None:
     text = codec.dumps(codec.step_to_json(step))

@@ -159,13 +159,13 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
     return WorkflowSpec(draw(LINES), roles, models, tuple(steps), "")
 
 
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(max_examples=80)
 @given(workflows())
 def test_any_workflow_comes_back(spec: WorkflowSpec) -> None:
     assert meaning(again(spec)) == spec
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 @given(TEXTS)
 def test_any_role_text_comes_back_in_short_lines(guidance: str) -> None:
     assert again(one_role(guidance)).roles == {"a": guidance}

@@ -56,7 +56,7 @@ def test_a_block_that_imitates_headings_and_the_boundary_of_another_prompt_stays
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 def test_every_block_has_one_opening_and_one_closing_line(texts: list[str]) -> None:
     blocks = [Block(f"file:{n}", text) for n, text in enumerate(texts)]
     prompt = prompts.build(SETTING, texts[0], (), blocks)

@@ -23,7 +23,7 @@ from tests import oracles
 from tests.fuzz import seeds
 from tests.support import Repo, Script, make_plan, make_repo
 
-seeded = settings(derandomize=True, max_examples=300, deadline=None)
+examples = settings(max_examples=300)
 
 # --- the review --------------------------------------------------------------------------------
 
@@ -67,13 +67,13 @@ LINES = st.sampled_from(
 ANSWERS = st.lists(LINES, max_size=9).map("\n".join)
 
 
-@seeded
+@examples
 @given(ANSWERS | st.text())
 def test_a_pass_is_only_what_commonmark_shows_as_one(answer: str) -> None:
     oracles.a_pass_only_when_it_is_said(answer)
 
 
-@seeded
+@examples
 @given(ANSWERS)
 def test_what_is_said_behind_a_closed_answer_counts(answer: str) -> None:
     assert review.parse(f"{review.closed(answer)}\n\nReview status: revise").status == "revise"
@@ -95,7 +95,7 @@ def edited(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
     return text
 
 
-@seeded
+@examples
 @given(st.sampled_from(seeds.checkpoints()), EDITS)
 def test_an_edited_checkpoint_is_one_or_a_line_that_says_why_not(
     text: str, edits: list[tuple[int, int, str]]
@@ -103,7 +103,7 @@ def test_an_edited_checkpoint_is_one_or_a_line_that_says_why_not(
     oracles.a_checkpoint_or_one_line(edited(text, edits))
 
 
-@seeded
+@examples
 @given(st.sampled_from(seeds.workflows()), EDITS)
 def test_an_edited_workflow_is_one_or_its_mistakes(text: str, edits: list[tuple[int, int, str]]) -> None:
     oracles.a_workflow_or_its_mistakes(edited(text, edits))
@@ -121,12 +121,7 @@ TREES = st.dictionaries(st.sampled_from(NAMES), CONTENT.map("".join), min_size=1
 
 
 @pytest.mark.slow
-@settings(
-    derandomize=True,
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TREES, TREES, st.sampled_from([40, 400, 4000, 100_000]))
 def test_every_changed_line_is_sent_or_listed(
     tmp_path_factory: pytest.TempPathFactory, before: dict[str, str], after: dict[str, str], budget: int
@@ -209,7 +204,7 @@ def shown(pieces: Sequence[str]) -> tuple[str, str]:
     return out.getvalue(), kept
 
 
-@seeded
+@examples
 @given(STREAMS, st.lists(st.integers(0, 60), max_size=6))
 def test_a_stream_cut_anywhere_shows_and_keeps_the_same(text: str, cuts: list[int]) -> None:
     whole = f"begin {text} end"

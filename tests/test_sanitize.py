@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aethr.sanitize import RedactingStream, Redactor, TerminalStream, one_line, runner, terminal
 
-seeded = settings(derandomize=True, max_examples=300, deadline=None, database=None)
+examples = settings(max_examples=300)
 
 ODD = [
     "\r",
@@ -62,7 +62,7 @@ def test_terminal_shows_what_it_takes_away(text: str, shown: str) -> None:
     assert terminal(text) == shown
 
 
-@seeded
+@examples
 @given(texts)
 def test_terminal_leaves_no_control_and_is_idempotent(text: str) -> None:
     safe = terminal(text)
@@ -71,7 +71,7 @@ def test_terminal_leaves_no_control_and_is_idempotent(text: str) -> None:
     safe.encode("utf-8")
 
 
-@seeded
+@examples
 @given(texts, st.lists(st.integers(0, 40), max_size=6))
 def test_a_terminal_stream_gives_for_any_split_what_the_whole_gives(text: str, cuts: list[int]) -> None:
     assert fed(TerminalStream(), cut(text, cuts)) == terminal(text)
@@ -84,7 +84,7 @@ def test_one_line_is_one_line_and_bounded() -> None:
     assert one_line("\r\n" * 50 + "😀" * 10, 10) == "😀" * 10
 
 
-@seeded
+@examples
 @given(texts, st.integers(1, 30))
 def test_one_line_never_passes_its_limit(text: str, limit: int) -> None:
     line = one_line(text, limit)
@@ -133,7 +133,7 @@ def test_secrets_are_replaced_longest_first_and_short_ones_ignored() -> None:
 secrets = st.lists(st.text("ab", min_size=8, max_size=12), max_size=3)
 
 
-@seeded
+@examples
 @given(secrets, st.data(), st.lists(st.integers(0, 60), max_size=8))
 def test_a_secret_split_over_pieces_is_still_replaced(
     values: list[str], data: st.DataObject, cuts: list[int]

@@ -24,6 +24,7 @@ _NOT_TEXT = {
     "float": "the number {}",
     "timestamp": "the date {}",
     "null": "nothing",
+    "merge": "the merge key {}",
 }
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _LONGEST_NUMBER = 40

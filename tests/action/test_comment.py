@@ -195,7 +195,7 @@ def test_the_map_has_plain_labels_only() -> None:
     assert '  s0["a___click s0 _javascript:x_<br/>_img src_x_"]' in chart
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet="ab`~ \n&<@|\u4e2d\U0001f600", max_size=3_000), st.integers(40, 4_000))
 def test_a_cut_block_fits_and_is_closed(text: str, limit: int) -> None:
     block, cut = block_within(text, limit, utf16_units)
