@@ -58,6 +58,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
             assert chat.body(call) == server.bodies[-1], name
 
 
+@pytest.mark.slow
 def test_models_of_another_protocol_and_with_other_prices_are_litellms(rows: Mapping[str, Any]) -> None:
     modes = {rows[name]["mode"] for name in rows if chat.serves(name)}
     assert modes == {"chat"}

@@ -470,6 +470,7 @@ def test_a_caller_that_leaves_hangs_up() -> None:
         assert server.abandoned.wait(2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to one process")
 def test_ctrl_c_ends_a_waiting_call_within_two_seconds(tmp_path: Path) -> None:
     code = """

@@ -51,6 +51,7 @@ def test_the_system_without_posix_lacks_what_it_should(tmp_path: Path) -> None:
     assert elsewhere("version", cwd=tmp_path).stdout == "aethr 1.0.0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
