@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+LONGEST_LINE = 4000
+"""In characters; long names of files fit."""
+
+
 def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
     """Run ``command`` and give its exit code, or that of what it raised, said in plain lines."""
     _prepare_streams()
@@ -134,8 +138,10 @@ def _fail(error: AethrError, verbose: bool) -> int:
 
 
 def told(error: AethrError, *, verbose: bool = False) -> Iterator[str]:
-    """An error in lines: what is wrong, how to mend it, how to go on."""
-    yield str(error) if isinstance(error, ConfigError) else f"aethr: {error}"
+    """An error in lines: what is wrong (one, whatever it quotes), how to mend it, how to go on."""
+    from aethr.sanitize import one_line
+
+    yield str(error) if isinstance(error, ConfigError) else one_line(f"aethr: {error}", LONGEST_LINE)
     if error.fix:
         yield error.fix
     if error.resume:

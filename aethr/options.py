@@ -185,7 +185,9 @@ def _read(option: Option, value: str) -> object:
             raise UsageError(f"{where}: neither 1 nor 0", f"Set {option.variable} to 1 or 0.")
         return _BOOLEANS[value.lower()]
     if option.choices and value not in option.choices:
-        raise UsageError(f"{where}: not one of {', '.join(option.choices)}")
+        raise UsageError(
+            f"{where}: not one of {', '.join(option.choices)}", f"Set {option.variable} to one of them."
+        )
     if option.kind == "list":
         return tuple(line.strip() for line in value.splitlines() if line.strip())
     try:

@@ -179,7 +179,10 @@ def _is_on_path(program: str) -> bool:
     import shutil
 
     found = shutil.which("aethr")
-    return found is not None and not os.environ.get("PRE_COMMIT") and Path(found).samefile(program)
+    if found is None or os.environ.get("PRE_COMMIT"):
+        return False
+    # Without suffix: on Windows a program is started as aethr.exe and told that it is aethr.
+    return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
 
 
 def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:

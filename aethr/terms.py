@@ -10,7 +10,6 @@ from aethr.llm import routes
 from aethr.options import RunOptions
 from aethr.providers import split
 from aethr.records import GATES, Allowance, Gate, Mode
-from aethr.sanitize import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,7 @@ def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ..
     """The terms that the command line and the environment state. Raises ``UsageError``."""
     live = environ.get("AETHR_LIVE", "")
     if live not in ("", "0", "1"):
-        raise UsageError(
-            f"AETHR_LIVE={one_line(live, 60)}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it."
-        )
+        raise UsageError(f"AETHR_LIVE={live}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it.")
     routes.wanted(environ)  # in a mock run too, as with AETHR_LIVE
     model = options.model or environ.get("AETHR_MODEL") or None
     if model is not None:

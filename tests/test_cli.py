@@ -134,6 +134,9 @@ def test_a_mistake_in_the_environment_names_the_variable(
 ) -> None:
     done = aethr("run", "--preset", "review-existing-diff", "x", cwd=project.root, env={variable: value})
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    env = {variable: f"{value}\n\x1b[31mowned"}
+    again = aethr("run", "--preset", "review-existing-diff", "x", cwd=project.root, env=env)
+    assert (again.returncode, len(again.stderr.splitlines()), "\x1b" in again.stderr) == (2, 2, False)
 
 
 def test_each_option_has_its_variable_and_the_command_line_wins(project: Repo) -> None:

@@ -145,6 +145,26 @@ def test_the_resume_command_names_the_program_that_is_meant(
     assert resume_line(done.stderr).startswith("aethr run " if on_path and not hooked else f"{program} run ")
 
 
+def test_a_program_that_is_told_a_name_without_its_suffix_still_says_how_to_go_on(
+    project: Repo, folder: Path
+) -> None:
+    """On Windows aethr.exe is told that it is aethr, which is no file there."""
+    shutil.rmtree(project.root / ".git" / "objects")
+    (project.root / ".git" / "objects").mkdir()
+    started = "import sys; sys.argv[0] = '/nowhere/aethr'; from aethr.cli import program; program()"
+    done = subprocess.run(
+        [sys.executable, "-c", started, *RUN, "--preset", "review-existing-diff"],
+        cwd=project.root,
+        env={**os.environ, "RUNNER_TEMP": str(folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert resume_line(done.stderr).startswith("/nowhere/aethr run ")
+
+
 # --- checkpoints that are none -----------------------------------------------------------------
 
 
