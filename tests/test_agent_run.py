@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from aethr import checkpoint
 from aethr.cli import main
 from tests.model_server import ModelServer, Reply, text
 from tests.support import Repo
@@ -186,16 +187,14 @@ def test_a_run_that_is_killed_in_the_agent_is_resumed_and_says_what_had_changed(
         assert child.returncode == 143
     assert "Traceback" not in stderr
     assert running(f"HOME={os.environ['HOME']}") == []
-    (checkpoint,) = (tmp_path / "temp").iterdir()
-    saved = json.loads(checkpoint.read_text())
-    assert ([step["id"] for step in saved["steps"]], saved["failure"]["changed_files"]) == (
-        ["plan"],
-        ["a.py"],
-    )
+    (file,) = (tmp_path / "temp").iterdir()
+    saved = checkpoint.load(f"@{file}")
+    assert saved.failure is not None
+    assert ([step.id for step in saved.steps], saved.failure.changed_files) == (["plan"], ("a.py",))
     model = Model(project.root, [edit("a.py", "x = 2", "x = 3")], ["Review status: pass"])
     with ModelServer(model) as server:
         serve(server)
-        code = main(["run", "--json", "--resume-checkpoint", f"@{checkpoint}"])
+        code = main(["run", "--json", "--resume-checkpoint", f"@{file}"])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     assert "the failed attempt of step 'implement' had already changed: a.py" in captured.err
