@@ -15,7 +15,7 @@ from aethr.context.files import MAX_BYTES, Listing, Refusal
 from aethr.context.objects import tree_of
 from aethr.git import objects
 from aethr.records import Block, Scope, View
-from tests.support import Repo, make_repo
+from tests.support import Repo, leave_a_conflict, make_repo
 
 STAGED = Scope("staged", "staged")
 
@@ -131,16 +131,8 @@ def test_a_name_is_no_pattern(three: Repo) -> None:
 
 
 def test_an_unmerged_file_is_refused(repo: Repo) -> None:
-    repo.write("app.py", "base\n")
-    repo.commit()
-    repo.git("checkout", "-q", "-b", "side")
-    repo.write("app.py", "theirs\n")
-    repo.commit()
-    repo.git("checkout", "-q", "main")
-    repo.write("app.py", "ours\n")
-    repo.commit()
-    repo.git("merge", "side", check=False)
-    assert read(repo.root, "app.py") == Refusal("unmerged")
+    leave_a_conflict(repo)
+    assert read(repo.root, "a.py") == Refusal("unmerged")
 
 
 def test_a_file_over_the_limit_is_not_read(repo: Repo) -> None:

@@ -6,8 +6,9 @@ For each line on standard input, a number n: run ``aethr WORD…`` in a child th
 at the n-th event that matters to its checkpoints in FOLDER (0: never), then print ``CODE EVENTS``: the
 child's exit status and how many events it passed. httpx is imported once, before the children are forked.
 
-The events are those that Python itself reports (``sys.addaudithook``): a file in FOLDER is opened, renamed or
-removed, or a connection is opened. Nothing of Aethr is touched.
+The events are those that Python itself reports: a file in FOLDER is opened, renamed or removed, or a
+connection is opened (``sys.addaudithook``); and each write and each flush to the disk that the module
+``checkpoint`` asks for (``sys.setprofile``). Nothing of Aethr is touched.
 """
 
 from __future__ import annotations
@@ -17,29 +18,30 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
+from aethr import checkpoint
 from aethr.cli import main
 from aethr.llm import connection
 
 WATCHED = ("open", "os.rename", "os.remove", "socket.connect")
+TO_DISK = ("write", "fsync")
 
 
-def counting(
-    folder: str, deadly: int, passed: Callable[[int], None]
-) -> Callable[[str, tuple[object, ...]], None]:
-    """An audit hook that kills this process just before the ``deadly``-th event takes place."""
-    count = 0
+def watch(folder: str, passes: Callable[[], None]) -> None:
+    """Call ``passes`` just before each event takes place."""
 
-    def hook(event: str, details: tuple[object, ...]) -> None:
-        nonlocal count
-        if event not in WATCHED or (event != "socket.connect" and not str(details[0]).startswith(folder)):
-            return
-        count += 1
-        passed(count)
-        if count == deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def audit(event: str, details: tuple[object, ...]) -> None:
+        if event in WATCHED and (event == "socket.connect" or str(details[0]).startswith(folder)):
+            passes()
 
-    return hook
+    def profile(frame: FrameType, event: str, called: object) -> None:
+        ours = event == "c_call" and frame.f_code.co_filename == checkpoint.__file__
+        if ours and getattr(called, "__name__", "") in TO_DISK:
+            passes()
+
+    sys.addaudithook(audit)
+    sys.setprofile(profile)
 
 
 def child(folder: str, words: list[str], deadly: int, report: int) -> int:
@@ -47,7 +49,16 @@ def child(folder: str, words: list[str], deadly: int, report: int) -> int:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    sys.addaudithook(counting(folder, deadly, lambda count: os.pwrite(report, b"%8d" % count, 0) and None))
+    count = 0
+
+    def passes() -> None:
+        nonlocal count
+        count += 1
+        os.pwrite(report, b"%8d" % count, 0)
+        if count == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(folder, passes)
     with contextlib.suppress(SystemExit):
         return main(words)
     return 70
