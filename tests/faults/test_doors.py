@@ -180,7 +180,10 @@ def test_two_hooks_at_once_do_not_wait_for_each_other(
     with serving(monkeypatch), ModelServer(answer) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        hooks = [subprocess.Popen(words, cwd=staged.repo.root, text=True, **pipes) for _ in range(2)]
+        hooks = []
+        for asked in (1, 2):  # pre-commit's own `git write-tree` takes the index lock: not both at once
+            hooks.append(subprocess.Popen(words, cwd=staged.repo.root, text=True, **pipes))
+            server.wait_for(asked)
         said = [hook.communicate(timeout=120)[0] for hook in hooks]
     assert [hook.returncode for hook in hooks] == [0, 0], said
     assert len(server.bodies) == 4
