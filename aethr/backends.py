@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr.records import Backend
 
 
-@dataclass(frozen=True, slots=True)
-class BackendRow:
+class BackendRow(NamedTuple):
     """``build`` makes the backend from the environment; ``edits_tree`` says whether it changes files."""
 
     name: str

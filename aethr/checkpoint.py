@@ -14,8 +14,8 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import __version__, codec
 from aethr.errors import DiskError, UsageError
@@ -39,8 +39,7 @@ _PART = ".part"
 _AFRESH = "Start afresh without --resume-checkpoint."
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why the run that wrote the checkpoint stopped, and what its failed step had already changed."""
 
     step: str
@@ -48,8 +47,7 @@ class Failure:
     changed_files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
@@ -94,7 +92,7 @@ def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None
         "mode": plan.mode,
         "scope": {"diff": plan.scope.text, "head_sha": plan.scope.head_sha},
     }
-    end = [codec.line({"failure": asdict(failure)})] if failure else []
+    end = [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join([codec.line(head), *(entry(plan, step) for step in steps), *end])
 
 
@@ -179,7 +177,7 @@ def _rests_on(step: PlannedStep) -> dict[str, object]:
         "role text": step.guidance,
         "context": list(step.spec.context),
         "history_visibility": step.spec.history_visibility,
-        "repeat": asdict(step.spec.repeat) if step.spec.repeat else None,
+        "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
     }
 
 
@@ -196,10 +194,10 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     if unknown:
         raise UsageError(f"the checkpoint has a step '{unknown[0]}' that the workflow has not", _AFRESH)
     steps = tuple(
-        replace(step, role=step.role or specs[step.id].role, backend=step.backend or specs[step.id].backend)
+        step._replace(role=step.role or specs[step.id].role, backend=step.backend or specs[step.id].backend)
         for step in checkpoint.steps
     )
-    return replace(checkpoint, steps=steps)
+    return checkpoint._replace(steps=steps)
 
 
 def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
@@ -252,11 +250,11 @@ def _from_lines(head: Mapping[str, object], rest: str) -> Checkpoint:
             continue
         record = codec.an_object(_json(line, number), f"line {number + 1}")
         if record.get("failure") is not None:
-            run = replace(run, failure=_failure(record["failure"]))
+            run = run._replace(failure=_failure(record["failure"]))
             continue
         steps.append(codec.step_from_json(record.get("step")))
         contracts[steps[-1].id] = codec.mapping(record, "contract")
-    return replace(run, steps=tuple(steps), contract=contracts, cut=cut)
+    return run._replace(steps=tuple(steps), contract=contracts, cut=cut)
 
 
 def _from_document(document: object) -> Checkpoint:
@@ -265,8 +263,7 @@ def _from_document(document: object) -> Checkpoint:
     run = _run(whole, ONE_DOCUMENT)
     contracts = codec.mapping(whole, "contract")
     failure = whole.get("failure")
-    return replace(
-        run,
+    return run._replace(
         steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
         contract={name: codec.mapping(contracts, name) for name in contracts},
         failure=_failure(failure) if failure is not None else None,
@@ -301,7 +298,7 @@ def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
     numbered = []
     for step in steps:
         seen[step.id] = seen.get(step.id, 0) + 1
-        numbered.append(replace(step, iteration=seen[step.id]))
+        numbered.append(step._replace(iteration=seen[step.id]))
     return tuple(numbered)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aethr.presets import PRESETS
 
@@ -28,8 +27,7 @@ VALUES: Mapping[str, Values] = {
 """What completes a value, by its name in the help; nothing does where it has choices or is not here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """An option with its names, or a positional without one. ``values`` is None for a flag or free text."""
 
     names: tuple[str, ...]
@@ -38,8 +36,7 @@ class Argument:
     values: Values | None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command by its words (``auth login``), what it takes, and the commands below it."""
 
     words: tuple[str, ...]

@@ -13,8 +13,8 @@ import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aethr import git
@@ -30,8 +30,7 @@ _SECRET = re.compile(r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)|(GITHUB|
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-@dataclass(frozen=True, slots=True)
-class DotEnv:
+class DotEnv(NamedTuple):
     """What a project's ``.env`` gives. ``warnings`` are lines to print once; they hold no value."""
 
     values: Mapping[str, str]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from aethr import context, executor, prompts
 from aethr.errors import BudgetError
@@ -20,8 +20,7 @@ from aethr.records import Plan, PlannedStep, StepPrepared
 NO_MODEL = "(no model)"
 
 
-@dataclass(frozen=True, slots=True)
-class WorstCase:
+class WorstCase(NamedTuple):
     """Sums for one model, called by Aethr or (``agent``) by an agent as often as the agent sees fit.
 
     ``cost_usd`` is None where it is not known: for a model without a price, and for every agent.
@@ -53,7 +52,7 @@ def worst_case(plan: Plan, prepared: Sequence[StepPrepared]) -> tuple[WorstCase,
             sums[key] = _plus(sums[key], spending.estimate_tokens(prompts.ask_verdict("")) + answer, answer)
         earlier.append(answer)
         edited = edited or step.edits_tree
-    return tuple(replace(row, cost_usd=_cost(row)) for row in sums.values())
+    return tuple(row._replace(cost_usd=_cost(row)) for row in sums.values())
 
 
 def against_allowance(plan: Plan) -> Iterator[str]:
@@ -97,8 +96,7 @@ def turns(plan: Plan) -> Iterator[PlannedStep]:
 
 
 def _plus(row: WorstCase, asked: int, answered: int) -> WorstCase:
-    return replace(
-        row,
+    return row._replace(
         calls=row.calls + 1,
         input_tokens=row.input_tokens + asked,
         output_tokens=row.output_tokens + answered,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from aethr import prompts, review
 from aethr.errors import AethrError, UsageError
@@ -44,27 +44,26 @@ from aethr.sanitize import Redactor
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The next thing to run: the step's index in the workflow, and its pass, from 1."""
+class Turn(NamedTuple):
+    """The next thing to run: the step's position in the workflow, from 0, and its pass, from 1."""
 
-    index: int
+    position: int
     iteration: int
 
 
-@dataclass(slots=True)
 class Progress:
     """Where a run stands. It changes only by ``add``, so replaying the results rebuilds it."""
 
-    plan: Plan
-    results: list[StepResult] = field(default_factory=list)
-    loops: list[LoopResult] = field(default_factory=list)
-    turn: Turn | None = Turn(0, 1)
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.results: list[StepResult] = []
+        self.loops: list[LoopResult] = []
+        self.turn: Turn | None = Turn(0, 1)
 
     def add(self, result: StepResult) -> LoopResult | None:
         """Take a finished step; give the loop that ended with it, if one did."""
         assert self.turn is not None
-        index = self.turn.index
+        index = self.turn.position
         self.results.append(result)
         repeat = self.plan.steps[index].spec.repeat
         ended = self._ended(repeat, result) if repeat else None
@@ -202,11 +201,11 @@ def _perform(
     progress: Progress, turn: Turn, blocks: tuple[Block, ...] | None, clock: Clock
 ) -> Generator[Event, None, StepResult]:
     """One live step: context, prompt, call, and a second short call where a review has no verdict."""
-    plan, step = progress.plan, progress.plan.steps[turn.index]
+    plan, step = progress.plan, progress.plan.steps[turn.position]
     model = step.model.name if step.model else None
     spec = step.spec
     yield StepStarted(
-        spec.id, spec.role, spec.backend, model, turn.iteration, turn.index + 1, len(plan.steps)
+        spec.id, spec.role, spec.backend, model, turn.iteration, turn.position + 1, len(plan.steps)
     )
     if blocks is None:
         blocks = step.collect(_view(plan, progress.results))
@@ -214,12 +213,12 @@ def _perform(
     yield prepared
     began = clock()
     request = _request(plan, step, prepared.prompt, totals(progress.results))
-    request = replace(request, iteration=turn.iteration)
+    request = request._replace(iteration=turn.iteration)
     answers = [(yield from _call(plan, step, request))]
     if _lacks_verdict(step, answers[0]):
         answers += yield from _ask_verdict(plan, step, request, answers[0])
     result = _result(step, turn, prepared, answers, clock() - began)
-    return replace(result, check=step.check()) if step.check else result
+    return result._replace(check=step.check()) if step.check else result
 
 
 def _ask_verdict(
@@ -230,7 +229,7 @@ def _ask_verdict(
         f"{step.spec.id}: no findings and no status line; asking once more for the verdict", "warning"
     )
     allowance = _left(request.allowance, answer.usage)
-    again = replace(request, prompt=prompts.ask_verdict(answer.content), allowance=allowance)
+    again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=allowance)
     try:
         return [(yield from _call(plan, step, again))]
     except AethrError as error:
@@ -253,7 +252,7 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                 return _redacted(stop.value, redactor.redact)
             text = stream.feed(event.text) if isinstance(event, TextDelta) else redactor.redact(event.text)
             if text:
-                yield event if text == event.text else replace(event, text=text)
+                yield event if text == event.text else event._replace(text=text)
     finally:
         call.close()
 
@@ -261,8 +260,8 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
 def _redacted(completion: Completion, redact: Callable[[str], str]) -> Completion:
     artifacts = completion.artifacts
     if artifacts is not None:
-        artifacts = replace(artifacts, git_diff=redact(artifacts.git_diff))
-    return replace(completion, content=redact(completion.content), artifacts=artifacts)
+        artifacts = artifacts._replace(git_diff=redact(artifacts.git_diff))
+    return completion._replace(content=redact(completion.content), artifacts=artifacts)
 
 
 def _prepare(
@@ -372,7 +371,7 @@ def _satisfied(repeat: Repeat, result: StepResult) -> bool:
 
 def _expected(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
     """A checkpoint's result, which must be the very step and pass that comes next."""
-    spec = plan.steps[turn.index].spec
+    spec = plan.steps[turn.position].spec
     if (finished.id, finished.iteration) != (spec.id, turn.iteration):
         raise UsageError(
             f"the checkpoint does not fit the workflow: it has step '{finished.id}' "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from aethr import config, workflow
@@ -26,7 +25,7 @@ def project(options: RunOptions, cwd: Path) -> Project:
     _check_sources(options.context)
     if options.step or not options.context:
         return opened
-    return replace(opened, workflow=_with_context(opened.workflow, options.context))
+    return opened._replace(workflow=_with_context(opened.workflow, options.context))
 
 
 def _ad_hoc(words: Sequence[str], context: tuple[str, ...]) -> WorkflowSpec:
@@ -68,9 +67,8 @@ def _with_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
             f"--context: no step of {spec.origin} reads {CHANGE}",
             f"It takes the place of {CHANGE}; name the source in the workflow file.",
         )
-    return replace(
-        spec,
+    return spec._replace(
         steps=tuple(
-            replace(step, context=context) if CHANGE in step.context else step for step in spec.steps
+            step._replace(context=context) if CHANGE in step.context else step for step in spec.steps
         ),
     )

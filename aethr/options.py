@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aethr.errors import UsageError
 
@@ -12,8 +11,7 @@ GATES = ("never", "revise", "low", "medium", "high")
 ENVIRONMENT_PREFIX = "AETHR_RUN_"
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The command line of ``aethr run`` as a plain record. None is: not given."""
 
     task: str | None = None
@@ -40,8 +38,7 @@ class RunOptions:
     quiet: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option: a ``flag``, a ``switch`` (``--x/--no-x``), one ``value``, or a repeatable ``list``."""
 
     flag: str
@@ -141,7 +138,7 @@ def build(given: Mapping[str, Any]) -> RunOptions:
 
 def command_line(options: RunOptions) -> list[str]:
     """The arguments that give ``options`` again, without TASK and ``--resume-checkpoint``."""
-    defaults = {each.name: each.default for each in fields(RunOptions)}
+    defaults = RunOptions._field_defaults
     words: list[str] = []
     for option in OPTIONS:
         value = getattr(options, option.name)

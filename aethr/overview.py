@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr import context, estimate, workflow
 from aethr.estimate import WorstCase
@@ -15,8 +15,7 @@ _GUTTER = {"start": "╭▸", "within": "│ ", "end": "╰─", "alone": "↻ "
 _INDENT = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(NamedTuple):
     """A plan, its prompts as they would be now, and the worst case that follows from both."""
 
     plan: Plan

@@ -14,9 +14,8 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from aethr.errors import ProcessError
 
@@ -27,8 +26,7 @@ PIPE_BYTES = 1 << 20
 """What a pipe holds at most, by Linux's own default limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A child that ended by itself. ``code`` is negative for a signal, as in ``subprocess``."""
 
     argv: tuple[str, ...]
@@ -84,8 +82,7 @@ def stream(
             end_group(child)
 
 
-@dataclass(frozen=True, slots=True)
-class Streaming:
+class Streaming(NamedTuple):
     """A running child of ``stream``; ``late`` is set when its deadline has killed it."""
 
     argv: tuple[str, ...]

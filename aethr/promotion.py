@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import config, workflow
 from aethr.config import emit
@@ -16,8 +16,7 @@ COMPLETED = (ExitCode.OK, ExitCode.GATE)
 """A gate's no says something about the change, and nothing against the workflow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Promotion:
+class Promotion(NamedTuple):
     """The file that a run will leave behind: nothing is written before it has completed."""
 
     path: Path
@@ -61,4 +60,4 @@ def _part(path: Path) -> Path:
 
 def _meaning(spec: WorkflowSpec) -> WorkflowSpec:
     """The workflow without the places that it came from."""
-    return replace(spec, origin="", places={}, lines=())
+    return spec._replace(origin="", places={}, lines=())

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(NamedTuple):
     """``keys`` and ``bases`` are environment variables, in the order in which LiteLLM takes them.
 
     No ``keys`` means: needs none (a server of one's own). ``host`` is where calls go unless one of

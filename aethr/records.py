@@ -7,9 +7,9 @@ a ``Plan``, ``executor.run`` turns that into a stream of ``Event`` and one final
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from aethr.errors import ExitCode
 
@@ -29,16 +29,14 @@ WORKFLOW_FILE = ".aethr.yaml"
 # --- the workflow file -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A position in the workflow file, both counted from 1."""
 
     line: int
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """A model as a workflow names it: ``provider:model`` and the settings sent with each call.
 
     ``timeout_s`` bounds one whole call, in seconds. None means: the backend's default.
@@ -51,8 +49,7 @@ class ModelSpec:
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(NamedTuple):
     """Run the slice from ``back_to`` to this step again until every given condition holds.
 
     ``max_iterations`` counts all passes, the first one too.
@@ -65,8 +62,7 @@ class Repeat:
     until_command_passes: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StepSpec:
+class StepSpec(NamedTuple):
     """One step as written. ``context_chars`` is its budget for all context together, in characters."""
 
     id: str
@@ -84,8 +80,7 @@ class StepSpec:
         return self.role == "reviewer" or (self.repeat is not None and self.repeat.until_review_pass)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowSpec:
+class WorkflowSpec(NamedTuple):
     """A whole valid workflow file.
 
     ``places`` maps a dotted path (``steps.2.backend``) to where it stands, for later refusals;
@@ -97,15 +92,14 @@ class WorkflowSpec:
     models: Mapping[str, ModelSpec]
     steps: tuple[StepSpec, ...]
     origin: str
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, Place] = MappingProxyType({})
     lines: tuple[str, ...] = ()
 
 
 # --- context -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """What ``git_diff`` means in this run.
 
     ``kind`` is ``worktree``, ``staged``, ``head`` or ``range``; ``text`` is what the user wrote.
@@ -120,8 +114,7 @@ class Scope:
     head_sha: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What one file (or note) of a context source contributed to a prompt.
 
     ``sha256`` is that of the bytes sent, None where none were. ``note`` says in a few words why
@@ -141,8 +134,7 @@ class Receipt:
     sent_lines: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
 
     ``empty_change`` is True when the source is a change (a diff) and nothing at all changed, inside or
@@ -155,8 +147,7 @@ class Block:
     empty_change: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """All that a context source may look at. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project.
@@ -169,8 +160,7 @@ class View:
     run_commands: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What a source says first about one file; the parts after it belong to that file.
 
     ``order`` places it among the files of its source. ``label`` is a line of ours above the content;
@@ -187,8 +177,7 @@ class Entry:
     complete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """What is sent whole or not at all: a hunk, or a file. ``size`` is in bytes, as read.
 
     ``text`` is None when the piece is too large for any budget. ``changed`` counts added and removed
@@ -201,15 +190,13 @@ class Piece:
     revealed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Withhold:
+class Withhold(NamedTuple):
     """Nothing of the last file may be sent after all."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
+class Remark(NamedTuple):
     """One line about the source as a whole, shown after its content; never dropped, so always short."""
 
     text: str
@@ -223,8 +210,7 @@ Part: TypeAlias = Entry | Piece | Withhold | Remark
 # --- calls -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens as the provider counted them; ``cost_usd`` is None where the price is not known."""
 
     prompt_tokens: int = 0
@@ -233,8 +219,7 @@ class Usage:
     cost_usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Artifacts:
+class Artifacts(NamedTuple):
     """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff."""
 
     changed_files: tuple[str, ...] = ()
@@ -242,16 +227,14 @@ class Artifacts:
     git_diff: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What a run may still spend; None is no limit."""
 
     cost_usd: float | None = None
     tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
     ``iteration`` is the step's pass, from 1.
@@ -268,8 +251,7 @@ class Request:
     iteration: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """A backend's finished answer.
 
     ``finish_reason`` is the provider's own word; ``truncated`` is True when the answer was cut
@@ -288,15 +270,13 @@ class Completion:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(NamedTuple):
     """A piece of an answer as it arrives."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """A plain line about the run: a retry, a tool an agent used, a warning about the context."""
 
     text: str
@@ -326,8 +306,7 @@ class Source(Protocol):
 # --- results -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One finding of a review; ``line`` counts from 1, None where the reviewer named none."""
 
     severity: Severity
@@ -336,8 +315,7 @@ class Finding:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class Review(NamedTuple):
     """The run's verdict. ``coverage`` is changed lines sent / changed lines, None without a change.
 
     ``reason`` says why there is no verdict to trust, or why a pass was not accepted.
@@ -349,8 +327,7 @@ class Review:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CommandCheck:
+class CommandCheck(NamedTuple):
     """How the command of ``until_command_passes`` ended, in ``ended`` as one line."""
 
     command: str
@@ -358,8 +335,7 @@ class CommandCheck:
     ended: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more)."""
 
     id: str
@@ -381,8 +357,7 @@ class StepResult:
     check: CommandCheck | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoopResult:
+class LoopResult(NamedTuple):
     """How one ``repeat`` ended, after ``iterations`` passes in all."""
 
     step: str
@@ -391,8 +366,7 @@ class LoopResult:
     outcome: LoopOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over all steps. ``cost_usd`` is None as soon as one call's price is unknown."""
 
     calls: int = 0
@@ -402,8 +376,7 @@ class Totals:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object."""
 
     task: str
@@ -421,8 +394,7 @@ class RunResult:
 # --- the plan ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(NamedTuple):
     """What the caller demands of the review. Any gate but ``never`` requires one."""
 
     fail_on: FailOn = "never"
@@ -436,8 +408,7 @@ class Gate:
 Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedStep:
+class PlannedStep(NamedTuple):
     """A step with its names bound: the text of its role, its model, its backend, its context.
 
     ``edits_tree`` is a fact of the backend that the workflow names, also when a mock stands in for it.
@@ -453,8 +424,7 @@ class PlannedStep:
     check: Callable[[], CommandCheck] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text."""
 
     workflow: WorkflowSpec
@@ -471,16 +441,14 @@ class Plan:
 # --- events ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(NamedTuple):
     workflow: str
     task: str
     mode: Mode
     steps: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(NamedTuple):
     """``number`` of ``total`` is the step's place in the workflow, from 1."""
 
     id: str
@@ -492,8 +460,7 @@ class StepStarted:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepPrepared:
+class StepPrepared(NamedTuple):
     """The prompt is built and about to be sent."""
 
     id: str
@@ -502,21 +469,18 @@ class StepPrepared:
     receipts: tuple[Receipt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(NamedTuple):
     """``replayed`` is True when the result came from a checkpoint and no call was made."""
 
     result: StepResult
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LoopEnded:
+class LoopEnded(NamedTuple):
     loop: LoopResult
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(NamedTuple):
     result: RunResult
 
 

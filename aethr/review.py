@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from aethr.errors import ExitCode
@@ -116,7 +115,7 @@ def as_recorded(review: Review, mode: Mode) -> Review:
     if mode != "scripted":
         return review
     reasons = ("scripted answers: no model was called", review.reason)
-    return replace(review, reason="; ".join(filter(None, reasons)))
+    return review._replace(reason="; ".join(filter(None, reasons)))
 
 
 def nothing_changed() -> Review:
@@ -253,7 +252,7 @@ def _finding(line: str) -> Finding | None:
         return None
     place, message = _parts(match[2].strip())
     finding = Finding(severity, None, None, message)
-    return replace(finding, path=place[0], line=place[1]) if place else finding
+    return finding._replace(path=place[0], line=place[1]) if place else finding
 
 
 def _parts(rest: str) -> tuple[tuple[str, int | None] | None, str]:

@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import (
     checkpoint,
@@ -52,8 +52,7 @@ from aethr.terms import Terms
 Show = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A run that may begin. ``warnings`` are plain lines to show first; ``done`` are results to replay.
 
     ``promotion`` is the file that it becomes once it has completed.
@@ -71,8 +70,7 @@ class Prepared:
     script: Script | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The record of a run, and the error that ended it where one did.
 
     ``spare`` is the checkpoint of a run that completed: it goes once the result has been told.
@@ -101,7 +99,7 @@ def prepare(
     plan = workflow.plan(project, scope, agreed, settings, script)
     promotion = promote(plan) if given.save else None
     _preflight(plan)  # before the task, which somebody may be about to write in an editor
-    plan = replace(plan, task=_task(given, saved, settings, agreed))
+    plan = plan._replace(task=_task(given, saved, settings, agreed))
     done, resumed = _resumed(plan, saved)
     return Prepared(
         options=given,
@@ -135,10 +133,10 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
         return _stopped(prepared, recorder, _as_error(stop))
     spare = recorder.file if given.checkpoint_dir is None else None
     if spare is None and recorder.file is not None:
-        result = replace(result, checkpoint=str(recorder.file))
+        result = result._replace(checkpoint=str(recorder.file))
     left_over = prepared.script.left_over(result) if prepared.script is not None else None
     if left_over is not None:
-        result = replace(result, exit_code=left_over.exit_code)
+        result = result._replace(exit_code=left_over.exit_code)
     return Outcome(result, left_over, spare)
 
 
@@ -283,7 +281,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
         error.resume = redact(resume_command(prepared, path))
     verdict = Review(reason=str(error))
     result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
-    return Outcome(replace(result, exit_code=error.exit_code, checkpoint=str(path) if path else None), error)
+    return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None), error)
 
 
 def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

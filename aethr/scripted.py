@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr.config import replies
 from aethr.config.replies import Replies, Reply
@@ -21,8 +21,7 @@ UNNAMED = ("scripted-change",)
 _DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-before\n+after\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """Stands in for every backend: the answer to a step's nth pass is the nth of its replies.
 
     A review without a verdict is asked for it once more, and says the same again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr.errors import NotReviewedError, UsageError
 from aethr.llm import routes
@@ -12,8 +12,7 @@ from aethr.providers import split
 from aethr.records import GATES, Allowance, Gate, Mode
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """``model`` overrides every model of the workflow; ``secrets`` are values to take out of all text."""
 
     mode: Mode

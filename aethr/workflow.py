@@ -7,9 +7,9 @@ or the current one outside of git.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import config, context, presets
 from aethr.backends import BACKENDS
@@ -36,16 +36,14 @@ from aethr.terms import Terms
 FILE = WORKFLOW_FILE
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """A workflow and the folder it works in."""
 
     root: Path
     workflow: WorkflowSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """Something that a step starts, an agent or a command, and its place in the file."""
 
     step: str
@@ -187,8 +185,8 @@ def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
     if override is None:
         return workflow
     unnamed = ModelSpec(override)
-    models = {role: replace(workflow.models.get(role, unnamed), name=override) for role in workflow.roles}
-    return replace(workflow, models=models)
+    models = {role: workflow.models.get(role, unnamed)._replace(name=override) for role in workflow.roles}
+    return workflow._replace(models=models)
 
 
 def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import signal
@@ -42,7 +41,7 @@ class Stage:
 
     def request(self, prompt: str = "do it", **fields: object) -> Request:
         request = Request("implement", "implementer", prompt, ModelSpec(self.dialect.model), self.repo.root)
-        return dataclasses.replace(request, **fields)  # type: ignore[arg-type]  # names are the record's own
+        return request._replace(**fields)  # type: ignore[arg-type]  # names are the record's own
 
     def run(self, prompt: str = "do it", **fields: object) -> tuple[list[TextDelta | Notice], Completion]:
         return drain(self.backend().complete(self.request(prompt, **fields)))

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,11 +67,11 @@ def test_a_run_that_is_killed_before_its_first_write_leaves_no_empty_checkpoint(
 @pytest.mark.parametrize(
     ("steps", "said"),
     [
-        ((replace(A, context=("file:x",)), B), "step 'a' .* its context changed"),
-        ((replace(A, role="other"), B), "step 'a' .* its role and role text changed"),
-        ((replace(A, history_visibility="none"), B), "its history_visibility changed"),
-        ((replace(A, repeat=Repeat("a", 2, until_contains="x")), B), "its repeat changed"),
-        ((replace(A, id="c"), B), "a step 'a' that the workflow has not"),
+        ((A._replace(context=("file:x",)), B), "step 'a' .* its context changed"),
+        ((A._replace(role="other"), B), "step 'a' .* its role and role text changed"),
+        ((A._replace(history_visibility="none"), B), "its history_visibility changed"),
+        ((A._replace(repeat=Repeat("a", 2, until_contains="x")), B), "its repeat changed"),
+        ((A._replace(id="c"), B), "a step 'a' that the workflow has not"),
     ],
 )
 def test_a_changed_finished_step_is_refused_by_name(
@@ -83,7 +82,7 @@ def test_a_changed_finished_step_is_refused_by_name(
 
 
 def test_an_unfinished_step_may_change(tmp_path: Path) -> None:
-    changed = replace(B, context=("file:other",), role="judge", context_chars=5)
+    changed = B._replace(context=("file:other",), role="judge", context_chars=5)
     assert checkpoint.match(checkpoint.load(saved(tmp_path)), plan(A, changed)).steps == (DONE,)
 
 
@@ -166,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_a_disk_error(tmp_path: Path) -> None
 
 
 def test_a_checkpoint_that_grew_is_the_one_written_at_once(tmp_path: Path) -> None:
-    again = replace(DONE, iteration=2, content="more")
+    again = DONE._replace(iteration=2, content="more")
     path = checkpoint.create(tmp_path, "x")
     checkpoint.write(path, checkpoint.dump(plan(), [DONE]))
     checkpoint.append(path, checkpoint.entry(plan(), again))
@@ -175,7 +174,7 @@ def test_a_checkpoint_that_grew_is_the_one_written_at_once(tmp_path: Path) -> No
 
 
 def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed(tmp_path: Path) -> None:
-    steps = [replace(DONE, iteration=number) for number in range(1, 5)]
+    steps = [DONE._replace(iteration=number) for number in range(1, 5)]
     path = tmp_path / "own.jsonl"
     path.write_text(checkpoint.dump(plan(), steps[:2])[:-30], encoding="utf-8")
     done = checkpoint.load(f"@{path}").steps
@@ -192,7 +191,7 @@ def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed
 
 
 def test_what_a_step_adds_does_not_depend_on_the_steps_before_it() -> None:
-    steps = [replace(DONE, iteration=number) for number in range(10, 60)]
+    steps = [DONE._replace(iteration=number) for number in range(10, 60)]
     sizes = [len(checkpoint.dump(plan(), steps[:count])) for count in range(51)]
     assert len({after - before for before, after in pairwise(sizes[1:])}) == 1
 
@@ -222,7 +221,7 @@ def test_a_file_that_is_gone_is_a_disk_error(tmp_path: Path) -> None:
 
 def test_every_cut_of_a_checkpoint_is_its_whole_lines_or_refused() -> None:
     """Only the first line is written at once with its file; a line that SIGKILL cut off is left out."""
-    steps = (DONE, replace(DONE, iteration=2, content="a\u2028b\x85c\r"))
+    steps = (DONE, DONE._replace(iteration=2, content="a\u2028b\x85c\r"))
     text = checkpoint.dump(plan(), steps, Failure("b", "down"))
     ends = [at for at, char in enumerate(text) if char == "\n"]
     for length in range(len(text)):
@@ -265,7 +264,7 @@ def test_the_earlier_form_of_one_document_is_read() -> None:
     failed = {"step": "b", "error": "down", "changed_files": ["x.py"]}
     loaded = checkpoint.load(one_document(failure=failed))
     assert loaded.failure == Failure("b", "down", ("x.py",))
-    assert replace(loaded, failure=None) == checkpoint.load(checkpoint.dump(plan(), [DONE]))
+    assert loaded._replace(failure=None) == checkpoint.load(checkpoint.dump(plan(), [DONE]))
 
 
 def test_every_cut_of_the_earlier_form_is_refused() -> None:

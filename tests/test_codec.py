@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aethr import codec
-from aethr.records import Artifacts, Receipt, StepResult, Usage
+from aethr.records import Artifacts, CommandCheck, Receipt, StepResult, Usage
 
 examples = settings(max_examples=150)
 
@@ -42,11 +42,14 @@ steps = st.builds(
             st.none() | words,
             st.none() | words,
             st.booleans(),
+            counts,
+            counts,
         ),
         max_size=3,
     ).map(tuple),
     artifacts=st.none() | st.builds(Artifacts, st.lists(words, max_size=3).map(tuple), words, words),
     notes=st.lists(words, max_size=2).map(tuple),
+    check=st.none() | st.builds(CommandCheck, words, st.booleans(), words),
 )
 
 PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text", usage=Usage(1, 2, 3, None))

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +238,7 @@ def test_the_page_on_the_record_names_every_field() -> None:
     step = StepResult(
         "s", "r", "opencode", None, 1, "", "", artifacts=Artifacts(), check=CommandCheck("c", True, "")
     )
-    step = replace(step, context=(Receipt("git_diff", "a", 1),))
+    step = step._replace(context=(Receipt("git_diff", "a", 1),))
     found = Review("pass", (Finding("low", "a", 1, "m"),))
     loop = LoopResult("s", "s", 1, "satisfied")
     result = RunResult("t", "w", "live", Scope(), (step,), (loop,), found, Totals(), ExitCode.OK)

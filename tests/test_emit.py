@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,7 +51,7 @@ NASTY = (
 
 
 def meaning(spec: WorkflowSpec) -> WorkflowSpec:
-    return replace(spec, origin="", places={}, lines=())
+    return spec._replace(origin="", places={}, lines=())
 
 
 def again(spec: WorkflowSpec) -> WorkflowSpec:
@@ -106,7 +104,7 @@ def test_limits_stand_once_where_all_steps_share_them() -> None:
     steps = (StepSpec("s", "a", 5), StepSpec("t", "a", 5))
     spec = WorkflowSpec("w", {"a": "b"}, {}, steps, "")
     assert text(spec).endswith("\nlimits: {context_chars: 5}\n")
-    apart = replace(spec, steps=(steps[0], replace(steps[1], context_chars=120_000)))
+    apart = spec._replace(steps=(steps[0], steps[1]._replace(context_chars=120_000)))
     assert text(apart).count("limits") == 1
     assert meaning(again(apart)) == meaning(apart)
 
@@ -154,7 +152,7 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
             until_contains=draw(TEXTS),
             until_command_passes=draw(st.none() | st.just("pytest -q 'a b' \"#c: d\"")),
         )
-        steps[-1] = replace(steps[-1], repeat=repeat)
+        steps[-1] = steps[-1]._replace(repeat=repeat)
     models = draw(st.dictionaries(st.sampled_from(sorted(roles)), MODELS, max_size=3))
     return WorkflowSpec(draw(LINES), roles, models, tuple(steps), "")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -181,8 +180,8 @@ def test_a_resume_makes_exactly_the_missing_calls_and_ends_the_same(made: int) -
     assert [event.replayed for event in events if isinstance(event, StepFinished)] == [
         number < made for number in range(6)
     ]
-    untimed = [replace(each, seconds=0.0) for each in result.steps]
-    assert untimed == [replace(each, seconds=0.0) for each in whole.steps]
+    untimed = [each._replace(seconds=0.0) for each in result.steps]
+    assert untimed == [each._replace(seconds=0.0) for each in whole.steps]
     assert (result.loops, result.review, result.exit_code) == (whole.loops, whole.review, whole.exit_code)
 
 
@@ -250,7 +249,7 @@ def test_what_is_left_of_the_allowance_goes_with_each_request() -> None:
 def test_the_value_of_a_key_is_in_no_prompt_no_answer_no_diff_and_no_delta() -> None:
     secret = "sk-0123456789abcdef"
     leak = said(f"the key is {secret}", "a.py")
-    leak = replace(leak, artifacts=Artifacts(("a.py",), "", f"+{secret}"))
+    leak = leak._replace(artifacts=Artifacts(("a.py",), "", f"+{secret}"))
     script = Script([leak])
     plan = make_plan(
         [step("a", backend="agent")],

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def test_each_provider_streams_from_its_base_url(name: str) -> None:
     outcome = call([Reply(("Hel", "lo."), way.finished, usage=(10, 5))], request(way.model))
     assert outcome.done.content == "Hello."
     assert (outcome.done.finish_reason, outcome.done.truncated) == (way.finished, False)
-    assert replace(outcome.done.usage, cost_usd=None) == Usage(10, 5, 15, None)
+    assert outcome.done.usage._replace(cost_usd=None) == Usage(10, 5, 15, None)
     headers = outcome.requests[0]["headers"]
     assert any(KEY in value for value in headers.values()) is bool(way.keys)
 
@@ -441,14 +441,14 @@ def test_a_server_that_never_answers_is_left_after_the_first_tokens_deadline(nam
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic"])
 def test_a_stalled_stream_is_hung_up(name: str) -> None:
-    asked = replace(request(WAYS[name].model), step="abandoned")
-    outcome = call([Reply(("half",), fault="stall")] * 2, asked, replace(SHORT, first_token_s=10))
+    asked = request(WAYS[name].model)._replace(step="abandoned")
+    outcome = call([Reply(("half",), fault="stall")] * 2, asked, SHORT._replace(first_token_s=10))
     assert "no answer in time: 0.15 s of silence after 4 characters" in outcome.line
     assert outcome.abandoned
 
 
 def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:
-    asked = replace(request(ModelSpec(GPT, timeout_s=0.5)), step="abandoned")
+    asked = request(ModelSpec(GPT, timeout_s=0.5))._replace(step="abandoned")
     started = time.monotonic()
     outcome = call([Reply(("x",), fault="drip", delay_s=0.02)], asked)
     assert "no answer in time: the whole call took too long" in outcome.line
@@ -500,7 +500,7 @@ for event in model.complete(Request("s", "r", "p", ModelSpec("openai:gpt-4o-mini
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
 def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
     """Left to the garbage collector it happened inside of a later call, and blocked that for ever."""
-    asked = replace(request(WAYS[name].model), step="abandoned")
+    asked = request(WAYS[name].model)._replace(step="abandoned")
     outcome = call([Reply(("half",), fault="error_open")] * 2, asked)
     assert "the provider failed: the model crashed" in outcome.line
     assert outcome.abandoned
@@ -547,7 +547,7 @@ def test_the_models_own_limit_is_never_raised() -> None:
 )
 def test_a_call_that_cannot_be_afforded_is_not_made(allowance: Allowance, figures: str, option: str) -> None:
     prompt = "x" * 3000
-    allowance = replace(allowance, tokens=5095) if allowance.tokens == 5000 else allowance
+    allowance = allowance._replace(tokens=5095) if allowance.tokens == 5000 else allowance
     outcome = call([Reply()], request(prompt=prompt, allowance=allowance))
     assert isinstance(outcome.error, BudgetError)
     assert figures.replace("5,000", "5,095") in outcome.line

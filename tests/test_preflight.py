@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests.test_llm import GPT, WAYS, backend, request
 
 
 def refusal(environ: Mapping[str, str], *models: str | None) -> UsageError:
-    asked = [replace(request(), model=ModelSpec(name) if name else None, prompt="") for name in models]
+    asked = [request()._replace(model=ModelSpec(name) if name else None, prompt="") for name in models]
     with pytest.raises(UsageError) as caught:
         backend(environ).preflight(asked)
     assert "\n" not in str(caught.value) + caught.value.fix

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ DIFF = Block("git_diff", "diff --git a/a.py b/a.py\n+x = 1\n")
 
 
 def build(**changes: object) -> str:
-    return prompts.build(replace(SETTING, **changes), "mend it", prompts.told([PLAN, EDIT], "all"), [DIFF])
+    return prompts.build(SETTING._replace(**changes), "mend it", prompts.told([PLAN, EDIT], "all"), [DIFF])
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,7 @@ def build(**changes: object) -> str:
     [
         ("reviewer", build()),
         ("implementer", build(step="implement", role="implementer", reviewing=False, edits_tree=True)),
-        ("planner", prompts.build(replace(SETTING, reviewing=False), "mend it", (), ())),
+        ("planner", prompts.build(SETTING._replace(reviewing=False), "mend it", (), ())),
         ("ask_verdict", prompts.ask_verdict("It looks fine to me.")),
     ],
 )
@@ -66,7 +65,7 @@ def test_every_block_has_one_opening_and_one_closing_line(texts: list[str]) -> N
 
 @pytest.mark.parametrize("text", ["{}", "{0.__class__}", "%s %d", "$HOME ${X}", "\\n \\1"])
 def test_nothing_in_a_block_or_in_the_role_is_formatted(text: str) -> None:
-    prompt = prompts.build(replace(SETTING, guidance=text), text, (), [Block("file:a", text)])
+    prompt = prompts.build(SETTING._replace(guidance=text), text, (), [Block("file:a", text)])
     assert prompt.count(f"\n{text}\n") == 3
 
 
@@ -88,13 +87,13 @@ def test_visibility() -> None:
 
 def test_an_edit_is_told_with_its_files() -> None:
     assert prompts.told([EDIT], "all")[0].text == "Done.\n\nChanged files: a.py, b.py"
-    idle = replace(EDIT, artifacts=Artifacts())
+    idle = EDIT._replace(artifacts=Artifacts())
     assert prompts.told([idle], "all")[0].text.endswith("Changed files: none")
 
 
 def test_a_summary_is_the_first_paragraph_and_the_verdict() -> None:
     long = "x" * 1000 + "\n\nmore\n- [high] a.py:3 — wrong\nReview status: revise\n"
-    told = prompts.told([replace(PLAN, content=long)], "summary")[0].text
+    told = prompts.told([PLAN._replace(content=long)], "summary")[0].text
     assert told == "x" * 400 + " […]\n- [high] a.py:3 — wrong\nReview status: revise"
 
 

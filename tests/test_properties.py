@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -195,10 +195,10 @@ def shown(pieces: Sequence[str]) -> tuple[str, str]:
     """What a run with this answer prints while it streams, and what it keeps."""
     made = make_plan([StepSpec("think", "thinker", 1000)], Script([]), secrets=(SECRET,))
     backend = ModelBackend({"OPENAI_API_KEY": SECRET}, lambda _: Pieces(pieces))
-    step = replace(made.steps[0], backend=backend, model=ModelSpec("openai:m"))
+    step = made.steps[0]._replace(backend=backend, model=ModelSpec("openai:m"))
     out, kept = io.StringIO(), ""
     with make_renderer(Display(stream=True), out, out, {}) as show:
-        for event in executor.run(replace(made, steps=(step,)), (), clock=lambda: 0.0):
+        for event in executor.run(made._replace(steps=(step,)), (), clock=lambda: 0.0):
             show(event)
             kept = event.result.content if isinstance(event, StepFinished) else kept
     return out.getvalue(), kept

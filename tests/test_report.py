@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,7 @@ RESULT = RunResult(
     totals=Totals(1, 400, 31, 0.0012, 1.25),
     exit_code=ExitCode.GATE,
 )
-MOCK = replace(
-    RESULT,
+MOCK = RESULT._replace(
     mode="mock",
     review=Review(reason="mock mode: no model was called"),
     exit_code=ExitCode.NOT_REVIEWED,
@@ -76,8 +74,7 @@ NASTY = (
 
 
 def nasty(text: str = NASTY) -> RunResult:
-    step = replace(
-        STEP,
+    step = STEP._replace(
         id=text,
         role=text,
         model=text,
@@ -144,7 +141,7 @@ def test_every_format_takes_the_same_result_to_the_same_text_that_ends_its_last_
     assert list(report.FORMATS) == [".json", ".md", ".sarif", ".txt"]
     for row in report.FORMATS.values():
         assert row.summary
-        for result in (RESULT, MOCK, nasty(), replace(RESULT, steps=(), review=Review())):
+        for result in (RESULT, MOCK, nasty(), RESULT._replace(steps=(), review=Review())):
             text = row.render(result)
             assert text == row.render(result)
             assert text.endswith("\n")
@@ -240,7 +237,7 @@ def test_a_finding_without_a_place_is_a_notification() -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "C:\\x", "a//b", "./a"])
 def test_a_path_that_is_none_of_the_project_is_no_place(path: str) -> None:
-    run = sarif(replace(RESULT, review=Review("revise", (Finding("high", path, 1, "m"),))))
+    run = sarif(RESULT._replace(review=Review("revise", (Finding("high", path, 1, "m"),))))
     assert run["results"] == []
     assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
 
@@ -248,11 +245,11 @@ def test_a_path_that_is_none_of_the_project_is_no_place(path: str) -> None:
 @pytest.mark.parametrize(
     ("result", "successful"),
     [
-        (replace(RESULT, review=Review("pass", ())), True),
-        (replace(RESULT, review=Review("revise", FINDINGS)), True),
-        (replace(RESULT, steps=(), review=Review(reason="nothing changed"), exit_code=ExitCode.OK), True),
+        (RESULT._replace(review=Review("pass", ())), True),
+        (RESULT._replace(review=Review("revise", FINDINGS)), True),
+        (RESULT._replace(steps=(), review=Review(reason="nothing changed"), exit_code=ExitCode.OK), True),
         (RESULT, False),
-        (replace(RESULT, review=Review("none", (), None, "no verdict")), False),
+        (RESULT._replace(review=Review("none", (), None, "no verdict")), False),
         (MOCK, False),
     ],
 )
@@ -261,7 +258,7 @@ def test_only_a_review_to_trust_is_a_successful_invocation(result: RunResult, su
 
 
 def test_a_mock_run_has_no_results_whatever_it_found() -> None:
-    run = sarif(replace(MOCK, review=Review("revise", FINDINGS)))
+    run = sarif(MOCK._replace(review=Review("revise", FINDINGS)))
     assert run["results"] == []
     assert run["invocations"][0]["toolExecutionNotifications"] == [
         {"level": "warning", "message": {"text": "mock mode: no model was called; this is not a review"}}
@@ -270,12 +267,12 @@ def test_a_mock_run_has_no_results_whatever_it_found() -> None:
 
 def test_a_finding_keeps_its_fingerprint_when_lines_move() -> None:
     def prints(*findings: Finding) -> list[str]:
-        run = sarif(replace(RESULT, review=Review("revise", findings)))
+        run = sarif(RESULT._replace(review=Review("revise", findings)))
         return [found["partialFingerprints"]["aethrFinding/v1"] for found in run["results"]]
 
     one, moved = Finding("high", "a.py", 3, "It  is wrong"), Finding("high", "a.py", 9, "it is wrong")
     assert prints(one) == prints(moved)
-    assert prints(one)[0] != prints(replace(one, path="b.py"))[0]
+    assert prints(one)[0] != prints(one._replace(path="b.py"))[0]
     assert len(set(prints(one, moved))) == 2
 
 
@@ -286,7 +283,7 @@ odd = st.text(max_size=15) | st.sampled_from([NASTY, "a:b#c?d%e.py", "é/ü.py",
 @given(odd, odd, st.none() | st.integers(-1, 10))
 def test_any_finding_makes_a_valid_log(path: str, message: str, line: int | None) -> None:
     run = sarif(
-        replace(nasty(message), review=Review("revise", (Finding("low", path or None, line, message),)))
+        nasty(message)._replace(review=Review("revise", (Finding("low", path or None, line, message),)))
     )
     for found in run["results"]:
         uri = found["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
@@ -303,7 +300,7 @@ def test_annotations_are_one_escaped_command_each() -> None:
         "::notice file=b.py,title=Aethr%3A low::typo",
     ]
     evil = Finding("high", "a,b:c%.py\n::x::", 1, "50%\n::error::\r\x1b")
-    (line,) = report.annotation_lines(replace(RESULT, review=Review("revise", (evil,))))
+    (line,) = report.annotation_lines(RESULT._replace(review=Review("revise", (evil,))))
     assert line == (
         "::error file=a%2Cb%3Ac%25.py%0A%3A%3Ax%3A%3A,line=1,title=Aethr%3A high::50%25%0A::error::\\x0d\\x1b"
     )
@@ -311,10 +308,10 @@ def test_annotations_are_one_escaped_command_each() -> None:
 
 def test_annotations_stop_at_what_a_runner_shows() -> None:
     many = tuple(Finding("high", "a.py", n, "x" * 9000) for n in range(1, 40))
-    lines = report.annotation_lines(replace(RESULT, review=Review("revise", many)))
+    lines = report.annotation_lines(RESULT._replace(review=Review("revise", many)))
     assert len(lines) == 10
     assert max(map(len, lines)) < 4096
 
 
 def test_a_mock_run_annotates_nothing() -> None:
-    assert report.annotation_lines(replace(MOCK, review=Review("revise", FINDINGS))) == []
+    assert report.annotation_lines(MOCK._replace(review=Review("revise", FINDINGS))) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ LOW = Finding("low", "a.py", 1, "a remark")
 REVIEW = frozenset({"review", "audit"})
 
 
-def result(content: str, step: str = "review", **more: object) -> StepResult:
+def result(content: str, step: str = "review", **more: Any) -> StepResult:
     made = StepResult(step, "reviewer", "model", "m:x", 1, "0" * 64, content)
-    return StepResult(**{**{name: getattr(made, name) for name in StepResult.__slots__}, **more})
+    return made._replace(**more)
 
 
 def loop(outcome: str) -> LoopResult:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
+from types import MappingProxyType
+from typing import NamedTuple
 
 from aethr.providers import PROVIDERS, Provider, provider_of
 
@@ -25,16 +26,14 @@ _PREFIXES = ("LC_", "XDG_")
 _KEYS = ("_API_KEY", "_AUTH_TOKEN")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """How an agent is told to call another address: by variables, by options, or (empty) not at all."""
 
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = MappingProxyType({})
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """What the model of a step needs: its key and its address, each with the variable it came from."""
 
     key_variable: str = ""

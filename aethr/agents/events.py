@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from aethr.records import Notice, TextDelta, Usage
 from aethr.sanitize import one_line
@@ -24,8 +24,7 @@ TOOL_LINE = 120
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What a tool was used on: a path, or other words such as a command."""
 
     path: str = ""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from aethr.agents.environment import Endpoint
 from aethr.agents.events import Event, Progress, Transcript
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of an agent. ``model`` is the name without its provider.
 
     ``skip_flag`` skips its permission checks, empty to keep them; ``options`` are those that the
@@ -30,8 +30,7 @@ def _silent(_line: str, _transcript: Transcript) -> Progress:
     yield from ()
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+class Agent(NamedTuple):
     """How one agent is found, called, and understood.
 
     - ``help``: the arguments that print its options; ``needs``: those it must have.
@@ -58,5 +57,5 @@ class Agent:
     read_error: Callable[[str, Transcript], Progress] = _silent
     providers: tuple[str, ...] = ()
     tells_cost: bool = True
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = MappingProxyType({})
     endpoint: Callable[[str, str], Endpoint] = lambda _provider, _base: Endpoint()

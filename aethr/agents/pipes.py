@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aethr.errors import ProcessError
 
@@ -22,8 +23,7 @@ _POLL_S = 0.1
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without its newline; ``error`` is True for standard error."""
 
     text: bytes

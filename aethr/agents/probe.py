@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr.agents.environment import find_program
 from aethr.agents.kind import Agent
@@ -17,8 +17,7 @@ PROBE_S = 60.0
 """Seconds for an agent to tell its version or its options: a first start may unpack files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(NamedTuple):
     """``program`` is its absolute path, ``options`` the long options that its help names."""
 
     program: str

@@ -16,9 +16,8 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from aethr import process
 from aethr.errors import ProcessError
@@ -38,8 +37,7 @@ _PROC = Path("/proc")
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One running program; ``zombie`` when it has ended and its parent has not yet asked how."""
 
     pid: int
@@ -47,8 +45,7 @@ class Entry:
     zombie: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """A started program with its descendants.
 
     ``known`` are this process's children from before: adopted orphans are those that are not in it.

@@ -8,8 +8,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import credentials, git
 from aethr.errors import (
@@ -59,8 +60,7 @@ class Attempt:
     folder: Path = Path()
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A run that may begin, and what its result has to be read with."""
 
     prepared: Prepared
@@ -109,7 +109,7 @@ def _ready(job: Job, attempt: Attempt) -> Ready:
         scope.refuse_checked_out_head(top, job.change)
     found = project.find(job.inputs, job.change, cwd, top)
     attempt.notes += found.notes
-    prepared = _prepared(job, attempt, replace(job.inputs.run, diff=diff), found)
+    prepared = _prepared(job, attempt, job.inputs.run._replace(diff=diff), found)
     prefix = found.project.root.relative_to(top).as_posix()
     return Ready(prepared, lines.shown(top, prepared.plan.scope), "" if prefix == "." else prefix)
 
@@ -121,7 +121,7 @@ def _prepared(job: Job, attempt: Attempt, options: RunOptions, found: Found) -> 
     attempt.carrier = Carrier(
         carry.folder_of(os.environ), _binding(job, found.content), settings.secrets(environ)
     )
-    options = replace(options, checkpoint_dir=str(attempt.folder), config=None, preset=None)
+    options = options._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
     resumed = _resumed(attempt, options, found, environ)
     return resumed or prepare(options, found.project.root, environ, found.project)
 
@@ -136,7 +136,7 @@ def _resumed(
             return None
         file = attempt.folder / "resumed.jsonl"
         file.write_text(text, encoding="utf-8")
-        options = replace(options, resume_checkpoint=f"@{file}")
+        options = options._replace(resume_checkpoint=f"@{file}")
         prepared = prepare(options, found.project.root, environ, found.project)
     except (EnvelopeError, UsageError, NotReviewedError) as error:
         attempt.notes.append(f"The checkpoint of an earlier attempt was ignored, it was {error}.")

@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr import git, sanitize
 from aethr.errors import AethrError, DiskError
@@ -19,8 +18,7 @@ from aethr.records import RunResult
 from aethr.run import Outcome, Prepared, execute, prepare, telling
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A review that may begin, and the line that says of what."""
 
     prepared: Prepared
@@ -63,7 +61,7 @@ def _ended(ready: Ready, outcome: Outcome, closing: Closing) -> Ending:
     else:
         ended = ending.finished(outcome.result, ready.head, closing)
     notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in ready.prepared.warnings)
-    return _reported(replace(ended, lines=(*notes, *ended.lines)), outcome.result, closing)
+    return _reported(ended._replace(lines=(*notes, *ended.lines)), outcome.result, closing)
 
 
 def _reported(ended: Ending, result: RunResult, closing: Closing) -> Ending:

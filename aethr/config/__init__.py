@@ -57,7 +57,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
     text = text.removeprefix("\ufeff")
     lines = Lines.of(text)
     root, mistakes = compose(text, lines, "the file is empty; `aethr init` writes a workflow")
-    reading = Reading(mistakes=mistakes)
+    reading = Reading("", {}, {}, mistakes)
     raw = MISSING if root is None else _read(root, vocabulary, reading)
     if reading.mistakes:
         raise refusal(origin, lines.texts, reading.mistakes)
@@ -87,7 +87,7 @@ def problem_of_source(text: str, vocabulary: Vocabulary) -> str:
 
 
 def _problem(kind: Kind, text: str) -> str:
-    node, reading = scalar(text), Reading()
+    node, reading = scalar(text), Reading("", {}, {}, [])
     if isinstance(node, Mistake):
         return told(node)
     reading.value(kind, node)

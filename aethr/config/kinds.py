@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from aethr.config.mistakes import Mistake, quoted
 from aethr.config.yaml_nodes import BROKEN, Entries, Items, Node, Scalar
@@ -30,18 +30,17 @@ _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _LONGEST_NUMBER = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Where reading stands (``path``), and what it gives beside values: places and mistakes.
 
     A path is dotted (``steps.2.repeat.back_to``), list positions count from 0, the whole document is
     the empty path. ``places`` are those of values, ``keys`` those of keys.
     """
 
-    path: str = ""
-    places: dict[str, Place] = field(default_factory=dict)
-    keys: dict[str, Place] = field(default_factory=dict)
-    mistakes: list[Mistake] = field(default_factory=list)
+    path: str
+    places: dict[str, Place]
+    keys: dict[str, Place]
+    mistakes: list[Mistake]
 
     def below(self, name: str | int) -> Reading:
         """The same reading, one level down."""
@@ -68,8 +67,7 @@ class Reading:
         return MISSING
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A mistake without its place; see ``Mistake``."""
 
     message: str
@@ -83,14 +81,13 @@ class Kind(Protocol):
     def read(self, node: Node, out: Reading) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """Text that is not blank. ``problem`` says what else is wrong with one, ``limits`` says it as schema."""
 
     noun: str = "text"
     one_line: bool = False
     problem: Callable[[str], Problem | None] | None = None
-    limits: dict[str, Any] = field(default_factory=lambda: {"pattern": r"\S"})
+    limits: Mapping[str, Any] = MappingProxyType({"pattern": r"\S"})
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", **self.limits}
@@ -109,8 +106,7 @@ class Text:
         return self.problem(text) if self.problem else None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One of a few names."""
 
     noun: str
@@ -128,8 +124,7 @@ class Choice:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """True or false; with ``only_true`` the key is either true or left out."""
 
     only_true: bool = False
@@ -146,8 +141,7 @@ class Flag:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A finite number from ``low`` (or above it) to ``high``."""
 
     low: int
@@ -177,8 +171,7 @@ class Number:
         return (self.low < value if self.above_low else self.low <= value) and value <= self.high
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(NamedTuple):
     """A list; a mistake in an item leaves ``MISSING`` in its place. ``noun`` names an item."""
 
     item: Kind
@@ -197,8 +190,7 @@ class ListOf:
         return [out.below(number).value(self.item, item) for number, item in enumerate(node.nodes)]
 
 
-@dataclass(frozen=True, slots=True)
-class NamedOf:
+class NamedOf(NamedTuple):
     """A mapping from names that the user chooses; ``noun`` says what they name."""
 
     noun: str
@@ -223,8 +215,7 @@ class NamedOf:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One key of the file. ``default`` is what holds when it is left out; None says nothing about it."""
 
     name: str
@@ -244,8 +235,7 @@ class Key:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A mapping with these keys and no others; at least one of ``one_of`` must be there."""
 
     noun: str
@@ -285,8 +275,7 @@ class Record:
             out.refuse(node.place, f"{self.noun} needs {' or '.join(map(quoted, self.one_of))}")
 
 
-@dataclass(frozen=True, slots=True)
-class Short:
+class Short(NamedTuple):
     """A record, or the value of its key ``key`` alone."""
 
     key: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr.errors import ConfigError
 from aethr.records import Place
@@ -27,8 +27,7 @@ _OPTIONS_COMPARED = 200
 _OPTIONS_LISTED = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(NamedTuple):
     """``message`` is one line. ``word`` is what was written where one of ``options`` was expected."""
 
     place: Place
@@ -37,8 +36,7 @@ class Mistake:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(NamedTuple):
     """A text's lines, as editors count them, and where each begins (in characters)."""
 
     texts: tuple[str, ...]

@@ -7,9 +7,9 @@ review: ["Review status: revise", "Review status: pass"]
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from aethr.config import files
 from aethr.config.kinds import MISSING, Key, ListOf, NamedOf, Reading, Record, Short, Text
@@ -28,21 +28,19 @@ _REPLY = Record(
 _DOCUMENT = NamedOf("step", ListOf(Short("answer", _REPLY), "answer", least=1))
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One answer. ``changed`` are the files of a step that edits the tree; None where nothing is said."""
 
     answer: str
     changed: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Replies:
+class Replies(NamedTuple):
     """The answers by step, in the order of its passes; the rest is where they stand, for later refusals."""
 
     answers: Mapping[str, tuple[Reply, ...]]
     origin: str = "replies"
-    places: Mapping[str, Place] = field(default_factory=dict)
+    places: Mapping[str, Place] = MappingProxyType({})
     lines: tuple[str, ...] = ()
 
     def refuse(self, step: str, number: int, message: str) -> ConfigError:
@@ -60,7 +58,7 @@ def load(path: Path, steps: Collection[str], editing: Collection[str]) -> Replie
     text = files.decoded(files.read(path, origin, "no such file"), origin).removeprefix("\ufeff")
     lines = Lines.of(text)
     root, mistakes = compose(text, lines, "the file is empty")
-    reading = Reading(mistakes=mistakes)
+    reading = Reading("", {}, {}, mistakes)
     raw = MISSING if root is None else reading.value(_DOCUMENT, root)
     if raw is not MISSING:
         reading.mistakes.extend(_misfits(raw, reading, steps, editing))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr import providers
 from aethr.config.kinds import Choice, Flag, Key, ListOf, NamedOf, Number, Problem, Record, Short, Text
@@ -28,8 +27,7 @@ _ID = r"[A-Za-z0-9_.-]{1,64}"
 _MODEL = r"^[^\s:/]+[:/]\S+$"
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(NamedTuple):
     """The names a file may use: context sources (and whether each takes an argument), and backends."""
 
     sources: Mapping[str, bool]
@@ -109,7 +107,7 @@ def _model() -> Record:
 
 
 def _step(vocabulary: Vocabulary) -> Record:
-    default = {field.name: field.default for field in fields(StepSpec)}
+    default = StepSpec._field_defaults
     return Record(
         "a step",
         (

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 
@@ -29,8 +28,7 @@ _CONTROL_CHARACTER = "the text holds the control character {}"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """``tag`` is PyYAML's, without its prefix: ``str int float bool null timestamp merge``."""
 
     place: Place
@@ -40,8 +38,7 @@ class Scalar:
     height: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(NamedTuple):
     """A YAML sequence. ``size`` counts all nodes in it with aliases expanded, ``height`` its levels."""
 
     place: Place
@@ -50,8 +47,7 @@ class Items:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(NamedTuple):
     """A YAML mapping, each key once."""
 
     place: Place
@@ -152,14 +148,13 @@ def _plain(context: str, problem: str) -> str:
     return next(found, problem[:_PROBLEM].replace(r"'\x00'", "the end of the file"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
+class _Open(NamedTuple):
     """A sequence or mapping whose end has not come yet."""
 
     place: Place
     mapping: bool
     anchor: str | None
-    children: list[Node] = field(default_factory=list)
+    children: list[Node]
 
 
 class _Composer:
@@ -218,7 +213,7 @@ class _Composer:
         self._anchor(event, place)
         if event.tag is not None:
             self._refuse_tag(event, place)
-        self._open.append(_Open(place, isinstance(event, yaml.MappingStartEvent), event.anchor))
+        self._open.append(_Open(place, isinstance(event, yaml.MappingStartEvent), event.anchor, []))
 
     def _end(self) -> None:
         closed = self._open.pop()

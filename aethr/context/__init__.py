@@ -7,8 +7,8 @@ fits. A new source is one such function and one row of ``SOURCES``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from aethr.context import evidence
 from aethr.context.budget import LISTED, Packer
@@ -27,8 +27,7 @@ BINARY_SNIFF = 8000
 """Bytes in which a NUL means binary, as in git."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """A source as a workflow writes it: ``name``, or ``name:argument``. ``help`` is one line.
 
     ``runs`` is True for a source that runs a program of the project, ``late`` for one whose content is

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from aethr.context.paths import is_generated
@@ -30,18 +29,20 @@ Rank: TypeAlias = tuple[bool, int, int, int, int]
 """Smaller is worse: (not generated, -characters, -source, -order of the file, -number of the piece)."""
 
 
-@dataclass(slots=True)
 class Item:
     """One file while its pieces come in. ``kept`` maps a piece's number to the piece."""
 
-    entry: Entry
-    source: int
-    withheld: str | None
-    generated: bool
-    kept: dict[int, Piece] = field(default_factory=dict)
-    pieces: int = 0
-    size: int = 0
-    changed: int = 0
+    __slots__ = ("changed", "entry", "generated", "kept", "pieces", "size", "source", "withheld")
+
+    def __init__(self, entry: Entry, source: int, withheld: str | None, *, generated: bool) -> None:
+        self.entry = entry
+        self.source = source
+        self.withheld = withheld
+        self.generated = generated
+        self.kept: dict[int, Piece] = {}
+        self.pieces = 0
+        self.size = 0
+        self.changed = 0
 
     @property
     def overhead(self) -> int:
@@ -56,16 +57,16 @@ class Item:
         return (not self.generated, -len(piece.text or ""), -self.source, -self.entry.order, -number)
 
 
-@dataclass(slots=True)
 class Packer:
     """Takes the parts of one source after the other, and gives each source's block at the end."""
 
-    budget_chars: int
-    _items: list[Item] = field(default_factory=list)
-    _remarks: list[tuple[int, Remark]] = field(default_factory=list)
-    _heap: list[tuple[Rank, int]] = field(default_factory=list)
-    _floor: Rank | None = None
-    _total: int = 0
+    def __init__(self, budget_chars: int) -> None:
+        self.budget_chars = budget_chars
+        self._items: list[Item] = []
+        self._remarks: list[tuple[int, Remark]] = []
+        self._heap: list[tuple[Rank, int]] = []
+        self._floor: Rank | None = None
+        self._total = 0
 
     def take(self, source: int, parts: Iterable[Part]) -> None:
         """Take all parts of the source with this number. An ``Entry`` comes before its pieces."""
@@ -76,7 +77,7 @@ class Packer:
             elif isinstance(part, Entry):
                 self._settle(item)
                 generated = part.withheld is None and is_generated(part.path)
-                item = Item(part, source, part.withheld, generated)
+                item = Item(part, source, part.withheld, generated=generated)
                 self._items.append(item)
             else:
                 assert item is not None, "a part before the first entry"
@@ -110,7 +111,7 @@ class Packer:
         """A file is complete. Without pieces, its header is its only piece."""
         if item is not None and item.pieces == 0 and item.entry.header:
             header = item.entry.header
-            item.entry = replace(item.entry, header="")
+            item.entry = item.entry._replace(header="")
             self._add(item, Piece(header, len(header.encode())))
 
     def _add(self, item: Item, piece: Piece) -> None:

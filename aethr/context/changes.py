@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from aethr import git
@@ -169,7 +168,7 @@ def _decoded(raw: bytes) -> tuple[str, int] | None:
 def _without_saved(top: Path, view: View, left: git.LeftOut) -> git.LeftOut:
     """A workflow file that has just been saved is not work that waits for a review: see ``promotion``."""
     saved = view.root / WORKFLOW_FILE
-    return replace(left, untracked=tuple(name for name in left.untracked if top / os.fsdecode(name) != saved))
+    return left._replace(untracked=tuple(name for name in left.untracked if top / os.fsdecode(name) != saved))
 
 
 def _remarks(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _OPENS = re.compile(rb"\n(?=diff --(?:git|cc|combined) |@@|\* Unmerged path )")
 _LOOKAHEAD = 24
@@ -23,8 +23,7 @@ _ESCAPED = re.compile(rb'\\([0-3][0-7]{2}|[abfnrtv"\\])')
 _ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """One file of a diff. ``header`` is everything before its first hunk, byte for byte.
 
     ``path`` is the file's name after the change (before it, for a deletion) and ``old_path`` its name
@@ -43,8 +42,7 @@ class Section:
         return b"\ndeleted file mode " in self.header
 
 
-@dataclass(frozen=True, slots=True)
-class Hunk:
+class Hunk(NamedTuple):
     """One hunk of the last section. ``text`` is None when its ``size`` in bytes is over the limit.
 
     ``changed`` counts added and removed lines; ``nul`` says whether there is a NUL byte in it.
@@ -116,16 +114,16 @@ def _columns(fragment: bytes) -> int:
     return max(0, len(fragment) - len(fragment.lstrip(b"@")) - 1)
 
 
-@dataclass(slots=True)
 class _Open:
     """A section (``columns`` is 0) or a hunk while its bytes come in."""
 
-    limit: int
-    columns: int
-    fragments: list[bytes] = field(default_factory=list)
-    size: int = 0
-    changed: int = 0
-    nul: bool = False
+    def __init__(self, limit: int, columns: int) -> None:
+        self.limit = limit
+        self.columns = columns
+        self.fragments: list[bytes] = []
+        self.size = 0
+        self.changed = 0
+        self.nul = False
 
     def add(self, fragment: bytes) -> None:
         self.size += len(fragment)

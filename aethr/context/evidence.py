@@ -10,8 +10,8 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import credentials, process
 from aethr.errors import ProcessError, UsageError
@@ -23,8 +23,7 @@ HEAD_BYTES, TAIL_BYTES = 20_000, 40_000
 """What is kept of a long output: its beginning and, longer, its end, where test runners sum up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What a command printed, both outputs as they came, and how it ended.
 
     ``ended`` is one line (``exit status 1``); ``omitted`` counts bytes left out of the middle.

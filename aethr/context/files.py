@@ -9,9 +9,8 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aethr import git
 from aethr.context.paths import refusal
@@ -25,16 +24,14 @@ WALK_SECONDS = 10.0
 """Where the listing of a folder outside of any repository stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a file's bytes are not given, in a few words; ``absent`` when there is no file to give."""
 
     reason: str
     absent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """Candidate files relative to the root, sorted; ``cut`` when there were too many to list."""
 
     names: tuple[str, ...]
@@ -54,8 +51,7 @@ class Tree(Protocol):
         """The files a pattern is matched against."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkTree:
+class WorkTree(NamedTuple):
     """The files on disk below ``root``, as they are now. ``walk_entries`` bounds ``names``."""
 
     root: Path

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from aethr.context.files import MAX_BYTES, Listing, Refusal, Tree, WorkTree, in_repository, too_large
 from aethr.context.paths import refusal
@@ -16,8 +16,7 @@ from aethr.records import Scope
 _NO_FILE = {"120000": "a link; in a commit links are not followed", "160000": "a submodule"}
 
 
-@dataclass(frozen=True, slots=True)
-class GitTree:
+class GitTree(NamedTuple):
     """The files of the index or of a commit. ``entries`` maps a path, relative to ``root``, to its entry."""
 
     root: Path

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr.errors import GitError, GitMissingError, UsageError
 from aethr.git import call
@@ -167,8 +167,7 @@ def diff(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """Changed files that a scope does not show; a folder without any tracked file ends with ``/``."""
 
     staged: tuple[bytes, ...] = ()

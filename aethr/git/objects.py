@@ -6,8 +6,8 @@ One call lists, one measures, and contents come in batches of bounded size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr.errors import GitError
 from aethr.git import call
@@ -18,8 +18,7 @@ BATCH_BYTES = 10_000_000
 _LITERAL = "--literal-pathspecs"
 
 
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
+class TreeEntry(NamedTuple):
     """A file as git lists it. ``mode`` is octal text: ``120000`` a link, ``160000`` a submodule.
 
     ``stage`` is ``0``, or which side of a conflict this is.

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -48,8 +47,7 @@ class AmbiguousError(ApiError):
     """The answer to a POST was lost: it may have been done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A good answer: its JSON, and where the next page is."""
 
     value: Any
@@ -137,8 +135,7 @@ class Api:
         return url
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
+class _Try(NamedTuple):
     """One request; ``tried`` counts those before it, ``safe`` is False where it must not be done twice."""
 
     method: str

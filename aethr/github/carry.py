@@ -12,9 +12,8 @@ import hmac
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr import __version__, checkpoint
 from aethr.errors import AethrError
@@ -30,8 +29,7 @@ class EnvelopeError(AethrError):
     """Why an envelope is not opened, in words that follow on "the checkpoint was"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """All that must be the same for a checkpoint to be taken up again. ``workflow`` is a hash of its text."""
 
     repository: str
@@ -51,7 +49,7 @@ def workflow_hash(content: str) -> str:
 def seal(text: str, binding: Binding, keys: Sequence[str]) -> str:
     """The envelope around a checkpoint's text."""
     seals = [_seal(text, binding, key) for key in keys]
-    return json.dumps({"binding": asdict(binding), "checkpoint": text, "seals": seals})
+    return json.dumps({"binding": binding._asdict(), "checkpoint": text, "seals": seals})
 
 
 def unseal(envelope: str, binding: Binding, keys: Sequence[str]) -> str:
@@ -60,7 +58,7 @@ def unseal(envelope: str, binding: Binding, keys: Sequence[str]) -> str:
     bound, text, seals = document.get("binding"), document.get("checkpoint"), document.get("seals")
     if not isinstance(bound, dict) or not isinstance(text, str) or not isinstance(seals, list):
         raise EnvelopeError("not in the form that this version writes")
-    differing = [name for name, value in asdict(binding).items() if bound.get(name) != value]
+    differing = [name for name, value in binding._asdict().items() if bound.get(name) != value]
     if differing:
         raise EnvelopeError(f"made for another {' and another '.join(differing)}".replace("_", " "))
     ours = [_seal(text, binding, key) for key in keys]
@@ -111,7 +109,7 @@ def _sweep(folder: Path) -> None:
 
 def _seal(text: str, binding: Binding, key: str) -> str:
     own = hmac.new(key.encode(), _PURPOSE, hashlib.sha256).digest()
-    bound = json.dumps(asdict(binding), sort_keys=True).encode()
+    bound = json.dumps(binding._asdict(), sort_keys=True).encode()
     return hmac.new(own, bound + b"\n" + text.encode(), hashlib.sha256).hexdigest()
 
 

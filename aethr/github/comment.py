@@ -8,7 +8,7 @@ a file or an error brings in can write such a line: ``output.markdown`` breaks e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from aethr import __version__
 from aethr.errors import MEANINGS, AethrError, ExitCode
@@ -33,8 +33,7 @@ WORDS = 4_000
 _BEGIN, _END = "<!-- aethr:review -->", "<!-- aethr:end -->"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """What there is to say. ``result`` is None where nothing ran; then ``error`` says why.
 
     ``exit_code`` is that of the step, ``notes`` are plain lines, such as what was finished before.
@@ -82,8 +81,8 @@ def _unreviewed(page: Page, mark: Marker, previous: str | None) -> Iterator[str]
     bare = Marker(mark.key, mark.run, mark.attempt, mark.head)
     half = Room(COMMENT_LIMIT // 2, COMMENT.measure, COMMENT.rest)
     for marked, body, folded in (
-        (replace(bare, reviewed=of), _body(page, half), last),
-        (replace(bare, reviewed=of), "", last),
+        (bare._replace(reviewed=of), _body(page, half), last),
+        (bare._replace(reviewed=of), "", last),
         (bare, _body(page, half), ""),
     ):
         yield _joined(f"{marked}\n{_heading(page)}", _why(page), body, folded, _footer(page)) + "\n"

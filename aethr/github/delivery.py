@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode, UsageError
 from aethr.github import comment, files, lines, upsert
@@ -29,8 +28,7 @@ from aethr.sanitize import Redactor
 REPORTS = ("review.json", "review.md", "review.sarif")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """What this step has been asked, and where it stands."""
 
     runner: Runner
@@ -38,8 +36,7 @@ class Job:
     change: Change
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What became of the review: a result, an error, or both where it stopped on the way.
 
     ``excused`` is True where no review could be expected: a fork's pull request without a key. ``shown``
@@ -63,8 +60,7 @@ class Done:
         return self.result.exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """What came of the comment, and the step's exit code."""
 
     exit_code: ExitCode
@@ -78,7 +74,7 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     page = Page(_blobs(job), job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
     delivered = _post(job, page, done, sleep)
     if delivered.error is not None:
-        page = replace(page, notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
+        page = page._replace(notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
     with ExitStack() as rest:  # done from below, each of them whatever became of those before
         rest.callback(_log, log, [redact(line) + "\n" for line in _log_lines(done, delivered)])
         rest.callback(files.write_summary, job.runner.summary, redact(comment.summary(page)))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr.errors import UsageError
 from aethr.github.runner import Runner
@@ -20,8 +19,7 @@ _ZEROS = re.compile(r"0+")
 _BRANCH = re.compile(r"[^\s\x00-\x1f\x7f~^:?*\[\\-][^\s\x00-\x1f\x7f~^:?*\[\\]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What is reviewed: from the common commit of ``base`` and ``head``, to ``head``; full commit ids.
 
     ``base`` is None where the event names none: then ``onto`` is the branch to compare with, or None for

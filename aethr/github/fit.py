@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr.output.markdown import markdown_block
 
@@ -20,8 +20,7 @@ def utf8_bytes(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """How much may be written, in which unit, and where a reader finds the rest."""
 
     limit: int

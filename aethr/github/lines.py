@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import git
 from aethr.context.diffs import Section, parse
@@ -17,8 +17,7 @@ MAX_HUNK_BYTES = 10_000_000
 """Of a larger hunk no line is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """The lines of the new version that a diff shows, as ranges, by path from the repository's top."""
 
     ranges: Mapping[str, tuple[range, ...]]
@@ -52,15 +51,15 @@ def placed(result: RunResult, prefix: str, known: Shown) -> RunResult:
     A reviewer sees paths from the top in a diff and from the project's folder elsewhere: the diff decides.
     """
     findings = tuple(
-        replace(each, path=_from_top(each.path, prefix, known)) for each in result.review.findings
+        each._replace(path=_from_top(each.path, prefix, known)) for each in result.review.findings
     )
-    return replace(result, review=replace(result.review, findings=findings))
+    return result._replace(review=result.review._replace(findings=findings))
 
 
 def annotated(result: RunResult, known: Shown) -> RunResult:
     """The result with only those findings whose line the diff shows."""
     findings = tuple(each for each in result.review.findings if known.holds(each))
-    return replace(result, review=replace(result.review, findings=findings))
+    return result._replace(review=result.review._replace(findings=findings))
 
 
 def _from_top(path: str | None, prefix: str, known: Shown) -> str | None:

@@ -6,7 +6,7 @@ It is no proof of anything: anybody can copy it. Who wrote the comment is asked 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _LINE = re.compile(
     r"<!-- aethr:comment key=([A-Za-z0-9._-]{1,60}) run=(\d{1,18}) attempt=(\d{1,9})"
@@ -14,8 +14,7 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(NamedTuple):
     """``reviewed`` is the commit whose review the comment holds; None where it holds none."""
 
     key: str

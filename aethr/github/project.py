@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import config, workflow
 from aethr.errors import UsageError
@@ -21,8 +21,7 @@ PRESET = "review-existing-diff"
 _FILES = ("100644", "100755")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A project, a text that says exactly which workflow it has (for the checkpoint), and what to tell."""
 
     project: Project
@@ -69,8 +68,7 @@ def _preset(name: str, cwd: Path, *notes: str) -> Found:
     return Found(project, "\n".join(project.workflow.lines), notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """The folder to work in, and the top folder of its repository."""
 
     cwd: Path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 from urllib.parse import quote
 
 from aethr.github.diagram import flowchart
@@ -14,8 +14,7 @@ from aethr.output.markdown import markdown_inline
 from aethr.records import Finding, Receipt, RunResult, StepResult
 
 
-@dataclass(frozen=True, slots=True)
-class Blobs:
+class Blobs(NamedTuple):
     """Where the files of one commit are on the server, for links."""
 
     server_url: str

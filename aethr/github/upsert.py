@@ -7,8 +7,7 @@ token that may write comments may edit everybody's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from aethr.github import marker
@@ -24,16 +23,14 @@ POSTS = 2
 _WHO = "query { viewer { login } }"
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """Where the comment is. ``newer`` is True when a later run had written it, and it was left alone."""
 
     url: str
     newer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The pull request, and the address that says who the token belongs to."""
 
     repository: str
@@ -45,8 +42,7 @@ class Place:
         return f"/repos/{self.repository}/issues/{self.number}/comments"
 
 
-@dataclass(frozen=True, slots=True)
-class _Comment:
+class _Comment(NamedTuple):
     id: int
     url: str
     body: str

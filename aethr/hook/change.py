@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import git
 from aethr.context.diffs import Section, parse
@@ -20,8 +20,7 @@ from aethr.records import Scope
 from aethr.sanitize import one_line
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """``diff`` is the scope as ``--diff`` takes it, ``what`` the same in words."""
 
     diff: str
@@ -29,8 +28,7 @@ class Change:
     branch: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """How many files change. ``only`` says what they are, where all are of one kind.
 
     ``readable`` is False when not one of them may be sent to a model.

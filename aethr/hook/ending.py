@@ -6,7 +6,7 @@ Everything that comes from outside goes through ``sanitize`` here or in ``output
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr import edge, review
 from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode
@@ -20,16 +20,14 @@ SHOWN = 50
 """Findings that are printed; a report has them all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """The exit code, and the lines to print."""
 
     code: int
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """What the last line rests on: the options, and what a person would type to go on without a review."""
 
     options: HookOptions

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr import config, workflow
 from aethr.hook.change import Change
@@ -24,8 +23,7 @@ TASK = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HookOptions:
+class HookOptions(NamedTuple):
     """The command line of ``aethr hook``. ``lenient`` lets a review that did not take place pass."""
 
     run: RunOptions
@@ -49,8 +47,7 @@ def for_change(options: RunOptions, change: Change, cwd: Path) -> RunOptions:
     Raises ``ConfigError`` for a workflow that edits the tree or runs commands.
     """
     named = options.config or options.preset or os.path.lexists(workflow.project_root(cwd) / workflow.FILE)
-    run = replace(
-        options,
+    run = options._replace(
         task=options.task or task(change),
         diff=change.diff,
         preset=options.preset if named else PRESET,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
 
 from aethr.errors import UsageError
 from aethr.llm import routes
@@ -152,7 +151,7 @@ class ModelBackend:
 
     def _charged(self, request: Request, answer: _Answer) -> Request:
         spent = estimated_usage(request.prompt, answer.text, lookup(_model(request).name))
-        return replace(request, allowance=less(request.allowance, spent))
+        return request._replace(allowance=less(request.allowance, spent))
 
     def _call(self, request: Request, model: ModelSpec) -> Call:
         return Call(

@@ -7,8 +7,7 @@ cut and empty answers and all error texts live above this seam and are the same 
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from aethr.records import ModelSpec, Usage
 
@@ -51,8 +50,7 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
         self.retry_after_s = retry_after_s
 
 
-@dataclass(frozen=True, slots=True)
-class Deadlines:
+class Deadlines(NamedTuple):
     """Limits of one call, in seconds; ``whole_s`` spans all of its attempts and the waits between them.
 
     Before the first text each chunk may take ``first_token_s``, after it ``silence_s``.
@@ -64,8 +62,7 @@ class Deadlines:
     whole_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a call goes. None for ``key``: none is needed, or the transport finds it itself; for ``base``:
     the provider's own address."""
 
@@ -73,8 +70,7 @@ class Endpoint:
     base: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One attempt. ``max_tokens`` is what is sent (the model's own setting or less)."""
 
     prompt: str
@@ -84,8 +80,7 @@ class Call:
     max_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """What arrived: a piece of text, or the end (its provider's own word), what was counted, a remark."""
 
     text: str = ""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr.llm.prices import lookup, number, row
 from aethr.providers import provider_of
@@ -31,8 +30,7 @@ _NOT_OURS = re.compile(
 _ABOUT_MONEY = re.compile(r"cost|pric|multiplier|uplift")
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     """What a provider counted. ``cached`` and ``written`` (to a cache) are part of ``prompt``."""
 
     prompt: int

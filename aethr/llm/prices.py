@@ -7,9 +7,8 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr.providers import provider_of, split
 
@@ -19,8 +18,7 @@ _PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
 _OBJECT = re.compile(r"\s*:\s*(?=\{)")
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """US dollars a token, and sizes in tokens; None is unknown.
 
     A price of zero counts as unknown, except on a server of one's own: the file has zeros for models in

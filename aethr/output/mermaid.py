@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 STEPS = 30
 """More steps than this are no map any more."""
@@ -14,8 +14,7 @@ _PLAIN = re.compile(r"[^A-Za-z0-9 ,._/:-]")
 _LONGEST = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Arc:
+class Arc(NamedTuple):
     """A way back from one step to an earlier one (or itself), by their positions."""
 
     start: int

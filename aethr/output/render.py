@@ -7,16 +7,14 @@ everything else. Only the first imports Rich.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import NamedTuple, Protocol, TextIO
 
 from aethr.output.stream import Output
 from aethr.records import Event
 
 
-@dataclass(frozen=True, slots=True)
-class Display:
+class Display(NamedTuple):
     """What the user asked to see.
 
     ``stream``: True shows text as it arrives, False only whole answers, None as fits the terminal.

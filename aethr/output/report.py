@@ -7,9 +7,8 @@ the format it goes into.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr import __version__, codec
 from aethr.output import wording
@@ -26,8 +25,7 @@ ANNOTATION_CHARACTERS = 4000
 _LEVELS: dict[Severity, str] = {"high": "error", "medium": "warning", "low": "notice"}
 
 
-@dataclass(frozen=True, slots=True)
-class FormatRow:
+class FormatRow(NamedTuple):
     """One format: how a result is written in it, and what it is for."""
 
     render: Callable[[RunResult], str]

@@ -7,8 +7,7 @@ takes plain text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from aethr.errors import ExitCode
 from aethr.records import (
@@ -41,8 +40,7 @@ SHOWN = 10
 """How many files one line names before it only counts them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One plain line, and how it is meant."""
 
     text: str

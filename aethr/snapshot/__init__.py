@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aethr.invisible import reveal_name
 from aethr.records import Artifacts
@@ -31,21 +31,19 @@ _ERROR = b"error: "
 _NESTED = re.compile(rb"warning: adding embedded git repository: (.*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Where the project's own repository stands. Empty strings: no commit yet, no branch, no stash.
 
-    ``index`` is the name of a copy of its index file in the shadow.
+    ``index_copy`` is the name of a copy of its index file in the shadow.
     """
 
     branch: str = ""
     commit: str = ""
     stash: str = ""
-    index: str = ""
+    index_copy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The work tree at one moment. ``tree`` is the id of a tree object of the shadow.
 
     ``began_ns`` is the wall clock when it was begun. ``skipped`` are git's own words for what it could
@@ -59,8 +57,7 @@ class Snapshot:
     nested: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """The difference of two snapshots, and plain lines on what it does not show."""
 
     artifacts: Artifacts
@@ -210,7 +207,7 @@ def _head(shadow: Shadow, index: str) -> Head:
         branch=branch.strip().removeprefix("refs/heads/"),
         commit=commit,
         stash=stash,
-        index=index if copy_index(shadow, index) else "",
+        index_copy=index if copy_index(shadow, index) else "",
     )
 
 
@@ -248,12 +245,14 @@ def _follows(shadow: Shadow, before: Head, after: Head) -> bool:
 
 def _staged(shadow: Shadow, before: Head, after: Head) -> bool:
     """Whether another set of files is staged; the index file also changes when git only refreshes it."""
-    old, new = ((shadow.folder / head.index).read_bytes() if head.index else b"" for head in (before, after))
+    old, new = (
+        (shadow.folder / head.index_copy).read_bytes() if head.index_copy else b"" for head in (before, after)
+    )
     return old != new and _listing(shadow, before) != _listing(shadow, after)
 
 
 def _listing(shadow: Shadow, head: Head) -> bytes:
-    return shadow.checked("ls-files", "-s", "-z", index=head.index) if head.index else b""
+    return shadow.checked("ls-files", "-s", "-z", index=head.index_copy) if head.index_copy else b""
 
 
 def _short(commit: str) -> str:

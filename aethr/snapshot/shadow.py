@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import git
 from aethr.errors import DiskError, GitError, GitMissingError
@@ -69,8 +69,7 @@ _AGENTS_OWN = (
 """What OpenCode writes for itself into a project: no part of a step's work unless it is tracked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shadow:
+class Shadow(NamedTuple):
     """The private directory, and the work tree it records.
 
     ``top`` is the project's top folder, ``git_dir`` its own git directory, None outside of git.
@@ -192,8 +191,7 @@ def failed(done: Finished) -> GitError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Project:
+class _Project(NamedTuple):
     """What must be known of a project before an agent works in it. ``config`` has lower-case keys."""
 
     top: Path

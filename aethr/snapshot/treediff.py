@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from aethr import process
 from aethr.snapshot.shadow import TIMEOUT_S, Shadow, failed
@@ -29,8 +29,7 @@ _FORMAT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ChangedFile:
+class ChangedFile(NamedTuple):
     """A changed file: its name after the change, git's status letter, the ids before and after.
 
     ``binary`` is True where git does not show it as text.
@@ -43,8 +42,7 @@ class ChangedFile:
     binary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(NamedTuple):
     """``sections`` are the diff, one a file (two where a file became a link).
 
     ``left_out`` are the files of whose content nothing is shown because the diff is too long.
@@ -71,7 +69,7 @@ def changed_files(shadow: Shadow, old: str, new: str) -> tuple[ChangedFile, ...]
             if not path:
                 _, path = next(fields), next(fields)
             if added == b"-":
-                files[path] = replace(files[path], binary=True)
+                files[path] = files[path]._replace(binary=True)
     return tuple(files.values())
 
 

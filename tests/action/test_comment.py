@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +86,7 @@ def written(shown: Page, previous: str | None = None, mark: Marker = MARK) -> st
 def test_a_review() -> None:
     findings = (Finding("high", "src/app.py", 3, "loses data"), Finding("low", None, None, "a remark"))
     loop = LoopResult("step1", "step0", 2, "exhausted")
-    made = replace(result(status="revise", findings=findings, steps=2), loops=(loop,))
+    made = result(status="revise", findings=findings, steps=2)._replace(loops=(loop,))
     expected = Path(__file__).parent / "data" / "review.md"
     assert written(page(made, None, "Taken up from an earlier attempt.")) == expected.read_text(
         encoding="utf-8"
@@ -96,7 +95,7 @@ def test_a_review() -> None:
 
 def test_the_marker_is_the_first_line_and_says_what_was_reviewed() -> None:
     text = written(page(result()))
-    assert marker.read(text) == replace(MARK, reviewed=HEAD)
+    assert marker.read(text) == MARK._replace(reviewed=HEAD)
     assert marker.read(written(page(None, ModelError("it failed")))) == MARK
 
 
@@ -120,13 +119,13 @@ def test_the_heading(made: RunResult, says: str) -> None:
 
 def test_a_failure_says_so_and_keeps_the_last_review_folded() -> None:
     first = written(page(result("The first review.\n\nReview status: pass")))
-    failed = written(page(None, ModelError("openai: 401", "Check the key.")), first, replace(MARK, head=OLD))
-    assert marker.read(failed) == replace(MARK, head=OLD, reviewed=HEAD)
+    failed = written(page(None, ModelError("openai: 401", "Check the key.")), first, MARK._replace(head=OLD))
+    assert marker.read(failed) == MARK._replace(head=OLD, reviewed=HEAD)
     assert failed.index("not reviewed") < failed.index("openai: 401") < failed.index("Check the key.")
     assert "(exit code 3)" in failed
     folded = failed[failed.index("<details>\n<summary>The last review, of aaaaaaaaaaaa</summary>") :]
     assert "The first review." in folded
-    again = written(page(None, NotReviewedError("no key")), failed, replace(MARK, head=OLD))
+    again = written(page(None, NotReviewedError("no key")), failed, MARK._replace(head=OLD))
     assert again.count("The first review.") == 1
     assert marker.read(again).reviewed == HEAD
     mended = written(page(result("The second review.")), again)
@@ -169,7 +168,7 @@ def test_a_hostile_answer_can_do_nothing() -> None:
     findings = (Finding("high", "../../etc/passwd", 1, HOSTILE), Finding("low", "a](x)b.py", 1, "x"))
     text = written(page(result(HOSTILE + "\n```\nopen", "revise", findings, "incomplete"), None, HOSTILE))
     assert text.count("<!--") == 3, "the marker and the two lines around the review"
-    assert marker.read(text) == replace(MARK, reviewed=HEAD)
+    assert marker.read(text) == MARK._replace(reviewed=HEAD)
     assert not re.search(r"<(?:img|/?script|a )", text)
     assert not re.search(r"(?<!\\)\]\((?:https://evil|javascript)", text)
     assert not re.search(r"@(?=octo)", text)
@@ -189,8 +188,8 @@ def test_a_kept_review_is_only_taken_from_between_our_lines() -> None:
 
 def test_the_map_has_plain_labels_only() -> None:
     made = result()
-    step = replace(made.steps[0], id='a"];click s0 "javascript:x"', model="<img src=x>")
-    text = written(page(replace(made, steps=(step,))))
+    step = made.steps[0]._replace(id='a"];click s0 "javascript:x"', model="<img src=x>")
+    text = written(page(made._replace(steps=(step,))))
     chart = text[text.index("```mermaid") :].split("```")[1]
     assert '  s0["a___click s0 _javascript:x_<br/>_img src_x_"]' in chart
 

@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -373,7 +372,7 @@ def test_the_page_names_every_option() -> None:
 def test_the_page_shows_what_is_printed() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5-mini", 1, "0" * 64, "prose")
-    said = replace(result(found, ExitCode.GATE), steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
+    said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     head = ending.head(change.Change("staged", "the staged change"), change.Extent(1))
     lines = ending.finished(said, head, closing()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
