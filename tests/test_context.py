@@ -541,9 +541,9 @@ def test_outside_of_a_repository_the_folder_is_walked(tmp_path: Path) -> None:
 def test_the_walk_is_bounded_and_says_so(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"f{number}").touch()
-    listing = WorkTree(tmp_path, walk_entries=3).names()
+    listing = WorkTree(tmp_path, walk_entries=3).names(bool)
     assert (listing.names, listing.cut) == (("f0", "f1", "f2"), True)
-    assert not WorkTree(tmp_path).names().cut
+    assert not WorkTree(tmp_path).names(bool).cut
 
 
 @pytest.mark.parametrize("pattern", ["/etc/*", "../*", ".git/*", "*.pem", "sub/.env*"])

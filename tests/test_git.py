@@ -349,7 +349,7 @@ def assert_silent(repo: Repo, trap: Path) -> None:
         scope = git.resolve_scope(repo.root, kind)
         assert shown(repo, scope) is not None
         left_out(repo.root, scope, git.local_filters(repo.root))
-    git.files(repo.root)
+    git.files(repo.root, bool)
     git.suppressed(repo.root, [b"a.py"])
     git.is_tracked(repo.root, "a.py")
     git.is_ignored(repo.root, "a.py")
@@ -503,8 +503,8 @@ def test_files_are_tracked_and_untracked_but_not_ignored(repo: Repo) -> None:
         repo.write(name)
     repo.write(".gitignore", "*.log\n")
     repo.git("add", "a.py")
-    assert git.files(repo.root) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
-    assert git.files(repo.root / "sub") == ("c\nd.py",)
+    assert git.files(repo.root, bool) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
+    assert git.files(repo.root / "sub", bool) == ("c\nd.py",)
 
 
 def test_tracked_and_ignored(repo: Repo) -> None:

@@ -191,4 +191,4 @@ def test_outside_of_a_repository_nothing_is_staged_and_files_are_read(tmp_path: 
 
 def test_an_empty_tree_has_no_files(three: Repo) -> None:
     tree = tree_of(three.root, git.resolve_scope(three.root, f"HEAD..{git.empty_tree(three.root)}"))
-    assert tree.names() == Listing(())
+    assert tree.names(bool) == Listing(())

@@ -6,7 +6,7 @@ fits. A new source is one such function and one row of ``SOURCES``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -84,11 +84,12 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark(f"not read: {refused}", complete=False)
         return
     tree = tree_of(view.root, view.scope)
-    listing = tree.names()
-    matches = list(filter(glob_pattern(argument).fullmatch, listing.names))
+    matching = glob_pattern(argument).fullmatch
     # A link or a submodule is listed by its own name, as no folder that has files is.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
+    listing = tree.names(lambda name: name in folders or matching(name))
     behind = min(folders.intersection(listing.names), default=None)
+    matches = listing.names if behind is None else tuple(filter(matching, listing.names))
     if behind is not None:
         yield Remark(f"not read: {reveal_name(behind)} is a link or another repository", complete=False)
     elif not matches:
@@ -98,7 +99,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark("this folder has too many files to look at all of them", complete=False)
 
 
-def _matched(tree: Tree, names: list[str]) -> Iterator[Part]:
+def _matched(tree: Tree, names: Sequence[str]) -> Iterator[Part]:
     """Each file under a line with its name and length; a folder, or a file deleted meanwhile, is none."""
     files = 0
     contents = tree.read(names)
@@ -112,7 +113,7 @@ def _matched(tree: Tree, names: list[str]) -> Iterator[Part]:
             yield from _content(name, order, content, labelled=True)
 
 
-def _over_the_cap(names: list[str], first: int) -> Iterator[Part]:
+def _over_the_cap(names: Sequence[str], first: int) -> Iterator[Part]:
     """The names that a block shows; the rest is a number, or every record would list a whole repository."""
     over = f"over the cap of {GLOB_FILES} files"
     for order, name in enumerate(names[first : first + LISTED], start=first):

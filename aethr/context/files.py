@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from aethr import git
 from aethr.context.paths import refusal
@@ -31,8 +31,12 @@ class Refusal(NamedTuple):
     absent: bool = False
 
 
+Wanted: TypeAlias = Callable[[str], object]
+"""Whether a file is wanted, by its name: something true or not."""
+
+
 class Listing(NamedTuple):
-    """Candidate files relative to the root, sorted; ``cut`` when there were too many to list."""
+    """Files relative to the root, sorted; ``cut`` when there were too many to list."""
 
     names: tuple[str, ...]
     cut: bool = False
@@ -47,8 +51,8 @@ class Tree(Protocol):
         Paths are relative to the root, with forward slashes.
         """
 
-    def names(self) -> Listing:
-        """The files a pattern is matched against."""
+    def names(self, wanted: Wanted) -> Listing:
+        """The files that are wanted, by their names relative to the root."""
 
 
 class WorkTree(NamedTuple):
@@ -61,11 +65,11 @@ class WorkTree(NamedTuple):
         """See ``Tree``. Links are followed only to places that could be named themselves."""
         return map(self._read, paths)
 
-    def names(self) -> Listing:
+    def names(self, wanted: Wanted) -> Listing:
         """See ``Tree``. In a repository as git lists them, else every file below the root but ``.git``."""
         if in_repository(self.root):
-            return Listing(git.files(self.root))
-        return _walk(self.root, self.walk_entries)
+            return Listing(git.files(self.root, wanted))
+        return _walk(self.root, self.walk_entries, wanted)
 
     def _read(self, path: str) -> bytes | Refusal:
         refused = refusal(path)
@@ -121,14 +125,14 @@ def too_large(size: int) -> Refusal:
     return Refusal(f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
 
 
-def _walk(root: Path, most: int) -> Listing:
-    """Every file below ``root``. Links to folders are not entered, nor is ``.git``; bounded."""
+def _walk(root: Path, most: int, wanted: Wanted) -> Listing:
+    """Every wanted file below ``root``. Links to folders are not entered, nor is ``.git``; bounded."""
     deadline = time.monotonic() + WALK_SECONDS
     names: list[str] = []
     for seen, (name, is_file) in enumerate(_entries(root)):
         if seen >= most or time.monotonic() > deadline:
             return Listing(tuple(sorted(names)), cut=True)
-        if is_file:
+        if is_file and wanted(name):
             names.append(name)
     return Listing(tuple(sorted(names)))
 

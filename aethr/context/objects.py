@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from aethr.context.files import MAX_BYTES, Listing, Refusal, Tree, WorkTree, in_repository, too_large
+from aethr.context.files import MAX_BYTES, Listing, Refusal, Tree, Wanted, WorkTree, in_repository, too_large
 from aethr.context.paths import refusal
 from aethr.git import objects
 from aethr.git.objects import TreeEntry
@@ -31,9 +31,9 @@ class GitTree(NamedTuple):
         for each in checked:
             yield each if isinstance(each, Refusal) else next(given)
 
-    def names(self) -> Listing:
+    def names(self, wanted: Wanted) -> Listing:
         """See ``Tree``."""
-        return Listing(tuple(sorted(self.entries)))
+        return Listing(tuple(sorted(filter(wanted, self.entries))))
 
     def _find(self, path: str) -> TreeEntry | Refusal:
         refused = refusal(path)

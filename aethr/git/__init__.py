@@ -217,14 +217,21 @@ def suppressed(top: Path, paths: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(path for path, value in values if value not in (b"unspecified", b"set"))
 
 
-def files(root: Path) -> tuple[str, ...]:
+def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...]:
     """Tracked files, and untracked ones that git does not ignore, relative to ``root``, sorted.
 
-    Names are as ``os.fsdecode`` gives them.
+    Only those of which ``wanted`` gives something true. Names are as ``os.fsdecode`` gives them.
     """
-    listed = b"".join(call.streamed(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
-    names = dict.fromkeys(os.fsdecode(listed).split("\0"))
-    return tuple(sorted(name for name in names if name[-1:] not in ("", "/")))
+    # To find what is untracked git walks the whole tree; meanwhile there is time to look at the rest.
+    with call.begun(root, "ls-files", "-z", "--others", "--exclude-standard") as untracked:
+        tracked = _wanted(b"".join(call.streamed(root, "ls-files", "-z", "--cached")), wanted)
+        return tuple(sorted([*tracked, *_wanted(untracked(), wanted)]))
+
+
+def _wanted(listed: bytes, wanted: Callable[[str], object]) -> list[str]:
+    """Each file of a list once, sorted; an entry that ends with a slash is another repository."""
+    names = os.fsdecode(listed).split("\0")
+    return sorted({name for name in names if name[-1:] not in ("", "/") and wanted(name)})
 
 
 def is_tracked(root: Path, path: str) -> bool:
