@@ -6,8 +6,8 @@ fits. A new source is one such function and one row of ``SOURCES``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from aethr.context import evidence
@@ -61,6 +61,8 @@ def find(source: str) -> tuple[SourceRow, str]:
     name, colon, argument = source.partition(":")
     row = SOURCES.get(name)
     if row is None:
+        from difflib import get_close_matches  # only on the way to an error
+
         near = get_close_matches(name, SOURCES, n=1)
         known = ", ".join(SOURCES)
         raise UsageError(
@@ -84,12 +86,13 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark(f"not read: {refused}", complete=False)
         return
     tree = tree_of(view.root, view.scope)
-    matching = glob_pattern(argument).fullmatch
+    pattern = glob_pattern(argument)
     # A link or a submodule is listed by its own name, as no folder that has files is.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
-    listing = tree.names(lambda name: name in folders or matching(name))
+    wanted = re.compile("|".join([pattern.pattern, *map(re.escape, sorted(folders))]), pattern.flags)
+    listing = tree.names(wanted.fullmatch)
     behind = min(folders.intersection(listing.names), default=None)
-    matches = listing.names if behind is None else tuple(filter(matching, listing.names))
+    matches = listing.names if behind is None else tuple(filter(pattern.fullmatch, listing.names))
     if behind is not None:
         yield Remark(f"not read: {reveal_name(behind)} is a link or another repository", complete=False)
     elif not matches:

@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -63,26 +64,30 @@ class WorkTree(NamedTuple):
 
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
         """See ``Tree``. Links are followed only to places that could be named themselves."""
-        return map(self._read, paths)
+        return map(partial(_follow, self.root.resolve()), paths)
 
     def names(self, wanted: Wanted) -> Listing:
         """See ``Tree``. In a repository as git lists them, else every file below the root but ``.git``."""
-        if in_repository(self.root):
-            return Listing(git.files(self.root, wanted))
-        return _walk(self.root, self.walk_entries, wanted)
-
-    def _read(self, path: str) -> bytes | Refusal:
-        refused = refusal(path)
-        if refused is not None:
-            return Refusal(refused)
         try:
-            real = (self.root / path).resolve(strict=True)
-            leads = _refused_target(self.root.resolve(), real)
-            return _read(real) if leads is None else Refusal(leads)
-        except FileNotFoundError:
-            return Refusal("no such file", absent=True)
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            return Refusal(f"cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}")
+            listed = git.files(self.root, wanted)
+        except GitMissingError:
+            listed = None
+        return _walk(self.root, self.walk_entries, wanted) if listed is None else Listing(listed)
+
+
+def _follow(root: Path, path: str) -> bytes | Refusal:
+    """The bytes of what ``path`` leads to; ``root`` has no links in it."""
+    refused = refusal(path)
+    if refused is not None:
+        return Refusal(refused)
+    try:
+        real = (root / path).resolve(strict=True)
+        leads = _refused_target(root, real)
+        return _read(real) if leads is None else Refusal(leads)
+    except FileNotFoundError:
+        return Refusal("no such file", absent=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        return Refusal(f"cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}")
 
 
 def _refused_target(root: Path, real: Path) -> str | None:

@@ -217,13 +217,16 @@ def suppressed(top: Path, paths: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(path for path, value in values if value not in (b"unspecified", b"set"))
 
 
-def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...]:
+def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...] | None:
     """Tracked files, and untracked ones that git does not ignore, relative to ``root``, sorted.
 
-    Only those of which ``wanted`` gives something true. Names are as ``os.fsdecode`` gives them.
+    Only those of which ``wanted`` gives something true; None outside of any work tree. Names are as
+    ``os.fsdecode`` gives them. Raises as ``toplevel`` does.
     """
     # To find what is untracked git walks the whole tree; meanwhile there is time to look at the rest.
     with call.begun(root, "ls-files", "-z", "--others", "--exclude-standard") as untracked:
+        if toplevel(root) is None:
+            return None
         tracked = _wanted(b"".join(call.streamed(root, "ls-files", "-z", "--cached")), wanted)
         return tuple(sorted([*tracked, *_wanted(untracked(), wanted)]))
 
@@ -231,7 +234,7 @@ def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...]:
 def _wanted(listed: bytes, wanted: Callable[[str], object]) -> list[str]:
     """Each file of a list once, sorted; an entry that ends with a slash is another repository."""
     names = os.fsdecode(listed).split("\0")
-    return sorted({name for name in names if name[-1:] not in ("", "/") and wanted(name)})
+    return sorted({name for name in names if wanted(name) and name[-1:] not in ("", "/")})
 
 
 def is_tracked(root: Path, path: str) -> bool:

@@ -48,17 +48,13 @@ def checked(root: Path, *args: str, stdin: bytes | None = None) -> bytes:
 
 def run(root: Path, *args: str, stdin: bytes | None = None) -> Finished:
     """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
-    try:
+    with _missed():
         return process.run(_argv(*args), cwd=root, env=_environment(root), timeout_s=TIMEOUT_S, stdin=stdin)
-    except ProcessError as error:
-        if shutil.which("git") is None:
-            raise GitMissingError("git: not found", "Install git, or put it on PATH.") from error
-        raise
 
 
 def streamed(root: Path, *args: str) -> Iterator[bytes]:
     """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed."""
-    with process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child:
+    with _stream(root, *args) as child:
         yield from child.chunks()
         _check(child)
 
@@ -69,7 +65,7 @@ def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
 
     That raises ``GitError`` when the call failed.
     """
-    with process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child:
+    with _stream(root, *args) as child:
 
         def output() -> bytes:
             whole = b"".join(child.chunks())
@@ -77,6 +73,26 @@ def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
             return whole
 
         yield output
+
+
+@contextmanager
+def _stream(root: Path, *args: str) -> Iterator[Streaming]:
+    with (
+        _missed(),
+        process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child,
+    ):
+        yield child
+
+
+@contextmanager
+def _missed() -> Iterator[None]:
+    """A program that cannot be started may be one that is not there: that is another error."""
+    try:
+        yield
+    except ProcessError as error:
+        if shutil.which("git") is None:
+            raise GitMissingError("git: not found", "Install git, or put it on PATH.") from error
+        raise
 
 
 def _check(child: Streaming) -> None:
