@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import counting, peers, plot, report
+from benchmarks import counting, environment, peers, plot, report
 from benchmarks.figures import NotHere
 from benchmarks.measure import Failed
 from benchmarks.report import Result
@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [row for row in ROWS if not options.only or row.name in options.only]
     environments, absent = peers.environments() if options.peers else ({}, [])
     facts = report.machine()
-    results = [_measured(row, options.runs, environments) for row in chosen]
+    with tempfile.TemporaryDirectory() as temporary:
+        measured = environment.made(Path(temporary))
+        results = [_measured(row, measured, options.runs, environments) for row in chosen]
     facts["load after"] = f"{os.getloadavg()[0]:.2f}"
     before = report.scores(HERE / "results.json")
     text = _page(facts, results, before, absent)
@@ -67,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(row: Row, runs: int, environments: Mapping[str, Peer]) -> Result:
+def _measured(row: Row, measured: Path, runs: int, environments: Mapping[str, Peer]) -> Result:
     began = time.monotonic()
     print(f"{row.name} …", end=" ", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as temporary, serving("models") as models:
         try:
-            bench = Bench(Path(temporary), runs, models, environments)
+            bench = Bench(Path(temporary), measured, runs, models, environments)
             result = Result(row.name, row.floor, tuple(row.measure(bench)))
         except NotHere as error:
             result = Result(row.name, row.floor, missing=str(error))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import environment
 from benchmarks.bounds import BOUNDS
 from benchmarks.measure import run
 from benchmarks.rows import runs as long_runs
@@ -71,7 +72,8 @@ def main(overrides: Sequence[str] = ()) -> int:
     """
     bounds = BOUNDS | {name: float(most) for name, _, most in (each.rpartition("=") for each in overrides)}
     with tempfile.TemporaryDirectory() as temporary, serving("models", Path(temporary, "log")) as models:
-        counts = list(_all(Bench(Path(temporary), 1, models)))
+        measured = environment.made(Path(temporary, "environment"))
+        counts = list(_all(Bench(Path(temporary), measured, 1, models)))
     for count in counts:
         print(f"{count.name:<52}{count.value:>8g}  at most {bounds.get(count.name, 0):g}")
     failures = regressions(counts, bounds)

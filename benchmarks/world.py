@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,9 +40,13 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a row gets. ``folder`` is its own and goes away; ``models`` is the server's base URL."""
+    """What a row gets. ``folder`` is its own and goes away; ``models`` is the server's base URL.
+
+    ``bin`` is the folder of the measured ``aethr`` and its Python.
+    """
 
     folder: Path
+    bin: Path
     runs: int
     models: str
     peers: Mapping[str, Peer] = field(default_factory=dict)
@@ -64,12 +67,11 @@ class Bench:
 
     def aethr(self, *words: str, cwd: Path | None = None, **more: object) -> Command:
         """The installed command, as a person calls it; ``env`` among ``more`` is on top of the closed one."""
-        program = str(Path(sys.executable).parent / "aethr")
-        return self.program(program, *words, cwd=cwd, **more)
+        return self.program(str(self.bin / "aethr"), *words, cwd=cwd, **more)
 
     def python(self, *words: str, cwd: Path | None = None, **more: object) -> Command:
         """The Python that Aethr runs on."""
-        return self.program(sys.executable, *words, cwd=cwd, **more)
+        return self.program(str(self.bin / "python"), *words, cwd=cwd, **more)
 
     def program(self, *argv: str, cwd: Path | None = None, **more: object) -> Command:
         env = {**self.env, **(more.pop("env", None) or {})}  # type: ignore[dict-item]

@@ -28,8 +28,8 @@ def hook(bench: Bench) -> Iterator[Figure]:
     if not (BIN / "pre-commit").exists():
         raise NotHere('pre-commit is not installed beside this Python: pip install -e ".[dev]"')
     work = {
-        "floor": _committing(bench, "empty", f"{sys.executable} -c pass"),
-        "aethr": _committing(bench, "review", f"{BIN / 'aethr'} hook --model openai:m"),
+        "floor": _committing(bench, "empty", f"{bench.bin / 'python'} -c pass"),
+        "aethr": _committing(bench, "review", f"{bench.bin / 'aethr'} hook --model openai:m"),
     }
     samples = interleaved(work, bench.runs)
     walls = [take(samples[name], "wall_s") for name in ("aethr", "floor")]
