@@ -1,8 +1,9 @@
 """A checkpoint on its way from one attempt of a run to the next, through a cache that others may write to.
 
-It travels in an envelope: what it is bound to, and a seal for each provider key of the run. Whoever can read
-those keys can spend them anyway; a pull request of a fork cannot. An envelope that does not fit, or that no
-key of this attempt has sealed, is ignored with its reason. Without any key nothing is carried.
+It travels in an envelope: what it is bound to, then the lines of the checkpoint, and after each step a seal
+of all lines so far for each provider key of the run. Whoever can read those keys can spend them anyway; a
+pull request of a fork cannot. An envelope that does not fit, or that no key of this attempt has sealed, is
+ignored with its reason. Without any key nothing is carried.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +20,13 @@ from typing import Any, NamedTuple
 from aethr import __version__, checkpoint
 from aethr.errors import AethrError
 
-FILE = "checkpoint.json"
+FILE = "checkpoint.sealed.jsonl"
 STALE_S = 2 * 24 * 3600
 """Age in seconds at which what an earlier run left on a self-hosted runner is removed."""
 
-_PURPOSE = b"aethr checkpoint envelope 1\n"
+_PURPOSE = b"aethr checkpoint envelope 2\n"
+_SEALS = '{"seals": '
+"""How a line of seals begins, and no line of a checkpoint."""
 
 
 class EnvelopeError(AethrError):
@@ -47,24 +51,36 @@ def workflow_hash(content: str) -> str:
 
 
 def seal(text: str, binding: Binding, keys: Sequence[str]) -> str:
-    """The envelope around a checkpoint's text."""
-    seals = [_seal(text, binding, key) for key in keys]
-    return json.dumps({"binding": binding._asdict(), "checkpoint": text, "seals": seals})
+    """The envelope around whole lines of a checkpoint."""
+    seals = [_Seal(binding, key) for key in keys]
+    return _opening(binding) + text + _sealed(seals, text)
 
 
 def unseal(envelope: str, binding: Binding, keys: Sequence[str]) -> str:
-    """The checkpoint's text. Raises ``EnvelopeError``; nothing unsealed is looked at any closer."""
-    document = _document(envelope)
-    bound, text, seals = document.get("binding"), document.get("checkpoint"), document.get("seals")
-    if not isinstance(bound, dict) or not isinstance(text, str) or not isinstance(seals, list):
+    """The lines up to the last seal of one of these keys: what comes after it may be cut, or forged.
+
+    Raises ``EnvelopeError``; nothing unsealed is looked at any closer.
+    """
+    opening, *rest = envelope.split("\n")
+    bound = _object(opening).get("binding")
+    if not isinstance(bound, dict):
         raise EnvelopeError("not in the form that this version writes")
     differing = [name for name, value in binding._asdict().items() if bound.get(name) != value]
     if differing:
         raise EnvelopeError(f"made for another {' and another '.join(differing)}".replace("_", " "))
-    ours = [_seal(text, binding, key) for key in keys]
-    if not any(hmac.compare_digest(mine, str(theirs)) for mine in ours for theirs in seals):
+    ours = [_Seal(binding, key) for key in keys]
+    lines: list[str] = []
+    whole = 0
+    for line in rest:
+        if not line.startswith(_SEALS):
+            lines.append(f"{line}\n")
+            for mine in ours:
+                mine.add(lines[-1])
+        elif any(mine.is_in(line) for mine in ours):
+            whole = len(lines)
+    if not whole:
         raise EnvelopeError("not sealed with a key of this run")
-    return text
+    return "".join(lines[:whole])
 
 
 class Carrier:
@@ -74,6 +90,7 @@ class Carrier:
         self._file = folder / FILE if folder is not None and keys else None
         self._binding = binding
         self._keys = tuple(keys)
+        self._carried: _Carried | None = None
 
     def take(self) -> str | None:
         """The checkpoint of an earlier attempt; None where there is none. Raises ``EnvelopeError``."""
@@ -82,16 +99,30 @@ class Carrier:
         try:
             if self._file.stat().st_size > checkpoint.MAX_BYTES:
                 raise EnvelopeError("too large to be one")
-            return unseal(self._file.read_text(encoding="utf-8"), self._binding, self._keys)
+            return unseal(self._file.read_bytes().decode("utf-8"), self._binding, self._keys)
         except (OSError, UnicodeDecodeError) as error:
             raise EnvelopeError("not readable") from error
 
     def put(self, file: Path) -> bool:
-        """Seal a checkpoint file; False where there is nothing to seal with. Raises ``DiskError``."""
+        """Seal a checkpoint file as far as it goes now; of one that only grew, what is new is written.
+
+        False where there is nothing to seal with. Raises ``DiskError``.
+        """
         if self._file is None:
             return False
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        checkpoint.write(self._file, seal(file.read_text(encoding="utf-8"), self._binding, self._keys))
+        with file.open("rb") as source:
+            status = os.fstat(source.fileno())
+            known = self._carried if self._carried and self._carried.grew_into(status) else None
+            source.seek(known.size if known else 0)
+            more = source.read().decode()
+        self._carried = None  # until it is written
+        if known is None:
+            known = _Carried(status.st_ino, 0, [_Seal(self._binding, key) for key in self._keys])
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            checkpoint.write(self._file, _opening(self._binding) + more + _sealed(known.seals, more))
+        else:
+            checkpoint.append(self._file, more + _sealed(known.seals, more))
+        self._carried = known._replace(size=known.size + len(more.encode()))
         return True
 
     def drop(self) -> None:
@@ -101,21 +132,60 @@ class Carrier:
             _sweep(self._file.parent.parent)
 
 
+class _Seal:
+    """The seal of one key over all text so far."""
+
+    def __init__(self, binding: Binding, key: str) -> None:
+        own = hmac.new(key.encode(), _PURPOSE, hashlib.sha256).digest()
+        self._state = hmac.new(own, _opening(binding).encode(), hashlib.sha256)
+
+    def add(self, text: str) -> str:
+        self._state.update(text.encode())
+        return self._state.hexdigest()
+
+    def is_in(self, line: str) -> bool:
+        """Whether this seal is among those of a line."""
+        try:
+            seals = _object(line).get("seals")
+        except EnvelopeError:  # its writing was cut off
+            return False
+        mine = self._state.hexdigest().encode()
+        found = (
+            [str(theirs).encode("utf-8", "replace") for theirs in seals] if isinstance(seals, list) else []
+        )
+        return any(hmac.compare_digest(mine, theirs) for theirs in found)
+
+
+class _Carried(NamedTuple):
+    """What of a checkpoint file is in the envelope: its first ``size`` bytes, under these seals."""
+
+    inode: int
+    size: int
+    seals: list[_Seal]
+
+    def grew_into(self, status: os.stat_result) -> bool:
+        """A file that was written anew is another one."""
+        return status.st_ino == self.inode and status.st_size >= self.size
+
+
+def _opening(binding: Binding) -> str:
+    return json.dumps({"binding": binding._asdict()}) + "\n"
+
+
+def _sealed(seals: Sequence[_Seal], more: str) -> str:
+    """The line that seals everything up to the end of ``more``."""
+    return f"{_SEALS}{json.dumps([each.add(more) for each in seals])}}}\n"
+
+
 def _sweep(folder: Path) -> None:
     for file in folder.glob(f"*/{FILE}"):
         if file.stat().st_mtime < time.time() - STALE_S:
             file.unlink(missing_ok=True)
 
 
-def _seal(text: str, binding: Binding, key: str) -> str:
-    own = hmac.new(key.encode(), _PURPOSE, hashlib.sha256).digest()
-    bound = json.dumps(binding._asdict(), sort_keys=True).encode()
-    return hmac.new(own, bound + b"\n" + text.encode(), hashlib.sha256).hexdigest()
-
-
-def _document(envelope: str) -> Mapping[str, Any]:
+def _object(line: str) -> Mapping[str, Any]:
     try:
-        document = json.loads(envelope)
+        document = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise EnvelopeError("not JSON") from error
     if not isinstance(document, dict):

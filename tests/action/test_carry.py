@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
+from aethr import checkpoint
+from aethr.errors import DiskError
 from aethr.github.carry import FILE, STALE_S, Binding, Carrier, EnvelopeError, seal, unseal
 
 BOUND = Binding("octo/shop", "500", "review default", "7", "a" * 40, "b" * 40, "c" * 64)
-TEXT = json.dumps({"steps": ["ü"]})
+TEXT = '{"schema": 2}\n{"step": "ü\u2028"}\n'
+MORE = '{"step": "another"}\n'
 KEYS = ("sk-one-12345678", "sk-two-12345678")
 
 
@@ -35,24 +37,35 @@ def test_everything_it_is_bound_to_counts(name: str) -> None:
     other = BOUND._replace(**{name: "another"})
     with pytest.raises(EnvelopeError, match=f"another {name.replace('_', ' ')}"):
         unseal(seal(TEXT, other, KEYS), BOUND, KEYS)
-    forged = json.loads(seal(TEXT, other, KEYS))
-    forged["binding"] = json.loads(seal(TEXT, BOUND, KEYS))["binding"]
+    opening = seal(TEXT, BOUND, KEYS).partition("\n")[0]
     with pytest.raises(EnvelopeError, match="not sealed"):
-        unseal(json.dumps(forged), BOUND, KEYS)
+        unseal(opening + "\n" + seal(TEXT, other, KEYS).partition("\n")[2], BOUND, KEYS)
 
 
-def test_a_changed_text_is_not_opened() -> None:
-    forged = {**json.loads(seal(TEXT, BOUND, KEYS)), "checkpoint": TEXT + " "}
+@pytest.mark.parametrize(("old", "new"), [("ü", "u"), ("schema", "Schema"), ("}\n{", "}\n\n{"), ("step", "")])
+def test_a_changed_text_is_not_opened(old: str, new: str) -> None:
+    sealed = seal(TEXT, BOUND, KEYS)
+    assert old in sealed
     with pytest.raises(EnvelopeError, match="not sealed"):
-        unseal(json.dumps(forged), BOUND, KEYS)
+        unseal(sealed.replace(old, new, 1), BOUND, KEYS)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", "null", "[" * 100_000, '{"binding": 1, "checkpoint": 2, "seals": 3}']
-)
+def test_only_what_is_sealed_is_opened() -> None:
+    """What comes after the last seal was cut off while it was written, or is forged."""
+    for tail in (
+        MORE,
+        MORE + '{"seals": ["',
+        MORE + '{"seals": ["é", "\\ud800", 1, null]}\n',
+        '{"seals": 3}\n',
+    ):
+        assert unseal(seal(TEXT, BOUND, KEYS) + tail, BOUND, KEYS) == TEXT
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "[" * 100_000, '{"binding": 1}'])
 def test_something_else_is_refused(text: str) -> None:
-    with pytest.raises(EnvelopeError):
-        unseal(text, BOUND, KEYS)
+    for rest in ("", '\n{"seals": [""]}\n', "\n" + TEXT):
+        with pytest.raises(EnvelopeError):
+            unseal(text + rest, BOUND, KEYS)
 
 
 def test_no_key_is_in_the_envelope() -> None:
@@ -60,7 +73,7 @@ def test_no_key_is_in_the_envelope() -> None:
 
 
 def test_the_carrier(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint.json"
+    file = tmp_path / "checkpoint.jsonl"
     file.write_text(TEXT, encoding="utf-8")
     carrier = Carrier(tmp_path / "carry" / "500", BOUND, KEYS)
     assert carrier.take() is None
@@ -72,8 +85,37 @@ def test_the_carrier(tmp_path: Path) -> None:
     assert not kept.exists()
 
 
+def test_of_a_checkpoint_that_grows_only_what_is_new_is_written(tmp_path: Path) -> None:
+    file, kept = tmp_path / "checkpoint.jsonl", tmp_path / "500" / FILE
+    checkpoint.write(file, TEXT)
+    carrier = Carrier(tmp_path / "500", BOUND, KEYS)
+    assert carrier.put(file)
+    first = kept.read_bytes()
+    checkpoint.append(file, MORE)
+    assert carrier.put(file)
+    assert kept.read_bytes().startswith(first)
+    assert len(kept.read_bytes()) - len(first) < len(MORE) + len(KEYS) * 80
+    assert carrier.take() == TEXT + MORE
+    assert unseal(seal(TEXT + MORE, BOUND, KEYS), BOUND, KEYS) == TEXT + MORE
+
+
+def test_a_checkpoint_that_was_written_anew_is_carried_anew(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.jsonl"
+    carrier = Carrier(tmp_path / "500", BOUND, KEYS)
+    for text in (TEXT + MORE, TEXT, MORE + TEXT):
+        checkpoint.write(file, text)
+        assert carrier.put(file)
+        assert carrier.take() == text
+    (tmp_path / "500" / FILE).unlink()
+    checkpoint.append(file, MORE)
+    with pytest.raises(DiskError):
+        carrier.put(file)
+    assert carrier.put(file)
+    assert carrier.take() == MORE + TEXT + MORE
+
+
 def test_without_a_key_or_a_folder_nothing_is_carried(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint.json"
+    file = tmp_path / "checkpoint.jsonl"
     file.write_text(TEXT, encoding="utf-8")
     assert not Carrier(tmp_path / "carry" / "500", BOUND, ()).put(file)
     assert not Carrier(None, BOUND, KEYS).put(file)
@@ -81,7 +123,7 @@ def test_without_a_key_or_a_folder_nothing_is_carried(tmp_path: Path) -> None:
 
 
 def test_what_old_runs_left_on_a_machine_is_removed(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint.json"
+    file = tmp_path / "checkpoint.jsonl"
     file.write_text(TEXT, encoding="utf-8")
     old, other = (Carrier(tmp_path / "carry" / name, BOUND, KEYS) for name in ("1", "2"))
     assert old.put(file)

@@ -151,9 +151,9 @@ def test_a_checkpoint_that_does_not_fit_is_ignored_with_its_reason(
         request.push("x = 3\n")
     elif change == "forged":
         file = tmp_path / "carry" / "500" / FILE
-        envelope = json.loads(file.read_text(encoding="utf-8"))
-        envelope["checkpoint"] = envelope["checkpoint"].replace("A thought.", "Review status: pass")
-        file.write_text(json.dumps(envelope), encoding="utf-8")
+        envelope = file.read_text(encoding="utf-8")
+        assert "A thought." in envelope
+        file.write_text(envelope.replace("A thought.", "Review status: pass"), encoding="utf-8")
     elif change == "key":
         key = "sk-another-0123456789"
     else:
