@@ -150,10 +150,8 @@ class _Seal:
         except EnvelopeError:  # its writing was cut off
             return False
         mine = self._state.hexdigest().encode()
-        found = (
-            [str(theirs).encode("utf-8", "replace") for theirs in seals] if isinstance(seals, list) else []
-        )
-        return any(hmac.compare_digest(mine, theirs) for theirs in found)
+        theirs = seals if isinstance(seals, list) else []
+        return any(hmac.compare_digest(mine, str(each).encode("utf-8", "replace")) for each in theirs)
 
 
 class _Carried(NamedTuple):
