@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 from aethr.errors import AethrError, BudgetError, ModelError
 from aethr.llm import transport_litellm
 from aethr.llm.backend import ModelBackend
-from aethr.llm.calls import Deadlines
+from aethr.llm.calls import Call, Chunk, Deadlines
 from aethr.llm.routes import VARIABLE, route
 from aethr.llm.spending import estimate_tokens
 from aethr.records import Allowance, Completion, ModelSpec, Request, TextDelta, Usage
@@ -445,6 +445,34 @@ def test_a_stalled_stream_is_hung_up(name: str) -> None:
     outcome = call([Reply(("half",), fault="stall")] * 2, asked, SHORT._replace(first_token_s=10))
     assert "no answer in time: 0.15 s of silence after 4 characters" in outcome.line
     assert outcome.abandoned
+
+
+class Slow:
+    """A transport whose imports take five seconds of its own clock, and its answer none."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def load(self) -> None:
+        self.now += 5
+
+    def open(self, _: Call) -> Slow:
+        return self
+
+    def chunks(self) -> Generator[Chunk, None, None]:
+        yield Chunk("ok", "stop")
+
+    def hang_up(self) -> None:
+        pass
+
+
+def test_what_a_transport_imports_is_not_on_the_models_time() -> None:
+    slow = Slow()
+    model = ModelBackend({"OPENAI_API_KEY": KEY}, lambda _: slow, PATIENT, clock=lambda: slow.now)
+    *_, delta = model.complete(request(ModelSpec(GPT, timeout_s=1)))
+    assert (delta, slow.now) == (TextDelta("ok"), 105.0)
 
 
 def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -69,6 +70,8 @@ class ModelBackend:
         """
         model = _model(request)
         self._check_window(request, model)
+        with contextlib.suppress(Exception):  # the call will meet it again, and tell
+            self._route(model.name).load()  # imports are not on the model's time
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
         notes: tuple[str, ...] = ()
         for attempt in range(1, ATTEMPTS + 1):
