@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from aethr.errors import ModelError
 from aethr.llm import transport_litellm
 from aethr.llm.calls import Call, Endpoint
 from aethr.llm.transport_litellm import LiteLLMStream
@@ -54,6 +55,15 @@ assert "".join(chunk.text for chunk in transport_litellm.LiteLLM().open(call).ch
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert [request["path"] for request in server.requests] == ["/v1/messages"]
+
+
+def test_a_provider_without_credentials_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    sleeps: list[float] = []
+    with pytest.raises(ModelError, match="azure/gpt-4o: the key was refused: Missing credentials"):
+        list(backend({}, sleeps).complete(request("azure/gpt-4o")))
+    assert sleeps == []
 
 
 # --- the server as a process -------------------------------------------------------------------

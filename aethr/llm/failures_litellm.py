@@ -25,7 +25,7 @@ def failure_of(error: BaseException, litellm: ModuleType) -> CallFailed:
     """``error`` and its causes in our words. ``litellm`` is the loaded module."""
     outer = getattr(error, "original_exception", None) or error
     causes = tuple(causes_of(outer))
-    known = _missing(causes) or broken(causes) or _garbage(causes)
+    known = _missing(causes) or _keyless(causes) or broken(causes) or _garbage(causes)
     if known is not None:
         return known
     event = _event(causes)
@@ -43,6 +43,14 @@ def _missing(causes: Sequence[BaseException]) -> CallFailed | None:
     for cause in reversed(causes):
         if isinstance(cause, ModuleNotFoundError):
             return CallFailed("install", f"LiteLLM needs the package '{cause.name}' for it")
+    return None
+
+
+def _keyless(causes: Sequence[BaseException]) -> CallFailed | None:
+    """The openai package has its base class for one thing: a client without credentials, never a call."""
+    for cause in causes:
+        if type(cause).__name__ == "OpenAIError":
+            return CallFailed("auth", str(cause))
     return None
 
 
