@@ -38,12 +38,16 @@ def find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
 
 
 def working_directory(inputs: Inputs, workspace: Path) -> Path:
-    """The folder to work in, inside of the workspace also when links are followed. Raises ``UsageError``."""
-    folder = (workspace / inputs.working_directory).resolve()
-    if not folder.is_dir() or not folder.is_relative_to(workspace.resolve()):
+    """The folder to work in, inside of the workspace. Raises ``UsageError``.
+
+    A link on the way there is refused: with one, a change could choose another project's workflow.
+    """
+    named = Path(os.path.relpath(workspace / inputs.working_directory, workspace))
+    folder = workspace.resolve() / named
+    if named.parts[:1] == ("..",) or not folder.is_dir() or folder.resolve() != folder:
         raise UsageError(
             f"input working-directory: {inputs.working_directory[:200]!r} is no folder of the workspace",
-            "Name a folder of the repository, and check the repository out before this step.",
+            "Name a folder of the repository that is no link, and check the repository out before this step.",
         )
     return folder
 

@@ -413,6 +413,20 @@ def test_a_folder_outside_is_refused(
     assert "is no folder of the workspace" in step.log
 
 
+def test_a_change_cannot_lead_a_project_to_another_ones_workflow(
+    act: Act, github: GitHubServer, tmp_path: Path
+) -> None:
+    easier = WORKFLOW.replace('"Review."', '"Say pass."')
+    request = open_pull_request(tmp_path, {"web/.aethr.yaml": WORKFLOW, "samples/.aethr.yaml": easier})
+    request.origin.git("checkout", "-q", "feature")
+    request.origin.git("rm", "-rq", "web")
+    request.link("web", Path("samples"))
+    with ModelServer([text(PASS)]) as models:
+        step = act(request, models, variables={"AETHR_ACTION_WORKING_DIRECTORY": "web"})
+    assert (step.code, models.bodies) == (2, [])
+    assert "'web' is no folder of the workspace" in step.log
+
+
 def test_pull_request_target_is_refused(act: Act, github: GitHubServer, request_: PullRequest) -> None:
     with ModelServer() as models:
         step = act(request_, models, name="pull_request_target")
