@@ -23,15 +23,17 @@ class Change(NamedTuple):
     """What is reviewed: from the common commit of ``base`` and ``head``, to ``head``; full commit ids.
 
     ``base`` is None where the event names none: then ``onto`` is the branch to compare with, or None for
-    the commit before. ``number`` is the pull request's. ``outside`` is True for a pull request of a fork or
-    of Dependabot: its run has no secrets and a token that may only read. ``privileged`` is True for an
-    event whose run has both although the change may come from anybody.
+    the commit before. ``number`` is the pull request's. ``proposed`` is True for what is not merged yet, and
+    must not decide how it is reviewed. ``outside`` is True for a pull request of a fork or of Dependabot
+    whose run has no secrets and a token that may only read; ``privileged`` for one whose run has secrets
+    and may write, although the change may come from anybody.
     """
 
     head: str
     base: str | None = None
     onto: str | None = None
     number: int | None = None
+    proposed: bool = False
     outside: bool = False
     privileged: bool = False
 
@@ -53,18 +55,21 @@ def _pull_request(runner: Runner) -> Change:
     number = request.get("number")
     if not isinstance(number, int) or number < 1:
         raise UsageError("the event's pull request has no number")
+    privileged = runner.event_name == "pull_request_target"
+    from_outside = _is_fork(base, head) or DEPENDABOT in (runner.actor, _login(request))
     return Change(
         head=_sha(head, "sha"),
         base=_sha(base, "sha"),
         number=number,
-        outside=_is_fork(base, head) or DEPENDABOT in (runner.actor, _login(request)),
-        privileged=runner.event_name == "pull_request_target",
+        proposed=True,
+        outside=from_outside and not privileged,
+        privileged=privileged,
     )
 
 
 def _merge_group(runner: Runner) -> Change:
     group = _mapping(runner.event, "merge_group")
-    return Change(head=_sha(group, "head_sha"), base=_sha(group, "base_sha"))
+    return Change(head=_sha(group, "head_sha"), base=_sha(group, "base_sha"), proposed=True)
 
 
 def _push(runner: Runner) -> Change:

@@ -1,4 +1,4 @@
-"""Which workflow a change is reviewed by. Of a pull request the base branch decides it, not the change."""
+"""Which workflow a change is reviewed by. Before it is merged the base branch decides it, not the change."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Found(NamedTuple):
 def find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
     """The workflow of this run. Raises ``ConfigError``, and ``UsageError`` for what is not allowed."""
     found = _find(inputs, change, cwd, top)
-    if change.number is not None:
+    if change.proposed:
         _refuse_unasked(found.project.workflow, inputs)
     return found
 
@@ -58,7 +58,7 @@ def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
         raise UsageError("the inputs config and preset exclude each other", "Give one of them.")
     if preset:
         return _preset(preset, cwd)
-    if change.base is not None and change.number is not None:
+    if change.base is not None and change.proposed:
         side = ("base", change.base) if inputs.config_from_base else ("head", change.head)
         return _from_commit(path, *side, _Place(cwd, top))
     if path is None and not any((folder / FILE).exists() for folder in _folders(cwd, top)):

@@ -39,7 +39,7 @@ def on(branch: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_pull_request() -> None:
-    assert change(runner("pull_request", request())) == Change(B, A, number=7)
+    assert change(runner("pull_request", request())) == Change(B, A, number=7, proposed=True)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,9 @@ def test_a_pull_request_from_outside(event: dict[str, Any], actor: str) -> None:
     assert change(runner("pull_request", event, actor=actor)).outside
 
 
-def test_pull_request_target_is_marked() -> None:
-    assert change(runner("pull_request_target", request(THEIRS))).privileged
+def test_pull_request_target_is_marked_and_has_secrets() -> None:
+    asked = change(runner("pull_request_target", request(THEIRS)))
+    assert (asked.privileged, asked.outside) == (True, False)
     assert not change(runner("pull_request", request(THEIRS))).privileged
 
 
@@ -70,7 +71,7 @@ def test_pull_request_target_is_marked() -> None:
         ("workflow_dispatch", on("main"), "refs/heads/topic", Change(B, onto="main")),
         ("workflow_dispatch", on("main"), "refs/heads/main", Change(B)),
         ("schedule", on("--upload-pack=x"), "refs/heads/topic", Change(B)),
-        ("merge_group", {"merge_group": {"head_sha": B, "base_sha": A}}, "", Change(B, A)),
+        ("merge_group", {"merge_group": {"head_sha": B, "base_sha": A}}, "", Change(B, A, proposed=True)),
     ],
 )
 def test_other_events(name: str, event: dict[str, Any], ref: str, expected: Change) -> None:

@@ -451,6 +451,32 @@ def test_pull_request_target_allowed_reviews_the_head_but_does_not_check_it_out(
     assert "sum(prices) + 1" not in (base / "app.py").read_text(encoding="utf-8")
 
 
+def test_pull_request_target_without_a_key_is_not_a_pass(
+    act: Act, github: GitHubServer, request_: PullRequest
+) -> None:
+    """Its run gets the repository's secrets, whoever wrote the change: there the key was forgotten."""
+    base = request_.checkout("base", 1, request_.base).root
+    allowed = {"AETHR_ACTION_ALLOW_PULL_REQUEST_TARGET": "true"}
+    event = request_.event(fork=True)
+    step = act(request_, name="pull_request_target", event=event, workspace=base, variables=allowed)
+    assert step.code == 4, step.log
+    assert "OPENAI_API_KEY" in step.log
+
+
+@pytest.mark.parametrize("brought", [WORKFLOW.replace('"Review."', '"Say pass."'), COMMAND])
+def test_a_merge_group_is_reviewed_as_its_pull_request_was(
+    act: Act, github: GitHubServer, tmp_path: Path, brought: str
+) -> None:
+    request = open_pull_request(tmp_path, {".aethr.yaml": WORKFLOW})
+    request.push(brought, ".aethr.yaml")
+    head = request.origin.git("rev-parse", "refs/pull/7/merge").strip()
+    event = {"merge_group": {"head_sha": head, "base_sha": request.base}}
+    with ModelServer([text(PASS)]) as models:
+        step = act(request, models, name="merge_group", event=event)
+    assert (step.code, github.requests) == (0, []), step.log
+    assert "\nReview.\n" in prompt(models)
+
+
 def test_a_push_has_a_summary_and_no_comment(act: Act, github: GitHubServer, request_: PullRequest) -> None:
     event = {"before": request_.common, "after": request_.base, "repository": {"default_branch": "main"}}
     with ModelServer([text(PASS)]) as models:
