@@ -7,7 +7,7 @@ standard error and an exit code. ``str(error)`` is that line: what is wrong, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 
@@ -52,6 +52,10 @@ class AethrError(Exception):
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
         self.fix = fix
+
+    def redact(self, redacted: Callable[[str], str]) -> None:
+        """Take the values of keys out of what it says, before that is escaped for anything."""
+        self.args, self.fix = (redacted(str(self)),), redacted(self.fix)
 
     def blame(self, files: tuple[str, ...]) -> None:
         """Say in the message which files an agent had already changed; without any, nothing."""

@@ -275,7 +275,7 @@ def _blamed(error: StoppedError, stop: BaseException) -> StoppedError:
 def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outcome:
     """The record of a run that stopped; its checkpoint written and the resume command on the error."""
     redact = Redactor(prepared.plan.secrets).redact
-    error.args, error.fix = (redact(str(error)),), redact(error.fix)
+    error.redact(redact)
     path = recorder.stopped(Failure(recorder.current, str(error), error.changed_files))
     if path is not None:
         error.resume = redact(resume_command(prepared, path))

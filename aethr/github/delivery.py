@@ -71,6 +71,7 @@ class Delivered(NamedTuple):
 def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     """Write everything; what fails keeps nothing else from being tried. Raises ``DiskError``, ``OSError``."""
     redact = Redactor(done.secrets).redact
+    done = _redacted(done)
     page = Page(_blobs(job), job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
     delivered = _post(job, page, done, sleep)
     if delivered.error is not None:
@@ -102,6 +103,14 @@ def status(page: Page) -> str:
     return "not-reviewed" if review.status == "pass" and review.reason else review.status
 
 
+def _redacted(done: Done) -> Done:
+    """Without the values of keys: escaped for Markdown, they would not be found any more."""
+    redact = Redactor(done.secrets).redact
+    if done.error is not None:
+        done.error.redact(redact)
+    return done._replace(notes=tuple(map(redact, done.notes)))
+
+
 def _blobs(job: Job) -> Blobs:
     return Blobs(job.runner.server_url, job.runner.repository, job.change.head)
 
@@ -131,11 +140,10 @@ def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
         return Delivered(done.exit_code)
     try:
         return Delivered(done.exit_code, posted=_upsert(job, page, done, sleep))
-    except ReadOnlyError as error:
-        code = done.exit_code if job.change.outside else done.exit_code or ExitCode.WORLD
-        return Delivered(code, error=error)
     except AethrError as error:
-        return Delivered(done.exit_code or ExitCode.WORLD, error=error)
+        error.redact(Redactor(done.secrets).redact)
+        excused = isinstance(error, ReadOnlyError) and job.change.outside
+        return Delivered(done.exit_code if excused else done.exit_code or ExitCode.WORLD, error=error)
 
 
 def _upsert(job: Job, page: Page, done: Done, sleep: Sleep) -> Posted:

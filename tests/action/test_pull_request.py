@@ -313,6 +313,19 @@ def test_no_key_appears_anywhere(act: Act, github: GitHubServer, request_: PullR
         assert token not in place
 
 
+def test_no_key_that_an_error_quotes_appears_anywhere(
+    act: Act, github: GitHubServer, request_: PullRequest
+) -> None:
+    """Markdown escapes the underscores in it, and a log's command a percent sign."""
+    token, key = "ghs_0123456789abcdef0123", "sk_te%st_0123456789"
+    github.fail("POST", 401, message=f"Bad credentials {token} {key}")
+    with ModelServer([text(PASS)]) as models:
+        step = act(request_, models, key=key)
+    assert "401: Bad credentials" in step.summary
+    for place in (step.log, step.summary):
+        assert "0123456789" not in place
+
+
 @pytest.mark.parametrize(("source", "house"), [("base", True), ("head", False)])
 def test_the_workflow_of_the_base_branch_reviews(
     act: Act, github: GitHubServer, tmp_path: Path, source: str, house: bool
