@@ -116,10 +116,10 @@ def _blobs(job: Job) -> Blobs:
 
 
 def _write_reports(job: Job, result: RunResult | None) -> None:
-    """The report files, and as outputs where they are. Raises ``DiskError``."""
+    """The report files of this use of the Action, and as outputs where they are. Raises ``DiskError``."""
     if result is None:
         return
-    folder = job.runner.temp / "aethr-report"
+    folder = job.runner.temp / "aethr-report" / job.inputs.comment_key
     paths = [str(folder / name) for name in REPORTS]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -417,6 +417,16 @@ def test_a_project_in_a_folder(act: Act, github: GitHubServer, tmp_path: Path) -
     assert "key=web" in github.bodies[0]
 
 
+def test_two_uses_in_one_job_leave_reports_of_both(
+    act: Act, github: GitHubServer, request_: PullRequest
+) -> None:
+    with ModelServer([text(PASS), text(REVISE)]) as models:
+        steps = [act(request_, models, variables={"AETHR_ACTION_COMMENT_KEY": key}) for key in ("api", "web")]
+    reports = [json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8")) for step in steps]
+    assert [report["review"]["status"] for report in reports] == ["pass", "revise"]
+    assert steps[0].outputs["sarif"] != steps[1].outputs["sarif"]
+
+
 @pytest.mark.parametrize("folder", ["..", "/", "nowhere", "app.py"])
 def test_a_folder_outside_is_refused(
     act: Act, github: GitHubServer, request_: PullRequest, folder: str
