@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import credentials, git
+from aethr import checkpoint, credentials, git
 from aethr.errors import (
     AethrError,
     DiskError,
@@ -135,11 +135,11 @@ def _resumed(
         if text is None:
             return None
         file = attempt.folder / "resumed.jsonl"
-        file.write_text(text, encoding="utf-8")
+        checkpoint.write(file, text)
         options = options._replace(resume_checkpoint=f"@{file}")
         prepared = prepare(options, found.project.root, environ, found.project)
     except (EnvelopeError, UsageError, NotReviewedError) as error:
-        attempt.notes.append(f"The checkpoint of an earlier attempt was ignored, it was {error}.")
+        attempt.notes.append(f"The checkpoint of an earlier attempt was ignored: {error}.")
         (attempt.folder / "resumed.jsonl").unlink(missing_ok=True)
         return None
     steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
@@ -171,7 +171,8 @@ def _carry_on(job: Job, attempt: Attempt) -> None:
         if attempt.carrier.put(file):
             files.write_outputs(job.runner.output, {"resumable": "true"})
     except (DiskError, OSError) as error:
-        attempt.notes.append(f"A next attempt cannot go on from here: {error}")
+        note = f"A next attempt cannot go on from here: {error}"
+        attempt.notes += [note] if note not in attempt.notes else []
 
 
 def _settle(job: Job, carrier: Carrier, done: Done, *, posted: bool) -> None:

@@ -3,7 +3,7 @@
 It travels in an envelope: what it is bound to, then the lines of the checkpoint, and after each step a seal
 of all lines so far for each provider key of the run. Whoever can read those keys can spend them anyway; a
 pull request of a fork cannot. An envelope that does not fit, or that no key of this attempt has sealed, is
-ignored with its reason. Without any key nothing is carried.
+ignored with its reason. Without any key nothing is carried; a placeholder for a local server is none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from aethr import __version__, checkpoint
 from aethr.errors import AethrError
 
 FILE = "checkpoint.sealed.jsonl"
+SHORTEST_KEY = 20
+"""In characters. What stands where a key is not needed (`EMPTY`, `sk-no-key-required`) anybody can guess."""
 STALE_S = 2 * 24 * 3600
 """Age in seconds at which what an earlier run left on a self-hosted runner is removed."""
 
@@ -30,7 +33,7 @@ _SEALS = '{"seals": '
 
 
 class EnvelopeError(AethrError):
-    """Why an envelope is not opened, in words that follow on "the checkpoint was"."""
+    """Why an envelope is not opened, in words that follow on "the checkpoint was ignored:"."""
 
 
 class Binding(NamedTuple):
@@ -87,16 +90,18 @@ class Carrier:
     """The folder that the cache takes from attempt to attempt."""
 
     def __init__(self, folder: Path | None, binding: Binding, keys: Sequence[str]) -> None:
-        self._file = folder / FILE if folder is not None and keys else None
+        self._keys = tuple(key for key in keys if len(key) >= SHORTEST_KEY)
+        self._file = folder / FILE if folder is not None and self._keys else None
         self._binding = binding
-        self._keys = tuple(keys)
         self._carried: _Carried | None = None
 
     def take(self) -> str | None:
         """The checkpoint of an earlier attempt; None where there is none. Raises ``EnvelopeError``."""
-        if self._file is None or not self._file.is_file():
+        if self._file is None:
             return None
         try:
+            if not self._file.is_file():
+                return None
             if self._file.stat().st_size > checkpoint.MAX_BYTES:
                 raise EnvelopeError("too large to be one")
             return unseal(self._file.read_bytes().decode("utf-8"), self._binding, self._keys)
@@ -126,9 +131,12 @@ class Carrier:
         return True
 
     def drop(self) -> None:
-        """Leave nothing for a next attempt, and nothing of runs long gone on a machine that is used again."""
+        """Leave nothing for a next attempt, and nothing of runs long gone on a machine that is used again.
+
+        What cannot be removed stays: the run has ended, and this changes nothing in how.
+        """
         if self._file is not None:
-            self._file.unlink(missing_ok=True)
+            _remove(self._file)
             _sweep(self._file.parent.parent)
 
 
@@ -136,7 +144,7 @@ class _Seal:
     """The seal of one key over all text so far."""
 
     def __init__(self, binding: Binding, key: str) -> None:
-        own = hmac.new(key.encode(), _PURPOSE, hashlib.sha256).digest()
+        own = hmac.new(os.fsencode(key), _PURPOSE, hashlib.sha256).digest()
         self._state = hmac.new(own, _opening(binding).encode(), hashlib.sha256)
 
     def add(self, text: str) -> str:
@@ -177,8 +185,15 @@ def _sealed(seals: Sequence[_Seal], more: str) -> str:
 
 def _sweep(folder: Path) -> None:
     for file in folder.glob(f"*/{FILE}"):
-        if file.stat().st_mtime < time.time() - STALE_S:
-            file.unlink(missing_ok=True)
+        with suppress(OSError):  # another job may be sweeping too
+            if file.stat().st_mtime < time.time() - STALE_S:
+                _remove(file)
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink()
+        file.parent.rmdir()
 
 
 def _object(line: str) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from aethr.github.carry import FILE, STALE_S, Binding, Carrier, EnvelopeError, s
 BOUND = Binding("octo/shop", "500", "review default", "7", "a" * 40, "b" * 40, "c" * 64)
 TEXT = '{"schema": 2}\n{"step": "ü\u2028"}\n'
 MORE = '{"step": "another"}\n'
-KEYS = ("sk-one-12345678", "sk-two-12345678")
+KEYS = ("sk-one-0123456789abcdef", "sk-two-0123456789abcdef")
 
 
 def test_what_is_sealed_is_opened() -> None:
@@ -23,11 +23,11 @@ def test_what_is_sealed_is_opened() -> None:
 
 def test_one_key_that_stayed_is_enough() -> None:
     """The other one may have been the reason why the run failed."""
-    assert unseal(seal(TEXT, BOUND, KEYS), BOUND, ("sk-new-12345678", KEYS[1])) == TEXT
+    assert unseal(seal(TEXT, BOUND, KEYS), BOUND, ("sk-new-0123456789abcdef", KEYS[1])) == TEXT
 
 
 def test_without_a_key_that_sealed_it_nothing_is_opened() -> None:
-    for keys in ((), ("sk-three-1234567",)):
+    for keys in ((), ("sk-three-0123456789abcdef",)):
         with pytest.raises(EnvelopeError, match="not sealed"):
             unseal(seal(TEXT, BOUND, KEYS), BOUND, keys)
 
@@ -83,6 +83,7 @@ def test_the_carrier(tmp_path: Path) -> None:
     assert kept.stat().st_mode & 0o077 == 0
     carrier.drop()
     assert not kept.exists()
+    carrier.drop()
 
 
 def test_of_a_checkpoint_that_grows_only_what_is_new_is_written(tmp_path: Path) -> None:
@@ -122,6 +123,27 @@ def test_without_a_key_or_a_folder_nothing_is_carried(tmp_path: Path) -> None:
     assert not (tmp_path / "carry").exists()
 
 
+def test_a_placeholder_for_a_local_server_seals_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.jsonl"
+    file.write_text(TEXT, encoding="utf-8")
+    for guessed in ("EMPTY", "sk-no-key-required"):
+        assert not Carrier(tmp_path / "500", BOUND, (guessed,)).put(file)
+        assert Carrier(tmp_path / "500", BOUND, (guessed, *KEYS)).put(file)
+        forged = seal(MORE, BOUND, (guessed,))
+        (tmp_path / "500" / FILE).write_text(forged, encoding="utf-8")
+        with pytest.raises(EnvelopeError, match="not sealed"):
+            Carrier(tmp_path / "500", BOUND, (guessed, *KEYS)).take()
+
+
+def test_a_key_that_is_no_utf_8_seals_too(tmp_path: Path) -> None:
+    """As ``os.environ`` gives it."""
+    file = tmp_path / "checkpoint.jsonl"
+    file.write_text(TEXT, encoding="utf-8")
+    carrier = Carrier(tmp_path / "500", BOUND, ("sk-\udcff-0123456789abcdef",))
+    assert carrier.put(file)
+    assert carrier.take() == TEXT
+
+
 def test_what_old_runs_left_on_a_machine_is_removed(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.jsonl"
     file.write_text(TEXT, encoding="utf-8")
@@ -131,7 +153,7 @@ def test_what_old_runs_left_on_a_machine_is_removed(tmp_path: Path) -> None:
     stale = tmp_path / "carry" / "1" / FILE
     os.utime(stale, (stale.stat().st_atime, stale.stat().st_mtime - STALE_S - 60))
     Carrier(tmp_path / "carry" / "3", BOUND, KEYS).drop()
-    assert [path.parent.name for path in (tmp_path / "carry").glob(f"*/{FILE}")] == ["2"]
+    assert [path.name for path in (tmp_path / "carry").iterdir()] == ["2"]
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
