@@ -93,9 +93,13 @@ def test_a_repository_of_another_user_is_refused_with_the_fix(repo: Repo) -> Non
     assert "safe.directory" in caught.value.fix
 
 
-def test_core_worktree_cannot_send_us_elsewhere(repo: Repo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["elsewhere", ".", "outer"])
+def test_core_worktree_cannot_send_us_elsewhere(tmp_path: Path, where: str) -> None:
+    """Not even to a folder around it, which may be a repository of its own."""
     (tmp_path / "elsewhere").mkdir()
-    repo.git("config", "core.worktree", str(tmp_path / "elsewhere"))
+    make_repo(tmp_path / "outer")
+    repo = make_repo(tmp_path / "outer" / "repo")
+    repo.git("config", "core.worktree", str(tmp_path / where))
     with pytest.raises(GitError, match=r"core\.worktree"):
         git.toplevel(repo.root)
 

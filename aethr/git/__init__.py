@@ -56,7 +56,7 @@ def toplevel(root: Path) -> Path | None:
         _explain(root, done)
         return None
     top = Path(os.fsdecode(done.stdout.removesuffix(b"\n")))
-    if not root.resolve().is_relative_to(top.resolve()):
+    if not root.resolve().is_relative_to(top.resolve()) or call.git_folder(top) != call.git_folder(root):
         raise GitError(
             f"{root}: core.worktree of this repository points elsewhere",
             "Run in the folder of the work tree, or remove core.worktree from .git/config.",
