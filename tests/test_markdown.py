@@ -90,6 +90,9 @@ PIECES = [
         "/usr/bin/x",
         "ftp://a.b/c",
         "https://a.b/c",
+        "https://github.com/o/r/issues/5",
+        "/pull/",
+        "/discussions/1",
         "word",
         "**",
         "_",
@@ -98,6 +101,7 @@ PIECES = [
         "\0",
     ),
 ]
+REACHES_OTHERS = re.compile(r"@\w|ftp://|GH-\d|#\d|/(issues|pull|discussions)/\d", re.IGNORECASE)
 soups = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
 
 
@@ -114,7 +118,7 @@ def assert_harmless(text: str) -> None:
     for token in flat(text):
         assert token.type not in ("image", "html_inline", "html_block", "link_open"), (token, text)
         if token.type == "text":
-            assert not re.search(r"@\w|ftp://|GH-\d|#\d", token.content, re.IGNORECASE), (token.content, text)
+            assert not REACHES_OTHERS.search(token.content), (token.content, text)
     for line in text.split("\n"):
         assert not re.match(r"\s*/(approve|lgtm)(?![\w/-])", line), text
 
@@ -151,6 +155,13 @@ def test_a_line_renders_as_itself_and_nothing_else(soup: str) -> None:
         assert {kind.rsplit("_", 1)[0] for kind in kinds - {"inline", "text", "text_special"}} <= allowed, (
             safe
         )
+
+
+@pytest.mark.parametrize("text", ["\\@_", "x@team_a", "x/pull/7", "https://github.com/o/r/issues/5", "o/r#5"])
+def test_nobody_else_is_told(text: str) -> None:
+    for safe in (markdown_inline(text), markdown_block(text)):
+        assert_harmless(safe)
+        assert BREAK in safe
 
 
 def test_ordinary_markdown_stays_readable() -> None:

@@ -24,13 +24,18 @@ _DRAWN = frozenset({"geojson", "math", "mermaid", "stl", "suggestion", "topojson
 
 _COMMAND = re.compile(r"^(\s*)(?=/[A-Za-z][\w-]*(?![\w/-]))")
 _COMMENT = re.compile(r"<(?=!--)")
+_REACHES = (
+    r"@(?=\w)"  # mentions, mail addresses
+    r"|(?:#|GH-)(?=\d)"  # cross-references, which notify the other side
+    r"|/(?=(?:issues|pull|discussions)/\d)"  # the same, as the address of a page
+    r"|ftp(?=://)"  # the one scheme besides http and https that GitHub links by itself
+)
+_REACHING = re.compile(_REACHES, re.IGNORECASE)
 _DANGER = re.compile(
     r"<(?=[A-Za-z/!?])"  # raw HTML, comments, <scheme:…>
     r"|\](?=[(\[:])"  # links, images, references and their definitions
-    r"|@(?=\w)"  # mentions, mail addresses
-    r"|(?:#|GH-)(?=\d)"  # cross-references, which notify the other side
-    r"|ftp(?=://)"  # the one scheme besides http and https that GitHub links by itself
-    r"|&(?=#|(?!(?:amp|lt|gt|quot|nbsp);)[A-Za-z]\w*;)",  # entities that could spell any of these
+    r"|&(?=#|(?!(?:amp|lt|gt|quot|nbsp);)[A-Za-z]\w*;)"  # entities that could spell any of these
+    rf"|{_REACHES}",
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"([\\`*_\[\]~|$#])")
@@ -41,9 +46,9 @@ def markdown_inline(text: str, limit: int = 1000) -> str:
     """One line of ``text`` that renders as itself: for a table cell, a title, a list item."""
     line = one_line(text, limit)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _REACHING.sub(rf"\g<0>{BREAK}", line)
     line = _SPECIAL.sub(r"\\\1", line)
     line = _LIST_LIKE.sub(r"\1\\\2", line)
-    line = re.sub(r"@(?=\w)|\\#(?=\d)|GH-(?=\d)|ftp(?=://)", rf"\g<0>{BREAK}", line, flags=re.IGNORECASE)
     return _COMMAND.sub(rf"\1{BREAK}", line)
 
 
