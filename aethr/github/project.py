@@ -44,12 +44,17 @@ def working_directory(inputs: Inputs, workspace: Path) -> Path:
     """
     named = Path(os.path.relpath(workspace / inputs.working_directory, workspace))
     folder = workspace.resolve() / named
-    if named.parts[:1] == ("..",) or not folder.is_dir() or folder.resolve() != folder:
+    if named.parts[:1] == ("..",) or not _is_plain(folder):
         raise UsageError(
             f"input working-directory: {inputs.working_directory[:200]!r} is no folder of the workspace",
             "Name a folder of the repository that is no link, and check the repository out before this step.",
         )
     return folder
+
+
+def _is_plain(folder: Path) -> bool:
+    """Whether this is a folder, and no link (or loop of links) leads there."""
+    return folder.is_dir() and folder.resolve() == folder
 
 
 def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
@@ -119,8 +124,8 @@ def _content(top: Path, commit: str, name: str) -> bytes | None:
 
 def _root(top: Path, name: str) -> Path:
     """The project's folder in the checkout, which the change may have removed or turned into a link."""
-    root = (top / name).parent.resolve()
-    if not root.is_dir() or not root.is_relative_to(top):
+    root = (top / name).parent
+    if not _is_plain(root):
         raise UsageError(f"the folder of {name} is not in this checkout", "Was it removed by this change?")
     return root
 

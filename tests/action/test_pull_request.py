@@ -468,6 +468,20 @@ def test_a_change_cannot_lead_a_project_to_another_ones_workflow(
     assert "'web' is no folder of the workspace" in step.log
 
 
+@pytest.mark.parametrize("target", ["web", "samples", "/etc", "nowhere"])
+def test_a_folder_that_a_change_made_a_link_is_refused(
+    act: Act, github: GitHubServer, tmp_path: Path, target: str
+) -> None:
+    request = open_pull_request(tmp_path, {"web/review.yaml": WORKFLOW, "samples/a.py": ""})
+    request.origin.git("checkout", "-q", "feature")
+    request.origin.git("rm", "-rq", "web")
+    request.link("web", Path(target))
+    with ModelServer([text(PASS)]) as models:
+        step = act(request, models, variables={"AETHR_RUN_CONFIG": "web/review.yaml"})
+    assert (step.code, models.bodies) == (2, []), step.log
+    assert "the folder of web/review.yaml is not in this checkout" in github.bodies[0]
+
+
 def test_pull_request_target_is_refused(act: Act, github: GitHubServer, request_: PullRequest) -> None:
     with ModelServer() as models:
         step = act(request_, models, name="pull_request_target")
