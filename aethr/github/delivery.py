@@ -151,6 +151,8 @@ def _upsert(job: Job, page: Page, done: Done, sleep: Sleep) -> Posted:
     assert number is not None
     if not job.inputs.token:
         raise UsageError("the input github-token is empty", "Leave it out, or set `comment: false`.")
+    if not (job.inputs.token.isascii() and job.inputs.token.isprintable()):
+        raise UsageError("the input github-token has a character that no token has", "Paste it in one line.")
     mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
     redact = Redactor(done.secrets).redact
     with Api(runner.api_url, job.inputs.token, sleep) as api:

@@ -254,6 +254,19 @@ def test_a_missing_permission_of_ones_own_is_an_error(
     assert "Looks right." in step.summary
 
 
+@pytest.mark.parametrize("token", ["ghs_0123456789\nabcdef0123456789", "ghs_0123456789…abcdef0123456789"])
+def test_a_token_that_is_none_costs_the_comment_only(
+    act: Act, github: GitHubServer, request_: PullRequest, token: str
+) -> None:
+    with ModelServer([text(PASS)]) as models:
+        step = act(request_, models, variables={"GITHUB_TOKEN": token})
+    assert (step.code, step.outputs["status"], github.requests) == (3, "pass", [])
+    assert "Looks right." in step.summary
+    for place in (step.log, step.summary):
+        assert "no token has" in place
+        assert "abcdef" not in place.replace(request_.head, "")
+
+
 def test_a_mock_is_not_a_review(act: Act, github: GitHubServer, request_: PullRequest) -> None:
     step = act(request_, variables=MOCK)
     assert step.code == 0, step.log
