@@ -47,9 +47,13 @@ def _missing(causes: Sequence[BaseException]) -> CallFailed | None:
 
 
 def _keyless(causes: Sequence[BaseException]) -> CallFailed | None:
-    """The openai package has its base class for one thing: a client without credentials, never a call."""
+    """The openai package raises its base class for one thing: a client without credentials, never a call.
+
+    LiteLLM has a class of the same name, for every answer that OpenAI's protocol refuses.
+    """
     for cause in causes:
-        if type(cause).__name__ == "OpenAIError":
+        kind = type(cause)
+        if kind.__name__ == "OpenAIError" and kind.__module__.partition(".")[0] == "openai":
             return CallFailed("auth", str(cause))
     return None
 
