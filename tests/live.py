@@ -85,10 +85,10 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @contextmanager
 def serving(
-    monkeypatch: pytest.MonkeyPatch, *replies: Reply | str, always: Reply | None = None, port: int = 0
+    monkeypatch: pytest.MonkeyPatch, *replies: Reply | str, always: Reply | None = None
 ) -> Iterator[ModelServer]:
     """A server for every provider of the examples, with its keys; plays ``replies``, or ``always`` one."""
-    with ModelServer((lambda _: always) if always else list(replies), port) as server:
+    with ModelServer((lambda _: always) if always else list(replies)) as server:
         for base in ("OPENAI_BASE_URL", "OPENROUTER_API_BASE", "XAI_API_BASE"):
             monkeypatch.setenv(base, server.base_url)
         for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "XAI_API_KEY"):

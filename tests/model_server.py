@@ -96,12 +96,11 @@ class ModelServer:
         self.requests: list[dict[str, Any]] = []
         self.arrived = threading.Event()
         """Set when the first request is there."""
-        self.abandoned = threading.Event()
-        """Set when a client went away from an answer that was still to come."""
         self.stopping = threading.Event()
         self._script = script if callable(script) else None
         self._replies: Iterator[Reply | str] = iter(()) if callable(script) else iter(script)
         self._log = log
+        self._abandoned = threading.Event()
         self._lock = threading.Condition()
         self._http = _Server(("127.0.0.1", port), _Handler)
         self._http.owner = self
@@ -141,6 +140,13 @@ class ModelServer:
         """Return when the bodies of the model calls so far are what ``arrived`` waits for."""
         with self._lock:
             assert self._lock.wait_for(lambda: arrived(self.bodies), timeout_s), self.requests
+
+    def wait_abandoned(self) -> None:
+        """Return when a client has gone away from an answer that was still to come."""
+        assert self._abandoned.wait(30), "nobody hung up"
+
+    def abandon(self) -> None:
+        self._abandoned.set()
 
     def take(self, request: dict[str, Any]) -> Reply:
         """Record a request and choose its reply."""
@@ -273,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
             while not self.server.owner.stopping.wait(delay_s):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
         except OSError:
-            self.server.owner.abandoned.set()
+            self.server.owner.abandon()
         self.close_connection = True
 
     def _hold(self) -> None:
@@ -281,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         while not self.server.owner.stopping.is_set():
             if self._readable():
-                self.server.owner.abandoned.set()
+                self.server.owner.abandon()
                 return
 
     def _readable(self) -> bool:

@@ -86,9 +86,9 @@ def test_what_is_shown_of_a_file_is_printable(case: Path) -> None:
 
 @pytest.mark.parametrize("case", MISTAKES, ids=name_of)
 def test_a_file_is_refused_in_well_under_a_second(case: Path) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     mistakes_in(text_of(case))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("case", VALID, ids=name_of)

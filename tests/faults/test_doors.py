@@ -139,7 +139,7 @@ def test_a_commit_that_is_stopped_keeps_the_finished_step(
             server.wait_for(2)
             os.killpg(commit.pid, number)
             output, _ = commit.communicate(timeout=20)
-        assert server.abandoned.wait(5)
+        server.wait_abandoned()
     assert commit.returncode != 0, output
     assert "Aethr review" in output
     assert staged.repo.git("log", "--all") == ""
