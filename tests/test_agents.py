@@ -404,22 +404,23 @@ def test_a_program_that_does_not_end_when_asked_is_killed(opencode: Stage) -> No
     assert survivors(opencode) == []
 
 
-def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(stage: Stage) -> None:
-    say = stage.dialect
-    stage.script(LEAVE, "echo half > a.py", say.says(*say.text("I think")), "sleep 600")
-    error = stage.fails(model=ModelSpec(say.model, timeout_s=0.4))
-    assert "no end after 0.4 s" in str(error)
+def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(opencode: Stage) -> None:
+    """The deadline is the same for every agent, and leaves a busy machine the time to begin."""
+    say = opencode.dialect
+    opencode.script(LEAVE, "echo half > a.py", say.says(*say.text("I think")), "sleep 600")
+    error = opencode.fails(model=ModelSpec(say.model, timeout_s=1.5))
+    assert "no end after 1.5 s" in str(error)
     assert "timeout_s" in error.fix
     assert error.changed_files == ("a.py",)
-    assert survivors(stage) == []
+    assert survivors(opencode) == []
 
 
 def test_an_agent_that_retries_for_ever_is_quoted_at_the_deadline(opencode: Stage) -> None:
     log = 'level=ERROR message="stream error" error.error="AI_APICallError: boom \\"x\\""'
     opencode.script(f"echo {shlex.quote(log)} >&2", "sleep 600")
-    call = opencode.backend().complete(opencode.request(model=ModelSpec("openai:gpt-5", timeout_s=0.5)))
+    call = opencode.backend().complete(opencode.request(model=ModelSpec("openai:gpt-5", timeout_s=1.5)))
     assert next(call) == Notice('opencode: boom "x"', "warning")
-    with pytest.raises(AgentError, match=r'no end after 0\.5 s; its last error: boom "x"'):
+    with pytest.raises(AgentError, match=r'no end after 1\.5 s; its last error: boom "x"'):
         next(call)
 
 
