@@ -39,25 +39,18 @@ def _harmless(text: str) -> str:
 
 
 def step_to_json(step: StepResult) -> dict[str, Any]:
-    """A step as the run record and the checkpoint hold it; ``artifacts`` is null for a model step."""
+    """A step as the run record and the checkpoint hold it: the names of the keys are those of the fields.
+
+    ``artifacts`` is null for a model step.
+    """
+    artifacts, check = step.artifacts, step.check
     return {
-        "id": step.id,
-        "role": step.role,
-        "backend": step.backend,
-        "model": step.model,
-        "iteration": step.iteration,
-        "prompt_sha256": step.prompt_sha256,
-        "content": step.content,
-        "finish_reason": step.finish_reason,
-        "truncated": step.truncated,
-        "seconds": step.seconds,
-        "calls": step.calls,
-        "transport": step.transport,
-        "usage": _usage_to_json(step.usage),
-        "context": [_receipt_to_json(receipt) for receipt in step.context],
-        "artifacts": _artifacts_to_json(step.artifacts),
+        **step._asdict(),
+        "usage": step.usage._asdict(),
+        "context": [receipt._asdict() for receipt in step.context],
+        "artifacts": None if artifacts is None else _artifacts_to_json(artifacts),
         "notes": list(step.notes),
-        "check": _check_to_json(step.check),
+        "check": None if check is None else check._asdict(),
     }
 
 
@@ -149,43 +142,8 @@ def mapping(data: Mapping[str, object], key: str) -> dict[str, object]:
     return an_object(_required(data, key, "an object"), f"'{key}'")
 
 
-def _usage_to_json(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "cost_usd": usage.cost_usd,
-    }
-
-
-def _receipt_to_json(receipt: Receipt) -> dict[str, Any]:
-    return {
-        "source": receipt.source,
-        "path": receipt.path,
-        "bytes_sent": receipt.bytes_sent,
-        "bytes_omitted": receipt.bytes_omitted,
-        "sha256": receipt.sha256,
-        "note": receipt.note,
-        "complete": receipt.complete,
-        "changed_lines": receipt.changed_lines,
-        "sent_lines": receipt.sent_lines,
-    }
-
-
-def _artifacts_to_json(artifacts: Artifacts | None) -> dict[str, Any] | None:
-    if artifacts is None:
-        return None
-    return {
-        "changed_files": list(artifacts.changed_files),
-        "diff_stat": artifacts.diff_stat,
-        "git_diff": artifacts.git_diff,
-    }
-
-
-def _check_to_json(check: CommandCheck | None) -> dict[str, Any] | None:
-    if check is None:
-        return None
-    return {"command": check.command, "passed": check.passed, "ended": check.ended}
+def _artifacts_to_json(artifacts: Artifacts) -> dict[str, Any]:
+    return {**artifacts._asdict(), "changed_files": list(artifacts.changed_files)}
 
 
 def _check(value: object) -> CommandCheck | None:

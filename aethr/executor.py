@@ -14,7 +14,6 @@ from typing import NamedTuple
 from aethr import prompts, review
 from aethr.errors import AethrError, UsageError
 from aethr.records import (
-    Allowance,
     Block,
     Completion,
     Event,
@@ -228,8 +227,8 @@ def _ask_verdict(
     yield Notice(
         f"{step.spec.id}: no findings and no status line; asking once more for the verdict", "warning"
     )
-    allowance = _left(request.allowance, answer.usage)
-    again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=allowance)
+    left = request.allowance.after(answer.usage)
+    again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
         return [(yield from _call(plan, step, again))]
     except AethrError as error:
@@ -297,16 +296,7 @@ def _request(plan: Plan, step: PlannedStep, prompt: str, spent: Totals) -> Reque
         root=plan.root,
         reviewing=step.spec.reviewing,
         unsafe_permissions=step.spec.unsafe_permissions,
-        allowance=_left(plan.allowance, used),
-    )
-
-
-def _left(allowance: Allowance, used: Usage) -> Allowance:
-    """What remains; an unknown cost counts as nothing here, the backend refuses unknown prices."""
-    cost, tokens = allowance.cost_usd, allowance.tokens
-    return Allowance(
-        cost_usd=None if cost is None else max(0.0, cost - (used.cost_usd or 0.0)),
-        tokens=None if tokens is None else max(0, tokens - used.total_tokens),
+        allowance=plan.allowance.after(used),
     )
 
 

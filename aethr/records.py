@@ -233,6 +233,13 @@ class Allowance(NamedTuple):
     cost_usd: float | None = None
     tokens: int | None = None
 
+    def after(self, spent: Usage) -> Allowance:
+        """What remains, never below zero. An unknown cost counts as nothing: no backend calls by one."""
+        return Allowance(
+            None if self.cost_usd is None else max(0.0, self.cost_usd - (spent.cost_usd or 0.0)),
+            None if self.tokens is None else max(0, self.tokens - spent.total_tokens),
+        )
+
 
 class Request(NamedTuple):
     """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.

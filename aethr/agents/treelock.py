@@ -19,11 +19,26 @@ def exclusive(top: Path) -> Iterator[None]:
     Raises ``AgentError``, which names the other process, and ``DiskError``. On a system without
     ``flock`` there is no lock.
     """
+    lock = _lock(top)
+    if lock is None:
+        yield
+        return
+    held, path = lock
+    try:
+        os.truncate(held, 0)
+        os.write(held, str(os.getpid()).encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _lock(top: Path) -> tuple[int, Path] | None:
+    """The locked file, open, and its path; None where the system has no such locks."""
     try:
         import fcntl
     except ImportError:
-        yield
-        return
+        return None
     path = _path(top)
     while True:
         held = _open(path)
@@ -37,15 +52,8 @@ def exclusive(top: Path) -> Iterator[None]:
                 "Wait for it to end, or work in another clone or `git worktree`.",
             ) from error
         if _is_current(held, path):
-            break
+            return held, path
         os.close(held)  # Its last holder removed the file between our two calls.
-    try:
-        os.truncate(held, 0)
-        os.write(held, str(os.getpid()).encode())
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(held)
 
 
 def _path(top: Path) -> Path:

@@ -14,7 +14,7 @@ from aethr.llm.endpoints import endpoint_of
 from aethr.llm.failures import explain, headline, too_long
 from aethr.llm.feed import Feed, feeding
 from aethr.llm.prices import lookup
-from aethr.llm.spending import answer_tokens, believable, estimate_tokens, estimated_usage, less
+from aethr.llm.spending import answer_tokens, believable, estimate_tokens, estimated_usage
 from aethr.providers import PROVIDERS, litellm_name, split
 from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta, Usage
 
@@ -154,7 +154,7 @@ class ModelBackend:
 
     def _charged(self, request: Request, answer: _Answer) -> Request:
         spent = estimated_usage(request.prompt, answer.text, lookup(_model(request).name))
-        return request._replace(allowance=less(request.allowance, spent))
+        return request._replace(allowance=request.allowance.after(spent))
 
     def _call(self, request: Request, model: ModelSpec) -> Call:
         return Call(

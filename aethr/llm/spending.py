@@ -6,7 +6,7 @@ import math
 
 from aethr.errors import BudgetError
 from aethr.llm.prices import Price
-from aethr.records import Allowance, ModelSpec, Request, Usage
+from aethr.records import ModelSpec, Request, Usage
 
 BYTES_PER_TOKEN = 3
 """Text and code have about four bytes a token; three makes the estimate err on the dear side."""
@@ -56,14 +56,6 @@ def believable(usage: Usage) -> bool:
     return all(0 <= count < MOST_TOKENS for count in counts)
 
 
-def less(allowance: Allowance, spent: Usage) -> Allowance:
-    """What is left after ``spent``."""
-    return Allowance(
-        None if allowance.cost_usd is None else allowance.cost_usd - (spent.cost_usd or 0.0),
-        None if allowance.tokens is None else allowance.tokens - spent.total_tokens,
-    )
-
-
 def estimated_usage(prompt: str, answer: str, price: Price | None) -> Usage:
     """For a call that the provider did not count, so that an allowance still means something."""
     asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
@@ -75,7 +67,7 @@ def _by_tokens(request: Request, prompt: int, answer: int, left: int) -> int:
     if prompt + answer > left:
         raise BudgetError(
             f"{_who(request)} needs about {prompt + answer:,} tokens "
-            f"({prompt:,} prompt, {answer:,} answer), {max(left, 0):,} are left",
+            f"({prompt:,} prompt, {answer:,} answer), {left:,} are left",
             fix=_RAISE.format(option="--max-tokens"),
         )
     return left - prompt
@@ -91,7 +83,7 @@ def _by_cost(request: Request, prompt: int, answer: int, left: float, price: Pri
     if needed > left:
         raise BudgetError(
             f"{_who(request)} needs about ${needed:.4f} ({prompt:,} prompt and {answer:,} answer tokens), "
-            f"${max(left, 0.0):.4f} is left",
+            f"${left:.4f} is left",
             fix=_RAISE.format(option="--max-cost"),
         )
     over = (left - needed) / price.output_usd if price.output_usd else 0

@@ -34,42 +34,18 @@ class FormatRow(NamedTuple):
 
 def record(result: RunResult) -> dict[str, Any]:
     """The run record as plain JSON values: the shape of ``--json`` (DESIGN 12)."""
-    scope, review, totals = result.scope, result.review, result.totals
+    scope, review = result.scope, result.review
     return {
         "schema": SCHEMA,
         "aethr": __version__,
         "task": result.task,
         "workflow": result.workflow,
         "mode": result.mode,
-        "scope": {
-            "diff": scope.text,
-            "base": scope.base,
-            "head": scope.head,
-            "head_sha": scope.head_sha,
-        },
+        "scope": {"diff": scope.text, "base": scope.base, "head": scope.head, "head_sha": scope.head_sha},
         "steps": [codec.step_to_json(step) for step in result.steps],
-        "loops": [
-            {
-                "step": loop.step,
-                "back_to": loop.back_to,
-                "iterations": loop.iterations,
-                "outcome": loop.outcome,
-            }
-            for loop in result.loops
-        ],
-        "review": {
-            "status": review.status,
-            "findings": [_finding(finding) for finding in review.findings],
-            "coverage": review.coverage,
-            "reason": review.reason,
-        },
-        "totals": {
-            "calls": totals.calls,
-            "prompt_tokens": totals.prompt_tokens,
-            "completion_tokens": totals.completion_tokens,
-            "cost_usd": totals.cost_usd,
-            "seconds": totals.seconds,
-        },
+        "loops": [loop._asdict() for loop in result.loops],
+        "review": {**review._asdict(), "findings": [finding._asdict() for finding in review.findings]},
+        "totals": result.totals._asdict(),
         "exit_code": int(result.exit_code),
         "checkpoint": result.checkpoint,
     }
@@ -135,15 +111,6 @@ FORMATS: Mapping[str, FormatRow] = MappingProxyType(
 
 def _unreal(result: RunResult) -> str:
     return f" ({wording.UNREAL[result.mode]}, no model was called)" if result.mode != "live" else ""
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "severity": finding.severity,
-        "path": finding.path,
-        "line": finding.line,
-        "message": finding.message,
-    }
 
 
 def _receipts(result: RunResult) -> tuple[Receipt, ...]:
