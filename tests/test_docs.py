@@ -226,6 +226,13 @@ def test_a_page_names_every_row_of_its_table(table: str) -> None:
     assert [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)] == []
 
 
+def test_the_map_of_the_design_names_every_module() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", page, re.MULTILINE))))
+    modules = {path.stem for path in (ROOT / "aethr").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert named == {name for name in modules if not name.startswith("__")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_of_ours_that_a_page_names_is_there(page: Path) -> None:
     named = re.findall(
