@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aethr.errors import UsageError
 
-GATES = ("never", "revise", "low", "medium", "high")
+if TYPE_CHECKING:
+    from aethr.records import FailOn  # `aethr run --help` has no other use for records
+
+GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
 ENVIRONMENT_PREFIX = "AETHR_RUN_"
 
 

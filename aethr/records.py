@@ -22,7 +22,6 @@ LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
 
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
-GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
 WORKFLOW_FILE = ".aethr.yaml"
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from aethr.errors import NotReviewedError, UsageError
 from aethr.llm import routes
-from aethr.options import RunOptions
+from aethr.options import GATES, RunOptions
 from aethr.providers import split
-from aethr.records import GATES, Allowance, Gate, Mode
+from aethr.records import Allowance, Gate, Mode
 
 
 class Terms(NamedTuple):

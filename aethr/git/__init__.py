@@ -28,18 +28,23 @@ _DIFF_SETTINGS = {
     "core.bigFileThreshold": "512m",
 }
 
-_DIFF_OPTIONS = (
+PLAIN_DIFF = (
     "--no-ext-diff",
     "--no-textconv",
     "--no-color",
     "--src-prefix=a/",
     "--dst-prefix=b/",
     "--unified=3",
+    "--submodule=short",
+    "--indent-heuristic",
+)
+"""The form of every diff that is shown, whatever the configuration says."""
+
+_DIFF_OPTIONS = (
+    *PLAIN_DIFF,
     "--inter-hunk-context=0",
     "--no-relative",
-    "--submodule=short",
     "--diff-algorithm=default",
-    "--indent-heuristic",
     "--find-renames",
     "-l1000",
 )

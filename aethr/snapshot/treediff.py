@@ -10,23 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aethr import process
+from aethr import git, process
 from aethr.snapshot.shadow import TIMEOUT_S, Shadow, failed
 
 DIFF_LIMIT = 10_000_000
 """Bytes of a diff; beyond it, whole files are only named."""
 
-_FORMAT = (
-    "--no-ext-diff",
-    "--no-textconv",
-    "--no-color",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
-    "--unified=3",
-    "--submodule=short",
-    "--indent-heuristic",
-    f"-O{os.devnull}",
-)
+_FORMAT = (*git.PLAIN_DIFF, f"-O{os.devnull}")
 
 
 class ChangedFile(NamedTuple):
