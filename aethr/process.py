@@ -107,7 +107,7 @@ class Streaming(NamedTuple):
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """End a child and everything in its process group that is still running, then reap it."""
+    """End a child that still runs, and its process group with it; reap it and close its pipes."""
     if child.poll() is None:
         _signal_group(child, signal.SIGTERM)
         try:

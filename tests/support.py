@@ -93,6 +93,15 @@ def aethr(
     )
 
 
+def prompts(*args: str, cwd: Path) -> bytes:
+    """What ``aethr run --show-prompt`` prints, byte for byte."""
+    words = [sys.executable, "-m", "aethr", "run", "--show-prompt", *args]
+    done = subprocess.run(
+        words, cwd=cwd, env=os.environ, stdin=subprocess.DEVNULL, capture_output=True, check=True
+    )
+    return done.stdout
+
+
 Answer = str | Completion | BaseException
 
 

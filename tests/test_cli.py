@@ -18,7 +18,7 @@ from aethr import checkpoint
 from aethr.config import schema as config_schema
 from aethr.options import OPTIONS
 from aethr.presets import PRESETS
-from tests.support import Repo, aethr
+from tests.support import Repo, aethr, prompts
 
 TASK = "review my current changes before I commit"
 ROOT = Path(__file__).parent.parent
@@ -416,14 +416,7 @@ def test_a_bug_is_exit_70_with_its_traceback_in_a_file(project: Repo, tmp_path: 
 
 
 def show(project: Repo, preset: str, *words: str) -> bytes:
-    return subprocess.run(
-        [sys.executable, "-m", "aethr", "run", "--preset", preset, "--show-prompt", *words, TASK],
-        cwd=project.root,
-        env=os.environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=True,
-    ).stdout
+    return prompts("--preset", preset, *words, TASK, cwd=project.root)
 
 
 def test_the_bytes_between_the_headers_are_those_that_the_record_hashes(project: Repo) -> None:

@@ -442,7 +442,7 @@ def test_a_server_that_never_answers_is_left_after_the_first_tokens_deadline(nam
     outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT, three_came)
     assert outcome.line == f"{WAYS[name].model}: no answer in time: no text within 0.15 s"
     assert len(outcome.requests) == 3
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 3, "the sockets' own limits are 1.15 s each"
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic"])

@@ -14,7 +14,7 @@ from aethr.cli import build_parser
 from aethr.config.schema import MODELINE
 from aethr.options import build, command_line
 from aethr.presets import PRESETS
-from tests.support import Repo, aethr
+from tests.support import Repo, aethr, prompts
 
 TASK = "review my changes: a # \"task\" of 'mine'"
 
@@ -71,17 +71,6 @@ def project(repo: Repo) -> Repo:
     return repo
 
 
-def prompts(project: Repo, *words: str) -> bytes:
-    return subprocess.run(
-        [sys.executable, "-m", "aethr", "run", "--show-prompt", *words, TASK],
-        cwd=project.root,
-        env=os.environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=True,
-    ).stdout
-
-
 def hashes(done: subprocess.CompletedProcess[str]) -> list[str]:
     assert done.returncode == 0, done.stderr
     return [step["prompt_sha256"] for step in json.loads(done.stdout)["steps"]]
@@ -104,9 +93,9 @@ def test_the_saved_file_gives_the_same_prompts_byte_for_byte(project: Repo, word
     project.write("other.yaml", EVERYTHING)
     project.git("add", "other.yaml")
     diff = [word for word in words if word.startswith("--diff")]
-    shown = prompts(project, *words)
+    shown = prompts(*words, TASK, cwd=project.root)
     ran = hashes(aethr("run", "--json", "--save", *words, TASK, cwd=project.root))
-    assert prompts(project, *diff) == shown
+    assert prompts(*diff, TASK, cwd=project.root) == shown
     assert hashes(aethr("run", "--json", *diff, TASK, cwd=project.root)) == ran
     assert aethr("check", cwd=project.root).returncode == 0
 

@@ -268,9 +268,5 @@ def _announcement(model: ModelSpec, failure: CallFailed, answer: _Answer, wait: 
             f"{model.name}: the stream broke after {answer.length:,} characters; "
             f"asking again in {wait:g} s, the answer starts over {count}"
         )
-    said = headline(failure)
-    return (
-        f"{model.name} {said}; trying again in {wait:g} s {count}"
-        if failure.status
-        else (f"{model.name}: {said}; trying again in {wait:g} s {count}")
-    )
+    colon = "" if failure.status else ":"
+    return f"{model.name}{colon} {headline(failure)}; trying again in {wait:g} s {count}"
