@@ -17,6 +17,9 @@ PRESETS: Mapping[str, str] = {
 }
 """Each preset's name and what it does; its file is ``presets/NAME.yaml``."""
 
+REVIEW = "review-existing-diff"
+"""What the hook and the Action review with where the project has no workflow file."""
+
 
 def text(name: str) -> str:
     """A preset's file. Raises ``UsageError`` with the nearest name for one that does not exist."""

@@ -12,11 +12,9 @@ from aethr.errors import UsageError
 from aethr.git import objects
 from aethr.github.event import Change
 from aethr.github.inputs import Inputs
+from aethr.presets import REVIEW
 from aethr.records import WorkflowSpec
 from aethr.workflow import FILE, Project
-
-PRESET = "review-existing-diff"
-"""What reviews a project that has no workflow file."""
 
 _FILES = ("100644", "100755")
 
@@ -67,7 +65,7 @@ def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
         side = ("base", change.base) if inputs.config_from_base else ("head", change.head)
         return _from_commit(path, *side, _Place(cwd, top))
     if path is None and not any((folder / FILE).exists() for folder in _folders(cwd, top)):
-        return _preset(PRESET, cwd, f"no {FILE} in this project: the preset {PRESET} reviews")
+        return _preset(REVIEW, cwd, f"no {FILE} in this project: the preset {REVIEW} reviews")
     project = workflow.open_project(cwd, path, None)
     return Found(project, "\n".join(project.workflow.lines))
 
@@ -97,7 +95,7 @@ def _from_commit(path: str | None, side: str, commit: str, place: _Place) -> Fou
             f"input config: no file {path[:200]!r} in {shown}",
             "A pull request is reviewed by the file of its base branch; `config-from: head` takes its own.",
         )
-    return _preset(PRESET, place.cwd, f"no {FILE} in {shown}: the preset {PRESET} reviews")
+    return _preset(REVIEW, place.cwd, f"no {FILE} in {shown}: the preset {REVIEW} reviews")
 
 
 def _candidates(path: str | None, cwd: Path, top: Path) -> tuple[str, ...]:

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aethr import config, workflow
+from aethr import config, presets, workflow
 from aethr.hook.change import Change
 from aethr.options import HOOK_OPTIONS, RunOptions, from_environment
 from aethr.records import WorkflowSpec
 from aethr.sanitize import one_line
-
-PRESET = "review-existing-diff"
-"""The workflow of a project without a file of its own."""
 
 TASK = (
     "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
@@ -50,7 +47,7 @@ def for_change(options: RunOptions, change: Change, cwd: Path) -> RunOptions:
     run = options._replace(
         task=options.task or task(change),
         diff=change.diff,
-        preset=options.preset if named else PRESET,
+        preset=options.preset if named else presets.REVIEW,
     )
     _refuse_programs(workflow.open_project(cwd, run.config, run.preset).workflow)
     return run

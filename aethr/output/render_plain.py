@@ -11,7 +11,6 @@ from aethr.output.stream import Output
 from aethr.output.wording import Line, Tone
 from aethr.records import Event, RunFinished, RunStarted, StepFinished, StepResult, StepStarted, TextDelta
 
-_PREFIX: dict[Tone, str] = {"note": "note: ", "warning": "warning: "}
 _COLOUR: dict[Tone, str] = {"warning": "33", "good": "32", "bad": "31"}
 
 
@@ -104,7 +103,7 @@ class PlainRenderer(Renderer):
 
     def _line(self, line: Line) -> None:
         self._end_stream()
-        self._write(f"{_PREFIX.get(line.tone, '')}{line.text}\n", _COLOUR.get(line.tone))
+        self._write(f"{line.labelled}\n", _COLOUR.get(line.tone))
 
     def _write(self, text: str, colour: str | None = None) -> None:
         if self._by_line:

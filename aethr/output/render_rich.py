@@ -37,7 +37,6 @@ _STYLE: dict[Tone, str] = {
     "good": "bold green",
     "bad": "bold red",
 }
-_PREFIX: dict[Tone, str] = {"note": "note: ", "warning": "warning: "}
 
 
 class RichRenderer(Renderer):
@@ -96,8 +95,7 @@ class RichRenderer(Renderer):
         for line in lines:
             if line not in self._said:  # a backend may report the same while it works and in its result
                 self._said.add(line)
-                text = _PREFIX.get(line.tone, "") + line.text
-                self._console.print(Text(text, _STYLE.get(line.tone, ""), overflow="fold"))
+                self._console.print(Text(line.labelled, _STYLE.get(line.tone, ""), overflow="fold"))
 
     def _panel(self, result: StepResult) -> None:
         from rich.panel import Panel

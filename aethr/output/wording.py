@@ -46,6 +46,11 @@ class Line(NamedTuple):
     text: str
     tone: Tone = "plain"
 
+    @property
+    def labelled(self) -> str:
+        """The line behind the word for how it is meant, where there is one."""
+        return f"{self.tone}: {self.text}" if self.tone in ("note", "warning") else self.text
+
 
 def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
     """What there is to say about an event, besides a step's header and its answer."""
