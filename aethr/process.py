@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -24,6 +24,9 @@ GRACE_S = 2.0
 
 PIPE_BYTES = 1 << 20
 """What a pipe holds at most, by Linux's own default limit."""
+
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Finished(NamedTuple):
@@ -47,13 +50,15 @@ def run(
 
     A non-zero exit is not an error here: what it means is the caller's to say.
     """
-    child = start(argv, cwd, env, subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
-    try:
-        stdout, stderr = child.communicate(stdin, timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        raise ProcessError(f"{argv[0]}: no end after {timeout_s:g} s: {_shown(argv)}") from None
-    finally:
-        end_group(child)
+    with undisturbed() as go_on:
+        child = start(argv, cwd, env, subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
+        try:
+            go_on()
+            stdout, stderr = child.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ProcessError(f"{argv[0]}: no end after {timeout_s:g} s: {_shown(argv)}") from None
+        finally:
+            end_group(child)
     return Finished(tuple(argv), child.returncode, stdout, stderr)
 
 
@@ -68,14 +73,15 @@ def stream(
     standard output. Leaving the block early ends the child. After the block has read to the end,
     ``Streaming.finish`` gives the exit code.
     """
-    with tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stderr, undisturbed() as go_on:
         child = start(argv, cwd, env, subprocess.DEVNULL, subprocess.STDOUT if merged else stderr)
-        _widen(child.stdout)
         late = threading.Event()
         deadline = threading.Timer(timeout_s, _kill, (child, late))
         deadline.daemon = True
         deadline.start()
         try:
+            go_on()
+            _widen(child.stdout)
             yield Streaming(tuple(argv), child, stderr, late, timeout_s)
         finally:
             deadline.cancel()
@@ -106,6 +112,32 @@ class Streaming(NamedTuple):
         return Finished(self.argv, self.child.returncode, b"", self.stderr.read(1 << 16))
 
 
+@contextmanager
+def undisturbed() -> Iterator[Callable[[], None]]:
+    """Signals that would end this process wait until the block calls what it is given, or ends.
+
+    While a program is being started nobody holds it yet, so an interruption there would leave it running.
+    """
+    waiting: list[int] = []
+    # Elsewhere than in the main thread no handler runs; what is ignored or default is none of ours.
+    numbers = _ENDING if threading.current_thread() is threading.main_thread() else ()
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+
+    def go_on() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        before.clear()
+        while waiting:
+            signal.raise_signal(waiting.pop())
+
+    try:
+        for number in before:
+            signal.signal(number, lambda came, _: waiting.append(came))
+        yield go_on
+    finally:
+        go_on()
+
+
 def end_group(child: subprocess.Popen[bytes]) -> None:
     """End a child that still runs, and its process group with it; reap it and close its pipes."""
     if child.poll() is None:
@@ -129,7 +161,8 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start ``argv`` in its own session, its standard output a pipe; whoever starts it ends it.
 
-    ``stdin`` and ``stderr`` are open files or ``subprocess`` constants. Raises ``ProcessError``.
+    Call it ``undisturbed`` until a ``finally`` holds the child. ``stdin`` and ``stderr`` are open files or
+    ``subprocess`` constants. Raises ``ProcessError``.
     """
     try:
         return subprocess.Popen(

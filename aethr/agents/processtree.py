@@ -123,15 +123,17 @@ def running(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: IO
     mark = uuid.uuid4().hex
     with _adopting() as adopts:
         known = frozenset(e.pid for e in _table() if e.parent == os.getpid()) if adopts else None
-        child = process.start(argv, cwd, {**env, MARK: mark}, stdin)
-        tree = Tree(child, f"{MARK}={mark}".encode(), known)
-        try:
-            yield tree
-        finally:
+        with process.undisturbed() as go_on:
+            child = process.start(argv, cwd, {**env, MARK: mark}, stdin)
+            tree = Tree(child, f"{MARK}={mark}".encode(), known)
             try:
-                tree.end()
+                go_on()
+                yield tree
             finally:
-                _close(child)
+                try:
+                    tree.end()
+                finally:
+                    _close(child)
 
 
 def _signal(pids: Collection[int], number: int) -> None:
