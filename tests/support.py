@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,6 +101,19 @@ def prompts(*args: str, cwd: Path) -> bytes:
         words, cwd=cwd, env=os.environ, stdin=subprocess.DEVNULL, capture_output=True, check=True
     )
     return done.stdout
+
+
+def having(setting: str) -> dict[int, str]:
+    """Other processes with this setting in their environment, which Linux tells: id and command line."""
+    found: dict[int, str] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                settings = (folder / "environ").read_bytes().split(b"\0")
+                command = (folder / "cmdline").read_bytes()
+                if setting.encode() in settings and command:
+                    found[int(folder.name)] = command.decode(errors="replace")
+    return found
 
 
 Answer = str | Completion | BaseException

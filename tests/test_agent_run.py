@@ -18,8 +18,8 @@ import pytest
 from aethr import checkpoint
 from aethr.cli import main
 from tests.model_server import ModelServer, Reply, text
-from tests.support import Repo
-from tests.test_opencode import environment, running
+from tests.support import Repo, having
+from tests.test_opencode import environment
 
 pytestmark = [
     pytest.mark.slow,
@@ -186,7 +186,7 @@ def test_a_run_that_is_killed_in_the_agent_is_resumed_and_says_what_had_changed(
             _, stderr = child.communicate(timeout=20)
         assert child.returncode == 143
     assert "Traceback" not in stderr
-    assert running(f"HOME={os.environ['HOME']}") == []
+    assert having(f"HOME={os.environ['HOME']}") == {}
     (file,) = (tmp_path / "temp").iterdir()
     saved = checkpoint.load(f"@{file}")
     assert saved.failure is not None

@@ -15,7 +15,7 @@ import pytest
 from aethr.agents import build_opencode
 from aethr.errors import AgentError, Interrupted
 from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta
-from tests.support import Repo
+from tests.support import Repo, having
 from tests.tool_server import Call, Fault, ToolServer, serving
 
 pytestmark = [
@@ -142,7 +142,7 @@ def test_a_write_outside_of_the_project_needs_unsafe_permissions(dirty: Repo, tm
     assert done.notes == ("the agent changed nothing",)
 
 
-def test_ctrl_c_in_the_middle_of_a_tool_leaves_nothingrunning(dirty: Repo, tmp_path: Path) -> None:
+def test_ctrl_c_in_the_middle_of_a_tool_leaves_nothing_running(dirty: Repo, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     command = f"echo half > a.py; setsid sleep 600 & sleep 601 & echo $$ > '{fifo}'; sleep 602"
@@ -161,23 +161,7 @@ def test_ctrl_c_in_the_middle_of_a_tool_leaves_nothingrunning(dirty: Repo, tmp_p
     assert caught.value.changed_files == ("a.py",)
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
-    assert running(f"HOME={os.environ['HOME']}") == []
-
-
-def running(setting: str) -> list[str]:
-    """The command lines of other processes that have this setting in their environment."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            settings = (folder / "environ").read_bytes().split(b"\0")
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if setting.encode() in settings and command:
-            found.append(command.decode())
-    return found
+    assert having(f"HOME={os.environ['HOME']}") == {}
 
 
 def test_a_refused_key_is_told_as_one(dirty: Repo) -> None:

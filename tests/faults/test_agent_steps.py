@@ -16,8 +16,7 @@ from aethr import checkpoint
 from tests.fake_agent import DIALECTS, install
 from tests.live import PASS, TASK, Aethr, resume_words, serving
 from tests.model_server import text
-from tests.support import Repo
-from tests.test_opencode import running
+from tests.support import Repo, having
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -123,7 +122,7 @@ def test_an_agent_that_ends_well(
     assert tuple(step["artifacts"]["changed_files"]) == case.changed
     assert case.said in step["content"] + "".join(step["notes"])
     assert all(name in server.bodies[1]["messages"][0]["content"] for name in case.changed)
-    assert running(f"HOME={os.environ['HOME']}") == []
+    assert having(f"HOME={os.environ['HOME']}") == {}
     assert list(temp.iterdir()) == []
     if (agent / "opencode.prompt").exists():
         assert LONG in (agent / "opencode.prompt").read_text()
@@ -140,7 +139,7 @@ def test_an_agent_that_fails_keeps_the_plan_and_the_run_goes_on(
     assert failed.code == case.code, failed.err
     assert case.said in failed.err
     assert "Traceback" not in failed.err
-    assert running(f"HOME={os.environ['HOME']}") == []
+    assert having(f"HOME={os.environ['HOME']}") == {}
     saved = checkpoint.load(f"@{next(temp.iterdir())}")
     assert [step.id for step in saved.steps] == ["plan"]
     assert saved.failure is not None
@@ -187,7 +186,7 @@ def test_a_signal_while_an_agent_works_ends_its_whole_group(
             _, stderr = child.communicate(timeout=20)
     assert (child.returncode, "Traceback" in stderr) == (code, False), stderr
     assert "files changed before it failed: app.py" in stderr
-    assert running(f"HOME={os.environ['HOME']}") == []
+    assert having(f"HOME={os.environ['HOME']}") == {}
     assert_goes_on(aethr, agent, temp, monkeypatch, stderr)
 
 

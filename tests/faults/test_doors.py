@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from tests.faults.test_provider import HTML, IMPATIENT, Fault, again, assert_cle
 from tests.hook.conftest import Hooked, hooked, released, run, shared, tool
 from tests.live import KEY, PASS, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
-from tests.test_opencode import running
+from tests.support import having
 
 __all__ = ["act", "github", "hooked", "released", "shared", "tool"]
 
@@ -105,7 +105,7 @@ def test_a_commit_is_blocked_and_the_printed_command_goes_on(
         resumed = run("bash", "-c", resume_line(done.stdout), cwd=staged.repo.root)
         assert (resumed.returncode, len(server.bodies)) == (0, 2 + len(fault.replies)), resumed.stdout
     assert list(temp.iterdir()) == []
-    assert running(f"HOME={os.environ['HOME']}") == []
+    assert having(f"HOME={os.environ['HOME']}") == {}
 
 
 def assert_blocked(project: Hooked, output: str, code: int, said: str) -> None:
@@ -157,15 +157,6 @@ def wait_for_none(setting: str) -> None:
             continue
         assert select.select([handle], [], [], 10)[0], f"{pid} is still there"
         os.close(handle)
-
-
-def having(setting: str) -> Iterator[int]:
-    """Other processes with this setting in their environment."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
-            with suppress(OSError):
-                if setting.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    yield int(folder.name)
 
 
 @under_pre_commit
