@@ -194,6 +194,17 @@ def test_init_does_not_write_through_a_link(tmp_path: Path) -> None:
     (tmp_path / ".aethr.yaml").symlink_to(target)
     assert aethr("init", "custom", cwd=tmp_path).returncode == 2
     assert not target.exists()
+    (tmp_path / ".aethr.yaml.part").symlink_to(target)
+    assert aethr("init", "custom", "--force", cwd=tmp_path).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == [".aethr.yaml"]
+    assert not (tmp_path / ".aethr.yaml").is_symlink()
+
+
+def test_init_does_not_replace_a_folder(tmp_path: Path) -> None:
+    (tmp_path / ".aethr.yaml").mkdir()
+    for words in (["init", "custom"], ["init", "custom", "--force"]):
+        done = aethr(*words, cwd=tmp_path)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (2, "aethr: .aethr.yaml is a folder")
 
 
 def test_all_mistakes_of_a_file_are_shown_together(project: Repo) -> None:

@@ -25,6 +25,8 @@ def main(preset: str | None, *, force: bool) -> int:
     if preset is None and not sys.stdin.isatty():
         return show()
     path = Path(FILE)
+    if path.is_dir() and not path.is_symlink():
+        raise UsageError(f"{path} is a folder", "Move it away.")
     if os.path.lexists(path) and not force:
         raise _already(path)
     chosen = preset if preset is not None else _asked()
@@ -58,15 +60,15 @@ def _already(path: Path) -> UsageError:
 
 def _write(path: Path, text: str, *, force: bool) -> None:
     """Create the file, never through a link; with ``force`` replace it in one step."""
-    part = path.with_name(f"{FILE}.part")
+    new = path.with_name(f"{FILE}.part") if force else path
     try:
-        if force and not path.is_dir():
-            part.write_text(text, encoding="utf-8", newline="\n")
-            part.replace(path)
-            return
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if force:
+            new.unlink(missing_ok=True)  # left by a run of ours, or a link that came with the repository
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
+        if force:
+            new.replace(path)
     except FileExistsError as error:
         raise _already(path) from error
     except OSError as error:
