@@ -125,8 +125,15 @@ class _Parser(argparse.ArgumentParser):
         if word.startswith("-"):
             from aethr.presets import suggest
 
-            self.error(f"no option '{word}'{suggest(word, self._option_string_actions)}")
-        fix = "Put TASK in quotes, as one argument." if self.prog == "aethr run" else f"`{self.prog} --help`"
+            option = word.partition("=")[0]  # its value may be a key
+            self.error(f"no option '{option}'{suggest(option, self._option_string_actions)}")
+        if self.prog == "aethr auth login":
+            raise UsageError("a key is no argument", "Leave it out to be asked; or pipe it in: --key-stdin.")
+        fix = (
+            "Put TASK in quotes, as one argument."
+            if self.prog == "aethr run"
+            else f"See `{self.prog} --help`."
+        )
         raise UsageError(f"one argument too many: '{word}'", fix)
 
 

@@ -466,6 +466,14 @@ def test_a_key_is_stored_and_its_origin_shown_but_never_the_key(project: Repo) -
     assert "123456" not in done.stdout + done.stderr + status.stdout + status.stderr
 
 
+@pytest.mark.parametrize("word", ["sk-test-123456", "--key=sk-test-123456"])
+def test_a_key_given_as_an_argument_is_not_repeated(project: Repo, word: str) -> None:
+    done = aethr("auth", "login", "openai", word, cwd=project.root)
+    assert (done.returncode, (project.root / ".env").exists()) == (2, False)
+    assert "--key-stdin" in done.stderr
+    assert "123456" not in done.stdout + done.stderr
+
+
 def test_live_without_a_key_is_refused_before_anything(project: Repo) -> None:
     live = {"AETHR_LIVE": "1"}
     done = aethr("run", "--preset", "review-existing-diff", TASK, cwd=project.root, env=live)
