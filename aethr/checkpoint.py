@@ -64,6 +64,19 @@ class Checkpoint(NamedTuple):
     cut: bool = False
 
 
+def check(folder: str) -> None:
+    """Refuse a folder that can take no checkpoint, before anything is paid for. Raises ``UsageError``.
+
+    One that is not there yet is made by ``create``.
+    """
+    path = Path(folder)
+    above = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"--checkpoint-dir {folder}: no checkpoint can be written there", "Name a folder that is yours."
+        )
+
+
 def create(folder: Path, workflow: str) -> Path:
     """The path of a new checkpoint, for ``write``: what exists until then is its private ``.part``.
 
@@ -146,8 +159,11 @@ def _unwritten(path: Path, error: OSError) -> DiskError:
 
 def load(text: str) -> Checkpoint:
     """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
-    where = text[1:] if text.startswith("@") else "--resume-checkpoint"
-    return parse(_read(Path(where)) if text.startswith("@") else text, where)
+    if text.startswith("@"):
+        return parse(_read(Path(text[1:])), text[1:])
+    if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
+        raise UsageError(f"--resume-checkpoint {text}: a file's name without @", f"Write @{text}.")
+    return parse(text, "--resume-checkpoint")
 
 
 def parse(text: str, where: str) -> Checkpoint:

@@ -31,11 +31,12 @@ def text(name: str) -> str:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing when no known name is near."""
+    """`` (did you mean 'x'?)``, or nothing when neither a known name nor a word of one is near."""
     from difflib import get_close_matches  # only on the way to an error
 
-    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    names = {part: name for name in known for part in (*name.split("-"), name)}
+    near = get_close_matches(word, names, n=1, cutoff=0.5)
+    return f" (did you mean '{names[near[0]]}'?)" if near else ""
 
 
 def _folder() -> Path:

@@ -89,6 +89,8 @@ def prepare(
     ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
     """
     options.check(given)
+    if given.checkpoint_dir is not None:
+        checkpoint.check(given.checkpoint_dir)
     saved = checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
     project = project or oneoff.project(given, cwd)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)

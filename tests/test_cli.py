@@ -108,6 +108,13 @@ def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
         (["-x"], "no option '-x'"),
         (["check", "--helpp"], "no option '--helpp' (did you mean '--help'?)"),
         (["init", "nothing-like-it"], "no preset 'nothing-like-it'"),
+        (["init", "reveiw"], "no preset 'reveiw' (did you mean 'review-existing-diff'?)"),
+        (["run", "--resume-checkpoint", "app.py"], "--resume-checkpoint app.py: a file's name without @"),
+        (
+            ["run", "--preset", "custom", "--checkpoint-dir", "app.py", "x"],
+            "--checkpoint-dir app.py: no check",
+        ),
+        (["run", "--preset", "custom", "--checkpoint-dir", "app.py/x", "x"], "--checkpoint-dir app.py/x: no"),
     ],
 )
 def test_a_mistake_is_one_line_with_a_fix_and_exit_2(project: Repo, words: list[str], said: str) -> None:
