@@ -158,7 +158,10 @@ def command_line(options: RunOptions) -> list[str]:
 
 
 def check(options: RunOptions) -> None:
-    """Refuse combinations and numbers that mean nothing. Raises ``UsageError``."""
+    """Refuse combinations, numbers and empty values that mean nothing. Raises ``UsageError``."""
+    for option in OPTIONS:
+        if getattr(options, option.name) == "":  # of a variable that is not set: no default was meant
+            raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
     workflows = {"--config": options.config, "--preset": options.preset, "--step": options.step}
     _exclusive(*(flag for flag, given in workflows.items() if given))
     if options.run_commands and not options.show_prompt:

@@ -54,7 +54,8 @@ def _open(editor: str, file: Path) -> None:
     try:
         code = subprocess.run([*shlex.split(editor), os.fspath(file)], check=False).returncode
     except (OSError, ValueError) as error:
-        raise UsageError(f"the editor '{editor}' cannot be started: {error}", "Set EDITOR.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"the editor '{editor}' cannot be started: {reason}", "Set EDITOR.") from error
     if code != 0:
         raise UsageError(f"the editor '{editor}' ended with exit code {code}", "The run was not started.")
 

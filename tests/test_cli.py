@@ -102,6 +102,8 @@ def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
         ),
         (["run", "--diff", "nowhere...HEAD", "--preset", "custom", "x"], "nowhere"),
         (["run", "--preset", "custom", ""], "the task is empty"),
+        (["run", "--preset", "custom", "--diff", "", "x"], "--diff: its value is empty"),
+        (["run", "--preset", "custom", "--model=", "x"], "--model: its value is empty"),
         (["run", "--preset", "custom"], "no task given"),
         (["auth", "login", "opnai"], "no provider 'opnai' (did you mean 'openai'?)"),
         (["auth", "logn"], "no action 'logn' (did you mean 'login'?)"),
