@@ -125,6 +125,12 @@ def test_a_key_is_asked_for_and_not_shown(project: Repo) -> None:
     assert "XAI_API_KEY (environment, which wins over .env)" in seen
 
 
+def test_no_key_is_given_with_ctrl_d(project: Repo) -> None:
+    code, seen = typed(["auth", "login", "openai"], project.root, [("not shown: ", "\x04")])
+    assert (code, "\r\naethr: the key is empty\r\n" in seen) == (2, True)
+    assert not (project.root / ".env").exists()
+
+
 def test_a_run_on_a_terminal_draws_panels_and_gives_the_cursor_back(project: Repo) -> None:
     code, seen = typed(["run", "--preset", "docs-sync", "x"], project.root)
     assert code == 0

@@ -58,4 +58,8 @@ def _key(provider: str, *, key_stdin: bool) -> str:
         raise UsageError("no terminal to ask for the key on", "Pipe it in: aethr auth login … --key-stdin.")
     from getpass import getpass
 
-    return getpass(f"Key for {provider} ({LOGINS[provider]}), not shown: ").strip()
+    try:
+        return getpass(f"Key for {provider} ({LOGINS[provider]}), not shown: ").strip()
+    except EOFError:  # Ctrl-D
+        sys.stderr.write("\n")
+        return ""
