@@ -50,6 +50,7 @@ def worst_case(plan: Plan, prepared: Sequence[StepPrepared]) -> tuple[WorstCase,
         sums[key] = _plus(sums.get(key, WorstCase(*key)), asked, answer)
         if step.spec.reviewing and not step.edits_tree:
             sums[key] = _plus(sums[key], spending.estimate_tokens(prompts.ask_verdict("")) + answer, answer)
+            answer *= 2  # later steps are told both answers
         earlier.append(answer)
         edited = edited or step.edits_tree
     return tuple(row._replace(cost_usd=_cost(row)) for row in sums.values())

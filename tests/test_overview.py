@@ -84,6 +84,14 @@ def test_the_worst_case_counts_every_pass_and_the_question_for_a_verdict(project
     assert reviewer.cost_usd == price.cost(reviewer.input_tokens, reviewer.output_tokens)
 
 
+def test_a_review_that_was_asked_twice_is_told_to_later_steps_with_both_answers(project: Repo) -> None:
+    roles = "{reviewer: strict, last: sum up}"
+    models = "{reviewer: {model: openai:gpt-5-mini, max_tokens: 9000}, last: openai:gpt-5}"
+    steps = "[{id: review, role: reviewer}, {id: last, role: last, history_visibility: latest}]"
+    project.write(".aethr.yaml", f"workflow: two\nroles: {roles}\nmodels: {models}\nsteps: {steps}\n")
+    assert worst(project.root)["openai:gpt-5"].input_tokens > 2 * 9000
+
+
 def test_an_unknown_price_and_an_unknown_provider_are_said(project: Repo) -> None:
     project.write(".aethr.yaml", LOOPS.replace("anthropic:claude-sonnet-4-5", "anthropc:claude-x"))
     done = aethr("check", cwd=project.root)
