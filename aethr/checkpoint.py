@@ -229,7 +229,7 @@ def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
     if checkpoint.diff not in (None, plan.scope.text):
         raise UsageError(
             f"the checkpoint is of --diff {checkpoint.diff}, and this run of --diff {plan.scope.text}",
-            _AFRESH,
+            f"Give --diff {checkpoint.diff} to go on.",
         )
 
 

@@ -247,6 +247,21 @@ def test_quiet_is_the_last_answer() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "answer", ["- [high] a.py:1 — wrong\n\nReview status: pass", "Review status: revise."]
+)
+def test_quiet_says_a_verdict_that_the_answer_does_not_end_with(answer: str) -> None:
+    assert plain(run_of(answer), Display(quiet=True)) == f"{answer}\nReview status: revise\n"
+
+
+def test_quiet_says_which_loop_may_have_closed_the_gate() -> None:
+    done = result(step())._replace(loops=(LoopResult("review", "review", 2, "exhausted"),))
+    assert plain([RunFinished(done)], Display(quiet=True)).splitlines() == [
+        *ANSWER.splitlines(),
+        "warning: loop review -> review: exhausted after 2 passes",
+    ]
+
+
 def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> RunResult:
     return result(*(steps or (step(),)), review=Review(reason=reason), mode=mode)
 

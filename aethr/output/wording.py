@@ -66,8 +66,7 @@ def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
         case StepFinished():
             return _finished(event)
         case LoopEnded():
-            met = event.loop.outcome == "satisfied"
-            return (Line(loop(event.loop), "plain" if met else "warning"),)
+            return (_loop_line(event.loop),)
         case RunFinished():
             return closing(event.result)
         case _:
@@ -115,8 +114,12 @@ def verdict(result: RunResult) -> tuple[Line, ...]:
 
 
 def doubts(result: RunResult) -> tuple[Line, ...]:
-    """What even a quiet run must say: that its review is none, or one not to be relied on."""
-    return tuple(line for line in verdict(result) if result.review.reason and line.tone == "bad")
+    """What even a quiet run must say: what may close a gate and is not what its last answer ends with."""
+    last = result.steps[-1].content.rstrip() if result.steps else ""
+    return (
+        *(_loop_line(ended) for ended in result.loops if ended.outcome != "satisfied"),
+        *(line for line in verdict(result) if line.tone == "bad" and not last.endswith(line.text)),
+    )
 
 
 def spent(result: RunResult) -> str:
@@ -228,6 +231,10 @@ def _finished(event: StepFinished) -> tuple[Line, ...]:
         names = [one_line(name) for name in step.artifacts.changed_files]
         lines.append(Line(f"changed: {capped(names)}" if names else "changed: nothing"))
     return tuple(lines)
+
+
+def _loop_line(ended: LoopResult) -> Line:
+    return Line(loop(ended), "plain" if ended.outcome == "satisfied" else "warning")
 
 
 def _findings_line(review: Review) -> tuple[Line, ...]:
