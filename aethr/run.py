@@ -291,9 +291,8 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
 
     An endpoint with a password in it is left out: the command is printed.
     """
-    if plan.mode != "live":
-        return ()
-    bases = [base for step in plan.steps if step.model for base in provider_of(step.model.name).bases]
+    called = [step.model for step in plan.steps if step.model] if plan.mode == "live" else []
+    bases = [base for model in called for base in provider_of(model.name).bases]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

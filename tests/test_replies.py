@@ -207,6 +207,15 @@ def test_a_pass_without_an_answer_stops_the_run_and_the_mended_file_goes_on(proj
     assert "--replies" in resume
 
 
+def test_a_script_beside_a_live_project_goes_on_as_it_began(project: Repo) -> None:
+    project.write(".env", "AETHR_LIVE=1\n")
+    script(project, HIGH, writes='["1", "2"]')
+    done = run(project, env={"AETHR_LIVE": "0"})
+    assert done.returncode == 2
+    command = re.findall(r"^  (.*--resume-checkpoint.*)$", done.stderr, re.MULTILINE)[0]
+    assert command.startswith("AETHR_LIVE=0 ")
+
+
 def test_a_scripted_checkpoint_fits_no_other_run(project: Repo) -> None:
     script(project, HIGH, writes='["1", "2"]')
     found = re.search(r"--resume-checkpoint (\S+)", run(project).stderr)
