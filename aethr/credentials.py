@@ -49,8 +49,7 @@ def load(root: Path) -> DotEnv:
         _refuse(path, root)
         return _taken(path.read_text(encoding="utf-8-sig"))
     except (_RefusedError, OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        return DotEnv({}, (f".env is not loaded: {reason}",))
+        return DotEnv({}, (f".env is not loaded: {_why(error)}",))
 
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -93,6 +92,12 @@ def origin(name: str, environ: Mapping[str, str], dotenv: DotEnv) -> str | None:
 
 class _RefusedError(Exception):
     """Why a ``.env`` is left alone."""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _refuse(path: Path, root: Path) -> None:

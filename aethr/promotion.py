@@ -42,6 +42,8 @@ def promote(plan: Plan) -> Promotion:
     for name in (path, _part(path)):
         if os.path.lexists(name):
             raise UsageError(f"--save: {name} is already here", "Move it away; --save overwrites nothing.")
+    if not os.access(plan.root, os.W_OK):
+        raise UsageError(f"--save: {path} cannot be written", "Leave --save out, or make the folder yours.")
     text = emit.text(plan.workflow)
     if Redactor(plan.secrets).redact(text) != text:
         raise UsageError("--save: the workflow holds the value of a key", "Take the key out of its text.")

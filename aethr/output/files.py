@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,13 @@ def check(paths: Sequence[str]) -> None:
     for name in paths:
         path = Path(name)
         _check_suffix(path)
-        if path.is_dir() or not path.parent.is_dir():
+        # With os.path: pathlib raises where one may not look.
+        if os.path.isdir(path) or not os.path.isdir(path.parent):  # noqa: PTH112
             raise UsageError(
                 f"--report {name}: not a file in a folder that exists", "Create the folder first."
             )
+        if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):  # noqa: PTH110
+            raise UsageError(f"--report {name}: cannot be written", "Name a file in a folder that is yours.")
 
 
 def _check_suffix(path: Path) -> None:

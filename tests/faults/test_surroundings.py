@@ -78,6 +78,33 @@ def test_a_small_tmpfs(project: Repo, folder: Path) -> None:
     assert "Mock answer" in done.stdout
 
 
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--report", "out.md"], "--report out.md: cannot be written"),
+        (["--checkpoint-dir", "kept"], "--checkpoint-dir kept: no checkpoint can be written there"),
+        (["--save"], "/.aethr.yaml cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_first_call(
+    project: Repo, words: list[str], said: str
+) -> None:
+    """A project that is mounted read-only: not even root may write there."""
+    script = 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" || exit 99; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "aethr", *RUN, *words],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 99 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize("place", ["a-file/below", "/proc/nowhere"])
 def test_no_place_for_a_checkpoint(project: Repo, place: str) -> None:
     project.write("a-file")
