@@ -92,6 +92,13 @@ def test_comments_of_steps_are_kept_and_commented_code_elsewhere_is_not() -> Non
     assert "backend" not in made
 
 
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_what_stands_in_quotes_beside_an_id_is_no_comment(quote: str) -> None:
+    step = f"  - {{id: s, role: a, context: [{quote}file:a #b.md{quote}]}}\n"
+    spec = config.parse(f"workflow: w\nroles: {{a: b}}\nsteps:\n{step}", "x.yaml", WORDS)
+    assert "  - id: s\n" in text(spec)
+
+
 def test_a_comment_cannot_become_content() -> None:
     """YAML ends a line at U+2028 too; an editor does not."""
     source = "# head\u2028# still a comment\nworkflow: w\nroles: {a: b}\nsteps: [{id: s, role: a}]\n"

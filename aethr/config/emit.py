@@ -133,8 +133,9 @@ def _comments(spec: WorkflowSpec, number: int) -> tuple[list[str], str]:
         if not _is_comment(line.strip()):
             break
         above.insert(0, f"  {line.strip()}")
-    _, mark, beside = spec.lines[named.line - 1].partition(" #")
-    return above, beside.strip() if mark and beside.isprintable() else ""
+    before, _, beside = spec.lines[named.line - 1].partition(" #")
+    in_quotes = before.count('"') % 2 or before.count("'") % 2  # there it begins no comment
+    return above, beside.strip() if beside.isprintable() and not in_quotes else ""
 
 
 def _is_comment(line: str) -> bool:
