@@ -8,7 +8,7 @@ the first one that is missing. No concrete source, backend or terminal is known 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr import prompts, review
@@ -23,6 +23,7 @@ from aethr.records import (
     Notice,
     Plan,
     PlannedStep,
+    Receipt,
     Repeat,
     Request,
     Review,
@@ -141,8 +142,8 @@ def run(
     yield RunFinished(record(plan, progress.results, progress.loops, verdict))
 
 
-def fits(plan: Plan, done: Sequence[StepResult]) -> None:
-    """Raise ``UsageError`` unless ``done`` are results that a run of ``plan`` begins with."""
+def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
+    """What comes after ``done``, None at the end. Raises ``UsageError`` where it does not fit ``plan``."""
     progress = Progress(plan)
     for result in done:
         if progress.turn is None:
@@ -151,6 +152,22 @@ def fits(plan: Plan, done: Sequence[StepResult]) -> None:
                 "Start afresh without --resume-checkpoint.",
             )
         progress.add(_expected(plan, progress.turn, result))
+    return progress.turn
+
+
+def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
+    """The id of a reviewing step among ``done`` that a resume will not ask again, and whose diff is no more.
+
+    None where an agent has edited the tree since: that change is the run's own.
+    """
+    if any(step.edits_tree for step in plan.steps):
+        return None
+    turn = fits(plan, done)
+    latest = {result.id: result for result in done}
+    for step in plan.steps[: turn.position if turn else None]:
+        if step.spec.reviewing and _diff(latest[step.spec.id].context) != _diff(_now(plan, step)):
+            return step.spec.id
+    return None
 
 
 def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]:
@@ -385,6 +402,16 @@ def _reviewed_changes(plan: Plan) -> dict[int, tuple[Block, ...]]:
         for n, step in enumerate(plan.steps)
         if step.spec.reviewing
     }
+
+
+def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
+    """What a step would be sent now; no command is run for it."""
+    return (receipt for block in step.collect(View(plan.root, plan.scope)) for receipt in block.receipts)
+
+
+def _diff(receipts: Iterable[Receipt]) -> set[tuple[str, str | None]]:
+    """The files of the change under review, as they were sent."""
+    return {(each.path, each.sha256) for each in receipts if each.source == "git_diff" and each.path}
 
 
 def _nothing_changed(blocks: Sequence[Block]) -> bool:

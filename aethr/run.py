@@ -220,6 +220,16 @@ def _what_moved(saved: Checkpoint, plan: Plan) -> Iterator[str]:
                 "Start afresh without --resume-checkpoint.",
             )
         yield f"HEAD moved since the checkpoint (it was {saved.head_sha[:12]})"
+    if saved.contract is None:  # the seed form does not say what a step saw
+        return
+    step = executor.saw_another_change(plan, saved.steps)
+    if step is not None and plan.gate.needs_review:
+        raise NotReviewedError(
+            f"the change is another one than step '{step}' reviewed before the checkpoint",
+            "Start afresh without --resume-checkpoint.",
+        )
+    if step is not None:
+        yield f"the change is another one than step '{step}' reviewed before the checkpoint"
 
 
 def _ids(saved: Checkpoint) -> set[str]:

@@ -266,6 +266,13 @@ BROKEN = (
         ("--require-review",),
         4,
     ),
+    Broken(
+        "of another change, with a gate",
+        lambda _, repo: repo.write("app.py", "x = 2\n"),
+        "the change is another one than step 'review' reviewed",
+        ("--require-review",),
+        4,
+    ),
 )
 
 
@@ -283,6 +290,21 @@ def test_a_checkpoint_that_does_not_fit(project: Repo, folder: Path, case: Broke
     assert len(done.stderr.splitlines()) == 2
     assert done.stdout == ""
     assert (path.read_bytes() if path.is_file() else None) == before
+
+
+def test_another_change_without_a_gate_is_said(project: Repo, folder: Path) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    project.commit("with a workflow")
+    project.write("app.py", "x = 1\n")
+    assert aethr("run", "--checkpoint-dir", str(folder), TASK, cwd=project.root).returncode == 0
+    (path,) = folder.iterdir()
+    kept = path.read_bytes()
+    said = "note: the change is another one than step 'review' reviewed before the checkpoint"
+    for text, expected in (("x = 1\n", False), ("x = 2\n", True)):
+        project.write("app.py", text)
+        path.write_bytes(kept)
+        done = aethr("run", "--resume-checkpoint", f"@{path}", cwd=project.root)
+        assert (done.returncode, said in done.stderr) == (0, expected), done.stderr
 
 
 def test_half_a_character_in_a_checkpoint_is_replaced(project: Repo, folder: Path) -> None:
