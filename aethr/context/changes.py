@@ -76,9 +76,7 @@ def _change(top: Path, scope: Scope, filters: Sequence[str], limit: int) -> Iter
     """All files of the change; those that git calls binary come last, with the place they had."""
     binaries: list[tuple[int, Section]] = []
     yield from _parts(parse(git.diff(top, scope, filters), limit), binaries)
-    if not binaries:
-        return
-    hidden = _hidden_texts(top, scope, filters, [section for _, section in binaries])
+    hidden = hidden_texts(top, scope, filters, [section for _, section in binaries])
     shown: set[bytes] = set()
     if hidden:
         again = parse(git.diff(top, scope, filters, as_text=True, paths=_both_names(hidden)), limit)
@@ -105,10 +103,15 @@ def _parts(
             yield _entry(order, event)
 
 
-def _hidden_texts(
+def hidden_texts(
     top: Path, scope: Scope, filters: Sequence[str], binaries: Sequence[Section]
 ) -> list[Section]:
-    """The files that are text (no NUL byte in their change) and binary only by an attribute."""
+    """The files that are text (no NUL byte in their change) and binary only by an attribute.
+
+    Raises ``GitError``.
+    """
+    if not binaries:
+        return []
     attributed = git.suppressed(top, _both_names(binaries))
     hidden = [section for section in binaries if not attributed.isdisjoint(_both_names([section]))][:RESHOWN]
     if not hidden:
@@ -135,15 +138,19 @@ def _reshown(events: Iterator[Section | Hunk], places: dict[bytes, int], shown: 
 
 def _entry(order: int, section: Section, note: str | None = None) -> Entry:
     unmerged = section.header.startswith(b"* Unmerged path ")
-    secret = any(is_secret(os.fsdecode(name)) for name in _both_names([section]))
     return Entry(
         path=reveal_name(section.path) or "(text before the first file)",
         order=order,
         header=reveal(section.header.decode("utf-8", "backslashreplace"))[0],
         note="binary" if section.binary else "unmerged" if unmerged else note,
-        withheld="a file that holds secrets" if secret else None,
+        withheld="a file that holds secrets" if holds_secrets(section) else None,
         complete=not unmerged and (section.deleted or not section.binary),
     )
+
+
+def holds_secrets(section: Section) -> bool:
+    """Whether the file has, or had before a rename, the name of a file that holds secrets."""
+    return any(is_secret(os.fsdecode(name)) for name in _both_names([section]))
 
 
 def _both_names(sections: Collection[Section]) -> list[bytes]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import git
+from aethr.context import changes
 from aethr.context.diffs import Section, parse
-from aethr.context.paths import is_generated, is_secret
+from aethr.context.paths import is_generated
 from aethr.errors import UsageError
 from aethr.git import history
 from aethr.records import Scope
@@ -64,23 +65,22 @@ def find(root: Path, environ: Mapping[str, str]) -> Change | None:
 def measure(root: Path, scope: Scope) -> Extent:
     """How much a scope holds, before anything of it is sent. Raises ``GitError``."""
     top = git.toplevel(root) or root
-    parts = parse(git.diff(top, scope, git.local_filters(top)), 0)
-    sections = [part for part in parts if isinstance(part, Section)]
+    filters = git.local_filters(top)
+    sections = [part for part in parse(git.diff(top, scope, filters), 0) if isinstance(part, Section)]
     binary = [each for each in sections if each.binary and not each.deleted]
-    hidden = git.suppressed(top, [each.path for each in binary]) if binary else frozenset()
-    opaque = [each for each in binary if each.path not in hidden]
-    secret = [each for each in sections if is_secret(os.fsdecode(each.path))]
+    texts = changes.hidden_texts(top, scope, filters, binary)
+    opaque = [each for each in binary if each not in texts]
+    secret = [each for each in sections if changes.holds_secrets(each)]
     kinds = {
         "only deletions": [each for each in sections if each.deleted],
         "only binary files": opaque,
         "only files that hold secrets": secret,
         "only generated files": [each for each in sections if is_generated(os.fsdecode(each.path))],
     }
-    unread = {each.path for each in (*opaque, *secret)}
     return Extent(
-        files=len(sections),
+        files=len({each.path for each in sections}),
         only=next((kind for kind, found in kinds.items() if len(found) == len(sections)), ""),
-        readable=len(unread) < len(sections),
+        readable=len({*opaque, *secret}) < len(sections),
     )
 
 

@@ -214,6 +214,31 @@ def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> 
     assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(1)
 
 
+@pytest.mark.parametrize("attribute", ["binary", "-diff"])
+def test_a_real_binary_stays_one_whatever_its_attributes_say(project: Repo, attribute: str) -> None:
+    project.write(".gitattributes", f"*.png {attribute}\n")
+    project.commit()
+    project.write("pic.png", b"\x89PNG\0new")
+    project.git("add", "-A")
+    assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(
+        1, "only binary files", readable=False
+    )
+
+
+def test_a_file_that_held_secrets_is_one_file_that_cannot_be_read(project: Repo) -> None:
+    """git tells a file that becomes a link as two, and a renamed one by both names."""
+    project.write(".env", "KEY=1\n")
+    project.write("id_rsa", "private\n" * 9)
+    project.commit()
+    (project.root / ".env").unlink()
+    (project.root / ".env").symlink_to("elsewhere")
+    project.git("mv", "id_rsa", "notes.txt")
+    project.git("add", "-A")
+    assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(
+        2, "only files that hold secrets", readable=False
+    )
+
+
 def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
