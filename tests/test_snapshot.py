@@ -447,6 +447,24 @@ def test_line_endings_are_read_as_the_project_says(repo: Repo) -> None:
     assert [line for line in found.artifacts.git_diff.splitlines() if line[:1] in "+-"][2:] == ["+three"]
 
 
+def test_a_file_with_a_filter_is_compared_as_it_lies_on_the_disk(repo: Repo) -> None:
+    """git has the filter's form of it, which is not what the agent found."""
+    repo.git("config", "filter.lower.clean", "tr A-Z a-z")
+    repo.write(".gitattributes", "*.up filter=lower\n")
+    for name in ("edited.up", "touched.up"):
+        # Older than the index, so that git trusts it and does not read the file.
+        os.utime(repo.write(name, "ONE\nTWO\n"), (1_000_000_000, 1_000_000_000))
+    repo.commit()
+
+    def act() -> None:
+        repo.write("edited.up", "ONE\nTWO\nTHREE\n")
+        (repo.root / "touched.up").touch()
+
+    found = change(repo.root, act)
+    assert files(found) == ("edited.up",)
+    assert [line for line in found.artifacts.git_diff.splitlines() if line[:1] in "+-"][2:] == ["+THREE"]
+
+
 def test_ignored_files_are_not_seen_by_any_of_the_three_lists(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,7 @@ def compare(shadow: Shadow, before: Snapshot, after: Snapshot) -> Change:
     files = treediff.changed_files(shadow, before.tree, tree)
     ignored_before = _not_new(shadow, files, before.began_ns)
     if ignored_before:
-        _forget(shadow, ignored_before)
+        shadow.forget(ignored_before)
         tree = _write_tree(shadow)
         files = treediff.changed_files(shadow, before.tree, tree)
     patch = treediff.patch(shadow, before.tree, tree, files)
@@ -129,12 +129,7 @@ def _forget_submodules(shadow: Shadow) -> None:
     indexes = (*shadow.folder.glob("index"), *shadow.folder.glob("sharedindex.*"))
     if any(_SUBMODULE in file.read_bytes() for file in indexes):
         rows = shadow.checked("ls-files", "-s", "-z").split(b"\0")
-        _forget(shadow, [row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")])
-
-
-def _forget(shadow: Shadow, paths: Sequence[bytes]) -> None:
-    names = b"".join(path + b"\0" for path in paths)
-    shadow.checked("update-index", "--force-remove", "-z", "--stdin", stdin=names)
+        shadow.forget([row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")])
 
 
 def _write_tree(shadow: Shadow) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +25,9 @@ from aethr.process import Finished, run
 
 TIMEOUT_S = 600.0
 """Deadline of one git call, in seconds: the first one reads every file that git does not know yet."""
+
+FILTERED_BYTES = 1_000_000
+"""A larger file with a filter is not copied beforehand: that may be all that git-lfs has of a project."""
 
 PREFIX = "aethr-snapshot-"
 
@@ -102,6 +105,11 @@ class Shadow(NamedTuple):
         if done.code != 0:
             raise failed(done)
         return done.stdout
+
+    def forget(self, paths: Sequence[bytes]) -> None:
+        """Take files out of the index, so that the next record reads them anew. Raises ``GitError``."""
+        names = b"".join(path + b"\0" for path in paths)
+        self.checked("update-index", "--force-remove", "-z", "--stdin", stdin=names)
 
     def object_git(self, *args: str, stdin: bytes | None = None) -> bytes:
         """Run git on the recorded objects alone; gives its output. Raises ``GitError``."""
@@ -250,6 +258,7 @@ def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str]) -> None
         exclude.write("\n".join(["", *_AGENTS_OWN, f"{PREFIX}*/", ""]))
     if copy_index(shadow, "index"):
         _unmark(shadow)
+        _forget_filtered(shadow, _drivers(project.config))
 
 
 def _unmark(shadow: Shadow) -> None:
@@ -259,6 +268,29 @@ def _unmark(shadow: Shadow) -> None:
         listed = b"\0".join(names)
         for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
             shadow.checked("update-index", flag, "-z", "--stdin", stdin=listed)
+
+
+def _drivers(config: Mapping[str, str]) -> frozenset[bytes]:
+    """The filters that change a file on its way into the project's repository, such as git-lfs."""
+    names = (key.removeprefix("filter.").rpartition(".") for key in config if key.startswith("filter."))
+    return frozenset(os.fsencode(name) for name, _, kind in names if kind in ("clean", "process"))
+
+
+def _forget_filtered(shadow: Shadow, drivers: frozenset[bytes]) -> None:
+    """Files of which the index has a filter's form: no filter runs here, so their form on the disk counts."""
+    if not drivers:
+        return
+    listed = shadow.checked("ls-files", "-z")
+    fields = shadow.checked("check-attr", "-z", "--stdin", "filter", stdin=listed).split(b"\0")
+    filtered = (path for path, name in zip(fields[0::3], fields[2::3], strict=False) if name in drivers)
+    shadow.forget([path for path in filtered if _is_small(shadow.top / os.fsdecode(path))])
+
+
+def _is_small(file: Path) -> bool:
+    try:
+        return file.lstat().st_size <= FILTERED_BYTES
+    except OSError:
+        return False
 
 
 def _git_directory(folder: Path, settings: Mapping[str, str], hash_name: str, alternates: list[Path]) -> None:
