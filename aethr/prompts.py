@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from aethr import review
+from aethr.invisible import reveal_name
 from aethr.records import Block, Finding, StepResult, Visibility
 
 SUMMARY_CHARS = 400
@@ -138,4 +139,5 @@ def _finding(finding: Finding) -> str:
 def _changed(result: StepResult) -> str:
     if result.artifacts is None:
         return ""
-    return "\n\nChanged files: " + (", ".join(result.artifacts.changed_files) or "none")
+    names = map(reveal_name, result.artifacts.changed_files)
+    return "\n\nChanged files: " + (", ".join(names) or "none")

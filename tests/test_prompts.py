@@ -87,6 +87,8 @@ def test_visibility() -> None:
 
 def test_an_edit_is_told_with_its_files() -> None:
     assert prompts.told([EDIT], "all")[0].text == "Done.\n\nChanged files: a.py, b.py"
+    odd = EDIT._replace(artifacts=Artifacts(("a\n\u202eb.py",)))
+    assert prompts.told([odd], "all")[0].text.endswith("Changed files: a\\n\\u{202e}b.py")
     idle = EDIT._replace(artifacts=Artifacts())
     assert prompts.told([idle], "all")[0].text.endswith("Changed files: none")
 
