@@ -253,13 +253,13 @@ def test_a_plain_diff_takes_four_git_processes(
     assert len(calls.read_text().splitlines()) == 4
 
 
-def test_a_local_filter_is_reported(changed: Repo) -> None:
+def test_a_local_filter_is_reported_where_files_are_read_from_the_disk(changed: Repo) -> None:
     changed.git("config", "filter.x.clean", "false")
     changed.write(".git/info/attributes", "* filter=x\n")
-    assert (
-        "[filters of the repository's own configuration were not run: x]"
-        in one(changed.root, "git_diff").text
-    )
+    line = "[filters of the repository's own configuration were not run: x]"
+    scopes = ("worktree", "head", "staged")
+    said = {scope: line in one(changed.root, "git_diff", scope=scope).text for scope in scopes}
+    assert said == {"worktree": True, "head": True, "staged": False}
 
 
 def test_an_unmerged_path_is_not_complete(repo: Repo) -> None:

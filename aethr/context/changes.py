@@ -196,7 +196,7 @@ def _remarks(
         yield Remark(
             f"this change edits git attributes, which decide what a diff shows: {_listed(attributes)}"
         )
-    if filters:
+    if filters and scope.kind in ("worktree", "head"):  # only there git reads files that a filter changes
         yield Remark(f"filters of the repository's own configuration were not run: {_listed(filters)}")
 
 
