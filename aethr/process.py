@@ -7,6 +7,7 @@ group, a deadline in seconds, and an environment the caller states. Output is by
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ PIPE_BYTES = 1 << 20
 
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_POLL_S = 0.1
 
 
 class Finished(NamedTuple):
@@ -98,10 +100,22 @@ class Streaming(NamedTuple):
     timeout_s: float
 
     def chunks(self, size: int = 1 << 18) -> Iterator[bytes]:
-        """Standard output in pieces of at most ``size`` bytes."""
+        """Standard output in pieces of at most ``size`` bytes.
+
+        What the child has left running may hold its output open for ever. So once it has ended, only what is
+        in the pipe by then is read.
+        """
         assert self.child.stdout is not None
-        while chunk := os.read(self.child.stdout.fileno(), size):
-            yield chunk
+        pipe, left = self.child.stdout.fileno(), PIPE_BYTES
+        while left > 0:
+            ended = self.child.poll() is not None
+            if _readable(pipe, 0 if ended else _POLL_S):
+                if not (chunk := os.read(pipe, size)):
+                    return
+                yield chunk
+                left -= len(chunk) * ended
+            elif ended:
+                return
 
     def finish(self) -> Finished:
         """Wait for the end and give the exit code; ``stdout`` is empty here, ``chunks`` has read it."""
@@ -191,9 +205,15 @@ def _widen(pipe: IO[bytes] | None) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
+def _readable(pipe: int, wait_s: float) -> bool:
+    """Whether a read would give something, or the end, at once; always True where that cannot be known."""
+    return os.name != "posix" or bool(select.select([pipe], [], [], wait_s)[0])
+
+
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    _signal_group(child, getattr(signal, "SIGKILL", signal.SIGTERM))
+    if child.poll() is None:
+        late.set()
+        _signal_group(child, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -53,6 +55,15 @@ def test_a_long_output_is_cut_out_of_the_middle_and_says_so(tmp_path: Path) -> N
     assert found.omitted == found.size - evidence.HEAD_BYTES - evidence.TAIL_BYTES > 0
     assert f"[… {found.omitted:,} bytes left out …]" in found.output
     assert len(found.output) < 61_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="setsid is a program of Linux")
+@pytest.mark.parametrize("session", ["", "setsid "])
+def test_a_command_has_ended_when_it_has_whatever_it_leaves_running(tmp_path: Path, session: str) -> None:
+    words = shlex.join(["sh", "-c", f"{session}sleep 60 & echo $!"])
+    found = evidence.gather(words, tmp_path, {"PATH": "/usr/bin:/bin"})
+    os.kill(int(found.output), signal.SIGKILL)  # no such process, had its end been waited for
+    assert found.ended == "exit status 0"
 
 
 def test_a_command_that_is_killed_or_missing_is_evidence_too(tmp_path: Path) -> None:
