@@ -469,6 +469,8 @@ def test_a_hooks_temporary_index_is_used(changed: Repo, monkeypatch: pytest.Monk
     assert "+staged\n" in shown(changed, STAGED)
     (changed.root / "deep").mkdir()
     assert git.toplevel(changed.root / "deep") == changed.root
+    monkeypatch.chdir(changed.root / "deep")
+    assert "+staged\n" in shown(changed, STAGED)
 
 
 def test_an_index_or_folder_of_another_repository_is_ignored(

@@ -126,10 +126,9 @@ def _environment(root: Path) -> Mapping[str, str]:
     to another one.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    index = os.environ.get("GIT_INDEX_FILE")
-    folder = git_folder(root) if index else None
-    if index and folder is not None and Path(index).resolve().is_relative_to(folder):
-        kept["GIT_INDEX_FILE"] = str(Path(index).resolve())
+    index = _named_index(root)
+    if index is not None:
+        kept["GIT_INDEX_FILE"] = str(index)
     return {
         **kept,
         "LC_ALL": "C",
@@ -139,12 +138,39 @@ def _environment(root: Path) -> Mapping[str, str]:
     }
 
 
+def ignores_index(root: Path) -> bool:
+    """Whether the environment names an index that is not read, because it lies outside of this repository."""
+    return bool(os.environ.get("GIT_INDEX_FILE")) and _named_index(root) is None
+
+
 def git_folder(root: Path) -> Path | None:
     """Where the repository of this folder keeps its index: what the nearest ``.git`` is or names."""
+    found = _nearest(root)
+    return None if found is None else _target(found)
+
+
+def _named_index(root: Path) -> Path | None:
+    """The index that the environment names, if it lies in this repository.
+
+    As in git, a relative name begins at the top of the work tree.
+    """
+    named = os.environ.get("GIT_INDEX_FILE")
+    found = _nearest(root) if named else None
+    if not named or found is None:
+        return None
+    index = (found.parent / named).resolve()
+    return index if index.is_relative_to(_target(found)) else None
+
+
+def _nearest(root: Path) -> Path | None:
     start = root.resolve()
-    found = next((each / ".git" for each in (start, *start.parents) if (each / ".git").exists()), None)
-    if found is None or found.is_dir():
-        return found and found.resolve()
+    return next((each / ".git" for each in (start, *start.parents) if (each / ".git").exists()), None)
+
+
+def _target(found: Path) -> Path:
+    """The folder that a ``.git`` is, or that it names where it is a file."""
+    if found.is_dir():
+        return found.resolve()
     named = (
         found.read_bytes()[: 1 << 13].removeprefix(b"gitdir: ").rstrip(b"\r\n") if found.is_file() else b""
     )

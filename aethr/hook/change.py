@@ -16,7 +16,7 @@ from aethr.context import changes
 from aethr.context.diffs import Section, parse
 from aethr.context.paths import is_generated
 from aethr.errors import UsageError
-from aethr.git import history
+from aethr.git import call, history
 from aethr.records import Scope
 from aethr.sanitize import one_line
 
@@ -44,14 +44,14 @@ def find(root: Path, environ: Mapping[str, str]) -> Change | None:
     """The change of this stage; None for a ref that is deleted.
 
     It is a range where one is named, all that a remote does not have on the first push to it, else what
-    is staged. Raises ``UsageError`` outside of a repository, ``GitError``.
+    is staged. Raises ``UsageError`` outside of a repository and for an index outside of it, ``GitError``.
     """
     if git.toplevel(root) is None:
         raise UsageError(f"{root} is in no git repository", "A hook reviews a commit or a push.")
     start, end = environ.get("PRE_COMMIT_FROM_REF", ""), environ.get("PRE_COMMIT_TO_REF", "")
     remote, pushed = environ.get("PRE_COMMIT_REMOTE_NAME", ""), environ.get("PRE_COMMIT_LOCAL_BRANCH", "")
     if not end and not (remote and pushed):
-        return Change("staged", "the staged change", git.branch(root))
+        return _staged(root)
     if end and _is_null(end):
         return None
     head = git.commit_or_tree(root, end or pushed)
@@ -82,6 +82,15 @@ def measure(root: Path, scope: Scope) -> Extent:
         only=next((kind for kind, found in kinds.items() if len(found) == len(sections)), ""),
         readable=len({*opaque, *secret}) < len(sections),
     )
+
+
+def _staged(root: Path) -> Change:
+    if call.ignores_index(root):
+        raise UsageError(
+            "GIT_INDEX_FILE names an index outside of this repository, so what it stages cannot be reviewed",
+            "Put that index into .git, or commit without GIT_INDEX_FILE.",
+        )
+    return Change("staged", "the staged change", git.branch(root))
 
 
 def _range(base: str, head: str, remote: str, branch: str | None) -> Change:

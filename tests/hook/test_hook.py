@@ -251,6 +251,16 @@ def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
     assert "To mend: make the change smaller" in output
 
 
+def test_an_index_outside_of_the_repository_is_not_taken_for_an_empty_one(
+    hook: Hook, project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("app.py", "total = 2\n")
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    code, output = hook()
+    assert code == 2
+    assert output.startswith("aethr: GIT_INDEX_FILE names an index outside of this repository")
+
+
 def test_a_deleted_ref_is_nothing_to_review(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRE_COMMIT_FROM_REF", "HEAD")
     monkeypatch.setenv("PRE_COMMIT_TO_REF", "0" * 40)
