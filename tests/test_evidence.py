@@ -89,9 +89,12 @@ def test_a_missing_program_is_refused_before_anything_else(tmp_path: Path) -> No
 
 def test_as_a_source_it_is_run_each_time_and_only_where_that_is_allowed(tmp_path: Path) -> None:
     source = "command:" + python("open('ran', 'a').write('x'); print('out')")
-    quiet = View(tmp_path, Scope())
-    (block,) = collect((source,), 1000, quiet)
-    assert "its output will stand here" in block.text
+    for quiet, instead in (
+        (View(tmp_path, Scope(), preview=True), "its output will stand here"),
+        (View(tmp_path, Scope()), "not run without a model"),
+    ):
+        (block,) = collect((source,), 1000, quiet)
+        assert instead in block.text
     assert not (tmp_path / "ran").exists()
     loud = View(tmp_path, Scope(), run_commands=True)
     for _ in range(2):

@@ -19,6 +19,7 @@ from aethr.invisible import reveal
 from aethr.records import CommandCheck, Entry, Part, Piece, Remark, View
 
 TIMEOUT_S = 600.0
+NOT_RUN = "not run without a model"
 HEAD_BYTES, TAIL_BYTES = 20_000, 40_000
 """What is kept of a long output: its beginning and, longer, its end, where test runners sum up."""
 
@@ -60,7 +61,7 @@ def check(words: str, root: Path) -> CommandCheck:
 
 def not_run(words: str) -> CommandCheck:
     """Without a model nothing is run, and the condition holds: a mock's loop ends after its first pass."""
-    return CommandCheck(words, True, "not run without a model")
+    return CommandCheck(words, True, NOT_RUN)
 
 
 def require(words: str, root: Path) -> None:
@@ -74,7 +75,8 @@ def require(words: str, root: Path) -> None:
 def source(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
     """The context source ``command:<words>``: run again each time the context is collected."""
     if not view.run_commands:
-        yield Remark(f"$ {argument}: its output will stand here")
+        instead = "its output will stand here" if view.preview else NOT_RUN
+        yield Remark(f"$ {argument}: {instead}")
         return
     found = gather(argument, view.root, os.environ)
     text, revealed = reveal(found.output)
