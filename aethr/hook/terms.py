@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aethr import config, presets, workflow
+from aethr.errors import NotReviewedError
 from aethr.hook.change import Change
 from aethr.options import HOOK_OPTIONS, RunOptions, from_environment
 from aethr.records import WorkflowSpec
 from aethr.sanitize import one_line
+
+CHANGE = "git_diff"
+"""The context source that is the change under review."""
 
 TASK = (
     "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
@@ -41,7 +45,8 @@ def read(given: Mapping[str, Any], environ: Mapping[str, str]) -> HookOptions:
 def for_change(options: RunOptions, change: Change, cwd: Path) -> RunOptions:
     """A run of this change, by the project's own workflow file or else by the preset.
 
-    Raises ``ConfigError`` for a workflow that edits the tree or runs commands.
+    Raises ``ConfigError`` for a workflow that edits the tree or runs commands, ``NotReviewedError`` for one
+    that would pass a change which no step has seen.
     """
     named = options.config or options.preset or os.path.lexists(workflow.project_root(cwd) / workflow.FILE)
     run = options._replace(
@@ -49,7 +54,12 @@ def for_change(options: RunOptions, change: Change, cwd: Path) -> RunOptions:
         diff=change.diff,
         preset=options.preset if named else presets.REVIEW,
     )
-    _refuse_programs(workflow.open_project(cwd, run.config, run.preset).workflow)
+    spec = workflow.open_project(cwd, run.config, run.preset).workflow
+    _refuse_programs(spec)
+    if not any(CHANGE in step.context for step in spec.steps):
+        raise NotReviewedError(
+            f"{spec.origin}: no step sees the change", f"Give the reviewing step the context '{CHANGE}'."
+        )
     return run
 
 

@@ -261,6 +261,16 @@ def test_an_index_outside_of_the_repository_is_not_taken_for_an_empty_one(
     assert output.startswith("aethr: GIT_INDEX_FILE names an index outside of this repository")
 
 
+def test_a_workflow_that_never_sees_the_change_reviews_nothing(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS.replace("git_diff", "file:app.py"))
+    with serving(monkeypatch) as server:
+        code, output = hook()
+    assert (code, server.bodies) == (4, [])
+    assert output.startswith("NOT REVIEWED: .aethr.yaml: no step sees the change\n")
+
+
 def test_a_deleted_ref_is_nothing_to_review(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRE_COMMIT_FROM_REF", "HEAD")
     monkeypatch.setenv("PRE_COMMIT_TO_REF", "0" * 40)
