@@ -89,7 +89,7 @@ def snapshots(bench: Bench) -> Iterator[Figure]:
         bench.git(root, "checkout", "-q", "--", ".")
         return sample
 
-    samples = interleaved({"floor": stash, "aethr": pair}, bench.runs)
+    samples = interleaved({"floor": stash, "aethr": pair}, 3 * bench.runs)
     values, floors = _pair(samples, "wall_s")
     twice = [2 * floor for floor in floors]
     yield ratio("a pair and its difference", values, twice, 1, note="beside a stash before and one after")
