@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from aethr.invisible import reveal_name
@@ -44,13 +47,13 @@ class Head(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The work tree at one moment. ``tree`` is the id of a tree object of the shadow.
+    """The work tree at one moment. ``record`` names an index file of the shadow that lists its files.
 
     ``began_ns`` is the wall clock when it was begun. ``skipped`` are git's own words for what it could
     not read, ``nested`` the submodules and other repositories whose content is not seen.
     """
 
-    tree: str
+    record: str
     head: Head
     began_ns: int
     skipped: tuple[str, ...] = ()
@@ -69,11 +72,11 @@ def take(shadow: Shadow) -> Snapshot:
     began_ns = time.time_ns()
     with ThreadPoolExecutor(1) as beside:
         head = beside.submit(_head, shadow, f"index-{began_ns}")
-        tree, said = _record(shadow)
+        said = _record(shadow, f"record-{began_ns}")
     skipped = (line.removeprefix(_ERROR) for line in said if line.startswith(_ERROR))
     nested = (match[1].rstrip(b"/") for line in said if (match := _NESTED.fullmatch(line)))
     return Snapshot(
-        tree=tree,
+        record=f"record-{began_ns}",
         head=head.result(),
         began_ns=began_ns,
         skipped=tuple(reveal_name(line) for line in skipped),
@@ -83,14 +86,15 @@ def take(shadow: Shadow) -> Snapshot:
 
 def compare(shadow: Shadow, before: Snapshot, after: Snapshot) -> Change:
     """What changed from one snapshot to the other. Raises ``GitError``."""
-    tree = after.tree
-    files = treediff.changed_files(shadow, before.tree, tree)
+    with ThreadPoolExecutor(2) as both:
+        old, new = both.map(partial(_write_tree, shadow), (before.record, after.record))
+    files = treediff.changed_files(shadow, old, new)
     ignored_before = _not_new(shadow, files, before.began_ns)
     if ignored_before:
-        shadow.forget(ignored_before)
-        tree = _write_tree(shadow)
-        files = treediff.changed_files(shadow, before.tree, tree)
-    patch = treediff.patch(shadow, before.tree, tree, files)
+        shadow.forget(ignored_before, after.record)
+        new = _write_tree(shadow, after.record)
+        files = treediff.changed_files(shadow, old, new)
+    patch = treediff.patch(shadow, old, new, files)
     text, foreign = _decoded(patch.sections)
     notes = (
         *_head_notes(shadow, before.head, after.head),
@@ -110,14 +114,16 @@ def changed_names(shadow: Shadow, before: Snapshot) -> tuple[str, ...]:
     return compare(shadow, before, take(shadow)).artifacts.changed_files
 
 
-def _record(shadow: Shadow) -> tuple[str, list[bytes]]:
-    """The id of a tree of all files, and what git said about those it could not read."""
+def _record(shadow: Shadow, name: str) -> list[bytes]:
+    """List all files in an index of this name; gives what git said about those it could not read."""
     _forget_submodules(shadow)
     added = shadow.tree_git("add", "--all", "--ignore-errors", "--", ".")
     said = added.stderr.splitlines()
     if added.code not in (0, 1) or (added.code == 1 and not any(line.startswith(_ERROR) for line in said)):
         raise failed(added)
-    return _write_tree(shadow), said
+    with suppress(FileNotFoundError):  # without any file git writes no index
+        shutil.copyfile(shadow.folder / "index", shadow.folder / name)
+    return said
 
 
 def _forget_submodules(shadow: Shadow) -> None:
@@ -132,8 +138,8 @@ def _forget_submodules(shadow: Shadow) -> None:
         shadow.forget([row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")])
 
 
-def _write_tree(shadow: Shadow) -> str:
-    return shadow.checked("write-tree", "--missing-ok").decode().strip()
+def _write_tree(shadow: Shadow, index: str) -> str:
+    return shadow.checked("write-tree", "--missing-ok", index=index).decode().strip()
 
 
 def _decoded(sections: Sequence[bytes]) -> tuple[str, list[str]]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aethr import git
@@ -106,10 +107,10 @@ class Shadow(NamedTuple):
             raise failed(done)
         return done.stdout
 
-    def forget(self, paths: Sequence[bytes]) -> None:
+    def forget(self, paths: Sequence[bytes], index: str = "index") -> None:
         """Take files out of the index, so that the next record reads them anew. Raises ``GitError``."""
         names = b"".join(path + b"\0" for path in paths)
-        self.checked("update-index", "--force-remove", "-z", "--stdin", stdin=names)
+        self.checked("update-index", "--force-remove", "-z", "--stdin", stdin=names, index=index)
 
     def object_git(self, *args: str, stdin: bytes | None = None) -> bytes:
         """Run git on the recorded objects alone; gives its output. Raises ``GitError``."""
@@ -155,13 +156,12 @@ def opened(root: Path, environ: Mapping[str, str]) -> Iterator[Shadow]:
     program = shutil.which("git", path=environ.get("PATH"))
     if program is None:
         raise GitMissingError("git: not found", "Install git, or put it on PATH.")
-    top = git.toplevel(root)
+    project = _project(program, root, environ)
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     except OSError as error:
         raise _no_room(error) from error
     try:
-        project = _Project(root.resolve(), None, {}) if top is None else _project(program, top, environ)
         shadow = Shadow(folder, project.top, project.git_dir, program, environ.get("PATH", os.defpath))
         try:
             _fill(shadow, project, environ)
@@ -203,9 +203,9 @@ class _Project(NamedTuple):
     """What must be known of a project before an agent works in it. ``config`` has lower-case keys."""
 
     top: Path
-    git_dir: Path | None
-    config: Mapping[str, str]
+    git_dir: Path | None = None
     hash_name: str = "sha1"
+    config: Mapping[str, str] = MappingProxyType({})
 
     @property
     def common(self) -> Path | None:
@@ -219,24 +219,35 @@ class _Project(NamedTuple):
         return (self.git_dir / os.fsdecode(named)).resolve()
 
 
-def _project(program: str, top: Path, environ: Mapping[str, str]) -> _Project:
-    """Ask the project's git; nothing of this runs a program that its configuration names."""
+_QUESTIONS = ("rev-parse --show-object-format --absolute-git-dir", "config --list -z")
+"""Asked of a project's git side by side; nothing of it runs a program that its configuration names."""
+
+
+def _project(program: str, root: Path, environ: Mapping[str, str]) -> _Project:
     env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
     env |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "none"}
 
     def ask(words: str) -> bytes:
-        done = run((program, *words.split()), cwd=top, env=env, timeout_s=TIMEOUT_S)
+        done = run((program, *words.split()), cwd=root, env=env, timeout_s=TIMEOUT_S)
         if done.code != 0:
             raise failed(done)
         return done.stdout
 
-    questions = ("rev-parse --show-object-format --absolute-git-dir", "config --list -z")
-    with ThreadPoolExecutor(2) as both:
-        where, listed = both.map(ask, questions)
+    with ThreadPoolExecutor(len(_QUESTIONS)) as beside:
+        answers = beside.map(ask, _QUESTIONS)
+        top = git.toplevel(root)
+    if top is None:
+        return _Project(root.resolve())
+    where, listed = answers
     hash_name, _, named = where.partition(b"\n")
     settings = (entry.partition(b"\n") for entry in listed.split(b"\0") if entry)
     config = {os.fsdecode(key): os.fsdecode(value) if is_set else "true" for key, is_set, value in settings}
-    return _Project(top.resolve(), Path(os.fsdecode(named.removesuffix(b"\n"))), config, hash_name.decode())
+    return _Project(
+        top=top.resolve(),
+        git_dir=Path(os.fsdecode(named.removesuffix(b"\n"))),
+        hash_name=hash_name.decode(),
+        config=config,
+    )
 
 
 def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str]) -> None:
