@@ -14,6 +14,7 @@ from typing import NamedTuple
 from aethr import prompts, review
 from aethr.errors import AethrError, UsageError
 from aethr.records import (
+    CHANGE,
     Block,
     Completion,
     Event,
@@ -411,7 +412,7 @@ def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
 
 def _diff(receipts: Iterable[Receipt]) -> set[tuple[str, str | None]]:
     """The files of the change under review, as they were sent."""
-    return {(each.path, each.sha256) for each in receipts if each.source == "git_diff" and each.path}
+    return {(each.path, each.sha256) for each in receipts if each.source == CHANGE and each.path}
 
 
 def _nothing_changed(blocks: Sequence[Block]) -> bool:

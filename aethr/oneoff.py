@@ -9,11 +9,8 @@ from aethr import config, workflow
 from aethr.config.mistakes import quoted
 from aethr.errors import UsageError
 from aethr.options import RunOptions
-from aethr.records import Place, StepSpec, WorkflowSpec
+from aethr.records import CHANGE, Place, StepSpec, WorkflowSpec
 from aethr.workflow import Project
-
-CHANGE = "git_diff"
-"""The source that ``--context`` takes the place of."""
 
 
 def project(options: RunOptions, cwd: Path) -> Project:

@@ -23,6 +23,8 @@ LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 WORKFLOW_FILE = ".aethr.yaml"
+CHANGE = "git_diff"
+"""The context source that is the change under review."""
 
 
 # --- the workflow file -------------------------------------------------------------------------

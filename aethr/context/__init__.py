@@ -18,7 +18,7 @@ from aethr.context.objects import tree_of
 from aethr.context.paths import glob_pattern, refusal
 from aethr.errors import UsageError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import Block, Entry, Part, Piece, Remark, Source, View
+from aethr.records import CHANGE, Block, Entry, Part, Piece, Remark, Source, View
 
 GLOB_FILES = 50
 """Files of one ``glob:`` source that are read; the rest are named as not sent."""
@@ -154,7 +154,7 @@ def _text(content: bytes) -> str | None:
 
 
 _ROWS = (
-    SourceRow("git_diff", "the change under review; --diff says which", git_diff),
+    SourceRow(CHANGE, "the change under review; --diff says which", git_diff),
     SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff, late=True),
     SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, takes_argument=True),
     SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, takes_argument=True),

@@ -11,11 +11,8 @@ from aethr import config, presets, workflow
 from aethr.errors import NotReviewedError
 from aethr.hook.change import Change
 from aethr.options import HOOK_OPTIONS, RunOptions, from_environment
-from aethr.records import WorkflowSpec
+from aethr.records import CHANGE, WorkflowSpec
 from aethr.sanitize import one_line
-
-CHANGE = "git_diff"
-"""The context source that is the change under review."""
 
 TASK = (
     "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
