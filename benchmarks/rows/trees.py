@@ -46,11 +46,9 @@ def glob(bench: Bench) -> Iterator[Figure]:
     watch = Watch(ignored)
     samples = commands(work, 2 * bench.runs)
     values, floors = _pair(samples, "wall_s")
+    yield ratio("`glob:**/*.py` of 100,000 files", values, floors, 2)
     alone = differences(values, take(samples["one file"], "wall_s"))
-    yield ratio(
-        "the source `glob:**/*.py`, 100,000 files", alone, floors, 2, note="less the same run with one file"
-    )
-    yield ratio("the whole process, its start too", values, floors)
+    yield ratio("the source alone", alone, floors, 2, note="beside the same run with one file")
     yield ratio("the same, memory", *_pair(samples, "rss_mb"), unit="MB")
     yield plain("ignored folders that were read", [float(watch.read())], 0, "", watch.how)
 
@@ -91,9 +89,8 @@ def snapshots(bench: Bench) -> Iterator[Figure]:
 
     samples = interleaved({"floor": stash, "aethr": pair}, 3 * bench.runs)
     values, floors = _pair(samples, "wall_s")
-    twice = [2 * floor for floor in floors]
-    yield ratio("a pair and its difference", values, twice, 1, note="beside a stash before and one after")
-    yield ratio("the same, beside one stash alone", values, floors)
+    yield ratio("both snapshots and their difference", values, floors, 1)
+    yield ratio("the same, beside two stashes", values, [2 * floor for floor in floors])
     for name, seconds in parts.items():
         yield ratio(f"of that {name}", seconds[1:], floors)
 
