@@ -32,11 +32,11 @@ from tests.action.github_server import GitHubServer
 from tests.action.support import open_pull_request, outputs, runner_environment, started
 from tests.faults.test_provider import HTML, IMPATIENT, Fault, again, assert_clean
 from tests.hook.conftest import Hooked, hooked, released, run, shared, tool
-from tests.live import KEY, PASS, TWO_STEPS, serving
+from tests.live import KEY, PASS, TWO_STEPS, serving, temp
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import having
 
-__all__ = ["act", "github", "hooked", "released", "shared", "tool"]
+__all__ = ["act", "github", "hooked", "released", "shared", "temp", "tool"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -64,15 +64,6 @@ faults = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 
 
 # --- commits -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the hook's checkpoints go."""
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    monkeypatch.setenv("RUNNER_TEMP", str(folder))
-    return folder
 
 
 @pytest.fixture
