@@ -404,15 +404,15 @@ def test_a_program_that_does_not_end_when_asked_is_killed(opencode: Stage) -> No
     assert survivors(opencode) == []
 
 
-def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(opencode: Stage) -> None:
-    """The deadline is the same for every agent, and leaves a busy machine the time to begin."""
-    say = opencode.dialect
-    opencode.script(LEAVE, "echo half > a.py", say.says(*say.text("I think")), "sleep 600")
-    error = opencode.fails(model=ModelSpec(say.model, timeout_s=1.5))
+def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(stage: Stage) -> None:
+    """The deadline leaves a busy machine the time to begin."""
+    say = stage.dialect
+    stage.script(LEAVE, "echo half > a.py", say.says(*say.text("I think")), "sleep 600")
+    error = stage.fails(model=ModelSpec(say.model, timeout_s=1.5))
     assert "no end after 1.5 s" in str(error)
     assert "timeout_s" in error.fix
     assert error.changed_files == ("a.py",)
-    assert survivors(opencode) == []
+    assert survivors(stage) == []
 
 
 def test_an_agent_that_retries_for_ever_is_quoted_at_the_deadline(opencode: Stage) -> None:

@@ -384,7 +384,7 @@ def test_retry_after_is_obeyed(name: str) -> None:
 
 def test_retry_after_may_be_a_date() -> None:
     outcome = call([error(503, Retry_After=formatdate(time.time() + 20, usegmt=True)), "ok"], limits=PATIENT)
-    assert outcome.sleeps == [pytest.approx(20, abs=15)]
+    assert outcome.sleeps == [pytest.approx(20, abs=3)]
 
 
 def test_a_wait_that_is_too_long_is_told_instead() -> None:
@@ -442,7 +442,7 @@ def test_a_server_that_never_answers_is_left_after_the_first_tokens_deadline(nam
     outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT, three_came)
     assert outcome.line == f"{WAYS[name].model}: no answer in time: no text within 0.15 s"
     assert len(outcome.requests) == 3
-    assert time.monotonic() - started < 3, "the sockets' own limits are 1.15 s each"
+    assert time.monotonic() - started < 2, "the sockets' own limits are 1.15 s each"
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic"])
@@ -487,7 +487,7 @@ def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:
     outcome = call([Reply(("x",), fault="drip", delay_s=0.02)], asked, PATIENT, ModelServer.wait_abandoned)
     assert "no answer in time: the whole call took too long" in outcome.line
     assert len(outcome.requests) == 1
-    assert time.monotonic() - started < PATIENT.silence_s
+    assert time.monotonic() - started < 3
 
 
 def test_an_answer_without_end_is_stopped() -> None:
