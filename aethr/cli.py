@@ -6,6 +6,7 @@ Nothing heavy is imported here: a command imports what it uses when it runs.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace], int]
 
 DESCRIPTION = "Run explicit AI coding workflows from one YAML file."
+
+GARBAGE = 50_000
+"""New objects that may be garbage before Python looks for some."""
 
 FIRST_STEPS = {
     "aethr init": "choose a workflow; writes .aethr.yaml",
@@ -79,13 +83,15 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; give the process's exit code. Raises ``SystemExit`` for ``--help`` alone."""
+    """Run one command; give the process's exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     return edge.guarded(lambda: _dispatch(words), verbose="-v" in words or "--verbose" in words)
 
 
 def program() -> NoReturn:
     """The installed command: ``main`` as a process."""
+    # Modules make no garbage, yet Python looks for some 50 times while those of a run are loaded.
+    gc.set_threshold(GARBAGE)
     edge.leave(main())
 
 
@@ -98,6 +104,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"`{self.prog} --help` shows what there is.")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse's own takes no notice of an output that is full or closed."""
+        (file or sys.stdout).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """A name that is none of the choices gets the nearest one, not a list to search."""
@@ -154,7 +164,11 @@ def build_parser(chosen: Collection[str] | None = None) -> _Parser:
 
 
 def _dispatch(words: list[str]) -> int:
-    options = build_parser([word for word in words if not word.startswith("-")][:1]).parse_args(words)
+    parser = build_parser([word for word in words if not word.startswith("-")][:1])
+    try:
+        options = parser.parse_args(words)
+    except SystemExit:  # after --help and --version; whatever is wrong is a UsageError
+        return ExitCode.OK
     command: Command = options.command
     return command(options)
 

@@ -54,14 +54,11 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with this code, and wait for no thread.
+    """End the process with this code at once: what Python tears down at its end goes with the process.
 
-    A call that was given up may still be read, or LiteLLM still imported, in a thread. Python's own end can
-    wait for ever for a lock that such a thread holds when it is stopped.
+    That takes as long as Python's start. It also waits for threads (of a call that was given up, of an import
+    of LiteLLM), and can wait for ever for a lock that one holds when it is stopped.
     """
-    threading = sys.modules.get("threading")
-    if threading is None or threading.active_count() == 1:
-        sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -56,13 +56,11 @@ def worst_case(plan: Plan, prepared: Sequence[StepPrepared]) -> tuple[WorstCase,
     return tuple(row._replace(cost_usd=_cost(row)) for row in sums.values())
 
 
-def against_allowance(plan: Plan) -> Iterator[str]:
-    """What a budget of this run means for its worst case, as lines to say first.
+def against_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
+    """What a budget of so many dollars means for the worst case of a run, as lines to say first.
 
-    Raises ``BudgetError`` where a dollar budget cannot hold, because a model's price is not known.
+    Raises ``BudgetError`` where it cannot hold, because a model's price is not known.
     """
-    if plan.mode != "live" or plan.allowance.cost_usd is None:
-        return
     worst = worst_case(plan, list(executor.preview(plan)))
     for row in worst:
         if row.cost_usd is None and row.agent is None:
@@ -70,10 +68,10 @@ def against_allowance(plan: Plan) -> Iterator[str]:
                 f"{row.model}: its price is not known, so --max-cost cannot hold", "Use --max-tokens instead."
             )
     most = sum(row.cost_usd or 0.0 for row in worst)
-    if most > plan.allowance.cost_usd:
+    if most > cost_usd:
         yield (
             f"at worst the models cost {wording.cost(most)}, more than --max-cost "
-            f"{plan.allowance.cost_usd:g}: the run stops before the call that could pass it"
+            f"{cost_usd:g}: the run stops before the call that could pass it"
         )
     for row in worst:
         if row.agent is not None:

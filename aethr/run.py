@@ -12,22 +12,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import (
-    checkpoint,
-    credentials,
-    edge,
-    estimate,
-    executor,
-    git,
-    oneoff,
-    options,
-    scripted,
-    task,
-    terms,
-    workflow,
-)
+from aethr import checkpoint, credentials, edge, executor, git, oneoff, options, task, terms, workflow
 from aethr.checkpoint import Checkpoint, Failure
 from aethr.errors import (
     AethrError,
@@ -41,13 +28,15 @@ from aethr.errors import (
 )
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
-from aethr.promotion import Promotion, promote
 from aethr.providers import provider_of
 from aethr.recorder import Recorder
 from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult, WorkflowSpec
 from aethr.sanitize import Redactor
-from aethr.scripted import Script
 from aethr.terms import Terms
+
+if TYPE_CHECKING:
+    from aethr.promotion import Promotion
+    from aethr.scripted import Script
 
 Show = Callable[[Event], None]
 
@@ -99,7 +88,7 @@ def prepare(
     scope = git.resolve_scope(project.root, given.diff or "worktree")
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
-    promotion = promote(plan) if given.save else None
+    promotion = _promotion(plan) if given.save else None
     _preflight(plan)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
     done, resumed = _resumed(plan, saved)
@@ -111,7 +100,7 @@ def prepare(
             *dotenv.warnings,
             *_endpoints(plan, settings),
             *resumed,
-            *estimate.against_allowance(plan),
+            *_worst_case(plan),
         ),
         own_checkpoint=_own_file(given, saved),
         carried=_carried(plan, environ),
@@ -194,8 +183,16 @@ def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, st
 def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
     if replies is None:
         return None
+    from aethr import scripted
+
     editing = [program.step for program in workflow.programs(spec) if program.agent]
     return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], editing)
+
+
+def _promotion(plan: Plan) -> Promotion:
+    from aethr.promotion import promote
+
+    return promote(plan)
 
 
 def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
@@ -252,6 +249,15 @@ def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
     from aethr.llm.endpoints import endpoints
 
     return endpoints([step.model for step in plan.steps if step.model], settings)
+
+
+def _worst_case(plan: Plan) -> tuple[str, ...]:
+    """What a budget in dollars means for this run; said before the first call."""
+    if plan.mode != "live" or plan.allowance.cost_usd is None:
+        return ()
+    from aethr.estimate import against_budget
+
+    return tuple(against_budget(plan, plan.allowance.cost_usd))
 
 
 def _consume(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResult:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import config, context, presets
 from aethr.backends import BACKENDS
@@ -30,8 +30,10 @@ from aethr.records import (
     WorkflowSpec,
 )
 from aethr.sanitize import Redactor
-from aethr.scripted import Script
 from aethr.terms import Terms
+
+if TYPE_CHECKING:
+    from aethr.scripted import Script
 
 FILE = WORKFLOW_FILE
 

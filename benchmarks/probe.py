@@ -23,10 +23,7 @@ def main() -> int:
     sys.addaudithook(hear)
     from aethr.cli import main as aethr
 
-    try:
-        code = aethr(words)
-    except SystemExit as end:  # how argparse ends --help
-        code = int(end.code or 0)
+    code = aethr(words)
     modules = sorted(set(sys.modules) - before)
     import json
     import resource

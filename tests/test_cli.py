@@ -382,6 +382,19 @@ def test_json_is_all_there_is_on_standard_output(project: Repo) -> None:
     assert "mock" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "run --help", "version", "init --list", "schema"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_telling_on_a_full_disk_has_failed(words: str, unbuffered: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m aethr {words} >/dev/full'],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (3, "aethr: output: No space left on device\n")
+
+
 @pytest.mark.parametrize(
     ("redirect", "code", "said"),
     [
@@ -508,8 +521,7 @@ def test_live_without_a_model_shows_the_place(project: Repo) -> None:
 def modules(words: list[str], cwd: Path) -> set[str]:
     code = (
         "import sys; from aethr.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit: pass\n"
+        "main(sys.argv[1:])\n"
         "print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(

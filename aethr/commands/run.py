@@ -6,15 +6,18 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aethr import executor, sanitize
 from aethr.errors import ExitCode
 from aethr.options import RunOptions
 from aethr.output import files
 from aethr.output.render import Display, Renderer, make_renderer
-from aethr.promotion import COMPLETED, Promotion
 from aethr.records import Plan, StepPrepared
 from aethr.run import Outcome, Prepared, execute, prepare, telling
+
+if TYPE_CHECKING:
+    from aethr.promotion import Promotion
 
 
 def main(options: RunOptions) -> int:
@@ -55,6 +58,8 @@ def _deliver(outcome: Outcome, options: RunOptions) -> None:
 
 def _promote(promotion: Promotion, exit_code: ExitCode) -> None:
     """On standard error: standard output is the run's."""
+    from aethr.promotion import COMPLETED
+
     path = sanitize.one_line(str(promotion.path))
     if exit_code not in COMPLETED:
         sys.stderr.write(f"note: {path} was not written, because of exit code {int(exit_code)}\n")

@@ -82,7 +82,7 @@ def _follow(root: Path, path: str) -> bytes | Refusal:
         return Refusal(refused)
     try:
         real = (root / path).resolve(strict=True)
-        leads = _refused_target(root, real)
+        leads = _refused_target(root, real, path)
         return _read(real) if leads is None else Refusal(leads)
     except FileNotFoundError:
         return Refusal("no such file", absent=True)
@@ -90,12 +90,12 @@ def _follow(root: Path, path: str) -> bytes | Refusal:
         return Refusal(f"cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}")
 
 
-def _refused_target(root: Path, real: Path) -> str | None:
+def _refused_target(root: Path, real: Path, path: str) -> str | None:
     if not real.is_relative_to(root):
         return "a link that leaves the project"
     inner = real.relative_to(root).as_posix()
-    reason = None if inner == "." else refusal(inner)
-    return reason and f"a link to {reason}" if reason else None
+    reason = None if inner in (".", path) else refusal(inner)
+    return f"a link to {reason}" if reason else None
 
 
 def _read(real: Path) -> bytes | Refusal:
@@ -103,15 +103,18 @@ def _read(real: Path) -> bytes | Refusal:
     flags = (
         os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     )
-    if real.is_dir():
+    mode = real.stat().st_mode
+    if stat.S_ISDIR(mode):
         return Refusal("a folder", absent=True)
-    if not real.is_file():
+    if not stat.S_ISREG(mode):
         return Refusal("not a regular file")
     with os.fdopen(os.open(real, flags), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return Refusal("not a regular file")
-        content = b"" if status.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
+        content = b"" if status.st_size > MAX_BYTES else file.read(status.st_size + 1)
+        if len(content) > status.st_size:  # it grows
+            content += file.read(MAX_BYTES)
     if max(status.st_size, len(content)) > MAX_BYTES:
         return too_large(status.st_size)
     return content

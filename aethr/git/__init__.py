@@ -56,22 +56,32 @@ def toplevel(root: Path) -> Path | None:
 
     Raises ``GitError`` for a repository that git refuses or cannot read, and ``GitMissingError``.
     """
-    done = call.run(root, "rev-parse", "--show-toplevel")
-    if done.code != 0:
+    return _checkout(root)[0]
+
+
+def head_sha(root: Path) -> str | None:
+    """The id of the commit checked out; None before the first commit, and in no work tree.
+
+    Raises as ``toplevel`` does.
+    """
+    return _checkout(root)[1]
+
+
+def _checkout(root: Path) -> tuple[Path | None, str | None]:
+    """The work tree that ``root`` lies in, and the commit that is checked out in it."""
+    done = call.run(root, "rev-parse", "--show-toplevel", "--verify", "--quiet", "HEAD")
+    if not done.stdout:
         _explain(root, done)
-        return None
-    top = Path(os.fsdecode(done.stdout.removesuffix(b"\n")))
+        return None, None
+    lines = done.stdout.removesuffix(b"\n")
+    name, _, head = lines.rpartition(b"\n") if done.code == 0 else (lines, b"", b"")
+    top = Path(os.fsdecode(name))
     if not root.resolve().is_relative_to(top.resolve()) or call.git_folder(top) != call.git_folder(root):
         raise GitError(
             f"{root}: core.worktree of this repository points elsewhere",
             "Run in the folder of the work tree, or remove core.worktree from .git/config.",
         )
-    return top
-
-
-def head_sha(root: Path) -> str | None:
-    """The id of the commit checked out; None before the first commit."""
-    return _name(root, "HEAD")
+    return top, head.decode() or None
 
 
 def branch(root: Path) -> str | None:
@@ -237,9 +247,9 @@ def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...] | None
 
 
 def _wanted(listed: bytes, wanted: Callable[[str], object]) -> list[str]:
-    """Each file of a list once, sorted; an entry that ends with a slash is another repository."""
-    names = os.fsdecode(listed).split("\0")
-    return sorted({name for name in names if wanted(name) and name[-1:] not in ("", "/")})
+    """Each file of a list once, in its order; an entry that ends with a slash is another repository."""
+    names = dict.fromkeys(filter(wanted, os.fsdecode(listed).split("\0")))
+    return [name for name in names if name[-1:] not in ("", "/")]
 
 
 def is_tracked(root: Path, path: str) -> bool:
@@ -272,7 +282,7 @@ def _sides(top: Path, scope: Scope) -> list[str]:
 
 def _head_if_any(root: Path) -> str | None:
     try:
-        return None if toplevel(root) is None else head_sha(root)
+        return head_sha(root)
     except GitMissingError:
         return None
 

@@ -13,7 +13,6 @@ connection is opened (``sys.addaudithook``); and each write and each flush to th
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -59,9 +58,7 @@ def child(folder: str, words: list[str], deadly: int, report: int) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     watch(folder, passes)
-    with contextlib.suppress(SystemExit):
-        return main(words)
-    return 70
+    return main(words)
 
 
 def run(folder: str, words: list[str], deadly: int) -> tuple[int, int]:
