@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aethr import checkpoint
 from aethr.checkpoint import Failure
-from aethr.errors import DiskError
+from aethr.errors import AethrError, DiskError
 from aethr.records import Event, LoopEnded, LoopResult, Plan, StepFinished, StepResult, StepStarted
 
 
@@ -39,10 +39,10 @@ class Recorder:
             if not event.replayed:
                 self._keep(event.result)
 
-    def stopped(self, failure: Failure) -> Path | None:
-        """Write the checkpoint of a run that stopped; None where the disk does not take it."""
+    def stopped(self, error: AethrError) -> Path | None:
+        """Write the checkpoint of a run that this error stopped; None where the disk does not take it."""
         try:
-            self._write(failure)
+            self._write(Failure(self.current, str(error), error.changed_files))
         except DiskError:
             return None
         return self.file

@@ -14,8 +14,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import checkpoint, credentials, edge, executor, git, oneoff, options, task, terms, workflow
-from aethr.checkpoint import Checkpoint, Failure
+from aethr import credentials, edge, executor, git, oneoff, options, task, terms, workflow
 from aethr.errors import (
     AethrError,
     DiskError,
@@ -29,13 +28,14 @@ from aethr.errors import (
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
 from aethr.providers import provider_of
-from aethr.recorder import Recorder
 from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult, WorkflowSpec
 from aethr.sanitize import Redactor
 from aethr.terms import Terms
 
 if TYPE_CHECKING:
+    from aethr.checkpoint import Checkpoint
     from aethr.promotion import Promotion
+    from aethr.recorder import Recorder
     from aethr.scripted import Script
 
 Show = Callable[[Event], None]
@@ -78,9 +78,7 @@ def prepare(
     ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
     """
     options.check(given)
-    if given.checkpoint_dir is not None:
-        checkpoint.check(given.checkpoint_dir)
-    saved = checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
+    saved = _saved(given)
     project = project or oneoff.project(given, cwd)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
@@ -114,6 +112,8 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
 
     ``screen`` gives what shows the events, and puts the terminal back: where that fails, the run has failed.
     """
+    from aethr.recorder import Recorder
+
     plan, given = prepared.plan, prepared.options
     workflow.warm(plan)
     recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
@@ -145,33 +145,21 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
             raise outcome.error from stop  # what ended the run matters more than an output that is gone
         error = _as_error(stop)
         if outcome.spare is not None:
-            error.resume = resume_command(prepared, outcome.spare)
+            error.resume = _resume_command(prepared, outcome.spare)
         raise error from stop
     if outcome.spare is not None:
         outcome.spare.unlink(missing_ok=True)
 
 
-def resume_command(prepared: Prepared, path: Path) -> str:
-    """The command line that goes on from ``path``, quoted for a POSIX shell."""
-    import shlex
+def _saved(given: RunOptions) -> Checkpoint | None:
+    """The checkpoint to go on from. Refuses a folder that can take none."""
+    if given.checkpoint_dir is None and not given.resume_checkpoint:
+        return None
+    from aethr import checkpoint
 
-    program = [sys.executable, "-m", "aethr"]
-    if Path(sys.argv[0]).stem == "aethr":
-        program = ["aethr" if _is_on_path(sys.argv[0]) else sys.argv[0]]
-    words = [*program, "run", *options.command_line(prepared.options)]
-    variables = [f"{name}={shlex.quote(value)}" for name, value in prepared.carried]
-    return " ".join([*variables, shlex.join([*words, "--resume-checkpoint", f"@{path}"])])
-
-
-def _is_on_path(program: str) -> bool:
-    """Whether ``aethr`` is this program to whoever pastes it; for its hooks pre-commit changes PATH."""
-    import shutil
-
-    found = shutil.which("aethr")
-    if found is None or os.environ.get("PRE_COMMIT"):
-        return False
-    # Without suffix: on Windows a program is started as aethr.exe and told that it is aethr.
-    return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
+    if given.checkpoint_dir is not None:
+        checkpoint.check(given.checkpoint_dir)
+    return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
 
 
 def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:
@@ -189,48 +177,24 @@ def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None
     return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], editing)
 
 
+def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
+    if saved is None:
+        return (), ()
+    from aethr import resume
+
+    return resume.steps(plan, saved)
+
+
+def _resume_command(prepared: Prepared, path: Path) -> str:
+    from aethr import resume
+
+    return resume.command(prepared.options, prepared.carried, path)
+
+
 def _promotion(plan: Plan) -> Promotion:
     from aethr.promotion import promote
 
     return promote(plan)
-
-
-def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
-    if saved is None:
-        return (), ()
-    fitting = checkpoint.match(saved, plan)
-    executor.fits(plan, fitting.steps)
-    return fitting.steps, tuple(_what_moved(fitting, plan))
-
-
-def _what_moved(saved: Checkpoint, plan: Plan) -> Iterator[str]:
-    if saved.cut:
-        yield "the checkpoint was cut off while its last step was written: that step is done again"
-    if saved.failure is not None and saved.failure.changed_files:
-        files = ", ".join(saved.failure.changed_files)
-        yield f"the failed attempt of step '{saved.failure.step}' had already changed: {files}"
-    if saved.head_sha is not None and saved.head_sha != plan.scope.head_sha:
-        reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in _ids(saved))
-        if plan.gate.needs_review and reviewed:
-            raise NotReviewedError(
-                "HEAD moved since the checkpoint, and its review was of the commit before",
-                "Start afresh without --resume-checkpoint.",
-            )
-        yield f"HEAD moved since the checkpoint (it was {saved.head_sha[:12]})"
-    if saved.contract is None:  # the seed form does not say what a step saw
-        return
-    step = executor.saw_another_change(plan, saved.steps)
-    if step is not None and plan.gate.needs_review:
-        raise NotReviewedError(
-            f"the change is another one than step '{step}' reviewed before the checkpoint",
-            "Start afresh without --resume-checkpoint.",
-        )
-    if step is not None:
-        yield f"the change is another one than step '{step}' reviewed before the checkpoint"
-
-
-def _ids(saved: Checkpoint) -> set[str]:
-    return {step.id for step in saved.steps}
 
 
 def _preflight(plan: Plan) -> None:
@@ -294,9 +258,9 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     """The record of a run that stopped; its checkpoint written and the resume command on the error."""
     redact = Redactor(prepared.plan.secrets).redact
     error.redact(redact)
-    path = recorder.stopped(Failure(recorder.current, str(error), error.changed_files))
+    path = recorder.stopped(error)
     if path is not None:
-        error.resume = redact(resume_command(prepared, path))
+        error.resume = redact(_resume_command(prepared, path))
     verdict = Review(reason=str(error))
     result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
     return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None), error)

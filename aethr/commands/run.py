@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,11 +11,11 @@ from aethr import executor, sanitize
 from aethr.errors import ExitCode
 from aethr.options import RunOptions
 from aethr.output import files
-from aethr.output.render import Display, Renderer, make_renderer
 from aethr.records import Plan, StepPrepared
 from aethr.run import Outcome, Prepared, execute, prepare, telling
 
 if TYPE_CHECKING:
+    from aethr.output.render import Renderer
     from aethr.promotion import Promotion
 
 
@@ -37,6 +36,8 @@ def main(options: RunOptions) -> int:
 
 
 def _screen(prepared: Prepared) -> Renderer:
+    from aethr.output.render import Display, make_renderer
+
     options = prepared.options
     display = Display(stream=options.stream, quiet=options.quiet, verbose=options.verbose, json=options.json)
     for warning in prepared.warnings:
@@ -71,6 +72,8 @@ def _promote(promotion: Promotion, exit_code: ExitCode) -> None:
 def _show_prompts(plan: Plan, options: RunOptions) -> int:
     prepared = list(executor.preview(plan, run_commands=options.run_commands))
     if options.json:
+        import json
+
         shown = [
             {"id": each.id, "prompt_sha256": each.prompt_sha256, "prompt": each.prompt} for each in prepared
         ]

@@ -239,17 +239,20 @@ def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...] | None
     ``os.fsdecode`` gives them. Raises as ``toplevel`` does.
     """
     # To find what is untracked git walks the whole tree; meanwhile there is time to look at the rest.
-    with call.begun(root, "ls-files", "-z", "--others", "--exclude-standard") as untracked:
+    with (
+        call.begun(root, "ls-files", "-z", "--others", "--exclude-standard") as untracked,
+        call.begun(root, "ls-files", "-z", "--cached") as tracked,
+    ):
         if toplevel(root) is None:
             return None
-        tracked = _wanted(b"".join(call.streamed(root, "ls-files", "-z", "--cached")), wanted)
-        return tuple(sorted([*tracked, *_wanted(untracked(), wanted)]))
+        known = dict.fromkeys(filter(wanted, _names(tracked())))  # each once, also in the midst of a merge
+        # An entry that ends with a slash is another repository.
+        new = [name for name in filter(wanted, _names(untracked())) if not name.endswith("/")]
+        return tuple(sorted([*known, *new]))
 
 
-def _wanted(listed: bytes, wanted: Callable[[str], object]) -> list[str]:
-    """Each file of a list once, in its order; an entry that ends with a slash is another repository."""
-    names = dict.fromkeys(filter(wanted, os.fsdecode(listed).split("\0")))
-    return [name for name in names if name[-1:] not in ("", "/")]
+def _names(listed: bytes) -> list[str]:
+    return os.fsdecode(listed).split("\0")[:-1]
 
 
 def is_tracked(root: Path, path: str) -> bool:

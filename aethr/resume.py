@@ -1,0 +1,75 @@
+"""Going on from a checkpoint: which of its steps count, what has moved since, the command that does it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aethr import checkpoint, executor, options
+from aethr.checkpoint import Checkpoint
+from aethr.errors import NotReviewedError
+from aethr.options import RunOptions
+from aethr.records import Plan, StepResult
+
+
+def steps(plan: Plan, saved: Checkpoint) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
+    """The results to replay, and plain lines on what is not as it was when they were made.
+
+    Raises ``UsageError`` for a checkpoint of another workflow, ``NotReviewedError`` where a review is
+    required and the one in the checkpoint was of another change.
+    """
+    fitting = checkpoint.match(saved, plan)
+    executor.fits(plan, fitting.steps)
+    return fitting.steps, tuple(_what_moved(fitting, plan))
+
+
+def command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
+    """The command line that goes on from ``path``, quoted for a POSIX shell.
+
+    ``variables`` are those of the environment that it sets.
+    """
+    program = [sys.executable, "-m", "aethr"]
+    if Path(sys.argv[0]).stem == "aethr":
+        program = ["aethr" if _is_on_path(sys.argv[0]) else sys.argv[0]]
+    words = [*program, "run", *options.command_line(given), "--resume-checkpoint", f"@{path}"]
+    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables), shlex.join(words)])
+
+
+def _is_on_path(program: str) -> bool:
+    """Whether ``aethr`` is this program to whoever pastes it; for its hooks pre-commit changes PATH."""
+    found = shutil.which("aethr")
+    if found is None or os.environ.get("PRE_COMMIT"):
+        return False
+    # Without suffix: on Windows a program is started as aethr.exe and told that it is aethr.
+    return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
+
+
+def _what_moved(saved: Checkpoint, plan: Plan) -> Iterator[str]:
+    if saved.cut:
+        yield "the checkpoint was cut off while its last step was written: that step is done again"
+    if saved.failure is not None and saved.failure.changed_files:
+        files = ", ".join(saved.failure.changed_files)
+        yield f"the failed attempt of step '{saved.failure.step}' had already changed: {files}"
+    if saved.head_sha is not None and saved.head_sha != plan.scope.head_sha:
+        done = {step.id for step in saved.steps}
+        reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in done)
+        if plan.gate.needs_review and reviewed:
+            raise NotReviewedError(
+                "HEAD moved since the checkpoint, and its review was of the commit before",
+                "Start afresh without --resume-checkpoint.",
+            )
+        yield f"HEAD moved since the checkpoint (it was {saved.head_sha[:12]})"
+    if saved.contract is None:  # the seed form does not say what a step saw
+        return
+    step = executor.saw_another_change(plan, saved.steps)
+    if step is not None and plan.gate.needs_review:
+        raise NotReviewedError(
+            f"the change is another one than step '{step}' reviewed before the checkpoint",
+            "Start afresh without --resume-checkpoint.",
+        )
+    if step is not None:
+        yield f"the change is another one than step '{step}' reviewed before the checkpoint"
