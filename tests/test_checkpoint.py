@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from aethr import checkpoint
 from aethr.checkpoint import Failure
-from aethr.errors import DiskError, UsageError
+from aethr.errors import DiskError, ModelError, UsageError
 from aethr.recorder import Recorder
-from aethr.records import Artifacts, Plan, Repeat, Scope, StepFinished, StepResult, StepSpec
+from aethr.records import Artifacts, Plan, Repeat, Scope, StepFinished, StepResult, StepSpec, StepStarted
 from tests.support import Script, make_plan
 
 A = StepSpec("a", "planner", 1000, context=("git_diff",))
@@ -186,8 +186,11 @@ def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed
     path.unlink()
     recorder.take(StepFinished(steps[3]))
     assert path.read_text(encoding="utf-8") == checkpoint.dump(plan(), steps)
-    assert recorder.stopped(Failure("b", "down")) == path
-    assert checkpoint.load(f"@{path}").failure == Failure("b", "down")
+    recorder.take(StepStarted("b", "reviewer", "model", None, 1, 2, 2))
+    error = ModelError("down")
+    error.blame(("x.py",))
+    assert recorder.stopped(error) == path
+    assert checkpoint.load(f"@{path}").failure == Failure("b", str(error), ("x.py",))
 
 
 def test_what_a_step_adds_does_not_depend_on_the_steps_before_it() -> None:

@@ -519,11 +519,7 @@ def test_live_without_a_model_shows_the_place(project: Repo) -> None:
 
 
 def modules(words: list[str], cwd: Path) -> set[str]:
-    code = (
-        "import sys; from aethr.cli import main\n"
-        "main(sys.argv[1:])\n"
-        "print(*sys.modules, file=sys.stderr)"
-    )
+    code = "import sys; from aethr.cli import main\nmain(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=cwd,
