@@ -124,6 +124,7 @@ _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 def from_environment(environ: Mapping[str, str], options: tuple[Option, ...] = OPTIONS) -> dict[str, Any]:
     """Defaults from ``AETHR_RUN_…``, by field name. Raises ``UsageError`` naming the variable."""
+    _refuse_unknown(environ)
     return {
         option.name: _read(option, value)
         for option in options
@@ -179,6 +180,18 @@ def check(options: RunOptions) -> None:
 def _exclusive(*flags: str) -> None:
     if len(flags) > 1:
         raise UsageError(f"{' and '.join(flags)} exclude each other", "Give one of them.")
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A gate under a name that is no option would be none. An option of another door is no mistake."""
+    known = {option.variable for option in (*OPTIONS, *HOOK_OPTIONS)}
+    for name, value in environ.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known and value.strip():
+            from aethr.presets import suggest
+
+            raise UsageError(
+                f"{name}: no option has this name{suggest(name, known)}", "Correct the variable, or unset it."
+            )
 
 
 def _read(option: Option, value: str) -> object:

@@ -136,6 +136,11 @@ def test_a_mistake_is_one_line_with_a_fix_and_exit_2(project: Repo, words: list[
         ("AETHR_RUN_FAIL_ON", "hgh", "AETHR_RUN_FAIL_ON=hgh: not one of"),
         ("AETHR_RUN_JSON", "yes", "AETHR_RUN_JSON=yes: neither 1 nor 0"),
         ("AETHR_RUN_MAX_TOKENS", "many", "AETHR_RUN_MAX_TOKENS=many: not a number"),
+        (
+            "AETHR_RUN_FAILON",
+            "high",
+            "AETHR_RUN_FAILON: no option has this name (did you mean 'AETHR_RUN_FAIL_ON'?)",
+        ),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(
@@ -146,6 +151,13 @@ def test_a_mistake_in_the_environment_names_the_variable(
     env = {variable: f"{value}\n\x1b[31mowned"}
     again = aethr("run", "--preset", "review-existing-diff", "x", cwd=project.root, env=env)
     assert (again.returncode, len(again.stderr.splitlines()), "\x1b" in again.stderr) == (2, 2, False)
+
+
+def test_a_gate_that_no_option_is_called_by_is_refused_in_a_hook_too(project: Repo) -> None:
+    done = aethr("hook", cwd=project.root, env={"AETHR_RUN_REQUIRE_REVIEWS": "1"})
+    assert (done.returncode, "(did you mean 'AETHR_RUN_REQUIRE_REVIEW'?)" in done.stderr) == (2, True)
+    empty = {"AETHR_RUN_FAILON": " ", "AETHR_RUN_IF_NOT_REVIEWED": "pass"}
+    assert aethr("run", "--preset", "docs-sync", "x", cwd=project.root, env=empty).returncode == 0
 
 
 def test_each_option_has_its_variable_and_the_command_line_wins(project: Repo) -> None:

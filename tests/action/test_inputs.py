@@ -83,6 +83,11 @@ def test_a_mistake_is_refused(variable: str, value: str) -> None:
     assert value[:60] in str(caught.value)
 
 
+def test_a_gate_that_no_option_is_called_by_is_refused() -> None:
+    with pytest.raises(UsageError, match="AETHR_RUN_FAIL: no option has this name"):
+        inputs.read({"AETHR_RUN_FAIL": "high"})
+
+
 def test_options_that_are_no_inputs_are_left_out() -> None:
     named = ("DIFF", "REPORT", "REPLIES", "STEP", "CONTEXT")
     others = {f"AETHR_RUN_{name}": "/etc/x" for name in named}
