@@ -24,7 +24,7 @@ def change(root: Path, act: Callable[[], object]) -> Change:
     with snapshot.opened(root, os.environ) as recorder:
         before = snapshot.take(recorder)
         act()
-        return snapshot.compare(recorder, before, snapshot.take(recorder))
+        return snapshot.since(recorder, before)
 
 
 def files(found: Change) -> tuple[str, ...]:

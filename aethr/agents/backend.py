@@ -108,7 +108,7 @@ class AgentBackend:
             before = snapshot.take(recorder)
             with _blaming(recorder, before):
                 yield from self._run(session, installed)
-            change = snapshot.compare(recorder, before, snapshot.take(recorder))
+            change = snapshot.since(recorder, before)
         return Completion(
             content=transcript.content,
             model=model.name,
@@ -196,7 +196,7 @@ def _blaming(recorder: snapshot.Shadow, before: snapshot.Snapshot) -> Iterator[N
 def _changed(recorder: snapshot.Shadow, before: snapshot.Snapshot) -> tuple[str, ...]:
     """The changed files, or none where they cannot be told: the first error is the one to report."""
     try:
-        return snapshot.changed_names(recorder, before)
+        return snapshot.since(recorder, before).artifacts.changed_files
     except AethrError:
         return ()
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from aethr.invisible import reveal_name
@@ -22,7 +21,7 @@ from aethr.snapshot import treediff
 from aethr.snapshot.shadow import Shadow, copy_index, failed, opened
 from aethr.snapshot.treediff import ChangedFile
 
-__all__ = ["Change", "Head", "Shadow", "Snapshot", "changed_names", "compare", "opened", "take"]
+__all__ = ["Change", "Head", "Shadow", "Snapshot", "opened", "since", "take"]
 
 _NAMED = 10
 """Files named in one note; of more the number is given."""
@@ -84,17 +83,17 @@ def take(shadow: Shadow) -> Snapshot:
     )
 
 
-def compare(shadow: Shadow, before: Snapshot, after: Snapshot) -> Change:
-    """What changed from one snapshot to the other. Raises ``GitError``."""
-    with ThreadPoolExecutor(2) as both:
-        old, new = both.map(partial(_write_tree, shadow), (before.record, after.record))
-    files = treediff.changed_files(shadow, old, new)
+def since(shadow: Shadow, before: Snapshot) -> Change:
+    """What has changed since a snapshot. Raises ``GitError``."""
+    with ThreadPoolExecutor(1) as beside:
+        tree = beside.submit(shadow.write_tree, before.record)
+        after = take(shadow)
+    old = tree.result()
+    files, patch = treediff.difference(shadow, old, after.record)
     ignored_before = _not_new(shadow, files, before.began_ns)
     if ignored_before:
         shadow.forget(ignored_before, after.record)
-        new = _write_tree(shadow, after.record)
-        files = treediff.changed_files(shadow, old, new)
-    patch = treediff.patch(shadow, old, new, files)
+        files, patch = treediff.difference(shadow, old, after.record)
     text, foreign = _decoded(patch.sections)
     notes = (
         *_head_notes(shadow, before.head, after.head),
@@ -107,11 +106,6 @@ def compare(shadow: Shadow, before: Snapshot, after: Snapshot) -> Change:
         *_limits(shadow, before, after),
     )
     return Change(Artifacts(tuple(_name(file.path) for file in files), patch.stat, text), notes)
-
-
-def changed_names(shadow: Shadow, before: Snapshot) -> tuple[str, ...]:
-    """Only the names of what has changed since a snapshot, for a step that failed. Raises ``GitError``."""
-    return compare(shadow, before, take(shadow)).artifacts.changed_files
 
 
 def _record(shadow: Shadow, name: str) -> list[bytes]:
@@ -136,10 +130,6 @@ def _forget_submodules(shadow: Shadow) -> None:
     if any(_SUBMODULE in file.read_bytes() for file in indexes):
         rows = shadow.checked("ls-files", "-s", "-z").split(b"\0")
         shadow.forget([row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")])
-
-
-def _write_tree(shadow: Shadow, index: str) -> str:
-    return shadow.checked("write-tree", "--missing-ok", index=index).decode().strip()
 
 
 def _decoded(sections: Sequence[bytes]) -> tuple[str, list[str]]:

@@ -112,12 +112,20 @@ class Shadow(NamedTuple):
         names = b"".join(path + b"\0" for path in paths)
         self.checked("update-index", "--force-remove", "-z", "--stdin", stdin=names, index=index)
 
-    def object_git(self, *args: str, stdin: bytes | None = None) -> bytes:
-        """Run git on the recorded objects alone; gives its output. Raises ``GitError``."""
-        done = self._run(self.plain, {"GIT_DIR": str(self.plain)}, args, stdin)
+    def write_tree(self, index: str) -> str:
+        """The id of the tree that an index of this directory lists. Raises ``GitError``."""
+        return self.checked("write-tree", "--missing-ok", index=index).decode().strip()
+
+    def object_git(self, *args: str, stdin: bytes | None = None, index: str = "index") -> bytes:
+        """Run git on what is recorded, without the work tree; gives its output. Raises ``GitError``."""
+        done = self._run(self.plain, self.recorded(index), args, stdin)
         if done.code != 0:
             raise failed(done)
         return done.stdout
+
+    def recorded(self, index: str) -> dict[str, str]:
+        """The variables that show git what is recorded, and no work tree."""
+        return {"GIT_DIR": str(self.plain), "GIT_INDEX_FILE": str(self.folder / index)}
 
     def project_git(self, *args: str, stdin: bytes | None = None) -> Finished:
         """Ask the project's own git directory something that reads refs and objects only."""

@@ -1,4 +1,4 @@
-"""The difference of two recorded trees, for a reader: files, statistics and a diff of bounded size.
+"""The difference of two records, for a reader: files, statistics and a diff of bounded size.
 
 Runs on objects alone, so no attribute in the work tree changes what is shown.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from aethr import git, process
@@ -43,11 +44,27 @@ class Patch(NamedTuple):
     left_out: tuple[ChangedFile, ...] = ()
 
 
-def changed_files(shadow: Shadow, old: str, new: str) -> tuple[ChangedFile, ...]:
-    """The files that differ between two trees, in git's order. Raises ``GitError``."""
-    if old == new:
-        return ()
-    output = shadow.object_git(*_diff_tree(), "--raw", "--numstat", "-z", old, new)
+def difference(shadow: Shadow, old: str, record: str) -> tuple[tuple[ChangedFile, ...], Patch]:
+    """The files in which a record differs from a tree, in git's order, and how. Raises ``GitError``."""
+    with ThreadPoolExecutor(1) as beside:
+        text = beside.submit(
+            _read, shadow, record, (*_diff(), "--patch-with-stat", "--stat=120", *_FORMAT, old)
+        )
+        files = _files(shadow, old, record)
+    output, whole = text.result()
+    stat, opening, rest = output.partition(b"\n\ndiff --git ")
+    sections = _sections(b"diff --git " + rest if opening else b"")
+    shown = stat.decode("utf-8", "replace").strip("\n")
+    if whole:
+        return files, Patch(shown, sections)
+    kept = sections[:-1]
+    # With a threshold of one byte git calls every file binary: the same sections, without content.
+    named = _sections(shadow.object_git(*_diff(1), "--patch", *_FORMAT, old, index=record))
+    return files, Patch(shown, kept + named[len(kept) :], _beyond(files, len(kept)))
+
+
+def _files(shadow: Shadow, old: str, record: str) -> tuple[ChangedFile, ...]:
+    output = shadow.object_git(*_diff(), "--raw", "--numstat", "-z", old, index=record)
     fields = iter(output.split(b"\0"))
     files: dict[bytes, ChangedFile] = {}
     for head in fields:
@@ -61,22 +78,6 @@ def changed_files(shadow: Shadow, old: str, new: str) -> tuple[ChangedFile, ...]
             if added == b"-":
                 files[path] = files[path]._replace(binary=True)
     return tuple(files.values())
-
-
-def patch(shadow: Shadow, old: str, new: str, files: Sequence[ChangedFile]) -> Patch:
-    """The difference as text in bytes; ``files`` are those of ``changed_files``. Raises ``GitError``."""
-    if not files:
-        return Patch()
-    output, whole = _read(shadow, (*_diff_tree(), "--patch-with-stat", "--stat=120", *_FORMAT, old, new))
-    stat, opening, rest = output.partition(b"\n\ndiff --git ")
-    sections = _sections(b"diff --git " + rest if opening else b"")
-    shown = stat.decode("utf-8", "replace").strip("\n")
-    if whole:
-        return Patch(shown, sections)
-    kept = sections[:-1]
-    # With a threshold of one byte git calls every file binary: the same sections, without content.
-    named = _sections(shadow.object_git(*_diff_tree(1), "--patch", *_FORMAT, old, new))
-    return Patch(shown, kept + named[len(kept) :], _beyond(files, len(kept)))
 
 
 def sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> tuple[tuple[str, str], ...]:
@@ -98,13 +99,14 @@ def _raw(head: bytes, fields: Iterator[bytes]) -> ChangedFile:
     return ChangedFile(path, status[0], before, after)
 
 
-def _diff_tree(big_file: int = DIFF_LIMIT) -> tuple[str, ...]:
-    return ("-c", f"core.bigFileThreshold={big_file}", "diff-tree", "-r", "-M", "-l1000", "--full-index")
+def _diff(big_file: int = DIFF_LIMIT) -> tuple[str, ...]:
+    threshold = f"core.bigFileThreshold={big_file}"
+    return ("-c", threshold, "diff-index", "--cached", "-M", "-l1000", "--full-index")
 
 
-def _read(shadow: Shadow, args: Sequence[str]) -> tuple[bytes, bool]:
+def _read(shadow: Shadow, record: str, args: Sequence[str]) -> tuple[bytes, bool]:
     """Output of git up to the limit, and whether that is all of it."""
-    env = {**shadow.environment(), "GIT_DIR": str(shadow.plain)}
+    env = {**shadow.environment(), **shadow.recorded(record)}
     parts: list[bytes] = []
     size = 0
     argv = [shadow.program, *args]
@@ -122,8 +124,7 @@ def _read(shadow: Shadow, args: Sequence[str]) -> tuple[bytes, bool]:
 
 def _sections(patch: bytes) -> tuple[bytes, ...]:
     """One text a file: every line of content begins with a character of its own."""
-    starts = [match.start() for match in re.finditer(rb"^diff --git ", patch, re.MULTILINE)]
-    return tuple(patch[start:end] for start, end in zip(starts, [*starts[1:], len(patch)], strict=True))
+    return tuple(re.split(rb"^(?=diff --git )", patch, flags=re.MULTILINE)[1:])
 
 
 def _beyond(files: Sequence[ChangedFile], kept: int) -> tuple[ChangedFile, ...]:

@@ -73,7 +73,7 @@ def snapshots(bench: Bench) -> Iterator[Figure]:
             taken = time.perf_counter()
             edit()
             edited_at = time.perf_counter()
-            change = snapshot.compare(recorder, before, snapshot.take(recorder))
+            change = snapshot.since(recorder, before)
         ended = time.perf_counter()
         assert len(change.artifacts.changed_files) == EDITED
         bench.git(root, "checkout", "-q", "--", ".")
