@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 
 from aethr import __version__, edge
-from aethr.errors import ExitCode, UsageError
+from aethr.errors import ExitCode, UsageError, suggest
 
 TYPE_CHECKING = False  # as type checkers know it: to import typing takes a tenth of `aethr version`
 if TYPE_CHECKING:
@@ -113,8 +113,6 @@ class _Parser(argparse.ArgumentParser):
         """A name that is none of the choices gets the nearest one, not a list to search."""
         if action.choices is None or value in action.choices:
             return
-        from aethr.presets import suggest
-
         known = [str(choice) for choice in action.choices]
         near = suggest(str(value), known)
         if action.option_strings:
@@ -133,8 +131,6 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse(self, word: str) -> NoReturn:
         if word.startswith("-"):
-            from aethr.presets import suggest
-
             option = word.partition("=")[0]  # its value may be a key
             self.error(f"no option '{option}'{suggest(option, self._option_string_actions)}")
         if self.prog == "aethr auth login":

@@ -2,12 +2,12 @@
 
 Core code raises; ``cli.main`` is the one place that catches and turns an error into a line on
 standard error and an exit code. ``str(error)`` is that line: what is wrong, and where.
-``error.fix`` is one sentence on how to mend it, or an empty string.
+``error.fix`` is one sentence on how to mend it, or an empty string. ``suggest`` is the nearest right name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 
 
@@ -151,3 +151,12 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, changed_files: tuple[str, ...]) -> None:
         super().__init__()
         self.changed_files = changed_files
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or nothing when neither a known name nor a word of one is near."""
+    from difflib import get_close_matches  # only on the way to an error
+
+    names = {part: name for name in known for part in (*name.split("-"), name)}
+    near = get_close_matches(word, names, n=1, cutoff=0.5)
+    return f" (did you mean '{names[near[0]]}'?)" if near else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aethr.errors import UsageError
+from aethr.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     from aethr.records import FailOn  # `aethr run --help` has no other use for records
@@ -187,8 +187,6 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
     known = {option.variable for option in (*OPTIONS, *HOOK_OPTIONS)}
     for name, value in environ.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known and value.strip():
-            from aethr.presets import suggest
-
             raise UsageError(
                 f"{name}: no option has this name{suggest(name, known)}", "Correct the variable, or unset it."
             )

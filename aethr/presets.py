@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from aethr.errors import UsageError
+from aethr.errors import UsageError, suggest
 
 PRESETS: Mapping[str, str] = {
     "plan-implement-review": "plan, let an agent implement, review, iterate",
@@ -28,15 +28,6 @@ def text(name: str) -> str:
             f"no preset '{name}'{suggest(name, PRESETS)}", "`aethr init --list` shows all presets."
         )
     return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing when neither a known name nor a word of one is near."""
-    from difflib import get_close_matches  # only on the way to an error
-
-    names = {part: name for name in known for part in (*name.split("-"), name)}
-    near = get_close_matches(word, names, n=1, cutoff=0.5)
-    return f" (did you mean '{names[near[0]]}'?)" if near else ""
 
 
 def _folder() -> Path:

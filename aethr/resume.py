@@ -8,21 +8,40 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aethr import checkpoint, executor, options
-from aethr.checkpoint import Checkpoint
+from aethr import executor, options
 from aethr.errors import NotReviewedError
 from aethr.options import RunOptions
 from aethr.records import Plan, StepResult
 
+if TYPE_CHECKING:
+    from aethr.checkpoint import Checkpoint
 
-def steps(plan: Plan, saved: Checkpoint) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
+
+def saved(given: RunOptions) -> Checkpoint | None:
+    """The checkpoint that the command line names; a folder that can take none is refused.
+
+    Raises ``UsageError``, ``DiskError``.
+    """
+    if given.checkpoint_dir is None and not given.resume_checkpoint:
+        return None
+    from aethr import checkpoint
+
+    if given.checkpoint_dir is not None:
+        checkpoint.check(given.checkpoint_dir)
+    return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
+
+
+def steps(plan: Plan, found: Checkpoint) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
     """The results to replay, and plain lines on what is not as it was when they were made.
 
     Raises ``UsageError`` for a checkpoint of another workflow, ``NotReviewedError`` where a review is
     required and the one in the checkpoint was of another change.
     """
-    fitting = checkpoint.match(saved, plan)
+    from aethr import checkpoint
+
+    fitting = checkpoint.match(found, plan)
     executor.fits(plan, fitting.steps)
     return fitting.steps, tuple(_what_moved(fitting, plan))
 
@@ -48,24 +67,24 @@ def _is_on_path(program: str) -> bool:
     return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
 
 
-def _what_moved(saved: Checkpoint, plan: Plan) -> Iterator[str]:
-    if saved.cut:
+def _what_moved(found: Checkpoint, plan: Plan) -> Iterator[str]:
+    if found.cut:
         yield "the checkpoint was cut off while its last step was written: that step is done again"
-    if saved.failure is not None and saved.failure.changed_files:
-        files = ", ".join(saved.failure.changed_files)
-        yield f"the failed attempt of step '{saved.failure.step}' had already changed: {files}"
-    if saved.head_sha is not None and saved.head_sha != plan.scope.head_sha:
-        done = {step.id for step in saved.steps}
+    if found.failure is not None and found.failure.changed_files:
+        files = ", ".join(found.failure.changed_files)
+        yield f"the failed attempt of step '{found.failure.step}' had already changed: {files}"
+    if found.head_sha is not None and found.head_sha != plan.scope.head_sha:
+        done = {step.id for step in found.steps}
         reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in done)
         if plan.gate.needs_review and reviewed:
             raise NotReviewedError(
                 "HEAD moved since the checkpoint, and its review was of the commit before",
                 "Start afresh without --resume-checkpoint.",
             )
-        yield f"HEAD moved since the checkpoint (it was {saved.head_sha[:12]})"
-    if saved.contract is None:  # the seed form does not say what a step saw
+        yield f"HEAD moved since the checkpoint (it was {found.head_sha[:12]})"
+    if found.contract is None:  # the seed form does not say what a step saw
         return
-    step = executor.saw_another_change(plan, saved.steps)
+    step = executor.saw_another_change(plan, found.steps)
     if step is not None and plan.gate.needs_review:
         raise NotReviewedError(
             f"the change is another one than step '{step}' reviewed before the checkpoint",

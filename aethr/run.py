@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import credentials, edge, executor, git, oneoff, options, task, terms, workflow
+from aethr import credentials, edge, executor, git, oneoff, options, resume, task, terms, workflow
 from aethr.errors import (
     AethrError,
     DiskError,
@@ -78,7 +78,7 @@ def prepare(
     ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
     """
     options.check(given)
-    saved = _saved(given)
+    saved = resume.saved(given)
     project = project or oneoff.project(given, cwd)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
@@ -151,17 +151,6 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
         outcome.spare.unlink(missing_ok=True)
 
 
-def _saved(given: RunOptions) -> Checkpoint | None:
-    """The checkpoint to go on from. Refuses a folder that can take none."""
-    if given.checkpoint_dir is None and not given.resume_checkpoint:
-        return None
-    from aethr import checkpoint
-
-    if given.checkpoint_dir is not None:
-        checkpoint.check(given.checkpoint_dir)
-    return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
-
-
 def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:
     if given.task is None and saved is not None and saved.task is not None:
         return saved.task
@@ -178,16 +167,10 @@ def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None
 
 
 def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
-    if saved is None:
-        return (), ()
-    from aethr import resume
-
-    return resume.steps(plan, saved)
+    return resume.steps(plan, saved) if saved is not None else ((), ())
 
 
 def _resume_command(prepared: Prepared, path: Path) -> str:
-    from aethr import resume
-
     return resume.command(prepared.options, prepared.carried, path)
 
 

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aethr import executor, overview, sanitize, terms, workflow
-from aethr.errors import ConfigError, UsageError
+from aethr.errors import ConfigError, UsageError, suggest
 from aethr.llm import prices
 from aethr.options import RunOptions
 from aethr.output import columns
 from aethr.output.stream import Output
 from aethr.overview import Overview
-from aethr.presets import suggest
 from aethr.providers import PROVIDERS, split
 from aethr.records import Plan, Scope
 

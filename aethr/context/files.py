@@ -115,9 +115,8 @@ def _read(real: Path) -> bytes | Refusal:
         content = b"" if status.st_size > MAX_BYTES else file.read(status.st_size + 1)
         if len(content) > status.st_size:  # it grows
             content += file.read(MAX_BYTES)
-    if max(status.st_size, len(content)) > MAX_BYTES:
-        return too_large(status.st_size)
-    return content
+    size = max(status.st_size, len(content))
+    return content if size <= MAX_BYTES else too_large(size)
 
 
 def in_repository(folder: Path) -> bool:

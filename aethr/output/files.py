@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from aethr.errors import DiskError, UsageError
+from aethr.errors import DiskError, UsageError, suggest
 from aethr.records import RunResult
 
 
@@ -28,8 +28,6 @@ def _check_suffix(path: Path) -> None:
     from aethr.output.report import FORMATS
 
     if path.suffix not in FORMATS:
-        from aethr.presets import suggest
-
         known = " ".join(FORMATS)
         raise UsageError(
             f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
