@@ -25,7 +25,7 @@ from aethr.errors import (
 
 TYPE_CHECKING = False  # as type checkers know it: to import typing takes a tenth of `aethr version`
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Literal, NoReturn, TextIO
 
 
 LONGEST_LINE = 4000
@@ -93,14 +93,28 @@ def unexpected(error: BaseException) -> UnexpectedError:
 
 
 def _prepare_streams() -> None:
-    """A stream that is closed is nowhere; a character that a terminal lacks is shown escaped."""
+    """Streams that can be used; a character that a terminal lacks is shown escaped."""
     sys.stdin, sys.stdout, sys.stderr = (
-        stream if stream is not None else os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8")
-        for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
+        _usable(sys.stdin, "r"),
+        _usable(sys.stdout, "w"),
+        _usable(sys.stderr, "w"),
     )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _usable(stream: TextIO | None, mode: Literal["r", "w"]) -> TextIO:
+    """A closed stream is nowhere; one without a buffer (``python -u``) gets one that is flushed at each line.
+
+    Without a buffer it would be no error when the system takes only a part: on a full disk, or when the
+    process is stopped meanwhile.
+    """
+    if stream is None:
+        return os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8")
+    if isinstance(stream, io.TextIOWrapper) and isinstance(stream.buffer, io.RawIOBase):
+        return os.fdopen(stream.fileno(), mode, 1, encoding=stream.encoding, closefd=False)
+    return stream
 
 
 def _stand_somewhere() -> None:

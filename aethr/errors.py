@@ -153,10 +153,13 @@ class Interrupted(KeyboardInterrupt):
         self.changed_files = changed_files
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing when neither a known name nor a word of one is near."""
+def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """`` (did you mean 'x'?)``, or nothing when neither a known name nor a word of one is near.
+
+    ``prefix`` stands before every known name, and says nothing about how near one is.
+    """
     from difflib import get_close_matches  # only on the way to an error
 
     names = {part: name for name in known for part in (*name.split("-"), name)}
     near = get_close_matches(word, names, n=1, cutoff=0.5)
-    return f" (did you mean '{names[near[0]]}'?)" if near else ""
+    return f" (did you mean '{prefix}{names[near[0]]}'?)" if near else ""

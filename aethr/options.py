@@ -184,12 +184,12 @@ def _exclusive(*flags: str) -> None:
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """A gate under a name that is no option would be none. An option of another door is no mistake."""
-    known = {option.variable for option in (*OPTIONS, *HOOK_OPTIONS)}
-    for name, value in environ.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known and value.strip():
-            raise UsageError(
-                f"{name}: no option has this name{suggest(name, known)}", "Correct the variable, or unset it."
-            )
+    known = [option.name.upper() for option in (*OPTIONS, *HOOK_OPTIONS)]
+    for variable, value in environ.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name != variable and name not in known and value.strip():
+            near = suggest(name.upper(), known, ENVIRONMENT_PREFIX)
+            raise UsageError(f"{variable}: no option has this name{near}", "Correct it, or unset it.")
 
 
 def _read(option: Option, value: str) -> object:

@@ -122,7 +122,7 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
             result = _consume(events, recorder, show)
     except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
         return _stopped(prepared, recorder, _as_error(stop))
-    spare = recorder.file if given.checkpoint_dir is None else None
+    spare = _spare(given, recorder.file)
     if spare is None and recorder.file is not None:
         result = result._replace(checkpoint=str(recorder.file))
     left_over = prepared.script.left_over(result) if prepared.script is not None else None
@@ -259,6 +259,12 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)
+
+
+def _spare(given: RunOptions, file: Path | None) -> Path | None:
+    """The checkpoint of a run that completed, unless it stands where somebody has asked for it."""
+    temporary = file is not None and file.resolve().parent == _folder(given).resolve()
+    return file if temporary and given.checkpoint_dir is None else None
 
 
 def _own_file(given: RunOptions, saved: Checkpoint | None) -> Path | None:

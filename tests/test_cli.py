@@ -141,6 +141,7 @@ def test_a_mistake_is_one_line_with_a_fix_and_exit_2(project: Repo, words: list[
             "high",
             "AETHR_RUN_FAILON: no option has this name (did you mean 'AETHR_RUN_FAIL_ON'?)",
         ),
+        ("AETHR_RUN_XYZ", "1", "AETHR_RUN_XYZ: no option has this name\n"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(
@@ -166,6 +167,20 @@ def test_each_option_has_its_variable_and_the_command_line_wins(project: Repo) -
     assert (done.returncode, record(done)["workflow"]) == (4, "docs-sync")
     done = aethr("run", "--fail-on", "never", "--preset", "custom", "x", cwd=project.root, env=env)
     assert (done.returncode, record(done)["workflow"]) == (0, "custom")
+
+
+def test_a_checkpoint_that_was_asked_for_stays_when_a_run_goes_on_from_it(
+    project: Repo, tmp_path: Path
+) -> None:
+    named, temporary = tmp_path / "named", tmp_path / "temporary"
+    for folder in (named, temporary):
+        folder.mkdir()
+        words = ("run", "--preset", "docs-sync", "--checkpoint-dir", str(folder), "x")
+        assert aethr(*words, cwd=project.root).returncode == 0
+        [file] = folder.iterdir()
+        words = ("run", "--preset", "docs-sync", "--resume-checkpoint", f"@{file}")
+        done = aethr(*words, cwd=project.root, env={"TMPDIR": str(temporary)})
+        assert (done.returncode, file.exists()) == (0, folder == named), done.stderr
 
 
 # --- init, check, schema -----------------------------------------------------------------------
@@ -394,6 +409,9 @@ def test_json_is_all_there_is_on_standard_output(project: Repo) -> None:
     assert "mock" in done.stderr
 
 
+RUN_JSON = "run --preset docs-sync --json x"
+
+
 @pytest.mark.parametrize("words", ["--help", "--version", "run --help", "version", "init --list", "schema"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_telling_on_a_full_disk_has_failed(words: str, unbuffered: str) -> None:
@@ -405,6 +423,29 @@ def test_telling_on_a_full_disk_has_failed(words: str, unbuffered: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (3, "aethr: output: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", ["schema", "run --preset docs-sync --show-prompt x", RUN_JSON])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_takes_only_a_part_has_failed(
+    project: Repo, tmp_path: Path, words: str, unbuffered: str
+) -> None:
+    """192 bytes are left of what a file may hold; a checkpoint has its own 8 kB."""
+    full, checkpoints = tmp_path / "full", tmp_path / "checkpoints"
+    full.write_bytes(bytes(8000))
+    checkpoints.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 8; trap '' XFSZ; '{sys.executable}' -m aethr {words} >>'{full}'"],
+        cwd=project.root,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "TMPDIR": str(checkpoints)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, full.stat().st_size) == (3, 8192)
+    assert "aethr: output: File too large\n" in done.stderr
+    kept = [str(path) for path in checkpoints.glob("aethr-*.jsonl")]
+    assert (len(kept), all(path in done.stderr for path in kept)) == (words == RUN_JSON, True)
 
 
 @pytest.mark.parametrize(

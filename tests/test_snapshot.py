@@ -621,3 +621,15 @@ def test_a_git_directory_that_the_agent_removed_is_an_error(repo: Repo) -> None:
 
     with pytest.raises(GitError, match="cannot record the state of the files"):
         change(repo.root, act)
+
+
+def test_a_merge_that_cannot_be_recorded_is_refused_before_the_agent_works(repo: Repo) -> None:
+    for branch, text in (("one", "1\n"), ("two", "2\n")):
+        repo.git("checkout", "-q", "--orphan", branch)
+        repo.write("a.py", text)
+        repo.commit()
+    repo.git("merge", "-q", "--allow-unrelated-histories", "one", check=False)
+    (repo.root / "a.py").unlink()
+    os.mkfifo(repo.root / "a.py")
+    with snapshot.opened(repo.root, os.environ) as recorder, pytest.raises(GitError, match="cannot record"):
+        snapshot.take(recorder)

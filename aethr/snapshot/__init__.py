@@ -21,7 +21,7 @@ from aethr.snapshot import treediff
 from aethr.snapshot.shadow import Shadow, copy_index, failed, opened
 from aethr.snapshot.treediff import ChangedFile
 
-__all__ = ["Change", "Head", "Shadow", "Snapshot", "opened", "since", "take"]
+__all__ = ["Change", "Head", "Look", "Shadow", "Snapshot", "opened", "since", "take"]
 
 _NAMED = 10
 """Files named in one note; of more the number is given."""
@@ -45,7 +45,7 @@ class Head(NamedTuple):
     index_copy: str = ""
 
 
-class Snapshot(NamedTuple):
+class Look(NamedTuple):
     """The work tree at one moment. ``record`` names an index file of the shadow that lists its files.
 
     ``began_ns`` is the wall clock when it was begun. ``skipped`` are git's own words for what it could
@@ -59,6 +59,13 @@ class Snapshot(NamedTuple):
     nested: tuple[str, ...] = ()
 
 
+class Snapshot(NamedTuple):
+    """What a later look is compared with: a look, and the id of the tree of its files."""
+
+    look: Look
+    tree: str
+
+
 class Change(NamedTuple):
     """The difference of two snapshots, and plain lines on what it does not show."""
 
@@ -68,32 +75,18 @@ class Change(NamedTuple):
 
 def take(shadow: Shadow) -> Snapshot:
     """Record the work tree as it is now. Raises ``GitError``."""
-    began_ns = time.time_ns()
-    with ThreadPoolExecutor(1) as beside:
-        head = beside.submit(_head, shadow, f"index-{began_ns}")
-        said = _record(shadow, f"record-{began_ns}")
-    skipped = (line.removeprefix(_ERROR) for line in said if line.startswith(_ERROR))
-    nested = (match[1].rstrip(b"/") for line in said if (match := _NESTED.fullmatch(line)))
-    return Snapshot(
-        record=f"record-{began_ns}",
-        head=head.result(),
-        began_ns=began_ns,
-        skipped=tuple(reveal_name(line) for line in skipped),
-        nested=tuple(reveal_name(name) for name in nested),
-    )
+    look = _look(shadow)
+    return Snapshot(look, shadow.write_tree(look.record))
 
 
-def since(shadow: Shadow, before: Snapshot) -> Change:
+def since(shadow: Shadow, snapshot: Snapshot) -> Change:
     """What has changed since a snapshot. Raises ``GitError``."""
-    with ThreadPoolExecutor(1) as beside:
-        tree = beside.submit(shadow.write_tree, before.record)
-        after = take(shadow)
-    old = tree.result()
-    files, patch = treediff.difference(shadow, old, after.record)
+    before, after = snapshot.look, _look(shadow)
+    files, patch = treediff.difference(shadow, snapshot.tree, after.record)
     ignored_before = _not_new(shadow, files, before.began_ns)
     if ignored_before:
         shadow.forget(ignored_before, after.record)
-        files, patch = treediff.difference(shadow, old, after.record)
+        files, patch = treediff.difference(shadow, snapshot.tree, after.record)
     text, foreign = _decoded(patch.sections)
     notes = (
         *_head_notes(shadow, before.head, after.head),
@@ -106,6 +99,22 @@ def since(shadow: Shadow, before: Snapshot) -> Change:
         *_limits(shadow, before, after),
     )
     return Change(Artifacts(tuple(_name(file.path) for file in files), patch.stat, text), notes)
+
+
+def _look(shadow: Shadow) -> Look:
+    began_ns = time.time_ns()
+    with ThreadPoolExecutor(1) as beside:
+        head = beside.submit(_head, shadow, f"index-{began_ns}")
+        said = _record(shadow, f"record-{began_ns}")
+    skipped = (line.removeprefix(_ERROR) for line in said if line.startswith(_ERROR))
+    nested = (match[1].rstrip(b"/") for line in said if (match := _NESTED.fullmatch(line)))
+    return Look(
+        record=f"record-{began_ns}",
+        head=head.result(),
+        began_ns=began_ns,
+        skipped=tuple(reveal_name(line) for line in skipped),
+        nested=tuple(reveal_name(name) for name in nested),
+    )
 
 
 def _record(shadow: Shadow, name: str) -> list[bytes]:
@@ -180,7 +189,7 @@ def _listed(what: str, names: Sequence[str]) -> Iterator[str]:
         yield f"{what}: {', '.join(names[:_NAMED])}" + (f" and {more} more" if more > 0 else "")
 
 
-def _limits(shadow: Shadow, before: Snapshot, after: Snapshot) -> Iterator[str]:
+def _limits(shadow: Shadow, before: Look, after: Look) -> Iterator[str]:
     if shadow.git_dir is None:
         yield f"{reveal_name(str(shadow.top))} is in no git repository: all files in it were compared"
     skipped = dict.fromkeys((*before.skipped, *after.skipped))

@@ -1,6 +1,6 @@
 """The difference of two records, for a reader: files, statistics and a diff of bounded size.
 
-Runs on objects alone, so no attribute in the work tree changes what is shown.
+Runs on what is recorded and sees no work tree, so no attribute there changes what is shown.
 """
 
 from __future__ import annotations
