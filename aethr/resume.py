@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 def saved(given: RunOptions) -> Checkpoint | None:
-    """The checkpoint that the command line names; a folder that can take none is refused.
-
-    Raises ``UsageError``, ``DiskError``.
-    """
+    """The checkpoint that the command line names. Raises ``UsageError``, also where a folder can take none."""
     if given.checkpoint_dir is None and not given.resume_checkpoint:
         return None
     from aethr import checkpoint
@@ -33,12 +30,21 @@ def saved(given: RunOptions) -> Checkpoint | None:
     return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
 
 
-def steps(plan: Plan, found: Checkpoint) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
+def own_file(given: RunOptions, found: Checkpoint | None) -> Path | None:
+    """A file of ours is written on; a seed array or inline JSON is left alone."""
+    text = given.resume_checkpoint
+    ours = found is not None and found.contract is not None
+    return Path(text[1:]) if ours and text and text.startswith("@") else None
+
+
+def steps(plan: Plan, found: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
     """The results to replay, and plain lines on what is not as it was when they were made.
 
     Raises ``UsageError`` for a checkpoint of another workflow, ``NotReviewedError`` where a review is
     required and the one in the checkpoint was of another change.
     """
+    if found is None:
+        return (), ()
     from aethr import checkpoint
 
     fitting = checkpoint.match(found, plan)

@@ -89,7 +89,7 @@ def prepare(
     promotion = _promotion(plan) if given.save else None
     _preflight(plan)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
-    done, resumed = _resumed(plan, saved)
+    done, resumed = resume.steps(plan, saved)
     return Prepared(
         options=given,
         plan=plan,
@@ -100,7 +100,7 @@ def prepare(
             *resumed,
             *_worst_case(plan),
         ),
-        own_checkpoint=_own_file(given, saved),
+        own_checkpoint=resume.own_file(given, saved),
         carried=_carried(plan, environ),
         promotion=promotion,
         script=script,
@@ -164,10 +164,6 @@ def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None
 
     editing = [program.step for program in workflow.programs(spec) if program.agent]
     return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], editing)
-
-
-def _resumed(plan: Plan, saved: Checkpoint | None) -> tuple[tuple[StepResult, ...], tuple[str, ...]]:
-    return resume.steps(plan, saved) if saved is not None else ((), ())
 
 
 def _resume_command(prepared: Prepared, path: Path) -> str:
@@ -265,13 +261,6 @@ def _spare(given: RunOptions, file: Path | None) -> Path | None:
     """The checkpoint of a run that completed, unless it stands where somebody has asked for it."""
     temporary = file is not None and file.resolve().parent == _folder(given).resolve()
     return file if temporary and given.checkpoint_dir is None else None
-
-
-def _own_file(given: RunOptions, saved: Checkpoint | None) -> Path | None:
-    """A resumed checkpoint file of ours is written on; a seed array or inline JSON is left alone."""
-    text = given.resume_checkpoint
-    ours = saved is not None and saved.contract is not None
-    return Path(text[1:]) if ours and text and text.startswith("@") else None
 
 
 def _folder(given: RunOptions) -> Path:

@@ -538,6 +538,16 @@ def test_outside_of_a_repository_the_folder_is_walked(tmp_path: Path) -> None:
     assert found == [".hidden/c.md", "b.md", "sub/a.md"]
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="no file here that does not tell its size"
+)
+def test_a_file_that_has_more_than_it_tells_is_read_whole() -> None:
+    [content] = WorkTree(Path("/proc/self")).read(["status"])
+    assert isinstance(content, bytes)
+    assert content.startswith(b"Name:")
+    assert content.count(b"\n") > 10
+
+
 def test_the_walk_is_bounded_and_says_so(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"f{number}").touch()

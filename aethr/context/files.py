@@ -113,7 +113,7 @@ def _read(real: Path) -> bytes | Refusal:
         if not stat.S_ISREG(status.st_mode):
             return Refusal("not a regular file")
         content = b"" if status.st_size > MAX_BYTES else file.read(status.st_size + 1)
-        if len(content) > status.st_size:  # it grows
+        if len(content) > status.st_size:  # it grows, or does not tell its size
             content += file.read(MAX_BYTES)
     size = max(status.st_size, len(content))
     return content if size <= MAX_BYTES else too_large(size)

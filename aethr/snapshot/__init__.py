@@ -1,6 +1,6 @@
-"""What one step changed: two snapshots of the work tree, and the difference between them as artifacts.
+"""What one step changed: a snapshot of the work tree, and what a later look finds changed, as artifacts.
 
-What was dirty before is in both snapshots, so only the step's own part is in the difference. Content
+What was dirty before is in the snapshot, so only the step's own part is in the difference. Content
 inside submodules and nested repositories, and files that git ignores, are not seen.
 """
 
@@ -67,7 +67,7 @@ class Snapshot(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The difference of two snapshots, and plain lines on what it does not show."""
+    """What has changed since a snapshot, and plain lines on what that does not show."""
 
     artifacts: Artifacts
     notes: tuple[str, ...] = ()
