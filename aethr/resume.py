@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def saved(given: RunOptions) -> Checkpoint | None:
-    """The checkpoint that the command line names. Raises ``UsageError``, also where a folder can take none."""
+    """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none."""
     if given.checkpoint_dir is None and not given.resume_checkpoint:
         return None
     from aethr import checkpoint
