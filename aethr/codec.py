@@ -75,6 +75,7 @@ def step_from_json(value: object) -> StepResult:
         artifacts=_artifacts(data.get("artifacts")),
         notes=_texts(data, "notes"),
         check=_check(data.get("check")),
+        cut_prompt=optional_text(data, "cut_prompt"),
     )
 
 

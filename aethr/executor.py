@@ -36,6 +36,7 @@ from aethr.records import (
     StepResult,
     StepStarted,
     TextDelta,
+    Thinking,
     Totals,
     Usage,
     View,
@@ -267,6 +268,9 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                 if rest := stream.close():
                     yield TextDelta(rest)
                 return _redacted(stop.value, redactor.redact)
+            if isinstance(event, Thinking):
+                yield event
+                continue
             text = stream.feed(event.text) if isinstance(event, TextDelta) else redactor.redact(event.text)
             if text:
                 yield event if text == event.text else event._replace(text=text)
@@ -339,6 +343,7 @@ def _result(
         context=prepared.receipts,
         artifacts=first.artifacts,
         notes=tuple(note for answer in answers for note in answer.notes),
+        cut_prompt=first.cut_prompt,
     )
 
 

@@ -262,6 +262,8 @@ class Request(NamedTuple):
 class Completion(NamedTuple):
     """A backend's finished answer.
 
+    ``cut_prompt`` says, in a few words, how it is known that the server read only a part of the prompt.
+
     ``finish_reason`` is the provider's own word; ``truncated`` is True when the answer was cut
     (``length``, ``content_filter``). ``model`` is the name that was asked. ``transport`` names what
     carried the call (``litellm``, ``mock``, an agent's name and version). ``artifacts`` is None for a
@@ -276,12 +278,17 @@ class Completion(NamedTuple):
     transport: str = ""
     artifacts: Artifacts | None = None
     notes: tuple[str, ...] = ()
+    cut_prompt: str | None = None
 
 
 class TextDelta(NamedTuple):
     """A piece of an answer as it arrives."""
 
     text: str
+
+
+class Thinking(NamedTuple):
+    """A sign of life that is no part of the answer: the model thinks, or its server says that it works."""
 
 
 class Notice(NamedTuple):
@@ -300,7 +307,7 @@ class Backend(Protocol):
     def warm(self, requests: Sequence[Request]) -> None:
         """The run begins: get ready in the background what takes long. Called after ``preflight``."""
 
-    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+    def complete(self, request: Request) -> Generator[TextDelta | Thinking | Notice, None, Completion]:
         """Yield the answer as it arrives, return it whole. Raises ``AethrError``."""
 
 
@@ -344,7 +351,10 @@ class CommandCheck(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more)."""
+    """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more).
+
+    ``cut_prompt`` is that of its ``Completion``: the answer rests on a part of the prompt alone.
+    """
 
     id: str
     role: str
@@ -363,6 +373,7 @@ class StepResult(NamedTuple):
     artifacts: Artifacts | None = None
     notes: tuple[str, ...] = ()
     check: CommandCheck | None = None
+    cut_prompt: str | None = None
 
 
 class LoopResult(NamedTuple):
@@ -493,5 +504,13 @@ class RunFinished(NamedTuple):
 
 
 Event: TypeAlias = (
-    RunStarted | StepStarted | StepPrepared | TextDelta | Notice | StepFinished | LoopEnded | RunFinished
+    RunStarted
+    | StepStarted
+    | StepPrepared
+    | TextDelta
+    | Thinking
+    | Notice
+    | StepFinished
+    | LoopEnded
+    | RunFinished
 )

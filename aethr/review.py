@@ -180,6 +180,8 @@ def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
     for result, review in parsed:
         if result.truncated:
             return f"the answer of step '{result.id}' was cut ({result.finish_reason})"
+        if result.cut_prompt:
+            return f"incomplete: step '{result.id}' was not read whole: {result.cut_prompt}"
         if review.status == "none":
             return f"step '{result.id}' gave no verdict"
     left_out = tuple(dict.fromkeys(name for result, _ in parsed for name in missing(result.context)))
