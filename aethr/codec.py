@@ -76,6 +76,7 @@ def step_from_json(value: object) -> StepResult:
         notes=_texts(data, "notes"),
         check=_check(data.get("check")),
         cut_prompt=optional_text(data, "cut_prompt"),
+        verdict_from=_count(data, "verdict_from", default=0),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr import prompts, review
-from aethr.errors import AethrError, UsageError
+from aethr.errors import AethrError, ModelError, UsageError
 from aethr.records import (
     CHANGE,
     Block,
@@ -41,6 +41,7 @@ from aethr.records import (
     Usage,
     View,
 )
+from aethr.review.thinking import Filter, Split, split
 from aethr.sanitize import Redactor
 
 Clock = Callable[[], float]
@@ -106,7 +107,7 @@ class Progress:
         edits = [each.artifacts for each in self.results[since:] if each.artifacts is not None]
         before = next(each for each in reversed(self.results[:-1]) if each.id == result.id)
         unchanged = bool(edits) and not any(artifacts.changed_files for artifacts in edits)
-        return unchanged and review.same_findings(before.content, result.content)
+        return unchanged and review.same_findings(before, result)
 
     def _index(self, step_id: str) -> int:
         return next(n for n, step in enumerate(self.plan.steps) if step.spec.id == step_id)
@@ -140,7 +141,7 @@ def run(
         if ended:
             yield LoopEnded(ended)
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
-    verdict = review.judge(progress.results, reviewing, plan.mode)
+    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds)
     yield RunFinished(record(plan, progress.results, progress.loops, verdict))
 
 
@@ -233,7 +234,9 @@ def _perform(
     request = _request(plan, step, prepared.prompt, totals(progress.results))
     request = request._replace(iteration=turn.iteration)
     answers = [(yield from _call(plan, step, request))]
-    if _lacks_verdict(step, answers[0]):
+    doubt = _doubt(plan, step, prepared, answers[0])
+    if doubt:
+        yield Notice(f"{spec.id}: no verdict: {doubt}; asking once more", "warning")
         answers += yield from _ask_verdict(plan, step, request, answers[0])
     result = _result(step, turn, prepared, answers, clock() - began)
     return result._replace(check=step.check()) if step.check else result
@@ -243,9 +246,6 @@ def _ask_verdict(
     plan: Plan, step: PlannedStep, request: Request, answer: Completion
 ) -> Generator[Event, None, list[Completion]]:
     """Ask once more; the answer already paid for is kept whatever becomes of this call."""
-    yield Notice(
-        f"{step.spec.id}: no findings and no status line; asking once more for the verdict", "warning"
-    )
     left = request.allowance.after(answer.usage)
     again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
@@ -256,26 +256,52 @@ def _ask_verdict(
 
 
 def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, None, Completion]:
-    """Relay a backend's events with the values of known keys taken out, also across chunks."""
+    """Relay a backend's events without the values of known keys, also across chunks, and without thinking."""
     redactor = Redactor(plan.secrets)
-    stream = redactor.stream()
+    stream, filtered = redactor.stream(), Filter()
+    shown: list[str] = []
     call = step.backend.complete(request)
     try:
         while True:
             try:
                 event = next(call)
             except StopIteration as stop:
-                if rest := stream.close():
+                if rest := filtered.feed(stream.close()) + filtered.close():
+                    shown.append(rest)
                     yield TextDelta(rest)
-                return _redacted(stop.value, redactor.redact)
-            if isinstance(event, Thinking):
-                yield event
-                continue
-            text = stream.feed(event.text) if isinstance(event, TextDelta) else redactor.redact(event.text)
-            if text:
-                yield event if text == event.text else event._replace(text=text)
+                completion = _redacted(stop.value, redactor.redact)
+                thought = split(completion.content)
+                if thought.thinking and "".join(shown).strip() != thought.answer.strip():
+                    yield Notice(
+                        f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning"
+                    )
+                return _answered(step, completion, thought)
+            match event:
+                case TextDelta():
+                    text = filtered.feed(stream.feed(event.text))
+                    if text:
+                        shown.append(text)
+                        yield TextDelta(text)
+                    elif filtered.thinking:
+                        yield Thinking()
+                case Notice():
+                    yield event._replace(text=redactor.redact(event.text))
+                case Thinking():
+                    yield event
     finally:
         call.close()
+
+
+def _answered(step: PlannedStep, completion: Completion, thought: Split) -> Completion:
+    """The completion without its thinking. Without an end of it there is no answer, and no review."""
+    if thought.finished or step.edits_tree:
+        return completion._replace(content=thought.answer)
+    if step.spec.reviewing:
+        return completion._replace(content="", notes=(*completion.notes, "it never stopped thinking"))
+    raise ModelError(
+        f"{completion.model}: the answer is empty: all of it was thinking",
+        "Raise the model's max_tokens, or let it think less.",
+    )
 
 
 def _redacted(completion: Completion, redact: Callable[[str], str]) -> Completion:
@@ -326,6 +352,7 @@ def _result(
     step: PlannedStep, turn: Turn, prepared: StepPrepared, answers: Sequence[Completion], seconds: float
 ) -> StepResult:
     first = answers[0]
+    before = "".join(f"{review.closed(each.content)}\n\n" for each in answers[:-1])
     return StepResult(
         id=step.spec.id,
         role=step.spec.role,
@@ -333,7 +360,7 @@ def _result(
         model=first.model or None,
         iteration=turn.iteration,
         prompt_sha256=prepared.prompt_sha256,
-        content="\n\n".join([*(review.closed(each.content) for each in answers[:-1]), answers[-1].content]),
+        content=before + answers[-1].content,
         finish_reason=first.finish_reason,
         truncated=any(answer.truncated for answer in answers),
         seconds=round(seconds, 3),
@@ -343,7 +370,8 @@ def _result(
         context=prepared.receipts,
         artifacts=first.artifacts,
         notes=tuple(note for answer in answers for note in answer.notes),
-        cut_prompt=first.cut_prompt,
+        cut_prompt=next((answer.cut_prompt for answer in answers if answer.cut_prompt), None),
+        verdict_from=len(before),
     )
 
 
@@ -361,21 +389,24 @@ def _sum_of_known(costs: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(costs) else None
 
 
-def _lacks_verdict(step: PlannedStep, answer: Completion) -> bool:
-    """A cut answer is not asked again: whatever is said then, the review was not complete."""
-    return (
-        step.spec.reviewing
-        and not step.edits_tree
-        and not answer.truncated
-        and review.parse(answer.content).status == "none"
-    )
+def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion) -> str | None:
+    """Why the verdict of this answer is asked for once more; None where it is not.
+
+    An empty or a cut answer, or one to a cut prompt, is not asked about again: whatever was said then, the
+    review would not be complete.
+    """
+    asked = step.spec.reviewing and not step.edits_tree
+    if not asked or not answer.content or answer.truncated or answer.cut_prompt:
+        return None
+    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))
+    return read.reason if read.status == "none" else None
 
 
 def _satisfied(repeat: Repeat, result: StepResult) -> bool:
     """Every condition that is given holds. A cut answer satisfies none: its end is not known."""
     if result.truncated:
         return False
-    if repeat.until_review_pass and review.parse(result.content).status != "pass":
+    if repeat.until_review_pass and review.read(result).status != "pass":
         return False
     if repeat.until_command_passes is not None and not (result.check and result.check.passed):
         return False

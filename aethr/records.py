@@ -18,6 +18,7 @@ Severity = Literal["high", "medium", "low"]
 ReviewStatus = Literal["pass", "revise", "none"]
 Visibility = Literal["all", "latest", "summary", "none"]
 FailOn = Literal["never", "revise", "low", "medium", "high"]
+Whereabouts = Literal["change", "tree", "nowhere"]
 LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
 
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
@@ -25,6 +26,8 @@ VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 WORKFLOW_FILE = ".aethr.yaml"
 CHANGE = "git_diff"
 """The context source that is the change under review."""
+CHANGES = frozenset({CHANGE, "latest_diff"})
+"""The context sources that are a change."""
 
 
 # --- the workflow file -------------------------------------------------------------------------
@@ -322,24 +325,32 @@ class Source(Protocol):
 
 
 class Finding(NamedTuple):
-    """One finding of a review; ``line`` counts from 1, None where the reviewer named none."""
+    """One finding of a review; ``line`` counts from 1, None where the reviewer named none.
+
+    ``place`` is where its path was found: in the change, elsewhere in the tree (a broken caller), or
+    nowhere. None where it names no path, or nothing was there to hold it against.
+    """
 
     severity: Severity
     path: str | None
     line: int | None
     message: str
+    place: Whereabouts | None = None
 
 
 class Review(NamedTuple):
     """The run's verdict. ``coverage`` is changed lines sent / changed lines, None without a change.
 
-    ``reason`` says why there is no verdict to trust, or why a pass was not accepted.
+    ``reason`` says why there is no verdict to trust, or why a pass was not accepted. ``unexplained`` is True
+    for a ``revise`` that its findings do not explain: it lists none of high or medium severity, or one whose
+    severity cannot be read.
     """
 
     status: ReviewStatus = "none"
     findings: tuple[Finding, ...] = ()
     coverage: float | None = None
     reason: str | None = None
+    unexplained: bool = False
 
 
 class CommandCheck(NamedTuple):
@@ -354,6 +365,8 @@ class StepResult(NamedTuple):
     """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more).
 
     ``cut_prompt`` is that of its ``Completion``: the answer rests on a part of the prompt alone.
+    ``verdict_from`` is where in ``content`` the answer begins that a review is read from, in characters:
+    behind a first one without a verdict.
     """
 
     id: str
@@ -374,6 +387,7 @@ class StepResult(NamedTuple):
     notes: tuple[str, ...] = ()
     check: CommandCheck | None = None
     cut_prompt: str | None = None
+    verdict_from: int = 0
 
 
 class LoopResult(NamedTuple):
@@ -444,7 +458,10 @@ class PlannedStep(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text."""
+    """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text.
+
+    ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
+    """
 
     workflow: WorkflowSpec
     task: str
@@ -455,6 +472,7 @@ class Plan(NamedTuple):
     gate: Gate = Gate()
     allowance: Allowance = Allowance()
     secrets: tuple[str, ...] = ()
+    holds: Callable[[str], bool] = lambda _: False
 
 
 # --- events ------------------------------------------------------------------------------------

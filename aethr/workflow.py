@@ -111,7 +111,16 @@ def plan(
         for step in workflow.steps
     )
     return Plan(
-        workflow, "", project.root, terms.mode, scope, steps, terms.gate, terms.allowance, terms.secrets
+        workflow,
+        "",
+        project.root,
+        terms.mode,
+        scope,
+        steps,
+        terms.gate,
+        terms.allowance,
+        terms.secrets,
+        holds=partial(context.holds, project.root, scope) if terms.mode == "live" else lambda _: True,
     )
 
 

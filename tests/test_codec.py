@@ -50,6 +50,8 @@ steps = st.builds(
     artifacts=st.none() | st.builds(Artifacts, st.lists(words, max_size=3).map(tuple), words, words),
     notes=st.lists(words, max_size=2).map(tuple),
     check=st.none() | st.builds(CommandCheck, words, st.booleans(), words),
+    cut_prompt=st.none() | words,
+    verdict_from=counts,
 )
 
 PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text", usage=Usage(1, 2, 3, None))

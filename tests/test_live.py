@@ -55,7 +55,13 @@ def test_a_review_that_passes(aethr: Aethr, temp: Path, monkeypatch: pytest.Monk
     with serving(monkeypatch, text(PASS)) as server:
         done = aethr(*review("--fail-on", "high", "--json", "--model", "openai:gpt-4o-mini"))
     assert done.code == 0, done.err
-    assert done.record["review"] == {"status": "pass", "findings": [], "coverage": 1.0, "reason": None}
+    assert done.record["review"] == {
+        "status": "pass",
+        "findings": [],
+        "coverage": 1.0,
+        "reason": None,
+        "unexplained": False,
+    }
     assert done.record["mode"] == "live"
     assert done.record["steps"][0]["transport"] == os.environ["AETHR_TRANSPORT"]
     assert done.record["totals"]["prompt_tokens"] == 10
@@ -78,7 +84,13 @@ def test_a_review_that_says_revise(
     assert done.code == code, done.err
     assert done.record["exit_code"] == code
     assert done.record["review"]["findings"] == [
-        {"severity": "high", "path": "app.py", "line": 2, "message": "the total is off by one"}
+        {
+            "severity": "high",
+            "path": "app.py",
+            "line": 2,
+            "message": "the total is off by one",
+            "place": "change",
+        }
     ]
 
 

@@ -110,12 +110,19 @@ def test_the_record_has_the_shape_that_is_documented() -> None:
         "review": {
             "status": "revise",
             "findings": [
-                {"severity": "high", "path": "src/a b.py", "line": 3, "message": "wrong | <b>"},
-                {"severity": "medium", "path": None, "line": None, "message": "no tests"},
-                {"severity": "low", "path": "b.py", "line": None, "message": "typo"},
+                {
+                    "severity": "high",
+                    "path": "src/a b.py",
+                    "line": 3,
+                    "message": "wrong | <b>",
+                    "place": None,
+                },
+                {"severity": "medium", "path": None, "line": None, "message": "no tests", "place": None},
+                {"severity": "low", "path": "b.py", "line": None, "message": "typo", "place": None},
             ],
             "coverage": 4 / 13,
             "reason": "incomplete, not sent: z.py (over budget)",
+            "unexplained": False,
         },
         "totals": {
             "calls": 1,

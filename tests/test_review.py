@@ -13,6 +13,7 @@ from aethr.records import Artifacts, Finding, Gate, LoopResult, Receipt, Review,
 
 CASES = sorted((Path(__file__).parent / "data" / "review").glob("*.txt"))
 HIGH = Finding("high", "a.py", 1, "wrong")
+MEDIUM = Finding("medium", "a.py", 1, "no test")
 LOW = Finding("low", "a.py", 1, "a remark")
 REVIEW = frozenset({"review", "audit"})
 
@@ -47,7 +48,10 @@ def test_the_contract_itself_gives_no_verdict() -> None:
         (Review("pass"), Gate("revise"), ExitCode.OK),
         (Review("revise", (HIGH,)), Gate("revise"), ExitCode.GATE),
         (Review("revise", (HIGH,)), Gate("high"), ExitCode.GATE),
-        (Review("revise", (LOW,)), Gate("high"), ExitCode.OK),
+        (Review("revise", (MEDIUM,)), Gate("high"), ExitCode.OK),
+        (Review("revise", (LOW,), unexplained=True), Gate("high"), ExitCode.GATE),
+        (Review("revise", (LOW,), unexplained=True), Gate(), ExitCode.OK),
+        (Review("revise", (LOW,), unexplained=True), Gate(require_review=True), ExitCode.OK),
         (Review("pass", (LOW,)), Gate("low"), ExitCode.GATE),
         (Review("pass", (LOW,)), Gate("medium"), ExitCode.OK),
         (Review("revise"), Gate("high"), ExitCode.GATE),
@@ -131,5 +135,5 @@ def test_no_reviewing_step_is_said() -> None:
 def test_the_same_findings_in_another_order_are_the_same() -> None:
     one = "- [high] a.py:1 — wrong\n- [low] b.py:2 — hm\nReview status: revise"
     other = "- [low] b.py:2 — hm\n- [high] a.py:1 — wrong\nReview status: revise"
-    assert review.same_findings(one, other)
-    assert not review.same_findings(one, other.replace("hm", "other"))
+    assert review.same_findings(result(one), result(other))
+    assert not review.same_findings(result(one), result(other.replace("hm", "other")))

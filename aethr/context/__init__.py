@@ -14,6 +14,7 @@ from aethr.context import evidence
 from aethr.context.budget import LISTED, Packer
 from aethr.context.changes import git_diff, latest_diff
 from aethr.context.files import Refusal, Tree
+from aethr.context.objects import holds as holds
 from aethr.context.objects import tree_of
 from aethr.context.paths import glob_pattern, refusal
 from aethr.errors import UsageError

@@ -7,11 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from aethr import git
 from aethr.context.files import MAX_BYTES, Listing, Refusal, Tree, Wanted, WorkTree, in_repository, too_large
 from aethr.context.paths import refusal
+from aethr.errors import GitError, GitMissingError, ProcessError
 from aethr.git import objects
 from aethr.git.objects import TreeEntry
 from aethr.records import Scope
+
+LONGEST_NAME = 4096
+"""In characters; a file system takes no more."""
 
 _NO_FILE = {"120000": "a link; in a commit links are not followed", "160000": "a submodule"}
 
@@ -63,6 +68,28 @@ def tree_of(root: Path, scope: Scope, path: str | None = None) -> Tree:
     if scope.kind == "staged" and in_repository(root):
         return GitTree(root, _by_path(objects.index_entries(root, below)))
     return WorkTree(root)
+
+
+def holds(root: Path, scope: Scope, path: str) -> bool:
+    """Whether the tree under review, or the work tree, has a file or a folder of this name.
+
+    The name is relative to ``root`` or to the top of its repository. True where git cannot say.
+    """
+    plain = PurePosixPath(path)
+    if not path or "\0" in path or plain.is_absolute() or ".." in plain.parts or len(path) > LONGEST_NAME:
+        return False
+    try:
+        folders = {root, git.toplevel(root) or root}
+        if any(os.path.lexists(folder / path) for folder in folders):
+            return True
+        if scope.kind == "range" and scope.head is not None:
+            head = scope.head
+            return any(any(objects.tree_entries(folder, head, path)) for folder in folders)
+        return scope.kind == "staged" and any(any(objects.index_entries(folder, path)) for folder in folders)
+    except GitMissingError:
+        return False
+    except (GitError, ProcessError, OSError, ValueError):
+        return True
 
 
 def _measured(found: TreeEntry | Refusal, sizes: Mapping[str, int]) -> tuple[str, int] | Refusal:

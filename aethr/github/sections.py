@@ -75,12 +75,13 @@ def _finding(found: Finding, blobs: Blobs) -> str:
 
 
 def _place(found: Finding, blobs: Blobs) -> str:
-    """A link, if the path can be one of the repository."""
+    """A link, if the path is, or can be, one of the repository."""
     if not found.path:
         return ""
-    text = markdown_inline(found.path if found.line is None else f"{found.path}:{found.line}", 200)
+    text = markdown_inline(wording.place_of(found), 200)
     parts = found.path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or len(found.path) > 400 or not _encodable(found.path):
+    unsure = found.place == "nowhere" or any(part in ("", ".", "..") for part in parts)
+    if unsure or len(found.path) > 400 or not _encodable(found.path):
         return text
     return f"[{text}]({blobs.link(found.path, found.line)})"
 

@@ -105,7 +105,7 @@ def _findings(said: Review) -> Iterator[str]:
 
 
 def _unkept(step: StepResult) -> Iterator[str]:
-    said = review.parse(step.content)
+    said = review.read(step)
     if said.status != "none":
         yield f"The last answer could not be kept. It said: {said.status}"
         yield from _findings(said)

@@ -126,16 +126,10 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _findings_table(findings: Iterable[Finding]) -> str:
     rows = [
-        (finding.severity, markdown_inline(_place(finding)), markdown_inline(finding.message))
+        (finding.severity, markdown_inline(wording.place_of(finding)), markdown_inline(finding.message))
         for finding in findings
     ]
     return _table(("Severity", "Place", "Finding"), rows) if rows else ""
-
-
-def _place(finding: Finding) -> str:
-    if not finding.path:
-        return ""
-    return finding.path if finding.line is None else f"{finding.path}:{finding.line}"
 
 
 def _answer(result: RunResult) -> str:
@@ -168,7 +162,7 @@ def _step_row(step: StepResult, result: RunResult) -> tuple[str, ...]:
 
 def _annotation(level: str, finding: Finding) -> str:
     properties = [f"title={command_property(f'Aethr: {finding.severity}')}"]
-    if finding.path:
+    if finding.path and finding.place != "nowhere":
         properties.insert(0, f"file={command_property(finding.path)}")
         if finding.line is not None:
             properties.insert(1, f"line={finding.line}")

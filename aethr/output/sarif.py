@@ -34,7 +34,7 @@ _MEANING: dict[Severity, str] = {
 def sarif(result: RunResult) -> str:
     """The log as JSON text."""
     live = result.mode == "live"
-    placed = [finding for finding in result.review.findings if _uri(finding.path) is not None]
+    placed = [finding for finding in result.review.findings if _has_place(finding)]
     run = {
         "tool": {"driver": _driver()},
         "automationDetails": {"id": f"aethr/{quote(_clean(result.workflow), safe='')}/"},
@@ -99,6 +99,11 @@ def _fingerprint(finding: Finding) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
+def _has_place(finding: Finding) -> bool:
+    """A file that is not there would be a result that code scanning can never close."""
+    return finding.place != "nowhere" and _uri(finding.path) is not None
+
+
 def _uri(path: str | None) -> str | None:
     """A path of the project as a relative URI; None for what is none."""
     if not path or path.startswith("/") or "\\" in path:
@@ -132,7 +137,7 @@ def _notifications(result: RunResult) -> Iterable[dict[str, Any]]:
     for line in wording.verdict(result):
         yield _notification("note" if result.review.reason is None else "warning", line.text)
     for finding in result.review.findings:
-        if _uri(finding.path) is None:
+        if not _has_place(finding):
             yield _notification(_LEVEL[finding.severity], wording.finding(finding))
 
 

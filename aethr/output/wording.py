@@ -146,10 +146,16 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def finding(found: Finding) -> str:
     """``path:line: [high] message``, as compilers write it; without a path it starts at the bracket."""
+    where = place_of(found)
+    return f"{where}: " * bool(where) + f"[{found.severity}] {one_line(found.message, 2000)}"
+
+
+def place_of(found: Finding) -> str:
+    """``path:line``, marked where no such file is there; empty where the finding names none."""
     where = one_line(found.path, 300) if found.path else ""
     if where and found.line is not None:
         where += f":{found.line}"
-    return f"{where}: " * bool(where) + f"[{found.severity}] {one_line(found.message, 2000)}"
+    return f"{where} (no such file)" if where and found.place == "nowhere" else where
 
 
 def loop(ended: LoopResult) -> str:

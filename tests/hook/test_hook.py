@@ -360,7 +360,7 @@ def test_the_way_out_is_that_of_the_stage(environ: dict[str, str], way: str) -> 
 
 def test_no_line_is_a_command_of_a_runner(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write("app.py", "total = 2\n")
-    finding = "- [high] ::error file=x::app.py:1 — ##[group]x"
+    finding = "- [high] ::error file=x::app.py:1 — ##[group]x\n- [high] app.py:1 — ::warning::x"
     with serving(monkeypatch, text(f"{finding}\n\nReview status: revise")):
         code, output = hook()
     assert code == 1

@@ -1,0 +1,169 @@
+"""The review protocol: what a reviewer is asked for, how its answer is read, what it decides. All pure.
+
+``thinking`` takes off what is not the answer, ``rendered`` gives the lines that a person sees, ``findings``
+(with ``places``) and ``status`` read them, ``answer`` puts that together; the verdict of a run is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from aethr.errors import ExitCode
+from aethr.records import (
+    CHANGES,
+    SEVERITIES,
+    Gate,
+    LoopResult,
+    Mode,
+    Receipt,
+    Review,
+    ReviewStatus,
+    StepResult,
+)
+from aethr.review import findings
+from aethr.review.answer import closed, parse
+from aethr.review.places import Ground
+
+__all__ = ["CONTRACT", "Ground", "closed", "parse"]
+
+CONTRACT = f"""\
+First list your findings, one a line, most severe first, each in exactly this form:
+{findings.EXAMPLE}
+The severity is high (wrong, unsafe or loses data), medium (should not be merged like this) or low (a remark).
+Name the path relative to the project root and a line of the new version. Without findings, list none.
+Then, if it helps, a few sentences.
+The very last line is one of these two, alone on its line:
+Review status: pass
+Review status: revise
+Pass means: no high and no medium finding."""
+
+
+def judge(
+    results: Sequence[StepResult],
+    reviewing: frozenset[str],
+    mode: Mode,
+    holds: Callable[[str], bool] | None = None,
+) -> Review:
+    """The run's verdict over the latest answer of every reviewing step since the tree last changed.
+
+    ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps, ``holds`` says
+    whether the tree has a path. The worst of several verdicts counts, and ``reason`` is set whenever a pass
+    could not be trusted.
+    """
+    counted = _counted(results, reviewing)
+    if mode == "mock":
+        return Review(coverage=_coverage(counted), reason="mock mode: no model was called")
+    if not counted:
+        return Review(reason=_why_none(results, reviewing))
+    parsed = [(result, read(result, holds)) for result in counted]
+    status = _worst(review.status for _, review in parsed)
+    reason = _distrust(parsed)
+    if any(result.truncated for result in counted) and status == "pass":
+        status = "none"
+    found = findings.worst_first(finding for _, review in parsed for finding in review.findings)
+    unexplained = any(review.unexplained for _, review in parsed)
+    return Review(status, found, _coverage(counted), reason, unexplained)
+
+
+def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Review:
+    """A step's own review; with ``holds`` its places are held against its change, and the tree."""
+    said = result.content[result.verdict_from :]
+    return parse(said) if holds is None else parse(said, ground(result.context, holds))
+
+
+def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
+    """What the findings of an answer can be held against, by the receipts of its prompt."""
+    changed = (each.path for each in receipts if each.source in CHANGES and each.path)
+    return Ground(frozenset(changed), holds)
+
+
+def exit_code(review: Review, loops: Sequence[LoopResult], gate: Gate) -> ExitCode:
+    """What a completed run exits with: 1 the gate says no, 4 no review to trust, else 0."""
+    if not gate.needs_review or review == nothing_changed():
+        return ExitCode.OK
+    if review.status == "none":
+        return ExitCode.NOT_REVIEWED
+    if gate.fail_on != "never" and _gate_closes(review, loops, gate):
+        return ExitCode.GATE
+    return ExitCode.NOT_REVIEWED if review.reason else ExitCode.OK
+
+
+def as_recorded(review: Review, mode: Mode) -> Review:
+    """What the record says of a verdict: one that a script was made to give is never to be relied on."""
+    if mode != "scripted":
+        return review
+    reasons = ("scripted answers: no model was called", review.reason)
+    return review._replace(reason="; ".join(filter(None, reasons)))
+
+
+def nothing_changed() -> Review:
+    """The review of an empty change: none took place, and none was needed."""
+    return Review(reason="nothing changed")
+
+
+def same_findings(one: StepResult, other: StepResult) -> bool:
+    """Whether two answers of a reviewer name the same findings, whatever their order."""
+    first, second = read(one), read(other)
+    return set(first.findings) == set(second.findings) and first.status == second.status
+
+
+def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
+    """Each thing a prompt's reader did not get, as ``path (why)``."""
+    return tuple(
+        f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})"
+        for receipt in receipts
+        if not receipt.complete
+    )
+
+
+def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> bool:
+    if any(loop.outcome != "satisfied" for loop in loops):
+        return True
+    if review.unexplained:
+        return True
+    if review.status == "revise" and (gate.fail_on == "revise" or not review.findings):
+        return True
+    threshold = SEVERITIES.index(gate.fail_on) if gate.fail_on in SEVERITIES else -1
+    return any(SEVERITIES.index(finding.severity) <= threshold for finding in review.findings)
+
+
+def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
+    latest: dict[str, StepResult] = {}
+    for result in results:
+        if result.artifacts is not None and result.artifacts.changed_files:
+            latest.clear()
+        if result.id in reviewing:
+            latest[result.id] = result
+    return tuple(latest.values())
+
+
+def _why_none(results: Sequence[StepResult], reviewing: frozenset[str]) -> str:
+    if any(result.id in reviewing for result in results):
+        return "the tree changed after the last review"
+    return "the workflow has no reviewing step"
+
+
+def _worst(statuses: Iterable[ReviewStatus]) -> ReviewStatus:
+    seen = set(statuses)
+    return "revise" if "revise" in seen else "none" if "none" in seen else "pass"
+
+
+def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
+    for result, review in parsed:
+        if result.truncated:
+            return f"the answer of step '{result.id}' was cut ({result.finish_reason})"
+        if result.cut_prompt:
+            return f"incomplete: step '{result.id}' was not read whole: {result.cut_prompt}"
+        if review.status == "none":
+            return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
+    left_out = tuple(dict.fromkeys(name for result, _ in parsed for name in missing(result.context)))
+    if left_out:
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        return f"incomplete, not sent: {', '.join(left_out[:5])}{more}"
+    return None
+
+
+def _coverage(results: Sequence[StepResult]) -> float | None:
+    receipts = [receipt for result in results for receipt in result.context]
+    changed = sum(receipt.changed_lines for receipt in receipts)
+    return sum(receipt.sent_lines for receipt in receipts) / changed if changed else None

@@ -1,0 +1,465 @@
+"""Findings in the shapes in which reviewers write them (pure).
+
+A severity counts where it is *marked*: in brackets, in bold, before a colon or a dash, in a column of a
+table, as the heading above, as P0 to P3, as a coloured sign. A word in a sentence is a word in a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from aethr.records import SEVERITIES, Finding, Severity
+from aethr.review.places import Ground, Location, name_place, read_location, whereabouts, written
+from aethr.review.rendered import Line, Run
+
+EXAMPLE = "- [high] path/to/file.py:42 — what is wrong and what would be right"
+"""The finding that the contract shows. An answer that repeats it has found nothing."""
+
+_SEVERITY: dict[str, Severity] = {
+    **dict.fromkeys(
+        (
+            "high", "highest", "critical", "crit", "blocker", "blocking", "severe", "serious", "major",
+            "fatal", "urgent", "p0", "p1", "sev0", "sev1", "s0", "s1",
+        ),
+        "high",
+    ),
+    **dict.fromkeys(
+        ("medium", "med", "mid", "moderate", "normal", "warning", "warn", "p2", "sev2", "s2"), "medium"
+    ),
+    **dict.fromkeys(
+        (
+            "low", "lowest", "minor", "trivial", "nit", "nits", "nitpick", "nitpicking", "info",
+            "informational", "information", "note", "optional", "suggestion", "style", "cosmetic", "remark",
+            "hint", "tip", "nonblocking", "p3", "p4", "p5", "sev3", "sev4", "s3", "s4",
+        ),
+        "low",
+    ),
+}  # fmt: skip
+_WEAK = frozenset((
+    "normal", "information", "note", "optional", "suggestion", "style", "hint", "tip", "warning", "warn",
+    "info", "urgent", "serious",
+))  # fmt: skip
+"""Words that begin many a sentence: before a colon they are a severity only where a place follows."""
+_COMPANIONS = frozenset((
+    "severity", "priority", "prio", "risk", "impact", "level", "issue", "issues", "finding", "findings",
+    "bug", "problem", "concern", "class",
+))  # fmt: skip
+_SIGNS: dict[str, Severity] = {
+    **dict.fromkeys("🔴🟥🛑⛔🚨❌‼", "high"),
+    **dict.fromkeys("🟠🟧🟡🟨⚠", "medium"),
+    **dict.fromkeys("🟢🟩🔵🟦⚪⬜💡ℹ", "low"),
+}
+_SURE_SIGNS = frozenset("🔴🟥🟠🟧🟡🟨🟢🟩🔵🟦")
+"""Those that mean a severity also without a place behind them."""
+
+_LABEL = r"(?:severity|priority|prio|sev)"
+_LABELLED = re.compile(rf"\W*{_LABEL}\s*(?:level|rating)?\s*[:=]\s*", re.IGNORECASE)
+_STATUS = re.compile(r"\W*(?:final\W+)?review\W*status\b", re.IGNORECASE)
+_BRACKET = re.compile(r"[\[(【{⟦]\s*([^\[\]()【】{}⟦⟧]{1,40}?)\s*[\])】}⟧]")
+_SEPARATOR = re.compile(r"\s*(?::|—|–|\||=>|->|→|-(?=\s))\s*")
+_PREFIX = re.compile(
+    r"(?:[\s>•‣▪◦·*#-]|\d{1,3}[.):]\s|\[[ xX✓✔]\]\s|\(?#?\d{1,3}\)\s|"
+    r"(?:finding|issue|problem|bug|comment|defect|item)s?\s*#?\d{0,3}\s*[:.)—–-]\s*)+",
+    re.IGNORECASE,
+)
+_NOUN = r"(?:issue|finding|problem|concern|bug|defect|remark|comment|severity|vulnerabilit(?:y|ie))s?"
+_NONE = re.compile(
+    r"(?:none|nil|nothing|n\s*/\s*a|not applicable|zero|0|no|clean|empty|[-–—]+"
+    r"|(?:there (?:are|is|were)|i (?:found|see|saw|have|had|noticed)|we found|found|has)?\s*"
+    rf"(?:none|no|nothing|zero|0|not any)\s+(?:\w+[ -]){{0,5}}?{_NOUN})"
+    r"(?:\s*(?:of (?:this|that|high|medium|low) (?:kind|severity)|to (?:report|note|mention)|here|worth \w+"
+    r"|(?:was|were|are|is)?\s*(?:found|identified|detected|noted|seen|reported|observed)"
+    r"|in this (?:change|diff|review|part|commit|pull request)|at this (?:severity|level)|at all|left))*"
+)
+_FIXED = r"(?:fixed|resolved|addressed|done|corrected)"
+_TOLD_FIXED = re.compile(
+    r".*(?:[:;,(\[—–→]|\s-|->|=>|✅|✓|✔)\s*(?:(?:this|that|it|which)\s+)?"
+    rf"(?:(?:is|was|has been|have been|now|already|since|got)\s+)*{_FIXED}"
+    r"(?:\s+(?:now|already|in (?:this|that|the) (?:\w+ )?(?:pass|change|commit|version|revision|diff|round)"
+    r"|in (?:pass|commit|round) \w+))?\s*[.!)\]✅✓✔\s]*",
+    re.IGNORECASE | re.DOTALL,
+)
+_FIXED_FIRST = re.compile(rf"(?:✅|✓|✔)?\s*[\[(]?{_FIXED}[\])]?\s*(?::|—|–|-\s)", re.IGNORECASE)
+
+
+class Unread(NamedTuple):
+    """Something that is marked as a finding, and whose severity cannot be understood."""
+
+    text: str
+
+
+Read: TypeAlias = Finding | Unread
+
+
+class _Marked(NamedTuple):
+    """A severity, and the runs behind it. ``sure`` is False for a word that needs a place to mean one."""
+
+    severity: Severity | None
+    rest: tuple[Run, ...]
+    sure: bool = True
+
+
+def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
+    """Every finding of an answer in order; those told as fixed, and "none", are not findings."""
+    section: Severity | None = None
+    first_block = 0
+    for line in lines:
+        if _STATUS.match(line.text):
+            continue
+        if line.kind == "row" and (read := _row(line, ground)) is not None:
+            yield from _counted(read)
+            continue
+        title = _title(line)
+        if title is not None or line.kind == "heading":
+            section, first_block = title, line.block + 1
+        marked = None if title is not None else _mark(line)
+        if marked is not None:
+            yield from _counted(_finding(marked, ground))
+        elif section and title is None and _belongs(line, first_block, ground):
+            yield from _counted(_finding(_Marked(section, line.runs), ground))
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def is_none(text: str) -> bool:
+    """Whether these words say that there is nothing."""
+    if len(text) > 200:
+        return False
+    plain = " ".join(re.sub(r"[*_`.!✅✓✔🎉]", " ", text).casefold().split()).strip(" :,;()")
+    return not plain or _NONE.fullmatch(plain) is not None
+
+
+def _counted(read: Read | None) -> Iterator[Read]:
+    if read is not None:
+        yield read
+
+
+def _finding(marked: _Marked, ground: Ground) -> Read | None:
+    """None where the words behind the severity are no finding after all."""
+    text = written(marked.rest)
+    if is_none(text):
+        return None
+    location, message = name_place(marked.rest, ground)
+    if marked.severity is None:
+        return Unread(text)
+    if not (marked.sure or location) or _is_fixed(message) or _is_example(location, message, ground):
+        return None
+    return _place(Finding(marked.severity, None, None, message), location, ground)
+
+
+def _place(finding: Finding, location: Location | None, ground: Ground) -> Finding:
+    if location is None:
+        return finding
+    place = whereabouts(location.path, ground) if ground.changed else None
+    return finding._replace(path=location.path, line=location.line, place=place)
+
+
+def _is_fixed(message: str) -> bool:
+    return _TOLD_FIXED.fullmatch(message[-300:]) is not None or _FIXED_FIRST.match(message) is not None
+
+
+def _is_example(location: Location | None, message: str, ground: Ground) -> bool:
+    """The contract's own example, given back."""
+    if "what is wrong and what would be right" in message.casefold():
+        return True
+    return location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
+
+
+# --- where a severity is marked ----------------------------------------------------------------
+
+
+def _mark(line: Line) -> _Marked | None:
+    """The severity that a line begins with, or has behind its place."""
+    runs = _without_prefix(line.runs)
+    if not runs:
+        return None
+    return _signed(runs, line) or _labelled(runs) or _bracketed(runs) or _bold(runs) or _before_colon(runs)
+
+
+def _labelled(runs: Sequence[Run]) -> _Marked | None:
+    """``Severity: high — src/app.py:2 — …``; a label with anything else behind it is not understood."""
+    text = _text(runs)
+    label = _LABELLED.match(text)
+    if label is None:
+        return None
+    value = re.compile(r"[\w-]*").match(text, label.end())
+    assert value is not None
+    severity = _severity_of(value[0])
+    rest = _tidy(_behind(runs, value.end()))
+    if severity is None or name_place(rest, Ground()).location is None:
+        return _Marked(None, _behind(runs, label.end()))
+    return _Marked(severity, rest)
+
+
+def _bracketed(runs: Sequence[Run]) -> _Marked | None:
+    """``[high]``, ``[high/security]``, ``[security][high]``, at the beginning or right behind a place."""
+    text = _text(runs)
+    at = 0
+    while (match := _BRACKET.match(text, at)) is not None:
+        severity = _severity_of(match[1])
+        if severity is not None:
+            return _Marked(severity, _behind(runs, _end_of_brackets(text, match.end())))
+        at = match.end()
+        at += len(text[at:]) - len(text[at:].lstrip(" :*"))
+    first = _BRACKET.match(text)
+    if first is not None and text[0] in "[【⟦{" and not _is_link(runs):
+        rest = _behind(runs, at)
+        numbered = re.fullmatch(r"[xX✓✔ ]?|\^?\d+", first[1].strip()) is not None
+        if not numbered and (_hints_at_severity(first[1]) or name_place(rest, Ground()).location is not None):
+            return _Marked(None, rest)
+    return _bracketed_later(runs)
+
+
+def _bracketed_later(runs: Sequence[Run]) -> _Marked | None:
+    """``src/app.py:2 — [high] …``, ``src/app.py:2 (high): …``, ``src/app.py:2: … [high]``."""
+    text = _text(runs)
+    for match in _BRACKET.finditer(text):
+        severity = _severity_of(match[1])
+        if severity is None:
+            continue
+        before = text[: match.start()].rstrip(" :—–-*_|")
+        at_end = not text[match.end() :].strip(" .*_`")
+        location = read_location(before, Ground())
+        if location is None and not (at_end and name_place(runs, Ground()).location is not None):
+            continue
+        rest = (*_until(runs, match.start()), *_behind(runs, match.end()))
+        return _Marked(severity, _tidy(rest))
+    return None
+
+
+def _bold(runs: Sequence[Run]) -> _Marked | None:
+    """``**High** src/app.py:2 — …``, ``**High (security):** …``, ``**Security – High** …``."""
+    bold: list[Run] = []
+    for run in runs:
+        if not run.bold:
+            break
+        bold.append(run)
+    words = _text(bold)
+    if not words.strip() or len(words) > 60:
+        return None
+    for value in re.split(r"\s*[:/,|()–—]\s*|\s-\s", words):
+        severity = _severity_of(value)
+        if severity is not None:
+            rest = _tidy(_behind(runs, len(words)))
+            return _Marked(severity, rest, sure=value.casefold().strip(" _") not in _WEAK) if rest else None
+    return None
+
+
+def _before_colon(runs: Sequence[Run]) -> _Marked | None:
+    """``High: src/app.py:2 — …``, ``P1 src/app.py:2 — …``."""
+    text = _text(runs)
+    value, separator, _ = _split(text)
+    severity = _severity_of(value)
+    if severity is not None and separator:
+        rest = _behind(runs, len(value) + len(separator))
+        return _Marked(severity, rest, sure=value.casefold().strip(" _*") not in _WEAK) if rest else None
+    level = re.match(r"(?:\*\*)?(?:P[0-4]|SEV-?[0-4])\b", text)
+    if level is not None:
+        rest = _tidy(_behind(runs, level.end()))
+        if name_place(rest, Ground()).location is not None:
+            return _Marked(_severity_of(level[0].strip("*")), rest)
+    if (worded := re.match(r"\W*(high|medium|low|critical)\b(?=\W)", text, re.IGNORECASE)) is not None:
+        rest = _tidy(_behind(runs, worded.end()))
+        location, _ = name_place(rest, Ground())
+        if (
+            location is not None
+            and location.line is not None
+            and read_location(_text(rest)[:200].split(" ")[0], Ground())
+        ):
+            return _Marked(_severity_of(worded[1]), rest)
+    return None
+
+
+def _signed(runs: Sequence[Run], line: Line) -> _Marked | None:
+    """A coloured sign in place of a word; where a word stands too, the word counts."""
+    text = _text(runs)
+    sign = next(iter(text), "")
+    if sign not in _SIGNS:
+        return None
+    rest = _without_prefix(_behind(runs, len(text) - len(text[1:].lstrip("\ufe0f \t"))))
+    worded = _labelled(rest) or _bracketed(rest) or _bold(rest) or _before_colon(rest)
+    if worded is not None:
+        return worded
+    sure = sign in _SURE_SIGNS and line.kind in ("item", "heading")
+    return _Marked(_SIGNS[sign], rest, sure=sure) if rest else None
+
+
+# --- sections and tables -----------------------------------------------------------------------
+
+
+def _title(line: Line) -> Severity | None:
+    """The severity that a heading, or a line that is nothing but bold, gives to what stands below it."""
+    runs = _without_prefix(line.runs)
+    text = _text(runs)
+    is_label = line.kind != "row" and (
+        all(run.bold or not run.text.strip() for run in runs) or text.endswith(":")
+    )
+    if not (line.kind == "heading" or is_label) or len(text) > 60:
+        return None
+    plain = re.sub(r"\(\s*\d+\s*\)|\d+\s*$|[:*_`]", " ", "".join(char for char in text if char not in _SIGNS))
+    words = plain.replace("\ufe0f", "").strip()
+    severity = _severity_of(words)
+    if severity is None:
+        return None
+    return None if words.casefold() in _WEAK and line.kind != "heading" else severity
+
+
+def _belongs(line: Line, first_block: int, ground: Ground) -> bool:
+    """Whether a line below such a title is a finding: an item of a first level, the first words, a place."""
+    if line.kind == "item":
+        return line.depth <= 1
+    if line.kind != "text" or line.depth:
+        return False
+    if line.block == first_block and not _says_nothing(line.text):
+        return True
+    location, _ = name_place(line.runs, ground)
+    return location is not None and location.line is not None
+
+
+def _says_nothing(text: str) -> bool:
+    return re.search(r"\b(?:no|none|nothing|not|n/a|without|zero)\b", text, re.IGNORECASE) is not None
+
+
+def _row(line: Line, ground: Ground) -> Read | None:
+    """A row whose table has a column for the severity, or whose first cell is one."""
+    header = [cell.casefold().strip(" *_`") for cell in line.header]
+    at = next(
+        (n for n, cell in enumerate(header) if re.search(_LABEL, cell) or cell in ("level", "class")), None
+    )
+    cells = [cell.strip() for cell in line.cells]
+    if not line.header:
+        return None
+    if at is None:
+        at = 0 if cells and _severity_of(cells[0].strip("[]() *_")) else None
+    if at is None or at >= len(cells):
+        return None
+    value = "".join(char for char in cells[at] if char not in _SIGNS).replace("\ufe0f", "").strip("[]() *_`")
+    sign = next((_SIGNS[char] for char in cells[at] if char in _SIGNS), None)
+    severity = _severity_of(value) or (sign if not value else None)
+    others = [(header[n] if n < len(header) else "", cell) for n, cell in enumerate(cells) if n != at]
+    if severity is None and is_none(value):
+        return None
+    return _finding(_Marked(severity, (Run(_joined(others)),)), ground)
+
+
+def _joined(cells: Sequence[tuple[str, str]]) -> str:
+    """A row's other cells as the text of a finding: first the place, with its line; no numbers of rows."""
+    path = line = ""
+    said: list[str] = []
+    for name, cell in cells:
+        if re.search(r"\b(?:place|file|path|location|where)\b", name) and not path:
+            path = cell
+        elif re.fullmatch(r"lines?|ln|l|line (?:no|number)s?\.?|line\(s\)", name) and re.search(r"\d", cell):
+            line = ":" + (re.search(r"\d+", cell) or [""])[0]
+        elif not re.fullmatch(r"#?\d{0,3}|no\.?|id", cell.casefold()) and name not in (
+            "#",
+            "id",
+            "no",
+            "no.",
+        ):
+            said.append(cell)
+    if not path:
+        path = next((cell for cell in said if (found := read_location(cell, Ground())) and found.line), "")
+        said = [cell for cell in said if cell != path]
+    place = path if read_location(path + line, Ground()) is None else path + line
+    return " — ".join(filter(None, (place, *said)))
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def _severity_of(words: str) -> Severity | None:
+    """The severity that a few marked words name; the higher of two; None for words that say anything else."""
+    plain = words.casefold().replace("non-blocking", "nonblocking").replace("must-fix", "critical")
+    parts = re.findall(r"\w+", plain.replace("_", " "))
+    found = [_SEVERITY[part] for part in parts if part in _SEVERITY]
+    if not found or len(parts) > 6 or not {"no", "not", "confidence", "effort"}.isdisjoint(parts):
+        return None
+    alone = re.split(r"\s*[/,:|&+]\s*|\s+-\s+|\s+to\s+|\s+(?:and|or)\s+", plain.strip(" *_`-–—:."))
+    if not any(_names_severity(each) for each in alone):
+        return None
+    named = [severity for each in alone if (severity := _names_severity(each)) is not None]
+    return min(named, key=SEVERITIES.index)
+
+
+def _names_severity(words: str) -> Severity | None:
+    """``high``, ``high severity``, ``severity high``, ``medium-high``."""
+    parts = [part for part in re.split(r"[\s_-]+", words.strip(" *_`.")) if part and part not in _COMPANIONS]
+    found = [_SEVERITY.get(part) for part in parts]
+    if not parts or None in found:
+        return None
+    return min((each for each in found if each is not None), key=SEVERITIES.index)
+
+
+def _hints_at_severity(words: str) -> bool:
+    """Whether an unknown word in brackets looks like a severity: one is in it, or nearly."""
+    from difflib import get_close_matches
+
+    plain = words.casefold().strip()
+    if re.search(r"\d\s*/\s*\d|\bcvss\b|\bsev|prior|\bp\d|\bs\d\b|urgen", plain):
+        return True
+    parts = re.findall(r"[a-z]+", plain)
+    if any(part in _SEVERITY for part in parts):
+        return True
+    return any(get_close_matches(part, ("high", "medium", "critical", "blocker"), 1, 0.74) for part in parts)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    match = _SEPARATOR.search(text[:80])
+    return (text, "", "") if match is None else (text[: match.start()], match[0], text[match.end() :])
+
+
+# --- runs --------------------------------------------------------------------------------------
+
+
+def _text(runs: Sequence[Run]) -> str:
+    return "".join(run.text for run in runs)
+
+
+def _without_prefix(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Without bullets, numbers, check boxes and "Finding 1:" in front."""
+    match = _PREFIX.match(_text(runs))
+    return _behind(runs, match.end()) if match else tuple(runs)
+
+
+def _behind(runs: Sequence[Run], at: int) -> tuple[Run, ...]:
+    """The runs from a position of the text on, without white space in front."""
+    kept: list[Run] = []
+    for run in runs:
+        text = run.text[at:] if at > 0 else run.text
+        at -= len(run.text)
+        if not kept:
+            text = text.lstrip()
+        if text:
+            kept.append(run._replace(text=text))
+    return tuple(kept)
+
+
+def _until(runs: Sequence[Run], at: int) -> tuple[Run, ...]:
+    kept = []
+    for run in runs:
+        if at > 0:
+            kept.append(run._replace(text=run.text[:at]))
+        at -= len(run.text)
+    return tuple(kept)
+
+
+def _tidy(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Without the separators that stood between a severity and what follows it."""
+    text = _text(runs)
+    return _behind(runs, len(text) - len(text.lstrip(" \t:—–-|*")))
+
+
+def _end_of_brackets(text: str, at: int) -> int:
+    """Behind the categories that follow a severity in brackets of their own."""
+    while (match := re.compile(r"\s*\[[^\[\]]{1,40}\](?!\()").match(text, at)) is not None:
+        at = match.end()
+    return at + len(text[at:]) - len(text[at:].lstrip(" \t:—–-|*"))
+
+
+def _is_link(runs: Sequence[Run]) -> bool:
+    return bool(runs and runs[0].href)

@@ -1,0 +1,197 @@
+"""Where a finding points: places in any usual form, held against the change and the tree (pure).
+
+``src/app.py:42``, ``src/app.py#L42-L50``, ``"my file.py":3``, ``[app.py](src/app.py#L2)``,
+``src/app.py (line 2)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from aethr.records import Whereabouts
+from aethr.review.rendered import Run
+
+
+class Ground(NamedTuple):
+    """What a place can be held against: the paths of the change, and whether the tree has a path."""
+
+    changed: frozenset[str] = frozenset()
+    holds: Callable[[str], bool] = lambda _: False
+
+
+class Location(NamedTuple):
+    """A path as the reviewer wrote it, without its decoration, and a line from 1."""
+
+    path: str
+    line: int | None = None
+
+
+class Named(NamedTuple):
+    """The place at the beginning of a finding, and what the finding says."""
+
+    location: Location | None
+    message: str
+
+
+_NUMBER = r"\d{1,9}"
+_MORE = rf"(?:\s*(?:[-–—,:+&]|to|and|\.\.\.?)\s*(?:L|lines?\s*)?{_NUMBER})*"
+_LINE = re.compile(
+    rf"\s*(?::\s*(?:L|lines?\s*)?|#\s*L?|[,;@]?\s*\(?\s*(?:at\s+|on\s+|around\s+)?(?<![^\W_])(?:lines?|ln\.?|L)\s*[:#]?\s*|\()"
+    rf"(?P<line>{_NUMBER})(?:C\d+)?{_MORE}(?:C\d+)?\s*\)?",
+    re.IGNORECASE,
+)
+"""What follows a path and names a line; ranges, lists and columns are read over."""
+_LINE_FIRST = re.compile(
+    rf"(?:lines?|ln\.?|L)\s*[:#]?\s*(?P<line>{_NUMBER}){_MORE}\s*(?:of|in|from)\s+(?P<path>.+)", re.IGNORECASE
+)
+_LEAD_IN = re.compile(r"(?:(?:file|path|location|place|where|in|at|see)\b\s*:?\s*)", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\s+(?:—|–|--|-|→|->|=>|\|)\s+|\s*[—|]\s*|:\s+|\s*[—–]\s*$|:$")
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "<": ">", "(": ")", "[": "]"}
+_INSIDE = re.compile(
+    rf"(?<![\w./:@+-])(?P<path>[\w.@+-]+(?:/[\w.@+-]+)*)(?::L?|#L|`?,? (?:on |at )?\(?(?:line|L) ?){_NUMBER}"
+)
+_SPLITS = 8
+_LONGEST = 400
+"""In characters: a place is shorter, and the patterns for one take quadratic time."""
+
+
+def name_place(runs: Sequence[Run], ground: Ground) -> Named:
+    """Take a finding's text, what stands behind its severity, apart."""
+    text = written(runs)
+    linked = _linked(runs, ground)
+    for location, rest in _beginnings(text, ground):
+        message = rest.strip().lstrip(":—–-|→, ").strip()
+        return Named(_completed(location, linked), message or text)
+    for found in _INSIDE.finditer(text[:_LONGEST]):
+        inside = read_location(found[0], ground)
+        if inside is not None and re.search(r"[./]", inside.path):
+            return Named(inside, text)
+    return Named(linked if linked and linked.line else None, text)
+
+
+def written(runs: Sequence[Run]) -> str:
+    """A line's text with its code in back quotes, as the reviewer wrote it."""
+    return "".join(f"`{run.text}`" if run.code and "`" not in run.text else run.text for run in runs).strip()
+
+
+def read_location(text: str, ground: Ground) -> Location | None:
+    """A place that is the whole of ``text``; None for words that are none (``General``, ``the tests``)."""
+    if len(text) > _LONGEST:
+        return None
+    plain, quoted = _undecorated(text)
+    if (first := _LINE_FIRST.fullmatch(plain)) is not None:
+        plain, line = first["path"], int(first["line"])
+        plain, quoted = _undecorated(plain)
+        return (
+            Location(resolve(plain, ground), line or None) if _is_path(plain, ground, quoted=quoted) else None
+        )
+    for match in _line_suffixes(plain):
+        path, quoted_path = _undecorated(plain[: match.start()])
+        if path and (
+            _is_path(path, ground, quoted=quoted or quoted_path) or _may_hold_spaces(path, match[0])
+        ):
+            return Location(resolve(path, ground), int(match["line"]) or None)
+    return Location(resolve(plain, ground)) if _is_path(plain, ground, quoted=quoted) else None
+
+
+def resolve(path: str, ground: Ground) -> str:
+    """The path as the change has it, where it can only be that one, else as it was written."""
+    plain = path.removeprefix("./")
+    shorter = plain[2:] if plain[:2] in ("a/", "b/") else plain.lstrip("/")
+    for candidate in (path, plain, shorter):
+        if candidate in ground.changed:
+            return candidate
+    ending = [changed for changed in ground.changed if changed.endswith("/" + plain)]
+    if len(ending) == 1 and not ground.holds(plain):
+        return ending[0]
+    return plain
+
+
+def whereabouts(path: str, ground: Ground) -> Whereabouts:
+    """Whether the change has this path, or else the tree."""
+    if path in ground.changed:
+        return "change"
+    return "tree" if ground.holds(path) else "nowhere"
+
+
+def _beginnings(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
+    """The places that ``text`` can begin with, the most certain first, each with what follows it."""
+    splits = [
+        (text[: match.start()], text[match.end() :])
+        for match, _ in zip(_SEPARATOR.finditer(text), range(_SPLITS), strict=False)
+    ]
+    found = [
+        (location, rest)
+        for left, rest in [*splits, (text, "")]
+        if (location := read_location(left, ground)) is not None
+    ]
+    yield from (each for each in found if each[0].path in ground.changed)
+    yield from (each for each in found if _is_certain(each[0]))
+    yield from (each for each in found if each[0].line is not None)
+    yield from found
+
+
+def _is_certain(location: Location) -> bool:
+    """Whether no more of the text can belong to it: ``docs/a`` may go on with `` - b.md:2``."""
+    return " " not in location.path and (location.line is not None or "." in location.path.rpartition("/")[2])
+
+
+def _completed(location: Location, linked: Location | None) -> Location:
+    """A link may name the line, or the folder, that its text leaves out."""
+    if linked is None or location.line is not None or not linked.path.endswith(location.path):
+        return location
+    return linked
+
+
+def _linked(runs: Sequence[Run], ground: Ground) -> Location | None:
+    href = next((run.href for run in runs if run.text.strip()), "")
+    if not href or "://" in href or len(href) > 1000:
+        return None
+    from urllib.parse import unquote
+
+    return read_location(unquote(href), ground)
+
+
+def _undecorated(text: str) -> tuple[str, bool]:
+    """Without white space, emphasis, quotes and a lead-in around it; whether there were quotes."""
+    quoted = False
+    while True:
+        plain = (
+            text.strip(" \t\u00a0*`~,;.").strip()
+            if not text.strip().startswith(".")
+            else text.strip(" \t*`~,;")
+        )
+        plain = _LEAD_IN.sub("", plain, count=1) if _LEAD_IN.match(plain) else plain
+        quoted = quoted or "`" in text
+        if len(plain) > 1 and _QUOTES.get(plain[0]) == plain[-1]:
+            plain, quoted = plain[1:-1], quoted or plain[0] not in "(["
+        if plain == text:
+            return plain, quoted
+        text = plain
+
+
+def _line_suffixes(text: str) -> Iterator[re.Match[str]]:
+    """Matches of a line's number at the very end of the text."""
+    for match in _LINE.finditer(text):
+        if match.end() == len(text):
+            yield match
+
+
+def _may_hold_spaces(path: str, suffix: str) -> bool:
+    """Whether ``src/a b.py:7`` is one name; ``x in src/b.py:7`` is a sentence."""
+    if re.match(r"(?::L?|#L?)\d", suffix) is None or "`" in path or re.search("[—–]", path):
+        return False
+    first, *_, last = (*path.split(), "")
+    return "/" in first or not re.search(r"[/.]", last)
+
+
+def _is_path(text: str, ground: Ground, *, quoted: bool) -> bool:
+    """``quoted`` says that the reviewer marked it as a name."""
+    if not text or "`" in text or "\n" in text:
+        return False
+    if resolve(text, ground) in ground.changed:
+        return True
+    looks = "/" in text or re.search(r"\w\.\w", text) is not None or text.startswith(".")
+    return (quoted and len(text.split()) <= 6) or (looks and " " not in text)

@@ -1,0 +1,308 @@
+"""What a person sees of an answer: the lines of its rendered Markdown, without the markup (pure).
+
+A CommonMark parser finds the blocks, so that nothing counts that a page shows as code, as somebody else's
+words, struck out or not at all. It reads https://spec.commonmark.org/0.31.2/ with GitHub's tables and
+strikethrough. Raw HTML is read as far as it can hide something.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+
+Kind = Literal["text", "heading", "item", "row"]
+
+
+class Run(NamedTuple):
+    """A piece of a line in one style. ``href`` is where a link leads."""
+
+    text: str
+    bold: bool = False
+    code: bool = False
+    href: str = ""
+
+
+class Line(NamedTuple):
+    """One line as it is read. Lines of one paragraph have the same ``block``.
+
+    ``plain`` is False where a line may not be what the answer itself states: it is indented like code,
+    folded away, inside an HTML element that can hide it, or too long to be parsed. ``depth`` counts the lists
+    that an item is in. ``cells`` and ``header`` are those of a table's row, which is never plain.
+    """
+
+    runs: tuple[Run, ...]
+    kind: Kind
+    block: int
+    plain: bool = True
+    depth: int = 0
+    cells: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(run.text for run in self.runs)
+
+
+_NESTING = 100
+_MOST_CHARACTERS = 20_000
+_MOST_BRACKETS = 200
+"""A paragraph with more is shown as it stands: to find links in it takes quadratic time."""
+
+_SHOWN = frozenset((
+    "a", "answer", "article", "b", "big", "body", "br", "center", "div", "em", "final", "final_answer",
+    "font", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "html", "i", "ins", "li", "main", "mark", "ol",
+    "output", "p", "response", "result", "review", "section", "small", "span", "strong", "sub", "sup",
+    "table", "tbody", "td", "th", "thead", "tr", "u", "ul", "wbr",
+))  # fmt: skip
+"""Elements that show their text as it is. An attribute may hide it, so only elements without any count."""
+
+_CODE = frozenset(("code", "kbd", "samp", "tt", "var"))
+_STRUCK = frozenset(("del", "s", "strike"))
+_LITERAL = frozenset((
+    "iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "title", "xmp",
+))  # fmt: skip
+"""What GitHub shows as text: https://github.github.com/gfm/#disallowed-raw-html-extension-"""
+
+_VOID = frozenset((
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
+    "track", "wbr",
+))  # fmt: skip
+_BLOCKS = frozenset((
+    "address", "article", "aside", "blockquote", "body", "center", "details", "dialog", "dir", "div",
+    "dl", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6",
+    "header", "html", "li", "main", "nav", "ol", "p", "pre", "search", "section", "summary", "table",
+    "tbody", "td", "th", "thead", "tr", "ul",
+))  # fmt: skip
+"""Elements that begin a line, and that the end of an element inside a line does not close."""
+
+_KNOWN = _SHOWN | _CODE | _STRUCK | _VOID | _BLOCKS | {"q", "select", "svg", "template", "object", "head"}
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9_-]*)(.*?)/?>", re.DOTALL)
+_HARMLESS = re.compile(r"\s*(?:align\s*=\s*[\"']?\w+[\"']?)?\s*", re.IGNORECASE)
+_PARAGRAPH = "(a paragraph of Markdown)"
+_OPEN_ENDED = re.compile(r"<[A-Za-z/!?]")
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # 60 ms: only where there is an answer to read
+
+    parser = MarkdownIt("commonmark", {"maxNesting": _NESTING}).enable(["table", "strikethrough"])
+    parser.core.ruler.enableOnly(
+        ["normalize", "block"]
+    )  # what is inside a block is parsed below, with bounds
+    return parser
+
+
+@functools.cache
+def _html_parser() -> MarkdownIt:
+    """For a block that is HTML: tags, entities and line ends; nothing else is markup there."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("zero", {"html": True}).enable(["html_inline", "entity", "newline"])
+
+
+def read_lines(text: str) -> tuple[Line, ...]:
+    """The lines of an answer, in order."""
+    page = _Page(text)
+    lines = tuple(page.lines())
+    return tuple(line._replace(plain=False) for line in lines) if page.broken else lines
+
+
+class _Page:
+    """One pass over a text's blocks.
+
+    ``broken`` is True once a tag has no end: a browser takes what follows for a part of the tag, so nothing
+    on the page is sure any more.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.broken = False
+        self._environment: dict[str, Any] = {}
+        self._tokens = _parser().parse(text, self._environment)
+        self._html = _Elements()
+        self._block = 0
+
+    def lines(self) -> Iterator[Line]:
+        quotes = depth = 0
+        kind: Kind = "text"
+        header: tuple[str, ...] = ()
+        cells: list[str] = []
+        for token in self._tokens:
+            if token.type.startswith("blockquote_"):
+                quotes += token.nesting
+            elif token.type.startswith(("bullet_list_", "ordered_list_")):
+                depth += token.nesting
+            elif token.type in _KINDS:
+                kind = _KINDS[token.type]
+            if token.type == "tr_open":
+                cells = []
+            elif token.type == "thead_close":
+                header = tuple(cells)
+            elif token.type == "inline" and kind == "row":
+                cells.append(" ".join(line.text for line in self._inside(token.content, kind, depth)))
+            elif token.type in ("inline", "html_block", "code_block", "tr_close"):
+                shown = self._shown(token, kind, depth, cells, header)
+                yield from () if quotes else shown  # a quote is somebody else's; its tags count all the same
+                kind = "text"
+
+    def _shown(
+        self, token: Token, kind: Kind, depth: int, cells: Sequence[str], header: tuple[str, ...]
+    ) -> list[Line]:
+        self._block += 1
+        if token.type == "tr_close":
+            row = Line((Run(" | ".join(cells)),), "row", self._block, plain=False)
+            return [row._replace(cells=tuple(cells), header=header)]
+        if token.type == "code_block":  # indented, so it may be meant: never for a pass
+            return self._unparsed(token.content, "item", depth)
+        return list(self._inside(token.content, kind, depth, in_html=token.type == "html_block"))
+
+    def _inside(self, content: str, kind: Kind, depth: int, *, in_html: bool = False) -> Iterator[Line]:
+        """The lines of a paragraph, a heading, a cell, or of a block that is HTML."""
+        if len(content) > _MOST_CHARACTERS or content.count("[") > _MOST_BRACKETS:
+            self.broken = self.broken or in_html
+            yield from self._unparsed(content, kind, depth)
+            return
+        runs: list[Run] = []
+        plain = True
+        if not in_html:
+            self._html.begin_paragraph()
+        for run in self._runs(content, in_html=in_html):
+            if run.text != "\n":
+                runs.append(run)
+                plain = plain and self._html.plain
+                continue
+            if any(each.text.strip() for each in runs):
+                yield Line(tuple(runs), kind, self._block, plain, depth)
+                kind = "text" if kind == "item" else kind
+            runs, plain = [], True
+        if any(each.text.strip() for each in runs):
+            yield Line(tuple(runs), kind, self._block, plain, depth)
+        self._html.end_block(paragraph=not in_html)
+
+    def _unparsed(self, content: str, kind: Kind, depth: int) -> list[Line]:
+        texts = (line.strip() for line in content.split("\n"))
+        return [
+            Line((Run(text),), kind, self._block, plain=False, depth=depth) for text in texts if text.strip()
+        ]
+
+    def _runs(self, content: str, *, in_html: bool) -> Iterator[Run]:
+        """The visible pieces; one that is a line break ends a line."""
+        tokens: list[Token] = []
+        parser = _html_parser() if in_html else _parser()
+        parser.inline.parse(content, parser, self._environment, tokens)
+        bold = struck = 0
+        href = ""
+        crossed_out = _struck_by_tags(tokens)
+        for at, token in enumerate(tokens):
+            text = self._text(token, in_html=in_html)
+            was_bold = bold
+            if token.type.startswith(("strong_", "em_")):
+                bold += token.nesting if token.type.startswith("strong_") else 0
+                text = token.markup.strip("*")  # __init__.py is a name, whatever Markdown makes of it
+            elif token.type.startswith("s_"):
+                struck += token.nesting
+            elif token.type.startswith("link_"):
+                href = str(token.attrGet("href") or "")
+            is_bold = bool(bold or was_bold) or self._html.has("b", "strong")
+            is_code = token.type == "code_inline" or self._html.has(*_CODE)
+            for number, piece in enumerate(text.split("\n")):
+                if number:
+                    yield Run("\n")
+                if piece and not struck and at not in crossed_out:
+                    yield Run(piece, is_bold, is_code, href)
+
+    def _text(self, token: Token, *, in_html: bool) -> str:
+        if token.type.endswith("break"):
+            return "\n"
+        if token.type == "html_inline":
+            seen = self._html.tag(token.content, in_html=in_html)
+            self.broken = self.broken or seen.startswith(("<?", "<!"))
+            return seen
+        if token.type not in ("text", "text_special", "code_inline"):
+            return ""
+        self.broken = self.broken or (in_html and _OPEN_ENDED.search(token.content) is not None)
+        return token.content
+
+
+def _struck_by_tags(tokens: Sequence[Token]) -> frozenset[int]:
+    """The indices of what stands between ``<del>`` and ``</del>`` with no other tag between them."""
+    inside: set[int] = set()
+    tags = [(at, token.content.lower()) for at, token in enumerate(tokens) if token.type == "html_inline"]
+    for (start, opening), (end, closing) in itertools.pairwise(tags):
+        if any((opening, closing) == (f"<{name}>", f"</{name}>") for name in _STRUCK):
+            inside.update(range(start, end))
+    return frozenset(inside)
+
+
+_KINDS: dict[str, Kind] = {
+    "heading_open": "heading",
+    "heading_close": "text",
+    "list_item_open": "item",
+    "list_item_close": "text",
+    "tr_open": "row",
+}
+
+
+class _Elements:
+    """The HTML elements that are open, as a browser closes them; where that is not sure, nothing is plain."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str, bool]] = []
+
+    @property
+    def plain(self) -> bool:
+        return all(shown for _, shown in self._open)
+
+    def has(self, *names: str) -> bool:
+        return any(name in names for name, _ in self._open)
+
+    def tag(self, content: str, *, in_html: bool) -> str:
+        """Note what a tag opens or closes, and give what is seen in its place: often nothing."""
+        match = _TAG.fullmatch(content)
+        if match is None:  # a comment is not seen; the other forms are text to some renderers
+            return "" if content.startswith("<!--") else " ".join(content.split())
+        closing, name, attributes = bool(match[1]), match[2].lower(), match[3]
+        unknown = name not in _KNOWN and name not in _LITERAL
+        if unknown and not in_html:
+            return content  # List<String> is code, whatever HTML makes of it
+        seen = name in _BLOCKS or name == "br"
+        if closing:
+            seen = self._close(name) or name in ("br", "p")
+        elif name not in _VOID and (in_html or name not in _LITERAL):
+            shown = name in _SHOWN | _CODE and _HARMLESS.fullmatch(attributes) is not None
+            if name in _BLOCKS:
+                self._close("p")
+            self._open.append((name, shown))
+        if name in _LITERAL:
+            return content
+        if name in ("td", "th"):
+            return " | "
+        return "\n" if seen else ""
+
+    def begin_paragraph(self) -> None:
+        self._open.append((_PARAGRAPH, True))
+
+    def end_block(self, *, paragraph: bool) -> None:
+        """A line through the text that is still open goes on in the next block, in some browsers."""
+        self._open = [("?", False) if name in _STRUCK else (name, shown) for name, shown in self._open]
+        if paragraph:
+            marks = [n for n, (name, _) in enumerate(self._open) if name == _PARAGRAPH]
+            at = marks[-1] if marks else len(self._open)
+            self._open[at:] = [each for each in self._open[at:] if each[0] in _BLOCKS or each[0] == "?"]
+
+    def _close(self, name: str) -> bool:
+        """Whether there was such an element, which is closed with all inside it."""
+        for at in reversed(range(len(self._open))):
+            if self._open[at][0] == name:
+                self._open[at:] = [each for each in self._open[at:] if each[0] == "?"]
+                return True
+            if (name not in _BLOCKS or name == "p") and self._open[at][0] in _BLOCKS | {_PARAGRAPH}:
+                return False
+        return False
