@@ -160,6 +160,10 @@ NO_VERDICTS = (
     "- [high] path/to/file.py:42 — what is wrong and what would be right\n\nReview status: revise",
 )
 HIGH_FINDINGS = (
+    "- **High**\n  - src/app.py:2 — x",
+    "Issues of high severity:\n\n1. src/app.py:2 — x",
+    "Must fix:\n- src/app.py:2 — x",
+    "- [should fix/high] src/app.py:2 — x",
     "- [high] src/app.py:2 — x",
     "### [high] src/app.py:2 — x",
     "- **[HIGH]** src/app.py:2 — x",
@@ -242,6 +246,10 @@ HIGH_FINDINGS = (
     "- [high] src/app.py:2 — the tag </think> is dropped",
 )
 NO_FINDINGS = (
+    "High: 0 | Medium: 0 | Low: 0",
+    "- High: 0\n- Medium: 0",
+    "**Critical issues (0)**",
+    "- **High**\n  - none",
     "> quote",
     "<details>\n<summary>notes</summary>\n\n- fine\n\n</details>",
     "## Verdict",
@@ -290,6 +298,8 @@ NO_FINDINGS = (
     "## High\nNo findings.\n## Summary\n- all in src/app.py:2 fine",
 )
 UNREADABLE = (
+    '{"severity": "high", "file": "src/app.py"}',
+    "### SQL injection\n\n- **Severity:** High\n- **File:** src/app.py:2",
     "Severity: HIGH (9/10), in the parser somewhere",
     "- [sev-?] src/app.py:2 — x",
     "- [hgih] the error is swallowed",
@@ -304,6 +314,8 @@ UNREADABLE = (
     "Severity: 8/10",
 )
 PLACED = (
+    ("- [high] `UserService.save` — wrong", "revise", [("high", None, None)]),
+    ("- [high] `nope/x.py` — wrong", "none", [("high", "nope/x.py", None)]),
     ("- [high] nope/x.py:2 — x", "none", [("high", "nope/x.py", 2)]),
     ("- [high] src/other.py:2 — x", "revise", [("high", "src/other.py", 2)]),
     (

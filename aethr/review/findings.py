@@ -44,7 +44,7 @@ _WEAK = frozenset((
 """Words that begin many a sentence: before a colon they are a severity only where a place follows."""
 _COMPANIONS = frozenset((
     "severity", "priority", "prio", "risk", "impact", "level", "issue", "issues", "finding", "findings",
-    "bug", "problem", "concern", "class",
+    "bug", "problem", "concern", "class", "of", "with",
 ))  # fmt: skip
 _SIGNS: dict[str, Severity] = {
     **dict.fromkeys("🔴🟥🛑⛔🚨❌‼", "high"),
@@ -55,7 +55,19 @@ _SURE_SIGNS = frozenset("🔴🟥🟠🟧🟡🟨🟢🟩🔵🟦")
 """Those that mean a severity also without a place behind them."""
 
 _LABEL = r"(?:severity|priority|prio|sev)"
-_LABELLED = re.compile(rf"\W*{_LABEL}\s*(?:level|rating)?\s*[:=]\s*", re.IGNORECASE)
+_LABELLED = re.compile(rf"\W*{_LABEL}\s*(?:level|rating)?[\"']?\s*[:=]\s*", re.IGNORECASE)
+_COUNT = re.compile(r"\(?\d+\)?(?:\s*[|,;·].*)?")
+"""``High: 0 | Medium: 1``: a summary, not a finding."""
+_PHRASES = (
+    ("must-fix", "critical"),
+    ("must fix", "critical"),
+    ("should-fix", "medium"),
+    ("should fix", "medium"),
+    ("nice-to-have", "low"),
+    ("nice to have", "low"),
+    ("non-blocking", "nonblocking"),
+    ("non blocking", "nonblocking"),
+)
 _STATUS = re.compile(r"\W*(?:final\W+)?review\W*status\b", re.IGNORECASE)
 _BRACKET = re.compile(r"[\[(【{⟦]\s*([^\[\]()【】{}⟦⟧]{1,40}?)\s*[\])】}⟧]")
 _SEPARATOR = re.compile(r"\s*(?::|—|–|\||=>|->|→|-(?=\s))\s*")
@@ -104,7 +116,7 @@ class _Marked(NamedTuple):
 def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
     """Every finding of an answer in order; those told as fixed, and "none", are not findings."""
     section: Severity | None = None
-    first_block = 0
+    first_block = depth = 0
     for line in lines:
         if _STATUS.match(line.text):
             continue
@@ -113,11 +125,11 @@ def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
             continue
         title = _title(line)
         if title is not None or line.kind == "heading":
-            section, first_block = title, line.block + 1
+            section, first_block, depth = title, line.block + 1, line.depth
         marked = None if title is not None else _mark(line)
         if marked is not None:
             yield from _counted(_finding(marked, ground))
-        elif section and title is None and _belongs(line, first_block, ground):
+        elif section and title is None and _belongs(line, first_block, depth, ground):
             yield from _counted(_finding(_Marked(section, line.runs), ground))
 
 
@@ -141,21 +153,19 @@ def _counted(read: Read | None) -> Iterator[Read]:
 def _finding(marked: _Marked, ground: Ground) -> Read | None:
     """None where the words behind the severity are no finding after all."""
     text = written(marked.rest)
-    if is_none(text):
+    if is_none(text) or (marked.severity and _COUNT.fullmatch(text)):
         return None
     location, message = name_place(marked.rest, ground)
     if marked.severity is None:
         return Unread(text)
     if not (marked.sure or location) or _is_fixed(message) or _is_example(location, message, ground):
         return None
-    return _place(Finding(marked.severity, None, None, message), location, ground)
-
-
-def _place(finding: Finding, location: Location | None, ground: Ground) -> Finding:
     if location is None:
-        return finding
+        return Finding(marked.severity, None, None, message)
     place = whereabouts(location.path, ground) if ground.changed else None
-    return finding._replace(path=location.path, line=location.line, place=place)
+    if place == "nowhere" and location.line is None and "/" not in location.path:
+        return Finding(marked.severity, None, None, text)  # `UserService.save` is no file
+    return Finding(marked.severity, location.path, location.line, message, place)
 
 
 def _is_fixed(message: str) -> bool:
@@ -308,11 +318,11 @@ def _title(line: Line) -> Severity | None:
     return None if words.casefold() in _WEAK and line.kind != "heading" else severity
 
 
-def _belongs(line: Line, first_block: int, ground: Ground) -> bool:
-    """Whether a line below such a title is a finding: an item of a first level, the first words, a place."""
+def _belongs(line: Line, first_block: int, depth: int, ground: Ground) -> bool:
+    """Whether a line below such a title is a finding: an item of the next level, the first words, a place."""
     if line.kind == "item":
-        return line.depth <= 1
-    if line.kind != "text" or line.depth:
+        return line.depth <= depth + 1
+    if line.kind != "text" or line.depth > depth:
         return False
     if line.block == first_block and not _says_nothing(line.text):
         return True
@@ -374,7 +384,9 @@ def _joined(cells: Sequence[tuple[str, str]]) -> str:
 
 def _severity_of(words: str) -> Severity | None:
     """The severity that a few marked words name; the higher of two; None for words that say anything else."""
-    plain = words.casefold().replace("non-blocking", "nonblocking").replace("must-fix", "critical")
+    plain = words.casefold()
+    for phrase, word in _PHRASES:
+        plain = plain.replace(phrase, word)
     parts = re.findall(r"\w+", plain.replace("_", " "))
     found = [_SEVERITY[part] for part in parts if part in _SEVERITY]
     if not found or len(parts) > 6 or not {"no", "not", "confidence", "effort"}.isdisjoint(parts):
