@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ PYPROJECT: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text
 DIRECT = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]]
 """What the lock is compiled from: what Aethr needs, and what builds it."""
 
+_INSTALLED = """\
+import importlib.metadata, json
+print(json.dumps({each.name: each.version for each in importlib.metadata.distributions()}))
+"""
 _PIN = re.compile(r"([a-z0-9-]+)==([\w.!+]+)(?: ; (.+?))?((?: --hash=sha256:[0-9a-f]{64})+)")
 
 
@@ -53,7 +59,7 @@ def read(text: str) -> Iterator[Pin]:
 
 
 def versions(pins: Iterable[Pin], environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The version of each name that the lock has for an environment, by default the one that runs this.
+    """The version of each name for an environment, by default the one that runs this.
 
     Raises ``ValueError`` for a name with two.
     """
@@ -72,3 +78,15 @@ def direct(environment: Mapping[str, str]) -> Iterator[Requirement]:
         if requirement.marker is None or requirement.marker.evaluate(dict(environment)):
             requirement.name = canonicalize_name(requirement.name)
             yield requirement
+
+
+def locked() -> dict[str, str]:
+    """The version of each name that the lock has for this Python and this system."""
+    return versions(read(LOCK.read_text(encoding="utf-8")))
+
+
+def installed(python: Path) -> dict[str, str]:
+    """The version of each name that is installed for a Python, but for what every environment brings."""
+    printed = subprocess.run([python, "-I", "-c", _INSTALLED], capture_output=True, text=True, check=True)
+    found = {canonicalize_name(name): version for name, version in json.loads(printed.stdout).items()}
+    return {name: version for name, version in found.items() if name not in ("pip", "setuptools", "wheel")}
