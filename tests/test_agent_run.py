@@ -181,8 +181,12 @@ def test_a_run_that_is_killed_in_the_agent_is_resumed_and_says_what_had_changed(
         serve(server)
         words = [sys.executable, "-m", "aethr", "run", "go"]
         with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as child:
-            server.wait_until(lambda bodies: any(body["messages"][-1]["role"] == "tool" for body in bodies))
-            child.send_signal(signal.SIGTERM)
+            try:
+                server.wait_until(
+                    lambda bodies: any(body["messages"][-1]["role"] == "tool" for body in bodies)
+                )
+            finally:  # else what did not come is waited for until the step's own deadline
+                child.send_signal(signal.SIGTERM)
             _, stderr = child.communicate(timeout=20)
         assert child.returncode == 143
     assert "Traceback" not in stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,6 +162,18 @@ def runner_environment(
         "AETHR_ACTION_CARRY": str(request.folder / "carry" / str(run_id)),
         "AETHR_RUN_REQUIRE_REVIEW": "true",
     }
+
+
+def index_settings() -> dict[str, str]:
+    """How this machine reaches a package index."""
+    names = ("UV_", "SSL_", "PIP_CERT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+    return {name: value for name, value in os.environ.items() if name.startswith(names)}
+
+
+def real_uv() -> Path | None:
+    """uv beside the Python that runs the tests, else the one on PATH."""
+    found = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return Path(found) if found else None
 
 
 def outputs(environ: dict[str, str]) -> dict[str, str]:

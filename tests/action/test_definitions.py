@@ -36,6 +36,10 @@ def test_the_workflows_fit_their_schema() -> None:
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
 
 
+def test_the_bots_configuration_fits_its_schema() -> None:
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.renovate", ".github/renovate.json")
+
+
 def test_zizmor_at_its_strictest_finds_nothing() -> None:
     passes(tool("zizmor"), "--offline", "--strict-collection", "--persona", "auditor", ".")
 

@@ -11,7 +11,14 @@ from aethr.github import marker
 from tests.action.github_server import ME, GitHubServer
 from tests.action.rig import runner as rig
 from tests.action.rig.runner import Job, Runner
-from tests.action.support import PullRequest, open_pull_request, runner_environment
+from tests.action.support import (
+    PullRequest,
+    index_settings,
+    open_pull_request,
+    real_uv,
+    runner_environment,
+)
+from tests.hook.conftest import UNREACHABLE
 from tests.live import KEY, PASS, REVISE, TWO_STEPS
 from tests.model_server import ModelServer, Reply, error, text
 
@@ -38,13 +45,17 @@ def run(
     models: ModelServer | None = None,
     key: str = KEY,
     inputs: dict[str, str] | None = None,
+    more: dict[str, str] | None = None,
     **about: Any,
 ) -> Job:
-    """One attempt of the consumer's workflow on the pull request, with its merge commit checked out."""
+    """One attempt of the consumer's workflow on the pull request, with its merge commit checked out.
+
+    ``more`` are variables of the machine.
+    """
     work = request.checkout(f"work-{len(list(request.folder.iterdir()))}")
     work.write(".github/workflows/review.yml", rig.workflow(**(inputs or {})))
     environ = runner_environment(request, work.root, github.url, **about)
-    variables = {name: environ[name] for name in TAKEN}
+    variables = {name: environ[name] for name in TAKEN} | (more or {})
     if models is not None:
         variables["OPENAI_BASE_URL"] = models.base_url
     secrets = {"TOKEN": "ghs_0123456789abcdef0123", "OPENAI_API_KEY": key}
@@ -134,3 +145,15 @@ def test_inputs_with_a_shells_characters_are_only_text(
     assert job.result == "success", job.log
     assert task in models.bodies[0]["messages"][0]["content"]
     assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.skipif(real_uv() is None, reason="uv is not here")
+def test_what_the_lock_installs_reviews(github: GitHubServer, tmp_path: Path) -> None:
+    """The one here with the real uv, which needs a package index."""
+    runner = Runner(tmp_path / "runner", real_uv())
+    with ModelServer([text(PASS)]) as models:
+        job = run(runner, open_pull_request(tmp_path), github, models, more=index_settings(), run_id=800)
+    if any(word in job.log for word in UNREACHABLE):
+        pytest.skip("the package index cannot be reached")
+    assert job.result == "success", job.log
+    assert "### Aethr: pass" in github.bodies[0]

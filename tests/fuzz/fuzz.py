@@ -3,9 +3,11 @@
     python -m tests.fuzz.fuzz config     [libFuzzer options, such as -max_total_time=600]
     python -m tests.fuzz.fuzz checkpoint
     python -m tests.fuzz.fuzz review
+    python -m tests.fuzz.fuzz --list     names the targets, one a line
 
 It starts from the cases in ``tests/data`` and stops at the first input that breaks an oracle, or takes
-longer than five seconds; that input is left in the current folder as ``crash-…`` or ``timeout-…``.
+longer than five seconds; that input is left in the current folder as ``crash-…`` or ``timeout-…``. A folder
+among the options is where it keeps each new input that reaches more, and starts from the next time.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ TARGETS: Mapping[str, Target] = {
 
 
 def main(argv: list[str]) -> None:
+    if argv[1:] == ["--list"]:
+        print(*TARGETS, sep="\n")  # noqa: T201 - for a script to read
+        return
     target = TARGETS[argv[1]]
     with tempfile.TemporaryDirectory() as folder:
         corpus, words = Path(folder, "corpus"), Path(folder, "words")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.hook.conftest import SOURCE, Hooked, Tool, skip_if_unreachable
+from aethr import __version__
+from tests import lock
+from tests.hook.conftest import HOMES, SOURCE, Hooked, Tool, skip_if_unreachable
+from tests.pages import of_kind
 from tests.support import Repo
 
 pytestmark = pytest.mark.slow
@@ -36,6 +42,40 @@ def test_try_repo_installs_it_and_a_mock_is_no_pass(tool: Tool, released: Repo, 
     assert done.returncode == 1, done.stdout
     assert "NOT REVIEWED: mock mode: no model was called" in done.stdout
     assert "exit code 4: not reviewed." in done.stdout
+
+
+def install_with_the_lock(
+    tool: Tool, released: Repo, repo: Repo, folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Make the environment of the hook as the page pins it."""
+    (block,) = (each for each in of_kind("part") if "additional_dependencies" in each.text)
+    repos = [{"repo": str(released.root), "rev": "v1.0.0", "hooks": yaml.safe_load(block.text)}]
+    (folder / "config.yaml").write_text(json.dumps({"repos": repos}), encoding="utf-8")
+    return tool.run("install-hooks", "--config", str(folder / "config.yaml"), cwd=repo.root)
+
+
+def test_the_lock_is_all_that_is_in_a_pinned_environment(
+    tool: Tool, released: Repo, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOMES[tool.name], str(tmp_path / "store"))
+    done = install_with_the_lock(tool, released, repo, tmp_path)
+    skip_if_unreachable(done)
+    assert done.returncode == 0, done.stdout
+    (program,) = (tmp_path / "store").rglob("bin/aethr")
+    assert lock.installed(program.parent / "python") == {**lock.locked(), "aethr": __version__}
+
+
+@pytest.mark.parametrize("tool", ["pre-commit"], indirect=True)
+def test_without_uv_the_lock_is_refused(
+    tool: Tool, released: Repo, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOMES[tool.name], str(tmp_path / "store"))
+    monkeypatch.setenv("DISABLE_PRE_COMMIT_UV_PATCH", "1")
+    done = install_with_the_lock(tool, released, repo, tmp_path)
+    assert done.returncode != 0
+    assert (
+        "Can't verify hashes for these file:// requirements because they point to directories" in done.stdout
+    )
 
 
 @pytest.mark.parametrize("name", [".aethr.yaml", "packages/one/.aethr.yml"])

@@ -21,6 +21,8 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 RIG = Path(__file__).parent
+PACKAGE = ("pyproject.toml", "README.md", "LICENSE", "aethr", "presets", "aethr.schema.json")
+"""What the package is built from."""
 
 _BASH = """#!/bin/bash
 /bin/bash "$@" </dev/null 2>&1 | cat
@@ -69,9 +71,12 @@ def act() -> Path:
 
 
 class Runner:
-    """One repository's runners; ``home`` is that of every machine, ``cache`` the server's folder."""
+    """One repository's runners; ``home`` is that of every machine, ``cache`` the server's folder.
 
-    def __init__(self, folder: Path) -> None:
+    Without ``uv``, a real one, a stand-in installs nothing: the package is the one under test.
+    """
+
+    def __init__(self, folder: Path, uv: Path | None = None) -> None:
         self._folder = folder
         self._bin = folder / "bin"
         self._cache_action = folder / "cache-action"
@@ -79,6 +84,9 @@ class Runner:
         for name, text in (("bash", _BASH), ("uv", _UV)):
             (self._bin / name).write_text(text, encoding="utf-8")
             (self._bin / name).chmod(0o755)
+        if uv is not None:
+            (self._bin / "uv").unlink()
+            (self._bin / "uv").symlink_to(uv)
         _bundle(self._cache_action)
         self._action = _unpacked(folder / "action")
 
@@ -123,10 +131,13 @@ def _used(action: str) -> str:
 
 
 def _unpacked(folder: Path) -> Path:
-    """The action as a runner unpacks it: without ``.git``; the package itself is the one under test."""
+    """The action as a runner unpacks it: without ``.git``."""
     (folder / ".github").mkdir(parents=True)
-    for name in ("action.yml", ".github/install.sh", "pyproject.toml"):
-        shutil.copyfile(ROOT / name, folder / name)
+    for name in ("action.yml", ".github/install.sh", "requirements.txt", *PACKAGE):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
     return folder
 
 
