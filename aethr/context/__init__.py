@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aethr.context import evidence
+from aethr.context import evidence, globs
 from aethr.context.budget import LISTED, Packer
 from aethr.context.changes import git_diff, latest_diff
 from aethr.context.files import Refusal, Tree
 from aethr.context.objects import tree_of
-from aethr.context.paths import glob_pattern, refusal
+from aethr.context.paths import refusal
 from aethr.errors import UsageError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import CHANGE, Block, Entry, Part, Piece, Remark, Source, View
@@ -86,7 +86,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark(f"not read: {refused}", complete=False)
         return
     tree = tree_of(view.root, view.scope)
-    pattern = glob_pattern(argument)
+    pattern = globs.pattern(argument)
     # A link or a submodule is listed by its own name, as no folder that has files is.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
     wanted = re.compile("|".join([pattern.pattern, *map(re.escape, sorted(folders))]), pattern.flags)
