@@ -64,7 +64,7 @@ def test_a_glob_matches_what_its_plain_translation_matches() -> None:
             path = "/".join(rng.choices(NAMES, k=rng.randint(1, 6)))
             assert bool(ours.fullmatch(path)) == bool(plain.fullmatch(path)), (glob, path)
             matches += bool(ours.fullmatch(path))
-    assert matches > 1000
+    assert matches > 500
 
 
 def test_several_globs_are_as_each_alone() -> None:
