@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from aethr import __version__, checkpoint
 from aethr.disk import State
-from aethr.errors import AethrError
+from aethr.errors import AethrError, UsageError
 
 FILE = "checkpoint.sealed.jsonl"
 SHORTEST_KEY = 20
@@ -216,4 +216,7 @@ def _object(line: str) -> Mapping[str, Any]:
 def folder_of(environ: Mapping[str, str]) -> Path | None:
     """The folder that ``action.yml`` restores and saves."""
     named = environ.get("AETHR_ACTION_CARRY", "").strip()
-    return Path(named).expanduser() if named else None
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError as error:
+        raise UsageError(f"AETHR_ACTION_CARRY: {error}", "Name a folder of this machine.") from error
