@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from aethr.context import evidence, globs
@@ -18,7 +19,7 @@ from aethr.context.objects import tree_of
 from aethr.context.paths import refusal
 from aethr.errors import UsageError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import CHANGE, Block, Entry, Part, Piece, Remark, Source, View
+from aethr.records import CHANGE, Block, Collect, Entry, Part, Piece, Remark, Source, View
 
 GLOB_FILES = 50
 """Files of one ``glob:`` source that are read; the rest are named as not sent."""
@@ -54,6 +55,22 @@ def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Bl
         row, argument = find(source)
         packer.take(number, row.read(argument, view, budget_chars))
     return tuple(packer.block(number, source) for number, source in enumerate(sources))
+
+
+def collector(sources: tuple[str, ...], budget_chars: int) -> Collect:
+    """``collect`` with its sources bound. A preview reads once what depends on no step: nothing changes."""
+    late = any(find(source)[0].late for source in sources)
+
+    @lru_cache(1)
+    def once(view: View) -> tuple[Block, ...]:
+        return collect(sources, budget_chars, view)
+
+    def collected(view: View) -> tuple[Block, ...]:
+        if view.preview and not late:
+            return once(view._replace(history=()))
+        return collect(sources, budget_chars, view)
+
+    return collected
 
 
 def find(source: str) -> tuple[SourceRow, str]:
