@@ -12,13 +12,12 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import __version__, codec
-from aethr.errors import DiskError, UsageError
+from aethr import __version__, codec, disk
+from aethr.errors import UsageError
 from aethr.records import Mode, Plan, PlannedStep, StepResult
 
 SCHEMA = 2
@@ -35,8 +34,8 @@ MODES = tuple(_BACK_TO)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 """Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
 
-_PART = ".part"
 _AFRESH = "Start afresh without --resume-checkpoint."
+_ROOM = "Free some space, or name another folder with --checkpoint-dir."
 
 
 class Failure(NamedTuple):
@@ -78,21 +77,14 @@ def check(folder: str) -> None:
 
 
 def create(folder: Path, workflow: str) -> Path:
-    """The path of a new checkpoint, for ``write``: what exists until then is its private ``.part``.
+    """A path for a new checkpoint in ``folder``, which is made. Raises ``DiskError``.
 
-    So whatever stops a run, a checkpoint that is there is whole. Raises ``DiskError``.
+    Nothing is there before ``write``, so whatever stops a run, a checkpoint that is there is whole.
     """
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in workflow)[:40]
-    try:
+    with disk.failing_as(f"{folder}: cannot write a checkpoint", _ROOM):
         folder.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(prefix=f"aethr-{name}-", suffix=f".jsonl{_PART}", dir=folder)
-    except OSError as error:
-        raise DiskError(
-            f"{folder}: cannot write a checkpoint: {error.strerror}",
-            "Free some space, or name another folder with --checkpoint-dir.",
-        ) from error
-    os.close(handle)
-    return Path(path.removesuffix(_PART))
+    return folder / f"aethr-{name}-{os.urandom(4).hex()}.jsonl"
 
 
 def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None) -> str:
@@ -114,47 +106,22 @@ def entry(plan: Plan, step: StepResult) -> str:
     return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
-def write(path: Path, text: str) -> None:
-    """Replace the file's content in one step, on disk before this returns. Raises ``DiskError``."""
-    part = path.with_name(path.name + _PART)
-    try:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(handle)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise _unwritten(path, error) from error
+def write(path: Path, text: str) -> disk.State:
+    """Put a whole checkpoint at ``path``, in one step and on disk before this returns.
 
-
-def append(path: Path, line: str) -> None:
-    """Add a line to a whole checkpoint, on disk before this returns; all of it or nothing.
-
-    Raises ``DiskError``.
+    What is there is replaced; where it is a link, the link and not its target. Raises ``DiskError``.
     """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            whole = os.fstat(handle).st_size
-            try:
-                rest = line.encode()
-                while rest:
-                    rest = rest[file.write(rest) :]
-                os.fsync(handle)
-            except BaseException:
-                os.ftruncate(handle, whole)
-                raise
-    except OSError as error:
-        raise _unwritten(path, error) from error
+    with disk.failing_as(f"{path}: cannot write the checkpoint", _ROOM):
+        return disk.write(path, text, mode=0o600, durable=True)
 
 
-def _unwritten(path: Path, error: OSError) -> DiskError:
-    return DiskError(
-        f"{path}: cannot write the checkpoint: {error.strerror}",
-        "Free some space, or name another folder with --checkpoint-dir.",
-    )
+def append(path: Path, line: str, left: disk.State) -> disk.State | None:
+    """Add a line to the checkpoint as it was left, on disk before this returns; all of it or nothing.
+
+    None where it is not as it was left: then it has to be written whole. Raises ``DiskError``.
+    """
+    with disk.failing_as(f"{path}: cannot write the checkpoint", _ROOM):
+        return disk.append(path, line, left)
 
 
 def load(text: str) -> Checkpoint:

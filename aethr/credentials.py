@@ -8,17 +8,15 @@ overrides the environment, is never interpolated, and is not read at all when gi
 from __future__ import annotations
 
 import io
-import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from aethr import git
-from aethr.errors import DiskError, GitError, UsageError
+from aethr import disk, git
+from aethr.errors import GitError, UsageError
 from aethr.providers import LOGINS, PROVIDERS
 
 MAX_BYTES = 1 << 16
@@ -73,13 +71,12 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
     path = root / ".env"
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UsageError(f"{path}: not a regular file", "Remove it, and log in again.")
-    try:
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        _replace(path, "".join(_with(text, name, key)))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
-    except OSError as error:
-        raise DiskError(f"{path}: cannot write: {error.strerror}") from error
+    with disk.failing_as(f"{path}: cannot write"):
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
+        disk.write(path, "".join(_with(text, name, key)), mode=0o600)
     return tuple(_exposed(root))
 
 
@@ -178,17 +175,6 @@ def _with(text: str, name: str, key: str) -> Iterator[str]:
             yield line
     if not written:
         yield line if not last or last.endswith("\n") else "\n" + line
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, part = tempfile.mkstemp(prefix=".env.", dir=path.parent)  # mkstemp files have mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        Path(part).replace(path)
-    except OSError:
-        Path(part).unlink(missing_ok=True)
-        raise
 
 
 def _exposed(root: Path) -> Iterator[str]:

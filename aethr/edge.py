@@ -17,6 +17,7 @@ from aethr.errors import (
     ConfigError,
     DiskError,
     ExitCode,
+    ProcessError,
     StoppedError,
     Terminated,
     UnexpectedError,
@@ -72,8 +73,25 @@ def lost_output(error: OSError) -> AethrError:
     return DiskError(f"{error.filename or 'output'}: {error.strerror or error}")
 
 
-def unexpected(error: BaseException) -> UnexpectedError:
-    """A bug, with its traceback in a file that the line names."""
+def unexpected(error: BaseException) -> AethrError:
+    """A machine that is at its limit; else a bug, with its traceback in a file that the line names."""
+    exhausted = _exhausted(error)
+    return _bug(error) if exhausted is None else exhausted
+
+
+def _exhausted(error: BaseException) -> AethrError | None:
+    # Python has no type of its own for it: https://github.com/python/cpython/issues/60207
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        made = ProcessError("the system allows no more threads", "End other programs, or raise `ulimit -u`.")
+    elif isinstance(error, MemoryError):
+        made = ProcessError("out of memory", "End other programs, or raise the limit of memory.")
+    else:
+        return None
+    made.__cause__ = error
+    return made
+
+
+def _bug(error: BaseException) -> UnexpectedError:
     import tempfile
     import traceback
 

@@ -80,8 +80,8 @@ def stream(
         late = threading.Event()
         deadline = threading.Timer(timeout_s, _kill, (child, late))
         deadline.daemon = True
-        deadline.start()
         try:
+            deadline.start()
             go_on()
             _widen(child.stdout)
             yield Streaming(tuple(argv), child, stderr, late, timeout_s)

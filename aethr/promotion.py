@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import config, workflow
+from aethr import config, disk, workflow
 from aethr.config import emit
 from aethr.errors import ConfigError, DiskError, ExitCode, UsageError
 from aethr.records import Plan, WorkflowSpec
@@ -24,24 +24,22 @@ class Promotion(NamedTuple):
 
     def write(self) -> None:
         """Put the file there in one step, over no other. Raises ``DiskError``."""
-        part = _part(self.path)
-        try:
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(self.text)
-            if os.path.lexists(self.path):
-                raise DiskError(f"{self.path} came into being during the run", f"The workflow is in {part}.")
-            part.replace(self.path)
-        except OSError as error:
-            raise DiskError(f"{self.path}: cannot write: {error.strerror}") from error
+        with disk.failing_as(f"{self.path}: cannot write"):
+            try:
+                disk.write(self.path, self.text, overwrite=False)
+            except FileExistsError as error:
+                beside = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}")
+                disk.write(beside, self.text, overwrite=False)
+                raise DiskError(
+                    f"{self.path} came into being during the run", f"The workflow is in {beside}."
+                ) from error
 
 
 def promote(plan: Plan) -> Promotion:
     """The workflow of ``plan`` as a file of its project. Raises ``UsageError``; nothing is written yet."""
     path = plan.root / workflow.FILE
-    for name in (path, _part(path)):
-        if os.path.lexists(name):
-            raise UsageError(f"--save: {name} is already here", "Move it away; --save overwrites nothing.")
+    if os.path.lexists(path):
+        raise UsageError(f"--save: {path} is already here", "Move it away; --save overwrites nothing.")
     if not os.access(plan.root, os.W_OK):
         raise UsageError(f"--save: {path} cannot be written", "Leave --save out, or make the folder yours.")
     text = emit.text(plan.workflow)
@@ -53,11 +51,6 @@ def promote(plan: Plan) -> Promotion:
         raise UsageError(f"--save: this workflow does not fit into a file: {error.mistakes[0]}") from error
     assert _meaning(again) == _meaning(plan.workflow)
     return Promotion(path, text)
-
-
-def _part(path: Path) -> Path:
-    """Where the text is until it is complete."""
-    return path.with_name(f"{path.name}.part")
 
 
 def _meaning(spec: WorkflowSpec) -> WorkflowSpec:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aethr import checkpoint
 from aethr.checkpoint import Failure
+from aethr.disk import State
 from aethr.errors import AethrError, DiskError
 from aethr.records import Event, LoopEnded, LoopResult, Plan, StepFinished, StepResult, StepStarted
 
@@ -26,7 +27,7 @@ class Recorder:
         self._done = done
         self._folder = folder
         self.file = file
-        self._begun = False
+        self._left: State | None = None
 
     def take(self, event: Event) -> None:
         """Note an event; a finished step is on disk when this returns. Raises ``DiskError``."""
@@ -48,15 +49,14 @@ class Recorder:
         return self.file
 
     def _keep(self, step: StepResult) -> None:
-        """One more line; the whole file where this run has not written it yet, or somebody has removed it."""
-        if self._begun and self.file is not None and self.file.is_file():
-            checkpoint.append(self.file, checkpoint.entry(self._plan, step))
-        else:
+        """One more line; the whole file where it is not as this run left it, or not written yet."""
+        if self.file is not None and self._left is not None:
+            self._left = checkpoint.append(self.file, checkpoint.entry(self._plan, step), self._left)
+        if self._left is None:
             self._write(None)
 
     def _write(self, failure: Failure | None) -> None:
         if self.file is None:
             self.file = checkpoint.create(self._folder, self._plan.workflow.name)
         steps = self.results if len(self.results) >= len(self._done) else self._done
-        checkpoint.write(self.file, checkpoint.dump(self._plan, steps, failure))
-        self._begun = True
+        self._left = checkpoint.write(self.file, checkpoint.dump(self._plan, steps, failure))

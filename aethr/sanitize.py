@@ -10,17 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from aethr.invisible import HIDDEN
+
 REDACTED = "[redacted]"
 SHORTEST_SECRET = 8
 """Values with fewer characters are not treated as keys: replacing them would garble ordinary words."""
 
-# C0, DEL and C1; soft hyphen; bidi controls; zero-width characters but the joiners that scripts and emoji
-# need; line separators; interlinear marks; tags and the variation selectors that can carry hidden text.
-_INVISIBLE = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e0fff"
-)
-_UNSAFE = re.compile(f"\r\n|[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff{_INVISIBLE}]")
+_JOINERS = "\u034f\u200c\u200d\u180b-\u180d\u180f"
+"""Hidden too, and needed by scripts and emoji; a comparison of words does not mind them."""
+
+_UNSAFE = re.compile(f"\r\n|[\ud800-\udbff][\udc00-\udfff]|[\r{HIDDEN}](?<![{_JOINERS}])")
 
 # What may stand between two characters and still be nothing to a comparison that ignores it.
 _IGNORABLE = "[\u034f\u200c\u200d\ufe00-\ufe0f]"

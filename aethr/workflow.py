@@ -98,6 +98,7 @@ def plan(
     _refuse(workflow, terms)
     backend = _backends(terms.mode, environ, script)
     redact = Redactor(terms.secrets).redact
+    collector = cache(context.collector)  # steps with the same context share it
     steps = tuple(
         PlannedStep(
             spec=step,
@@ -105,7 +106,7 @@ def plan(
             model=workflow.models.get(step.role),
             backend=backend(step.backend),
             edits_tree=BACKENDS[step.backend].edits_tree,
-            collect=partial(context.collect, step.context, step.context_chars),
+            collect=collector(step.context, step.context_chars),
             check=_check(step, project.root, terms.mode),
         )
         for step in workflow.steps

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import cmarkgfm
 import html5lib
+import httpx
 from cmarkgfm.cmark import Options
 
 from aethr import checkpoint, codec, config, review
+from aethr.agents import events as agents
 from aethr.checkpoint import Checkpoint
 from aethr.config import Vocabulary
 from aethr.errors import ConfigError, UsageError
-from aethr.records import WorkflowSpec
+from aethr.github import event, runner, upsert
+from aethr.github.api import LONGEST_WAIT_S, TRIES, Api, ApiError
+from aethr.github.marker import Marker
+from aethr.github.upsert import Place
+from aethr.llm import chat, sse
+from aethr.llm.calls import CallFailed, Endpoint
+from aethr.llm.failures import explain
+from aethr.llm.spending import believable
+from aethr.records import StepResult, Usage, WorkflowSpec
 from aethr.review import thinking
 
 VOCABULARY = Vocabulary(
@@ -104,3 +116,137 @@ def visible(text: str) -> list[str]:
 
     walk(tree, hidden=False)
     return [line for line in lines if line.strip()]
+
+
+def an_answer_of_github_or_one_line(text: str) -> None:
+    """Whatever GitHub answers, the comment is posted or an ``ApiError`` of one line says why, soon.
+
+    ``text`` is an answer as on the wire: the status, headers, an empty line, and the body of every answer.
+    """
+    head, _, body = text.partition("\n\n")
+    status, *lines = head.split("\n")
+    code = int(status) if re.fullmatch("[2-5][0-9]{2}", status) else 200
+    parts = (line.partition(":") for line in lines if ":" in line)
+    headers = [(name.strip().encode("ascii", "replace"), on_wire(value.strip())) for name, _, value in parts]
+    slept: list[float] = []
+    answer = httpx.MockTransport(lambda _: httpx.Response(code, headers=headers, content=on_wire(body)))
+    place, mark = Place("o/r", 7, "https://api.example/graphql"), Marker("default", 500, 1, "a" * 40)
+    said = posted = ""
+    try:
+        with Api("https://api.example", "token", slept.append, answer) as api:
+            posted = upsert.upsert(api, place, mark, lambda before: f"{mark}\n{before}").url
+    except ApiError as error:
+        said = str(error)
+    assert said.isprintable()
+    assert re.fullmatch("(?:https?://[!-~]{1,2000})?", posted)
+    assert sum(slept) <= 4 * TRIES * LONGEST_WAIT_S
+
+
+def on_wire(text: str) -> bytes:
+    """Bytes of any kind: a lone surrogate makes ones that are not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+ENVIRONMENT = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_REPOSITORY": "octo/shop",
+    "GITHUB_EVENT_NAME": "pull_request",
+    "GITHUB_SHA": "b" * 40,
+    "GITHUB_REF": "refs/pull/7/merge",
+    "GITHUB_ACTOR": "ann",
+    "GITHUB_RUN_ID": "500",
+    "GITHUB_RUN_ATTEMPT": "1",
+    "GITHUB_JOB": "review",
+    "GITHUB_WORKSPACE": "/w",
+    "RUNNER_TEMP": "/t",
+}
+EVENT = {
+    "pull_request": {
+        "number": 7,
+        "user": {"login": "ann"},
+        "base": {"sha": "a" * 40, "repo": {"id": 1, "full_name": "octo/shop"}},
+        "head": {"sha": "b" * 40, "repo": {"id": 1, "full_name": "octo/shop"}},
+    },
+    "merge_group": {"head_sha": "b" * 40, "base_sha": "a" * 40},
+    "before": "a" * 40,
+    "after": "b" * 40,
+    "repository": {"default_branch": "main"},
+}
+
+
+def an_event_or_one_line(text: str) -> None:
+    """Whatever is in the event's file, a change of plain ids comes out, or a ``UsageError`` of one line."""
+    with tempfile.NamedTemporaryFile("wb", suffix=".json") as file:
+        file.write(on_wire(text))
+        file.flush()
+        for name in ("pull_request", "pull_request_target", "merge_group", "push", "workflow_dispatch"):
+            _a_change_or_one_line({"GITHUB_EVENT_PATH": file.name, "GITHUB_EVENT_NAME": name})
+
+
+def an_environment_or_one_line(text: str) -> None:
+    """Whatever the variables of a runner say (``NAME=value``, one a line), the same."""
+    changed = dict(line.partition("=")[::2] for line in text.split("\n") if "\0" not in line)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(json.dumps(EVENT))
+        file.flush()
+        _a_change_or_one_line({"GITHUB_EVENT_PATH": file.name, **changed})
+
+
+def _a_change_or_one_line(environ: dict[str, str]) -> None:
+    said = ""
+    try:
+        found = runner.read({**ENVIRONMENT, **environ})
+        change = event.change(found)
+    except UsageError as error:
+        said = str(error)
+    else:
+        for commit in filter(None, (change.head, change.base)):
+            assert re.fullmatch("[0-9a-f]{40,64}", commit)
+        assert change.number is None or 0 < change.number < 1 << 53
+        (change.onto or "").encode()
+        assert "\n" not in f"{found.run_url}{found.temp}{found.workspace}"
+        with Api(found.api_url, "token", float, httpx.MockTransport(lambda _: httpx.Response(204))):
+            pass
+    assert "\n" not in said
+
+
+def a_stream_of_events_or_a_failed_call(text: str) -> None:
+    """Whatever a model's server sends, text and counts come out, or a ``CallFailed`` that can be told."""
+    data = on_wire(text)
+    pieces = [data[at : at + 7] for at in range(0, len(data), 7)]
+    usage, said = Usage(), ""
+    try:
+        for each in sse.events(pieces, longest=1 << 20):
+            chunk = chat.chunk(each, "xai:grok-4")
+            if chunk.usage is not None and believable(chunk.usage):
+                usage = chunk.usage
+    except CallFailed as failure:
+        said = str(explain(failure, "xai:grok-4", Endpoint("k" * 20)))
+    except sse.EventTooLongError:
+        return
+    assert said.isprintable()
+    _is_kept("", usage)
+
+
+def the_lines_of_an_agent(text: str) -> None:
+    """Whatever an agent prints, what is learned from it can be kept, shown and counted."""
+    for read in (agents.read_opencode, agents.read_claude, agents.read_codex):
+        transcript = agents.Transcript(Path("/project"))
+        for line in text.split("\n"):
+            found = agents.decode(on_wire(line))
+            if found is not None:
+                for notice in read(found, transcript):
+                    notice.text.encode()
+            for notice in agents.read_opencode_error(line, transcript):
+                assert "\n" not in notice.text
+        _is_kept(transcript.content, transcript.usage)
+        "".join([*transcript.errors, *transcript.refused, *transcript.notes]).encode()
+
+
+def _is_kept(content: str, usage: Usage) -> None:
+    step = StepResult("a", "r", "model", "m:x", 1, "0" * 64, content, usage=usage)
+    assert codec.step_from_json(json.loads(codec.dumps(codec.step_to_json(step)))) == step
+    assert len(f"{usage.total_tokens:,}") < 40

@@ -232,8 +232,9 @@ def test_init_does_not_write_through_a_link(tmp_path: Path) -> None:
     assert not target.exists()
     (tmp_path / ".aethr.yaml.part").symlink_to(target)
     assert aethr("init", "custom", "--force", cwd=tmp_path).returncode == 0
-    assert [path.name for path in tmp_path.iterdir()] == [".aethr.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".aethr.yaml", ".aethr.yaml.part"]
     assert not (tmp_path / ".aethr.yaml").is_symlink()
+    assert not target.exists()
 
 
 def test_init_does_not_replace_a_folder(tmp_path: Path) -> None:

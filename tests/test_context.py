@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr import git
-from aethr.context import SOURCES, collect, find
+from aethr.context import SOURCES, collect, find, globs
 from aethr.context.files import MAX_BYTES, WorkTree
-from aethr.context.paths import glob_pattern, is_generated, is_secret
+from aethr.context.paths import is_generated
 from aethr.errors import GitError, UsageError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import Artifacts, Block, Receipt, Scope, StepResult, View
@@ -581,19 +581,12 @@ def test_refused_patterns_read_nothing(repo: Repo, pattern: str) -> None:
     ],
 )
 def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
-    match = glob_pattern(pattern).fullmatch
+    match = globs.pattern(pattern).fullmatch
     assert [name for name in yes if not match(name)] == []
     assert [name for name in no if match(name)] == []
 
 
 # --- names, characters, the table ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "path", ["src/id_map.py", "environment.md", "keys.py", "docs/env.md", ".envoy/a.yaml"]
-)
-def test_ordinary_names_are_not_secret(path: str) -> None:
-    assert not is_secret(path)
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,13 @@ def test_missing_token_counts_are_said_and_not_invented() -> None:
     assert done.notes == ("the provider sent no token counts",)
 
 
+@pytest.mark.parametrize("count", [10**400, -(10**400), 1 << 60])
+def test_an_absurd_token_count_costs_no_answer(count: int) -> None:
+    done = call([Reply(usage=(count, 5))]).done
+    assert (done.content, done.usage) == ("Hello, world.", Usage())
+    assert done.notes == ("the provider sent no token counts",)
+
+
 def test_missing_token_counts_are_estimated_where_an_allowance_must_hold() -> None:
     done = call(
         [Reply(("123456",), usage=None)], request(prompt="123", allowance=Allowance(tokens=9000))

@@ -5,18 +5,21 @@ An event is untrusted: a field may be missing or of any type, and a line may be 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from aethr import outside
 from aethr.records import Notice, TextDelta, Usage
 from aethr.sanitize import one_line
 
 Event: TypeAlias = dict[str, Any]
 Progress: TypeAlias = Iterator[TextDelta | Notice]
+
+MOST_TOKENS = 1 << 40
+"""No call comes near so many: a larger count is none."""
 
 TOOL_LINE = 120
 """Characters of the line that says which tool an agent used."""
@@ -85,8 +88,8 @@ class Transcript:
 def decode(line: bytes) -> Event | None:
     """The event of a line, None where it is no JSON object."""
     try:
-        event = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+        event = outside.json_value(line.decode("utf-8", "replace"))
+    except ValueError:
         return None
     return event if isinstance(event, dict) else None
 
@@ -124,9 +127,8 @@ def _opencode_tool(part: Event, transcript: Transcript) -> Progress:
 
 def _opencode_error(error: Event) -> str:
     data = _dict(error.get("data"))
-    status = data.get("statusCode")
     said = _text(data.get("message")) or _text(error.get("name")) or "an error without a message"
-    return f"{said} (HTTP {status})" if isinstance(status, int) else said
+    return said + _status(data.get("statusCode"))
 
 
 _ASKED = re.compile(r"permission requested: (.+?); auto-rejecting")
@@ -156,7 +158,7 @@ def read_claude(event: Event, transcript: Transcript) -> Progress:
                     name = _text(part.get("name")).lower()
                     yield from transcript.tool(name, _about(_dict(part.get("input"))))
         case "system" if event.get("subtype") == "api_retry":
-            cause = f"{_text(event.get('error'))} (HTTP {event.get('error_status')})"
+            cause = _text(event.get("error")) + _status(event.get("error_status"))
             yield Notice(one_line(f"claude: {cause}; it tries again"), "warning")
         case "result":
             _claude_result(event, transcript)
@@ -235,11 +237,15 @@ def _text(value: object) -> str:
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else ""
 
 
+def _status(value: object) -> str:
+    return f" (HTTP {value})" if isinstance(value, int) and 100 <= value < 600 else ""
+
+
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    number = outside.count(value)
+    return number if 0 < number < MOST_TOKENS else 0
 
 
 def _dollars(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < float("inf") else None
+    number = outside.number(value)
+    return number if number is not None and number >= 0 else None

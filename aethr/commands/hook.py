@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,11 @@ from aethr.run import Outcome, Prepared, execute, prepare, telling
 
 
 class Ready(NamedTuple):
-    """A review that may begin, and the line that says of what."""
+    """A review that may begin, the line that says of what, and where its reports go."""
 
     prepared: Prepared
     head: str
+    reports: tuple[files.Target, ...]
 
 
 def main(given: Mapping[str, Any]) -> int:
@@ -42,7 +43,7 @@ def main(given: Mapping[str, Any]) -> int:
 
 def _ready(closing: Closing) -> Ready | Ending:
     """What to run, or how it ends where there is nothing to."""
-    files.check(closing.options.run.report)
+    reports = files.check(closing.options.run.report)
     cwd = Path.cwd()
     found = change.find(cwd, os.environ)
     if found is None:
@@ -52,7 +53,7 @@ def _ready(closing: Closing) -> Ready | Ending:
         return ending.nothing(f"{found.what} is empty")
     prepared = prepare(terms.for_change(closing.options.run, found, cwd), cwd, os.environ)
     head = ending.head(found, extent)
-    return Ready(prepared, head) if extent.readable else ending.unreadable(head, closing)
+    return Ready(prepared, head, reports) if extent.readable else ending.unreadable(head, closing)
 
 
 def _ended(ready: Ready, outcome: Outcome, closing: Closing) -> Ending:
@@ -61,13 +62,13 @@ def _ended(ready: Ready, outcome: Outcome, closing: Closing) -> Ending:
     else:
         ended = ending.finished(outcome.result, ready.head, closing)
     notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in ready.prepared.warnings)
-    return _reported(ended._replace(lines=(*notes, *ended.lines)), outcome.result, closing)
+    return _reported(ended._replace(lines=(*notes, *ended.lines)), outcome.result, ready.reports, closing)
 
 
-def _reported(ended: Ending, result: RunResult, closing: Closing) -> Ending:
+def _reported(ended: Ending, result: RunResult, reports: Iterable[files.Target], closing: Closing) -> Ending:
     """The reports written; one that could not be fails a hook, and takes nothing from what is said."""
     try:
-        files.write(closing.options.run.report, result)
+        files.write(reports, result)
     except DiskError as error:
         lost = ending.failed(error, closing)
         return Ending(ended.code or lost.code, (*ended.lines, *lost.lines))

@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from aethr import presets
-from aethr.errors import DiskError, UsageError
+from aethr import disk, presets
+from aethr.errors import UsageError
 from aethr.output import columns
 from aethr.presets import PRESETS
 
@@ -60,16 +60,8 @@ def _already(path: Path) -> UsageError:
 
 def _write(path: Path, text: str, *, force: bool) -> None:
     """Create the file, never through a link; with ``force`` replace it in one step."""
-    new = path.with_name(f"{FILE}.part") if force else path
-    try:
-        if force:
-            new.unlink(missing_ok=True)  # left by a run of ours, or a link that came with the repository
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        if force:
-            new.replace(path)
-    except FileExistsError as error:
-        raise _already(path) from error
-    except OSError as error:
-        raise DiskError(f"{path}: cannot write: {error.strerror}") from error
+    with disk.failing_as(f"{path}: cannot write"):
+        try:
+            disk.write(path, text, overwrite=force)
+        except FileExistsError as error:
+            raise _already(path) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 def main(options: RunOptions) -> int:
     """Run the workflow that ``options`` name and give the result's exit code. Raises ``AethrError``."""
-    files.check(options.report)
+    reports = files.check(options.report)
     prepared = prepare(options, Path.cwd(), os.environ)
     if options.show_prompt:
         return _show_prompts(prepared.plan, options)
     outcome = execute(prepared, _screen(prepared))
     with telling(prepared, outcome):
-        _deliver(outcome, options)
+        _deliver(outcome, options, reports)
     if outcome.error is not None:
         raise outcome.error
     if prepared.promotion is not None:
@@ -45,7 +46,7 @@ def _screen(prepared: Prepared) -> Renderer:
     return make_renderer(display, sys.stdout, sys.stderr, os.environ)
 
 
-def _deliver(outcome: Outcome, options: RunOptions) -> None:
+def _deliver(outcome: Outcome, options: RunOptions, reports: Iterable[files.Target]) -> None:
     """The record on standard output and in files. Raises ``DiskError``, ``OSError``."""
     if options.verbose and outcome.result.checkpoint and outcome.error:
         sys.stderr.write(Path(outcome.result.checkpoint).read_text(encoding="utf-8"))
@@ -54,7 +55,7 @@ def _deliver(outcome: Outcome, options: RunOptions) -> None:
 
         sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
         sys.stdout.flush()
-    files.write(options.report, outcome.result)
+    files.write(reports, outcome.result)
 
 
 def _promote(promotion: Promotion, exit_code: ExitCode) -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from aethr.context import evidence
+from aethr.context import evidence, globs
 from aethr.context.budget import LISTED, Packer
 from aethr.context.changes import git_diff, latest_diff
 from aethr.context.files import Refusal, Tree
 from aethr.context.objects import holds as holds
 from aethr.context.objects import tree_of
-from aethr.context.paths import glob_pattern, refusal
+from aethr.context.paths import refusal
 from aethr.errors import UsageError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import CHANGE, Block, Entry, Part, Piece, Remark, Source, View
+from aethr.records import CHANGE, Block, Collect, Entry, Part, Piece, Remark, Source, View
 
 GLOB_FILES = 50
 """Files of one ``glob:`` source that are read; the rest are named as not sent."""
@@ -57,6 +58,22 @@ def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Bl
     return tuple(packer.block(number, source) for number, source in enumerate(sources))
 
 
+def collector(sources: tuple[str, ...], budget_chars: int) -> Collect:
+    """``collect`` with its sources bound. A preview reads once what depends on no step: nothing changes."""
+    late = any(find(source)[0].late for source in sources)
+
+    @lru_cache(1)
+    def once(view: View) -> tuple[Block, ...]:
+        return collect(sources, budget_chars, view)
+
+    def collected(view: View) -> tuple[Block, ...]:
+        if view.preview and not late:
+            return once(view._replace(history=()))
+        return collect(sources, budget_chars, view)
+
+    return collected
+
+
 def find(source: str) -> tuple[SourceRow, str]:
     """The row and the argument that a source in a workflow names. Raises ``UsageError``."""
     name, colon, argument = source.partition(":")
@@ -87,7 +104,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark(f"not read: {refused}", complete=False)
         return
     tree = tree_of(view.root, view.scope)
-    pattern = glob_pattern(argument)
+    pattern = globs.pattern(argument)
     # A link or a submodule is listed by its own name, as no folder that has files is.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
     wanted = re.compile("|".join([pattern.pattern, *map(re.escape, sorted(folders))]), pattern.flags)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from aethr import git
 from aethr.context.diffs import Hunk, Section, parse
-from aethr.context.paths import is_secret
+from aethr.context.secretnames import is_secret
 from aethr.errors import GitMissingError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import WORKFLOW_FILE, Entry, Part, Piece, Remark, Scope, View, Withhold

@@ -1,4 +1,4 @@
-"""What a path says by its name alone: is it secret, is it generated, does it match a pattern. Pure."""
+"""What a path says by its name alone: may it be read, is it generated. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ import re
 from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
-SECRET = (
-    ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.p8", "*.ppk", "*.jks", "*.keystore", "*.kdbx",
-    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass",
-    ".my.cnf", ".htpasswd", ".git-credentials", ".dockercfg", ".vault-element", ".terraformrc",
-    ".ssh/*", ".gnupg/*", ".aws/credentials", ".aws/config", ".azure/*", ".kube/config",
-    ".docker/config.json", ".config/gh/hosts.yml", "application_default_credentials.json",
-)  # fmt: skip
-"""Files that hold secrets, as patterns of the last parts of a path, in lower case."""
-
-NOT_SECRET = (".env.example", ".env.sample", ".env.template")
+from aethr.context import globs
+from aethr.context.secretnames import is_secret
 
 GENERATED = (
     "*.lock", "*.lockb", "*.lockfile", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml",
@@ -31,19 +23,10 @@ GENERATED_FOLDERS = frozenset(
 )
 
 
-def is_secret(path: str) -> bool:
-    """Whether the file holds secrets, going by its name. ``path`` has forward slashes."""
-    lower = path.casefold()
-    name = lower.rpartition("/")[2]
-    private_key = name.startswith("id_") and "." not in name
-    return name not in NOT_SECRET and (private_key or _ends_as(SECRET).fullmatch(lower) is not None)
-
-
 def is_generated(path: str) -> bool:
     """Whether a tool, not a person, writes this file, going by its name."""
-    lower = path.casefold()
-    in_folder = not GENERATED_FOLDERS.isdisjoint(lower.split("/")[:-1])
-    return in_folder or _ends_as(GENERATED).fullmatch(lower) is not None
+    *folders, name = path.casefold().split("/")
+    return not GENERATED_FOLDERS.isdisjoint(folders) or _generated().fullmatch(name) is not None
 
 
 def refusal(path: str) -> str | None:
@@ -75,54 +58,6 @@ def _is_git_folder(part: str) -> bool:
     return part.casefold().rstrip(". ").partition(":")[0] in (".git", "git~1")
 
 
-def glob_pattern(pattern: str) -> re.Pattern[str]:
-    """The whole paths that a glob matches: ``*`` and ``?`` stay within a part, ``**`` crosses parts."""
-    return re.compile(_regex(pattern), re.DOTALL)
-
-
 @lru_cache
-def _ends_as(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """Paths whose last parts match one of the patterns."""
-    return re.compile("(?:.*/)?(?:" + "|".join(map(_regex, patterns)) + ")", re.DOTALL)
-
-
-def _regex(pattern: str) -> str:
-    parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    regex = ""
-    for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if part != "**":
-            regex += _part_regex(part) + ("" if last else "/")
-        elif last:
-            regex += ".+"
-        elif parts[index - 1 : index] != ["**"]:
-            regex += "(?:.+/)?"
-    return regex
-
-
-def _part_regex(part: str) -> str:
-    """``*``, ``?`` and ``[...]`` of one path part; an unclosed ``[`` stands for itself."""
-    elements = re.findall(r"\*+|\?|\[[!^]?\]?[^\]]*\]|.", part, re.DOTALL)
-    return "".join(_element(element) for element in elements)
-
-
-def _element(element: str) -> str:
-    if element.startswith("*"):
-        return "[^/]*"
-    if element == "?":
-        return "[^/]"
-    if len(element) > 2 and element.startswith("["):
-        body = element[1:-1]
-        negated = body[0] in "!^"
-        members = re.sub(r"([\\\[\]&~|^])", r"\\\1", body[1:] if negated else body)
-        regex = f"(?!/)[{'^' if negated else ''}{members}]"
-        return regex if _compiles(regex) else re.escape(element)
-    return re.escape(element)
-
-
-def _compiles(regex: str) -> bool:
-    try:
-        re.compile(regex)
-    except re.error:  # a range the wrong way round, such as [z-a]
-        return False
-    return True
+def _generated() -> re.Pattern[str]:
+    return globs.any_of(GENERATED)

@@ -7,7 +7,6 @@ Rules: docs.github.com, "Best practices for using the REST API".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import httpx
 
 from aethr import __version__
 from aethr.errors import AethrError
+from aethr.outside import is_address, json_value, retry_after_s
 from aethr.sanitize import one_line
 
 VERSION = "2022-11-28"
@@ -55,20 +55,27 @@ class Answer(NamedTuple):
 
 
 class Api:
-    """A connection with one token. ``sleep`` waits for so many seconds."""
+    """A connection with one token. ``sleep`` waits for so many seconds; httpx sends with ``transport``."""
 
-    def __init__(self, url: str, token: str, sleep: Sleep) -> None:
+    def __init__(
+        self, url: str, token: str, sleep: Sleep, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """Raises ``ApiError`` where an address, a proxy or a certificate file of the environment is wrong."""
         self._sleep = sleep
-        self._client = httpx.Client(
-            base_url=url,
-            timeout=TIMEOUT_S,
-            headers={
-                "Authorization": f"Bearer {token}",
-                "Accept": "application/vnd.github+json",
-                "X-GitHub-Api-Version": VERSION,
-                "User-Agent": f"aethr/{__version__}",
-            },
-        )
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": VERSION,
+            "User-Agent": f"aethr/{__version__}",
+        }
+        try:
+            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers, transport=transport)
+        except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
+            said = one_line(str(error), 200)
+            raise ApiError(
+                f"no connection to GitHub can be made: {said}",
+                "Check GITHUB_API_URL, the proxies and SSL_CERT_FILE.",
+            ) from error
 
     def __enter__(self) -> Api:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         return self
@@ -120,6 +127,8 @@ class Api:
             response = self._client.request(this.method, this.path, json=body)
         except httpx.HTTPError as error:
             return _unanswered(this, error)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ApiError(f"GitHub cannot be asked: {one_line(str(error), 200)}") from error
         if response.is_success:
             return Answer(_json(response), self._following(response))
         return _refused(this, response)
@@ -129,6 +138,8 @@ class Api:
         url = response.links.get("next", {}).get("url")
         if url is None:
             return None
+        if not is_address(url):
+            raise ApiError("GitHub's list goes on at something that is not an address")
         ours, theirs = urlsplit(str(self._client.base_url)), urlsplit(url)
         if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
             raise ApiError("GitHub's list goes on at another server")
@@ -167,8 +178,8 @@ def _refused(this: _Try, response: httpx.Response) -> float:
     limited = status == 429 or (status == 403 and _is_limit(response))
     if status >= 500 and not this.safe:
         raise AmbiguousError(f"GitHub answered {status}", status=status)
-    named = response.headers.get("retry-after", "")
-    wait = float(named) if named.isdigit() else this.backoff_s
+    named = retry_after_s(response.headers.get("retry-after", ""))
+    wait = this.backoff_s if named is None else named
     if this.last or wait > LONGEST_WAIT_S or not (limited or status >= 500):
         raise _error(this.method, response, limited=limited)
     return wait
@@ -181,6 +192,10 @@ def _is_limit(response: httpx.Response) -> bool:
 
 def _error(method: str, response: httpx.Response, *, limited: bool) -> ApiError:
     status, said = response.status_code, _message(response)
+    if status == 403 and "is locked" in said.lower():
+        return ApiError(
+            f"the conversation is locked (403: {said})", "Unlock it, or set `comment: false`.", status
+        )
     if status == 403 and method != "GET" and not limited:
         return ReadOnlyError(
             f"GitHub does not let this token comment (403: {said})",
@@ -196,7 +211,7 @@ def _error(method: str, response: httpx.Response, *, limited: bool) -> ApiError:
 
 def _message(response: httpx.Response) -> str:
     try:
-        value = response.json()
+        value = json_value(response.content)
     except ValueError:
         value = None
     message = value.get("message") if isinstance(value, dict) else None
@@ -205,6 +220,6 @@ def _message(response: httpx.Response) -> str:
 
 def _json(response: httpx.Response) -> Any:
     try:
-        return response.json()
-    except json.JSONDecodeError as error:
-        raise ApiError(f"GitHub answered {response.status_code} with something that is not JSON") from error
+        return json_value(response.content)
+    except ValueError as error:
+        raise ApiError(f"GitHub's answer ({response.status_code}) cannot be read: {error}") from error

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aethr import __version__, checkpoint
-from aethr.errors import AethrError
+from aethr.disk import State
+from aethr.errors import AethrError, UsageError
 
 FILE = "checkpoint.sealed.jsonl"
 SHORTEST_KEY = 20
@@ -121,13 +122,18 @@ class Carrier:
             source.seek(known.size if known else 0)
             more = source.read().decode()
         self._carried = None  # until it is written
+        seals = known.seals if known else [_Seal(self._binding, key) for key in self._keys]
+        lines = more + _sealed(seals, more)
         if known is None:
-            known = _Carried(status.st_ino, 0, [_Seal(self._binding, key) for key in self._keys])
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            checkpoint.write(self._file, _opening(self._binding) + more + _sealed(known.seals, more))
+            left = checkpoint.write(self._file, _opening(self._binding) + lines)
         else:
-            checkpoint.append(self._file, more + _sealed(known.seals, more))
-        self._carried = known._replace(size=known.size + len(more.encode()))
+            grown = checkpoint.append(self._file, lines, known.envelope)
+            if grown is None:
+                return self.put(file)
+            left = grown
+        size = (known.size if known else 0) + len(more.encode())
+        self._carried = _Carried(status.st_ino, size, seals, left)
         return True
 
     def drop(self) -> None:
@@ -163,11 +169,12 @@ class _Seal:
 
 
 class _Carried(NamedTuple):
-    """What of a checkpoint file is in the envelope: its first ``size`` bytes, under these seals."""
+    """What of a checkpoint file is in the file ``envelope``: its first ``size`` bytes, under these seals."""
 
     inode: int
     size: int
     seals: list[_Seal]
+    envelope: State
 
     def grew_into(self, status: os.stat_result) -> bool:
         """A file that was written anew is another one."""
@@ -209,4 +216,7 @@ def _object(line: str) -> Mapping[str, Any]:
 def folder_of(environ: Mapping[str, str]) -> Path | None:
     """The folder that ``action.yml`` restores and saves."""
     named = environ.get("AETHR_ACTION_CARRY", "").strip()
-    return Path(named).expanduser() if named else None
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError as error:
+        raise UsageError(f"AETHR_ACTION_CARRY: {error}", "Name a folder of this machine.") from error

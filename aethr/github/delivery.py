@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple, TextIO
 
-from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode, UsageError
+from aethr import disk
+from aethr.errors import MEANINGS, AethrError, ExitCode, UsageError
 from aethr.github import comment, files, lines, upsert
 from aethr.github.api import Api, ReadOnlyError, Sleep
 from aethr.github.comment import Page
@@ -120,13 +121,11 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
     if result is None:
         return
     folder = job.runner.temp / "aethr-report" / job.inputs.comment_key
-    paths = [str(folder / name) for name in REPORTS]
-    try:
+    paths = [folder / name for name in REPORTS]
+    with disk.failing_as(f"{folder}: cannot be made", "Is RUNNER_TEMP a folder?"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskError(f"{folder}: cannot be made: {error.strerror}", "Is RUNNER_TEMP a folder?") from error
-    reports.write(paths, result)
-    files.write_outputs(job.runner.output, {"report": paths[0], "sarif": paths[2]})
+    reports.write(map(reports.Target, paths), result)
+    files.write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
 
 
 def _log(log: TextIO, lines: list[str]) -> None:

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 
 from aethr.errors import UsageError
 from aethr.github.runner import Runner
+from aethr.outside import MOST
 
 DEPENDABOT = "dependabot[bot]"
 
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _ZEROS = re.compile(r"0+")
-_BRANCH = re.compile(r"[^\s\x00-\x1f\x7f~^:?*\[\\-][^\s\x00-\x1f\x7f~^:?*\[\\]*")
+_BRANCH = re.compile(
+    "[^\\s\x00-\x1f\x7f\ud800-\udfff~^:?*\\[\\\\-][^\\s\x00-\x1f\x7f\ud800-\udfff~^:?*\\[\\\\]{0,999}"
+)
 
 
 class Change(NamedTuple):
@@ -53,7 +56,7 @@ def _pull_request(runner: Runner) -> Change:
     request = _mapping(runner.event, "pull_request")
     base, head = _mapping(request, "base"), _mapping(request, "head")
     number = request.get("number")
-    if not isinstance(number, int) or number < 1:
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number < MOST:
         raise UsageError("the event's pull request has no number")
     privileged = runner.event_name == "pull_request_target"
     from_outside = _is_fork(base, head) or DEPENDABOT in (runner.actor, _login(request))

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from aethr.errors import DiskError
+from aethr import disk
 from aethr.output.report import command_property, command_text
 from aethr.sanitize import one_line
 
@@ -57,8 +57,8 @@ def _say(log: TextIO, text: str) -> None:
 def _append(file: Path | None, text: str) -> None:
     if file is None:
         return
-    try:
-        with file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream:
-            stream.write(text)
-    except OSError as error:
-        raise DiskError(f"{file}: cannot be written: {error.strerror}") from error
+    with (
+        disk.failing_as(f"{file}: cannot be written"),
+        file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream,
+    ):
+        stream.write(text)

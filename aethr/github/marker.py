@@ -9,9 +9,14 @@ import re
 from typing import NamedTuple
 
 _LINE = re.compile(
-    r"<!-- aethr:comment key=([A-Za-z0-9._-]{1,60}) run=(\d{1,18}) attempt=(\d{1,9})"
+    r"<!-- aethr:comment key=([A-Za-z0-9._-]{1,60}) run=([0-9]{1,18}) attempt=([0-9]{1,9})"
     r" head=([0-9a-f]{40,64}) reviewed=([0-9a-f]{40,64}|none) -->"
 )
+
+
+LATER_RUNS = 10**9
+"""All of github.com starts fewer runs in the 30 days in which a run can be repeated; it is at 2*10**10."""
+MOST_ATTEMPTS = 1000
 
 
 class Marker(NamedTuple):
@@ -30,7 +35,12 @@ class Marker(NamedTuple):
         )
 
     def is_older_than(self, other: Marker) -> bool:
-        """Runs are numbered in the order of their start; a repeated one keeps its number."""
+        """Runs are numbered in the order of their start; a repeated one keeps its number.
+
+        Not by so much that ``other`` can be of no run that exists: somebody has edited it.
+        """
+        if other.run - self.run > LATER_RUNS or other.attempt > MOST_ATTEMPTS:
+            return False
         return (self.run, self.attempt) < (other.run, other.attempt)
 
 

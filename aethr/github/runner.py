@@ -5,20 +5,20 @@ Names of the variables: docs.github.com, "Variables reference".
 
 from __future__ import annotations
 
-import json
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aethr.errors import UsageError
+from aethr.outside import is_address, json_value
 
 MAX_EVENT_BYTES = 32 << 20
 """An event's payload is capped at 25 MB by GitHub."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
-_URL = re.compile(r"(?:https?|file)://[^\s@]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def read(environ: Mapping[str, str]) -> Runner:
             "`aethr action` runs inside of GitHub Actions only",
             "At the desk, use `aethr run --diff BASE...HEAD`.",
         )
-    server = _url(environ, "GITHUB_SERVER_URL", "https://github.com")
+    server = _url(environ, "GITHUB_SERVER_URL", "https://github.com", "file")
     api = _url(environ, "GITHUB_API_URL", "https://api.github.com")
     return Runner(
         repository=_matching(environ, "GITHUB_REPOSITORY", _REPOSITORY),
@@ -70,8 +70,8 @@ def read(environ: Mapping[str, str]) -> Runner:
         run_id=_number(environ, "GITHUB_RUN_ID"),
         attempt=_number(environ, "GITHUB_RUN_ATTEMPT"),
         job=environ.get("GITHUB_JOB", ""),
-        workspace=Path(_given(environ, "GITHUB_WORKSPACE")),
-        temp=Path(_given(environ, "RUNNER_TEMP")),
+        workspace=_folder(environ, "GITHUB_WORKSPACE"),
+        temp=_folder(environ, "RUNNER_TEMP"),
         server_url=server,
         api_url=api,
         graphql_url=_url(environ, "GITHUB_GRAPHQL_URL", f"{api}/graphql"),
@@ -90,18 +90,31 @@ def _given(environ: Mapping[str, str], name: str) -> str:
 def _matching(environ: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
     value = _given(environ, name)
     if pattern.fullmatch(value) is None:
-        raise UsageError(f"{name} has a form that GitHub does not use: {value[:100]!r}")
+        raise _odd(name, value)
     return value
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
-    return int(_matching(environ, name, re.compile(r"\d{1,18}")))
+    return int(_matching(environ, name, re.compile("[0-9]{1,18}")))
 
 
-def _url(environ: Mapping[str, str], name: str, default: str) -> str:
-    if not environ.get(name, "").strip():
-        return default
-    return _matching(environ, name, _URL).rstrip("/")
+def _url(environ: Mapping[str, str], name: str, default: str, *schemes: str) -> str:
+    value = environ.get(name, "").strip() or default
+    if "@" in value or not is_address(value, ("http", "https", *schemes)):
+        raise _odd(name, value)
+    return value.rstrip("/")
+
+
+def _folder(environ: Mapping[str, str], name: str) -> Path:
+    """A path that fits on the one line of an output."""
+    value = _given(environ, name)
+    if not value.isprintable():
+        raise _odd(name, value)
+    return Path(value)
+
+
+def _odd(name: str, value: str) -> UsageError:
+    return UsageError(f"{name} has a form that GitHub does not use: {value[:100]!r}")
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:
@@ -111,10 +124,13 @@ def _file(environ: Mapping[str, str], name: str) -> Path | None:
 
 def _event(path: Path) -> Mapping[str, Any]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could wait for ever
+            raise ValueError("not a regular file")
         with path.open("rb") as file:
-            payload = json.loads(file.read(MAX_EVENT_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"GITHUB_EVENT_PATH: {path} is no event: {error}") from error
-    if not isinstance(payload, dict):
-        raise UsageError(f"GITHUB_EVENT_PATH: {path} is no event: not an object")
+            payload = json_value(file.read(MAX_EVENT_BYTES))
+        if not isinstance(payload, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"GITHUB_EVENT_PATH: {path} is not an event: {said}") from error
     return payload

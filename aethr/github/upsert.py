@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from aethr.github import marker
 from aethr.github.api import AmbiguousError, Api, ApiError
 from aethr.github.marker import Marker
+from aethr.outside import MOST, count, is_address
 
 Write = Callable[["str | None"], str]
 """From what the comment says now (None: there is none) to what it shall say."""
 
+LONGEST_URL = 2000
 POSTS = 2
 """How often at most a comment is posted whose fate is not known."""
+
+_GONE = (404, 410)
 
 _WHO = "query { viewer { login } }"
 
@@ -57,7 +60,12 @@ def upsert(api: Api, place: Place, mark: Marker, write: Write) -> Posted:
     if mark.is_older_than(ours.mark):
         return Posted(ours.url, newer=True)
     path = f"/repos/{place.repository}/issues/comments/{ours.id}"
-    return Posted(_url(api.patch(path, {"body": write(ours.body)}).value))
+    try:
+        return Posted(_url(api.patch(path, {"body": write(ours.body)}).value))
+    except ApiError as error:
+        if error.status not in _GONE:
+            raise
+    return _created(api, place, mark, write(None))  # deleted since it was listed
 
 
 def _created(api: Api, place: Place, mark: Marker, body: str, posts: int = POSTS) -> Posted:
@@ -90,21 +98,21 @@ def _login(api: Api, place: Place) -> str:
     value = api.post(place.graphql_url, {"query": _WHO}, reads=True).value
     try:
         login = value["data"]["viewer"]["login"]
-    except (KeyError, TypeError) as error:
-        raise ApiError(
-            "GitHub does not say who this token belongs to", "Check the input github-token."
-        ) from error
-    return str(login)
+    except (KeyError, TypeError):
+        login = None
+    if not isinstance(login, str):
+        raise ApiError("GitHub does not say who this token belongs to", "Check the input github-token.")
+    return login
 
 
 def _comment(value: Any) -> _Comment | None:
-    body = value.get("body") if isinstance(value, dict) else None
-    if not isinstance(body, str) or not isinstance(value.get("id"), int):
+    if not isinstance(value, dict):
+        return None
+    body, number = value.get("body"), count(value.get("id"))
+    if not isinstance(body, str) or not 0 < number < MOST:
         return None
     mark = marker.read(body)
-    if mark is None:
-        return None
-    return _Comment(value["id"], _url(value), body, mark)
+    return None if mark is None else _Comment(number, _url(value), body, mark)
 
 
 def _author(value: Any) -> str | None:
@@ -113,6 +121,6 @@ def _author(value: Any) -> str | None:
 
 
 def _url(value: Any) -> str:
-    """The page of a comment, as a value that fits on one line."""
+    """The page of a comment; empty where GitHub names none."""
     url = value.get("html_url") if isinstance(value, dict) else None
-    return quote(url, safe=":/?#[]@!$&'()*+,;=%-._~") if isinstance(url, str) else ""
+    return url if isinstance(url, str) and len(url) <= LONGEST_URL and is_address(url) else ""

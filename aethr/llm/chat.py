@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from aethr import __version__
+from aethr import __version__, outside
 from aethr.llm import costs, prices
 from aethr.llm.calls import Call, CallFailed, Chunk
 from aethr.llm.failures_http import error_event
@@ -164,5 +164,4 @@ def _record(value: Any) -> Mapping[str, Any]:
 
 def _count(record: Mapping[str, Any], key: str) -> int:
     """A count as it was sent: whether one can be true is said in ``spending``."""
-    value = prices.number(record, key)
-    return int(value) if value is not None and math.isfinite(value) else 0
+    return outside.count(record.get(key))

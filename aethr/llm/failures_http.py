@@ -71,7 +71,10 @@ def kind_of(status: int | None, said: str) -> FailureKind:
 
 def error_event(error: object) -> CallFailed:
     """An error object inside of a stream; its code counts as a status where it is one."""
-    text = json.dumps({"error": error})
+    try:
+        text = json.dumps({"error": error})
+    except (RecursionError, ValueError):  # what could just be read may be too deep to be written
+        text = ""
     code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else None
     kind = kind_of(status, text.lower())

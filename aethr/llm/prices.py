@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aethr import outside
 from aethr.providers import provider_of, split
 
 FILE = "model_prices_and_context_window_backup.json"
@@ -77,8 +78,7 @@ def row(model_name: str) -> Mapping[str, Any] | None:
 
 def number(row: Mapping[str, Any], key: str) -> float | None:
     """The number under ``key``, None where there is none."""
-    value = row.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return outside.number(row.get(key))
 
 
 def _found(name: str) -> Mapping[str, Any]:

@@ -60,7 +60,8 @@ def load_ahead(transports: Iterable[Transport]) -> None:
                 transport.load()
 
     each = {transport.name: transport for transport in transports}.values()
-    threading.Thread(target=load, name="aethr-load", daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # no more threads: then the calls load
+        threading.Thread(target=load, name="aethr-load", daemon=True).start()
 
 
 def _obstacle(model_name: str, environ: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Collection, Generator, Iterator
 from types import ModuleType
 from typing import Any
 
+from aethr import outside
 from aethr.llm import connection
 from aethr.llm.calls import Call, Chunk, dropped
 from aethr.llm.failures_litellm import failure_of
@@ -269,7 +270,10 @@ def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
     if usage is None or not usage.total_tokens:
         return None
     return Usage(
-        usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, _cost(litellm, model_name, usage)
+        outside.count(usage.prompt_tokens),
+        outside.count(usage.completion_tokens),
+        outside.count(usage.total_tokens),
+        _cost(litellm, model_name, usage),
     )
 
 
@@ -281,4 +285,4 @@ def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
     try:
         return float(sum(litellm.cost_per_token(model=litellm_name(model_name), usage_object=usage)))
     except Exception:  # noqa: BLE001 - for a model it cannot price it raises Exception itself
-        return price.cost(usage.prompt_tokens, usage.completion_tokens)
+        return price.cost(outside.count(usage.prompt_tokens), outside.count(usage.completion_tokens))

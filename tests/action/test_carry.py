@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from aethr import checkpoint
-from aethr.errors import DiskError
 from aethr.github.carry import FILE, STALE_S, Binding, Carrier, EnvelopeError, seal, unseal
 
 BOUND = Binding("octo/shop", "500", "review default", "7", "a" * 40, "b" * 40, "c" * 64)
@@ -88,11 +87,11 @@ def test_the_carrier(tmp_path: Path) -> None:
 
 def test_of_a_checkpoint_that_grows_only_what_is_new_is_written(tmp_path: Path) -> None:
     file, kept = tmp_path / "checkpoint.jsonl", tmp_path / "500" / FILE
-    checkpoint.write(file, TEXT)
+    left = checkpoint.write(file, TEXT)
     carrier = Carrier(tmp_path / "500", BOUND, KEYS)
     assert carrier.put(file)
     first = kept.read_bytes()
-    checkpoint.append(file, MORE)
+    assert checkpoint.append(file, MORE, left)
     assert carrier.put(file)
     assert kept.read_bytes().startswith(first)
     assert len(kept.read_bytes()) - len(first) < len(MORE) + len(KEYS) * 80
@@ -104,15 +103,17 @@ def test_a_checkpoint_that_was_written_anew_is_carried_anew(tmp_path: Path) -> N
     file = tmp_path / "checkpoint.jsonl"
     carrier = Carrier(tmp_path / "500", BOUND, KEYS)
     for text in (TEXT + MORE, TEXT, MORE + TEXT):
-        checkpoint.write(file, text)
+        left = checkpoint.write(file, text)
         assert carrier.put(file)
         assert carrier.take() == text
+    victim = tmp_path / "victim"
+    victim.write_text("theirs\n")
     (tmp_path / "500" / FILE).unlink()
-    checkpoint.append(file, MORE)
-    with pytest.raises(DiskError):
-        carrier.put(file)
+    (tmp_path / "500" / FILE).symlink_to(victim)
+    assert checkpoint.append(file, MORE, left)
     assert carrier.put(file)
     assert carrier.take() == MORE + TEXT + MORE
+    assert victim.read_text() == "theirs\n"
 
 
 def test_without_a_key_or_a_folder_nothing_is_carried(tmp_path: Path) -> None:

@@ -177,3 +177,76 @@ def test_the_token_goes_to_no_other_server(desk: Desk, github: GitHubServer) -> 
         with pytest.raises(ApiError, match="another server"):
             desk.post()
         assert other.requests == []
+
+
+# --- a comment that changes meanwhile ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_comment_that_is_deleted_meanwhile_is_posted_anew(
+    desk: Desk, github: GitHubServer, status: int
+) -> None:
+    github.add_comment(f"{MARK}\nold", ME)
+    github.fail("PATCH", status, message="Not Found")
+    posted = desk.post("new")
+    assert posted.url.endswith("#issuecomment-2")
+    assert github.bodies[1].split("\n")[1:] == ["new", "False"]
+
+
+def test_a_pull_request_that_is_gone_is_said(desk: Desk, github: GitHubServer) -> None:
+    github.add_comment(f"{MARK}\nold", ME)
+    github.fail("PATCH", 404, message="Not Found")
+    github.fail("POST", 404, message="Not Found")
+    github.fail("POST", 404, message="Not Found")
+    with pytest.raises(ApiError, match="404"):
+        desk.post("new")
+
+
+NINES = [str(10**10), "9" * 18, "9" * 17, "9" * 400]
+
+
+@pytest.mark.parametrize("run", [*NINES, "-1", "\u0661\u0662\u0663", "1e9"])
+def test_a_run_number_of_no_run_silences_nothing(desk: Desk, github: GitHubServer, run: str) -> None:
+    """Whoever may write to the repository can edit the comment."""
+    github.add_comment(f"{MARK}\nold".replace("run=500", f"run={run}"), ME)
+    assert not desk.post("first").newer
+    assert not desk.post("second", Marker("default", 501, 1, "b" * 40)).newer
+    assert github.bodies[-1].split("\n")[1] == "second"
+    assert len(github.comments) <= 2
+
+
+def test_neither_does_an_attempt_of_no_run(desk: Desk, github: GitHubServer) -> None:
+    github.add_comment(f"{MARK}\nold".replace("attempt=1", "attempt=999999999"), ME)
+    assert not desk.post("new").newer
+    assert github.bodies == [f"{MARK}\nnew\nTrue"]
+
+
+def test_a_comment_without_its_marker_is_somebody_elses(desk: Desk, github: GitHubServer) -> None:
+    desk.post("one")
+    github.comments[0].body = "edited by hand"
+    desk.post("two", Marker("default", 501, 1, "b" * 40))
+    assert github.bodies[0] == "edited by hand"
+    assert github.bodies[1].split("\n")[1:] == ["two", "False"]
+
+
+def test_of_two_of_ours_the_older_one_is_edited(desk: Desk, github: GitHubServer) -> None:
+    github.add_comment(f"{MARK}\nforged", "mallory")
+    github.add_comment(f"{MARK}\nfirst", ME)
+    github.add_comment(f"{MARK}\nsecond", ME)
+    desk.post("new", Marker("default", 501, 1, "b" * 40))
+    assert [body.split("\n")[1] for body in github.bodies] == ["forged", "new", "second"]
+
+
+def test_a_locked_conversation_is_not_a_missing_permission(desk: Desk, github: GitHubServer) -> None:
+    github.fail("POST", 403, message="Unable to create comment because issue is locked.")
+    with pytest.raises(ApiError, match="the conversation is locked") as caught:
+        desk.post()
+    assert not isinstance(caught.value, ReadOnlyError)
+    assert "Unlock it" in caught.value.fix
+
+
+@pytest.mark.parametrize("header", ["\u00b2", "9" * 401, "Thu, 01 Jan 100000000000000000000 00:00:00 GMT"])
+def test_an_odd_retry_after_is_none(desk: Desk, github: GitHubServer, header: str) -> None:
+    github.fail("POST", 429, message="slow down", Retry_After=header)
+    desk.post()
+    assert desk.slept == [1.0]

@@ -8,7 +8,7 @@ child's exit status and how many events it passed. httpx is imported once, befor
 
 The events are those that Python itself reports: a file in FOLDER is opened, renamed or removed, or a
 connection is opened (``sys.addaudithook``); and each write and each flush to the disk that the module
-``checkpoint`` asks for (``sys.setprofile``). Nothing of Aethr is touched.
+``disk`` asks for (``sys.setprofile``). Nothing of Aethr is touched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from aethr import checkpoint
+from aethr import disk
 from aethr.cli import main
 from aethr.llm import connection
 
@@ -35,7 +35,7 @@ def watch(folder: str, passes: Callable[[], None]) -> None:
             passes()
 
     def profile(frame: FrameType, event: str, called: object) -> None:
-        ours = event == "c_call" and frame.f_code.co_filename == checkpoint.__file__
+        ours = event == "c_call" and frame.f_code.co_filename == disk.__file__
         if ours and getattr(called, "__name__", "") in TO_DISK:
             passes()
 

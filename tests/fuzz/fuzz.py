@@ -3,6 +3,11 @@
     python -m tests.fuzz.fuzz config     [libFuzzer options, such as -max_total_time=600]
     python -m tests.fuzz.fuzz checkpoint
     python -m tests.fuzz.fuzz review
+    python -m tests.fuzz.fuzz github       (an answer of GitHub's API)
+    python -m tests.fuzz.fuzz event        (the file of an event)
+    python -m tests.fuzz.fuzz environment  (the variables of a runner)
+    python -m tests.fuzz.fuzz stream       (what a model's server streams)
+    python -m tests.fuzz.fuzz agent        (what an agent prints)
     python -m tests.fuzz.fuzz --list     names the targets, one a line
 
 It starts from the cases in ``tests/data`` and stops at the first input that breaks an oracle, or takes
@@ -28,17 +33,26 @@ with atheris.instrument_imports(include=["aethr", "yaml", "json"]):
 
 @dataclass(frozen=True)
 class Target:
-    """What is called with each text, the texts to begin with, and words that mean something in them."""
+    """What is called with each text, the texts to begin with, and words that mean something in them.
+
+    ``errors`` is what becomes of bytes that are not UTF-8.
+    """
 
     oracle: Callable[[str], object]
     seeds: Callable[[], list[str]]
     words: tuple[str, ...]
+    errors: str = "surrogateescape"
 
 
 TARGETS: Mapping[str, Target] = {
-    "config": Target(oracles.a_workflow_or_its_mistakes, seeds.workflows, seeds.YAML_WORDS),
-    "checkpoint": Target(oracles.a_checkpoint_or_one_line, seeds.checkpoints, seeds.JSON_WORDS),
-    "review": Target(oracles.a_pass_only_when_it_is_said, seeds.reviews, seeds.REVIEW_WORDS),
+    "config": Target(oracles.a_workflow_or_its_mistakes, seeds.workflows, seeds.YAML_WORDS, "replace"),
+    "checkpoint": Target(oracles.a_checkpoint_or_one_line, seeds.checkpoints, seeds.JSON_WORDS, "replace"),
+    "review": Target(oracles.a_pass_only_when_it_is_said, seeds.reviews, seeds.REVIEW_WORDS, "replace"),
+    "github": Target(oracles.an_answer_of_github_or_one_line, seeds.answers_of_github, seeds.HTTP_WORDS),
+    "event": Target(oracles.an_event_or_one_line, seeds.events, seeds.JSON_WORDS),
+    "environment": Target(oracles.an_environment_or_one_line, seeds.environments, seeds.ENVIRONMENT_WORDS),
+    "stream": Target(oracles.a_stream_of_events_or_a_failed_call, seeds.streams, seeds.JSON_WORDS),
+    "agent": Target(oracles.the_lines_of_an_agent, seeds.lines_of_agents, seeds.JSON_WORDS),
 }
 
 
@@ -54,7 +68,7 @@ def main(argv: list[str]) -> None:
             (corpus / str(number)).write_bytes(seed.encode())
         words.write_text("".join(f"{json.dumps(word)}\n" for word in target.words).replace("\\r", "\\x0d"))
         arguments = [argv[0], "-timeout=5", "-max_len=4096", f"-dict={words}", *argv[2:], str(corpus)]
-        atheris.Setup(arguments, lambda data: target.oracle(data.decode("utf-8", "replace")))
+        atheris.Setup(arguments, lambda data: target.oracle(data.decode("utf-8", target.errors)))
         atheris.Fuzz()
 
 
