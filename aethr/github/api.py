@@ -17,6 +17,7 @@ import httpx
 
 from aethr import __version__
 from aethr.errors import AethrError
+from aethr.llm import connection
 from aethr.sanitize import one_line
 
 VERSION = "2022-11-28"
@@ -62,6 +63,7 @@ class Api:
         self._client = httpx.Client(
             base_url=url,
             timeout=TIMEOUT_S,
+            transport=connection.transport(connection.trusted() if url.startswith("https:") else False),
             headers={
                 "Authorization": f"Bearer {token}",
                 "Accept": "application/vnd.github+json",
@@ -154,7 +156,7 @@ class _Try(NamedTuple):
 
 def _unanswered(this: _Try, error: httpx.HTTPError) -> float:
     said = one_line(str(error) or type(error).__name__, 200)
-    if not this.safe and not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+    if not this.safe and not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)):
         raise AmbiguousError(f"GitHub's answer was lost: {said}") from error
     if this.last:
         raise ApiError(f"GitHub cannot be reached: {said}") from error

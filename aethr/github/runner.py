@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aethr import network
 from aethr.errors import UsageError
 
 MAX_EVENT_BYTES = 32 << 20
@@ -101,7 +102,13 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 def _url(environ: Mapping[str, str], name: str, default: str) -> str:
     if not environ.get(name, "").strip():
         return default
-    return _matching(environ, name, _URL).rstrip("/")
+    value = _matching(environ, name, _URL).rstrip("/")
+    try:
+        if not value.startswith("file:"):
+            network.address(value)
+    except ValueError as error:
+        raise UsageError(f"{name} is not an http or https address: {error}") from None
+    return value
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
+from aethr import network
 from aethr.errors import MissingKeyError, UsageError
 from aethr.llm.calls import Endpoint
 from aethr.providers import LOGINS, Provider, provider_of
@@ -37,6 +38,15 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
             fix=f"Set {provider.bases[0]} to the address of your server.",
         )
     return Endpoint(None, base)
+
+
+def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
+    """Where the calls of a model go; None where only LiteLLM knows."""
+    provider = provider_of(model_name)
+    if endpoint.base is not None:
+        return urlsplit(endpoint.base)
+    scheme = "http" if ":" in (provider.host or "") else "https"  # a port is that of a server of one's own
+    return urlsplit(f"{scheme}://{provider.host}") if provider.host else None
 
 
 def endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -78,13 +88,13 @@ def _first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
 
 
 def _address(provider: Provider, variable: str, value: str) -> SplitResult:
-    address = urlsplit(value.strip())
-    if address.scheme not in ("http", "https") or not address.hostname:
+    try:
+        return network.address(value)
+    except ValueError as error:
         raise UsageError(
-            f"{provider.name}: {variable} is not an http or https address",
+            f"{provider.name}: {variable} is not an http or https address: {error}",
             fix=f"Set {variable} to an address such as http://127.0.0.1:8000/v1.",
-        )
-    return address
+        ) from None
 
 
 def _sound_key(provider: Provider, variable: str, key: str) -> str:

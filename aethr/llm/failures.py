@@ -27,6 +27,7 @@ _WHAT: Mapping[FailureKind, str] = {
     "quota": "no credit left",
     "server": "the provider failed",
     "connection": "no connection",
+    "proxy": "no connection",
     "tls": "no secure connection",
     "timeout": "no answer in time",
     "cut": "the answer was cut off",
@@ -41,7 +42,7 @@ _BYTES = re.compile(r"b'(\{.*\})'", re.DOTALL)
 """A Python bytes literal: LiteLLM shows some providers' bodies so."""
 
 _SHORTER = "Lower the step's context_chars, name fewer context sources, or use a model with a larger window."
-_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "tls", "garbage"})
+_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "proxy", "tls", "garbage"})
 _LATER = "Try again later with the resume command."
 _FIX: Mapping[FailureKind, str] = {
     "auth": "Check {key}; `aethr auth login {provider}` replaces it.",
@@ -52,6 +53,7 @@ _FIX: Mapping[FailureKind, str] = {
     "quota": "Check the plan and billing of the account that {key} belongs to.",
     "server": _LATER,
     "connection": "Check the network{base}, then continue with the resume command.",
+    "proxy": "Check the proxy's address, user and password in that variable.",
     "tls": "Check the server's certificate{base}.",
     "timeout": "Continue with the resume command, or raise the model's timeout_s.",
     "cut": _LATER,
