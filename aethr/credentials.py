@@ -26,6 +26,8 @@ SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
 KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.keys)
 BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.bases)
 
+_SHOWN = 5
+"""Lines of a ``.env`` that are named one by one."""
 _SECRET = re.compile(r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)|(GITHUB|GH|GITLAB|HF)_TOKEN")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -115,15 +117,23 @@ def _refuse(path: Path, root: Path) -> None:
 
 
 def _taken(text: str) -> DotEnv:
-    from dotenv import dotenv_values  # costs 30 ms: only where there is a .env
+    from dotenv.parser import parse_stream  # costs 30 ms: only where there is a .env
 
-    found = {
-        name: value
-        for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items()
-        if value
-    }
+    found: dict[str, str] = {}
+    broken: list[str] = []
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            blank = len(binding.original.string) - len(binding.original.string.lstrip())
+            broken.append(str(binding.original.line + binding.original.string.count("\n", 0, blank)))
+        elif binding.key is not None and binding.value:
+            found[binding.key] = binding.value
     values = {name: value for name, value in found.items() if _allowed(name, value)}
-    warnings = []
+    warnings = [
+        f".env:{line}: cannot be parsed; write NAME=value, in quotes that are closed where the value has spaces"
+        for line in broken[:_SHOWN]
+    ]
+    if len(broken) > _SHOWN:
+        warnings.append(f".env: {len(broken) - _SHOWN} more lines cannot be parsed")
     ignored = sorted(set(found) - set(values) - BASES)
     if ignored:
         warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")

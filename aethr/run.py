@@ -27,7 +27,7 @@ from aethr.errors import (
 )
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
-from aethr.providers import provider_of
+from aethr.providers import provider_of, with_variables
 from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult, WorkflowSpec
 from aethr.sanitize import Redactor
 from aethr.terms import Terms
@@ -87,7 +87,7 @@ def prepare(
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
     promotion = _promotion(plan) if given.save else None
-    _preflight(plan)  # before the task, which somebody may be about to write in an editor
+    _preflight(plan, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
     done, resumed = resume.steps(plan, saved)
     return Prepared(
@@ -176,10 +176,12 @@ def _promotion(plan: Plan) -> Promotion:
     return promote(plan)
 
 
-def _preflight(plan: Plan) -> None:
+def _preflight(plan: Plan, dotenv_warnings: tuple[str, ...]) -> None:
+    """A key that is missing may be one that stands in a ``.env`` which was not read, or not understood."""
     try:
         workflow.preflight(plan)
     except MissingKeyError as error:
+        error.fix = "\n".join((error.fix, *dotenv_warnings))
         if plan.gate.needs_review:
             raise NotReviewedError(str(error), error.fix) from error
         raise
@@ -251,7 +253,7 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
     An endpoint with a password in it is left out: the command is printed.
     """
     called = [step.model for step in plan.steps if step.model] if plan.mode == "live" else []
-    bases = [base for model in called for base in provider_of(model.name).bases]
+    bases = [base for model in called for base in with_variables(provider_of(model.name)).bases]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

@@ -8,11 +8,13 @@ from urllib.parse import SplitResult, urlsplit
 from aethr import network
 from aethr.errors import MissingKeyError, UsageError
 from aethr.llm.calls import Endpoint
-from aethr.providers import LOGINS, Provider, provider_of
+from aethr.providers import LOGINS, Provider, provider_of, with_variables
 from aethr.records import ModelSpec
 
 NO_KEY = "none"
 """What is sent as the key to an OpenAI-compatible server of one's own that wants none."""
+
+_QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
 
 
 def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
@@ -24,10 +26,9 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
     provider = provider_of(model_name)
     base = _base(provider, environ)
     variable = _first((*provider.keys, *filter(None, [provider.own_key])), environ)
-    if variable == "ANTHROPIC_AUTH_TOKEN":
-        return Endpoint(None, base)
     if variable is not None:
-        return Endpoint(_sound_key(provider, variable, environ[variable]), base)
+        key = _sound_key(provider, variable, environ[variable])
+        return Endpoint(None if variable == "ANTHROPIC_AUTH_TOKEN" else key, base)
     if provider.name == "openai" and base is not None:
         return Endpoint(NO_KEY, base)
     if provider.keys:
@@ -54,7 +55,7 @@ def endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[
     lines = set()
     for model in models:
         provider = provider_of(model.name)
-        variable = _first(_bases(provider), environ)
+        variable = _first(with_variables(provider).bases, environ)
         if variable is None:
             continue
         address = _address(provider, variable, environ[variable])
@@ -71,16 +72,10 @@ def shown(base: str) -> str:
 
 
 def _base(provider: Provider, environ: Mapping[str, str]) -> str | None:
-    variable = _first(_bases(provider), environ)
+    variable = _first(with_variables(provider).bases, environ)
     if variable is None:
         return None
     return _address(provider, variable, environ[variable]).geturl()
-
-
-def _bases(provider: Provider) -> tuple[str, ...]:
-    """A provider outside of the table has its variables by LiteLLM's custom."""
-    guess = provider.name.upper().replace("-", "_")
-    return provider.bases or (f"{guess}_API_BASE", f"{guess}_BASE_URL")
 
 
 def _first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
@@ -98,11 +93,16 @@ def _address(provider: Provider, variable: str, value: str) -> SplitResult:
 
 
 def _sound_key(provider: Provider, variable: str, key: str) -> str:
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise UsageError(
+            f"{provider.name}: {variable} has quotes around its value",
+            fix=f"Remove the quotes from {variable}: `docker run --env-file`, for one, keeps them.",
+        )
     if key.isascii() and key.isprintable() and " " not in key:
         return key
     raise UsageError(
         f"{provider.name}: {variable} holds a space, a line break or another character no key has",
-        fix=f"Set {variable} again, without quotes or line breaks around it.",
+        fix=f"Set {variable} again, without line breaks around it.",
     )
 
 
