@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from aethr import secrecy
 from aethr.errors import (
     AethrError,
     ConfigError,
@@ -36,6 +37,7 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
     """Run ``command`` and give its exit code, or that of what it raised, said in plain lines."""
     _prepare_streams()
     _end_on_signals()
+    end = secrecy.hide(os.environ)
     try:
         _stand_somewhere()
         code = command()
@@ -50,6 +52,8 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
         return _fail(lost_output(error), verbose)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line and a file
         return _fail(unexpected(error), verbose)
+    finally:
+        end()
     return code
 
 
@@ -77,7 +81,9 @@ def unexpected(error: BaseException) -> UnexpectedError:
     import tempfile
     import traceback
 
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    from aethr.sanitize import redact
+
+    text = redact("".join(traceback.format_exception(type(error), error, error.__traceback__)))
     try:
         handle, path = tempfile.mkstemp(prefix="aethr-bug-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from aethr.errors import UsageError
@@ -113,8 +114,7 @@ class Proxy:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Proxies:
+class Proxies(NamedTuple):
     """The proxy of each scheme (``http``, ``https``, ``all``), and the entries of NO_PROXY."""
 
     by_scheme: Mapping[str, Proxy]

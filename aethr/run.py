@@ -14,7 +14,20 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import credentials, edge, executor, git, oneoff, options, resume, task, terms, workflow
+from aethr import (
+    credentials,
+    edge,
+    executor,
+    git,
+    oneoff,
+    options,
+    resume,
+    sanitize,
+    secrecy,
+    task,
+    terms,
+    workflow,
+)
 from aethr.errors import (
     AethrError,
     DiskError,
@@ -62,12 +75,14 @@ class Prepared(NamedTuple):
 class Outcome(NamedTuple):
     """The record of a run, and the error that ended it where one did.
 
-    ``spare`` is the checkpoint of a run that completed: it goes once the result has been told.
+    ``spare`` is the checkpoint of a run that completed: it goes once the result has been told. ``kept`` is
+    that of one that stopped.
     """
 
     result: RunResult
     error: AethrError | None = None
     spare: Path | None = None
+    kept: Path | None = None
 
 
 def prepare(
@@ -83,6 +98,7 @@ def prepare(
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
+    secrecy.hide_too(agreed.secrets)
     scope = git.resolve_scope(project.root, given.diff or "worktree")
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
@@ -119,12 +135,13 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
     recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
     try:
         with screen as show, closing(executor.run(plan, prepared.done)) as events:
-            result = _consume(events, recorder, show)
+            result = _consume(_without_keys(events, plan), recorder, show)
     except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
         return _stopped(prepared, recorder, _as_error(stop))
     spare = _spare(given, recorder.file)
     if spare is None and recorder.file is not None:
-        result = result._replace(checkpoint=str(recorder.file))
+        redact = Redactor(plan.secrets).redact
+        result = result._replace(checkpoint=redact(str(recorder.file)))
     left_over = prepared.script.left_over(result) if prepared.script is not None else None
     if left_over is not None:
         result = result._replace(exit_code=left_over.exit_code)
@@ -205,6 +222,15 @@ def _worst_case(plan: Plan) -> tuple[str, ...]:
     return tuple(against_budget(plan, plan.allowance.cost_usd))
 
 
+def _without_keys(events: Iterator[Event], plan: Plan) -> Iterator[Event]:
+    """The events without keys in any of their texts, names included, for whatever shows or keeps them.
+
+    Answers and prompts are redacted where they arise: what a later step is told comes from there.
+    """
+    redact = Redactor(plan.secrets).redact
+    return (sanitize.everywhere(event, redact) for event in events) if plan.secrets else events
+
+
 def _consume(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResult:
     for event in events:
         try:
@@ -244,7 +270,8 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
         error.resume = redact(_resume_command(prepared, path))
     verdict = Review(reason=str(error))
     result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
-    return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None), error)
+    result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
+    return Outcome(sanitize.everywhere(result, redact), error, kept=path)
 
 
 def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

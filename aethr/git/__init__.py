@@ -260,6 +260,27 @@ def is_tracked(root: Path, path: str) -> bool:
     return toplevel(root) is not None and call.checked(root, _LITERAL, "ls-files", "-z", "--", path) != b""
 
 
+def is_in_head(root: Path, path: str) -> bool:
+    """Whether the commit that is checked out has this path, given relative to ``root``."""
+    return head_sha(root) is not None and call.checked(root, _LITERAL, "ls-tree", "HEAD", "--", path) != b""
+
+
+def had_content(root: Path, contents: Iterable[bytes]) -> bool:
+    """Whether a commit that a ref or HEAD leads to has brought a file of one of these contents.
+
+    History is walked only where git knows such an object, as ``git stash`` may have left it.
+    """
+    # log.showSignature would run the gpg.program of the repository.
+    quiet = ("--no-show-signature", "--no-ext-diff", "--no-textconv")
+    for content in contents:
+        name = call.checked(root, "hash-object", "--stdin", stdin=content).decode().strip()
+        if call.run(root, "cat-file", "-e", name).code == 0 and call.checked(
+            root, "log", *quiet, "--all", "-m", "-1", "--format=%H", f"--find-object={name}"
+        ):
+            return True
+    return False
+
+
 def is_ignored(root: Path, path: str) -> bool:
     """Whether git ignores this path; False for a tracked one and outside of a repository."""
     if toplevel(root) is None:

@@ -127,9 +127,10 @@ def environment(root: Path, environ: Mapping[str, str] = os.environ) -> Mapping[
     """The environment of a git call in ``root``: of the operator's ``GIT_*`` only ``OPERATORS``.
 
     Two others stay where they are about the repository of ``root``. A hook of ``git commit -a`` has the
-    change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` together with ``GIT_WORK_TREE`` names a repository outside of the
-    folder that it tracks (see ``_named``). ``GIT_DIR`` alone, as git sets it for hooks, is dropped: git finds
-    the same repository again from the folder, and does not take that folder for the top of the work tree.
+    change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` together with ``GIT_WORK_TREE`` names a repository outside
+    of the folder that it tracks (see ``_named``). ``GIT_DIR`` alone, as git sets it for hooks, is dropped:
+    git finds the same repository again from the folder, and does not take that folder for the top of the
+    work tree.
     """
     found = {
         name: value for name, value in environ.items() if not name.startswith("GIT_") or _is_operators(name)
@@ -198,7 +199,7 @@ def ignores_index(root: Path) -> bool:
 
 
 def repository(root: Path, environ: Mapping[str, str] = os.environ) -> Repository | None:
-    """The repository of this folder, without asking git: what the environment or the nearest ``.git`` names."""
+    """The repository of this folder, without asking git: that of the environment, or the nearest ``.git``."""
     return _named(root, environ) or _nearest(root)
 
 

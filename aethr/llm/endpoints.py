@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from aethr import network
+from aethr.credentials import QUOTES
 from aethr.errors import MissingKeyError, UsageError
 from aethr.llm.calls import Endpoint
 from aethr.providers import LOGINS, Provider, provider_of, with_variables
@@ -13,8 +14,6 @@ from aethr.records import ModelSpec
 
 NO_KEY = "none"
 """What is sent as the key to an OpenAI-compatible server of one's own that wants none."""
-
-_QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
 
 
 def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
@@ -93,7 +92,7 @@ def _address(provider: Provider, variable: str, value: str) -> SplitResult:
 
 
 def _sound_key(provider: Provider, variable: str, key: str) -> str:
-    if key[0] in _QUOTES or key[-1] in _QUOTES:
+    if key[0] in QUOTES or key[-1] in QUOTES:
         raise UsageError(
             f"{provider.name}: {variable} has quotes around its value",
             fix=f"Remove the quotes from {variable}: `docker run --env-file`, for one, keeps them.",

@@ -10,6 +10,7 @@ from aethr.errors import ModelError
 from aethr.llm.calls import CallFailed, Endpoint, FailureKind
 from aethr.llm.endpoints import shown
 from aethr.providers import LOGINS, provider_of
+from aethr.sanitize import redact
 
 KEY_CHARS = 6
 """Shorter "keys" are placeholders for servers that want none; as words they occur in any text."""
@@ -117,6 +118,7 @@ def message_of(text: str) -> str:
 
 
 def _redacted(text: str, secrets: Sequence[str]) -> str:
+    text = redact(text)  # first: what only looks like a key may be a part of one
     for secret in secrets:
         if len(secret) >= KEY_CHARS:
             text = text.replace(secret, "[key]")
