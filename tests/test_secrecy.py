@@ -117,7 +117,8 @@ def test_a_run_that_stops_shows_no_key_and_goes_on(
     "words",
     [
         ["check"], ["check", "--mermaid"], ["run", "--show-prompt", TASK],
-        ["run", "--show-prompt", "--json", TASK], ["run", TASK], ["run", "--diff", f"{KEY}..HEAD", TASK], ["run", "--diff", LONG + KEY, TASK],
+        ["run", "--show-prompt", "--json", TASK], ["run", TASK],
+        ["run", "--diff", f"{KEY}..HEAD", TASK], ["run", "--diff", LONG + KEY, TASK],
         ["run", "--preset", LONG + KEY, TASK], ["run", "--config", KEY, TASK], ["run", "--model", KEY, TASK],
         ["run", "--report", f"{KEY}/x.md", TASK], ["run", "--resume-checkpoint", f"@{KEY}", TASK],
         ["run", "--context", f"fil:{KEY}", TASK], ["check", f"{KEY}.yaml"], ["init", KEY],
