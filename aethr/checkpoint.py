@@ -19,6 +19,7 @@ from typing import NamedTuple
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
 from aethr.records import Mode, Plan, PlannedStep, StepResult
+from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
 ONE_DOCUMENT = 1
@@ -81,6 +82,7 @@ def create(folder: Path, workflow: str) -> Path:
 
     Nothing is there before ``write``, so whatever stops a run, a checkpoint that is there is whole.
     """
+    workflow = redact(workflow)
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in workflow)[:40]
     with disk.failing_as(f"{folder}: cannot write a checkpoint", _ROOM):
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,9 +95,9 @@ def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None
         "schema": SCHEMA,
         "aethr": __version__,
         "task": plan.task,
-        "workflow": plan.workflow.name,
+        "workflow": redact(plan.workflow.name),
         "mode": plan.mode,
-        "scope": {"diff": plan.scope.text, "head_sha": plan.scope.head_sha},
+        "scope": {"diff": redact(plan.scope.text), "head_sha": plan.scope.head_sha},
     }
     end = [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join([codec.line(head), *(entry(plan, step) for step in steps), *end])
@@ -103,6 +105,7 @@ def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None
 
 def entry(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
+    step = everywhere(step, redact)
     return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
@@ -149,9 +152,13 @@ def parse(text: str, where: str) -> Checkpoint:
 
 
 def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
-    """What the result of each finished step rests on: a change in any of it makes the result stale."""
+    """What the result of each finished step rests on: a change in any of it makes the result stale.
+
+    By the ids that a result has, in which there is no key.
+    """
     wanted = set(ids)
-    return {step.spec.id: _rests_on(step) for step in plan.steps if step.spec.id in wanted}
+    found = {redact(step.spec.id): everywhere(_rests_on(step), redact) for step in plan.steps}
+    return {step_id: rests_on for step_id, rests_on in found.items() if step_id in wanted}
 
 
 def _rests_on(step: PlannedStep) -> dict[str, object]:
@@ -171,13 +178,17 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     checked while replaying.
     """
     _same_run(checkpoint, plan)
-    specs = {step.spec.id: step.spec for step in plan.steps}
+    specs = {redact(step.spec.id): step.spec for step in plan.steps}
     _same_contract(checkpoint, contract(plan, specs))
     unknown = [step.id for step in checkpoint.steps if step.id not in specs]
     if unknown:
         raise UsageError(f"the checkpoint has a step '{unknown[0]}' that the workflow has not", _AFRESH)
     steps = tuple(
-        step._replace(role=step.role or specs[step.id].role, backend=step.backend or specs[step.id].backend)
+        step._replace(
+            id=specs[step.id].id,
+            role=step.role or specs[step.id].role,
+            backend=step.backend or specs[step.id].backend,
+        )
         for step in checkpoint.steps
     )
     return checkpoint._replace(steps=steps)
@@ -193,7 +204,7 @@ def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
             f"the checkpoint is of a {checkpoint.mode} run, and this one is {plan.mode}",
             _BACK_TO[checkpoint.mode],
         )
-    if checkpoint.diff not in (None, plan.scope.text):
+    if checkpoint.diff not in (None, redact(plan.scope.text)):
         raise UsageError(
             f"the checkpoint is of --diff {checkpoint.diff}, and this run of --diff {plan.scope.text}",
             f"Give --diff {checkpoint.diff} to go on.",

@@ -2,7 +2,8 @@
 
 ``.env`` may come with a repository, so little of it is taken: the key variables of the providers in
 ``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine. It never
-overrides the environment, is never interpolated, and is not read at all when git tracks it.
+overrides the environment, is never interpolated, and is not read at all when it may have come with the
+folder: when git tracks it or has had it, and outside of a repository.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from aethr import disk, git
+from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
 from aethr.providers import LOGINS, PROVIDERS
 
@@ -24,7 +25,11 @@ SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
 KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.keys)
 BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.bases)
 
-_SECRET = re.compile(r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)|(GITHUB|GH|GITLAB|HF)_TOKEN")
+QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
+"""Around a key they are never a part of it: ``docker run --env-file``, for one, keeps them."""
+
+_SHOWN = 5
+"""Lines of a ``.env`` that are named one by one."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -52,13 +57,12 @@ def load(root: Path) -> DotEnv:
 
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The values that must appear nowhere: of the providers' key variables and others named like keys."""
-    found = {value.strip() for name, value in environ.items() if is_secret(name)}
-    return tuple(sorted(value for value in found if value))
+    return secrecy.found_in(environ)
 
 
 def is_secret(name: str) -> bool:
     """Whether a variable of this name holds a key."""
-    return name in KEYS or _SECRET.fullmatch(name) is not None
+    return secrecy.holds_key(name)
 
 
 def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
@@ -69,6 +73,7 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
     name = LOGINS[provider]
     _check_key(key)
     path = root / ".env"
+    _check_place(path, root, name)
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise UsageError(f"{path}: not a regular file", "Remove it, and log in again.")
     with disk.failing_as(f"{path}: cannot write"):
@@ -104,23 +109,57 @@ def _refuse(path: Path, root: Path) -> None:
     if status.st_size > MAX_BYTES:
         raise _RefusedError(f"it is larger than {MAX_BYTES >> 10} KiB")
     try:
-        tracked = git.is_tracked(root, ".env")
+        if came_from := _origin(path, root):
+            raise _RefusedError(came_from)
     except GitError as error:
-        raise _RefusedError(f"git cannot say whether it is tracked ({error})") from error
-    if tracked:
-        raise _RefusedError("git tracks it, so it may have come from somebody else; `git rm --cached .env`")
+        raise _RefusedError(f"git cannot say whether it came with the repository ({error})") from error
+
+
+def _origin(path: Path, root: Path) -> str:
+    """Why the file may be somebody else's, and what to do; empty for one's own. Raises ``GitError``.
+
+    One that was taken out of git is as foreign as before, until somebody writes another.
+    """
+    if git.toplevel(root) is None:
+        return (
+            "this folder is in no git repository, so it may have come with the folder; set the key in the "
+            "environment, or run `git init`"
+        )
+    own = "`git rm --cached .env`, then write one of your own"
+    if git.is_tracked(root, ".env"):
+        return f"git tracks it, so it may have come from somebody else; {own}"
+    content = path.read_bytes()
+    if git.is_in_head(root, ".env"):
+        return f"it is in the last commit, so it may have come from somebody else; commit {own}"
+    if git.had_content(root, _as_committed(content)):
+        return "git has this very file in its history, so it may have come from somebody else; write your own"
+    return ""
+
+
+def _as_committed(content: bytes) -> tuple[bytes, ...]:
+    """What git may hold of a file that it writes as ``content``: the attributes ``eol`` and ``ident``."""
+    plain = content.replace(b"\r\n", b"\n")
+    return content, plain, re.sub(rb"\$Id:[^$\n]*\$", b"$Id$", plain)
 
 
 def _taken(text: str) -> DotEnv:
-    from dotenv import dotenv_values  # costs 30 ms: only where there is a .env
+    from dotenv.parser import parse_stream  # costs 30 ms: only where there is a .env
 
-    found = {
-        name: value
-        for name, value in dotenv_values(stream=io.StringIO(text), interpolate=False).items()
-        if value
-    }
+    found: dict[str, str] = {}
+    broken: list[str] = []
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            blank = len(binding.original.string) - len(binding.original.string.lstrip())
+            broken.append(str(binding.original.line + binding.original.string.count("\n", 0, blank)))
+        elif binding.key is not None and binding.value:
+            found[binding.key] = binding.value
     values = {name: value for name, value in found.items() if _allowed(name, value)}
-    warnings = []
+    warnings = [
+        f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces"
+        for line in broken[:_SHOWN]
+    ]
+    if len(broken) > _SHOWN:
+        warnings.append(f".env: {len(broken) - _SHOWN} more lines cannot be parsed")
     ignored = sorted(set(found) - set(values) - BASES)
     if ignored:
         warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")
@@ -155,8 +194,25 @@ def _names(names: list[str]) -> str:
 def _check_key(key: str) -> None:
     if not key:
         raise UsageError("the key is empty", "Paste the key, or pipe it in with --key-stdin.")
+    if key[0] in QUOTES or key[-1] in QUOTES:
+        raise UsageError("the key has quotes around it", "Paste the key without them.")
     if not key.isascii() or not key.isprintable() or " " in key or "'" in key or "\\" in key:
         raise UsageError("the key has a character that no key has", "Paste the key alone, in one line.")
+
+
+def _check_place(path: Path, root: Path, name: str) -> None:
+    """What is stored is to be read: so not outside of a repository, nor in a file that came with one."""
+    try:
+        if git.toplevel(root) is None:
+            raise UsageError(
+                f"{root} is in no git repository, and a .env that may have come with a folder is not read",
+                f"Run `git init`, or set {name} in the environment.",
+            )
+        foreign = path.is_file() and not git.is_tracked(root, ".env") and _origin(path, root)
+    except GitError:
+        return
+    if foreign:
+        raise UsageError(f"{path}: {foreign}", "Move it away, and log in again.")
 
 
 def _with(text: str, name: str, key: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from aethr import secrecy
 from aethr.errors import (
     AethrError,
     ConfigError,
@@ -37,6 +38,7 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
     """Run ``command`` and give its exit code, or that of what it raised, said in plain lines."""
     _prepare_streams()
     _end_on_signals()
+    end = secrecy.hide(os.environ)
     try:
         _stand_somewhere()
         code = command()
@@ -51,6 +53,8 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
         return _fail(lost_output(error), verbose)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line and a file
         return _fail(unexpected(error), verbose)
+    finally:
+        end()
     return code
 
 
@@ -95,7 +99,9 @@ def _bug(error: BaseException) -> UnexpectedError:
     import tempfile
     import traceback
 
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    from aethr.sanitize import redact
+
+    text = redact("".join(traceback.format_exception(type(error), error, error.__traceback__)))
     try:
         handle, path = tempfile.mkstemp(prefix="aethr-bug-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

@@ -42,7 +42,7 @@ from aethr.records import (
     View,
 )
 from aethr.review.thinking import Filter, Split, split
-from aethr.sanitize import Redactor
+from aethr.sanitize import REDACTED, Redactor
 
 Clock = Callable[[], float]
 
@@ -324,9 +324,18 @@ def _prepare(
         edits_tree=step.edits_tree,
     )
     told = prompts.told(history, spec.history_visibility)
-    prompt = Redactor(plan.secrets).redact(prompts.build(setting, plan.task, told, blocks))
-    receipts = tuple(receipt for block in blocks for receipt in block.receipts)
-    return StepPrepared(spec.id, prompt, prompts.digest(prompt), receipts)
+    redactor = Redactor(plan.secrets)
+    prompt = redactor.redact(prompts.build(setting, plan.task, told, blocks))
+    receipts = [receipt for block in blocks for receipt in (*block.receipts, *_hidden(block, redactor))]
+    return StepPrepared(spec.id, prompt, prompts.digest(prompt), tuple(receipts))
+
+
+def _hidden(block: Block, redactor: Redactor) -> Iterator[Receipt]:
+    """What of a source its reader does not get to see as it is."""
+    if count := redactor.count(block.text):
+        places = "1 place" if count == 1 else f"{count:,} places"
+        note = f"the value of a key is replaced by {REDACTED} in {places}"
+        yield Receipt(block.source, None, 0, note=note)
 
 
 def _view(plan: Plan, results: Sequence[StepResult]) -> View:

@@ -12,7 +12,6 @@ import math
 import re
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 MOST = 1 << 53
 """No count comes near it, and every JSON reader agrees on the integers up to it."""
@@ -73,15 +72,3 @@ def retry_after_s(header: str) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError, OSError, IndexError):
         return None
-
-
-def is_address(text: str, schemes: tuple[str, ...] = ("http", "https")) -> bool:
-    """Whether this is a URL of plain characters with a host (but for ``file``) and a port that can be one."""
-    if not text.isascii() or not text.isprintable() or " " in text:
-        return False
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in schemes and (bool(parts.hostname) or parts.scheme == "file") and port != 0

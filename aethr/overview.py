@@ -49,7 +49,7 @@ def flowchart(plan: Plan) -> str:
         for number, step in enumerate(plan.steps)
         if (repeat := step.spec.repeat)
     ]
-    return mermaid.flowchart([(step.spec.id, *_facts(step)) for step in plan.steps], arcs)
+    return mermaid.flowchart([(one_line(step.spec.id), *_facts(step)) for step in plan.steps], arcs)
 
 
 def _head(seen: Overview) -> str:

@@ -97,6 +97,14 @@ def provider_of(name: str) -> Provider:
     return PROVIDERS.get(provider, Provider(provider, provider))
 
 
+def with_variables(provider: Provider) -> Provider:
+    """The row, and for a provider outside of the table its variables by LiteLLM's custom."""
+    if provider.name in PROVIDERS:
+        return provider
+    stem = re.sub("[-.]", "_", provider.name.upper())
+    return provider._replace(keys=(f"{stem}_API_KEY",), bases=(f"{stem}_API_BASE", f"{stem}_BASE_URL"))
+
+
 def litellm_name(name: str) -> str:
     """The model name as LiteLLM wants it: ``google:gemini-2.5-pro`` is ``gemini/gemini-2.5-pro``."""
     return f"{provider_of(name).prefix}/{split(name)[1]}"

@@ -14,7 +14,20 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import credentials, edge, executor, git, oneoff, options, resume, task, terms, workflow
+from aethr import (
+    credentials,
+    edge,
+    executor,
+    git,
+    oneoff,
+    options,
+    resume,
+    sanitize,
+    secrecy,
+    task,
+    terms,
+    workflow,
+)
 from aethr.errors import (
     AethrError,
     DiskError,
@@ -27,7 +40,7 @@ from aethr.errors import (
 )
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
-from aethr.providers import provider_of
+from aethr.providers import provider_of, with_variables
 from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult, WorkflowSpec
 from aethr.sanitize import Redactor
 from aethr.terms import Terms
@@ -62,12 +75,14 @@ class Prepared(NamedTuple):
 class Outcome(NamedTuple):
     """The record of a run, and the error that ended it where one did.
 
-    ``spare`` is the checkpoint of a run that completed: it goes once the result has been told.
+    ``spare`` is the checkpoint of a run that completed: it goes once the result has been told. ``kept`` is
+    that of one that stopped.
     """
 
     result: RunResult
     error: AethrError | None = None
     spare: Path | None = None
+    kept: Path | None = None
 
 
 def prepare(
@@ -83,11 +98,12 @@ def prepare(
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
+    secrecy.hide_too(agreed.secrets)
     scope = git.resolve_scope(project.root, given.diff or "worktree")
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
     promotion = _promotion(plan) if given.save else None
-    _preflight(plan)  # before the task, which somebody may be about to write in an editor
+    _preflight(plan, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
     done, resumed = resume.steps(plan, saved)
     return Prepared(
@@ -119,12 +135,13 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
     recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
     try:
         with screen as show, closing(executor.run(plan, prepared.done)) as events:
-            result = _consume(events, recorder, show)
+            result = _consume(_without_keys(events, plan), recorder, show)
     except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
         return _stopped(prepared, recorder, _as_error(stop))
     spare = _spare(given, recorder.file)
     if spare is None and recorder.file is not None:
-        result = result._replace(checkpoint=str(recorder.file))
+        redact = Redactor(plan.secrets).redact
+        result = result._replace(checkpoint=redact(str(recorder.file)))
     left_over = prepared.script.left_over(result) if prepared.script is not None else None
     if left_over is not None:
         result = result._replace(exit_code=left_over.exit_code)
@@ -176,10 +193,12 @@ def _promotion(plan: Plan) -> Promotion:
     return promote(plan)
 
 
-def _preflight(plan: Plan) -> None:
+def _preflight(plan: Plan, dotenv_warnings: tuple[str, ...]) -> None:
+    """A key that is missing may be one that stands in a ``.env`` which was not read, or not understood."""
     try:
         workflow.preflight(plan)
     except MissingKeyError as error:
+        error.fix = "\n".join((error.fix, *dotenv_warnings))
         if plan.gate.needs_review:
             raise NotReviewedError(str(error), error.fix) from error
         raise
@@ -201,6 +220,15 @@ def _worst_case(plan: Plan) -> tuple[str, ...]:
     from aethr.estimate import against_budget
 
     return tuple(against_budget(plan, plan.allowance.cost_usd))
+
+
+def _without_keys(events: Iterator[Event], plan: Plan) -> Iterator[Event]:
+    """The events without keys in any of their texts, names included, for whatever shows or keeps them.
+
+    Answers and prompts are redacted where they arise: what a later step is told comes from there.
+    """
+    redact = Redactor(plan.secrets).redact
+    return (sanitize.everywhere(event, redact) for event in events) if plan.secrets else events
 
 
 def _consume(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResult:
@@ -242,7 +270,8 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
         error.resume = redact(_resume_command(prepared, path))
     verdict = Review(reason=str(error))
     result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
-    return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None), error)
+    result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
+    return Outcome(sanitize.everywhere(result, redact), error, kept=path)
 
 
 def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -251,7 +280,7 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
     An endpoint with a password in it is left out: the command is printed.
     """
     called = [step.model for step in plan.steps if step.model] if plan.mode == "live" else []
-    bases = [base for model in called for base in provider_of(model.name).bases]
+    bases = [base for model in called for base in with_variables(provider_of(model.name)).bases]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

@@ -1,17 +1,22 @@
 """The one place that makes untrusted text safe: for a terminal, for a runner's log, and free of keys.
 
-Model answers, file names, tasks and error texts are untrusted. Everything here is a pure function of
-its text, or a small object that gives for text in pieces exactly what the function gives for the
-whole. Text that goes into Markdown is the business of ``aethr.output.markdown``.
+Model answers, file names, tasks and error texts are untrusted. Everything here is a pure function of its
+text (and of the keys that this process hides, see ``secrecy``), or a small object that gives for text in
+pieces exactly what the function gives for the whole. Text that goes into Markdown is the business of
+``aethr.output.markdown``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from aethr import secrecy
 from aethr.invisible import HIDDEN
 
+_Value = TypeVar("_Value")
 REDACTED = "[redacted]"
 SHORTEST_SECRET = 8
 """Values with fewer characters are not treated as keys: replacing them would garble ordinary words."""
@@ -31,9 +36,10 @@ def terminal(text: str) -> str:
     r"""Make text harmless for a terminal: of all control characters only newline and tab remain.
 
     Controls show as ``\x1b``, invisible and direction-changing characters as ``\u{202e}``, CRLF
-    becomes LF, a surrogate without its partner becomes U+FFFD. Applying it twice changes nothing.
+    becomes LF, a surrogate without its partner becomes U+FFFD. Applying it twice changes nothing. The keys of
+    this process go first: escaped or cut, they would not be found any more.
     """
-    return _UNSAFE.sub(_visible, text)
+    return _UNSAFE.sub(_visible, redact(text))
 
 
 def one_line(text: str, limit: int = 200) -> str:
@@ -42,7 +48,7 @@ def one_line(text: str, limit: int = 200) -> str:
     Newlines and tabs inside show as ``\n`` and ``\t``; what is cut off shows as ``…``.
     """
     # Two characters become one at most (CRLF, a surrogate pair), so this is enough to fill the line.
-    line = terminal(text.strip()[: 2 * limit + 2]).replace("\n", "\\n").replace("\t", "\\t")
+    line = terminal(redact(text.strip())[: 2 * limit + 2]).replace("\n", "\\n").replace("\t", "\\t")
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -88,6 +94,10 @@ class Redactor:
     def redact(self, text: str) -> str:
         return text if self._pattern is None else self._pattern.sub(REDACTED, text)
 
+    def count(self, text: str) -> int:
+        """How many values ``redact`` would replace."""
+        return 0 if self._pattern is None else sum(1 for _ in self._pattern.finditer(text))
+
     def stream(self) -> RedactingStream:
         return RedactingStream(self)
 
@@ -104,6 +114,43 @@ class Redactor:
                 return "".join((*done, text[position:hold])), text[hold:]
             done += (text[position : match.start()], REDACTED)
             position = match.end()
+
+
+def redact(text: str) -> str:
+    """Take out the values of the keys that this process hides."""
+    hidden = secrecy.hidden()
+    return _redactor(hidden).redact(text) if hidden else text
+
+
+@lru_cache(maxsize=1)
+def _redactor(hidden: tuple[str, ...]) -> Redactor:
+    return Redactor(hidden)
+
+
+def everywhere(value: _Value, redact: Callable[[str], str]) -> _Value:
+    """A record with every text in it redacted, at any depth; words of a fixed choice stay as they are."""
+    found: Any = value
+    if isinstance(value, str):
+        found = redact(value)
+    elif isinstance(value, tuple) and hasattr(value, "_replace"):
+        fields = {name: everywhere(getattr(value, name), redact) for name in _texts(type(value))}
+        found = value._replace(**fields)
+    elif isinstance(value, (tuple, list)):
+        found = type(value)(everywhere(each, redact) for each in value)
+    elif isinstance(value, Mapping):
+        found = {everywhere(name, redact): everywhere(each, redact) for name, each in value.items()}
+    return found  # type: ignore[no-any-return]
+
+
+@cache
+def _texts(record: type) -> tuple[str, ...]:
+    """The fields that may hold any text."""
+    hints = get_type_hints(record)
+    return tuple(name for name, hint in hints.items() if not _is_choice(hint))
+
+
+def _is_choice(hint: Any) -> bool:
+    return get_origin(hint) is Literal or any(get_origin(each) is Literal for each in get_args(hint))
 
 
 class RedactingStream:

@@ -15,6 +15,7 @@ from aethr import config, context, presets
 from aethr.backends import BACKENDS
 from aethr.context import evidence
 from aethr.errors import NotReviewedError, UsageError
+from aethr.git import call
 from aethr.llm.mock import MockBackend
 from aethr.records import (
     WORKFLOW_FILE,
@@ -233,5 +234,6 @@ def _nearest(cwd: Path) -> Path | None:
 def _folders(cwd: Path) -> tuple[Path, ...]:
     """``cwd`` and the folders above it up to the repository's top; ``cwd`` alone outside of git."""
     above = (cwd, *cwd.parents)
-    top = next((n for n, folder in enumerate(above) if (folder / ".git").exists()), 0)
+    found = call.repository(cwd)
+    top = next((n for n, folder in enumerate(above) if found and folder.resolve() == found.top), 0)
     return above[: top + 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -106,9 +107,117 @@ def test_odd_files_are_one_warning_and_no_keys(project: Repo, tmp_path: Path) ->
         env.rmdir() if env.is_dir() else env.unlink()
 
 
-def test_it_works_without_git(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-1\n")
-    assert credentials.load(tmp_path).values == {"OPENAI_API_KEY": "sk-1"}
+def test_outside_of_a_repository_it_decides_nothing(tmp_path: Path) -> None:
+    """An unpacked archive."""
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-1\nAETHR_LIVE=1\n")
+    loaded = credentials.load(tmp_path)
+    assert loaded.values == {}
+    assert "in no git repository" in loaded.warnings[0]
+    with pytest.raises(UsageError, match="in no git repository"):
+        credentials.login(tmp_path, "openai", "sk-1")
+    make_repo(tmp_path)
+    assert credentials.load(tmp_path).values == {"OPENAI_API_KEY": "sk-1", "AETHR_LIVE": "1"}
+
+
+FOREIGN = "OPENAI_API_KEY=sk-foreign\nAETHR_LIVE=1\n# $Id$\n"
+
+
+@pytest.fixture
+def untracked(repo: Repo) -> Repo:
+    """A repository that brought a .env, after the advised `git rm --cached .env`."""
+    repo.write(".gitattributes", ".env ident text eol=crlf\n")
+    repo.write("app/.env", FOREIGN)
+    repo.write(".env", FOREIGN)
+    repo.commit()
+    for name in (".env", "app/.env"):
+        (repo.root / name).unlink()
+        repo.git("checkout", "--", name)
+        repo.git("rm", "-q", "--cached", name)
+    return repo
+
+
+def refusal(root: Path) -> str:
+    loaded = credentials.load(root)
+    assert loaded.values == {}
+    return loaded.warnings[0]
+
+
+@pytest.mark.parametrize("folder", [".", "app"])
+def test_one_that_was_taken_out_of_git_is_still_somebody_elses(untracked: Repo, folder: str) -> None:
+    root = untracked.root / folder
+    assert b"\r\n# $Id: " in (root / ".env").read_bytes()
+    assert "in the last commit" in refusal(root)
+    untracked.write(".gitignore", ".env\n")
+    untracked.git("add", ".gitignore")
+    untracked.git("commit", "-qm", "without")
+    assert "in its history" in refusal(root)
+    with pytest.raises(UsageError, match="in its history"):
+        credentials.login(root, "openai", "sk-mine")
+    untracked.git("checkout", "-q", "--orphan", "other")
+    untracked.git("commit", "-qm", "another history")
+    assert "in its history" in refusal(root)
+    (root / ".env").unlink()
+    credentials.login(root, "openai", "sk-mine")
+    assert credentials.load(root).values == {"OPENAI_API_KEY": "sk-mine"}
+
+
+def test_one_that_git_has_only_stashed_is_ones_own(project: Repo) -> None:
+    project.write(".env", "OPENAI_API_KEY=sk-1\n")
+    project.git("add", "-f", ".env")
+    project.git("rm", "-q", "--cached", ".env")
+    assert credentials.load(project.root).values == {"OPENAI_API_KEY": "sk-1"}
+
+
+def test_looking_into_the_history_runs_nothing(untracked: Repo, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch '{tmp_path}/sprung'\n")
+    trap.chmod(0o755)
+    untracked.git("commit", "-qm", "without")
+    raw = untracked.git("cat-file", "commit", "HEAD")
+    signed = raw.replace(
+        "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n x\n -----END PGP SIGNATURE-----\n\n", 1
+    )
+    words = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
+    made = subprocess.run(words, cwd=untracked.root, input=signed, capture_output=True, text=True, check=True)
+    untracked.git("update-ref", "refs/heads/main", made.stdout.strip())
+    for name, value in {
+        "log.showSignature": "true",
+        "gpg.program": str(trap),
+        "diff.external": str(trap),
+    }.items():
+        untracked.git("config", name, value)
+    assert "in its history" in refusal(untracked.root)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("OPENAI_API_KEY='sk-open\nXAI_API_KEY=xai-1\n", 1),
+        ("# mine\n\nOPENAI_API_KEY sk-open\nXAI_API_KEY=xai-1\n", 3),
+        ("XAI_API_KEY=xai-1\r\n\r\n\r\nOPENAI_API_KEY: sk-open\r\n", 4),
+        ('XAI_API_KEY=xai-1\nOPENAI_API_KEY="sk-open" x\n', 2),
+        ("XAI_API_KEY=xai-1\nOPENAI_API_KEY\n", 2),
+        ("=sk-open\nXAI_API_KEY=xai-1\n", 1),
+    ],
+)
+def test_a_line_that_cannot_be_parsed_is_named_and_never_shown(
+    project: Repo, text: str, line: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.write(".env", text)
+    loaded = credentials.load(project.root)
+    assert loaded.values == {"XAI_API_KEY": "xai-1"}
+    assert loaded.warnings == (
+        f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces",
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_many_lines_that_cannot_be_parsed_are_counted(project: Repo) -> None:
+    project.write(".env", "no assignment\n" * 9)
+    loaded = credentials.load(project.root)
+    assert len(loaded.warnings) == 6
+    assert loaded.warnings[-1] == ".env: 4 more lines cannot be parsed"
 
 
 def test_a_login_writes_a_private_file_and_keeps_the_other_lines(project: Repo) -> None:
@@ -132,7 +241,9 @@ def test_a_login_warns_when_git_would_take_the_file(tmp_path: Path) -> None:
     assert "git tracks .env" in credentials.login(repo.root, "openai", "sk-1")[0]
 
 
-@pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "it's", "ключ", "back\\slash", "\x1b[0m"])
+@pytest.mark.parametrize(
+    "key", ["", "two words", "line\nbreak", "it's", "ключ", "back\\slash", "\x1b[0m", '"sk-1"', "“sk-1”"]
+)
 def test_what_is_no_key_is_refused_and_not_repeated(project: Repo, key: str) -> None:
     with pytest.raises(UsageError) as caught:
         credentials.login(project.root, "openai", key)

@@ -37,6 +37,7 @@ from aethr.records import (
     Totals,
 )
 from tests.pages import ALLOWED, BLOCKS, PAGES, ROOT, Block, files_for, of_kind, output_of
+from tests.support import make_repo
 from tests.worlds import ANSWERS, BIN, Setting, built
 
 Yaml = dict[str, Any]
@@ -143,6 +144,7 @@ def check_file(name: str, text: str, folder: Path) -> None:
     elif name.startswith(".github/workflows/"):
         check_github_workflow(path)
     elif name == ".env":
+        make_repo(folder)
         assert credentials.load(folder).warnings == ()
     elif name == "replies.yaml":
         assert replies.load(path, yaml.safe_load(text), ("implement",)).answers

@@ -14,6 +14,7 @@ import pytest
 
 from aethr import git
 from aethr.errors import GitError, GitMissingError, UsageError
+from aethr.git import call, history
 from aethr.records import Scope
 from tests.support import Repo, leave_a_conflict, make_repo
 
@@ -499,6 +500,147 @@ def test_the_temporary_index_of_a_linked_worktree_is_used(
     monkeypatch.setenv("GIT_INDEX_FILE", str(spare))
     linked.git("add", "a.py")
     assert "+only here\n" in shown(linked, STAGED)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    """As an operator does in the environment; ``core__x`` is core.x."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for number, (name, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", name.replace("__", "."))
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+
+
+@pytest.mark.skipif(not hasattr(os, "chown") or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("by", ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_GLOBAL"])
+def test_a_directory_that_the_operators_environment_trusts_is_read(
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    expected = changed.git("diff")
+    for path in (changed.root, *changed.root.rglob("*")):
+        os.chown(path, 1234, 1234)
+    with pytest.raises(GitError, match="belongs to another user"):
+        git.toplevel(changed.root)
+    if by == "GIT_CONFIG_COUNT":
+        configure(monkeypatch, safe__directory="*")
+    elif by == "GIT_CONFIG_PARAMETERS":
+        monkeypatch.setenv(by, "'safe.directory'='*'")
+    else:
+        (tmp_path / "global").write_text("[safe]\ndirectory = *\n")
+        monkeypatch.setenv(by, str(tmp_path / "global"))
+    assert shown(changed, WORKTREE) == expected
+
+
+def test_what_an_operator_configures_in_the_environment_stays_in_force(
+    changed: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter of theirs, as one in ~/.gitconfig."""
+    changed.write(".gitattributes", "*.up filter=up\n")
+    configure(monkeypatch, filter__up__clean="tr a-z A-Z")
+    changed.write("a.up", "loud\n")
+    changed.git("add", "a.up")
+    changed.write("a.up", "louder\n")
+    top = git.toplevel(changed.root)
+    assert top is not None
+    assert git.local_filters(top) == ()
+    assert "+LOUDER\n" in shown(changed, WORKTREE)
+
+
+@pytest.mark.parametrize("name", ["core__fsmonitor", "core__hooksPath", "diff__external", "core__gitProxy"])
+def test_our_own_settings_win_over_the_environment(
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    expected = changed.git("diff", "--no-ext-diff")
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch '{tmp_path}/sprung'\n")
+    trap.chmod(0o755)
+    configure(monkeypatch, **{name: str(trap)})
+    assert shown(changed, WORKTREE) == expected
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_no_protocol_is_allowed_whatever_the_environment_says(
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(
+        monkeypatch, protocol__allow="always", protocol__ext__allow="always", protocol__file__allow="always"
+    )
+    monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "ext:file")
+    for url in (f"ext::sh -c 'touch {tmp_path}/sprung'", f"file://{changed.root}"):
+        done = call.run(changed.root, "ls-remote", url)
+        assert b"not allowed" in done.stderr
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_replaced_or_grafted_commit_is_shown_as_it_is(changed: Repo) -> None:
+    changed.commit("real")
+    parent, real = (changed.git("rev-parse", name).strip() for name in ("HEAD~", "HEAD"))
+    scope = git.resolve_scope(changed.root, "HEAD~..HEAD")
+    expected = shown(changed, scope)
+    assert expected
+    innocent = changed.git("commit-tree", "-p", parent, "-m", "innocent", f"{parent}^{{tree}}").strip()
+    changed.git("replace", real, innocent)
+    blob = changed.git("rev-parse", "HEAD:a.py").strip()
+    changed.git("replace", blob, changed.git("rev-parse", f"{parent}:a.py").strip())
+    (changed.root / ".git" / "info" / "grafts").write_text(f"{real}\n")
+    assert shown(changed, git.resolve_scope(changed.root, "HEAD~..HEAD")) == expected
+    assert history.parents(changed.root, real) == (parent,)
+    assert history.is_ancestor(changed.root, parent, real)
+
+
+# --- a repository outside of the folder that it tracks -------------------------------------------
+
+
+@pytest.fixture
+def dotfiles(changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The git folder of ``changed``, which lies elsewhere."""
+    (changed.root / ".git").rename(tmp_path / "dotfiles")
+    monkeypatch.chdir(changed.root)
+    monkeypatch.setenv("GIT_WORK_TREE", ".")
+    monkeypatch.setenv("GIT_DIR", os.path.relpath(tmp_path / "dotfiles"))
+    return tmp_path / "dotfiles"
+
+
+def test_a_repository_that_the_environment_names_with_its_tree_is_read(changed: Repo, dotfiles: Path) -> None:
+    (changed.root / "deep").mkdir()
+    for root in (changed.root, changed.root / "deep"):
+        assert git.toplevel(root) == changed.root
+    for scope, options in ((WORKTREE, []), (STAGED, ["--cached"])):
+        assert shown(changed, scope) == changed.git("diff", *options) != ""
+    assert git.is_tracked(changed.root, "a.py")
+
+
+def test_its_temporary_index_is_used(changed: Repo, dotfiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (dotfiles / "next").write_bytes((dotfiles / "index").read_bytes())
+    changed.git("reset", "-q")
+    monkeypatch.setenv("GIT_INDEX_FILE", str(dotfiles / "next"))
+    assert not call.ignores_index(changed.root)
+    assert "+staged\n" in shown(changed, STAGED)
+
+
+def test_a_repository_below_its_tree_is_one_of_its_own(changed: Repo, dotfiles: Path) -> None:
+    folder = changed.root / "project"
+    subprocess.run(
+        ["git", "clone", "-q", str(dotfiles), str(folder)], check=True, env={"PATH": os.environ["PATH"]}
+    )
+    assert git.toplevel(folder) == folder
+
+
+def test_a_folder_outside_of_its_tree_has_nothing_to_do_with_it(dotfiles: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    assert git.toplevel(tmp_path / "elsewhere") is None
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "a-file", "loop", "x" * 5000, ""])
+def test_a_named_repository_that_is_not_there_is_left_alone(
+    changed: Repo, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    expected = shown(changed, WORKTREE)
+    changed.write("a-file")
+    (changed.root / "loop").symlink_to("loop")
+    monkeypatch.chdir(changed.root)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.setenv(name, folder)
+    assert shown(changed, WORKTREE) == expected
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from aethr.agents.environment import access
 from aethr.errors import MissingKeyError, UsageError
-from aethr.llm.endpoints import endpoints
+from aethr.llm.endpoints import endpoint_of, endpoints
 from aethr.llm.failures import tidy
 from aethr.records import ModelSpec
 from tests.model_server import ModelServer, Reply
@@ -51,6 +52,29 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
     failure = refusal({"OPENAI_API_KEY": key}, GPT)
     assert "OPENAI_API_KEY" in str(failure)
     assert key.strip() not in str(failure) + failure.fix
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN", "HOSTED_VLLM_API_KEY"])
+@pytest.mark.parametrize("quotes", ['""', "''", "``", "\u201c\u201d", '"\x20', '\x20"'])
+def test_a_key_with_quotes_around_it_is_told_and_not_shown(variable: str, quotes: str) -> None:
+    models = {"OPENAI": GPT, "ANTHROPIC": "anthropic:claude-x", "HOSTED": "vllm:m"}
+    base = {"HOSTED_VLLM_API_BASE": "http://127.0.0.1:1/v1"}
+    key = f"{quotes[0]}sk-1234567890{quotes[1]}".strip()
+    failure = refusal({variable: key, **base}, models[variable.partition("_")[0]])
+    assert str(failure).endswith(f": {variable} has quotes around its value")
+    assert failure.fix.startswith(f"Remove the quotes from {variable}")
+    assert "sk-1234567890" not in str(failure) + failure.fix
+
+
+@pytest.mark.parametrize(("first", "second"), [("DEEPSEEK_API_BASE", "DEEPSEEK_BASE_URL")])
+def test_models_and_agents_take_the_same_variable_of_a_provider_outside_of_the_table(
+    first: str, second: str
+) -> None:
+    environ = {"DEEPSEEK_API_KEY": "sk-1", second: "http://h/b", first: "http://h/a"}
+    assert endpoint_of("deepseek:m", environ).base == access("deepseek:m", environ).base == "http://h/a"
+    del environ[first]
+    assert endpoint_of("deepseek:m", environ).base == access("deepseek:m", environ).base == "http://h/b"
+    assert access("my-own.one:m", {"MY_OWN_ONE_API_BASE": "x"}).base == "x"
 
 
 @pytest.mark.parametrize("name", ["lm_studio", "hosted_vllm"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aethr import outside
+from aethr import network, outside
 from tests import oracles
 from tests.fuzz import seeds
 
@@ -133,4 +133,4 @@ def test_half_a_character_is_replaced() -> None:
     ],
 )  # fmt: skip
 def test_an_address(text: str, good: bool) -> None:
-    assert outside.is_address(text) == good
+    assert network.is_address(text) == good

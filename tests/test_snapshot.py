@@ -332,16 +332,38 @@ def test_an_attribute_cannot_hide_a_change(repo: Repo) -> None:
     assert found.notes == ()
 
 
-def test_no_environment_variable_of_git_is_obeyed(
+def test_no_other_repository_of_the_environment_is_recorded(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_repo(tmp_path / "other")
     for name in ("GIT_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
         monkeypatch.setenv(name, str(other.root / ".git"))
+    assert files(change(repo.root, lambda: (repo.root / "a.py").write_text("x\n"))) == ("a.py",)
+
+
+def test_what_the_operator_configures_in_the_environment_counts_as_in_a_file(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ignored").write_text("*.log\n")
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.excludesFile")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(repo.write("ignore-all", "*\n")))
-    assert files(change(repo.root, lambda: (repo.root / "a.py").write_text("x\n"))) == ("a.py",)
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(tmp_path / "ignored"))
+    assert files(change(repo.root, lambda: (repo.write("a.py"), repo.write("a.log")))) == ("a.py",)
+
+
+def test_a_repository_outside_of_the_folder_that_it_tracks_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``GIT_DIR=~/.dotfiles GIT_WORK_TREE=~``."""
+    home = make_repo(tmp_path / "somewhere")
+    home.write("a.py", "old\n")
+    home.commit()
+    (home.root / ".git").rename(tmp_path / "dotfiles")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "dotfiles"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(home.root))
+    found = change(home.root, lambda: home.write("a.py", "new\n"))
+    assert files(found) == ("a.py",)
+    assert "-old\n+new\n" in found.artifacts.git_diff
 
 
 # --- kinds of projects ---

@@ -9,7 +9,7 @@ from shutil import which
 from types import MappingProxyType
 from typing import NamedTuple
 
-from aethr.providers import PROVIDERS, Provider, provider_of
+from aethr.providers import provider_of, with_variables
 
 _USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
 _FOLDERS = ("TMPDIR", "TEMP", "TMP")
@@ -47,7 +47,7 @@ def access(model: str, environ: Mapping[str, str]) -> Access:
 
     A missing key is no mistake here: agents have logins of their own.
     """
-    provider = _provider(model)
+    provider = with_variables(provider_of(model))
     key = next((name for name in provider.keys if environ.get(name)), "")
     base = next((name for name in provider.bases if environ.get(name)), "")
     return Access(key, environ.get(key, ""), base, environ.get(base, ""))
@@ -80,14 +80,3 @@ def find_program(name: str, environ: Mapping[str, str]) -> tuple[str | None, str
     found = which(name, path=os.pathsep.join(folders)) if folders else None
     files = (str(Path(folder, name)) for folder in folders if Path(folder, name).is_file())
     return found, None if found else next(files, None)
-
-
-def _provider(model: str) -> Provider:
-    """The row of a provider; for any other its variables by the usual convention."""
-    provider = provider_of(model)
-    if provider.name in PROVIDERS:
-        return provider
-    stem = provider.name.upper().replace("-", "_").replace(".", "_")
-    return Provider(
-        provider.name, provider.prefix, (f"{stem}_API_KEY",), (f"{stem}_BASE_URL", f"{stem}_API_BASE")
-    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import checkpoint, credentials, git
+from aethr import checkpoint, credentials, git, network, sanitize
 from aethr.errors import (
     AethrError,
     DiskError,
@@ -42,6 +42,7 @@ def main() -> int:
     try:
         job = _job(where)
     except AethrError as error:
+        error.redact(sanitize.redact)
         return delivery.give_up(where, error, sys.stdout)
     attempt = Attempt()
     done = _review(job, attempt)
@@ -69,6 +70,7 @@ class Ready(NamedTuple):
 
 
 def _job(where: runner.Runner) -> Job:
+    network.proxies(os.environ)  # git and the calls use them: what is wrong there is said before either
     job = Job(where, inputs.read(os.environ), event.change(where))
     if job.change.privileged and not job.inputs.allow_target:
         raise UsageError(

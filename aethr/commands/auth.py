@@ -11,6 +11,7 @@ from aethr.credentials import DotEnv
 from aethr.errors import UsageError
 from aethr.output import columns
 from aethr.providers import LOGINS, PROVIDERS
+from aethr.sanitize import one_line
 
 
 def login(provider: str, *, key_stdin: bool) -> int:
@@ -18,7 +19,7 @@ def login(provider: str, *, key_stdin: bool) -> int:
     root = workflow.project_root(Path.cwd())
     warnings = credentials.login(root, provider, _key(provider, key_stdin=key_stdin))
     mode = " (mode 0600)" if os.name == "posix" else ""
-    sys.stdout.write(f"Stored {LOGINS[provider]} in {root / '.env'}{mode}.\n")
+    sys.stdout.write(f"Stored {LOGINS[provider]} in {one_line(str(root / '.env'), 4000)}{mode}.\n")
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
     sys.stdout.write(f"Next, a real review:\n  {_first_run(root, provider)}\n")

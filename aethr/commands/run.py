@@ -48,8 +48,8 @@ def _screen(prepared: Prepared) -> Renderer:
 
 def _deliver(outcome: Outcome, options: RunOptions, reports: Iterable[files.Target]) -> None:
     """The record on standard output and in files. Raises ``DiskError``, ``OSError``."""
-    if options.verbose and outcome.result.checkpoint and outcome.error:
-        sys.stderr.write(Path(outcome.result.checkpoint).read_text(encoding="utf-8"))
+    if options.verbose and outcome.kept is not None:
+        sys.stderr.write(outcome.kept.read_text(encoding="utf-8"))
     if options.json:
         from aethr.output import report
 
@@ -76,7 +76,8 @@ def _show_prompts(plan: Plan, options: RunOptions) -> int:
         import json
 
         shown = [
-            {"id": each.id, "prompt_sha256": each.prompt_sha256, "prompt": each.prompt} for each in prepared
+            {"id": sanitize.redact(each.id), "prompt_sha256": each.prompt_sha256, "prompt": each.prompt}
+            for each in prepared
         ]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
         return 0
@@ -95,5 +96,5 @@ def _show_prompt(prepared: StepPrepared, number: str) -> None:
         sys.stdout.write(sanitize.terminal(header + prepared.prompt))
         return
     sys.stdout.flush()
-    sys.stdout.buffer.write(header.encode() + data)
+    sys.stdout.buffer.write(sanitize.redact(header).encode() + data)
     sys.stdout.buffer.flush()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from aethr.errors import ConfigError
 from aethr.records import Place
+from aethr.sanitize import redact
 
 SHOWN = 100
 """How many mistakes are shown, and how many characters of a long source line."""
@@ -70,7 +71,8 @@ def told(mistake: Mistake) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` with everything that does not print (controls, bidi marks, line ends) escaped."""
+    """``text`` without keys, and everything that does not print (controls, bidi marks, line ends) escaped."""
+    text = redact(text)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -78,6 +80,7 @@ def visible(text: str) -> str:
 
 def quoted(text: str) -> str:
     """``text`` in single quotes, escaped, cut when it is long."""
+    text = redact(text)
     return f"'{visible(text[:_QUOTED])}{'…' if len(text) > _QUOTED else ''}'"
 
 
@@ -105,6 +108,7 @@ def _suggestion(mistake: Mistake) -> str:
 
 def _excerpt(line: str, column: int) -> tuple[str, str]:
     """The part of ``line`` around ``column`` (from 0), and a caret under that column."""
+    column, line = min(column, len(redact(line[:column]))), redact(line)
     start = max(0, column - SHOWN // 2) if len(line) > SHOWN else 0
     stop = start + SHOWN
     before = ("…" if start else "") + _on_one_line(line[start:column])

@@ -76,7 +76,7 @@ def _checkout(root: Path) -> tuple[Path | None, str | None]:
     lines = done.stdout.removesuffix(b"\n")
     name, _, head = lines.rpartition(b"\n") if done.code == 0 else (lines, b"", b"")
     top = Path(os.fsdecode(name))
-    if not root.resolve().is_relative_to(top.resolve()) or call.git_folder(top) != call.git_folder(root):
+    if not root.resolve().is_relative_to(top.resolve()) or call.repository(top) != call.repository(root):
         raise GitError(
             f"{root}: core.worktree of this repository points elsewhere",
             "Run in the folder of the work tree, or remove core.worktree from .git/config.",
@@ -155,7 +155,7 @@ def local_filters(top: Path) -> tuple[str, ...]:
     """The ``filter.*`` drivers that the repository itself configures, submodules included, sorted.
 
     ``git diff`` would run their commands on changed files. ``diff`` and ``leaving_out`` take this and
-    put empty commands in their place; drivers of the user or the system are not in it.
+    put empty commands in their place; drivers of the user, the system or the environment are not in it.
     """
     folders = _with_submodules(top) if _shows_dirty_submodules(top) else [top]
     return tuple(sorted({name for folder in folders for name in _own_filters(folder)}))
@@ -260,6 +260,27 @@ def is_tracked(root: Path, path: str) -> bool:
     return toplevel(root) is not None and call.checked(root, _LITERAL, "ls-files", "-z", "--", path) != b""
 
 
+def is_in_head(root: Path, path: str) -> bool:
+    """Whether the commit that is checked out has this path, given relative to ``root``."""
+    return head_sha(root) is not None and call.checked(root, _LITERAL, "ls-tree", "HEAD", "--", path) != b""
+
+
+def had_content(root: Path, contents: Iterable[bytes]) -> bool:
+    """Whether a commit that a ref or HEAD leads to has brought a file of one of these contents.
+
+    History is walked only where git knows such an object, as ``git stash`` may have left it.
+    """
+    # log.showSignature would run the gpg.program of the repository.
+    quiet = ("--no-show-signature", "--no-ext-diff", "--no-textconv")
+    for content in contents:
+        name = call.checked(root, "hash-object", "--stdin", stdin=content).decode().strip()
+        if call.run(root, "cat-file", "-e", name).code == 0 and call.checked(
+            root, "log", *quiet, "--all", "-m", "-1", "--format=%H", f"--find-object={name}"
+        ):
+            return True
+    return False
+
+
 def is_ignored(root: Path, path: str) -> bool:
     """Whether git ignores this path; False for a tracked one and outside of a repository."""
     if toplevel(root) is None:
@@ -298,7 +319,7 @@ def _own_filters(folder: Path) -> set[str]:
     keys = [
         key.partition(b"\n")[0]
         for scope, key in zip(fields[0::2], fields[1::2], strict=False)
-        if scope not in (b"system", b"global")
+        if scope not in (b"system", b"global", b"command")
     ]
     return {os.fsdecode(key[len(b"filter.") :].rpartition(b".")[0]) for key in keys}
 
@@ -350,7 +371,7 @@ def _explain(root: Path, done: Finished) -> None:
         )
     if "not a git repository" not in said:
         raise call.failed(done)
-    if call.git_folder(root) is not None:
+    if call.repository(root) is not None:
         raise GitError(
             f"{root}: the git repository is damaged", "`git status` and `git fsck` say what is wrong."
         )

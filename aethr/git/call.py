@@ -7,10 +7,12 @@ fetch or bare repository inside of the tree. Nothing asks, nothing takes a lock,
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import process
 from aethr.errors import GitError, GitMissingError, ProcessError
@@ -49,7 +51,7 @@ def checked(root: Path, *args: str, stdin: bytes | None = None) -> bytes:
 def run(root: Path, *args: str, stdin: bytes | None = None) -> Finished:
     """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
     with _missed():
-        return process.run(_argv(*args), cwd=root, env=_environment(root), timeout_s=TIMEOUT_S, stdin=stdin)
+        return process.run(_argv(*args), cwd=root, env=environment(root), timeout_s=TIMEOUT_S, stdin=stdin)
 
 
 def streamed(root: Path, *args: str) -> Iterator[bytes]:
@@ -79,7 +81,7 @@ def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
 def _stream(root: Path, *args: str) -> Iterator[Streaming]:
     with (
         _missed(),
-        process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child,
+        process.stream(_argv(*args), cwd=root, env=environment(root), timeout_s=DIFF_TIMEOUT_S) as child,
     ):
         yield child
 
@@ -102,15 +104,18 @@ def _check(child: Streaming) -> None:
 
 
 def reaching_out(root: Path, protocol: str, configuration: Sequence[tuple[str, str]], *args: str) -> Finished:
-    """A git call that may reach out, by this one protocol and without asking or starting a helper.
+    """A git call that may reach out, by this one protocol, without asking on a terminal or starting a helper.
 
-    ``configuration`` goes through the environment, where no process list shows it.
+    ``configuration`` goes through the environment, where no process list shows it, behind what the operator
+    has put there: of two values the later one counts.
     """
-    names = {f"GIT_CONFIG_KEY_{n}": name for n, (name, _) in enumerate(configuration)}
-    values = {f"GIT_CONFIG_VALUE_{n}": value for n, (_, value) in enumerate(configuration)}
-    count = {"GIT_CONFIG_COUNT": str(len(configuration)), "GIT_ALLOW_PROTOCOL": protocol}
+    env = dict(environment(root))
+    before = env.get("GIT_CONFIG_COUNT", "")
+    first = int(before) if re.fullmatch(r"[0-9]{1,6}", before) else 0
+    for number, (name, value) in enumerate(configuration, start=first):
+        env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    env |= {"GIT_CONFIG_COUNT": str(first + len(configuration)), "GIT_ALLOW_PROTOCOL": protocol}
     argv = _argv(*settings({"credential.helper": "", "core.askPass": ""}), *args)
-    env = {**_environment(root), **names, **values, **count}
     return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S)
 
 
@@ -118,53 +123,122 @@ def _argv(*args: str) -> tuple[str, ...]:
     return ("git", "--no-pager", "--no-optional-locks", *settings(_SAFE), *args)
 
 
-def _environment(root: Path) -> Mapping[str, str]:
-    """The operator's environment without ``GIT_*``, which would change what git reads, runs and prints.
+def environment(root: Path, environ: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+    """The environment of a git call in ``root``: of the operator's ``GIT_*`` only ``OPERATORS``.
 
-    One stays: a hook of ``git commit -a`` has the change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` and its
-    kin are dropped even there: git finds the same repository again from the folder, and cannot be sent
-    to another one.
+    Two others stay where they are about the repository of ``root``. A hook of ``git commit -a`` has the
+    change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` together with ``GIT_WORK_TREE`` names a repository outside
+    of the folder that it tracks (see ``_named``). ``GIT_DIR`` alone, as git sets it for hooks, is dropped:
+    git finds the same repository again from the folder, and does not take that folder for the top of the
+    work tree.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    index = _named_index(root)
-    if index is not None:
-        kept["GIT_INDEX_FILE"] = str(index)
-    return {
-        **kept,
-        "LC_ALL": "C",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",
+    found = {
+        name: value for name, value in environ.items() if not name.startswith("GIT_") or _is_operators(name)
     }
+    named = _named(root, environ)
+    if named is not None:
+        found |= {"GIT_DIR": str(named.git_folder), "GIT_WORK_TREE": str(named.top)}
+    index = _named_index(root, environ)
+    if index is not None:
+        found["GIT_INDEX_FILE"] = str(index)
+    return {**found, **FIXED}
+
+
+FIXED: Mapping[str, str] = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "none",
+    # What is reviewed is what the ids name, not what the repository has put in their place:
+    # https://git-scm.com/docs/git-replace, https://git-scm.com/docs/gitglossary#def_grafts
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_GRAFT_FILE": os.devnull,
+}
+"""In every git call, whatever the operator's environment says."""
+
+OPERATORS = frozenset(
+    {
+        # Containers set safe.directory so: https://github.com/pre-commit/pre-commit/pull/2136
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS",  # what `git -c name=value commit` hands on to its hooks
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_SYSTEM",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_ATTR_NOSYSTEM",
+        "GIT_EXEC_PATH",  # https://github.com/pre-commit/pre-commit/issues/664
+        "GIT_SSH",  # https://github.com/pre-commit/pre-commit/pull/671
+        "GIT_SSH_COMMAND",  # https://github.com/pre-commit/pre-commit/issues/947
+        "GIT_SSH_VARIANT",
+        "GIT_ASKPASS",  # https://github.com/pre-commit/pre-commit/pull/2564
+        "GIT_HTTP_PROXY_AUTHMETHOD",  # https://github.com/pre-commit/pre-commit/issues/2271
+        "GIT_HTTP_USER_AGENT",
+    }
+)
+# GIT_SSL_CAINFO: https://github.com/pre-commit/pre-commit/issues/1253
+_OPERATORS_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "GIT_SSL_", "GIT_PROXY_SSL_")
+"""With ``OPERATORS``: how git is set up on this machine, as pre-commit keeps it (``git.py``, ``no_git_env``).
+
+All others would change which repository git reads, what it compares with what, or what it prints.
+"""
+
+
+def _is_operators(name: str) -> bool:
+    return name in OPERATORS or name.startswith(_OPERATORS_PREFIXES)
+
+
+class Repository(NamedTuple):
+    """The top of a work tree, and the folder where its repository keeps the index."""
+
+    top: Path
+    git_folder: Path
 
 
 def ignores_index(root: Path) -> bool:
     """Whether the environment names an index that is not read, because it lies outside of this repository."""
-    return bool(os.environ.get("GIT_INDEX_FILE")) and _named_index(root) is None
+    return bool(os.environ.get("GIT_INDEX_FILE")) and _named_index(root, os.environ) is None
 
 
-def git_folder(root: Path) -> Path | None:
-    """Where the repository of this folder keeps its index: what the nearest ``.git`` is or names."""
-    found = _nearest(root)
-    return None if found is None else _target(found)
+def repository(root: Path, environ: Mapping[str, str] = os.environ) -> Repository | None:
+    """The repository of this folder, without asking git: that of the environment, or the nearest ``.git``."""
+    return _named(root, environ) or _nearest(root)
 
 
-def _named_index(root: Path) -> Path | None:
+def _named_index(root: Path, environ: Mapping[str, str]) -> Path | None:
     """The index that the environment names, if it lies in this repository.
 
     As in git, a relative name begins at the top of the work tree.
     """
-    named = os.environ.get("GIT_INDEX_FILE")
-    found = _nearest(root) if named else None
-    if not named or found is None:
+    name = environ.get("GIT_INDEX_FILE")
+    found = repository(root, environ) if name else None
+    if not name or found is None:
         return None
-    index = (found.parent / named).resolve()
-    return index if index.is_relative_to(_target(found)) else None
+    index = Path(os.path.realpath(found.top / name))
+    return index if index.is_relative_to(found.git_folder) else None
 
 
-def _nearest(root: Path) -> Path | None:
+def _named(root: Path, environ: Mapping[str, str]) -> Repository | None:
+    """What ``GIT_DIR`` and ``GIT_WORK_TREE`` name together, where ``root`` lies in that work tree.
+
+    So people track their home folder (``git --git-dir=~/.dotfiles --work-tree=~``); git hands both on to its
+    hooks. A repository below that work tree, such as a submodule, is one of its own.
+    """
+    folder, tree = environ.get("GIT_DIR"), environ.get("GIT_WORK_TREE")
+    if not folder or not tree:
+        return None
+    # With os.path: pathlib raises for a loop of links and for names that are too long.
+    git_folder, top = Path(os.path.realpath(folder)), Path(os.path.realpath(tree))
+    if not os.path.isdir(git_folder) or not root.resolve().is_relative_to(top):  # noqa: PTH112
+        return None
+    nearest = _nearest(root)
+    if nearest is not None and nearest.top != top and nearest.top.is_relative_to(top):
+        return None
+    return Repository(top, git_folder)
+
+
+def _nearest(root: Path) -> Repository | None:
     start = root.resolve()
-    return next((each / ".git" for each in (start, *start.parents) if (each / ".git").exists()), None)
+    found = next((each / ".git" for each in (start, *start.parents) if (each / ".git").exists()), None)
+    return None if found is None else Repository(found.parent, _target(found))
 
 
 def _target(found: Path) -> Path:

@@ -16,7 +16,9 @@ import httpx
 
 from aethr import __version__
 from aethr.errors import AethrError
-from aethr.outside import is_address, json_value, retry_after_s
+from aethr.llm import connection
+from aethr.network import is_address
+from aethr.outside import json_value, retry_after_s
 from aethr.sanitize import one_line
 
 VERSION = "2022-11-28"
@@ -69,13 +71,13 @@ class Api:
             "User-Agent": f"aethr/{__version__}",
         }
         try:
-            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers, transport=transport)
+            way = transport or connection.transport(
+                connection.trusted() if url.startswith("https:") else False
+            )
+            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers, transport=way)
         except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
             said = one_line(str(error), 200)
-            raise ApiError(
-                f"no connection to GitHub can be made: {said}",
-                "Check GITHUB_API_URL, the proxies and SSL_CERT_FILE.",
-            ) from error
+            raise ApiError(f"no connection to GitHub can be made: {said}", "Check GITHUB_API_URL.") from error
 
     def __enter__(self) -> Api:  # noqa: PYI034 - typing.Self is newer than Python 3.10
         return self
@@ -165,7 +167,7 @@ class _Try(NamedTuple):
 
 def _unanswered(this: _Try, error: httpx.HTTPError) -> float:
     said = one_line(str(error) or type(error).__name__, 200)
-    if not this.safe and not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+    if not this.safe and not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)):
         raise AmbiguousError(f"GitHub's answer was lost: {said}") from error
     if this.last:
         raise ApiError(f"GitHub cannot be reached: {said}") from error

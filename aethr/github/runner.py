@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aethr import network
 from aethr.errors import UsageError
-from aethr.outside import is_address, json_value
+from aethr.outside import json_value
 
 MAX_EVENT_BYTES = 32 << 20
 """An event's payload is capped at 25 MB by GitHub."""
@@ -100,8 +101,13 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 def _url(environ: Mapping[str, str], name: str, default: str, *schemes: str) -> str:
     value = environ.get(name, "").strip() or default
-    if "@" in value or not is_address(value, ("http", "https", *schemes)):
-        raise _odd(name, value)
+    try:
+        if "@" in value or not value.isascii():
+            raise ValueError("it has a character that is not part of one")
+        if not any(value.startswith(f"{scheme}:") and value.isprintable() for scheme in schemes):
+            network.address(value)
+    except ValueError as error:
+        raise UsageError(f"{name} is not an http or https address: {error}") from None
     return value.rstrip("/")
 
 

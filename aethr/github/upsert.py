@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from aethr.github import marker
 from aethr.github.api import AmbiguousError, Api, ApiError
 from aethr.github.marker import Marker
-from aethr.outside import MOST, count, is_address
+from aethr.network import is_address
+from aethr.outside import MOST, count
 
 Write = Callable[["str | None"], str]
 """From what the comment says now (None: there is none) to what it shall say."""

@@ -7,10 +7,11 @@ import difflib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
+from aethr import network
 from aethr.errors import UsageError
 from aethr.llm import routes
 from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, FailureKind
-from aethr.llm.endpoints import endpoint_of
+from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, too_long
 from aethr.llm.feed import Feed, feeding
 from aethr.llm.prices import lookup
@@ -50,13 +51,17 @@ class ModelBackend:
 
     def preflight(self, requests: Sequence[Request]) -> None:
         """Refuse a model without a name, a provider, a key or an endpoint. Raises ``UsageError``."""
+        proxies = network.proxies(self._environ)
+        network.check_certificates(self._environ)
         for request in requests:
             _split(_model(request).name, request.step)
         for name in dict.fromkeys(_model(request).name for request in requests):
             self._route(name)
             if split(name)[0] not in PROVIDERS:
                 _refuse_unknown(name)
-            endpoint_of(name, self._environ)
+            base = address_of(name, endpoint_of(name, self._environ))
+            if base is not None and (proxy := proxies.on_the_way_to(base)) is not None:
+                proxy.require()
 
     def warm(self, requests: Sequence[Request]) -> None:
         """Start the imports that the calls will need, beside whatever comes before them."""

@@ -20,6 +20,7 @@ FailureKind = Literal[
     "quota",  # no credit left; another try cannot help
     "server",  # 5xx, or an error event inside a stream
     "connection",  # refused, reset, no such host, closed inside the answer
+    "proxy",  # a proxy of the environment refused
     "tls",  # no trusted connection
     "timeout",  # a deadline passed
     "cut",  # the stream ended without saying that the answer is finished

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import os
 import socket
+import ssl
 import sys
 import threading
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from aethr import network
 from aethr.llm.calls import Deadlines
 
 if TYPE_CHECKING:
@@ -39,6 +42,28 @@ def _loaded() -> ModuleType:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+def transport(verify: ssl.SSLContext | bool, **settings: Any) -> httpx.BaseTransport:
+    """What a client sends by: directly, or by the proxy that the environment names for the address.
+
+    ``settings`` are those of ``httpx.HTTPTransport``.
+    """
+    load()
+    from aethr.llm.routed import Routed
+
+    return Routed(verify, **settings)
+
+
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    """Whom to trust: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else certifi's list. It takes 20 ms to read.
+
+    Raises ``UsageError`` where the variable names nothing that can be read.
+    """
+    network.check_certificates(os.environ)
+    context: ssl.SSLContext = load().create_ssl_context()
+    return context
 
 
 def timeout(limits: Deadlines) -> httpx.Timeout:

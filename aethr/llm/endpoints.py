@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
+from aethr import network
+from aethr.credentials import QUOTES
 from aethr.errors import MissingKeyError, UsageError
 from aethr.llm.calls import Endpoint
-from aethr.providers import LOGINS, Provider, provider_of
+from aethr.providers import LOGINS, Provider, provider_of, with_variables
 from aethr.records import ModelSpec
 
 NO_KEY = "none"
@@ -23,10 +25,9 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
     provider = provider_of(model_name)
     base = _base(provider, environ)
     variable = _first((*provider.keys, *filter(None, [provider.own_key])), environ)
-    if variable == "ANTHROPIC_AUTH_TOKEN":
-        return Endpoint(None, base)
     if variable is not None:
-        return Endpoint(_sound_key(provider, variable, environ[variable]), base)
+        key = _sound_key(provider, variable, environ[variable])
+        return Endpoint(None if variable == "ANTHROPIC_AUTH_TOKEN" else key, base)
     if provider.name == "openai" and base is not None:
         return Endpoint(NO_KEY, base)
     if provider.keys:
@@ -39,12 +40,21 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(None, base)
 
 
+def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
+    """Where the calls of a model go; None where only LiteLLM knows."""
+    provider = provider_of(model_name)
+    if endpoint.base is not None:
+        return urlsplit(endpoint.base)
+    scheme = "http" if ":" in (provider.host or "") else "https"  # a port is that of a server of one's own
+    return urlsplit(f"{scheme}://{provider.host}") if provider.host else None
+
+
 def endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
     """One line for each provider whose calls go somewhere else than to its own host, sorted."""
     lines = set()
     for model in models:
         provider = provider_of(model.name)
-        variable = _first(_bases(provider), environ)
+        variable = _first(with_variables(provider).bases, environ)
         if variable is None:
             continue
         address = _address(provider, variable, environ[variable])
@@ -61,16 +71,10 @@ def shown(base: str) -> str:
 
 
 def _base(provider: Provider, environ: Mapping[str, str]) -> str | None:
-    variable = _first(_bases(provider), environ)
+    variable = _first(with_variables(provider).bases, environ)
     if variable is None:
         return None
     return _address(provider, variable, environ[variable]).geturl()
-
-
-def _bases(provider: Provider) -> tuple[str, ...]:
-    """A provider outside of the table has its variables by LiteLLM's custom."""
-    guess = provider.name.upper().replace("-", "_")
-    return provider.bases or (f"{guess}_API_BASE", f"{guess}_BASE_URL")
 
 
 def _first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
@@ -78,21 +82,26 @@ def _first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
 
 
 def _address(provider: Provider, variable: str, value: str) -> SplitResult:
-    address = urlsplit(value.strip())
-    if address.scheme not in ("http", "https") or not address.hostname:
+    try:
+        return network.address(value)
+    except ValueError as error:
         raise UsageError(
-            f"{provider.name}: {variable} is not an http or https address",
+            f"{provider.name}: {variable} is not an http or https address: {error}",
             fix=f"Set {variable} to an address such as http://127.0.0.1:8000/v1.",
-        )
-    return address
+        ) from None
 
 
 def _sound_key(provider: Provider, variable: str, key: str) -> str:
+    if key[0] in QUOTES or key[-1] in QUOTES:
+        raise UsageError(
+            f"{provider.name}: {variable} has quotes around its value",
+            fix=f"Remove the quotes from {variable}: `docker run --env-file`, for one, keeps them.",
+        )
     if key.isascii() and key.isprintable() and " " not in key:
         return key
     raise UsageError(
         f"{provider.name}: {variable} holds a space, a line break or another character no key has",
-        fix=f"Set {variable} again, without quotes or line breaks around it.",
+        fix=f"Set {variable} again, without line breaks around it.",
     )
 
 

@@ -10,6 +10,7 @@ from aethr.errors import ModelError
 from aethr.llm.calls import CallFailed, Endpoint, FailureKind
 from aethr.llm.endpoints import shown
 from aethr.providers import LOGINS, provider_of
+from aethr.sanitize import redact
 
 KEY_CHARS = 6
 """Shorter "keys" are placeholders for servers that want none; as words they occur in any text."""
@@ -27,6 +28,7 @@ _WHAT: Mapping[FailureKind, str] = {
     "quota": "no credit left",
     "server": "the provider failed",
     "connection": "no connection",
+    "proxy": "no connection",
     "tls": "no secure connection",
     "timeout": "no answer in time",
     "cut": "the answer was cut off",
@@ -41,7 +43,7 @@ _BYTES = re.compile(r"b'(\{.*\})'", re.DOTALL)
 """A Python bytes literal: LiteLLM shows some providers' bodies so."""
 
 _SHORTER = "Lower the step's context_chars, name fewer context sources, or use a model with a larger window."
-_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "tls", "garbage"})
+_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "proxy", "tls", "garbage"})
 _LATER = "Try again later with the resume command."
 _FIX: Mapping[FailureKind, str] = {
     "auth": "Check {key}; `aethr auth login {provider}` replaces it.",
@@ -52,6 +54,7 @@ _FIX: Mapping[FailureKind, str] = {
     "quota": "Check the plan and billing of the account that {key} belongs to.",
     "server": _LATER,
     "connection": "Check the network{base}, then continue with the resume command.",
+    "proxy": "Check the proxy's address, user and password in that variable.",
     "tls": "Check the server's certificate{base}.",
     "timeout": "Continue with the resume command, or raise the model's timeout_s.",
     "cut": _LATER,
@@ -115,6 +118,7 @@ def message_of(text: str) -> str:
 
 
 def _redacted(text: str, secrets: Sequence[str]) -> str:
+    text = redact(text)  # first: what only looks like a key may be a part of one
     for secret in secrets:
         if len(secret) >= KEY_CHARS:
             text = text.replace(secret, "[key]")

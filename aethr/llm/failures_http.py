@@ -38,6 +38,13 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 def broken(causes: Sequence[BaseException]) -> CallFailed | None:
     """A connection, a deadline or a body that broke; None where none of ``causes`` says so."""
     httpx = connection.load()
+    from aethr.llm.routed import ProxyFailed
+
+    for error in causes:
+        if isinstance(error, ProxyFailed):
+            inner = broken(tuple(causes_of(error.__cause__)))
+            reason = inner.message if inner else error.reason
+            return CallFailed("proxy" if error.refused else "connection", f"{error.way}: {reason}")
     table: tuple[tuple[type[BaseException], FailureKind, str], ...] = (
         (socket.gaierror, "connection", "no such host"),
         (ssl.SSLError, "tls", ""),

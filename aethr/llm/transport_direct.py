@@ -6,9 +6,7 @@ It starts in a tenth of the time, and is the same in everything else: one suite 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,8 +16,6 @@ from aethr.llm.failures import READ_CHARS, message_of
 from aethr.llm.failures_http import broken, causes_of, kind_of, seconds
 
 if TYPE_CHECKING:
-    import ssl
-
     import httpx
 
 
@@ -71,27 +67,11 @@ class DirectStream:
 
 def _client(call: Call) -> httpx.Client:
     """A client that follows no redirect: nobody but the endpoint itself gets the prompt."""
-    verify = _trusted() if chat.address(call).startswith("https:") else False
-    try:
-        client: httpx.Client = connection.load().Client(
-            timeout=connection.timeout(call.deadlines), verify=verify
-        )
-    except ImportError as error:
-        raise CallFailed("install", f"httpx needs another package for this proxy: {error}") from error
-    except ValueError as error:
-        raise CallFailed("connection", f"the proxy in the environment: {error}") from error
+    verify = connection.trusted() if chat.address(call).startswith("https:") else False
+    client: httpx.Client = connection.load().Client(
+        timeout=connection.timeout(call.deadlines), transport=connection.transport(verify)
+    )
     return client
-
-
-@functools.cache
-def _trusted() -> ssl.SSLContext:
-    """Whom to trust: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else certifi's list. It takes 20 ms to read."""
-    try:
-        context: ssl.SSLContext = connection.load().create_ssl_context()
-    except OSError as error:
-        name = "SSL_CERT_FILE" if os.environ.get("SSL_CERT_FILE") else "SSL_CERT_DIR"
-        raise CallFailed("tls", f"{name}: {error.strerror or error}") from error
-    return context
 
 
 def _refusal(response: httpx.Response) -> CallFailed:

@@ -69,9 +69,18 @@ def _loaded() -> ModuleType:
 def _stay(litellm: ModuleType) -> None:
     """Follow no redirect: a prompt goes where the operator sends it, not where an answer points.
 
-    There is no setting for it (undocumented attributes; the tests pin them).
+    And go there by our own reading of the proxies, for which see ``routed``. There is no setting for either
+    (undocumented attributes; the tests pin them).
     """
-    handler = importlib.import_module("litellm.llms.custom_httpx.http_handler").HTTPHandler
+    handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+
+    def transport(handler: Any) -> Any:
+        verify = handlers.get_ssl_configuration(handler.ssl_verify)
+        cert = os.getenv("SSL_CERTIFICATE", litellm.ssl_certificate)
+        return connection.transport(verify, cert=cert)
+
+    handler = handlers.HTTPHandler
+    handler._create_sync_transport = transport  # noqa: SLF001
     handler.follow_redirects = property(lambda _: False, lambda _, __: None)
     litellm.client_session = handler().client  # type: ignore[attr-defined]  # what OpenAI's SDK calls with
 

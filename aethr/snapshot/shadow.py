@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from aethr import git
 from aethr.errors import DiskError, GitError, GitMissingError
+from aethr.git.call import FIXED, environment
 from aethr.invisible import reveal_name
 from aethr.process import Finished, run
 
@@ -31,6 +32,9 @@ FILTERED_BYTES = 1_000_000
 """A larger file with a filter is not copied beforehand: that may be all that git-lfs has of a project."""
 
 PREFIX = "aethr-snapshot-"
+
+_PROGRAMS = ("PATH", "GIT_EXEC_PATH")
+"""Variables that say where git finds its programs."""
 
 _COPIED = (
     "core.autocrlf",
@@ -85,7 +89,7 @@ class Shadow(NamedTuple):
     top: Path
     git_dir: Path | None
     program: str
-    path: str
+    operators: Mapping[str, str]
 
     @property
     def plain(self) -> Path:
@@ -133,19 +137,16 @@ class Shadow(NamedTuple):
         return self._run(self.top, {"GIT_DIR": str(self.git_dir)}, args, stdin)
 
     def environment(self) -> dict[str, str]:
-        """Nothing of the caller's but ``PATH``: no configuration of the user or the system is read."""
+        """Of the caller's only where programs are: no configuration of the user or the system is read."""
         return {
-            "PATH": self.path,
+            **self.operators,
             "HOME": str(self.folder),
             "XDG_CONFIG_HOME": str(self.folder),
-            "LC_ALL": "C",
+            **FIXED,
             "GIT_ATTR_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_ALLOW_PROTOCOL": "none",
-            "GIT_NO_LAZY_FETCH": "1",
             "GIT_OPTIONAL_LOCKS": "0",
-            "GIT_TERMINAL_PROMPT": "0",
         }
 
     def _run(
@@ -170,7 +171,8 @@ def opened(root: Path, environ: Mapping[str, str]) -> Iterator[Shadow]:
     except OSError as error:
         raise _no_room(error) from error
     try:
-        shadow = Shadow(folder, project.top, project.git_dir, program, environ.get("PATH", os.defpath))
+        operators = {"PATH": os.defpath, **{name: environ[name] for name in _PROGRAMS if name in environ}}
+        shadow = Shadow(folder, project.top, project.git_dir, program, operators)
         try:
             _fill(shadow, project, environ)
         except OSError as error:
@@ -232,8 +234,7 @@ _QUESTIONS = ("rev-parse --show-object-format --absolute-git-dir", "config --lis
 
 
 def _project(program: str, root: Path, environ: Mapping[str, str]) -> _Project:
-    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
-    env |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "none"}
+    env = environment(root, environ)
 
     def ask(words: str) -> bytes:
         done = run((program, *words.split()), cwd=root, env=env, timeout_s=TIMEOUT_S)

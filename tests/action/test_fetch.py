@@ -126,6 +126,23 @@ def test_the_token_is_sent_once_and_to_this_host_only(request_: PullRequest) -> 
     assert "ghs_secret" not in repr(Remote(url, "ghs_secret"))
 
 
+def test_what_the_operator_configures_in_the_environment_is_added_to(
+    request_: PullRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = request_.checkout(depth=1)
+    with listening() as (url, headers):
+        monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+        monkeypatch.setenv("GIT_CONFIG_KEY_0", "http.extraHeader")
+        monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Authorization: of-the-proxy")
+        with pytest.raises(GitError):
+            fetch.commits(clone.root, Remote(f"{url}/octo/shop"), (request_.base,))
+        monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{url}/mirror/.insteadOf")
+        monkeypatch.setenv("GIT_CONFIG_VALUE_0", "http://127.0.0.1:1/")
+        with pytest.raises(GitError):
+            fetch.commits(clone.root, Remote("http://127.0.0.1:1/octo/shop", "ghs_secret"), (request_.base,))
+    assert headers == [["of-the-proxy"], []]
+
+
 @pytest.mark.parametrize("depth", [1, None])
 def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> None:
     clone = request_.checkout(depth=depth)

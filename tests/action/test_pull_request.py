@@ -357,6 +357,49 @@ def test_no_key_that_an_error_quotes_appears_anywhere(
         assert "0123456789" not in place
 
 
+def test_no_key_in_a_name_appears_anywhere(act: Act, github: GitHubServer, tmp_path: Path) -> None:
+    """Markdown escapes the underscores in it."""
+    key = "sk_te_st_0123456789_of_nobody"
+    step_ = f"  - {{id: look-{key}, role: r-{key}, context: [git_diff, 'file:{key}.txt']}}"
+    roles = f"roles: {{r-{key}: Look., reviewer: Review.}}\n"
+    models_ = f"models: {{r-{key}: 'openai:{key}', reviewer: 'openai:{key}'}}\n"
+    review = "  - {id: review, role: reviewer, context: [git_diff]}"
+    named = f"workflow: house-{key}\n{roles}{models_}steps:\n{step_}\n{review}\n"
+    request = open_pull_request(tmp_path, {".aethr.yaml": named})
+    request.push("new\n", f"{key}.py")
+    answer = f"- [high] {key}.py:1 — a key\n- [low] elsewhere/{key}.txt:1 — more\n\nReview status: revise"
+    with ModelServer([Reply(chunks=(answer,), finish_reason=f"stop_{key}"), text(answer)]) as models:
+        step = act(request, models, key=key)
+    assert "report" in step.outputs, step.log
+    reports = [path.read_text(encoding="utf-8") for path in Path(step.outputs["report"]).parent.iterdir()]
+    for place in (step.log, step.summary, github.bodies[0], *reports, str(step.outputs)):
+        assert "0123456789" not in place
+    request.push(f"workflow: {{{key}\n", ".aethr.yaml")
+    of_the_head = {"AETHR_ACTION_CONFIG_FROM": "head", "OPENAI_API_KEY": key}
+    step = act(request, variables=of_the_head, run_id=501)
+    assert step.code == 2
+    for place in (step.log, step.summary, github.bodies[-1], str(step.outputs)):
+        assert "0123456789" not in place
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", ":8080"),
+        ("ALL_PROXY", "http://u:hunter2222@[::1"),
+    ],
+)
+def test_an_address_that_is_not_one_is_refused_before_anything_is_called(
+    act: Act, github: GitHubServer, request_: PullRequest, variable: str, value: str
+) -> None:
+    with ModelServer([text(PASS)]) as models:
+        step = act(request_, models, variables={variable: value})
+    assert (step.code, models.requests, github.requests) == (2, [], [])
+    assert f"{variable} is not " in step.log
+    assert "hunter" not in step.log + step.summary
+    assert "Traceback" not in step.log
+
+
 @pytest.mark.parametrize(("source", "house"), [("base", True), ("head", False)])
 def test_the_workflow_of_the_base_branch_reviews(
     act: Act, github: GitHubServer, tmp_path: Path, source: str, house: bool

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aethr.github.api import Api, ApiError, ReadOnlyError
+from aethr.github.api import AmbiguousError, Api, ApiError, ReadOnlyError
 from aethr.github.marker import Marker
 from aethr.github.upsert import Place, Posted, upsert
 from tests.action.github_server import ME, GitHubServer
@@ -250,3 +250,24 @@ def test_an_odd_retry_after_is_none(desk: Desk, github: GitHubServer, header: st
     github.fail("POST", 429, message="slow down", Retry_After=header)
     desk.post()
     assert desk.slept == [1.0]
+
+
+# --- the way to GitHub ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_dead_proxy_is_named_and_nothing_is_thought_to_be_posted(
+    github: GitHubServer, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:hunter2222@127.0.0.1:1")
+    with Api(github.url, "ghs_token", lambda _: None) as api, pytest.raises(ApiError) as caught:
+        api.get("/x") if method == "get" else api.post("/x", {})
+    assert not isinstance(caught.value, AmbiguousError)
+    assert "GitHub cannot be reached: the proxy http://127.0.0.1:1 (HTTP_PROXY)" in str(caught.value)
+
+
+def test_no_proxy_is_read_as_for_models(github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "[::1],127.0.0.0/8")
+    with Api(github.url, "ghs_token", lambda _: None) as api:
+        assert api.get("/repos/octo/shop/issues/7/comments").value == []

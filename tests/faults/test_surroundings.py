@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -190,6 +191,96 @@ def test_a_program_that_is_told_a_name_without_its_suffix_still_says_how_to_go_o
     )
     assert done.returncode == 3, done.stderr
     assert resume_line(done.stderr).startswith("/nowhere/aethr run ")
+
+
+VARIABLES = (
+    *(
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "LC_ALL",
+        "TERM",
+        "COLUMNS",
+        "LINES",
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "PYTHONIOENCODING",
+        "TZ",
+    ),
+    *(
+        "AETHR_LIVE",
+        "AETHR_MODEL",
+        "AETHR_TRANSPORT",
+        "AETHR_RUN_FAIL_ON",
+        "AETHR_RUN_MAX_COST",
+        "AETHR_RUN_DIFF",
+    ),
+    *(
+        "AETHR_RUN_CHECKPOINT_DIR",
+        "AETHR_RUN_REPORT",
+        "AETHR_RUN_RESUME_CHECKPOINT",
+        "AETHR_RUN_REPLIES",
+        "AETHR_X",
+    ),
+    *("RUNNER_TEMP", "GITHUB_ACTIONS", "PRE_COMMIT", "PRE_COMMIT_FROM_REF", "PRE_COMMIT_TO_REF"),
+    *(
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS",
+        "GIT_CONFIG_GLOBAL",
+    ),
+    *("GIT_EXEC_PATH", "GIT_SSH", "GIT_PREFIX", "GIT_TRACE", "GIT_OBJECT_DIRECTORY"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"),
+    *("REQUESTS_CA_BUNDLE", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+)
+ODD = (
+    *(
+        "",
+        " ",
+        "abc",
+        "0",
+        "1",
+        "-1",
+        "9" * 5000,
+        "1e400",
+        "/nowhere/x",
+        "/",
+        "/dev/null",
+        "./app.py",
+        ".",
+        "{}",
+        "%s",
+    ),
+    *(
+        "\udcff\udcfe",
+        "é\u202e\x1b[31m",
+        "a\nb",
+        "x" * 100_000,
+        "http://[::1",
+        ":8080",
+        "[::1],fe80::/10",
+        "ext::x",
+    ),
+)
+WAYS = (RUN, ("run", "--json", *RUN[1:]), ("check",), ("hook",), ("auth", "status"), ("action",))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_environment_is_a_bug(project: Repo, folder: Path, seed: int) -> None:
+    """Odd values in variables that Aethr, git, Python or httpx read: a documented exit code, no traceback."""
+    generator = random.Random(seed)
+    odd = {name: generator.choice(ODD) for name in generator.sample(VARIABLES, generator.randint(1, 4))}
+    live = {
+        "AETHR_LIVE": "1",
+        "AETHR_MODEL": "openai:gpt-4o-mini",
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+    }
+    environ = {"RUNNER_TEMP": str(folder), **(live if seed % 3 == 0 else {}), **odd}
+    project.git("add", "-A")
+    done = aethr(*generator.choice(WAYS), cwd=project.root, env=environ)
+    assert (done.returncode in range(6), "Traceback" in done.stderr) == (True, False), (odd, done.stderr)
 
 
 # --- checkpoints that are none -----------------------------------------------------------------

@@ -17,7 +17,6 @@ among the options is where it keeps each new input that reaches more, and starts
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -66,10 +65,18 @@ def main(argv: list[str]) -> None:
         corpus.mkdir()
         for number, seed in enumerate(target.seeds()):
             (corpus / str(number)).write_bytes(seed.encode())
-        words.write_text("".join(f"{json.dumps(word)}\n" for word in target.words).replace("\\r", "\\x0d"))
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
         arguments = [argv[0], "-timeout=5", "-max_len=4096", f"-dict={words}", *argv[2:], str(corpus)]
         atheris.Setup(arguments, lambda data: target.oracle(data.decode("utf-8", target.errors)))
         atheris.Fuzz()
+
+
+def _escaped(word: str) -> str:
+    """As libFuzzer reads its dictionaries: bytes, and no escape but this one."""
+    return "".join(
+        f"\\x{byte:02x}" if not 32 <= byte < 127 or byte in b'"\\' else chr(byte)
+        for byte in word.encode("utf-8", "surrogatepass")
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -421,3 +422,32 @@ def test_the_page_shows_what_is_printed() -> None:
     head = ending.head(change.Change("staged", "the staged change"), change.Extent(1))
     lines = ending.finished(said, head, closing()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", ["options", "environment"])
+def test_a_repository_outside_of_the_folder_that_it_tracks(
+    project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """A real commit to it, from a folder below, with Aethr as its hook: ``git --git-dir=~/.dotfiles …``."""
+    folder = tmp_path / "dotfiles"
+    (project.root / ".git").rename(folder)
+    script = folder / "hooks" / "pre-commit"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m aethr hook\n')
+    script.chmod(0o755)
+    monkeypatch.delenv("PRE_COMMIT")
+    below = project.root / "below"
+    below.mkdir()
+    places = [f"--git-dir={folder}", f"--work-tree={project.root}"]
+    if named == "environment":
+        monkeypatch.setenv("GIT_DIR", str(folder))
+        monkeypatch.setenv("GIT_WORK_TREE", "..")
+        places = []
+    project.write("app.py", "total = 2\n")
+    with serving(monkeypatch, text(REVISE), text(PASS)) as server:
+        for code in (1, 0):
+            words = ["git", *places, "commit", "-qam", "through the hook"]
+            done = subprocess.run(words, cwd=below, capture_output=True, text=True, check=False)
+            assert done.returncode == code, done.stderr
+    assert all("+total = 2" in json.dumps(body) for body in server.bodies)
