@@ -269,9 +269,11 @@ def test_check_takes_several_files_and_reports_the_mistakes_of_each(project: Rep
 def test_check_counts_the_calls_of_every_pass(project: Repo) -> None:
     aethr("init", "plan-implement-review", cwd=project.root)
     text = aethr("check", cwd=project.root).stdout
-    # One plan, three times implement, three reviews that may each be asked for their verdict once more.
-    assert "at most 7 calls and 3 agent runs" in text
-    assert "openai:gpt-5-mini: 7 calls" in text
+    # One plan, three times implement, three reviews that may each be asked for their verdict once more;
+    # each of these 7 calls may be tried three times.
+    assert "at most 21 calls and 3 agent runs" in text
+    assert "openai:gpt-5-mini: 2 calls" in text
+    assert "openai:gpt-5-mini: 21 calls" in text
     assert "openai:gpt-5 by opencode: 3 runs; its own calls and their cost are not known here" in text
 
 
