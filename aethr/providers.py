@@ -103,5 +103,5 @@ def provider_of(name: str) -> Provider:
 
 
 def litellm_name(name: str) -> str:
-    """The model name as LiteLLM wants it: ``google:gemini-2.5-pro`` is ``gemini/gemini-2.5-pro``."""
+    """The model name as LiteLLM wants it: ``google:NAME`` is ``gemini/NAME``."""
     return f"{provider_of(name).prefix}/{split(name)[1]}"
