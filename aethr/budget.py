@@ -54,10 +54,8 @@ def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError
                 f"{_who(silent)} did not say how many tokens it used, so --max-tokens cannot hold",
                 "Leave --max-tokens out, or use another model.",
             )
-        if spent.total_tokens > allowance.tokens:
-            over.append(
-                f"{spent.total_tokens - allowance.tokens:,} tokens over --max-tokens {allowance.tokens}"
-            )
+        if (more := spent.total_tokens - allowance.tokens) > 0:
+            over.append(f"{more:,} token{'s' * (more > 1)} over --max-tokens {allowance.tokens}")
             options.append("--max-tokens")
     if not over:
         return None

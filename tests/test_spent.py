@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aethr import budget
+from aethr.agents.events import Transcript, read_opencode
 from aethr.output import wording
 from aethr.records import Allowance, StepResult, Totals, Usage
 from tests.live import (
@@ -139,7 +140,7 @@ def test_an_answer_over_the_budget_is_not_asked_again_for_its_verdict(
             "did not say what it cost, so --max-cost cannot hold",
         ),
         (Allowance(tokens=2), [Usage(1, 1, 2, None)], None),
-        (Allowance(tokens=1), [Usage(1, 1, 2, None)], "1 tokens over --max-tokens 1"),
+        (Allowance(tokens=1), [Usage(1, 1, 2, None)], "1 token over --max-tokens 1"),
         (
             Allowance(tokens=9),
             [Usage(1, 1, 2), Usage()],
@@ -241,3 +242,33 @@ def test_a_mock_run_uses_nothing_and_that_is_known(aethr: Aethr) -> None:
         "cost_usd": 0.0,
         "estimated": False,
     }
+
+
+# --- agents ------------------------------------------------------------------------------------
+
+
+def finish(**part: Any) -> dict[str, Any]:
+    return {"type": "step_finish", "part": {"reason": "stop", **part}}
+
+
+TOKENS = {"input": 5, "output": 2, "reasoning": 1, "cache": {"read": 3, "write": 0}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "usage"),
+    [
+        ([], Usage()),
+        ([{"tokens": TOKENS, "cost": 0.5}], Usage(8, 3, 11, 0.5)),
+        ([{"tokens": TOKENS, "cost": 0}], Usage(8, 3, 11, None)),  # it says 0 where it knows no price
+        ([{"tokens": {"input": 5, "output": 2}, "cost": 0.5}], Usage(5, 2, 7, 0.5)),
+        ([{"cost": 0.5}], Usage(None, None, None, 0.5)),
+        ([{"tokens": {"input": "5", "output": -2}, "cost": 0.5}], Usage(None, None, None, 0.5)),
+        ([{"tokens": {"input": 0, "output": 0}, "cost": 0}], Usage(0, 0, 0, 0.0)),
+        ([{"tokens": TOKENS, "cost": 0.5}, {"cost": 0.25}], Usage(None, None, None, 0.75)),
+    ],
+)
+def test_what_an_agent_does_not_count_is_unknown(parts: list[dict[str, Any]], usage: Usage) -> None:
+    transcript = Transcript(Path())
+    for part in parts:
+        list(read_opencode(finish(**part), transcript))
+    assert transcript.usage == usage
