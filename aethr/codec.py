@@ -76,7 +76,8 @@ def step_from_json(value: object) -> StepResult:
         notes=_texts(data, "notes"),
         check=_check(data.get("check")),
         cut_prompt=optional_text(data, "cut_prompt"),
-        verdict_from=_count(data, "verdict_from", default=0),
+        verdict_from=_count(data, "verdict_from") if "verdict_from" in data else 0,
+        over_limit=optional_text(data, "over_limit"),
     )
 
 
@@ -97,9 +98,9 @@ def step_from_seed(value: object) -> StepResult:
         prompt_sha256="",
         content=text(data, "content"),
         usage=Usage(
-            prompt_tokens=_count(usage, "prompt_tokens", default=0),
-            completion_tokens=_count(usage, "completion_tokens", default=0),
-            total_tokens=_count(usage, "total_tokens", default=0),
+            prompt_tokens=_optional_count(usage, "prompt_tokens"),
+            completion_tokens=_optional_count(usage, "completion_tokens"),
+            total_tokens=_optional_count(usage, "total_tokens"),
             cost_usd=_optional_amount(usage, "cost_usd"),
         ),
         artifacts=_seed_artifacts(data.get("artifacts")),
@@ -157,10 +158,11 @@ def _check(value: object) -> CommandCheck | None:
 
 def _usage(data: Mapping[str, object]) -> Usage:
     return Usage(
-        prompt_tokens=_count(data, "prompt_tokens"),
-        completion_tokens=_count(data, "completion_tokens"),
-        total_tokens=_count(data, "total_tokens"),
+        prompt_tokens=_count_or_null(data, "prompt_tokens"),
+        completion_tokens=_count_or_null(data, "completion_tokens"),
+        total_tokens=_count_or_null(data, "total_tokens"),
         cost_usd=_optional_amount(data, "cost_usd"),
+        estimated="estimated" in data and _flag(data, "estimated"),
     )
 
 
@@ -215,15 +217,21 @@ def _flag(data: Mapping[str, object], key: str) -> bool:
     raise _mistake(key, "true or false", value)
 
 
-def _count(data: Mapping[str, object], key: str, *, least: int = 0, default: int | None = None) -> int:
-    if default is not None and data.get(key) is None:
-        return default
+def _count(data: Mapping[str, object], key: str, *, least: int = 0) -> int:
     expected = f"a whole number from {least}"
     value = _required(data, key, expected)
     # Nothing that is counted here comes near 2**53, the most that JSON readers agree on.
     if isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 53:
         return value
     raise _mistake(key, expected, value)
+
+
+def _count_or_null(data: Mapping[str, object], key: str) -> int | None:
+    return None if key in data and data[key] is None else _count(data, key)
+
+
+def _optional_count(data: Mapping[str, object], key: str) -> int | None:
+    return None if data.get(key) is None else _count(data, key)
 
 
 def _amount(data: Mapping[str, object], key: str) -> float:

@@ -31,7 +31,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.USAGE: "wrong usage or configuration; nothing was called",
     ExitCode.WORLD: "a model, agent, git, network or disk failed",
     ExitCode.NOT_REVIEWED: "not reviewed",
-    ExitCode.BUDGET: "over budget; stopped before the call",
+    ExitCode.BUDGET: "over budget",
     ExitCode.BUG: "a bug in Aethr",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated",
@@ -117,7 +117,7 @@ class NotReviewedError(AethrError):
 
 
 class BudgetError(AethrError):
-    """The next call would pass ``--max-cost`` or ``--max-tokens``; it was not made."""
+    """The next call could pass ``--max-cost`` or ``--max-tokens`` and was not made, or the last one did."""
 
     exit_code = ExitCode.BUDGET
 

@@ -1,29 +1,34 @@
-"""The worst case of a run before it begins: the most calls its loops allow, with tokens and cost.
+"""What a run will need before it begins: about, and at most, in calls, tokens and dollars.
 
-Nothing is called. Every loop is assumed to go on to its last pass, and every answer to be as long as is
-reserved for one (``spending``). Prompts are measured as they are now; a context that will be known only
-while the run is on counts as the whole of its budget.
+Nothing is called. "About" is a run in which all goes well: each loop ends with its first pass, each answer
+is of usual length, and no call has to be made twice. "At most" holds for every server that honours the
+limit it was sent: each loop goes on to its last pass, each review is asked once more for its verdict, each
+call is made as often as the backend may make it, and each answer is as long as its limit. Prompts are
+measured as they are now; what will be known only while the run is on counts at most as the whole of its
+budget, and in "about" as nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr import context, executor, prompts
 from aethr.errors import BudgetError
-from aethr.llm import prices, spending
+from aethr.llm import costs, spending
+from aethr.llm.backend import ATTEMPTS
+from aethr.llm.prices import lookup
 from aethr.output import wording
 from aethr.records import Plan, PlannedStep, StepPrepared
 
 NO_MODEL = "(no model)"
 
 
-class WorstCase(NamedTuple):
+class Need(NamedTuple):
     """Sums for one model, called by Aethr or (``agent``) by an agent as often as the agent sees fit.
 
-    ``cost_usd`` is None where it is not known: for a model without a price, and for every agent.
+    ``calls`` are the requests that it gets. ``cost_usd`` is None where it is not known: for a model without
+    a price, and for every agent.
     """
 
     model: str
@@ -31,51 +36,63 @@ class WorstCase(NamedTuple):
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_usd: float | None = None
+    cost_usd: float | None = 0.0
 
 
-def worst_case(plan: Plan, prepared: Sequence[StepPrepared]) -> tuple[WorstCase, ...]:
-    """The most that ``plan`` can need, for each model in order of first use.
+class Estimate(NamedTuple):
+    """What a plan needs, for each model in order of first use."""
 
-    ``prepared`` are the prompts of its steps as they would be now (``executor.preview``).
-    """
+    about: tuple[Need, ...]
+    most: tuple[Need, ...]
+
+
+class _Case(NamedTuple):
+    """How one of the two is counted. ``unread`` are the tokens for a character of context not known yet."""
+
+    tokens: Callable[[str], int]
+    unread: int
+    longest_answer: int | None
+    attempts: int
+    every_pass: bool
+
+
+_ABOUT = _Case(spending.estimate_tokens, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False)
+_MOST = _Case(spending.most_tokens, 4, None, ATTEMPTS, every_pass=True)  # UTF-8: 4 bytes for a character
+
+
+def estimate(plan: Plan, prepared: Sequence[StepPrepared]) -> Estimate:
+    """What ``plan`` needs. ``prepared`` are its prompts as they are now (``executor.preview``)."""
     measured = {each.id: each for each in prepared}
-    sums: dict[tuple[str, str | None], WorstCase] = {}
-    earlier: list[int] = []
-    edited = False
-    for step in turns(plan):
-        answer = spending.reserve(step.model)
-        asked = _prompt(step, measured[step.spec.id], edited) + _history(step, earlier)
-        key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
-        sums[key] = _plus(sums.get(key, WorstCase(*key)), asked, answer)
-        if step.spec.reviewing and not step.edits_tree:
-            sums[key] = _plus(sums[key], spending.estimate_tokens(prompts.ask_verdict("")) + answer, answer)
-            answer *= 2  # later steps are told both answers
-        earlier.append(answer)
-        edited = edited or step.edits_tree
-    return tuple(row._replace(cost_usd=_cost(row)) for row in sums.values())
+    return Estimate(_needs(plan, measured, _ABOUT), _needs(plan, measured, _MOST))
 
 
 def against_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
-    """What a budget of so many dollars means for the worst case of a run, as lines to say first.
+    """What a budget of so many dollars means for a run of ``plan``, as lines to say first.
 
-    Raises ``BudgetError`` where it cannot hold, because a model's price is not known.
+    Raises ``BudgetError`` where it cannot hold, because nobody states what a model costs.
     """
-    worst = worst_case(plan, list(executor.preview(plan)))
-    for row in worst:
-        if row.cost_usd is None and row.agent is None:
+    most = estimate(plan, list(executor.preview(plan))).most
+    for need in most:
+        if need.cost_usd is not None or need.agent is not None:
+            continue
+        if need.model == NO_MODEL or not spending.states_cost(need.model):
             raise BudgetError(
-                f"{row.model}: its price is not known, so --max-cost cannot hold", "Use --max-tokens instead."
+                f"{need.model}: its price is not known, so --max-cost cannot hold",
+                "Use --max-tokens instead.",
             )
-    most = sum(row.cost_usd or 0.0 for row in worst)
-    if most > cost_usd:
         yield (
-            f"at worst the models cost {wording.cost(most)}, more than --max-cost "
+            f"{need.model}: its price is not known before a call, so --max-cost stops the run after the call "
+            "that passed it"
+        )
+    known = sum(need.cost_usd or 0.0 for need in most)
+    if known > cost_usd:
+        yield (
+            f"the models can cost {wording.cost(known)} at most, more than --max-cost "
             f"{cost_usd:g}: the run stops before the call that could pass it"
         )
-    for row in worst:
-        if row.agent is not None:
-            yield f"--max-cost does not bound what {row.agent} spends inside of its step"
+    for need in most:
+        if need.agent is not None:
+            yield f"--max-cost does not bound what {need.agent} spends inside of its step"
 
 
 def turns(plan: Plan) -> Iterator[PlannedStep]:
@@ -94,22 +111,59 @@ def turns(plan: Plan) -> Iterator[PlannedStep]:
     yield from plan.steps[start:]
 
 
-def _plus(row: WorstCase, asked: int, answered: int) -> WorstCase:
-    return row._replace(
-        calls=row.calls + 1,
-        input_tokens=row.input_tokens + asked,
-        output_tokens=row.output_tokens + answered,
+def _needs(plan: Plan, prepared: Mapping[str, StepPrepared], case: _Case) -> tuple[Need, ...]:
+    needs: dict[tuple[str, str | None], Need] = {}
+    earlier: list[int] = []
+    edited = False
+    for step in turns(plan) if case.every_pass else plan.steps:
+        key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
+        answer = _answer(step, case)
+        prompt = _prompt(step, prepared[step.spec.id], case, edited=edited) + _history(step, earlier)
+        need = _plus(needs.get(key, Need(*key)), prompt, answer, case)
+        if case.every_pass and step.spec.reviewing and not step.edits_tree:
+            need = _plus(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
+            answer *= 2  # later steps are told both answers
+        needs[key] = need
+        earlier.append(answer)
+        edited = edited or step.edits_tree
+    return tuple(needs.values())
+
+
+def _plus(need: Need, prompt: int, answer: int, case: _Case) -> Need:
+    """``need`` and one more call, or one more run of an agent."""
+    if need.agent is not None or need.model == NO_MODEL:
+        return need._replace(calls=need.calls + 1, cost_usd=None)
+    price = lookup(need.model)
+    if price is not None and price.window is not None:
+        prompt = min(prompt, price.window)  # a longer one is refused
+    rates = costs.dearest(need.model, prompt)
+    cost = None
+    if rates is not None and need.cost_usd is not None:
+        cost = need.cost_usd + case.attempts * rates.cost(prompt, answer)
+    return need._replace(
+        calls=need.calls + case.attempts,
+        input_tokens=need.input_tokens + case.attempts * prompt,
+        output_tokens=need.output_tokens + case.attempts * answer,
+        cost_usd=cost,
     )
 
 
-def _prompt(step: PlannedStep, now: StepPrepared, edited: bool) -> int:
+def _answer(step: PlannedStep, case: _Case) -> int:
+    """Tokens of an answer, by the limit that is sent where the prompt leaves it the most room."""
+    if step.model is None:
+        return spending.ANSWER_TOKENS
+    limit = spending.answer_limit(step.model, lookup(step.model.name), prompt=0)
+    return limit if case.longest_answer is None else min(limit, case.longest_answer)
+
+
+def _prompt(step: PlannedStep, now: StepPrepared, case: _Case, *, edited: bool) -> int:
     """Tokens of a step's prompt without its history; its context may grow to its budget."""
-    tokens = spending.estimate_tokens(now.prompt)
+    tokens = case.tokens(now.prompt)
     sources = [context.find(source)[0] for source in step.spec.context]
     if not any(row.late for row in sources) and not (edited and sources):
         return tokens
     rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in now.receipts)
-    return tokens + max(0, math.ceil(rest / spending.BYTES_PER_TOKEN))
+    return tokens + case.unread * max(0, rest)
 
 
 def _history(step: PlannedStep, earlier: list[int]) -> int:
@@ -117,10 +171,3 @@ def _history(step: PlannedStep, earlier: list[int]) -> int:
     if visibility == "none":
         return 0
     return sum(earlier[-1:] if visibility == "latest" else earlier)
-
-
-def _cost(row: WorstCase) -> float | None:
-    if row.agent is not None or row.model == NO_MODEL:
-        return None
-    price = prices.lookup(row.model)
-    return price.cost(row.input_tokens, row.output_tokens) if price else None

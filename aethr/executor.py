@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from aethr import prompts, review
+from aethr import budget, prompts, review
 from aethr.errors import AethrError, ModelError, UsageError
 from aethr.records import (
     CHANGE,
@@ -38,7 +38,6 @@ from aethr.records import (
     TextDelta,
     Thinking,
     Totals,
-    Usage,
     View,
 )
 from aethr.review.thinking import Filter, Split, split
@@ -140,6 +139,9 @@ def run(
         yield StepFinished(result, replayed=finished is not None)
         if ended:
             yield LoopEnded(ended)
+        over = budget.exceeded(plan.allowance, progress.results)
+        if over is not None and progress.turn is not None:  # after the last step the run is complete
+            raise over
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds)
     yield RunFinished(record(plan, progress.results, progress.loops, verdict))
@@ -206,13 +208,15 @@ def record(
 
 
 def totals(results: Sequence[StepResult]) -> Totals:
-    """Sums over ``results``; one unknown price makes the whole cost unknown."""
+    """Sums over ``results``; one unknown figure makes its sum unknown."""
+    used = budget.used(results)
     return Totals(
         calls=sum(result.calls for result in results),
-        prompt_tokens=sum(result.usage.prompt_tokens for result in results),
-        completion_tokens=sum(result.usage.completion_tokens for result in results),
-        cost_usd=_sum_of_known([result.usage.cost_usd for result in results]),
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        cost_usd=used.cost_usd,
         seconds=sum(result.seconds for result in results),
+        estimated=used.estimated,
     )
 
 
@@ -231,7 +235,7 @@ def _perform(
     prepared = _prepare(plan, step, progress.results, blocks)
     yield prepared
     began = clock()
-    request = _request(plan, step, prepared.prompt, totals(progress.results))
+    request = _request(plan, step, prepared.prompt, progress.results)
     request = request._replace(iteration=turn.iteration)
     answers = [(yield from _call(plan, step, request))]
     doubt = _doubt(plan, step, prepared, answers[0])
@@ -343,8 +347,7 @@ def _view(plan: Plan, results: Sequence[StepResult]) -> View:
     return View(plan.root, plan.scope, tuple(results), run_commands=plan.mode == "live")
 
 
-def _request(plan: Plan, step: PlannedStep, prompt: str, spent: Totals) -> Request:
-    used = Usage(total_tokens=spent.prompt_tokens + spent.completion_tokens, cost_usd=spent.cost_usd)
+def _request(plan: Plan, step: PlannedStep, prompt: str, results: Sequence[StepResult]) -> Request:
     return Request(
         step=step.spec.id,
         role=step.spec.role,
@@ -353,7 +356,7 @@ def _request(plan: Plan, step: PlannedStep, prompt: str, spent: Totals) -> Reque
         root=plan.root,
         reviewing=step.spec.reviewing,
         unsafe_permissions=step.spec.unsafe_permissions,
-        allowance=plan.allowance.after(used),
+        allowance=plan.allowance.after(budget.used(results)),
     )
 
 
@@ -375,27 +378,14 @@ def _result(
         seconds=round(seconds, 3),
         calls=len(answers),
         transport=first.transport,
-        usage=_usage([answer.usage for answer in answers]),
+        usage=budget.total([answer.usage for answer in answers]),
         context=prepared.receipts,
         artifacts=first.artifacts,
         notes=tuple(note for answer in answers for note in answer.notes),
         cut_prompt=next((answer.cut_prompt for answer in answers if answer.cut_prompt), None),
         verdict_from=len(before),
+        over_limit=next((answer.over_limit for answer in answers if answer.over_limit), None),
     )
-
-
-def _usage(usages: Sequence[Usage]) -> Usage:
-    return Usage(
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        total_tokens=sum(usage.total_tokens for usage in usages),
-        cost_usd=_sum_of_known([usage.cost_usd for usage in usages]),
-    )
-
-
-def _sum_of_known(costs: Sequence[float | None]) -> float | None:
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
 
 
 def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion) -> str | None:

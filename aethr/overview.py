@@ -1,4 +1,4 @@
-"""A workflow as a map: its steps, loops as arcs, what each sees and may do, and the worst case of a run."""
+"""A workflow as a map: its steps, loops as arcs, what each sees and may do, and what a run of it needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aethr import context, estimate, workflow
-from aethr.estimate import WorstCase
+from aethr.estimate import Estimate, Need
 from aethr.output import columns, mermaid, wording
 from aethr.records import Plan, PlannedStep, Receipt, Repeat, StepPrepared
 from aethr.sanitize import one_line
@@ -16,15 +16,15 @@ _INDENT = 7
 
 
 class Overview(NamedTuple):
-    """A plan, its prompts as they would be now, and the worst case that follows from both."""
+    """A plan, its prompts as they would be now, and what a run needs by both."""
 
     plan: Plan
     prepared: Sequence[StepPrepared]
-    worst: tuple[WorstCase, ...]
+    needs: Estimate
 
     @classmethod
     def of(cls, plan: Plan, prepared: Sequence[StepPrepared]) -> Overview:
-        return cls(plan, prepared, estimate.worst_case(plan, prepared))
+        return cls(plan, prepared, estimate.estimate(plan, prepared))
 
 
 def lines(seen: Overview, width: int | None) -> Iterator[str]:
@@ -34,11 +34,16 @@ def lines(seen: Overview, width: int | None) -> Iterator[str]:
         yield from _step(seen.plan, number, prepared, width)
     for command in workflow.commands(seen.plan.workflow):
         yield from columns.folded(f"  runs the command: {one_line(command)}", width, 4)
-    yield from columns.folded("  worst case, with every pass and the longest answers:", width, 4)
-    for row in seen.worst:
-        yield from columns.folded(f"    {_worst(row)}", width, 6)
-    if len([row for row in seen.worst if row.agent is None]) > 1:
-        yield from columns.folded(f"    {_total(seen.worst)}", width, 6)
+    for title, needs in (
+        ("about, if every loop ends with its first pass and answers are of usual length:", seen.needs.about),
+        ("at most, with every pass, every retry and the longest answers:", seen.needs.most),
+    ):
+        yield from columns.folded(f"  {title}", width, 4)
+        for need in needs:
+            yield from columns.folded(f"    {_need(need)}", width, 6)
+        called = [need for need in needs if need.agent is None]
+        if len(called) > 1:
+            yield from columns.folded(f"    together: {_figures(called)}", width, 6)
 
 
 def flowchart(plan: Plan) -> str:
@@ -53,8 +58,8 @@ def flowchart(plan: Plan) -> str:
 
 
 def _head(seen: Overview) -> str:
-    calls = sum(row.calls for row in seen.worst if row.agent is None)
-    agents = sum(row.calls for row in seen.worst if row.agent is not None)
+    calls = sum(need.calls for need in seen.needs.most if need.agent is None)
+    agents = sum(need.calls for need in seen.needs.most if need.agent is not None)
     most = [wording.counted(calls, "call")] if calls else []
     most += [wording.counted(agents, "agent run")] if agents else []
     spec = seen.plan.workflow
@@ -139,28 +144,20 @@ def _at_most(repeat: Repeat) -> str:
     return f"{wording.counted(repeat.max_iterations, 'pass', 'passes')} at most"
 
 
-def _price(worst: Sequence[WorstCase]) -> str:
-    """What all calls together cost at most, as far as it is known."""
-    known = sum(row.cost_usd for row in worst if row.cost_usd is not None)
-    if all(row.cost_usd is not None for row in worst):
-        return wording.cost(known)
-    return f"{wording.cost(known)} and what is not known" if known else "cost unknown"
-
-
-def _worst(row: WorstCase) -> str:
-    if row.agent is not None:
-        runs = wording.counted(row.calls, "run")
+def _need(need: Need) -> str:
+    if need.agent is not None:
+        runs = wording.counted(need.calls, "run")
         return (
-            f"{one_line(row.model)} by {row.agent}: {runs}; its own calls and their cost are not known here"
+            f"{one_line(need.model)} by {need.agent}: {runs}; its own calls and their cost are not known here"
         )
-    tokens = f"about {row.input_tokens:,} tokens in, {row.output_tokens:,} out"
-    return (
-        f"{one_line(row.model)}: {wording.counted(row.calls, 'call')}, {tokens}, {wording.cost(row.cost_usd)}"
-    )
+    return f"{one_line(need.model)}: {_figures([need])}"
 
 
-def _total(worst: Sequence[WorstCase]) -> str:
-    calls = [row for row in worst if row.agent is None]
-    tokens_in, tokens_out = sum(r.input_tokens for r in calls), sum(r.output_tokens for r in calls)
-    number = wording.counted(sum(row.calls for row in calls), "call")
-    return f"together: {number}, about {tokens_in:,} tokens in, {tokens_out:,} out, {_price(worst)}"
+def _figures(needs: Sequence[Need]) -> str:
+    """Calls, tokens and cost of all of them, the last as far as it is known."""
+    calls = wording.counted(sum(need.calls for need in needs), "call")
+    tokens = f"{sum(need.input_tokens for need in needs):,} tokens in"
+    tokens += f", {sum(need.output_tokens for need in needs):,} out"
+    known = [need.cost_usd for need in needs if need.cost_usd is not None]
+    cost = wording.cost(sum(known) if known else None)
+    return f"{calls}, {tokens}, {cost}" + (" and what is not known" if 0 < len(known) < len(needs) else "")

@@ -10,12 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from aethr.models import EXAMPLE
+
 
 class Provider(NamedTuple):
     """``keys`` and ``bases`` are environment variables, in the order in which LiteLLM takes them.
 
     No ``keys`` means: needs none (a server of one's own). ``host`` is where calls go unless one of
     ``bases`` says otherwise. ``own_key`` is the variable of a key that a server of one's own may want.
+    ``states_cost`` says that it states with each answer what it charges.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Provider(NamedTuple):
     bases: tuple[str, ...] = ()
     host: str | None = None
     own_key: str | None = None
+    states_cost: bool = False
 
 
 _TABLE = (
@@ -57,8 +61,9 @@ _TABLE = (
         ("OPENROUTER_API_KEY", "OR_API_KEY"),
         ("OPENROUTER_API_BASE",),
         "openrouter.ai",
+        states_cost=True,
     ),
-    Provider("xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "api.x.ai"),
+    Provider("xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "api.x.ai", states_cost=True),
     Provider("ollama", "ollama_chat", (), ("OLLAMA_API_BASE",), "localhost:11434"),
     Provider("lm_studio", "lm_studio", (), ("LM_STUDIO_API_BASE",), own_key="LM_STUDIO_API_KEY"),
     Provider("hosted_vllm", "hosted_vllm", (), ("HOSTED_VLLM_API_BASE",), own_key="HOSTED_VLLM_API_KEY"),
@@ -84,7 +89,7 @@ def split(name: str) -> tuple[str, str]:
     """``provider:model`` or ``provider/model`` as (provider, model). Raises ``ValueError``, one line."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise ValueError(f"'{name}' is not provider:model, such as openai:gpt-4o-mini")
+        raise ValueError(f"'{name}' is not provider:model, such as {EXAMPLE}")
     if "://" in name:
         raise ValueError(f"'{name}' has an address in it; an endpoint is set by an environment variable")
     provider, model = match.groups()
@@ -106,5 +111,5 @@ def with_variables(provider: Provider) -> Provider:
 
 
 def litellm_name(name: str) -> str:
-    """The model name as LiteLLM wants it: ``google:gemini-2.5-pro`` is ``gemini/gemini-2.5-pro``."""
+    """The model name as LiteLLM wants it: ``google:NAME`` is ``gemini/NAME``."""
     return f"{provider_of(name).prefix}/{split(name)[1]}"

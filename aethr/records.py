@@ -215,12 +215,20 @@ Part: TypeAlias = Entry | Piece | Withhold | Remark
 
 
 class Usage(NamedTuple):
-    """Tokens as the provider counted them; ``cost_usd`` is None where the price is not known."""
+    """What a call used, as its provider counted it; None is unknown, and never zero.
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    ``estimated`` is True where the tokens, and with them the cost, were estimated by the length of the texts.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
     cost_usd: float | None = None
+    estimated: bool = False
+
+
+NO_USAGE = Usage(0, 0, 0, 0.0)
+"""Of what calls no model."""
 
 
 class Artifacts(NamedTuple):
@@ -238,10 +246,10 @@ class Allowance(NamedTuple):
     tokens: int | None = None
 
     def after(self, spent: Usage) -> Allowance:
-        """What remains, never below zero. An unknown cost counts as nothing: no backend calls by one."""
+        """What remains, never below zero. What is unknown counts as nothing: ``budget`` stops such a run."""
         return Allowance(
             None if self.cost_usd is None else max(0.0, self.cost_usd - (spent.cost_usd or 0.0)),
-            None if self.tokens is None else max(0, self.tokens - spent.total_tokens),
+            None if self.tokens is None else max(0, self.tokens - (spent.total_tokens or 0)),
         )
 
 
@@ -265,7 +273,8 @@ class Request(NamedTuple):
 class Completion(NamedTuple):
     """A backend's finished answer.
 
-    ``cut_prompt`` says, in a few words, how it is known that the server read only a part of the prompt.
+    ``cut_prompt`` says, in a few words, how it is known that the server read only a part of the prompt,
+    ``over_limit`` by how much the server passed the limit on the answer that it was sent.
 
     ``finish_reason`` is the provider's own word; ``truncated`` is True when the answer was cut
     (``length``, ``content_filter``). ``model`` is the name that was asked. ``transport`` names what
@@ -282,6 +291,7 @@ class Completion(NamedTuple):
     artifacts: Artifacts | None = None
     notes: tuple[str, ...] = ()
     cut_prompt: str | None = None
+    over_limit: str | None = None
 
 
 class TextDelta(NamedTuple):
@@ -364,9 +374,10 @@ class CommandCheck(NamedTuple):
 class StepResult(NamedTuple):
     """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more).
 
-    ``cut_prompt`` is that of its ``Completion``: the answer rests on a part of the prompt alone.
-    ``verdict_from`` is where in ``content`` the answer begins that a review is read from, in characters:
-    behind a first one without a verdict.
+    ``cut_prompt`` is that of its ``Completion``: the answer rests on a part of the prompt alone;
+    ``over_limit`` too: the server did not honour the limit on the answer. ``verdict_from`` is where in
+    ``content`` the answer begins that a review is read from, in characters: behind a first one without a
+    verdict.
     """
 
     id: str
@@ -388,6 +399,7 @@ class StepResult(NamedTuple):
     check: CommandCheck | None = None
     cut_prompt: str | None = None
     verdict_from: int = 0
+    over_limit: str | None = None
 
 
 class LoopResult(NamedTuple):
@@ -400,13 +412,24 @@ class LoopResult(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over all steps. ``cost_usd`` is None as soon as one call's price is unknown."""
+    """Sums over all steps; each is None as soon as one step's figure is unknown.
+
+    ``estimated`` is that of ``Usage``: True as soon as one step's is.
+    """
 
     calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
     cost_usd: float | None = 0.0
     seconds: float = 0.0
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int | None:
+        """Both kinds together."""
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        return self.prompt_tokens + self.completion_tokens
 
 
 class RunResult(NamedTuple):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import (
+    budget,
     credentials,
     edge,
     executor,
@@ -30,6 +31,7 @@ from aethr import (
 )
 from aethr.errors import (
     AethrError,
+    BudgetError,
     DiskError,
     ExitCode,
     Interrupted,
@@ -46,6 +48,8 @@ from aethr.sanitize import Redactor
 from aethr.terms import Terms
 
 if TYPE_CHECKING:
+    import datetime
+
     from aethr.checkpoint import Checkpoint
     from aethr.promotion import Promotion
     from aethr.recorder import Recorder
@@ -86,11 +90,16 @@ class Outcome(NamedTuple):
 
 
 def prepare(
-    given: RunOptions, cwd: Path, environ: Mapping[str, str], project: workflow.Project | None = None
+    given: RunOptions,
+    cwd: Path,
+    environ: Mapping[str, str],
+    project: workflow.Project | None = None,
+    today: datetime.date | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``; nothing has been called then.
 
     ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
+    ``today`` decides which models retire soon; by default it is today.
     """
     options.check(given)
     saved = resume.saved(given)
@@ -113,6 +122,7 @@ def prepare(
         warnings=(
             *dotenv.warnings,
             *_endpoints(plan, settings),
+            *_retirements(plan, today),
             *resumed,
             *_worst_case(plan),
         ),
@@ -138,6 +148,9 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
             result = _consume(_without_keys(events, plan), recorder, show)
     except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
         return _stopped(prepared, recorder, _as_error(stop))
+    over = budget.exceeded(plan.allowance, result.steps)
+    if over is not None:
+        return _over_budget(prepared, recorder, result, over)
     spare = _spare(given, recorder.file)
     if spare is None and recorder.file is not None:
         redact = Redactor(plan.secrets).redact
@@ -213,6 +226,19 @@ def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
     return endpoints([step.model for step in plan.steps if step.model], settings)
 
 
+def _retirements(plan: Plan, today: datetime.date | None) -> tuple[str, ...]:
+    """Which models of a live run are shut down soon, or already."""
+    if plan.mode != "live":
+        return ()
+    import datetime
+
+    from aethr.llm.prices import retirement
+
+    names = dict.fromkeys(step.model.name for step in plan.steps if step.model)
+    lines = (retirement(name, today or datetime.date.today()) for name in names)
+    return tuple(line for line in lines if line is not None)
+
+
 def _worst_case(plan: Plan) -> tuple[str, ...]:
     """What a budget in dollars means for this run; said before the first call."""
     if plan.mode != "live" or plan.allowance.cost_usd is None:
@@ -272,6 +298,18 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
     result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
     return Outcome(sanitize.everywhere(result, redact), error, kept=path)
+
+
+def _over_budget(prepared: Prepared, recorder: Recorder, result: RunResult, error: BudgetError) -> Outcome:
+    """A run whose last step passed its budget: complete, and its checkpoint stays.
+
+    The resume command, with more to spend, ends with its verdict and calls nothing.
+    """
+    assert recorder.file is not None
+    redact = Redactor(prepared.plan.secrets).redact
+    error.redact(redact)
+    error.resume = redact(_resume_command(prepared, recorder.file))
+    return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(recorder.file)), error)
 
 
 def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

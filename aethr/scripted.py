@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aethr.config import replies
 from aethr.config.replies import Replies, Reply
 from aethr.errors import ConfigError
-from aethr.records import Artifacts, Completion, Notice, Request, RunResult, TextDelta, Usage
+from aethr.records import NO_USAGE, Artifacts, Completion, Notice, Request, RunResult, TextDelta
 
 UNNAMED = ("scripted-change",)
 """What an agent's step has changed where its answer does not say."""
@@ -44,7 +44,7 @@ class Script(NamedTuple):
             content=reply.answer,
             model=request.model.name if request.model is not None else "",
             finish_reason="stop",
-            usage=Usage(cost_usd=0.0),
+            usage=NO_USAGE,
             transport="scripted",
             artifacts=_artifacts(reply) if request.step in self.editing else None,
         )

@@ -91,7 +91,8 @@ def serving(
     with ModelServer((lambda _: always) if always else list(replies)) as server:
         for base in ("OPENAI_BASE_URL", "OPENROUTER_API_BASE", "XAI_API_BASE"):
             monkeypatch.setenv(base, server.base_url)
-        for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "XAI_API_KEY"):
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.origin)
+        for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "XAI_API_KEY", "ANTHROPIC_API_KEY"):
             monkeypatch.setenv(name, KEY)
         monkeypatch.setenv("AETHR_LIVE", "1")
         yield server

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aethr.llm import chat, costs, transport_litellm
+from aethr.llm import chat, costs, prices, transport_litellm
 from aethr.llm.calls import Call, CallFailed, Deadlines, Endpoint
 from aethr.llm.transport_litellm import LiteLLM
-from aethr.records import ModelSpec
+from aethr.records import ModelSpec, Usage
 from tests.model_server import ModelServer, Reply
 
 UNKNOWN = (
@@ -107,16 +111,15 @@ def some_usage(dice: random.Random) -> dict[str, Any]:
 
 
 def event(usage: object) -> str:
-    import json
-
     return json.dumps({"choices": [], "usage": usage})
 
 
-def test_a_price_with_an_unknown_rule_is_left_to_litellm() -> None:
+def test_a_price_with_an_unknown_rule_is_unknown() -> None:
     assert costs.understood("openai:gpt-4o-mini")
     assert costs.understood("openai:of-our-own")
-    assert not costs.understood("google:gemini-2.5-flash")
-    assert costs.cost("google:gemini-2.5-flash", costs.Tokens(10, 5)) is None
+    assert not costs.understood("perplexity:sonar")  # it also charges for each request
+    assert costs.cost("perplexity:sonar", costs.Tokens(10, 5)) is None
+    assert costs.dearest("perplexity:sonar", 10) is None
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,91 @@ def test_xai_counts_and_charges_in_its_own_way(
     assert said.completion_tokens == completion
     priced = costs.cost(name, costs.Tokens(10, completion))
     assert said.cost_usd == pytest.approx(priced if cost is None else cost)
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [
+        ({"cost": 0.0123}, 0.0123),
+        ({"cost": 0.0123, "cost_details": {"upstream_inference_cost": 0.5}}, 0.0123),
+        ({"cost": 0.0123, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.5}}, 0.5123),
+        ({"cost": 0.0123, "is_byok": True}, None),
+        ({"cost": "0.0123"}, None),
+        ({"cost": {"total": 1}}, None),
+        ({"cost": 1e400}, None),
+        ({"cost": 10**400}, None),
+        ({"cost": -1e-9}, None),
+        ({"cost": True}, None),
+    ],
+)
+def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | None) -> None:
+    usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **said}), "openrouter:a/b").usage
+    assert usage == Usage(9, 1, 10, None if cost is None else pytest.approx(cost))
+
+
+def test_the_dearest_price_is_that_of_a_long_prompt_written_to_a_cache() -> None:
+    short, long = costs.dearest("openai:gpt-6-sol", 1000), costs.dearest("openai:gpt-6-sol", 300_000)
+    assert short == costs.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
+    assert long == costs.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
+    assert costs.dearest("openai:of-our-own", 1000) is None
+
+
+def test_no_answer_costs_more_than_the_dearest_price(rows: Mapping[str, Any]) -> None:
+    dice = random.Random(11)
+    compared = 0
+    for name in served(rows):
+        for _ in range(20):
+            usage = some_usage(dice)
+            paid = chat.chunk(event(usage), name).usage
+            rates = costs.dearest(name, usage["prompt_tokens"])
+            assert paid is not None
+            if rates is None or paid.cost_usd is None:
+                continue
+            most = rates.cost(usage["prompt_tokens"], usage["completion_tokens"])
+            assert paid.cost_usd <= most * (1 + 1e-9), (name, usage)
+            compared += 1
+    assert compared > 1000
+
+
+def test_an_unknown_rule_leaves_the_call_direct_and_its_cost_unknown(tmp_path: Path) -> None:
+    """LiteLLM 1.110.2 brought such a key for most of OpenAI's models."""
+    (tmp_path / "litellm").mkdir()
+    (tmp_path / "litellm" / "__init__.py").touch()
+    priced = {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 1,
+        "output_cost_per_token": 2,
+    }
+    file = {"plain": priced, "odd": {**priced, "full_moon_multiplier": 3}}
+    (tmp_path / "litellm" / prices.FILE).write_text(json.dumps(file))
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from aethr.llm import chat, costs\n"
+        "for name in ('openai:plain', 'openai:odd'):\n"
+        "    print(chat.serves(name), costs.cost(name, costs.Tokens(1, 1)), costs.dearest(name, 1))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "limit"),
+    [
+        ("openai:gpt-7-of-tomorrow", None, "max_completion_tokens"),
+        ("openai:gpt-7-of-tomorrow", "https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("openai:gpt-4o", None, "max_completion_tokens"),
+        ("openai:gpt-7-of-tomorrow", "https://api.openai.com.example/v1", "max_tokens"),
+        ("openai:gpt-4o", "http://127.0.0.1:8000/v1", "max_tokens"),
+        ("xai:grok-4.3", None, "max_tokens"),
+    ],
+)
+def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | None, limit: str) -> None:
+    call = Call("", ModelSpec(name), Endpoint("k", base), Deadlines(), 99)
+    for sent in (chat.body(call), transport_litellm._arguments(call)):
+        assert {key: sent[key] for key in sent if key.startswith("max_") and key != "max_retries"} == {
+            limit: 99
+        }
 
 
 def test_tokens_that_are_no_text_have_no_known_price() -> None:
@@ -184,4 +272,4 @@ def test_what_is_no_object_is_not_the_protocol(said: str) -> None:
     ],
 )
 def test_the_address_is_the_base_and_the_path(base: str | None, where: str) -> None:
-    assert chat.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), None)) == where
+    assert chat.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)) == where

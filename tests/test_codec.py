@@ -138,7 +138,7 @@ def test_the_seed_form_is_read_with_what_it_has() -> None:
     )
     assert (step.id, step.content, step.model, step.role) == ("plan", "do it", "openai:x", "")
     assert step.artifacts == Artifacts(("a.py",))
-    assert step.usage == Usage(7, 0, 9, 0.5)
+    assert step.usage == Usage(7, None, 9, 0.5)
     bare = codec.step_from_seed({"step_id": "plan", "content": "", "artifacts": {}, "usage": None})
     assert (bare.artifacts, bare.usage) == (None, Usage())
 
@@ -150,6 +150,21 @@ def test_the_seed_form_is_read_with_what_it_has() -> None:
 def test_a_broken_seed_form_is_refused(value: object) -> None:
     with pytest.raises(ValueError):
         codec.step_from_seed(value)
+
+
+@pytest.mark.parametrize(
+    "usage", [Usage(), Usage(7, None, None, 0.5), Usage(0, 0, 0, 0.0), Usage(3, 4, 7, None, estimated=True)]
+)
+def test_what_is_unknown_or_estimated_stays_so(usage: Usage) -> None:
+    written = codec.step_to_json(PLAIN._replace(usage=usage))
+    assert json.loads(codec.dumps(written))["usage"] == usage._asdict()
+    assert codec.step_from_json(written).usage == usage
+
+
+def test_a_step_of_an_earlier_version_is_read() -> None:
+    written = codec.step_to_json(PLAIN._replace(usage=Usage(0, 0, 0, None)))
+    del written["usage"]["estimated"], written["over_limit"]
+    assert codec.step_from_json(written) == PLAIN._replace(usage=Usage(0, 0, 0, None))
 
 
 def test_a_choice_is_one_of_its_words() -> None:

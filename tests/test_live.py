@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aethr.models import ANSWER_LIMIT
 from tests.live import (
     KEY,
     PASS,
@@ -103,8 +104,9 @@ def test_each_preset_without_an_agent(aethr: Aethr, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-@pytest.mark.usefixtures("transport")
-def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [pytest.param("litellm", marks=pytest.mark.slow), "auto"])
+def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Path, way: str) -> None:
+    monkeypatch.setenv("AETHR_TRANSPORT", way)
     with serving(monkeypatch, always=text(PASS)) as server:
         # The project is the folder of the workflow file, so the example is copied into it.
         Path(".aethr.yaml").write_text(example.read_text(encoding="utf-8"), encoding="utf-8")
@@ -113,6 +115,8 @@ def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Pa
     models = [step["model"] for step in done.record["steps"]]
     assert len(server.bodies) == len(models)
     assert [body["model"] for body in server.bodies] == [model.split(":", 1)[1] for model in models]
+    limits = {body.get("max_tokens", body.get("max_completion_tokens")) for body in server.bodies}
+    assert limits == {ANSWER_LIMIT}
 
 
 @pytest.mark.usefixtures("transport")

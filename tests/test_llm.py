@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import operator
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 
 from aethr.errors import AethrError, BudgetError, ModelError
-from aethr.llm import transport_litellm
+from aethr.llm import spending, transport_litellm
 from aethr.llm.backend import ModelBackend
 from aethr.llm.calls import Call, Chunk, Deadlines
 from aethr.llm.routes import VARIABLE, route
@@ -552,8 +554,101 @@ def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
 # --- allowance and window ----------------------------------------------------------------------
 
 
-def test_without_an_allowance_no_limit_is_sent() -> None:
-    assert "max_tokens" not in call([Reply()]).requests[0]["body"]
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [
+        (ModelSpec(GPT), 16_384),  # the most that it can answer, by the price file
+        (ModelSpec(GPT, max_tokens=500), 500),
+        (ModelSpec(GPT, max_tokens=32_000), 16_384),  # the provider would refuse it
+        (ModelSpec("openai:of-our-own"), spending.UNKNOWN_LIMIT),
+        (ModelSpec("openai:of-our-own", max_tokens=32_000), 32_000),
+        (ModelSpec("openrouter:acme/some-model"), spending.UNKNOWN_LIMIT),
+        (ModelSpec(VLLM), spending.UNKNOWN_LIMIT),
+        (ModelSpec("ollama:some-model"), spending.UNKNOWN_LIMIT),
+        (ModelSpec("anthropic:claude-x"), spending.UNKNOWN_LIMIT),
+        (ModelSpec("google:gemini-x"), spending.UNKNOWN_LIMIT),
+    ],
+)
+def test_a_limit_is_always_sent(model: ModelSpec, sent: int) -> None:
+    outcome = call([Reply(finish_reason=WAYS[model.name.partition(":")[0]].finished)], request(model))
+    (body,) = [each["body"] for each in outcome.requests]
+    limits = re.findall(
+        r'"(?:max_tokens|max_completion_tokens|max_output_tokens|num_predict)": (\d+)', json.dumps(body)
+    )
+    assert limits == [str(sent)]
+    lowered = model.max_tokens is not None and sent < model.max_tokens
+    assert outcome.done.notes == (
+        (f"max_tokens 32,000 is more than {GPT} can answer: 16,384 was sent",) if lowered else ()
+    )
+
+
+def test_without_a_limit_of_its_own_a_model_gets_what_its_window_has_left() -> None:
+    prompt = "one two three four five " * 14_000
+    left = 128_000 - estimate_tokens(prompt)
+    assert spending.ANSWER_TOKENS < left < 16_384
+    assert call([Reply()], request(prompt=prompt)).requests[0]["body"]["max_tokens"] == left
+
+
+def test_a_limit_that_the_server_does_not_honour_is_named() -> None:
+    done = call([Reply(usage=(10, 60))], request(ModelSpec(GPT, max_tokens=50))).done
+    assert done.over_limit == "answered 60 tokens where 50 were allowed"
+    assert done.notes == ("the server answered 60 tokens where 50 were allowed",)
+    assert call([Reply(usage=(10, 50))], request(ModelSpec(GPT, max_tokens=50))).done.over_limit is None
+
+
+def test_an_answer_that_the_budget_cut_says_so() -> None:
+    asked = request(ModelSpec(GPT, max_tokens=9000), prompt="x" * 3000, allowance=Allowance(tokens=6000))
+    done = call([Reply(finish_reason="length")], asked).done
+    assert done.notes == ("the budget left 5,000 tokens for this answer, 9,000 would have been allowed",)
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        ((0, 7), Usage(None, 7)),
+        ((7, 0), Usage(7, None)),
+        ((0, 0), Usage()),
+    ],
+)
+def test_a_count_of_zero_is_a_count_that_is_missing(usage: tuple[int, int], read: Usage) -> None:
+    done = call([Reply(usage=usage)]).done
+    assert done.usage == read
+    assert done.notes == ("the provider sent no token counts",)
+    estimated = call([Reply(usage=usage)], request(allowance=Allowance(tokens=9000))).done.usage
+    assert estimated == Usage(5, 5, 10, pytest.approx(5 * 1.5e-07 + 5 * 6e-07), estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "cost"),
+    [
+        ("openrouter:acme/some-model", {"cost": 0.0123}, 0.0123),
+        ("openrouter:acme/some-model", {"cost": 0}, 0.0),
+        ("openrouter:acme/some-model", {"cost": 1}, 1.0),
+        ("openrouter:acme/some-model", {"cost": -0.5}, None),
+        ("openrouter:acme/some-model", {"cost": True}, None),
+        ("openrouter:acme/some-model", {"cost": None}, None),
+        ("openrouter:acme/some-model", {}, None),
+        ("xai:grok-x", {"cost_in_usd_ticks": 123_000_000}, 0.0123),
+        ("xai:grok-x", {"cost": 0.5}, 0.5),
+        (VLLM, {"cost": 0.5}, None),
+        ("openai:of-our-own", {"cost": 0.5}, None),
+    ],
+)
+def test_a_cost_that_the_provider_states_counts(
+    name: str, stated: dict[str, Any], cost: float | None
+) -> None:
+    counted = {"prompt_tokens": 1000, "completion_tokens": 5, "total_tokens": 1005, **stated}
+    events = [
+        {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices, **more}
+        for choices, more in (
+            ([{"index": 0, "delta": {"content": "hi"}, "finish_reason": None}], {}),
+            ([{"index": 0, "delta": {}, "finish_reason": "stop"}], {}),
+            ([], {"usage": counted}),
+        )
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    done = call([Reply(body=body, content_type="text/event-stream")], request(name)).done
+    assert done.usage == Usage(1000, 5, 1005, cost)
 
 
 @pytest.mark.parametrize(
@@ -602,6 +697,15 @@ def test_a_cost_limit_cannot_hold_where_the_price_is_unknown() -> None:
     assert "openai:of-our-own: its price is not known" in outcome.line
     assert "--max-tokens" in outcome.error.fix
     assert outcome.requests == []
+
+
+def test_a_model_without_a_price_is_called_where_its_provider_states_the_cost() -> None:
+    name = "openrouter:acme/some-model"
+    outcome = call([Reply()], request(name, allowance=Allowance(cost_usd=0.01)))
+    assert outcome.requests[0]["body"]["max_tokens"] == spending.UNKNOWN_LIMIT
+    nothing_left = call([Reply()], request(name, allowance=Allowance(cost_usd=0.0)))
+    assert nothing_left.line == f"step 'review': {name}: nothing is left to spend"
+    assert nothing_left.requests == []
 
 
 def test_a_broken_attempt_is_charged_before_the_next() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aethr.llm.prices import Price, lookup
+from aethr.llm import costs
+from aethr.llm.prices import lookup
 
 
 def test_a_known_model_has_prices_and_sizes() -> None:
@@ -34,12 +35,8 @@ def test_a_price_of_zero_is_unknown_for_a_paid_provider_and_free_on_a_server_of_
     assert local is not None
     assert (preview.input_usd, preview.output_usd) == (None, None)
     assert preview.window == 131_072
-    assert local.cost(1000, 1000) == 0.0
-
-
-def test_a_cost_is_the_sum_over_both_kinds_of_tokens_or_unknown() -> None:
-    assert Price(0.5, 2.0).cost(10, 3) == 11.0
-    assert Price(0.5, None).cost(10, 3) is None
+    assert costs.cost("google:gemma-3-27b-it", costs.Tokens(10, 3)) is None
+    assert costs.cost("ollama:llama3", costs.Tokens(10, 3)) == 0.0
 
 
 def test_litellm_is_not_imported(tmp_path: Path) -> None:

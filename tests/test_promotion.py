@@ -122,9 +122,9 @@ def test_the_file_is_what_a_person_would_have_written(project: Repo) -> None:
     assert text.endswith(
         """
 models: # called with AETHR_LIVE=1; --model or AETHR_MODEL overrides
-  planner: anthropic:claude-sonnet-4-5
+  planner: {model: "anthropic:claude-sonnet-4-5", max_tokens: 32000}
   implementer: anthropic:claude-sonnet-4-5
-  reviewer: anthropic:claude-sonnet-4-5
+  reviewer: {model: "anthropic:claude-sonnet-4-5", max_tokens: 32000}
 
 steps:
   - id: plan
@@ -147,7 +147,7 @@ def test_settings_of_a_role_stay_beside_another_model(project: Repo) -> None:
     env = {"AETHR_LIVE": "0", "AETHR_MODEL": "xai:grok"}
     assert aethr("run", "--preset=custom", "--save", TASK, cwd=project.root, env=env).returncode == 0
     text = (project.root / ".aethr.yaml").read_text()
-    assert '\n  reviewer: {model: "xai:grok", max_tokens: 4000, timeout_s: 300}\n' in text
+    assert '\n  reviewer: {model: "xai:grok", max_tokens: 32000, timeout_s: 300}\n' in text
 
 
 @pytest.mark.parametrize("place", ["file", "folder", "link"])

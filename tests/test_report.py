@@ -130,6 +130,7 @@ def test_the_record_has_the_shape_that_is_documented() -> None:
             "completion_tokens": 31,
             "cost_usd": 0.0012,
             "seconds": 1.25,
+            "estimated": False,
         },
         "exit_code": 1,
         "checkpoint": None,

@@ -81,7 +81,7 @@ def _by_model(body: dict[str, Any]) -> str:
 ANSWERS: Mapping[str, Sequence[str | Reply] | Callable[[dict[str, Any]], str]] = {
     "a pass": [PASS],
     "two passes": [PASS, PASS],
-    "an explanation, then an error": ["The total grows by one.", error(400, "max_tokens is too large")],
+    "an explanation, then an error": ["The total grows by one.", error(400, "seed is not supported")],
     "two drafts, of which the second passes": ["A draft.", HIGH, "A better draft.", PASS],
     "a low finding": [LOW],
     "a high finding": [HIGH],

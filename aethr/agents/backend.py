@@ -252,12 +252,12 @@ def _stay_within(session: _Session) -> None:
     """Stop an agent that has passed the rest of the run's allowance; its calls are its own to make."""
     left, used = session.request.allowance, session.transcript.usage
     who = verdict.who(session.agent, session.request)
-    if left.tokens is not None and used.total_tokens > left.tokens:
+    if left.tokens is not None and used.total_tokens is not None and used.total_tokens > left.tokens:
         raise BudgetError(
             f"{who} was stopped after {used.total_tokens:,} tokens, {left.tokens:,} were left",
             "Raise --max-tokens.",
         )
-    if left.cost_usd is None or not used.total_tokens:
+    if left.cost_usd is None or not session.transcript.spent:
         return
     if used.cost_usd is None:
         raise BudgetError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from aethr import outside
+from aethr import budget, outside
 from aethr.records import Notice, TextDelta, Usage
 from aethr.sanitize import one_line
 
@@ -59,12 +59,8 @@ class Transcript:
 
     @property
     def usage(self) -> Usage:
-        """The sum; one unknown price makes the whole cost unknown."""
-        prompt = sum(call.prompt_tokens for call in self.spent)
-        completion = sum(call.completion_tokens for call in self.spent)
-        known = [call.cost_usd for call in self.spent if call.cost_usd is not None]
-        complete = bool(known) and len(known) == len(self.spent)
-        return Usage(prompt, completion, prompt + completion, sum(known) if complete else None)
+        """The sum; unknown where the agent has stated nothing, or one call's figure is missing."""
+        return budget.total(self.spent) if self.spent else Usage()
 
     def say(self, text: str) -> Progress:
         """A finished piece of the answer; the pieces shown live, joined, are ``content``."""
@@ -80,9 +76,10 @@ class Transcript:
         line += f" failed: {failure}" if failure else ""
         yield Notice(one_line(" ".join(line.split()), TOOL_LINE), "tool")
 
-    def spend(self, prompt: int, completion: int, cost: float | None) -> None:
+    def spend(self, prompt: int | None, completion: int | None, cost: float | None) -> None:
         """Count one call. Agents say 0 where they do not know the price."""
-        self.spent.append(Usage(prompt, completion, prompt + completion, cost or None))
+        total = None if prompt is None or completion is None else prompt + completion
+        self.spent.append(Usage(prompt, completion, total, cost or (0.0 if total == 0 else None)))
 
 
 def decode(line: bytes) -> Event | None:
@@ -107,8 +104,8 @@ def read_opencode(event: Event, transcript: Transcript) -> Progress:
             tokens = _dict(part.get("tokens"))
             cache = _dict(tokens.get("cache"))
             transcript.spend(
-                _count(tokens.get("input")) + _count(cache.get("read")) + _count(cache.get("write")),
-                _count(tokens.get("output")) + _count(tokens.get("reasoning")),
+                _count(tokens.get("input"), cache.get("read"), cache.get("write")),
+                _count(tokens.get("output"), tokens.get("reasoning")),
                 _dollars(part.get("cost")),
             )
         case "error":
@@ -167,9 +164,10 @@ def read_claude(event: Event, transcript: Transcript) -> Progress:
 def _claude_result(event: Event, transcript: Transcript) -> None:
     usage = _dict(event.get("usage"))
     transcript.spend(
-        sum(
-            _count(usage.get(name))
-            for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        _count(
+            usage.get("input_tokens"),
+            usage.get("cache_creation_input_tokens"),
+            usage.get("cache_read_input_tokens"),
         ),
         _count(usage.get("output_tokens")),
         _dollars(event.get("total_cost_usd")),
@@ -241,9 +239,16 @@ def _status(value: object) -> str:
     return f" (HTTP {value})" if isinstance(value, int) and 100 <= value < 600 else ""
 
 
-def _count(value: object) -> int:
+def _count(first: object, *parts: object) -> int | None:
+    """The sum of counts; unknown without the first, while a part that is missing is zero."""
+    counts = [_believable(value) for value in (first, *parts)]
+    return None if counts[0] is None else sum(count or 0 for count in counts)
+
+
+def _believable(value: object) -> int | None:
+    is_count = isinstance(value, int | float) and not isinstance(value, bool)
     number = outside.count(value)
-    return number if 0 < number < MOST_TOKENS else 0
+    return number if is_count and 0 <= number < MOST_TOKENS else None
 
 
 def _dollars(value: object) -> float | None:

@@ -1,7 +1,8 @@
-"""``aethr check``: is the workflow file right, what does it do, and what can it cost at most."""
+"""``aethr check``: is the workflow file right, what does it do, and what will it cost: about, and at most."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,9 @@ from aethr.providers import PROVIDERS, split
 from aethr.records import Plan, Scope
 
 
-def main(paths: Sequence[str], *, mermaid: bool = False) -> int:
+def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:
     """Print the map of each workflow file. Raises ``ConfigError`` with the mistakes of all of them."""
+    today = today or datetime.date.today()
     mistakes: list[str] = []
     out = Output(sys.stdout)
     for path in paths or (None,):
@@ -30,7 +32,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False) -> int:
             continue
         for line in _flowchart(plan) if mermaid else _map(plan):
             out.write(sanitize.terminal(line) + "\n")
-        for doubt in _doubts(plan):
+        for doubt in _doubts(plan, today):
             sys.stderr.write(f"note: {sanitize.one_line(doubt)}\n")
     if mistakes:
         raise ConfigError(mistakes)
@@ -55,10 +57,12 @@ def _flowchart(plan: Plan) -> Sequence[str]:
     return chart.splitlines()
 
 
-def _doubts(plan: Plan) -> Iterator[str]:
-    """Models of a provider that neither Aethr nor LiteLLM's prices know: most often a slip of the pen."""
+def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
+    """Models that retire soon, and those of a provider that neither Aethr nor LiteLLM's prices know."""
     known = {*PROVIDERS, *prices.providers()}
     for name in dict.fromkeys(step.model.name for step in plan.steps if step.model):
         provider = split(name)[0]
         if provider not in known:
             yield f"{name}: no provider '{provider}' is known here{suggest(provider, sorted(known))}"
+        if (retirement := prices.retirement(name, today)) is not None:
+            yield retirement

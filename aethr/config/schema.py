@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from aethr import providers
+from aethr import models, providers
 from aethr.config.kinds import Choice, Flag, Key, ListOf, NamedOf, Number, Problem, Record, Short, Text
 from aethr.config.mistakes import quoted
 from aethr.records import VISIBILITIES, StepSpec
@@ -53,7 +53,7 @@ def document(vocabulary: Vocabulary) -> Record:
                 "models",
                 NamedOf("role", Short("model", _model())),
                 "The model of each role; may be left out where AETHR_MODEL names one.",
-                {"reviewer": "openai:gpt-4o-mini"},
+                {"reviewer": models.EXAMPLE},
             ),
             Key(
                 "steps",
@@ -95,12 +95,17 @@ def _model() -> Record:
     return Record(
         "a model",
         (
-            Key("model", name, "provider:model or provider/model.", "openai:gpt-4o-mini", required=True),
+            Key("model", name, "provider:model or provider/model.", models.EXAMPLE, required=True),
             Key(
                 "temperature", Number(0, 2), "Sampling temperature; the provider's default when left out.", 0
             ),
             Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
-            Key("max_tokens", Number(1, _LARGEST, whole=True), "The longest answer, in tokens.", 4000),
+            Key(
+                "max_tokens",
+                Number(1, _LARGEST, whole=True),
+                "The longest answer, in tokens, with what the model thinks before it.",
+                models.ANSWER_LIMIT,
+            ),
             Key("timeout_s", Number(0, 86_400, above_low=True), "Bound of one whole call, in seconds.", 120),
         ),
     )
@@ -204,7 +209,7 @@ def _model_problem(text: str) -> Problem | None:
     except ValueError:
         if "://" in text:
             return Problem("a model name has no address in it; an environment variable sets the endpoint")
-        return Problem(f"{quoted(text)} is not provider:model, such as openai:gpt-4o-mini")
+        return Problem(f"{quoted(text)} is not provider:model, such as {models.EXAMPLE}")
     return None
 
 

@@ -96,8 +96,8 @@ def _step(step: StepResult, result: RunResult) -> str:
         markdown_inline(step.id + again, 80),
         markdown_inline(step.model or step.backend, 120),
         "<br>".join(_context(step.context)),
-        f"{step.usage.total_tokens:,}",
-        "mock" if result.mode == "mock" else markdown_inline(wording.cost(step.usage.cost_usd)),
+        wording.step_tokens(step),
+        "mock" if result.mode == "mock" else markdown_inline(wording.step_cost(step)),
         wording.seconds(step.seconds),
     )
     return f"| {' | '.join(cells)} |"

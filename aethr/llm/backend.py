@@ -15,7 +15,14 @@ from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, too_long
 from aethr.llm.feed import Feed, feeding
 from aethr.llm.prices import lookup
-from aethr.llm.spending import answer_tokens, believable, estimate_tokens, estimated_usage
+from aethr.llm.spending import (
+    answer_tokens,
+    believable,
+    estimate_tokens,
+    estimated_usage,
+    limit_notes,
+    over_limit,
+)
 from aethr.providers import PROVIDERS, litellm_name, split
 from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta, Usage
 
@@ -138,27 +145,34 @@ class ModelBackend:
         model = _model(request)
         usage, counted = self._counted(request, answer)
         reason = answer.finish_reason or ""
+        truncated = reason.lower() not in FINISHED
+        price = lookup(model.name)
+        limit = answer_tokens(request, price)
+        over = over_limit(usage, limit)
+        limited = limit_notes(request, price, limit, truncated=truncated)
         return Completion(
             content=answer.text,
             model=model.name,
             finish_reason=reason,
-            truncated=reason.lower() not in FINISHED,
+            truncated=truncated,
             usage=usage,
             transport=self._route(model.name).name,
-            notes=(*notes, *answer.notes, *counted),
+            notes=(*notes, *answer.notes, *counted, *limited, *([f"the server {over}"] if over else [])),
+            over_limit=over,
         )
 
     def _counted(self, request: Request, answer: _Answer) -> tuple[Usage, tuple[str, ...]]:
-        """The provider's count, else zero; where an allowance must hold, an estimate that says so."""
-        if answer.usage is not None:
-            return answer.usage, ()
+        """The provider's count; where it is not whole and an allowance must hold, an estimate."""
+        usage = answer.usage or Usage()
+        if usage.total_tokens is not None:
+            return usage, ()
         if request.allowance.tokens is None and request.allowance.cost_usd is None:
-            return Usage(), ("the provider sent no token counts",)
-        usage = estimated_usage(request.prompt, answer.text, lookup(_model(request).name))
+            return usage, ("the provider sent no token counts",)
+        usage = estimated_usage(request.prompt, answer.text, _model(request).name)
         return usage, ("the provider sent no token counts; these are estimates by length",)
 
     def _charged(self, request: Request, answer: _Answer) -> Request:
-        spent = estimated_usage(request.prompt, answer.text, lookup(_model(request).name))
+        spent = estimated_usage(request.prompt, answer.text, _model(request).name)
         return request._replace(allowance=request.allowance.after(spent))
 
     def _call(self, request: Request, model: ModelSpec) -> Call:

@@ -78,7 +78,7 @@ class Call(NamedTuple):
     model: ModelSpec
     endpoint: Endpoint
     deadlines: Deadlines
-    max_tokens: int | None
+    max_tokens: int
 
 
 class Chunk(NamedTuple):

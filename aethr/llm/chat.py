@@ -6,7 +6,6 @@ Which settings a model does not take, and which it knows by another name, is as 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,8 +30,6 @@ HOSTS: Mapping[str, str | None] = {
 DONE = "[DONE]"
 _PATH = "/chat/completions"
 _O_SERIES = re.compile(r"o\d")
-_XAI_TICKS = 10**10
-"""In a dollar: https://docs.x.ai/developers/cost-tracking"""
 
 
 def serves(model_name: str) -> bool:
@@ -43,7 +40,6 @@ def serves(model_name: str) -> bool:
         provider in HOSTS
         and not model.startswith("responses/")
         and row.get("mode", "chat") == "chat"
-        and costs.understood(model_name)
         and not (provider == "openai" and model.startswith("openai/"))
     )
 
@@ -53,6 +49,14 @@ def address(call: Call) -> str:
     base = urlsplit(call.endpoint.base or HOSTS[provider_of(call.model.name).name] or "")
     path = base.path.rstrip("/")
     return urlunsplit(base._replace(path=path if path.endswith(_PATH) else path + _PATH))
+
+
+def is_openai(call: Call) -> bool:
+    """Whether the call goes to OpenAI itself, and not to another server that speaks its protocol."""
+    if provider_of(call.model.name).name != "openai":
+        return False
+    host = urlsplit(address(call)).hostname or ""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 
 def headers(call: Call) -> dict[str, str]:
@@ -97,13 +101,17 @@ def chunk(event: str, model_name: str) -> Chunk:
 
 
 def _settings(call: Call) -> tuple[str, dict[str, Any]]:
-    """The name under which the model takes ``max_tokens``, and the settings it takes."""
+    """The name under which the model takes ``max_tokens``, and the settings it takes.
+
+    OpenAI itself takes the newer name for each of its chat models, and for those that think no other:
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_completion_tokens
+    """
     spec = call.model
     settings: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
     provider, model = split(spec.name)
     row = prices.row(spec.name) or {}
     if provider != "openai" or not _reasons(model, known=bool(row)):
-        return "max_tokens", settings
+        return "max_completion_tokens" if is_openai(call) else "max_tokens", settings
     if "gpt-5" in model and "search" in model:
         return "max_completion_tokens", {}
     free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
@@ -120,7 +128,7 @@ def _reasons(model: str, *, known: bool) -> bool:
 
 
 def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
-    """What the provider counted, None where it counted nothing."""
+    """What the provider counted, None where it counted nothing. A zero is a count that is missing."""
     details = _record(usage.get("prompt_tokens_details"))
     tokens = costs.Tokens(
         _count(usage, "prompt_tokens"),
@@ -128,8 +136,10 @@ def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
         _count(details, "cached_tokens"),
         _count(details, "cache_write_tokens") or _count(details, "cache_creation_tokens"),
     )
+    if not (tokens.prompt and tokens.completion):
+        return Usage(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
     total = tokens.prompt + tokens.completion
-    return Usage(tokens.prompt, tokens.completion, total, _cost(usage, tokens, model_name)) if total else None
+    return Usage(tokens.prompt, tokens.completion, total, _cost(usage, tokens, model_name))
 
 
 def _completion(usage: Mapping[str, Any], model_name: str) -> int:
@@ -141,21 +151,15 @@ def _completion(usage: Mapping[str, Any], model_name: str) -> int:
 
 
 def _cost(usage: Mapping[str, Any], tokens: costs.Tokens, model_name: str) -> float | None:
-    """By the price file, or what xAI itself says; unknown for anything but text."""
+    """What the provider itself states, else by the price file; unknown for anything but text."""
+    stated = costs.stated(model_name, usage)
+    if stated is not None:
+        return stated
     for side in ("prompt_tokens_details", "completion_tokens_details"):
         details = _record(usage.get(side))
         if _count(details, "audio_tokens") or _count(details, "image_tokens"):
             return None
-    priced = costs.cost(model_name, tokens)
-    billed = _billed(usage) if provider_of(model_name).name == "xai" else None
-    return priced if priced is None or billed is None else billed
-
-
-def _billed(usage: Mapping[str, Any]) -> float | None:
-    """US dollars as xAI states them."""
-    ticks, dollars = prices.number(usage, "cost_in_usd_ticks"), prices.number(usage, "cost")
-    stated = dollars if ticks is None else ticks / _XAI_TICKS
-    return stated if stated is not None and 0 <= stated < math.inf else None
+    return costs.cost(model_name, tokens)
 
 
 def _record(value: Any) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ _FIX: Mapping[FailureKind, str] = {
     "auth": "Check {key}; `aethr auth login {provider}` replaces it.",
     "not_found": "Check the model's name in the workflow{base}.",
     "bad_request": "Check the model's name and settings in the workflow.",
-    "context_window": _SHORTER,
+    "context_window": f"{_SHORTER[:-1]}; a lower max_tokens leaves the prompt more room.",
     "rate_limit": "Wait, then continue with the resume command.",
     "quota": "Check the plan and billing of the account that {key} belongs to.",
     "server": _LATER,

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Generator, Sequence
 
-from aethr.records import Completion, Notice, Request, TextDelta, Usage
+from aethr.records import NO_USAGE, Completion, Notice, Request, TextDelta
 
 FIRST_LINE = "Mock answer {digest}: no model was called."
 PIECE = 24
@@ -35,7 +35,7 @@ class MockBackend:
             content=content,
             model=request.model.name if request.model is not None else "mock",
             finish_reason="stop",
-            usage=Usage(cost_usd=0.0),
+            usage=NO_USAGE,
             transport="mock",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import importlib.util
 import json
@@ -15,7 +16,11 @@ from aethr.providers import provider_of, split
 
 FILE = "model_prices_and_context_window_backup.json"
 
+SOON_DAYS = 90
+"""So long before a model retires it is said."""
+
 _PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
+_BEYOND = 10**18
 _OBJECT = re.compile(r"\s*:\s*(?=\{)")
 
 
@@ -23,19 +28,13 @@ class Price(NamedTuple):
     """US dollars a token, and sizes in tokens; None is unknown.
 
     A price of zero counts as unknown, except on a server of one's own: the file has zeros for models in
-    preview and for free tiers. Prices that rise for long prompts are given as they are for short ones.
+    preview and for free tiers. What a call costs is in ``costs``: these are the prices of short prompts.
     """
 
     input_usd: float | None = None
     output_usd: float | None = None
     window: int | None = None
     max_output: int | None = None
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """US dollars for these tokens, None where a price is unknown."""
-        if self.input_usd is None or self.output_usd is None:
-            return None
-        return prompt_tokens * self.input_usd + completion_tokens * self.output_usd
 
 
 def lookup(model_name: str) -> Price | None:
@@ -53,6 +52,33 @@ def lookup(model_name: str) -> Price | None:
         int(window) if window else None,
         int(output) if output else None,
     )
+
+
+def retires(model_name: str) -> datetime.date | None:
+    """The day on which its provider shuts ``provider:model`` down; None where the file has none.
+
+    A name without a date of its own stands for one of its snapshots (``gpt-5-mini`` for
+    ``gpt-5-mini-2025-08-07``): it retires with the last of them, once all of them have a date.
+    """
+    found = row(model_name)
+    if found is None:
+        return None
+    if (own := _date(found.get("deprecation_date"))) is not None:
+        return own
+    _, model = split(model_name)
+    names = set(re.findall(rf'"({re.escape(model)}-\d{{4}}-?\d{{2}}-?\d{{2}})"', _text()))
+    rows = [row(f"{provider_of(model_name).name}:{name}") for name in names]
+    dates = [_date(each.get("deprecation_date")) for each in rows if each is not None]
+    known = [date for date in dates if date is not None]
+    return max(known) if known and len(known) == len(dates) else None
+
+
+def retirement(model_name: str, today: datetime.date) -> str | None:
+    """A line on a model that retires within ``SOON_DAYS``, or has done so; None for any other."""
+    date = retires(model_name)
+    if date is None or (date - today).days > SOON_DAYS:
+        return None
+    return f"{model_name} {'retires' if date >= today else 'was retired'} on {date} (by LiteLLM's price file)"
 
 
 def providers() -> frozenset[str]:
@@ -77,8 +103,17 @@ def row(model_name: str) -> Mapping[str, Any] | None:
 
 
 def number(row: Mapping[str, Any], key: str) -> float | None:
-    """The number under ``key``, None where there is none."""
-    return outside.number(row.get(key))
+    """The number under ``key``; None where there is none, or none that one could count or pay."""
+    value = row.get(key)
+    finite = outside.number(value)
+    return value if finite is not None and abs(finite) < _BEYOND else None
+
+
+def _date(value: object) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _found(name: str) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from aethr import outside
-from aethr.llm import connection
+from aethr.llm import chat, connection, costs
 from aethr.llm.calls import Call, Chunk, dropped
 from aethr.llm.failures_litellm import failure_of
 from aethr.llm.prices import lookup
@@ -243,7 +243,8 @@ def _arguments(call: Call) -> dict[str, Any]:
     settings = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
-        "max_tokens": call.max_tokens,
+        # LiteLLM itself translates it for the names alone that it knows.
+        "max_completion_tokens" if chat.is_openai(call) else "max_tokens": call.max_tokens,
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
@@ -278,20 +279,26 @@ def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
     """None where the provider counted nothing: LiteLLM then says zero."""
     if usage is None or not usage.total_tokens:
         return None
+    asked = outside.count(usage.prompt_tokens) or None
+    answered = outside.count(usage.completion_tokens) or None
+    whole = asked is not None and answered is not None
     return Usage(
-        outside.count(usage.prompt_tokens),
-        outside.count(usage.completion_tokens),
-        outside.count(usage.total_tokens),
-        _cost(litellm, model_name, usage),
+        asked,
+        answered,
+        outside.count(usage.total_tokens) if whole else None,
+        _cost(litellm, model_name, usage) if whole else None,
     )
 
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
-    """US dollars by LiteLLM's price map, which knows cached tokens and long prompts."""
+    """US dollars as the provider states them, else by LiteLLM's prices: cached tokens, long prompts."""
+    stated = costs.stated(model_name, dict(usage))
+    if stated is not None:
+        return stated
     price = lookup(model_name)
     if price is None or price.input_usd is None:
         return None
     try:
         return float(sum(litellm.cost_per_token(model=litellm_name(model_name), usage_object=usage)))
     except Exception:  # noqa: BLE001 - for a model it cannot price it raises Exception itself
-        return price.cost(outside.count(usage.prompt_tokens), outside.count(usage.completion_tokens))
+        return costs.cost(model_name, costs.Tokens(usage.prompt_tokens, usage.completion_tokens))

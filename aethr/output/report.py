@@ -154,8 +154,8 @@ def _step_row(step: StepResult, result: RunResult) -> tuple[str, ...]:
     return (
         markdown_inline(step.id + again),
         markdown_inline(step.model or step.backend),
-        f"{step.usage.total_tokens:,}",
-        result.mode if result.mode != "live" else markdown_inline(wording.cost(step.usage.cost_usd)),
+        wording.step_tokens(step),
+        result.mode if result.mode != "live" else markdown_inline(wording.step_cost(step)),
         wording.seconds(step.seconds),
     )
 

@@ -127,15 +127,26 @@ def spent(result: RunResult) -> str:
     totals, unreal = result.totals, UNREAL.get(result.mode)
     parts = (
         counted(len(result.steps), "step"),
-        tokens(totals.prompt_tokens + totals.completion_tokens),
-        "no cost" if unreal else cost(totals.cost_usd),
+        tokens(totals.tokens, estimated=totals.estimated),
+        "no cost" if unreal else cost(totals.cost_usd, estimated=totals.estimated),
         seconds(totals.seconds),
     )
     return (f"{unreal}, no model was called: " if unreal else "") + ", ".join(parts)
 
 
 def step_spent(step: StepResult) -> str:
-    return f"{tokens(step.usage.total_tokens)} · {cost(step.usage.cost_usd)} · {seconds(step.seconds)}"
+    counts = tokens(step.usage.total_tokens, estimated=step.usage.estimated)
+    return f"{counts} · {step_cost(step)} · {seconds(step.seconds)}"
+
+
+def step_tokens(step: StepResult) -> str:
+    """The figure alone, for a table: ``431``, ``about 431``, ``unknown``."""
+    number, about = step.usage.total_tokens, "about " if step.usage.estimated else ""
+    return "unknown" if number is None else f"{about}{number:,}"
+
+
+def step_cost(step: StepResult) -> str:
+    return cost(step.usage.cost_usd, estimated=step.usage.estimated)
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -192,17 +203,21 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def tokens(number: int) -> str:
-    return counted(number, "token")
+def tokens(number: int | None, *, estimated: bool = False) -> str:
+    """``431 tokens``, ``about 431 tokens``; None is unknown, never zero."""
+    if number is None:
+        return "tokens unknown"
+    return ("about " if estimated else "") + counted(number, "token")
 
 
-def cost(usd: float | None) -> str:
+def cost(usd: float | None, *, estimated: bool = False) -> str:
     """Dollars to the cent, small amounts to two significant figures; None is unknown, never zero."""
     if usd is None:
         return "cost unknown"
-    if usd == 0 or usd >= 0.01:
-        return f"${usd:,.2f}"
-    return f"${usd:.4f}" if usd >= 0.0001 else "under $0.0001"
+    if 0 < usd < 0.0001:
+        return "under $0.0001"
+    about = "about " if estimated and usd else ""
+    return about + (f"${usd:,.2f}" if usd == 0 or usd >= 0.01 else f"${usd:.4f}")
 
 
 def seconds(value: float) -> str:

@@ -417,7 +417,7 @@ def test_the_page_names_every_option() -> None:
 
 def test_the_page_shows_what_is_printed() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
-    step = StepResult("review", "reviewer", "model", "openai:gpt-5-mini", 1, "0" * 64, "prose")
+    step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     head = ending.head(change.Change("staged", "the staged change"), change.Extent(1))
     lines = ending.finished(said, head, closing()).lines

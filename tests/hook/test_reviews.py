@@ -53,7 +53,7 @@ def test_a_high_finding_blocks_a_commit_and_can_be_skipped(
     assert prose.strip() not in blocked.stdout
     assert "Review status: pass" in passed.stdout
     assert "1 step, 15 tokens, under $0.0001" in passed.stdout
-    assert "(openai:gpt-5-mini)" in passed.stdout
+    assert "(openai:gpt-5.4-mini)" in passed.stdout
     assert "exit code 0: completed" in passed.stdout
     assert KEY not in blocked.stdout + passed.stdout
     prompt = server.bodies[0]["messages"][0]["content"]

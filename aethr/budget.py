@@ -1,0 +1,74 @@
+"""What the steps of a run used together, and whether that is more than the run was allowed (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from aethr.errors import BudgetError
+from aethr.records import Allowance, StepResult, Usage
+
+_Number = TypeVar("_Number", int, float)
+_ROUNDING_USD = 1e-9
+"""Sums of costs are not exact: less than this is not an excess."""
+
+
+def total(usages: Sequence[Usage]) -> Usage:
+    """The sum, zero for none; unknown as soon as one is, and an estimate as soon as one is."""
+    return Usage(
+        prompt_tokens=_sum([usage.prompt_tokens for usage in usages]),
+        completion_tokens=_sum([usage.completion_tokens for usage in usages]),
+        total_tokens=_sum([usage.total_tokens for usage in usages]),
+        cost_usd=_sum([usage.cost_usd for usage in usages]),
+        estimated=any(usage.estimated for usage in usages),
+    )
+
+
+def used(results: Sequence[StepResult]) -> Usage:
+    """What finished steps used together."""
+    return total([result.usage for result in results])
+
+
+def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError | None:
+    """The error that ends a run whose finished steps used more than was allowed, None for any other.
+
+    Before a call its prompt can only be estimated and its answer only be limited: what a server makes of
+    both is known afterwards. A budget cannot be held either against what nobody stated.
+    """
+    spent = used(results)
+    over, options = [], []
+    if allowance.cost_usd is not None:
+        if spent.cost_usd is None:
+            silent = next(result for result in results if result.usage.cost_usd is None)
+            return BudgetError(
+                f"{_who(silent)} did not say what it cost, so --max-cost cannot hold",
+                "Use --max-tokens instead.",
+            )
+        if (excess := spent.cost_usd - allowance.cost_usd) > _ROUNDING_USD:
+            over.append(f"${excess:.4f} over --max-cost {allowance.cost_usd:g}")
+            options.append("--max-cost")
+    if allowance.tokens is not None:
+        if spent.total_tokens is None:
+            silent = next(result for result in results if result.usage.total_tokens is None)
+            return BudgetError(
+                f"{_who(silent)} did not say how many tokens it used, so --max-tokens cannot hold",
+                "Leave --max-tokens out, or use another model.",
+            )
+        if (more := spent.total_tokens - allowance.tokens) > 0:
+            over.append(f"{more:,} token{'s' * (more > 1)} over --max-tokens {allowance.tokens}")
+            options.append("--max-tokens")
+    if not over:
+        return None
+    blamed = [f"{_who(result)} {result.over_limit}" for result in results if result.over_limit]
+    cause = "; ".join(blamed) or f"{_who(results[-1])} used more than was estimated before the call"
+    fix = f"Raise {' and '.join(options)}" + (", or use a server that honours its limit." if blamed else ".")
+    return BudgetError(f"{cause}: {' and '.join(over)}", fix)
+
+
+def _who(result: StepResult) -> str:
+    return f"step '{result.id}': {result.model or result.backend}"
+
+
+def _sum(figures: Sequence[_Number | None]) -> _Number | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
