@@ -32,7 +32,8 @@ def json_value(data: bytes | str) -> Any:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         value = json.loads(text)
         if _HALF.search(text):
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+            whole = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            value = json.loads(whole.decode("utf-16-le", "replace"))
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8 text") from error
     except json.JSONDecodeError as error:
@@ -43,8 +44,10 @@ def json_value(data: bytes | str) -> Any:
 
 
 def count(value: object) -> int:
-    """A count as it was sent, but never beyond ``MOST``; 0 for what is not a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    """A count as it was sent, but never beyond ``MOST``; 0 for what is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    if isinstance(value, float) and not math.isfinite(value):
         return 0
     return int(min(max(value, -MOST), MOST))
 

@@ -93,7 +93,7 @@ def test_the_header_retry_after(header: str, seconds: float | None) -> None:
 NUMBERS = [
     (3, 3, 3.0), (2.9, 2, 2.9), (-4, -4, -4.0), (True, 0, None), (None, 0, None), ("7", 0, None),
     ([], 0, None), (10**401, outside.MOST, None), (-(10**401), -outside.MOST, None),
-    (float("inf"), outside.MOST, None), (float("-inf"), -outside.MOST, None), (float("nan"), 0, None),
+    (float("inf"), 0, None), (float("-inf"), 0, None), (float("nan"), 0, None),
     (1e300, outside.MOST, 1e300),
 ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_json_that_is_none(data: bytes, said: str) -> None:
 
 
 def test_half_a_character_is_replaced() -> None:
-    assert outside.json_value('["a\\ud800", "\\ud83d\\ude00", "\udfff"]') == ["a?", "😀", "?"]
+    assert outside.json_value('["a\\ud800", "\\ud83d\\ude00", "\udfff"]') == ["a\ufffd", "😀", "\ufffd"]
 
 
 @pytest.mark.parametrize(
