@@ -12,6 +12,7 @@ import math
 import re
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 MOST = 1 << 53
 """No count comes near it, and every JSON reader agrees on the integers up to it."""
@@ -31,8 +32,8 @@ def json_value(data: bytes | str) -> Any:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
         value = json.loads(text)
         if _HALF.search(text):
-            units = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
-            value = json.loads(units.decode("utf-16-le", "replace"))
+            whole = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            value = json.loads(whole.decode("utf-16-le", "replace"))
     except UnicodeDecodeError as error:
         raise ValueError("not UTF-8 text") from error
     except json.JSONDecodeError as error:
@@ -43,7 +44,7 @@ def json_value(data: bytes | str) -> Any:
 
 
 def count(value: object) -> int:
-    """A count as it was sent, but never beyond ``MOST``; 0 for what is not a number."""
+    """A count as it was sent, but never beyond ``MOST``; 0 for what is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     if isinstance(value, float) and not math.isfinite(value):
@@ -75,3 +76,15 @@ def retry_after_s(header: str) -> float | None:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError, OSError, IndexError):
         return None
+
+
+def is_address(text: str, schemes: tuple[str, ...] = ("http", "https")) -> bool:
+    """Whether this is a URL of plain characters with a host (but for ``file``) and a port that can be one."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and (bool(parts.hostname) or parts.scheme == "file") and port != 0
