@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from aethr import records, sanitize, secrecy
+from aethr import credentials, records, sanitize, secrecy
 from aethr.cli import main
 from aethr.errors import ExitCode
 from aethr.output.report import FORMATS
@@ -213,6 +213,10 @@ def test_only_within_a_command_something_is_hidden() -> None:
     assert secrecy.hidden() == ()
     secrecy.hide_too(["another-key-0123"])
     assert secrecy.hidden() == ()
+
+
+def test_every_providers_key_is_hidden() -> None:
+    assert all(secrecy.holds_key(name) for name in credentials.KEYS)
 
 
 def test_what_is_replaced_in_a_context_is_counted_and_told(

@@ -1,8 +1,8 @@
 """Every git call of Aethr: tiny functions, machine formats only, bytes in and out.
 
 A repository may be hostile: its configuration, attributes, refs and file names are not trusted to
-run anything: ``git_call`` sees to it. What the operator configured for the user or the system (a clean
-filter such as git-lfs) stays in force.
+run anything: ``git_call`` sees to it. What the operator configured for the user, the system or in the
+environment (a clean filter such as git-lfs) stays in force.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The way of a request, by a proxy of the environment or not; for every client that Aethr makes or lends.
 
-httpx reads the same variables by itself, but raises for an entry of NO_PROXY that it cannot read, knows no
-networks there (https://github.com/encode/httpx/issues/1536), and does not say that it is a proxy that failed.
+httpx (0.28) reads the same variables itself, but raises for an entry of NO_PROXY that it cannot read, knows
+no networks there, and does not say that it is a proxy that failed.
 Imports httpx: ``connection.load`` comes first.
 """
 
