@@ -76,6 +76,7 @@ def step_from_json(value: object) -> StepResult:
         notes=_texts(data, "notes"),
         check=_check(data.get("check")),
         cut_prompt=optional_text(data, "cut_prompt"),
+        skipped=optional_text(data, "skipped"),
     )
 
 
@@ -130,6 +131,10 @@ def choice(data: Mapping[str, object], key: str, words: Sequence[_Word]) -> _Wor
         if value == word:
             return word
     raise _mistake(key, f"one of {', '.join(words)}", value)
+
+
+def optional_flag(data: Mapping[str, object], key: str) -> bool:
+    return data.get(key) is not None and _flag(data, key)
 
 
 def sequence(data: Mapping[str, object], key: str) -> list[object]:

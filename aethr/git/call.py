@@ -38,23 +38,27 @@ def settings(values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
 
 
-def checked(root: Path, *args: str, stdin: bytes | None = None) -> bytes:
+def checked(root: Path, *args: str, stdin: bytes | None = None, index: Path | None = None) -> bytes:
     """Standard output of a git call in ``root``. Raises ``GitError`` when it fails."""
-    done = run(root, *args, stdin=stdin)
+    done = run(root, *args, stdin=stdin, index=index)
     if done.code != 0:
         raise failed(done)
     return done.stdout
 
 
-def run(root: Path, *args: str, stdin: bytes | None = None) -> Finished:
+def run(root: Path, *args: str, stdin: bytes | None = None, index: Path | None = None) -> Finished:
     """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
+    env = _environment(root, index)
     with _missed():
-        return process.run(_argv(*args), cwd=root, env=_environment(root), timeout_s=TIMEOUT_S, stdin=stdin)
+        return process.run(_argv(*args), cwd=root, env=env, timeout_s=TIMEOUT_S, stdin=stdin)
 
 
-def streamed(root: Path, *args: str) -> Iterator[bytes]:
-    """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed."""
-    with _stream(root, *args) as child:
+def streamed(root: Path, *args: str, index: Path | None = None) -> Iterator[bytes]:
+    """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed.
+
+    ``index`` is another index than that of the repository.
+    """
+    with _stream(root, *args, index=index) as child:
         yield from child.chunks()
         _check(child)
 
@@ -76,10 +80,11 @@ def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
 
 
 @contextmanager
-def _stream(root: Path, *args: str) -> Iterator[Streaming]:
+def _stream(root: Path, *args: str, index: Path | None = None) -> Iterator[Streaming]:
+    env = _environment(root, index)
     with (
         _missed(),
-        process.stream(_argv(*args), cwd=root, env=_environment(root), timeout_s=DIFF_TIMEOUT_S) as child,
+        process.stream(_argv(*args), cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S) as child,
     ):
         yield child
 
@@ -118,7 +123,7 @@ def _argv(*args: str) -> tuple[str, ...]:
     return ("git", "--no-pager", "--no-optional-locks", *settings(_SAFE), *args)
 
 
-def _environment(root: Path) -> Mapping[str, str]:
+def _environment(root: Path, other_index: Path | None = None) -> Mapping[str, str]:
     """The operator's environment without ``GIT_*``, which would change what git reads, runs and prints.
 
     One stays: a hook of ``git commit -a`` has the change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` and its
@@ -126,7 +131,7 @@ def _environment(root: Path) -> Mapping[str, str]:
     to another one.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    index = _named_index(root)
+    index = other_index or _named_index(root)
     if index is not None:
         kept["GIT_INDEX_FILE"] = str(index)
     return {
