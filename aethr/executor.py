@@ -199,6 +199,11 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
         view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
         blocks = step.collect(view)
         prepared = _prepare(plan, step, history, blocks)
+        if _has_nothing_to_read(plan, step, blocks):
+            skipped = _skipped(step, Turn(0, 1), blocks)
+            yield prepared._replace(skipped=skipped.skipped)
+            history.append(skipped)
+            continue
         yield prepared
         placeholder = Completion(f"(The answer of the step '{step.spec.id}' will stand here.)", "", "")
         history.append(_result(step, Turn(0, 1), prepared, [placeholder], 0.0))

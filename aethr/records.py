@@ -582,12 +582,13 @@ class StepStarted(NamedTuple):
 
 
 class StepPrepared(NamedTuple):
-    """The prompt is built and about to be sent."""
+    """The prompt is built and about to be sent; in a preview ``skipped`` says why it would not be."""
 
     id: str
     prompt: str
     prompt_sha256: str
     receipts: tuple[Receipt, ...]
+    skipped: str | None = None
 
 
 class StepFinished(NamedTuple):

@@ -82,11 +82,16 @@ class Outcome(NamedTuple):
 
 
 def prepare(
-    given: RunOptions, cwd: Path, environ: Mapping[str, str], project: workflow.Project | None = None
+    given: RunOptions,
+    cwd: Path,
+    environ: Mapping[str, str],
+    project: workflow.Project | None = None,
+    change: tuple[Scope, Survey | None] | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``; nothing has been called then.
 
-    ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
+    ``project`` is the workflow, and ``change`` what it is about, where the caller has found them already;
+    else they are those of ``cwd`` and the options.
     """
     options.check(given)
     saved = resume.saved(given)
@@ -94,7 +99,7 @@ def prepare(
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
-    scope, survey = _scope(project.root, given, saved)
+    scope, survey = change or _scope(project.root, given, saved)
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
     plan = plan._replace(survey=survey, moved=partial(git.moved, project.root, scope))

@@ -35,6 +35,8 @@ RESHOWN = 200
 UTF8_MAX = 4
 """Bytes of one character at most: a hunk of more bytes than this times the budget cannot fit it."""
 
+POINTER = "a pointer of git-lfs; the file itself is not looked at"
+
 _NOTHING = {
     "worktree": "no changes in the working tree",
     "staged": "no staged changes",
@@ -43,7 +45,7 @@ _NOTHING = {
     "revision": "no changes since this commit",
     "range": "no changes in this range",
 }
-_NEITHER = "no changes, neither staged nor not staged"
+_NEITHER = "no changes, staged or unstaged"
 """Of a scope that nobody named."""
 
 
@@ -65,7 +67,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
                 names.append(part.path)
             yield part
         yield from _remarks(view, _without_saved(top, view, left_out()), filters, names)
-    if view.scope.reads_disk and (view.strict or not names):
+    if view.scope.reads_disk and (view.strict or (view.scope.chosen and not names)):
         yield from _overlooked(top)
 
 
@@ -188,8 +190,6 @@ def _submodule(section: Section) -> str | None:
         return f"a submodule that was at {before}"
     if not before.strip("0"):
         return f"a submodule, new at {after}: its files are not looked at"
-    if before == after:
-        return f"a submodule at {after} with uncommitted changes: its files are not looked at"
     return f"a submodule, from {before} to {after}: its files are not looked at"
 
 
@@ -206,11 +206,15 @@ def _hunk(hunk: Hunk, section: Section | None) -> Iterator[Part]:
     """A hunk; one that only names another repository's commit, or a file of git-lfs, shows no line of it."""
     decoded = None if hunk.text is None else _decoded(hunk.text)
     text, revealed = decoded or (None, 0)
-    opaque = hunk.pointer or (section is not None and section.submodule)
-    changed = 0 if opaque else hunk.changed
+    submodule = section is not None and section.submodule
+    # Of one that is merely dirty, git prints no header that says what it is; of a file it prints its ids.
+    dirty = section is not None and section.ids is None and hunk.dirty_submodule
+    changed = 0 if hunk.pointer or submodule or dirty else hunk.changed
     yield Piece(text, hunk.size, changed, revealed, hunk.added, hunk.changed - hunk.added)
     if hunk.pointer:
-        yield Gap("a pointer of git-lfs; the file itself is not looked at")
+        yield Gap(POINTER)
+    if dirty:
+        yield Gap("a submodule with uncommitted changes: its files are not looked at")
     if hunk.text is not None and decoded is None:
         yield Withhold("not UTF-8 text")
 

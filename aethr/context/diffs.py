@@ -27,6 +27,7 @@ _GITLINK = re.compile(
     rb"\n(?:(?:new file |deleted file |new )?mode [0-7,]*160000|index \S+ 160000)(?=\n|\.\.)"
 )
 _IDS = re.compile(rb"\nindex ([0-9a-f]+)\.\.([0-9a-f]+)")
+_DIRTY = re.compile(rb"@@ -1 \+1 @@\n-Subproject commit ([0-9a-f]+)\n\+Subproject commit \1-dirty\n")
 _FROM_THE_TOP = re.compile(rb"@@ -\S+ \+1(?:,\d+)? @@")
 _POINTER = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v1\n(?:.*\n)*?oid ")
 """How a file begins that stands for another one in the store of git-lfs (docs/spec.md of git-lfs)."""
@@ -81,13 +82,18 @@ class Hunk(NamedTuple):
     added: int = 0
 
     @property
+    def dirty_submodule(self) -> bool:
+        """Whether this is how git shows a submodule whose commit is the same, and whose files are not."""
+        return self.text is not None and _DIRTY.fullmatch(self.text) is not None
+
+    @property
     def pointer(self) -> bool:
         """Whether the new version is a pointer of git-lfs: the file itself is not here."""
         if self.text is None or b"/spec/v1" not in self.text:
             return False
         head, *lines = self.text.split(b"\n")
         new = b"\n".join(line[1:] for line in lines if line[:1] in (b" ", b"+"))
-        return _FROM_THE_TOP.match(head) is not None and _POINTER.match(new) is not None
+        return _FROM_THE_TOP.match(head) is not None and is_pointer(new)
 
 
 def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
@@ -101,6 +107,11 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
         current.add(fragment)
     if current is not None:
         yield current.close()
+
+
+def is_pointer(content: bytes) -> bool:
+    """Whether a file only stands for another one, in the store of git-lfs."""
+    return _POINTER.match(content) is not None
 
 
 def unquote(name: bytes) -> bytes:

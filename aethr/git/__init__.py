@@ -97,7 +97,7 @@ def empty_tree(root: Path) -> str:
 
 def commit_or_tree(root: Path, name: str) -> str:
     """The full id of the commit (or tree) that a name stands for. Raises ``UsageError``."""
-    found = None if name.startswith("-") else _name(root, name + "^{commit}") or _name(root, name + "^{tree}")
+    found = None if name.startswith("-") else _peeled(root, name)
     if found is None:
         raise UsageError(
             f"--diff: no commit is called {name!r} here",
@@ -184,9 +184,15 @@ def survey(root: Path) -> Survey | None:
 
 
 def moved(root: Path, scope: Scope) -> str | None:
-    """What is no longer as it was when the scope was resolved: the commit checked out, or a name in it."""
-    now = resolve_scope(root, scope.text)
-    if now.head_sha != scope.head_sha:
+    """What is no longer as it was when the scope was resolved: the commit checked out, or a name in it.
+
+    A range does not depend on what is checked out, only on what its names stand for.
+    """
+    try:
+        now = resolve_scope(root, scope.text)
+    except UsageError:
+        return f"{scope.text} stands for no commit any more"
+    if scope.kind != "range" and now.head_sha != scope.head_sha:
         return f"HEAD moved from {_short(scope.head_sha)} to {_short(now.head_sha)}"
     if (now.base, now.head) != (scope.base, scope.head):
         return f"{scope.text} stands for other commits now"
@@ -423,6 +429,15 @@ def _with_submodules(folder: Path) -> Iterator[Path]:
             module = folder.resolve() / os.fsdecode(row.partition(b"\t")[2])
             if module.resolve() == module and (module / ".git").exists():
                 yield from _with_submodules(module)
+
+
+def _peeled(root: Path, name: str) -> str | None:
+    """The commit, else the tree, that a name leads to. A text to search (``:/x``) takes nothing behind it."""
+    ends = ("^{commit}", "^{tree}")
+    found = next(filter(None, (_name(root, name + end) for end in ends)), None)
+    if found is None and (plain := _name(root, name)) is not None:
+        found = next(filter(None, (_name(root, plain + end) for end in ends)), None)
+    return found
 
 
 def _name(root: Path, name: str) -> str | None:

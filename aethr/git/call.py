@@ -33,6 +33,10 @@ _SAFE = {
 }
 
 
+_NOT_FETCHED = (b"from promisor remote", b"lazy fetching disabled")
+"""What git says (2.39, and since 2.45) where it would have to fetch an object, which it may not do here."""
+
+
 def settings(values: Mapping[str, str]) -> tuple[str, ...]:
     """Options, to stand before git's subcommand, that set these configuration variables for one call."""
     return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
@@ -106,7 +110,13 @@ def _check(child: Streaming) -> None:
         raise failed(done)
 
 
-def reaching_out(root: Path, protocol: str, configuration: Sequence[tuple[str, str]], *args: str) -> Finished:
+def reaching_out(
+    root: Path,
+    protocol: str,
+    configuration: Sequence[tuple[str, str]],
+    *args: str,
+    stdin: bytes | None = None,
+) -> Finished:
     """A git call that may reach out, by this one protocol and without asking or starting a helper.
 
     ``configuration`` goes through the environment, where no process list shows it.
@@ -116,7 +126,7 @@ def reaching_out(root: Path, protocol: str, configuration: Sequence[tuple[str, s
     count = {"GIT_CONFIG_COUNT": str(len(configuration)), "GIT_ALLOW_PROTOCOL": protocol}
     argv = _argv(*settings({"credential.helper": "", "core.askPass": ""}), *args)
     env = {**_environment(root), **names, **values, **count}
-    return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S)
+    return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S, stdin=stdin)
 
 
 def _argv(*args: str) -> tuple[str, ...]:
@@ -182,9 +192,19 @@ def _target(found: Path) -> Path:
     return (found.parent / os.fsdecode(named)).resolve()
 
 
+def not_fetched(done: Finished) -> bool:
+    """Whether git would have had to fetch an object of a partial clone."""
+    return any(word in done.stderr for word in _NOT_FETCHED)
+
+
 def failed(done: Finished) -> GitError:
     """What to raise for a call that should not have failed: git's own words, on one line."""
     lines = done.stderr.splitlines() or [b"no message"]
+    if not_fetched(done):
+        return GitError(
+            "this is a partial clone, and objects that the run needs are not in it",
+            "Run `git fetch --refetch --no-filter`, which fetches them.",
+        )
     said = next((line for line in lines if line.startswith(b"fatal: ")), lines[0])
     return GitError(
         f"git failed (code {done.code}): {reveal_name(said[:500])}", "Run `git status` to see it."

@@ -15,6 +15,7 @@ from aethr.errors import ExitCode
 from aethr.records import (
     SEVERITIES,
     Event,
+    Extent,
     Finding,
     LoopEnded,
     LoopResult,
@@ -99,8 +100,14 @@ def subject(read: Subject) -> str:
     what = _SCOPES[scope.kind].format(_ID.sub(r"\1", one_line(scope.text, 200)))
     if read.extent is None:
         return f"{verb} {what}: nothing" + (f" ({one_line(read.note)})" if read.note else "")
-    size = f"{counted(read.extent.files, 'file')}, +{read.extent.added:,} -{read.extent.removed:,}"
-    return f"{verb} {what}: {size}" + (", with no commit before it" if scope.without_base else "")
+    return f"{verb} {what}: {size(read.extent)}" + (
+        ", with no commit before it" if scope.without_base else ""
+    )
+
+
+def size(extent: Extent) -> str:
+    """``3 files, +12 -4``."""
+    return f"{counted(extent.files, 'file')}, +{extent.added:,} -{extent.removed:,}"
 
 
 def place(step: StepStarted) -> str:
