@@ -175,16 +175,19 @@ def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
 
 
 def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
-    """The id of a reviewing step among ``done`` that a resume will not ask again, and whose diff is no more.
+    """The id of a step among ``done`` whose change is no more, and on which a review rests.
 
-    None where an agent has edited the tree since: that change is the run's own.
+    That is a reviewing step, or any other where no reviewing step sees the change itself. None where an agent
+    may have edited the tree since: that change is the run's own.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
     turn = fits(plan, done)
     latest = {result.id: result for result in done}
+    readers = [step for step in plan.steps if CHANGE in step.spec.context]
+    counted = [step for step in readers if step.spec.reviewing] or readers
     for step in plan.steps[: turn.position if turn else None]:
-        if step.spec.reviewing and not _same_change(latest[step.spec.id].context, _now(plan, step)):
+        if step in counted and not _same_change(latest[step.spec.id].context, _now(plan, step)):
             return step.spec.id
     return None
 
@@ -504,8 +507,10 @@ def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
         return None
     if (moved := plan.moved()) is not None:
         return f"{moved} during the run, so the review is of what was there before"
+    if plan.scope.kind == "range":  # between commits, which do not change
+        return None
     step = saw_another_change(plan, results)
-    return f"the change that step '{step}' reviewed was changed during the run" if step else None
+    return f"the change that step '{step}' read was changed during the run" if step else None
 
 
 def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:

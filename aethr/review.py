@@ -80,7 +80,8 @@ def parse(text: str) -> Review:
 
 def is_nothing(review: Review) -> bool:
     """Whether a run ended because there was nothing to review."""
-    return review == nothing_changed()
+    nothing = nothing_changed()
+    return (review.status, review.reason) == (nothing.status, nothing.reason)
 
 
 def judge(results: Sequence[StepResult], reviewing: frozenset[str], mode: Mode) -> Review:

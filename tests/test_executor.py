@@ -411,6 +411,17 @@ def test_a_change_that_is_another_one_at_the_end_was_not_reviewed(gate: Gate, co
     assert play(plan)[1].exit_code == code
 
 
+def test_a_review_of_what_another_step_has_read_rests_on_that() -> None:
+    later = change()._replace(receipts=(Receipt("git_diff", "a.py", 4, sha256="b"),))
+    blocks = iter([change(), later])
+    steps = [step("explain", context=DIFF), step("review", "reviewer")]
+    collect = {"explain": lambda _: (next(blocks),)}
+    plan = make_plan(steps, Script(["It adds one.", PASS]), collect, gate=Gate("high"))
+    _, result = play(plan)
+    assert result.exit_code == ExitCode.NOT_REVIEWED
+    assert result.review.reason == "the change that step 'explain' read was changed during the run"
+
+
 def test_a_scope_that_moved_was_not_reviewed_and_a_finding_still_closes_the_gate() -> None:
     for answer, code in ((PASS, ExitCode.NOT_REVIEWED), (REVISE, ExitCode.GATE)):
         plan = make_plan(

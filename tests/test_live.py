@@ -416,7 +416,7 @@ def nothing(project: Repo) -> None:
 @pytest.mark.parametrize(
     ("meddle", "words", "code", "said"),
     [
-        (edit, ("--fail-on", "high"), 4, "the change that step 'review' reviewed was changed during the run"),
+        (edit, ("--fail-on", "high"), 4, "the change that step 'review' read was changed during the run"),
         (edit, ("--require-review", "--diff", "all"), 4, "was changed during the run"),
         (commit, ("--fail-on", "high"), 4, "HEAD moved from"),
         (

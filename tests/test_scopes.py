@@ -226,6 +226,15 @@ def test_a_file_that_git_was_told_to_overlook_is_named(clean: Repo, flag: str, s
     assert (done.returncode, "git was told not to look at b.py" in done.stdout) == (4, True)
 
 
+def test_an_overlooked_file_beside_a_staged_change_that_nobody_named(clean: Repo) -> None:
+    clean.git("update-index", "--assume-unchanged", "a.py")
+    unstaged(clean)
+    staged(clean)
+    done = aethr(*REVIEW, "--fail-on", "high", "look", cwd=clean.root)
+    assert first_line(done) == "reviewing staged changes: 1 file, +2 -1"
+    assert "not sent: git_diff (git was told not to look at a.py" in done.stdout
+
+
 def test_a_name_that_looks_like_a_mark_is_none_and_staged_and_ranges_have_no_such_files(clean: Repo) -> None:
     clean.write("S s H.py")
     clean.commit()

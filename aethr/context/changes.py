@@ -67,7 +67,8 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
                 names.append(part.path)
             yield part
         yield from _remarks(view, _without_saved(top, view, left_out()), filters, names)
-    if view.scope.reads_disk and (view.strict or (view.scope.chosen and not names)):
+    scope = view.scope
+    if (scope.reads_disk or scope.chosen) and (view.strict or (scope.chosen and not names)):
         yield from _overlooked(top)
 
 

@@ -319,7 +319,7 @@ def test_an_index_that_moves_during_the_review_is_not_reviewed(
     with meddling(monkeypatch, lambda: meddle(project)):
         code, output = hook()
     assert code == 4, output
-    assert "NOT REVIEWED: the change that step 'review' reviewed was changed during the run" in output
+    assert "NOT REVIEWED: the change that step 'review' read was changed during the run" in output
 
 
 def test_an_index_that_is_written_with_the_same_content_has_not_moved(
