@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
-from aethr.records import Mode, Plan, PlannedStep, StepResult
+from aethr.options import SCOPES
+from aethr.records import Mode, Plan, PlannedStep, Scope, StepResult
 from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
@@ -51,14 +52,13 @@ class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
-    a bare array of results, has no task and no contract: None.
+    a bare array of results, has no task, no scope and no contract: None.
     """
 
     steps: tuple[StepResult, ...]
     task: str | None = None
     mode: Mode | None = None
-    diff: str | None = None
-    head_sha: str | None = None
+    scope: Scope | None = None
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
     cut: bool = False
@@ -97,7 +97,13 @@ def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None
         "task": plan.task,
         "workflow": redact(plan.workflow.name),
         "mode": plan.mode,
-        "scope": {"diff": redact(plan.scope.text), "head_sha": plan.scope.head_sha},
+        "scope": {
+            "diff": redact(plan.scope.text),
+            "chosen": plan.scope.chosen,
+            "base": plan.scope.base,
+            "head": plan.scope.head,
+            "head_sha": plan.scope.head_sha,
+        },
     }
     end = [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join([codec.line(head), *(entry(plan, step) for step in steps), *end])
@@ -204,10 +210,10 @@ def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
             f"the checkpoint is of a {checkpoint.mode} run, and this one is {plan.mode}",
             _BACK_TO[checkpoint.mode],
         )
-    if checkpoint.diff not in (None, redact(plan.scope.text)):
+    if checkpoint.scope is not None and checkpoint.scope.text != redact(plan.scope.text):
         raise UsageError(
-            f"the checkpoint is of --diff {checkpoint.diff}, and this run of --diff {plan.scope.text}",
-            f"Give --diff {checkpoint.diff} to go on.",
+            f"the checkpoint is of --diff {checkpoint.scope.text}, and this run of --diff {plan.scope.text}",
+            "Leave --diff out to resume it.",
         )
 
 
@@ -273,8 +279,21 @@ def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
         steps=(),
         task=codec.text(head, "task"),
         mode=codec.choice(head, "mode", MODES),
-        diff=codec.text(scope, "diff"),
-        head_sha=codec.optional_text(scope, "head_sha"),
+        scope=_scope(scope),
+    )
+
+
+def _scope(saved: Mapping[str, object]) -> Scope:
+    """The scope as it was, of whose ids nothing is known to be here. Earlier files had no ``chosen``."""
+    text = codec.text(saved, "diff")
+    word = next((word for word in SCOPES if word == text), None)
+    return Scope(
+        kind=word or ("range" if ".." in text else "revision"),
+        text=text,
+        base=codec.optional_text(saved, "base"),
+        head=codec.optional_text(saved, "head"),
+        head_sha=codec.optional_text(saved, "head_sha"),
+        chosen=codec.optional_flag(saved, "chosen"),
     )
 
 

@@ -78,6 +78,7 @@ def step_from_json(value: object) -> StepResult:
         cut_prompt=optional_text(data, "cut_prompt"),
         verdict_from=_count(data, "verdict_from") if "verdict_from" in data else 0,
         over_limit=optional_text(data, "over_limit"),
+        skipped=optional_text(data, "skipped"),
     )
 
 
@@ -132,6 +133,10 @@ def choice(data: Mapping[str, object], key: str, words: Sequence[_Word]) -> _Wor
         if value == word:
             return word
     raise _mistake(key, f"one of {', '.join(words)}", value)
+
+
+def optional_flag(data: Mapping[str, object], key: str) -> bool:
+    return data.get(key) is not None and _flag(data, key)
 
 
 def sequence(data: Mapping[str, object], key: str) -> list[object]:

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
+from aethr.options import SCOPES
 from aethr.presets import PRESETS
 
 Values = tuple[str, ...] | Literal["files", "folders"]
@@ -17,7 +18,7 @@ Values = tuple[str, ...] | Literal["files", "folders"]
 VALUES: Mapping[str, Values] = {
     "PRESET": tuple(PRESETS),
     "NAME": tuple(PRESETS),
-    "SCOPE": ("worktree", "staged", "head"),
+    "SCOPE": SCOPES,
     "SOURCE": ("git_diff", "latest_diff"),
     "PATH": "files",
     "FILE": "files",

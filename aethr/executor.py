@@ -2,19 +2,22 @@
 
 What comes next is a function of the finished results alone (``Progress``). A resume therefore needs
 no saved loop state: it feeds the checkpoint's results through the same loop and calls a backend for
-the first one that is missing. No concrete source, backend or terminal is known here.
+the first one that is missing. A step that is not called, because the change that it would read is empty,
+has a result too (``skipped``), so that a replay need not look at the tree again. No concrete source, backend
+or terminal is known here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr import budget, prompts, review
 from aethr.errors import AethrError, ModelError, UsageError
 from aethr.records import (
     CHANGE,
+    CHANGES,
     Block,
     Completion,
     Event,
@@ -31,13 +34,16 @@ from aethr.records import (
     RunFinished,
     RunResult,
     RunStarted,
+    Skipped,
     StepFinished,
     StepPrepared,
     StepResult,
     StepStarted,
+    Subject,
     TextDelta,
     Thinking,
     Totals,
+    Usage,
     View,
 )
 from aethr.review.thinking import Filter, Split, split
@@ -92,11 +98,25 @@ class Progress:
         def end(outcome: LoopOutcome) -> LoopResult:
             return LoopResult(result.id, repeat.back_to, result.iteration, outcome)
 
-        if _satisfied(repeat, result):
+        if result.skipped is not None:
+            return end("satisfied" if self._nothing_left(repeat, result) else "stalled")
+        if _answered(repeat, result) and _checked(repeat, result):
             return end("satisfied")
         if self._stalled(repeat, result):
             return end("stalled")
         return end("exhausted") if result.iteration >= repeat.max_iterations else None
+
+    def _nothing_left(self, repeat: Repeat, skipped: StepResult) -> bool:
+        """Whether a loop whose last step had nothing to read may end well: its last answer still counts.
+
+        Without an answer nothing was there to review, unless a step has edited files that it does not see.
+        """
+        for each in reversed(self.results[:-1]):
+            if each.artifacts is not None and each.artifacts.changed_files:
+                return False
+            if each.id == skipped.id and each.skipped is None:
+                return _answered(repeat, each) and _checked(repeat, skipped)
+        return _checked(repeat, skipped)
 
     def _stalled(self, repeat: Repeat, result: StepResult) -> bool:
         """This pass edited nothing and the findings are those of the pass before."""
@@ -120,19 +140,15 @@ def run(
     Raises ``AethrError`` where a step fails; every ``StepFinished`` before it was yielded. Whoever
     consumes the events writes the checkpoint before showing anything.
     """
-    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps))
+    subject, first = _look(plan, afresh=not done)
+    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
     progress = Progress(plan)
-    ahead = _reviewed_changes(plan) if plan.gate.needs_review and not done else {}
-    if ahead and all(_nothing_changed(blocks) for blocks in ahead.values()):
-        yield RunFinished(record(plan, (), (), review.nothing_changed()))
-        return
     waiting = iter(done)
     while progress.turn is not None:
         turn = progress.turn
         finished = next(waiting, None)
         if finished is None:
-            blocks = ahead.pop(0, None) if turn == Turn(0, 1) else None
-            result = yield from _perform(progress, turn, blocks, clock)
+            result = yield from _perform(progress, turn, first if turn == Turn(0, 1) else None, clock)
         else:
             result = _expected(plan, turn, finished)
         ended = progress.add(result)
@@ -144,7 +160,9 @@ def run(
             raise over
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds)
-    yield RunFinished(record(plan, progress.results, progress.loops, verdict))
+    if plan.mode == "live" and plan.gate.needs_review and (moved := _moved(plan, progress.results)):
+        verdict = verdict._replace(reason=moved)
+    yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
 def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
@@ -161,16 +179,19 @@ def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
 
 
 def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
-    """The id of a reviewing step among ``done`` that a resume will not ask again, and whose diff is no more.
+    """The id of a step among ``done`` whose change is no more, and on which a review rests.
 
-    None where an agent has edited the tree since: that change is the run's own.
+    That is a reviewing step, or any other where no reviewing step sees the change itself. None where an agent
+    may have edited the tree since: that change is the run's own.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
     turn = fits(plan, done)
     latest = {result.id: result for result in done}
+    readers = [step for step in plan.steps if CHANGE in step.spec.context]
+    counted = [step for step in readers if step.spec.reviewing] or readers
     for step in plan.steps[: turn.position if turn else None]:
-        if step.spec.reviewing and _diff(latest[step.spec.id].context) != _diff(_now(plan, step)):
+        if step in counted and not _same_change(latest[step.spec.id].context, _now(plan, step)):
             return step.spec.id
     return None
 
@@ -182,28 +203,40 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
     """
     history: list[StepResult] = []
     for step in plan.steps:
-        view = View(plan.root, plan.scope, tuple(history), preview=True, run_commands=run_commands)
+        view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
         blocks = step.collect(view)
         prepared = _prepare(plan, step, history, blocks)
+        if _has_nothing_to_read(plan, step, blocks):
+            skipped = _skipped(step, Turn(0, 1), blocks)
+            yield prepared._replace(skipped=skipped.skipped)
+            history.append(skipped)
+            continue
         yield prepared
         placeholder = Completion(f"(The answer of the step '{step.spec.id}' will stand here.)", "", "")
         history.append(_result(step, Turn(0, 1), prepared, [placeholder], 0.0))
 
 
 def record(
-    plan: Plan, results: Sequence[StepResult], loops: Sequence[LoopResult], verdict: Review
+    plan: Plan,
+    results: Sequence[StepResult],
+    loops: Sequence[LoopResult],
+    verdict: Review,
+    subject: Subject | None = None,
 ) -> RunResult:
     """The run record, of a finished run or of one that stopped on the way."""
+    skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     return RunResult(
         task=plan.task,
         workflow=plan.workflow.name,
         mode=plan.mode,
         scope=plan.scope,
-        steps=tuple(results),
+        steps=tuple(each for each in results if each.skipped is None),
         loops=tuple(loops),
         review=review.as_recorded(verdict, plan.mode),
         totals=totals(results),
         exit_code=review.exit_code(verdict, loops, plan.gate),
+        subject=subject,
+        skipped=tuple(skipped),
     )
 
 
@@ -223,7 +256,10 @@ def totals(results: Sequence[StepResult]) -> Totals:
 def _perform(
     progress: Progress, turn: Turn, blocks: tuple[Block, ...] | None, clock: Clock
 ) -> Generator[Event, None, StepResult]:
-    """One live step: context, prompt, call, and a second short call where a review has no verdict."""
+    """One live step: context, prompt, call, and a second short call where a review has no verdict.
+
+    A step that would read an empty change and review it is not called.
+    """
     plan, step = progress.plan, progress.plan.steps[turn.position]
     model = step.model.name if step.model else None
     spec = step.spec
@@ -232,6 +268,8 @@ def _perform(
     )
     if blocks is None:
         blocks = step.collect(_view(plan, progress.results))
+    if _has_nothing_to_read(plan, step, blocks):
+        return _with_check(step, _skipped(step, turn, blocks))
     prepared = _prepare(plan, step, progress.results, blocks)
     yield prepared
     began = clock()
@@ -242,8 +280,42 @@ def _perform(
     if doubt:
         yield Notice(f"{spec.id}: no verdict: {doubt}; asking once more", "warning")
         answers += yield from _ask_verdict(plan, step, request, answers[0])
-    result = _result(step, turn, prepared, answers, clock() - began)
+    return _with_check(step, _result(step, turn, prepared, answers, clock() - began))
+
+
+def _with_check(step: PlannedStep, result: StepResult) -> StepResult:
     return result._replace(check=step.check()) if step.check else result
+
+
+def _has_nothing_to_read(plan: Plan, step: PlannedStep, blocks: Sequence[Block]) -> bool:
+    """Whether a step is there for a change, and there is none."""
+    there = {block.change for block in blocks}
+    if True in there or False not in there or step.edits_tree:
+        return False
+    return step.spec.reviewing or all(map(_only_reads_the_change, plan.steps))
+
+
+def _only_reads_the_change(step: PlannedStep) -> bool:
+    context = step.spec.context
+    return not step.edits_tree and CHANGE in context and set(context) <= set(CHANGES)
+
+
+def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResult:
+    """The result of a step that is not called: why not, and what was found instead of a change."""
+    receipts = tuple(each for block in blocks for each in block.receipts if each.source in CHANGES)
+    return StepResult(
+        id=step.spec.id,
+        role=step.spec.role,
+        backend=step.spec.backend,
+        model=None,
+        iteration=turn.iteration,
+        prompt_sha256="",
+        content="",
+        calls=0,
+        usage=Usage(cost_usd=0.0),
+        context=receipts,
+        skipped="; ".join(each.note for each in receipts if each.note) or "nothing changed",
+    )
 
 
 def _ask_verdict(
@@ -279,7 +351,7 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                     yield Notice(
                         f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning"
                     )
-                return _answered(step, completion, thought)
+                return _without_thinking(step, completion, thought)
             match event:
                 case TextDelta():
                     text = filtered.feed(stream.feed(event.text))
@@ -296,7 +368,7 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
         call.close()
 
 
-def _answered(step: PlannedStep, completion: Completion, thought: Split) -> Completion:
+def _without_thinking(step: PlannedStep, completion: Completion, thought: Split) -> Completion:
     """The completion without its thinking. Without an end of it there is no answer, and no review."""
     if thought.finished or step.edits_tree:
         return completion._replace(content=thought.answer)
@@ -327,7 +399,7 @@ def _prepare(
         reviewing=spec.reviewing,
         edits_tree=step.edits_tree,
     )
-    told = prompts.told(history, spec.history_visibility)
+    told = prompts.told([each for each in history if each.skipped is None], spec.history_visibility)
     redactor = Redactor(plan.secrets)
     prompt = redactor.redact(prompts.build(setting, plan.task, told, blocks))
     receipts = [receipt for block in blocks for receipt in (*block.receipts, *_hidden(block, redactor))]
@@ -343,8 +415,15 @@ def _hidden(block: Block, redactor: Redactor) -> Iterator[Receipt]:
 
 
 def _view(plan: Plan, results: Sequence[StepResult]) -> View:
-    """A mock run calls nothing, so it runs nothing either."""
-    return View(plan.root, plan.scope, tuple(results), run_commands=plan.mode == "live")
+    """A mock run calls nothing, so it runs nothing either. What was known when the run began is soon old."""
+    return View(
+        plan.root,
+        plan.scope,
+        tuple(results),
+        run_commands=plan.mode == "live",
+        strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
+        survey=None if results else plan.survey,
+    )
 
 
 def _request(plan: Plan, step: PlannedStep, prompt: str, results: Sequence[StepResult]) -> Request:
@@ -401,15 +480,20 @@ def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Comple
     return read.reason if read.status == "none" else None
 
 
-def _satisfied(repeat: Repeat, result: StepResult) -> bool:
-    """Every condition that is given holds. A cut answer satisfies none: its end is not known."""
+def _answered(repeat: Repeat, result: StepResult) -> bool:
+    """Every condition on the answer holds. A cut answer meets none: its end is not known."""
     if result.truncated:
         return False
     if repeat.until_review_pass and review.read(result).status != "pass":
         return False
-    if repeat.until_command_passes is not None and not (result.check and result.check.passed):
-        return False
     return repeat.until_contains is None or repeat.until_contains in result.content
+
+
+def _checked(repeat: Repeat, result: StepResult) -> bool:
+    """The condition on the command holds. A cut answer does not meet it either."""
+    if repeat.until_command_passes is None:
+        return True
+    return not result.truncated and result.check is not None and result.check.passed
 
 
 def _expected(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
@@ -424,33 +508,66 @@ def _expected(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
     return finished
 
 
-def _reviewed_changes(plan: Plan) -> dict[int, tuple[Block, ...]]:
-    """The context of the reviewing steps by index, collected before the first call.
+def _look(plan: Plan, *, afresh: bool) -> tuple[Subject | None, tuple[Block, ...] | None]:
+    """What the run is about, and the context of its very first step where that was read for it.
 
-    Empty where an earlier step may still change the tree: then there may be something to review.
-    Only the very first step's is used for its call too, so only that one may run commands.
+    Commands of the project are not run for it: they may take minutes, and nothing is shown yet.
+    """
+    reader = next((n for n, step in enumerate(plan.steps) if CHANGE in step.spec.context), None)
+    if reader is None:
+        return None, None
+    used = afresh and reader == 0 and not plan.steps[0].runs_commands
+    blocks = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
+    change = next(block for block in blocks if block.source == CHANGE)
+    notes = (each.note for each in change.receipts if each.path is None and each.note)
+    subject = Subject(
+        plan.scope,
+        change.extent if change.change else None,
+        any(step.spec.reviewing and CHANGE in step.spec.context for step in plan.steps),
+        "" if change.change else next(notes, ""),
+    )
+    return subject, blocks if used else None
+
+
+def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
+    """Why a review is of something that is no longer there: what it read has changed during the run.
+
+    What an agent edits, and where it moves HEAD, is of the run's own doing.
     """
     if any(step.edits_tree for step in plan.steps):
-        return {}
-    first, other = _view(plan, ()), View(plan.root, plan.scope)
-    return {
-        n: step.collect(first if n == 0 else other)
-        for n, step in enumerate(plan.steps)
-        if step.spec.reviewing
-    }
+        return None
+    if (moved := plan.moved()) is not None:
+        return f"{moved} during the run, so the review is of what was there before"
+    if plan.scope.kind == "range":  # between commits, which do not change
+        return None
+    step = saw_another_change(plan, results)
+    return f"the change that step '{step}' read was changed during the run" if step else None
 
 
 def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
     """What a step would be sent now; no command is run for it."""
-    return (receipt for block in step.collect(View(plan.root, plan.scope)) for receipt in block.receipts)
+    view = _view(plan, ())._replace(run_commands=False, survey=None)
+    return (receipt for block in step.collect(view) for receipt in block.receipts)
 
 
-def _diff(receipts: Iterable[Receipt]) -> set[tuple[str, str | None]]:
-    """The files of the change under review, as they were sent."""
-    return {(each.path, each.sha256) for each in receipts if each.source == CHANGE and each.path}
+def _same_change(then: Iterable[Receipt], now: Iterable[Receipt]) -> bool:
+    """Whether the same files changed, and those that were sent whole both times in the same way.
 
-
-def _nothing_changed(blocks: Sequence[Block]) -> bool:
-    return any(block.empty_change for block in blocks) and not any(
-        receipt.changed_lines or not receipt.complete for block in blocks for receipt in block.receipts
+    What fits a budget depends on the other sources, so only whole files can be compared.
+    """
+    old, new = _files(then), _files(now)
+    return old.keys() == new.keys() and all(
+        old[path] == new[path] for path in old if None not in (*old[path], *new[path])
     )
+
+
+def _files(receipts: Iterable[Receipt]) -> Mapping[str | None, Sequence[str | None]]:
+    """The files of the change under review, with the hash of what was sent where that was all of it.
+
+    git shows a file that became a link twice. Beside the files is what is missing without being one.
+    """
+    found: dict[str | None, list[str | None]] = {}
+    for each in receipts:
+        if each.source == CHANGE and (each.path or not each.complete):
+            found.setdefault(each.path or each.note, []).append(each.sha256 if each.complete else None)
+    return found

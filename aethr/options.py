@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from aethr.records import FailOn  # `aethr run --help` has no other use for records
 
 GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
+SCOPES: tuple[Literal["worktree", "staged", "head", "all"], ...] = ("worktree", "staged", "head", "all")
+"""The words that ``--diff`` takes; whatever else it takes are names of commits."""
 ENVIRONMENT_PREFIX = "AETHR_RUN_"
 
 
@@ -81,7 +83,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("--save", "write this workflow to .aethr.yaml when the run has completed, exit 0 or 1", "flag"),
     Option(
         "--diff",
-        "what git_diff means: worktree (default), staged, head, BASE...HEAD or A..B",
+        "what git_diff means: worktree, staged, head, all (new files too), REV, A..B or BASE...HEAD; "
+        "default: worktree, or staged where nothing is unstaged",
         metavar="SCOPE",
     ),
     Option("--show-prompt", "print the exact prompts and call nothing", "flag"),

@@ -9,7 +9,17 @@ from aethr import checkpoint
 from aethr.checkpoint import Failure
 from aethr.disk import State
 from aethr.errors import AethrError, DiskError
-from aethr.records import Event, LoopEnded, LoopResult, Plan, StepFinished, StepResult, StepStarted
+from aethr.records import (
+    Event,
+    LoopEnded,
+    LoopResult,
+    Plan,
+    RunStarted,
+    StepFinished,
+    StepResult,
+    StepStarted,
+    Subject,
+)
 
 
 class Recorder:
@@ -22,6 +32,7 @@ class Recorder:
     def __init__(self, plan: Plan, done: Sequence[StepResult], folder: Path, file: Path | None) -> None:
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
+        self.subject: Subject | None = None
         self.current = plan.steps[0].spec.id
         self._plan = plan
         self._done = done
@@ -31,7 +42,9 @@ class Recorder:
 
     def take(self, event: Event) -> None:
         """Note an event; a finished step is on disk when this returns. Raises ``DiskError``."""
-        if isinstance(event, StepStarted):
+        if isinstance(event, RunStarted):
+            self.subject = event.subject
+        elif isinstance(event, StepStarted):
             self.current = event.id
         elif isinstance(event, LoopEnded):
             self.loops.append(event.loop)

@@ -103,19 +103,66 @@ class WorkflowSpec(NamedTuple):
 # --- context -----------------------------------------------------------------------------------
 
 
+EMPTY_TREES = (
+    "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+)
+"""The id of the tree without files, in each of git's hashes."""
+
+
 class Scope(NamedTuple):
     """What ``git_diff`` means in this run.
 
-    ``kind`` is ``worktree``, ``staged``, ``head`` or ``range``; ``text`` is what the user wrote.
-    For a range, ``base`` and ``head`` are full commit (or tree) ids, ``base`` already the merge base
-    for a three-dot range. ``head_sha`` is the commit checked out, None before the first commit.
+    ``text`` is what the user wrote; where nothing was written, ``chosen`` is True and ``text`` the word for
+    what was chosen. Of a ``range`` and a ``revision`` (from there to the working tree) ``base`` is a full
+    commit (or tree) id, already the merge base for a three-dot range, and of a range ``head`` too.
+    ``head_sha`` is the commit checked out, None before the first commit.
     """
 
-    kind: Literal["worktree", "staged", "head", "range"] = "worktree"
+    kind: Literal["worktree", "staged", "head", "all", "revision", "range"] = "worktree"
     text: str = "worktree"
     base: str | None = None
     head: str | None = None
     head_sha: str | None = None
+    chosen: bool = False
+
+    @property
+    def without_base(self) -> bool:
+        """Whether there is no commit before the change, only an empty tree: of the very first commit."""
+        return self.head_sha is None if self.base is None else self.base in EMPTY_TREES
+
+    @property
+    def reads_disk(self) -> bool:
+        """Whether one side of the change is the working tree."""
+        return self.kind not in ("staged", "range")
+
+
+class LeftOut(NamedTuple):
+    """Changed files that a scope does not show; a folder without any tracked file ends with ``/``."""
+
+    staged: tuple[bytes, ...] = ()
+    unstaged: tuple[bytes, ...] = ()
+    untracked: tuple[bytes, ...] = ()
+
+
+class Survey(NamedTuple):
+    """What git said of a repository when a scope was chosen, for the first reading to take over.
+
+    ``top`` is its top folder, ``filters`` are as of ``git.local_filters``; ``left_out`` is None where it was
+    not asked for.
+    """
+
+    top: Path
+    filters: tuple[str, ...]
+    left_out: LeftOut | None = None
+
+
+class Extent(NamedTuple):
+    """How much a change holds: files, and lines added and removed, whatever of them is sent."""
+
+    files: int = 0
+    added: int = 0
+    removed: int = 0
 
 
 class Receipt(NamedTuple):
@@ -141,20 +188,22 @@ class Receipt(NamedTuple):
 class Block(NamedTuple):
     """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
 
-    ``empty_change`` is True when the source is a change (a diff) and nothing at all changed, inside or
-    outside of the scope.
+    ``change`` says of a source that is a change whether there is one: False when nothing changed, None
+    when that cannot be said, as of every other source. ``extent`` is how much ``git_diff`` holds.
     """
 
     source: str
     text: str
     receipts: tuple[Receipt, ...] = ()
-    empty_change: bool = False
+    change: bool | None = None
+    extent: Extent | None = None
 
 
 class View(NamedTuple):
     """All that a context source may look at. In a ``preview`` the history holds placeholders.
 
-    ``run_commands`` says whether a source may run a command of the project.
+    ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
+    required. ``survey`` is what is known of the repository, None where it has to be asked.
     """
 
     root: Path
@@ -162,6 +211,8 @@ class View(NamedTuple):
     history: tuple[StepResult, ...] = ()
     preview: bool = False
     run_commands: bool = False
+    strict: bool = False
+    survey: Survey | None = None
 
 
 class Entry(NamedTuple):
@@ -184,14 +235,17 @@ class Entry(NamedTuple):
 class Piece(NamedTuple):
     """What is sent whole or not at all: a hunk, or a file. ``size`` is in bytes, as read.
 
-    ``text`` is None when the piece is too large for any budget. ``changed`` counts added and removed
-    lines, ``revealed`` the invisible characters that ``text`` shows by their code.
+    ``text`` is None when the piece is too large for any budget. ``changed`` counts the lines of the change
+    that the piece shows, ``added`` and ``removed`` those that git counts; ``revealed`` the invisible
+    characters that ``text`` shows by their code.
     """
 
     text: str | None
     size: int
     changed: int = 0
     revealed: int = 0
+    added: int = 0
+    removed: int = 0
 
 
 class Withhold(NamedTuple):
@@ -200,15 +254,25 @@ class Withhold(NamedTuple):
     reason: str
 
 
+class Gap(NamedTuple):
+    """Something of the last file cannot be shown, whatever is sent of it; ``note`` says what."""
+
+    note: str
+
+
 class Remark(NamedTuple):
-    """One line about the source as a whole, shown after its content; never dropped, so always short."""
+    """One line about the source as a whole, shown after its content; never dropped, so always short.
+
+    ``change`` is False where the line says that nothing changed, True where it stands for a change that
+    is not shown.
+    """
 
     text: str
     complete: bool = True
-    empty_change: bool = False
+    change: bool | None = None
 
 
-Part: TypeAlias = Entry | Piece | Withhold | Remark
+Part: TypeAlias = Entry | Piece | Withhold | Gap | Remark
 
 
 # --- calls -------------------------------------------------------------------------------------
@@ -378,6 +442,7 @@ class StepResult(NamedTuple):
     ``over_limit`` too: the server did not honour the limit on the answer. ``verdict_from`` is where in
     ``content`` the answer begins that a review is read from, in characters: behind a first one without a
     verdict.
+    ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     """
 
     id: str
@@ -400,6 +465,7 @@ class StepResult(NamedTuple):
     cut_prompt: str | None = None
     verdict_from: int = 0
     over_limit: str | None = None
+    skipped: str | None = None
 
 
 class LoopResult(NamedTuple):
@@ -432,8 +498,32 @@ class Totals(NamedTuple):
         return self.prompt_tokens + self.completion_tokens
 
 
+class Skipped(NamedTuple):
+    """A step that was not called in a pass, and why."""
+
+    step: str
+    iteration: int
+    reason: str
+
+
+class Subject(NamedTuple):
+    """The change that a run reads: its scope, how much it holds, and whether a reviewer reads it.
+
+    ``extent`` is None where there is no change to measure; ``note`` then says why.
+    """
+
+    scope: Scope
+    extent: Extent | None
+    reviewed: bool
+    note: str = ""
+
+
 class RunResult(NamedTuple):
-    """The run record: every report and every exit code is a function of this one object."""
+    """The run record: every report and every exit code is a function of this one object.
+
+    ``steps`` are those that were called, ``skipped`` the others; ``subject`` is None where no step reads the
+    change.
+    """
 
     task: str
     workflow: str
@@ -445,6 +535,8 @@ class RunResult(NamedTuple):
     totals: Totals
     exit_code: ExitCode
     checkpoint: str | None = None
+    subject: Subject | None = None
+    skipped: tuple[Skipped, ...] = ()
 
 
 # --- the plan ----------------------------------------------------------------------------------
@@ -468,7 +560,8 @@ class PlannedStep(NamedTuple):
     """A step with its names bound: the text of its role, its model, its backend, its context.
 
     ``edits_tree`` is a fact of the backend that the workflow names, also when a mock stands in for it.
-    ``check`` runs the command of ``until_command_passes``, None for a step without one.
+    ``check`` runs the command of ``until_command_passes``, None for a step without one. ``runs_commands``
+    says that a live run runs commands of the project for the step's context.
     """
 
     spec: StepSpec
@@ -478,12 +571,14 @@ class PlannedStep(NamedTuple):
     edits_tree: bool
     collect: Collect
     check: Callable[[], CommandCheck] | None = None
+    runs_commands: bool = False
 
 
 class Plan(NamedTuple):
     """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text.
 
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
+    ``survey`` is good for the first reading only. ``moved`` says what of the scope is no longer what it was.
     """
 
     workflow: WorkflowSpec
@@ -496,6 +591,8 @@ class Plan(NamedTuple):
     allowance: Allowance = Allowance()
     secrets: tuple[str, ...] = ()
     holds: Callable[[str], bool] = lambda _: False
+    survey: Survey | None = None
+    moved: Callable[[], str | None] = lambda: None
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -506,6 +603,7 @@ class RunStarted(NamedTuple):
     task: str
     mode: Mode
     steps: int
+    subject: Subject | None = None
 
 
 class StepStarted(NamedTuple):
@@ -521,12 +619,13 @@ class StepStarted(NamedTuple):
 
 
 class StepPrepared(NamedTuple):
-    """The prompt is built and about to be sent."""
+    """The prompt is built and about to be sent; in a preview ``skipped`` says why it would not be."""
 
     id: str
     prompt: str
     prompt_sha256: str
     receipts: tuple[Receipt, ...]
+    skipped: str | None = None
 
 
 class StepFinished(NamedTuple):

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aethr import executor, options
+from aethr import executor, git, options
 from aethr.errors import NotReviewedError
 from aethr.options import RunOptions
-from aethr.records import Plan, StepResult
+from aethr.records import Plan, Scope, StepResult
 
 if TYPE_CHECKING:
     from aethr.checkpoint import Checkpoint
@@ -28,6 +28,23 @@ def saved(given: RunOptions) -> Checkpoint | None:
     if given.checkpoint_dir is not None:
         checkpoint.check(given.checkpoint_dir)
     return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
+
+
+def scope(root: Path, found: Checkpoint) -> Scope | None:
+    """The very change that the resumed run was about, whatever its words stand for now.
+
+    None where the checkpoint does not say. Raises ``UsageError`` for commits that are no longer here.
+    """
+    saved = found.scope
+    if saved is None:
+        return None
+    if saved.base is None:  # a word, or a file of an earlier version, which has no ids
+        return git.resolve_scope(root, saved.text)._replace(chosen=saved.chosen)
+    return saved._replace(
+        base=git.commit_or_tree(root, saved.base),
+        head=git.commit_or_tree(root, saved.head) if saved.head else None,
+        head_sha=git.head_sha(root),
+    )
 
 
 def own_file(given: RunOptions, found: Checkpoint | None) -> Path | None:
@@ -79,7 +96,8 @@ def _what_moved(found: Checkpoint, plan: Plan) -> Iterator[str]:
     if found.failure is not None and found.failure.changed_files:
         files = ", ".join(found.failure.changed_files)
         yield f"the failed attempt of step '{found.failure.step}' had already changed: {files}"
-    if found.head_sha is not None and found.head_sha != plan.scope.head_sha:
+    head = found.scope.head_sha if found.scope is not None else None
+    if head is not None and head != plan.scope.head_sha:
         done = {step.id for step in found.steps}
         reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in done)
         if plan.gate.needs_review and reviewed:
@@ -87,7 +105,7 @@ def _what_moved(found: Checkpoint, plan: Plan) -> Iterator[str]:
                 "HEAD moved since the checkpoint, and its review was of the commit before",
                 "Start afresh without --resume-checkpoint.",
             )
-        yield f"HEAD moved since the checkpoint (it was {found.head_sha[:12]})"
+        yield f"HEAD moved since the checkpoint (it was {head[:12]})"
     if found.contract is None:  # the seed form does not say what a step saw
         return
     step = executor.saw_another_change(plan, found.steps)

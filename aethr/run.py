@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,7 +44,17 @@ from aethr.errors import (
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
 from aethr.providers import provider_of, with_variables
-from aethr.records import Event, Plan, Review, RunFinished, RunResult, StepResult, WorkflowSpec
+from aethr.records import (
+    Event,
+    Plan,
+    Review,
+    RunFinished,
+    RunResult,
+    Scope,
+    StepResult,
+    Survey,
+    WorkflowSpec,
+)
 from aethr.sanitize import Redactor
 from aethr.terms import Terms
 
@@ -94,12 +105,14 @@ def prepare(
     cwd: Path,
     environ: Mapping[str, str],
     project: workflow.Project | None = None,
+    change: tuple[Scope, Survey | None] | None = None,
     today: datetime.date | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``; nothing has been called then.
 
-    ``project`` is the workflow, where the caller has found it already; else it is the one of ``cwd``.
-    ``today`` decides which models retire soon; by default it is today.
+    ``project`` is the workflow, and ``change`` what it is about, where the caller has found them already;
+    else they are those of ``cwd`` and the options. ``today`` decides which models retire soon; by default it
+    is today.
     """
     options.check(given)
     saved = resume.saved(given)
@@ -108,9 +121,10 @@ def prepare(
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
     secrecy.hide_too(agreed.secrets)
-    scope = git.resolve_scope(project.root, given.diff or "worktree")
+    scope, survey = change or _scope(project.root, given, saved)
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
+    plan = plan._replace(survey=survey, moved=partial(git.moved, project.root, scope))
     promotion = _promotion(plan) if given.save else None
     _preflight(plan, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
@@ -179,6 +193,15 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
         raise error from stop
     if outcome.spare is not None:
         outcome.spare.unlink(missing_ok=True)
+
+
+def _scope(root: Path, given: RunOptions, saved: Checkpoint | None) -> tuple[Scope, Survey | None]:
+    """What is to be reviewed: as named, else as the run that is resumed had it, else chosen now."""
+    if given.diff is not None:
+        return git.resolve_scope(root, given.diff), None
+    if saved is not None and (scope := resume.scope(root, saved)) is not None:
+        return scope, None
+    return git.choose_scope(root)
 
 
 def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:
@@ -295,7 +318,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     if path is not None:
         error.resume = redact(_resume_command(prepared, path))
     verdict = Review(reason=str(error))
-    result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
+    result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject)
     result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
     return Outcome(sanitize.everywhere(result, redact), error, kept=path)
 

@@ -52,9 +52,12 @@ class Script(NamedTuple):
     def left_over(self, result: RunResult) -> ConfigError | None:
         """The refusal of a script of which this run did not ask for every answer."""
         passes = Counter(step.id for step in result.steps)
+        spared = {skipped.step for skipped in result.skipped}
         for step, answers in self.replies.answers.items():
             if passes[step] < len(answers):
-                ended = f"the run ended after {passes[step]}" if passes else "nothing changed, so nothing ran"
+                ended = f"the run ended after {passes[step]}"
+                if step in spared:
+                    ended = "there was nothing to read, so it was not called"
                 said = f"{len(answers)} for the step '{step}', and {ended}: this answer was not asked for"
                 return self.replies.refuse(step, passes[step], said)
         return None

@@ -21,6 +21,7 @@ from aethr.records import (
     WORKFLOW_FILE,
     Backend,
     CommandCheck,
+    Gate,
     Mode,
     ModelSpec,
     Plan,
@@ -109,6 +110,7 @@ def plan(
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=collector(step.context, step.context_chars),
             check=_check(step, project.root, terms.mode),
+            runs_commands=terms.mode == "live" and any(context.find(each)[0].runs for each in step.context),
         )
         for step in workflow.steps
     )
@@ -203,13 +205,20 @@ def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
 
 
 def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
-    if terms.gate.needs_review and not any(step.reviewing for step in workflow.steps):
+    _refuse_without_review(workflow, terms.gate)
+    if terms.mode == "live":
+        _refuse_missing_models(workflow)
+
+
+def _refuse_without_review(workflow: WorkflowSpec, gate: Gate) -> None:
+    """A gate may be about loops alone, where nobody demands a review."""
+    if not gate.needs_review or any(step.reviewing for step in workflow.steps):
+        return
+    if gate.require_review or not any(step.repeat for step in workflow.steps):
         raise NotReviewedError(
             f"{workflow.origin}: a review is required, and no step reviews",
             "Give the reviewing step the role 'reviewer'.",
         )
-    if terms.mode == "live":
-        _refuse_missing_models(workflow)
 
 
 def _refuse_missing_models(workflow: WorkflowSpec) -> None:

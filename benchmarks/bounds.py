@@ -11,7 +11,7 @@ MODULES = {
 }  # fmt: skip
 PROCESSES = {
     "version": 0, "--help": 0, "init --list": 0, "check": 4, "run --show-prompt": 5, "run, mock": 5,
-    "hook, mock": 10, "run, direct": 5,
+    "hook, mock": 7, "run, direct": 5,
 }  # fmt: skip
 BOUNDS: dict[str, float] = {
     **{f"{name}: modules": most for name, most in MODULES.items()},

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aethr.context.budget import Packer
 from aethr.context.paths import is_generated
-from aethr.records import Block, Entry, Part, Piece, Remark, Withhold
+from aethr.records import Block, Entry, Extent, Part, Piece, Remark, Withhold
 
 
 def pack(parts: list[Part], budget: int) -> Block:
@@ -110,8 +110,8 @@ def test_content_without_a_final_newline_is_closed_only_when_something_follows()
 
 
 def test_remarks_are_receipts_too_and_carry_an_empty_change() -> None:
-    block = pack([Remark("no changes", empty_change=True)], 9)
-    assert (block.text, block.empty_change) == ("[no changes]\n", True)
+    block = pack([Remark("no changes", change=False)], 9)
+    assert (block.text, block.change, block.extent) == ("[no changes]\n", False, Extent())
     assert (block.receipts[0].note, block.receipts[0].path, block.receipts[0].complete) == (
         "no changes",
         None,

@@ -208,7 +208,8 @@ def test_each_preset_is_written_checked_and_run(project: Repo, preset: str) -> N
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_each_example_is_run_and_uses_more_than_one_provider(project: Repo, example: Path) -> None:
-    done = aethr("run", "--config", str(example), "--json", TASK, cwd=project.root)
+    project.write("example.yaml", example.read_text(encoding="utf-8"))
+    done = aethr("run", "--config", "example.yaml", "--json", TASK, cwd=project.root)
     assert done.returncode == 0, done.stderr
     models = {step["model"] for step in record(done)["steps"]}
     assert len({model.split(":")[0] for model in models}) > 1

@@ -18,7 +18,7 @@ from aethr.context.files import MAX_BYTES, WorkTree
 from aethr.context.paths import is_generated
 from aethr.errors import GitError, UsageError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import Artifacts, Block, Receipt, Scope, StepResult, View
+from aethr.records import Artifacts, Block, Extent, Receipt, Scope, StepResult, View
 from tests.support import Repo, leave_a_conflict
 
 BUDGET = 120_000
@@ -65,7 +65,7 @@ def test_the_block_is_byte_for_byte_what_git_diff_prints(changed: Repo, scope: s
     words = {"worktree": [], "staged": ["--cached"], "head": ["HEAD"]}.get(scope, ["HEAD~1", "HEAD"])
     block = one(changed.root, "git_diff", scope=scope)
     assert block.text.encode() == changed.git("diff", "--no-ext-diff", *words).encode()
-    assert not block.empty_change
+    assert block.change is True
 
 
 def test_each_file_has_a_receipt(changed: Repo) -> None:
@@ -89,21 +89,38 @@ def test_an_empty_change_is_said_and_marked(repo: Repo) -> None:
     repo.write("a.py")
     repo.commit()
     block = one(repo.root, "git_diff")
-    assert (block.text, block.empty_change) == ("[no changes in the working tree]\n", True)
+    assert (block.text, block.change) == ("[no changes in the working tree]\n", False)
     assert block.receipts[0].complete
+    assert block.extent == Extent()
 
 
-def test_changes_that_the_scope_leaves_out_are_named_and_make_it_not_empty(repo: Repo) -> None:
+def test_changes_that_the_scope_leaves_out_are_named_with_the_option_that_includes_them(repo: Repo) -> None:
     repo.write("a.py")
     repo.commit()
     repo.write("staged.py")
     repo.git("add", "staged.py")
     repo.write("new\n.py")
     block = one(repo.root, "git_diff")
-    assert "[not part of this diff (worktree): staged: staged.py; untracked: new\\n.py]" in block.text
-    assert not block.empty_change
-    assert "untracked: new\\n.py]" in one(repo.root, "git_diff", scope="head").text
+    said = "staged: staged.py; untracked: new\\n.py; --diff all includes it]"
+    assert f"[not part of this diff (worktree): {said}" in block.text
+    assert (block.change, all(each.complete for each in block.receipts)) == (False, True)
+    assert "untracked: new\\n.py; --diff all includes it]" in one(repo.root, "git_diff", scope="head").text
+    assert "untracked: new\\n.py; git shows a new file" in one(repo.root, "git_diff", scope="HEAD").text
     assert "not part" not in one(repo.root, "git_diff", scope="staged").text
+    assert "not part" not in one(repo.root, "git_diff", scope="all").text
+    (repo.root / "new\n.py").unlink()
+    assert "staged: staged.py; --diff head includes it]" in one(repo.root, "git_diff").text
+
+
+def test_what_a_scope_that_nobody_named_leaves_out_is_missing_where_a_review_is_required(repo: Repo) -> None:
+    repo.write("a.py")
+    repo.commit()
+    repo.write("new.py")
+    view = View(repo.root, Scope(chosen=True), strict=True)
+    (block,) = collect(("git_diff",), BUDGET, view)
+    assert [receipt.complete for receipt in block.receipts] == [True, False]
+    (block,) = collect(("git_diff",), BUDGET, view._replace(scope=Scope()))
+    assert all(receipt.complete for receipt in block.receipts)
 
 
 def test_a_workflow_file_that_git_does_not_know_yet_is_not_work_left_out(repo: Repo) -> None:
@@ -111,20 +128,18 @@ def test_a_workflow_file_that_git_does_not_know_yet_is_not_work_left_out(repo: R
     repo.commit()
     repo.write(".aethr.yaml")
     assert "not part of this diff" not in one(repo.root, "git_diff").text
-    assert "untracked: .aethr.yaml]" in one(repo.root / "sub", "git_diff").text
+    assert "untracked: .aethr.yaml; --diff" in one(repo.root / "sub", "git_diff").text
 
 
 def test_many_untracked_files_are_counted(repo: Repo) -> None:
     for number in range(30):
         repo.write(f"n{number:02}.py")
-    assert "n19.py and 10 more]" in one(repo.root, "git_diff").text
+    assert "n19.py and 10 more; --diff" in one(repo.root, "git_diff").text
 
 
 def test_outside_of_a_repository_a_note_stands_there(tmp_path: Path) -> None:
     block = one(tmp_path, "git_diff")
-    assert block.text == "[no diff: not in a git repository]\n"
-    assert not block.empty_change
-    assert not block.receipts[0].complete
+    assert (block.text, block.change) == ("[no diff: not in a git repository]\n", False)
 
 
 def test_without_git_a_note_stands_there(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,18 +318,18 @@ def test_latest_diff_is_the_last_artifact(changed: Repo) -> None:
 def test_latest_diff_says_when_there_is_none(tmp_path: Path) -> None:
     block = latest(step("plan", None), root=tmp_path)
     assert block.text == "[no diff: no step before this one has edited files]\n"
-    assert (block.empty_change, block.receipts[0].complete) == (False, False)
+    assert (block.change, block.receipts[0].complete) == (None, False)
 
 
 def test_latest_diff_says_when_nothing_changed(tmp_path: Path) -> None:
     block = latest(step("implement", Artifacts()), root=tmp_path)
-    assert (block.text, block.empty_change) == ("[step implement changed nothing]\n", True)
+    assert (block.text, block.change) == ("[step implement changed nothing]\n", False)
 
 
 def test_latest_diff_is_not_empty_when_files_changed_without_a_diff(tmp_path: Path) -> None:
     block = latest(step("implement", Artifacts(("a.bin",))), root=tmp_path)
     assert block.text == "[step implement gives no diff, but changed a.bin]\n"
-    assert (block.empty_change, block.receipts[0].complete) == (False, False)
+    assert (block.change, block.receipts[0].complete) == (True, False)
 
 
 def test_latest_diff_survives_any_text(tmp_path: Path) -> None:

@@ -134,13 +134,13 @@ def test_whatever_comes_nothing_is_lost_and_chunks_do_not_matter(
 
 def test_a_hunk_over_the_limit_is_counted_but_not_held() -> None:
     def chunks() -> Iterator[bytes]:
-        yield b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1,9 @@\n"
+        yield b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -0,0 +1,300 @@\n"
         for _ in range(300):
             yield b"+" + b"y" * 9_999 + b"\n"
 
     section, hunk = parse(chunks(), 1_000_000)
     assert isinstance(section, Section)
-    assert hunk == Hunk(text=None, size=300 * 10_001 + 16, changed=300, nul=False)
+    assert hunk == Hunk(text=None, size=300 * 10_001 + 18, changed=300, nul=False, added=300)
 
 
 def test_one_endless_line_is_not_held() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from aethr import executor
+from aethr import executor, review
 from aethr.errors import ExitCode, ModelError, UsageError
 from aethr.records import (
     Allowance,
     Artifacts,
     Block,
+    CommandCheck,
     Event,
+    Extent,
     Gate,
     LoopEnded,
     Notice,
@@ -21,10 +23,13 @@ from aethr.records import (
     Repeat,
     RunFinished,
     RunResult,
+    RunStarted,
+    Scope,
+    Skipped,
     StepFinished,
     StepResult,
     StepSpec,
-    StepStarted,
+    Subject,
     TextDelta,
     View,
 )
@@ -199,44 +204,245 @@ def test_a_failing_step_leaves_the_finished_ones_yielded() -> None:
     assert [event.result.content for event in seen if isinstance(event, StepFinished)] == ["one"]
 
 
-def change(*, empty: bool = False, complete: bool = True) -> Block:
-    receipt = Receipt(
-        "git_diff", None if empty else "a.py", 0, complete=complete, changed_lines=0 if empty else 2
-    )
-    return Block("git_diff", "(no changes)" if empty else "diff", (receipt,), empty_change=empty)
+def change(source: str = "git_diff") -> Block:
+    receipt = Receipt(source, "a.py", 4, sha256="a", changed_lines=2, sent_lines=2)
+    return Block(source, "diff", (receipt,), change=True, extent=Extent(1, 1, 1))
 
 
-def test_a_required_review_of_nothing_makes_no_call() -> None:
+def no_change(source: str = "git_diff", *, missing: str = "") -> Block:
+    notes = [Receipt(source, None, 0, note="no changes")]
+    notes += [Receipt(source, None, 0, note=missing, complete=False)] if missing else []
+    return Block(source, "[no changes]\n", tuple(notes), change=False, extent=Extent())
+
+
+def reading(*blocks: Block) -> Callable[[View], tuple[Block, ...]]:
+    return lambda _: blocks
+
+
+DIFF, LATEST = ("git_diff",), ("latest_diff",)
+GATES = [Gate(), Gate("high"), Gate("revise"), Gate(require_review=True)]
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_review_of_nothing_makes_no_call_with_or_without_a_gate(gate: Gate) -> None:
     script = Script([])
-    plan = make_plan(
-        [step("review", "reviewer")], script, {"review": lambda _: (change(empty=True),)}, gate=Gate("high")
-    )
-    events, result = play(plan)
+    collect = {"review": reading(no_change())}
+    _, result = play(make_plan([step("review", "reviewer", context=DIFF)], script, collect, gate=gate))
     assert script.requests == []
-    assert (result.review.reason, result.exit_code) == ("nothing changed", ExitCode.OK)
-    assert not any(isinstance(event, StepStarted) for event in events)
+    assert (result.review, result.exit_code) == (review.nothing_changed(), ExitCode.OK)
+    assert (result.steps, result.skipped) == ((), (Skipped("review", 1, "no changes"),))
+    assert result.totals.cost_usd == 0
 
 
-def test_without_a_gate_the_task_is_run_also_when_nothing_changed() -> None:
-    collect = {"review": lambda _: (change(empty=True),)}
-    assert run([step("review", "reviewer")], [PASS], collect=collect).totals.calls == 1
+def test_other_steps_run_as_ever_and_are_told_nothing_of_a_review_that_was_not_called() -> None:
+    script = Script(["plan", "report"])
+    steps = [
+        step("plan", context=(*DIFF, "file:README.md")),
+        step("review", "reviewer", context=DIFF),
+        step("report"),
+    ]
+    collect = {name: reading(no_change()) for name in ("plan", "review")}
+    _, result = play(make_plan(steps, script, collect, gate=Gate("high")))
+    assert [each.id for each in result.steps] == ["plan", "report"]
+    assert "[no changes]" in script.requests[0].prompt
+    assert "review (reviewer)" not in script.requests[1].prompt
+    assert (result.review, result.exit_code) == (review.nothing_changed(), ExitCode.OK)
 
 
-def test_what_a_step_may_still_change_is_not_nothing() -> None:
-    collect = {"review": lambda _: (change(empty=True),)}
-    answers: list[Answer] = [said("edited", "a.py"), PASS]
-    steps = [step("implement", backend="agent"), step("review", "reviewer")]
-    assert run(steps, answers, collect=collect, gate=Gate("high")).totals.calls == 2
+def test_a_workflow_in_which_every_step_only_reads_the_change_calls_nothing() -> None:
+    steps = [step("explain", context=DIFF), step("review", "reviewer", context=DIFF)]
+    collect = {name: reading(no_change()) for name in ("explain", "review")}
+    result = run(steps, [], collect=collect)
+    assert [each.step for each in result.skipped] == ["explain", "review"]
+    more = [steps[0], steps[1]._replace(context=(*DIFF, "file:README.md"))]
+    assert run(more, ["explained"], collect=collect).totals.calls == 1
 
 
-def test_the_context_of_the_first_step_is_collected_once() -> None:
+def test_a_review_that_reads_more_than_the_change_is_not_called_without_one() -> None:
+    notes = Block("file:notes.md", "notes", (Receipt("file:notes.md", None, 0, complete=False, note="gone"),))
+    steps = [step("review", "reviewer", context=(*DIFF, "file:notes.md"))]
+    result = run(steps, [], collect={"review": reading(no_change(), notes)}, gate=Gate("high"))
+    assert (result.totals.calls, result.exit_code) == (0, ExitCode.OK)
+
+
+def test_a_review_with_one_change_of_two_is_called() -> None:
+    steps = [
+        step("implement", backend="agent"),
+        step("review", "reviewer", context=(*DIFF, *LATEST)),
+    ]
+    collect = {"review": reading(no_change(), change("latest_diff"))}
+    assert run(steps, [said("1", "a.py"), PASS], collect=collect).review.status == "pass"
+
+
+def test_a_review_without_a_change_in_its_context_is_called() -> None:
+    steps = [step("review", "reviewer", context=("file:a.py",))]
+    collect = {"review": reading(Block("file:a.py", "text"))}
+    assert run(steps, [PASS], collect=collect).totals.calls == 1
+
+
+def test_what_the_scope_leaves_out_is_no_review_and_never_green() -> None:
+    steps = [step("review", "reviewer", context=DIFF)]
+    collect = {"review": reading(no_change(missing="untracked: new.py"))}
+    result = run(steps, [], collect=collect, gate=Gate("high"))
+    assert (result.totals.calls, result.exit_code) == (0, ExitCode.NOT_REVIEWED)
+    assert result.review.reason == "incomplete, not sent: git_diff (untracked: new.py)"
+
+
+def test_what_a_review_beside_another_was_not_told_makes_the_run_incomplete() -> None:
+    steps = [step("one", "reviewer"), step("two", "reviewer", context=DIFF)]
+    collect = {"two": reading(no_change(missing="untracked: new.py"))}
+    result = run(steps, [PASS], collect=collect, gate=Gate("high"))
+    assert (result.review.status, result.exit_code) == ("pass", ExitCode.NOT_REVIEWED)
+
+
+def test_an_agent_that_edits_what_its_reviewer_cannot_see_is_not_nothing_to_review() -> None:
+    steps = [step("implement", backend="agent"), step("review", "reviewer", context=DIFF)]
+    collect = {"review": reading(no_change())}
+    result = run(steps, [said("1", "a.py")], collect=collect, gate=Gate("high"))
+    assert result.exit_code == ExitCode.NOT_REVIEWED
+    assert "edited files, and no review was called" in str(result.review.reason)
+
+
+def as_the_agent_left_it(view: View) -> tuple[Block, ...]:
+    changed = next(each.artifacts for each in reversed(view.history) if each.artifacts).changed_files
+    return (change("latest_diff") if changed else no_change("latest_diff"),)
+
+
+def test_a_loop_whose_agent_changes_nothing_ends_well_without_a_review() -> None:
+    steps = [
+        step("implement", backend="agent"),
+        step("review", "reviewer", context=LATEST, repeat=review_loop()),
+    ]
+    result = run(steps, [said("1", edited=True)], collect={"review": as_the_agent_left_it}, gate=Gate("high"))
+    assert [(loop.outcome, loop.iterations) for loop in result.loops] == [("satisfied", 1)]
+    assert (result.review, result.exit_code) == (review.nothing_changed(), ExitCode.OK)
+
+
+def test_a_loop_whose_agent_changes_nothing_against_a_finding_stalls_and_the_finding_stands() -> None:
+    steps = [
+        step("implement", backend="agent"),
+        step("review", "reviewer", context=LATEST, repeat=review_loop()),
+    ]
+    answers: list[Answer] = [said("1", "a.py"), REVISE, said("2", edited=True)]
+    result = run(steps, answers, collect={"review": as_the_agent_left_it}, gate=Gate("high"))
+    assert [(loop.outcome, loop.iterations) for loop in result.loops] == [("stalled", 2)]
+    assert (result.review.status, len(result.review.findings)) == ("revise", 1)
+    assert result.exit_code == ExitCode.GATE
+
+
+def test_a_loop_that_can_never_see_what_its_agent_does_does_not_go_round() -> None:
+    repeat = review_loop(until_contains="DONE", until_review_pass=False)
+    steps = [step("implement", backend="agent"), step("review", "reviewer", context=DIFF, repeat=repeat)]
+    result = run(steps, [said("1", "a.py")], collect={"review": reading(no_change())}, gate=Gate("high"))
+    assert [(loop.outcome, loop.iterations) for loop in result.loops] == [("stalled", 1)]
+
+
+@pytest.mark.parametrize(("passed", "outcome", "code"), [(True, "satisfied", 0), (False, "stalled", 1)])
+def test_the_command_of_a_loop_decides_also_where_there_is_nothing_to_review(
+    passed: bool, outcome: str, code: int
+) -> None:
+    repeat = review_loop(until_command_passes="make")
+    steps = [step("implement", backend="agent"), step("review", "reviewer", context=LATEST, repeat=repeat)]
+    plan = make_plan(
+        steps, Script([said("1", edited=True)]), {"review": as_the_agent_left_it}, gate=Gate("high")
+    )
+    checked = plan.steps[1]._replace(check=lambda: CommandCheck("make", passed, "ended"))
+    _, result = play(plan._replace(steps=(plan.steps[0], checked)))
+    assert ([loop.outcome for loop in result.loops], result.exit_code) == ([outcome], code)
+
+
+@pytest.mark.parametrize("finished", [1, 2, 3])
+def test_a_replay_skips_what_was_skipped_whatever_the_tree_holds_now(finished: int) -> None:
+    steps = [step("plan"), step("review", "reviewer", context=DIFF), step("report")]
+    events, whole = play(make_plan(steps, Script(["plan", "report"]), {"review": reading(no_change())}))
+    results = [event.result for event in events if isinstance(event, StepFinished)]
+    script = Script([] if finished == 3 else ["report"])
+    now = {"review": reading(change() if finished > 1 else no_change())}
+    _, again = play(make_plan(steps, script, now), results[:finished])
+    assert (turns(again), again.skipped) == (turns(whole), whole.skipped)
+
+
+def test_a_resume_of_a_review_that_found_nothing_notices_a_change_since() -> None:
+    steps = [step("review", "reviewer", context=DIFF), step("report")]
+    plan = make_plan(steps, Script(["report"]), {"review": reading(no_change())})
+    done = [event.result for event in play(plan)[0] if isinstance(event, StepFinished)][:1]
+    assert executor.saw_another_change(plan, done) is None
+    now = make_plan(steps, Script([]), {"review": reading(change())})
+    assert executor.saw_another_change(now, done) == "review"
+
+
+@pytest.mark.parametrize("gate", [Gate("high"), Gate("low"), Gate("revise")])
+@pytest.mark.parametrize(("answer", "code"), [("DONE", 0), ("not yet", 1)])
+def test_a_gate_on_a_loop_without_a_reviewer(gate: Gate, answer: str, code: int) -> None:
+    steps = [step("write", repeat=Repeat("write", 2, until_contains="DONE"))]
+    result = run(steps, [answer, answer], gate=gate)
+    assert result.exit_code == code
+    assert result.review.reason == "the workflow has no reviewing step"
+
+
+def test_a_required_review_is_required_beside_a_loop_too() -> None:
+    steps = [step("write", repeat=Repeat("write", 2, until_contains="DONE"))]
+    assert run(steps, ["DONE"], gate=Gate("high", require_review=True)).exit_code == ExitCode.NOT_REVIEWED
+    assert run(steps, ["DONE"], gate=Gate("high"), mode="mock").exit_code == ExitCode.NOT_REVIEWED
+
+
+# --- what the run is about, and whether it is still there ------------------------------------------
+
+
+def test_the_first_event_says_what_is_read_and_the_record_too() -> None:
+    steps = [step("plan"), step("review", "reviewer", context=DIFF)]
+    events, result = play(make_plan(steps, Script(["plan", PASS]), {"review": reading(change())}))
+    assert isinstance(events[0], RunStarted)
+    assert events[0].subject == result.subject == Subject(Scope(), Extent(1, 1, 1), reviewed=True)
+    events, result = play(make_plan([step("plan")], Script(["plan"])))
+    assert (events[0].subject, result.subject) == (None, None)
+
+
+@pytest.mark.parametrize(("gate", "code"), [(Gate("high"), ExitCode.NOT_REVIEWED), (Gate(), ExitCode.OK)])
+def test_a_change_that_is_another_one_at_the_end_was_not_reviewed(gate: Gate, code: ExitCode) -> None:
+    later = change()._replace(receipts=(Receipt("git_diff", "a.py", 4, sha256="b"),))
+    blocks = iter([change(), later])
+    plan = make_plan(
+        [step("review", "reviewer", context=DIFF)],
+        Script([PASS]),
+        {"review": lambda _: (next(blocks),)},
+        gate=gate,
+    )
+    assert play(plan)[1].exit_code == code
+
+
+def test_a_review_of_what_another_step_has_read_rests_on_that() -> None:
+    later = change()._replace(receipts=(Receipt("git_diff", "a.py", 4, sha256="b"),))
+    blocks = iter([change(), later])
+    steps = [step("explain", context=DIFF), step("review", "reviewer")]
+    collect = {"explain": lambda _: (next(blocks),)}
+    plan = make_plan(steps, Script(["It adds one.", PASS]), collect, gate=Gate("high"))
+    _, result = play(plan)
+    assert result.exit_code == ExitCode.NOT_REVIEWED
+    assert result.review.reason == "the change that step 'explain' read was changed during the run"
+
+
+def test_a_scope_that_moved_was_not_reviewed_and_a_finding_still_closes_the_gate() -> None:
+    for answer, code in ((PASS, ExitCode.NOT_REVIEWED), (REVISE, ExitCode.GATE)):
+        plan = make_plan(
+            [step("review", "reviewer", context=DIFF)],
+            Script([answer]),
+            {"review": reading(change())},
+            gate=Gate("high"),
+            moved=lambda: "HEAD moved",
+        )
+        _, result = play(plan)
+        assert (result.exit_code, "HEAD moved" in str(result.review.reason)) == (code, True)
+
+
+def test_the_change_is_read_once_for_the_first_line_and_the_first_step() -> None:
     views: list[View] = []
 
     def collect(view: View) -> tuple[Block, ...]:
         views.append(view)
         return (change(),)
 
-    run([step("review", "reviewer")], [PASS], collect={"review": collect}, gate=Gate("high"))
+    run([step("review", "reviewer", context=DIFF)], [PASS], collect={"review": collect})
     assert len(views) == 1
 
 

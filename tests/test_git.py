@@ -15,7 +15,7 @@ import pytest
 from aethr import git
 from aethr.errors import GitError, GitMissingError, UsageError
 from aethr.git import call, history
-from aethr.records import Scope
+from aethr.records import LeftOut, Scope
 from tests.support import Repo, leave_a_conflict, make_repo
 
 WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
@@ -25,7 +25,7 @@ def shown(repo: Repo, scope: Scope = WORKTREE) -> str:
     return b"".join(git.diff(repo.root, scope, git.local_filters(repo.root))).decode()
 
 
-def left_out(root: Path, scope: Scope, filters: Sequence[str]) -> git.LeftOut:
+def left_out(root: Path, scope: Scope, filters: Sequence[str]) -> LeftOut:
     with git.leaving_out(root, scope, filters) as found:
         return found()
 
@@ -136,7 +136,7 @@ def test_each_scope_shows_what_git_shows(changed: Repo) -> None:
     assert shown(changed, STAGED) == changed.git("diff", "--no-ext-diff", "--cached")
     assert shown(changed, git.resolve_scope(changed.root, "head")) == changed.git("diff", "HEAD")
     changed.commit()
-    scope = git.resolve_scope(changed.root, f"{first[:9]}..")
+    scope = git.resolve_scope(changed.root, f"{first[:9]}..HEAD")
     assert shown(changed, scope) == changed.git("diff", first, "HEAD")
     assert (scope.base, scope.head) == (first, changed.git("rev-parse", "HEAD").strip())
 
@@ -150,7 +150,7 @@ def test_before_the_first_commit(repo: Repo) -> None:
     assert "+one\n" in shown(repo, STAGED)
     assert "+two\n" in shown(repo, git.resolve_scope(repo.root, "head"))
     with pytest.raises(UsageError, match="'HEAD'"):
-        git.resolve_scope(repo.root, "..")
+        git.resolve_scope(repo.root, "HEAD..HEAD")
 
 
 def test_three_dots_compare_with_the_merge_base(repo: Repo) -> None:
@@ -166,7 +166,7 @@ def test_three_dots_compare_with_the_merge_base(repo: Repo) -> None:
     assert (scope.kind, scope.base, scope.head) == ("range", base, topic)
     assert shown(repo, scope) == repo.git("diff", "main...topic")
     repo.git("checkout", "-q", "--detach", "topic")
-    assert git.resolve_scope(repo.root, "main...") == Scope("range", "main...", base, topic, topic)
+    assert git.resolve_scope(repo.root, "main...HEAD") == Scope("range", "main...HEAD", base, topic, topic)
 
 
 def test_the_empty_tree_can_be_a_side(changed: Repo) -> None:
@@ -174,15 +174,25 @@ def test_the_empty_tree_can_be_a_side(changed: Repo) -> None:
     assert shown(changed, git.resolve_scope(changed.root, f"{empty}..HEAD")).count("new file mode") == 2
 
 
-@pytest.mark.parametrize("text", ["wroktree", "", "main", "HEAD"])
+@pytest.mark.parametrize("text", ["wroktree", "", "no-branch", "HEAD:a.py", "--all"])
 def test_an_unknown_scope_lists_the_known(changed: Repo, text: str) -> None:
-    with pytest.raises(UsageError, match="unknown scope") as caught:
+    with pytest.raises(UsageError, match="neither a scope nor a commit") as caught:
         git.resolve_scope(changed.root, text)
     assert "BASE...HEAD" in caught.value.fix
+    assert ("did you mean 'worktree'" in str(caught.value)) is (text == "wroktree")
 
 
 @pytest.mark.parametrize(
-    "text", ["nope..HEAD", "HEAD...nope", "--output=x..HEAD", "HEAD..--all", "a b..", "$(x).."]
+    "text", ["A..", "..B", "..", "...", "HEAD..", "...HEAD", "HEAD...", " ..HEAD", ".. "]
+)
+def test_a_range_with_an_empty_side_is_refused_with_the_way_out(changed: Repo, text: str) -> None:
+    with pytest.raises(UsageError, match="a side of the range is empty") as caught:
+        git.resolve_scope(changed.root, text)
+    assert "Write HEAD" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "text", ["nope..HEAD", "HEAD...nope", "--output=x..HEAD", "HEAD..--all", "a b..HEAD", "$(x)..HEAD"]
 )
 def test_an_unknown_or_option_like_name_is_a_usage_error(changed: Repo, text: str) -> None:
     with pytest.raises(UsageError, match="no commit is called"):
@@ -296,7 +306,7 @@ def test_a_conflicted_merge_shows_what_git_shows(repo: Repo, scope: str) -> None
     expected = repo.git("diff", *options)
     assert expected
     assert shown(repo, git.resolve_scope(repo.root, scope)) == expected
-    assert left_out(repo.root, WORKTREE, ()) == git.LeftOut()
+    assert left_out(repo.root, WORKTREE, ()) == LeftOut()
 
 
 def test_a_linked_worktree_shows_its_own_change(changed: Repo, tmp_path: Path) -> None:
@@ -668,9 +678,11 @@ def test_tracked_and_ignored(repo: Repo) -> None:
 
 def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
     changed.write("odd -> name\n.py")
-    assert left_out(changed.root, WORKTREE, ()) == git.LeftOut((b"b.py",), (b"new.py", b"odd -> name\n.py"))
+    assert left_out(changed.root, WORKTREE, ()) == LeftOut(
+        staged=(b"b.py",), untracked=(b"new.py", b"odd -> name\n.py")
+    )
     assert left_out(changed.root, Scope(kind="head", text="head"), ()).staged == ()
-    assert left_out(changed.root, STAGED, ()) == git.LeftOut()
+    assert left_out(changed.root, STAGED, ()) == LeftOut()
 
 
 def test_suppressed_finds_the_attribute_also_through_the_binary_macro(repo: Repo) -> None:

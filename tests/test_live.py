@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -406,3 +407,132 @@ def test_a_closed_gate_is_a_completed_run_and_saves(
     with serving(monkeypatch, text(REVISE)):
         done = aethr(*review("--fail-on", "high", "--save"))
     assert (done.code, (project.root / ".aethr.yaml").exists()) == (1, True), done.err
+
+
+# --- the tree moves while a review is made -------------------------------------------------------
+
+
+def edit(project: Repo) -> None:
+    project.write("app.py", "def total(prices):\n    return 0\n")
+
+
+def commit(project: Repo) -> None:
+    project.write("other.py")
+    project.git("add", "other.py")
+    project.git("commit", "-q", "-m", "elsewhere")
+
+
+def nothing(project: Repo) -> None:
+    """Neither a look at the tree nor a new branch changes what was reviewed."""
+    (project.root / "app.py").touch()
+    project.git("status")
+    project.git("branch", "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("meddle", "words", "code", "said"),
+    [
+        (edit, ("--fail-on", "high"), 4, "the change that step 'review' read was changed during the run"),
+        (edit, ("--require-review", "--diff", "all"), 4, "was changed during the run"),
+        (commit, ("--fail-on", "high"), 4, "HEAD moved from"),
+        (
+            commit,
+            ("--fail-on", "high", "--diff", "HEAD~1..HEAD"),
+            4,
+            "HEAD~1..HEAD stands for other commits now",
+        ),
+        (commit, ("--fail-on", "high", "--diff", "main~1"), 4, "HEAD moved from"),
+        (nothing, ("--fail-on", "high"), 0, "Review status: pass"),
+        (edit, ("--fail-on", "high", "--diff", "HEAD~1..HEAD"), 0, "Review status: pass"),
+        (edit, (), 0, "Review status: pass"),
+    ],
+)
+def test_a_review_of_what_is_no_longer_there_is_none(
+    aethr: Aethr,
+    project: Repo,
+    monkeypatch: pytest.MonkeyPatch,
+    meddle: Callable[[Repo], None],
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    project.git("stash", "-q")
+    project.write("app.py", "def total(prices):\n    return 1\n")
+    project.commit("second")
+    project.git("stash", "drop", "-q")
+    project.write("app.py", "def total(prices):\n    return 2\n")
+
+    def reply(_: object) -> str:
+        meddle(project)
+        return PASS
+
+    with ModelServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("AETHR_LIVE", "1")
+        done = aethr("run", "--preset", "review-existing-diff", *words, TASK)
+    assert (done.code, said in done.out) == (code, True), done.out
+
+
+# --- the scope of a resumed run ------------------------------------------------------------------
+
+
+def test_a_resume_reviews_the_change_that_was_chosen_and_does_not_choose_again(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change was staged when the run began; what has been edited since must not take its place."""
+    project.write(".aethr.yaml", TWO_STEPS)
+    project.git("add", "-A")
+    with serving(monkeypatch, text("An idea."), error(401, "no"), text(PASS)) as server:
+        stopped = aethr("run", TASK)
+        assert (stopped.code, stopped.out.splitlines()[0]) == (3, "reviewing staged changes: 2 files, +7 -1")
+        project.write("README.md", "# Another shop\n")
+        done = aethr(*resume_words(stopped.err))
+    assert (done.code, done.out.splitlines()[0]) == (0, "reviewing staged changes: 2 files, +7 -1"), done.err
+    assert "Another shop" not in server.bodies[-1]["messages"][0]["content"]
+
+
+def test_a_resume_reviews_the_commits_that_were_named_although_a_name_moved(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, temp: Path
+) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    head = project.commit("second")
+    project.git("branch", "topic")
+    with serving(monkeypatch, text("An idea."), error(401, "no"), text(PASS)) as server:
+        assert aethr("run", "--diff", "main~1..topic", TASK).code == 3
+        project.git("branch", "-f", "topic", "main~1")
+        (file,) = temp.glob("*.jsonl")
+        done = aethr("run", "--json", "--resume-checkpoint", f"@{file}")
+    assert done.code == 0, done.err
+    assert (done.record["scope"]["diff"], done.record["scope"]["head"]) == ("main~1..topic", head)
+    assert "+    return sum(prices) + 1" in server.bodies[-1]["messages"][0]["content"]
+
+
+def test_a_review_that_was_not_called_is_replayed_and_the_change_since_then_noticed(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.git("checkout", "-q", "app.py")
+    project.write(".aethr.yaml", SKIPS)
+    project.commit()
+    with serving(monkeypatch, text("Notes."), error(401, "no"), text("A report.")) as server:
+        stopped = aethr("run", "--fail-on", "high", TASK)
+        assert (stopped.code, "not called: no changes" in stopped.out) == (3, True), stopped.out
+        project.write("app.py", "new\n")
+        moved = aethr(*resume_words(stopped.err))
+        assert (moved.code, "reviewed before the checkpoint" in moved.err) == (4, True), moved.err
+        project.git("checkout", "-q", "app.py")
+        done = aethr(*resume_words(stopped.err), "--json")
+    assert (done.code, len(server.bodies)) == (0, 3), done.err
+    assert done.record["skipped"][0]["step"] == "review"
+    assert done.record["review"]["reason"] == "nothing changed"
+
+
+SKIPS = """\
+workflow: skips
+roles: {thinker: "Think.", reviewer: "Review.", writer: "Write."}
+models: {thinker: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini", writer: "openai:gpt-4o-mini"}
+steps:
+  - {id: think, role: thinker, context: [file:README.md]}
+  - {id: review, role: reviewer, context: [git_diff]}
+  - {id: report, role: writer}
+"""

@@ -38,7 +38,7 @@ def test_a_long_answer_is_in_the_scrollback_once_and_whole(repo: Repo, columns: 
     pieces = tuple(line + "\n" for line in numbered)
     with ModelServer([Reply(chunks=(*pieces, "\nReview status: pass"), delay_s=0.005)]) as server:
         env = {"AETHR_LIVE": "1", "OPENAI_API_KEY": "sk-of-nobody", "OPENAI_BASE_URL": server.base_url}
-        words = ["run", "--preset", "review-existing-diff", "--diff", "worktree", "review"]
+        words = ["run", "--preset", "review-existing-diff", "--diff", "all", "review"]
         code, raw = on_terminal(words, repo.root, env, columns, 12)
     assert code == 0, raw
     assert len(re.findall(r"line \d{3} of", raw)) > 200, "it was not shown while it came"

@@ -17,13 +17,16 @@ from aethr import __version__, codec
 from aethr.errors import ExitCode
 from aethr.output import report
 from aethr.records import (
+    Extent,
     Finding,
     LoopResult,
     Receipt,
     Review,
     RunResult,
     Scope,
+    Skipped,
     StepResult,
+    Subject,
     Totals,
     Usage,
 )
@@ -52,16 +55,19 @@ FINDINGS = (
     Finding("medium", None, None, "no tests"),
     Finding("low", "b.py", None, "typo"),
 )
+SCOPE = Scope("range", "main...HEAD", "b" * 40, "c" * 40, "c" * 40)
 RESULT = RunResult(
     task="look",
     workflow="review-existing-diff",
     mode="live",
-    scope=Scope("range", "main...HEAD", "b" * 40, "c" * 40, "c" * 40),
+    scope=SCOPE,
     steps=(STEP,),
     loops=(LoopResult("review", "implement", 2, "exhausted"),),
     review=Review("revise", FINDINGS, 4 / 13, "incomplete, not sent: z.py (over budget)"),
     totals=Totals(1, 400, 31, 0.0012, 1.25),
     exit_code=ExitCode.GATE,
+    subject=Subject(SCOPE, Extent(2, 9, 4), reviewed=True),
+    skipped=(Skipped("tests", 1, "nothing changed"),),
 )
 MOCK = RESULT._replace(
     mode="mock",
@@ -104,8 +110,16 @@ def test_the_record_has_the_shape_that_is_documented() -> None:
         "task": "look",
         "workflow": "review-existing-diff",
         "mode": "live",
-        "scope": {"diff": "main...HEAD", "base": "b" * 40, "head": "c" * 40, "head_sha": "c" * 40},
+        "scope": {
+            "diff": "main...HEAD",
+            "chosen": False,
+            "base": "b" * 40,
+            "head": "c" * 40,
+            "head_sha": "c" * 40,
+        },
+        "change": {"files": 2, "added": 9, "removed": 4},
         "steps": [codec.step_to_json(STEP)],
+        "skipped": [{"step": "tests", "iteration": 1, "reason": "nothing changed"}],
         "loops": [{"step": "review", "back_to": "implement", "iterations": 2, "outcome": "exhausted"}],
         "review": {
             "status": "revise",
@@ -170,8 +184,10 @@ def test_every_format_says_mock(suffix: str) -> None:
 
 
 def test_the_text_report_can_be_searched_by_line() -> None:
-    assert report.text(RESULT).splitlines()[:9] == [
+    assert report.text(RESULT).splitlines()[:11] == [
         "Aethr: review-existing-diff",
+        "reviewing main...HEAD: 2 files, +9 -4",
+        "tests: not called: nothing changed",
         "src/a b.py:3: [high] wrong | <b>",
         "[medium] no tests",
         "b.py: [low] typo",

@@ -109,7 +109,9 @@ def _ready(job: Job, attempt: Attempt) -> Ready:
     diff = scope.scope_text(top, job.change, remote)
     if job.change.privileged:
         scope.refuse_checked_out_head(top, job.change)
+    scope.fetch_files(top, remote, project.deciding(job.inputs, job.change), project.named(job.inputs))
     found = project.find(job.inputs, job.change, cwd, top)
+    scope.fetch_files(top, remote, job.change.head, project.read_by(found.project, top))
     attempt.notes += found.notes
     prepared = _prepared(job, attempt, job.inputs.run._replace(diff=diff), found)
     prefix = found.project.root.relative_to(top).as_posix()

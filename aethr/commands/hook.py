@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,12 +49,17 @@ def _ready(closing: Closing) -> Ready | Ending:
     found = change.find(cwd, os.environ)
     if found is None:
         return ending.nothing("a ref is deleted")
-    extent = change.measure(cwd, git.resolve_scope(cwd, found.diff))
-    if extent.files == 0:
+    scope, survey = git.resolve_scope(cwd, found.diff), git.survey(cwd)
+    assert survey is not None
+    measure = change.measure(scope, survey)
+    if measure.extent.files == 0:
         return ending.nothing(f"{found.what} is empty")
-    prepared = prepare(terms.for_change(closing.options.run, found, cwd), cwd, os.environ)
-    head = ending.head(found, extent)
-    return Ready(prepared, head, reports) if extent.readable else ending.unreadable(head, closing)
+    options = terms.for_change(closing.options.run, found, cwd)
+    prepared = prepare(options, cwd, os.environ, change=(scope, survey))
+    if scope.kind == "range":  # by ids; the names that they come from may be others meanwhile
+        prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(change.moved, cwd, found)))
+    head = ending.head(found, measure)
+    return Ready(prepared, head, reports) if measure.readable else ending.unreadable(head, closing)
 
 
 def _ended(ready: Ready, outcome: Outcome, closing: Closing) -> Ending:

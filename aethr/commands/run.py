@@ -77,6 +77,13 @@ def _show_prompts(plan: Plan, options: RunOptions) -> int:
 
         shown = [
             {"id": sanitize.redact(each.id), "prompt_sha256": each.prompt_sha256, "prompt": each.prompt}
+            if each.skipped is None
+            else {
+                "id": sanitize.redact(each.id),
+                "prompt_sha256": None,
+                "prompt": None,
+                "skipped": each.skipped,
+            }
             for each in prepared
         ]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
@@ -88,6 +95,11 @@ def _show_prompts(plan: Plan, options: RunOptions) -> int:
 
 def _show_prompt(prepared: StepPrepared, number: str) -> None:
     """On a pipe the prompt's own bytes; a terminal gets them with control characters made visible."""
+    if prepared.skipped is not None:
+        sys.stdout.write(
+            f"=== step {prepared.id} ({number}), not called: {sanitize.one_line(prepared.skipped)} ===\n"
+        )
+        return
     data = prepared.prompt.encode()
     header = (
         f"=== step {prepared.id} ({number}), {len(data)} bytes, prompt_sha256 {prepared.prompt_sha256} ===\n"

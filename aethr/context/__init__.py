@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 from aethr.context import evidence, globs
 from aethr.context.budget import LISTED, Packer
-from aethr.context.changes import git_diff, latest_diff
+from aethr.context.changes import POINTER, git_diff, latest_diff
+from aethr.context.diffs import is_pointer
 from aethr.context.files import Refusal, Tree
 from aethr.context.objects import holds as holds
 from aethr.context.objects import tree_of
 from aethr.context.paths import refusal
 from aethr.errors import UsageError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import CHANGE, Block, Collect, Entry, Part, Piece, Remark, Source, View
+from aethr.records import CHANGE, Block, Collect, Entry, Gap, Part, Piece, Remark, Source, View
 
 GLOB_FILES = 50
 """Files of one ``glob:`` source that are read; the rest are named as not sent."""
@@ -160,6 +161,8 @@ def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = F
     revealed, count = reveal(text)
     yield Entry(shown, order, label=label if text else f"[file: {shown}, empty]\n")
     yield Piece(revealed, len(content), revealed=count)
+    if is_pointer(content):
+        yield Gap(POINTER)
 
 
 def _text(content: bytes) -> str | None:

@@ -17,7 +17,19 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from aethr.context.paths import is_generated
-from aethr.records import Block, Entry, Part, Piece, Receipt, Remark, Withhold
+from aethr.records import (
+    CHANGE,
+    CHANGES,
+    Block,
+    Entry,
+    Extent,
+    Gap,
+    Part,
+    Piece,
+    Receipt,
+    Remark,
+    Withhold,
+)
 
 LISTED = 50
 """Files named as not sent at the end of a block; the receipts hold all of them."""
@@ -32,7 +44,19 @@ Rank: TypeAlias = tuple[bool, int, int, int, int]
 class Item:
     """One file while its pieces come in. ``kept`` maps a piece's number to the piece."""
 
-    __slots__ = ("changed", "entry", "generated", "kept", "pieces", "size", "source", "withheld")
+    __slots__ = (
+        "added",
+        "changed",
+        "entry",
+        "gaps",
+        "generated",
+        "kept",
+        "pieces",
+        "removed",
+        "size",
+        "source",
+        "withheld",
+    )
 
     def __init__(self, entry: Entry, source: int, withheld: str | None, *, generated: bool) -> None:
         self.entry = entry
@@ -43,6 +67,9 @@ class Item:
         self.pieces = 0
         self.size = 0
         self.changed = 0
+        self.added = 0
+        self.removed = 0
+        self.gaps: list[str] = []
 
     @property
     def overhead(self) -> int:
@@ -96,12 +123,15 @@ class Packer:
                 *(_receipt(name, item, over) for item in items),
                 *(Receipt(name, None, 0, note=each.text, complete=each.complete) for each in remarks),
             ),
-            empty_change=not items and any(remark.empty_change for remark in remarks),
+            change=_change(items, remarks) if name in CHANGES else None,
+            extent=_extent(items, remarks) if name == CHANGE else None,
         )
 
-    def _take_part(self, item: Item, part: Piece | Withhold) -> None:
+    def _take_part(self, item: Item, part: Piece | Withhold | Gap) -> None:
         if isinstance(part, Piece):
             self._add(item, part)
+        elif isinstance(part, Gap):
+            item.gaps.append(part.note)
         else:
             self._total -= item.cost()
             item.kept.clear()
@@ -119,6 +149,8 @@ class Packer:
         item.pieces += 1
         item.size += piece.size
         item.changed += piece.changed
+        item.added += piece.added
+        item.removed += piece.removed
         if item.withheld is not None or piece.text is None:
             return
         rank = item.rank(number, piece)
@@ -138,6 +170,19 @@ class Packer:
         if piece is not None:  # None: its file was withheld meanwhile
             self._total -= len(piece.text or "") + (0 if item.kept else item.overhead)
             self._floor = rank if self._floor is None else max(self._floor, rank)
+
+
+def _change(items: list[Item], remarks: list[Remark]) -> bool | None:
+    """Whether there is a change; None where neither a file nor a remark says so."""
+    said = {True} if items else {remark.change for remark in remarks}
+    return True if True in said else False if False in said else None
+
+
+def _extent(items: list[Item], remarks: list[Remark]) -> Extent | None:
+    if _change(items, remarks) is None:
+        return None
+    files = len({item.entry.path for item in items})
+    return Extent(files, sum(item.added for item in items), sum(item.removed for item in items))
 
 
 def _text(items: list[Item], remarks: list[Remark], over: str) -> str:
@@ -202,7 +247,9 @@ def _receipt(source: str, item: Item, over: str) -> Receipt:
         bytes_omitted=header + item.size - sum(piece.size for piece in item.kept.values()),
         sha256=hashlib.sha256(sent).hexdigest() if item.kept else None,
         note=_note(item, over),
-        complete=item.entry.complete and item.withheld is None and len(item.kept) == item.pieces,
+        complete=(
+            item.entry.complete and item.withheld is None and not item.gaps and len(item.kept) == item.pieces
+        ),
         changed_lines=item.changed,
         sent_lines=sum(piece.changed for piece in item.kept.values()),
     )
@@ -210,7 +257,7 @@ def _receipt(source: str, item: Item, over: str) -> Receipt:
 
 def _note(item: Item, over: str) -> str | None:
     """What the receipt says in words, None when the file was sent as it is."""
-    notes = [item.entry.note] if item.entry.note else []
+    notes = [*([item.entry.note] if item.entry.note else []), *dict.fromkeys(item.gaps)]
     if not item.kept and (item.withheld or item.pieces):
         notes.append(item.withheld or over)
     elif len(item.kept) < item.pieces:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from aethr import git
@@ -11,7 +12,19 @@ from aethr.context.diffs import Hunk, Section, parse
 from aethr.context.secretnames import is_secret
 from aethr.errors import GitMissingError
 from aethr.invisible import reveal, reveal_name
-from aethr.records import WORKFLOW_FILE, Entry, Part, Piece, Remark, Scope, View, Withhold
+from aethr.records import (
+    WORKFLOW_FILE,
+    Entry,
+    Gap,
+    LeftOut,
+    Part,
+    Piece,
+    Remark,
+    Scope,
+    Survey,
+    View,
+    Withhold,
+)
 
 NAMED = 20
 """File names in one remark."""
@@ -22,32 +35,51 @@ RESHOWN = 200
 UTF8_MAX = 4
 """Bytes of one character at most: a hunk of more bytes than this times the budget cannot fit it."""
 
+POINTER = "a pointer of git-lfs; the file itself is not looked at"
+
 _NOTHING = {
     "worktree": "no changes in the working tree",
     "staged": "no staged changes",
     "head": "no changes since the last commit",
+    "all": "no changes since the last commit, and no new files",
+    "revision": "no changes since this commit",
     "range": "no changes in this range",
 }
+_NEITHER = "no changes, staged or unstaged"
+"""Of a scope that nobody named."""
 
 
 def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
     """The change of the run's scope. Raises ``GitError`` for a repository that git cannot read."""
     try:
-        top = git.toplevel(view.root)
+        survey = view.survey or git.survey(view.root)
     except GitMissingError as error:
-        yield Remark(f"no diff: {error}", complete=False)
+        yield Remark(f"no diff: {error}", complete=False, change=True)
         return
-    if top is None:
-        yield Remark("no diff: not in a git repository", complete=False)
+    if survey is None:
+        yield Remark("no diff: not in a git repository", change=False)
         return
-    filters = git.local_filters(top)
+    top, filters = survey.top, survey.filters
     names: list[str] = []
-    with git.leaving_out(top, view.scope, filters) as left_out:
+    with _leaving_out(survey, view.scope) as left_out:
         for part in _change(top, view.scope, filters, budget_chars * UTF8_MAX):
             if isinstance(part, Entry):
                 names.append(part.path)
             yield part
-        yield from _remarks(view.scope, _without_saved(top, view, left_out()), filters, names)
+        yield from _remarks(view, _without_saved(top, view, left_out()), filters, names)
+    scope = view.scope
+    if (scope.reads_disk or scope.chosen) and (view.strict or (scope.chosen and not names)):
+        yield from _overlooked(top)
+
+
+@contextmanager
+def _leaving_out(survey: Survey, scope: Scope) -> Iterator[Callable[[], LeftOut]]:
+    known = survey.left_out
+    if known is not None:
+        yield lambda: known
+        return
+    with git.leaving_out(survey.top, scope, survey.filters) as found:
+        yield found
 
 
 def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
@@ -67,9 +99,9 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
         yield from _parts(parse([text.encode("utf-8", "surrogatepass")], budget_chars * UTF8_MAX))
     elif result.artifacts.changed_files:
         names = _listed(result.artifacts.changed_files)
-        yield Remark(f"step {result.id} gives no diff, but changed {names}", complete=False)
+        yield Remark(f"step {result.id} gives no diff, but changed {names}", complete=False, change=True)
     else:
-        yield Remark(f"step {result.id} changed nothing", empty_change=True)
+        yield Remark(f"step {result.id} changed nothing", change=False)
 
 
 def _change(top: Path, scope: Scope, filters: Sequence[str], limit: int) -> Iterator[Part]:
@@ -91,12 +123,12 @@ def _parts(
     events: Iterator[Section | Hunk], binaries: list[tuple[int, Section]] | None = None
 ) -> Iterator[Part]:
     """Parsed events as parts. Binary sections go to ``binaries`` instead, when that is given."""
-    order = 0
+    order, section = 0, None
     for event in events:
         if isinstance(event, Hunk):
-            yield from _hunk(event)
+            yield from _hunk(event, section)
             continue
-        order += 1
+        order, section = order + 1, event
         if event.binary and binaries is not None:
             binaries.append((order, event))
         else:
@@ -127,25 +159,39 @@ def hidden_texts(
 
 def _reshown(events: Iterator[Section | Hunk], places: dict[bytes, int], shown: set[bytes]) -> Iterator[Part]:
     """The text of files that an attribute hides, in their places; ``shown`` collects their names."""
+    section = None
     for event in events:
         if isinstance(event, Hunk):
-            yield from _hunk(event)
+            yield from _hunk(event, section)
         else:
+            section = event
             shown.add(event.path)
             note = "shown as text although .gitattributes hides it from diffs"
             yield _entry(places.get(event.path, len(places)), event, note)
 
 
 def _entry(order: int, section: Section, note: str | None = None) -> Entry:
-    unmerged = section.header.startswith(b"* Unmerged path ")
+    unseen = "unmerged" if section.unmerged else _submodule(section) or ("binary" if section.binary else None)
     return Entry(
         path=reveal_name(section.path) or "(text before the first file)",
         order=order,
         header=reveal(section.header.decode("utf-8", "backslashreplace"))[0],
-        note="binary" if section.binary else "unmerged" if unmerged else note,
+        note=unseen or note,
         withheld="a file that holds secrets" if holds_secrets(section) else None,
-        complete=not unmerged and (section.deleted or not section.binary),
+        complete=unseen is None or (section.deleted and not section.unmerged),
     )
+
+
+def _submodule(section: Section) -> str | None:
+    """What is known of a submodule's change, of which no line is shown: from which commit to which."""
+    if not section.submodule:
+        return None
+    before, after = section.ids or ("another commit", "another one")
+    if not after.strip("0"):
+        return f"a submodule that was at {before}"
+    if not before.strip("0"):
+        return f"a submodule, new at {after}: its files are not looked at"
+    return f"a submodule, from {before} to {after}: its files are not looked at"
 
 
 def holds_secrets(section: Section) -> bool:
@@ -157,10 +203,19 @@ def _both_names(sections: Collection[Section]) -> list[bytes]:
     return [name for section in sections for name in (section.path, section.old_path) if name]
 
 
-def _hunk(hunk: Hunk) -> Iterator[Part]:
+def _hunk(hunk: Hunk, section: Section | None) -> Iterator[Part]:
+    """A hunk; one that only names another repository's commit, or a file of git-lfs, shows no line of it."""
     decoded = None if hunk.text is None else _decoded(hunk.text)
     text, revealed = decoded or (None, 0)
-    yield Piece(text, hunk.size, hunk.changed, revealed)
+    submodule = section is not None and section.submodule
+    # Of one that is merely dirty, git prints no header that says what it is; of a file it prints its ids.
+    dirty = section is not None and section.ids is None and hunk.dirty_submodule
+    changed = 0 if hunk.pointer or submodule or dirty else hunk.changed
+    yield Piece(text, hunk.size, changed, revealed, hunk.added, hunk.changed - hunk.added)
+    if hunk.pointer:
+        yield Gap(POINTER)
+    if dirty:
+        yield Gap("a submodule with uncommitted changes: its files are not looked at")
     if hunk.text is not None and decoded is None:
         yield Withhold("not UTF-8 text")
 
@@ -172,32 +227,51 @@ def _decoded(raw: bytes) -> tuple[str, int] | None:
         return None
 
 
-def _without_saved(top: Path, view: View, left: git.LeftOut) -> git.LeftOut:
+def _without_saved(top: Path, view: View, left: LeftOut) -> LeftOut:
     """A workflow file that has just been saved is not work that waits for a review: see ``promotion``."""
     saved = view.root / WORKFLOW_FILE
     return left._replace(untracked=tuple(name for name in left.untracked if top / os.fsdecode(name) != saved))
 
 
-def _remarks(
-    scope: Scope, left: git.LeftOut, filters: Sequence[str], names: Sequence[str]
-) -> Iterator[Remark]:
-    """What to know beside the diff itself."""
-    missing = [
-        f"{word}: {_listed(found)}"
-        for word, found in (("staged", left.staged), ("untracked", left.untracked))
-        if found
-    ]
+def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:
+    """What to know beside the diff itself.
+
+    Where a review is required and nobody has named the scope, what it leaves out is missing.
+    """
+    scope = view.scope
     if not names:
-        yield Remark(_NOTHING[scope.kind], empty_change=not missing)
+        yield Remark(
+            _NEITHER if scope.chosen and scope.kind == "worktree" else _NOTHING[scope.kind], change=False
+        )
+    missing = [f"{word}: {_listed(found)}" for word, found in left._asdict().items() if found]
     if missing:
-        yield Remark(f"not part of this diff ({scope.text}): {'; '.join(missing)}")
+        said = f"not part of this diff ({scope.text}): {'; '.join(missing)}; {_including(scope, left)}"
+        yield Remark(said, complete=not (view.strict and scope.chosen))
     attributes = [name for name in names if PurePosixPath(name).name == ".gitattributes"]
     if attributes:
         yield Remark(
             f"this change edits git attributes, which decide what a diff shows: {_listed(attributes)}"
         )
-    if filters and scope.kind in ("worktree", "head"):  # only there git reads files that a filter changes
+    if filters and scope.reads_disk:  # only there git reads files that a filter changes
         yield Remark(f"filters of the repository's own configuration were not run: {_listed(filters)}")
+
+
+def _including(scope: Scope, left: LeftOut) -> str:
+    """How to get what a scope leaves out."""
+    if scope.kind == "revision":
+        return "git shows a new file once it is added: git add -N FILE"
+    return f"--diff {'all' if left.untracked else 'head'} includes it"
+
+
+def _overlooked(top: Path) -> Iterator[Remark]:
+    """Nothing says what is in these files, so they count as missing."""
+    names = git.overlooked(top)
+    if names:
+        yield Remark(
+            f"git was told not to look at {_listed(names)} (assume-unchanged or skip-worktree); "
+            "it does after git update-index --no-assume-unchanged --no-skip-worktree FILE",
+            complete=False,
+        )
 
 
 def _listed(names: Sequence[str | bytes]) -> str:

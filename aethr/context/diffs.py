@@ -19,6 +19,19 @@ _LOOKAHEAD = 24
 _CHANGED = re.compile(rb"\n[+-]")
 """One search for both is half the work of counting each."""
 
+_RANGES = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_RANGES_BYTES = 80
+"""The line that opens a hunk is no longer than this up to its second ``@@``."""
+
+_GITLINK = re.compile(
+    rb"\n(?:(?:new file |deleted file |new )?mode [0-7,]*160000|index \S+ 160000)(?=\n|\.\.)"
+)
+_IDS = re.compile(rb"\nindex ([0-9a-f]+)\.\.([0-9a-f]+)")
+_DIRTY = re.compile(rb"@@ -1 \+1 @@\n-Subproject commit ([0-9a-f]+)\n\+Subproject commit \1-dirty\n")
+_FROM_THE_TOP = re.compile(rb"@@ -\S+ \+1(?:,\d+)? @@")
+_POINTER = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v1\n(?:.*\n)*?oid ")
+"""How a file begins that stands for another one in the store of git-lfs (docs/spec.md of git-lfs)."""
+
 _ESCAPED = re.compile(rb'\\([0-3][0-7]{2}|[abfnrtv"\\])')
 _ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
 
@@ -28,30 +41,59 @@ class Section(NamedTuple):
 
     ``path`` is the file's name after the change (before it, for a deletion) and ``old_path`` its name
     before a rename, both unquoted; ``path`` is empty for text before the first file. ``binary`` is
-    True where git only says that binary files differ.
+    True where git only says that binary files differ, ``unmerged`` where a merge is not finished: git then
+    shows nothing, or only the lines that differ from both sides.
     """
 
     header: bytes
     path: bytes
     old_path: bytes | None = None
     binary: bool = False
+    unmerged: bool = False
 
     @property
     def deleted(self) -> bool:
         """Whether the change removes this file."""
         return b"\ndeleted file mode " in self.header
 
+    @property
+    def submodule(self) -> bool:
+        """Whether what changes is the commit of another repository, of whose files nothing is shown."""
+        return _GITLINK.search(self.header) is not None
+
+    @property
+    def ids(self) -> tuple[str, str] | None:
+        """The shortened ids before and after, zeros where there is none; None where git names none."""
+        found = _IDS.search(self.header)
+        return (found[1].decode(), found[2].decode()) if found else None
+
 
 class Hunk(NamedTuple):
     """One hunk of the last section. ``text`` is None when its ``size`` in bytes is over the limit.
 
-    ``changed`` counts added and removed lines; ``nul`` says whether there is a NUL byte in it.
+    ``changed`` counts added and removed lines, ``added`` the former alone; ``nul`` says whether there is a
+    NUL byte in it.
     """
 
     text: bytes | None
     size: int
     changed: int
     nul: bool
+    added: int = 0
+
+    @property
+    def dirty_submodule(self) -> bool:
+        """Whether this is how git shows a submodule whose commit is the same, and whose files are not."""
+        return self.text is not None and _DIRTY.fullmatch(self.text) is not None
+
+    @property
+    def pointer(self) -> bool:
+        """Whether the new version is a pointer of git-lfs: the file itself is not here."""
+        if self.text is None or b"/spec/v1" not in self.text:
+            return False
+        head, *lines = self.text.split(b"\n")
+        new = b"\n".join(line[1:] for line in lines if line[:1] in (b" ", b"+"))
+        return _FROM_THE_TOP.match(head) is not None and is_pointer(new)
 
 
 def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
@@ -65,6 +107,11 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
         current.add(fragment)
     if current is not None:
         yield current.close()
+
+
+def is_pointer(content: bytes) -> bool:
+    """Whether a file only stands for another one, in the store of git-lfs."""
+    return _POINTER.match(content) is not None
 
 
 def unquote(name: bytes) -> bytes:
@@ -123,6 +170,8 @@ class _Open:
         self.fragments: list[bytes] = []
         self.size = 0
         self.changed = 0
+        self.opening = b""
+        self.plus = 0
         self.nul = False
 
     def add(self, fragment: bytes) -> None:
@@ -133,19 +182,36 @@ class _Open:
             self.fragments.clear()
         if self.columns > 0:
             self.changed += _changed_lines(fragment, self.columns)
+            if len(self.opening) < _RANGES_BYTES:
+                self.opening += fragment[:_RANGES_BYTES]
+            if self.columns > 1:
+                self.plus += _lines_with(b"+", fragment, self.columns)
             self.nul = self.nul or b"\0" in fragment
 
     def close(self) -> Section | Hunk:
         if self.columns == 0:
             return _section(b"".join(self.fragments))
         text = b"".join(self.fragments) if self.size <= self.limit else None
-        return Hunk(text, self.size, self.changed, self.nul)
+        return Hunk(text, self.size, self.changed, self.nul, self._added())
+
+    def _added(self) -> int:
+        """How many of the changed lines are added: the ranges say it without another look at each line."""
+        ranges = _RANGES.match(self.opening)
+        if ranges is None:
+            return self.plus
+        longer = int(ranges[2] or 1) - int(ranges[1] or 1)
+        return max(0, min(self.changed, (self.changed + longer) // 2))
 
 
 def _changed_lines(fragment: bytes, columns: int) -> int:
     if columns == 1:
         return len(_CHANGED.findall(fragment))
-    return len(re.findall(rb"\n {0,%d}[+-]" % (columns - 1), fragment))
+    return _lines_with(b"+-", fragment, columns)
+
+
+def _lines_with(signs: bytes, fragment: bytes, columns: int) -> int:
+    """Lines of a combined diff that have one of these signs in their first columns."""
+    return len(re.findall(rb"\n {0,%d}[%b]" % (columns - 1, signs), fragment))
 
 
 def _section(header: bytes) -> Section:
@@ -153,7 +219,7 @@ def _section(header: bytes) -> Section:
     binary = b"\nBinary files " in header or b"\nGIT binary patch" in header
     for opening in (b"* Unmerged path ", b"diff --cc ", b"diff --combined "):
         if first.startswith(opening):
-            return Section(header, unquote(first[len(opening) :]), binary=binary)
+            return Section(header, unquote(first[len(opening) :]), binary=binary, unmerged=True)
     if not first.startswith(b"diff --git "):
         return Section(header, b"")
     names = first[len(b"diff --git ") :]

@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
-from aethr.errors import GitError, GitMissingError, UsageError
+from aethr.errors import GitError, GitMissingError, UsageError, suggest
 from aethr.git import call
+from aethr.options import SCOPES
 from aethr.process import Finished
-from aethr.records import Scope
+from aethr.records import LeftOut, Scope, Survey
 
 _LITERAL = "--literal-pathspecs"
 """Paths are names, not patterns. Not for every call: check-ignore does not know it."""
@@ -97,7 +97,7 @@ def empty_tree(root: Path) -> str:
 
 def commit_or_tree(root: Path, name: str) -> str:
     """The full id of the commit (or tree) that a name stands for. Raises ``UsageError``."""
-    found = None if name.startswith("-") else _name(root, name + "^{commit}") or _name(root, name + "^{tree}")
+    found = None if name.startswith("-") else _peeled(root, name)
     if found is None:
         raise UsageError(
             f"--diff: no commit is called {name!r} here",
@@ -122,33 +122,85 @@ def merge_base(root: Path, base: str, head: str) -> str:
 
 
 def resolve_scope(root: Path, text: str) -> Scope:
-    """What ``--diff TEXT`` means here: a keyword, ``A..B`` or ``BASE...HEAD``; an empty side is HEAD.
+    """What ``--diff TEXT`` means here: a word, a revision, ``A..B`` or ``BASE...HEAD``.
 
-    The keywords are accepted without a repository (the context then says that there is none).
-    Raises ``UsageError`` for anything unknown, ``GitError`` where there is no common commit.
+    The words go before revisions, and are accepted without a repository (the context then says that there
+    is none). Raises ``UsageError`` for anything unknown, ``GitError`` where there is no common commit.
     """
-    for kind in ("worktree", "staged", "head"):
+    for kind in SCOPES:
         if text == kind:
             return Scope(kind=kind, text=text, head_sha=_head_if_any(root))
-    base, dots, head = text.partition("..")
-    if not dots:
+    base, dots, rest = text.partition("..")
+    head = rest.removeprefix(".")
+    if dots and not (base.strip() and head.strip()):
         raise UsageError(
-            f"--diff: unknown scope {text!r}", "Use worktree, staged, head, A..B or BASE...HEAD."
+            f"--diff {text}: a side of the range is empty",
+            "Write HEAD for the commit that is checked out; a variable in the range may not be set.",
         )
-    if toplevel(root) is None:
+    top, checked_out = _checkout(root)
+    if top is None:
         raise UsageError(
             f"--diff {text}: {root} is in no git repository", "Run in a clone, or without --diff."
         )
-    three = head.startswith(".")
-    first = commit_or_tree(root, base or "HEAD")
-    last = commit_or_tree(root, head.removeprefix(".") or "HEAD")
+    if not dots:
+        return Scope("revision", text, base=_revision(root, text), head_sha=checked_out)
+    first, last = commit_or_tree(root, base), commit_or_tree(root, head)
     return Scope(
         kind="range",
         text=text,
-        base=merge_base(root, first, last) if three else first,
+        base=merge_base(root, first, last) if rest.startswith(".") else first,
         head=last,
-        head_sha=head_sha(root),
+        head_sha=checked_out,
     )
+
+
+def choose_scope(root: Path) -> tuple[Scope, Survey | None]:
+    """The scope of a run without ``--diff``: what is not staged, and where that is empty what is staged.
+
+    No survey without a repository. Raises ``GitError``.
+    """
+    try:
+        top, head = _checkout(root)
+    except GitMissingError:
+        top, head = None, None
+    scope = Scope(head_sha=head, chosen=True)
+    if top is None:
+        return scope, None
+    survey = Survey(top, local_filters(top))
+    if _differs(top, scope, survey.filters):
+        return scope, survey
+    # The same question answers what a staged change leaves out.
+    staged = scope._replace(kind="staged", text="staged")
+    states = _states(call.checked(top, *_without(survey.filters), "status", *_STATUS))
+    if not _staged_names(states):
+        return scope, survey._replace(left_out=_left_out(scope, states))
+    return staged, survey._replace(left_out=_left_out(staged, states))
+
+
+def survey(root: Path) -> Survey | None:
+    """The repository that ``root`` lies in, as it is now; None for none. Raises as ``toplevel`` does."""
+    top = toplevel(root)
+    return None if top is None else Survey(top, local_filters(top))
+
+
+def moved(root: Path, scope: Scope) -> str | None:
+    """What is no longer as it was when the scope was resolved: the commit checked out, or a name in it.
+
+    A range does not depend on what is checked out, only on what its names stand for.
+    """
+    try:
+        now = resolve_scope(root, scope.text)
+    except UsageError:
+        return f"{scope.text} stands for no commit any more"
+    if scope.kind != "range" and now.head_sha != scope.head_sha:
+        return f"HEAD moved from {_short(scope.head_sha)} to {_short(now.head_sha)}"
+    if (now.base, now.head) != (scope.base, scope.head):
+        return f"{scope.text} stands for other commits now"
+    return None
+
+
+def _short(commit: str | None) -> str:
+    return commit[:12] if commit else "no commit"
 
 
 def local_filters(top: Path) -> tuple[str, ...]:
@@ -159,6 +211,18 @@ def local_filters(top: Path) -> tuple[str, ...]:
     """
     folders = _with_submodules(top) if _shows_dirty_submodules(top) else [top]
     return tuple(sorted({name for folder in folders for name in _own_filters(folder)}))
+
+
+def _revision(root: Path, text: str) -> str:
+    """The id of a revision that stands alone, where a misspelt word may be meant."""
+    try:
+        return commit_or_tree(root, text)
+    except UsageError:
+        words = ", ".join(SCOPES)
+        raise UsageError(
+            f"--diff: {text!r} is neither a scope nor a commit here{suggest(text, SCOPES)}",
+            f"Use {words}, a revision, A..B or BASE...HEAD.",
+        ) from None
 
 
 def diff(
@@ -174,52 +238,85 @@ def diff(
     ``as_text`` shows every file as text, ``paths`` limits it to these. Raises ``GitError`` at the end
     when git failed, so nothing read before is to be trusted without reading to the end.
     """
-    options = [*_DIFF_OPTIONS, *(["--text"] if as_text else [])]
-    options.append(f"--ignore-submodules={'untracked' if _shows_dirty_submodules(top) else 'dirty'}")
+    words = [*_diff_words(top, filters), *(["--text"] if as_text else []), *_sides(top, scope), "--"]
+    words += map(os.fsdecode, paths)
+    if scope.kind != "all":
+        yield from call.streamed(top, *words)
+        return
+    from aethr.git.spare_index import with_new_files  # makes a temporary folder: only where it is wanted
+
+    with with_new_files(top) as index:
+        yield from call.streamed(top, *words, index=index)
+
+
+def _diff_words(top: Path, filters: Sequence[str]) -> list[str]:
+    """``git diff`` with the options that every look at a change has in common."""
+    submodules = "untracked" if _shows_dirty_submodules(top) else "dirty"
     before = (_LITERAL, *call.settings(_DIFF_SETTINGS), *_without(filters))
-    yield from call.streamed(
-        top, *before, "diff", *options, *_sides(top, scope), "--", *map(os.fsdecode, paths)
-    )
+    return [*before, "diff", *_DIFF_OPTIONS, f"--ignore-submodules={submodules}"]
 
 
-class LeftOut(NamedTuple):
-    """Changed files that a scope does not show; a folder without any tracked file ends with ``/``."""
-
-    staged: tuple[bytes, ...] = ()
-    untracked: tuple[bytes, ...] = ()
+def _differs(top: Path, scope: Scope, filters: Sequence[str]) -> bool:
+    """Whether a scope's change is not empty: git stops at the first difference."""
+    done = call.run(top, *_diff_words(top, filters), "--quiet", *_sides(top, scope), "--")
+    if done.code not in (0, 1):
+        raise call.failed(done)
+    return done.code == 1
 
 
 @contextmanager
 def leaving_out(top: Path, scope: Scope, filters: Sequence[str]) -> Iterator[Callable[[], LeftOut]]:
-    """Look for what ``git diff`` leaves out in this scope: staged changes, and files that git does not know.
+    """Look for what this scope leaves out: what is staged, what is not, and files that git does not know.
 
     That takes as long as the diff itself, so git does it beside the block, which gets a function that waits
-    for what was found. It raises ``GitError`` when git failed.
+    for what was found. It raises ``GitError`` when git failed. Whoever names ``staged`` means no more.
     """
-    if scope.kind not in ("worktree", "head"):
+    if scope.kind in ("all", "range") or (scope.kind == "staged" and not scope.chosen):
         yield LeftOut
         return
-    options = (
-        "--porcelain=v1",
-        "-z",
-        "--no-renames",
-        "--untracked-files=normal",
-        "--ignore-submodules=dirty",
-    )
-    with call.begun(top, *_without(filters), "status", *options) as output:
-        yield lambda: _left_out(scope, output())
+    with call.begun(top, *_without(filters), "status", *_STATUS) as output:
+        yield lambda: _left_out(scope, _states(output()))
 
 
-def _left_out(scope: Scope, listed: bytes) -> LeftOut:
-    states = [(row[:2], row[3:]) for row in listed.split(b"\0") if row]
-    staged = (name for state, name in states if state[:1] in b"MTADRC" and state not in _UNMERGED)
+_STATUS = (
+    "--porcelain=v1",
+    "-z",
+    "--no-renames",
+    "--untracked-files=normal",
+    "--ignore-submodules=dirty",
+)
+_UNMERGED = (b"DD", b"AU", b"UD", b"UA", b"DU", b"AA", b"UU")
+
+
+def _states(listed: bytes) -> list[tuple[bytes, bytes]]:
+    """Each changed file with its two letters: beside HEAD in the index, beside the index on disk."""
+    return [(row[:2], row[3:]) for row in listed.split(b"\0") if row]
+
+
+def _left_out(scope: Scope, states: Sequence[tuple[bytes, bytes]]) -> LeftOut:
+    unstaged = (name for state, name in states if state[1:] in (b"M", b"T", b"A", b"D", b"R", b"C"))
     return LeftOut(
-        staged=tuple(staged) if scope.kind == "worktree" else (),
+        staged=_staged_names(states) if scope.kind == "worktree" else (),
+        unstaged=tuple(unstaged) if scope.kind == "staged" else (),
         untracked=tuple(name for state, name in states if state == b"??"),
     )
 
 
-_UNMERGED = (b"DD", b"AU", b"UD", b"UA", b"DU", b"AA", b"UU")
+def _staged_names(states: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    return tuple(name for state, name in states if state[:1] in b"MTADRC" and state not in _UNMERGED)
+
+
+def overlooked(top: Path) -> tuple[bytes, ...]:
+    """Files whose changes git does not see, because it was told not to look. Raises ``GitError``.
+
+    In ``git ls-files -v`` they have a letter in lower case (assume-unchanged) or an S (skip-worktree). Of
+    those outside of a sparse checkout, which are not there, nothing is hidden.
+    """
+    rows = call.checked(top, "ls-files", "-v", "-z").split(b"\0")
+    marked = [row for row in rows if row[:1].islower() or row[:1] == b"S"]
+    return tuple(
+        row[2:] for row in marked if row[:1] not in b"Ss" or os.path.lexists(top / os.fsdecode(row[2:]))
+    )
 
 
 def suppressed(top: Path, paths: Iterable[bytes]) -> frozenset[bytes]:
@@ -295,8 +392,11 @@ def _sides(top: Path, scope: Scope) -> list[str]:
     """What is compared with what; ids only, so nothing here can be taken for an option."""
     if scope.kind == "staged":
         return ["--cached", "--end-of-options"]
-    if scope.kind == "head":
+    if scope.kind in ("head", "all"):
         return ["--end-of-options", scope.head_sha or empty_tree(top)]
+    if scope.kind == "revision":
+        assert scope.base is not None
+        return ["--end-of-options", scope.base]
     if scope.kind == "range":
         assert scope.base is not None
         assert scope.head is not None
@@ -350,6 +450,15 @@ def _with_submodules(folder: Path) -> Iterator[Path]:
             module = folder.resolve() / os.fsdecode(row.partition(b"\t")[2])
             if module.resolve() == module and (module / ".git").exists():
                 yield from _with_submodules(module)
+
+
+def _peeled(root: Path, name: str) -> str | None:
+    """The commit, else the tree, that a name leads to. A text to search (``:/x``) takes nothing behind it."""
+    ends = ("^{commit}", "^{tree}")
+    found = next(filter(None, (_name(root, name + end) for end in ends)), None)
+    if found is None and (plain := _name(root, name)) is not None:
+        found = next(filter(None, (_name(root, plain + end) for end in ends)), None)
+    return found
 
 
 def _name(root: Path, name: str) -> str | None:

@@ -35,28 +35,36 @@ _SAFE = {
 }
 
 
+_NOT_FETCHED = (b"from promisor remote", b"lazy fetching disabled")
+"""What git says (2.39, and since 2.45) where it would have to fetch an object, which it may not do here."""
+
+
 def settings(values: Mapping[str, str]) -> tuple[str, ...]:
     """Options, to stand before git's subcommand, that set these configuration variables for one call."""
     return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
 
 
-def checked(root: Path, *args: str, stdin: bytes | None = None) -> bytes:
+def checked(root: Path, *args: str, stdin: bytes | None = None, index: Path | None = None) -> bytes:
     """Standard output of a git call in ``root``. Raises ``GitError`` when it fails."""
-    done = run(root, *args, stdin=stdin)
+    done = run(root, *args, stdin=stdin, index=index)
     if done.code != 0:
         raise failed(done)
     return done.stdout
 
 
-def run(root: Path, *args: str, stdin: bytes | None = None) -> Finished:
+def run(root: Path, *args: str, stdin: bytes | None = None, index: Path | None = None) -> Finished:
     """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
+    env = environment(root, other_index=index)
     with _missed():
-        return process.run(_argv(*args), cwd=root, env=environment(root), timeout_s=TIMEOUT_S, stdin=stdin)
+        return process.run(_argv(*args), cwd=root, env=env, timeout_s=TIMEOUT_S, stdin=stdin)
 
 
-def streamed(root: Path, *args: str) -> Iterator[bytes]:
-    """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed."""
-    with _stream(root, *args) as child:
+def streamed(root: Path, *args: str, index: Path | None = None) -> Iterator[bytes]:
+    """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed.
+
+    ``index`` is another index than that of the repository.
+    """
+    with _stream(root, *args, index=index) as child:
         yield from child.chunks()
         _check(child)
 
@@ -78,10 +86,11 @@ def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
 
 
 @contextmanager
-def _stream(root: Path, *args: str) -> Iterator[Streaming]:
+def _stream(root: Path, *args: str, index: Path | None = None) -> Iterator[Streaming]:
+    env = environment(root, other_index=index)
     with (
         _missed(),
-        process.stream(_argv(*args), cwd=root, env=environment(root), timeout_s=DIFF_TIMEOUT_S) as child,
+        process.stream(_argv(*args), cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S) as child,
     ):
         yield child
 
@@ -103,7 +112,13 @@ def _check(child: Streaming) -> None:
         raise failed(done)
 
 
-def reaching_out(root: Path, protocol: str, configuration: Sequence[tuple[str, str]], *args: str) -> Finished:
+def reaching_out(
+    root: Path,
+    protocol: str,
+    configuration: Sequence[tuple[str, str]],
+    *args: str,
+    stdin: bytes | None = None,
+) -> Finished:
     """A git call that may reach out, by this one protocol, without asking on a terminal or starting a helper.
 
     ``configuration`` goes through the environment, where no process list shows it, behind what the operator
@@ -116,14 +131,16 @@ def reaching_out(root: Path, protocol: str, configuration: Sequence[tuple[str, s
         env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     env |= {"GIT_CONFIG_COUNT": str(first + len(configuration)), "GIT_ALLOW_PROTOCOL": protocol}
     argv = _argv(*settings({"credential.helper": "", "core.askPass": ""}), *args)
-    return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S)
+    return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S, stdin=stdin)
 
 
 def _argv(*args: str) -> tuple[str, ...]:
     return ("git", "--no-pager", "--no-optional-locks", *settings(_SAFE), *args)
 
 
-def environment(root: Path, environ: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+def environment(
+    root: Path, environ: Mapping[str, str] = os.environ, other_index: Path | None = None
+) -> Mapping[str, str]:
     """The environment of a git call in ``root``: of the operator's ``GIT_*`` only ``OPERATORS``.
 
     Two others stay where they are about the repository of ``root``. A hook of ``git commit -a`` has the
@@ -138,7 +155,7 @@ def environment(root: Path, environ: Mapping[str, str] = os.environ) -> Mapping[
     named = _named(root, environ)
     if named is not None:
         found |= {"GIT_DIR": str(named.git_folder), "GIT_WORK_TREE": str(named.top)}
-    index = _named_index(root, environ)
+    index = other_index or _named_index(root, environ)
     if index is not None:
         found["GIT_INDEX_FILE"] = str(index)
     return {**found, **FIXED}
@@ -251,9 +268,19 @@ def _target(found: Path) -> Path:
     return (found.parent / os.fsdecode(named)).resolve()
 
 
+def not_fetched(done: Finished) -> bool:
+    """Whether git would have had to fetch an object of a partial clone."""
+    return any(word in done.stderr for word in _NOT_FETCHED)
+
+
 def failed(done: Finished) -> GitError:
     """What to raise for a call that should not have failed: git's own words, on one line."""
     lines = done.stderr.splitlines() or [b"no message"]
+    if not_fetched(done):
+        return GitError(
+            "this is a partial clone, and objects that the run needs are not in it",
+            "Run `git fetch --refetch --no-filter`, which fetches them.",
+        )
     said = next((line for line in lines if line.startswith(b"fatal: ")), lines[0])
     return GitError(
         f"git failed (code {done.code}): {reveal_name(said[:500])}", "Run `git status` to see it."

@@ -1,4 +1,4 @@
-"""The one place where git reaches out: commits that a shallow clone of a continuous-integration job lacks.
+"""The one place where git reaches out: commits and objects that the clone of a CI job lacks.
 
 The address is the operator's, never one of the repository's configuration; only that one protocol is
 allowed, no credential helper, no hook, no other ref and no submodule is touched, and nothing is checked out.
@@ -7,7 +7,8 @@ allowed, no credential helper, no hook, no other ref and no submodule is touched
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -79,12 +80,72 @@ def branch_tip(root: Path, remote: Remote, branch: str) -> str | None:
 
 def commits(root: Path, remote: Remote, ids: Sequence[str], depth: int | None = None) -> None:
     """Fetch these commits, with at most ``depth`` generations of their history. Raises ``GitError``."""
-    options = ["--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc", "--quiet"]
+    options = []
     if depth is not None:
         options.append(f"--depth={depth}")
     elif history.is_shallow(root):
         options.append("--unshallow")
-    done = _reach(root, remote, "fetch", *options, "--upload-pack=git-upload-pack", remote.url, *ids)
+    if history.is_partial(root):
+        _from_promisor(root, remote, "tree:0", ids, *options)
+    else:
+        _fetch(root, remote, (), *options, remote.url, *ids)
+
+
+def complete(root: Path, remote: Remote, commits: Sequence[str], wanted: Callable[[], Iterable[str]]) -> None:
+    """Fetch what a partial clone lacks of these commits: their folders, and the files of ``wanted`` ids.
+
+    ``wanted`` is asked once the folders are there. Nothing is done in any other clone. Raises ``GitError``.
+    """
+    if not history.is_partial(root):
+        return
+    _objects(root, remote, _missing(root, commits, "--filter=blob:none"))
+    _objects(root, remote, _missing(root, commits).intersection(wanted()))
+
+
+def _missing(root: Path, commits: Sequence[str], *options: str) -> frozenset[str]:
+    """The ids of objects that these commits (or trees) hold and this clone does not."""
+    words = ("rev-list", "--objects", "--no-walk", "--missing=print", *options, "--end-of-options", *commits)
+    rows = call.checked(root, *words).decode("ascii", "replace").split("\n")
+    return frozenset(row[1:] for row in rows if row.startswith("?"))
+
+
+def _objects(root: Path, remote: Remote, ids: Iterable[str]) -> None:
+    """Fetch objects by their ids, where no commit that is here says that they are here too."""
+    if names := sorted(ids):
+        try:
+            _from_promisor(root, remote, "blob:none", names, negotiate="noop")
+        except GitError as error:
+            fix = "Check out without `filter:`, or give `github-token` the permission `contents: read`."
+            raise GitError(str(error), fix) from error
+
+
+def _from_promisor(
+    root: Path, remote: Remote, kept: str, ids: Sequence[str], *options: str, negotiate: str = "default"
+) -> None:
+    """Fetch into a partial clone as git itself does there: what comes may refer to objects that do not.
+
+    git wants a remote with a name for that. It is new each time, so that nothing of the repository's
+    configuration is about it, and nothing is written into that.
+    """
+    name = f"aethr-{secrets.token_hex(8)}"
+    about = {"url": remote.url, "promisor": "true", "partialclonefilter": kept}
+    configuration = [(f"remote.{name}.{key}", value) for key, value in about.items()]
+    configuration.append(("fetch.negotiationAlgorithm", negotiate))
+    stdin = "".join(f"{each}\n" for each in ids).encode()
+    _fetch(root, remote, configuration, *options, f"--filter={kept}", "--stdin", name, stdin=stdin)
+
+
+def _fetch(
+    root: Path,
+    remote: Remote,
+    configuration: Sequence[tuple[str, str]],
+    *words: str,
+    stdin: bytes | None = None,
+) -> None:
+    options = ("--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc", "--quiet")
+    more = ("--upload-pack=git-upload-pack", *words)
+    settings = (*remote.secrets(), *configuration)
+    done = call.reaching_out(root, remote.protocol, settings, "fetch", *options, *more, stdin=stdin)
     if done.code != 0:
         raise call.failed(done)
 

@@ -17,6 +17,11 @@ def is_shallow(root: Path) -> bool:
     return call.checked(root, "rev-parse", "--is-shallow-repository") == b"true\n"
 
 
+def is_partial(root: Path) -> bool:
+    """Whether this clone was made with a filter, so that objects of its commits may be elsewhere."""
+    return _succeeds(root, "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$")
+
+
 def is_ancestor(root: Path, ancestor: str, of: str) -> bool:
     """Whether one commit is the other or lies in its history, as far as this clone knows."""
     return has(root, ancestor, of) and _succeeds(root, "merge-base", "--is-ancestor", ancestor, of)

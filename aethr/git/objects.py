@@ -46,10 +46,26 @@ def tree_entries(folder: Path, tree: str, below: str = ".") -> Iterator[TreeEntr
         yield TreeEntry(path, mode, name)
 
 
+def changed_ids(root: Path, base: str, head: str) -> Iterator[str]:
+    """The ids of all files in which two commits (or trees) differ, on both sides."""
+    rows = call.checked(
+        root, "diff-tree", "-r", "--raw", "-z", "--no-renames", "--no-abbrev", "--end-of-options", base, head
+    ).split(b"\0")
+    for row in rows[0::2]:  # the others are names
+        if row:
+            _, _, old, new, _ = row.decode("ascii").split(" ")
+            yield from (old, new)
+
+
 def sizes(root: Path, ids: Iterable[str]) -> dict[str, int]:
-    """The size in bytes of each object; one that this clone does not have is not in it."""
-    output = call.checked(root, "cat-file", "--batch-check", stdin=_lines(ids)).decode()
-    rows = (line.split(" ") for line in output.splitlines())
+    """The size in bytes of each object; one that this clone does not have is not in it.
+
+    Raises ``GitError``, also where a partial clone does not have it and git would fetch it.
+    """
+    done = call.run(root, "cat-file", "--batch-check", stdin=_lines(ids))
+    if done.code != 0 or call.not_fetched(done):
+        raise call.failed(done)
+    rows = (line.split(" ") for line in done.stdout.decode().splitlines())
     return {row[0]: int(row[2]) for row in rows if len(row) == 3}
 
 

@@ -18,7 +18,8 @@ from aethr.github.marker import Marker
 from aethr.github.sections import Blobs
 from aethr.output import wording
 from aethr.output.markdown import markdown_inline
-from aethr.records import RunResult, StepResult
+from aethr.records import RunResult, StepResult, Subject
+from aethr.review import is_nothing
 from aethr.sanitize import terminal
 
 COMMENT = Room(60_000, utf16_units, "The whole text is in the job summary and in the report file.")
@@ -51,7 +52,7 @@ class Page(NamedTuple):
         """Whether there is a verdict on this commit, or nothing in it to give one on."""
         if self.result is None or self.error is not None or self.result.mode == "mock":
             return False
-        nothing = not self.result.steps and self.result.exit_code == ExitCode.OK
+        nothing = is_nothing(self.result.review) and self.result.exit_code == ExitCode.OK
         return self.result.review.status != "none" or nothing
 
 
@@ -124,10 +125,16 @@ def _verdict_lines(page: Page) -> str:
     assert page.result is not None
     said = [f"**{markdown_inline(line.text)}**" for line in wording.verdict(page.result)]
     review = page.result.review
-    facts = [f"Findings: {wording.summary(review.findings)}."] if review.status != "none" else []
+    facts = [f"{_subject(page.result.subject)}."] if page.result.subject is not None else []
+    facts += [f"Findings: {wording.summary(review.findings)}."] if review.status != "none" else []
     if review.coverage is not None:
         facts.append(f"Sent to the reviewer: {int(review.coverage * 100)}% of the changed lines.")
     return _joined(*said, " ".join(facts), _notes(page))
+
+
+def _subject(read: Subject) -> str:
+    said = wording.subject(read)
+    return markdown_inline(said[:1].upper() + said[1:], 400)
 
 
 def _notes(page: Page) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import config, workflow
+from aethr import config, context, workflow
+from aethr.context import globs
 from aethr.errors import UsageError
 from aethr.git import objects
 from aethr.github.event import Change
@@ -33,6 +35,33 @@ def find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
     if change.proposed:
         _refuse_unasked(found.project.workflow, inputs)
     return found
+
+
+def deciding(inputs: Inputs, change: Change) -> str:
+    """The commit whose workflow file reviews a change that is proposed."""
+    return change.base if inputs.config_from_base and change.base is not None else change.head
+
+
+def named(inputs: Inputs) -> Callable[[str], bool]:
+    """Which paths of a commit may be the workflow file, as far as their names say."""
+    name = posixpath.basename(inputs.run.config or FILE)
+    return lambda path: posixpath.basename(path) == name
+
+
+def read_by(project: Project, top: Path) -> Callable[[str], bool]:
+    """Which paths of a commit the workflow's steps read, besides the change."""
+    folder = project.root.relative_to(top).as_posix()
+    found = [context.find(source) for step in project.workflow.steps for source in step.context]
+    files = {
+        posixpath.normpath(posixpath.join(folder, argument)) for row, argument in found if row.name == "file"
+    }
+    patterns = [globs.pattern(argument) for row, argument in found if row.name == "glob"]
+
+    def reads(path: str) -> bool:
+        inside = posixpath.relpath(path, folder)
+        return path in files or any(pattern.fullmatch(inside) for pattern in patterns)
+
+    return reads
 
 
 def working_directory(inputs: Inputs, workspace: Path) -> Path:
@@ -62,8 +91,8 @@ def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
     if preset:
         return _preset(preset, cwd)
     if change.base is not None and change.proposed:
-        side = ("base", change.base) if inputs.config_from_base else ("head", change.head)
-        return _from_commit(path, *side, _Place(cwd, top))
+        side = "base" if inputs.config_from_base else "head"
+        return _from_commit(path, side, deciding(inputs, change), _Place(cwd, top))
     if path is None and not any((folder / FILE).exists() for folder in _folders(cwd, top)):
         return _preset(REVIEW, cwd, f"no {FILE} in this project: the preset {REVIEW} reviews")
     project = workflow.open_project(cwd, path, None)

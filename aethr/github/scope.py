@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aethr import git
 from aethr.errors import UsageError
-from aethr.git import fetch, history
+from aethr.git import fetch, history, objects
 from aethr.git.fetch import Remote
 from aethr.github.event import Change
 
@@ -18,14 +20,27 @@ def scope_text(top: Path, change: Change, remote: Remote) -> str:
     """
     base = change.base or _tip(top, change, remote)
     if base is not None:
-        fetch.common_commit(top, remote, base, change.head)
+        common = fetch.common_commit(top, remote, base, change.head)
+        _complete(top, remote, common, change.head)
         return f"{base}...{change.head}"
     if not history.has(top, change.head):
         fetch.commits(top, remote, (change.head,), depth=2)
     before = history.parents(top, change.head)[:1]
     if not history.has(top, *before):
         fetch.commits(top, remote, (change.head,), depth=2)
-    return f"{before[0] if before else git.empty_tree(top)}..{change.head}"
+    first = before[0] if before else git.empty_tree(top)
+    _complete(top, remote, first, change.head)
+    return f"{first}..{change.head}"
+
+
+def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], object]) -> None:
+    """Have the files of a commit in a partial clone too, of whose path ``wanted`` gives something true."""
+
+    def ids() -> Iterator[str]:
+        entries = objects.tree_entries(top, commit)
+        return (each.id for each in entries if wanted(os.fsdecode(each.path)))
+
+    fetch.complete(top, remote, (commit,), ids)
 
 
 def refuse_checked_out_head(top: Path, change: Change) -> None:
@@ -49,6 +64,11 @@ def _comes_from(top: Path, checked_out: str, change: Change) -> bool:
     """Whether the head went into it, as in GitHub's merge commit; a shallow clone still names the parents."""
     parents = history.parents(top, checked_out)
     return change.head in parents or history.is_ancestor(top, change.head, checked_out)
+
+
+def _complete(top: Path, remote: Remote, base: str, head: str) -> None:
+    """Have every file of the change on both sides, also in a partial clone."""
+    fetch.complete(top, remote, (base, head), lambda: objects.changed_ids(top, base, head))
 
 
 def _tip(top: Path, change: Change, remote: Remote) -> str | None:

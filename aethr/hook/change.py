@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from aethr import git
 from aethr.context import changes
-from aethr.context.diffs import Section, parse
+from aethr.context.diffs import Hunk, Section, parse
 from aethr.context.paths import is_generated
 from aethr.errors import UsageError
 from aethr.git import call, history
-from aethr.records import Scope
+from aethr.records import Extent, Scope, Survey
 from aethr.sanitize import one_line
 
 
@@ -29,13 +29,13 @@ class Change(NamedTuple):
     branch: str | None = None
 
 
-class Extent(NamedTuple):
-    """How many files change. ``only`` says what they are, where all are of one kind.
+class Measure(NamedTuple):
+    """How much changes. ``only`` says what the files are, where all are of one kind.
 
     ``readable`` is False when not one of them may be sent to a model.
     """
 
-    files: int
+    extent: Extent
     only: str = ""
     readable: bool = True
 
@@ -48,6 +48,9 @@ def find(root: Path, environ: Mapping[str, str]) -> Change | None:
     """
     if git.toplevel(root) is None:
         raise UsageError(f"{root} is in no git repository", "A hook reviews a commit or a push.")
+    # git names the index to the hooks of a commit, and to no other: then what speaks of a push is left over.
+    if environ.get("GIT_INDEX_FILE"):
+        return _staged(root)
     start, end = environ.get("PRE_COMMIT_FROM_REF", ""), environ.get("PRE_COMMIT_TO_REF", "")
     remote, pushed = environ.get("PRE_COMMIT_REMOTE_NAME", ""), environ.get("PRE_COMMIT_LOCAL_BRANCH", "")
     if not end and not (remote and pushed):
@@ -62,11 +65,22 @@ def find(root: Path, environ: Mapping[str, str]) -> Change | None:
     return _range(base, head, remote, _branch(root, pushed))
 
 
-def measure(root: Path, scope: Scope) -> Extent:
+def moved(root: Path, found: Change) -> str | None:
+    """Whether what is pushed is another change now, because a ref moved. Raises as ``find`` does."""
+    now = find(root, os.environ)
+    return None if now is not None and now.diff == found.diff else "a ref of the push moved"
+
+
+def measure(scope: Scope, survey: Survey) -> Measure:
     """How much a scope holds, before anything of it is sent. Raises ``GitError``."""
-    top = git.toplevel(root) or root
-    filters = git.local_filters(top)
-    sections = [part for part in parse(git.diff(top, scope, filters), 0) if isinstance(part, Section)]
+    top, filters = survey.top, survey.filters
+    sections: list[Section] = []
+    added = changed = 0
+    for part in parse(git.diff(top, scope, filters), 0):
+        if isinstance(part, Hunk):
+            added, changed = added + part.added, changed + part.changed
+        else:
+            sections.append(part)
     binary = [each for each in sections if each.binary and not each.deleted]
     texts = changes.hidden_texts(top, scope, filters, binary)
     opaque = [each for each in binary if each not in texts]
@@ -77,8 +91,8 @@ def measure(root: Path, scope: Scope) -> Extent:
         "only files that hold secrets": secret,
         "only generated files": [each for each in sections if is_generated(os.fsdecode(each.path))],
     }
-    return Extent(
-        files=len({each.path for each in sections}),
+    return Measure(
+        Extent(len({each.path for each in sections}), added, changed - added),
         only=next((kind for kind, found in kinds.items() if len(found) == len(sections)), ""),
         readable=len({*opaque, *secret}) < len(sections),
     )

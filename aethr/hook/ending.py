@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aethr import edge, review
 from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode
-from aethr.hook.change import Change, Extent
+from aethr.hook.change import Change, Measure
 from aethr.hook.terms import HookOptions
 from aethr.output import wording
 from aethr.records import Review, RunResult, StepResult
@@ -80,13 +80,10 @@ def finished(result: RunResult, head: str, closing: Closing) -> Ending:
     return _ended(result.exit_code, lines, closing)
 
 
-def head(change: Change, extent: Extent) -> str:
-    """``Aethr: the staged change: 3 files, only deletions``."""
-    return ", ".join(
-        part
-        for part in (f"Aethr: {change.what}: {wording.counted(extent.files, 'file')}", extent.only)
-        if part
-    )
+def head(change: Change, measure: Measure) -> str:
+    """``Aethr: the staged change: 3 files, +0 -12, only deletions``."""
+    size = wording.size(measure.extent)
+    return ", ".join(part for part in (f"Aethr: {change.what}: {size}", measure.only) if part)
 
 
 def _verdict(result: RunResult) -> str:

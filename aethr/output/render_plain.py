@@ -49,7 +49,7 @@ class PlainRenderer(Renderer):
                 self._said.clear()
                 self._streamed = False
                 self._header(event)
-            case StepFinished(replayed=False):
+            case StepFinished(replayed=False, result=StepResult(skipped=None)):
                 self._end_stream()
                 if not self._streamed:
                     self._answer(event.result)
@@ -60,7 +60,7 @@ class PlainRenderer(Renderer):
 
     def _show_quiet(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._lines(*wording.narrate(event))
+            self._lines(*wording.unreal(event))
         elif isinstance(event, RunFinished):
             if event.result.steps:
                 self._answer(event.result.steps[-1])

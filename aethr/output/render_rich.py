@@ -76,7 +76,7 @@ class RichRenderer(Renderer):
                 self._region.start()
             case StepFinished():
                 self.close()
-                if not event.replayed and not self._options.quiet:
+                if event.result.skipped is None and not event.replayed and not self._options.quiet:
                     self._panel(event.result)
         if self._options.quiet:
             self._show_quiet(event)
@@ -85,7 +85,7 @@ class RichRenderer(Renderer):
 
     def _show_quiet(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._narrate(wording.narrate(event))
+            self._narrate(wording.unreal(event))
         elif isinstance(event, RunFinished):
             if event.result.steps:
                 self._panel(event.result.steps[-1])

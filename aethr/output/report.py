@@ -14,7 +14,7 @@ from aethr import __version__, codec
 from aethr.output import wording
 from aethr.output.markdown import markdown_block, markdown_inline
 from aethr.output.sarif import sarif
-from aethr.records import Finding, Receipt, RunResult, Severity, StepResult
+from aethr.records import Extent, Finding, Receipt, RunResult, Severity, StepResult
 from aethr.sanitize import one_line, terminal
 
 SCHEMA = 1
@@ -41,14 +41,26 @@ def record(result: RunResult) -> dict[str, Any]:
         "task": result.task,
         "workflow": result.workflow,
         "mode": result.mode,
-        "scope": {"diff": scope.text, "base": scope.base, "head": scope.head, "head_sha": scope.head_sha},
+        "scope": {
+            "diff": scope.text,
+            "chosen": scope.chosen,
+            "base": scope.base,
+            "head": scope.head,
+            "head_sha": scope.head_sha,
+        },
+        "change": extent._asdict() if (extent := _extent(result)) is not None else None,
         "steps": [codec.step_to_json(step) for step in result.steps],
+        "skipped": [skipped._asdict() for skipped in result.skipped],
         "loops": [loop._asdict() for loop in result.loops],
         "review": {**review._asdict(), "findings": [finding._asdict() for finding in review.findings]},
         "totals": result.totals._asdict(),
         "exit_code": int(result.exit_code),
         "checkpoint": result.checkpoint,
     }
+
+
+def _extent(result: RunResult) -> Extent | None:
+    return result.subject.extent if result.subject is not None else None
 
 
 def json_text(result: RunResult) -> str:
@@ -59,6 +71,7 @@ def text(result: RunResult) -> str:
     """Plain lines: findings as ``path:line: [high] message``, verdict, what it took, then the answer."""
     lines = [
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
+        *_subject(result),
         *(wording.finding(found) for found in result.review.findings),
         *(f"not sent: {name}" for name in wording.not_sent(_receipts(result))),
         *(wording.loop(loop) for loop in result.loops),
@@ -75,6 +88,7 @@ def markdown(result: RunResult) -> str:
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         "\n\n".join(f"**{markdown_inline(line.text)}**" for line in wording.verdict(result)),
+        *map(markdown_inline, _subject(result)),
         _findings_table(result.review.findings),
         _answer(result),
         _list("Not sent to the model", wording.not_sent(_receipts(result))),
@@ -111,6 +125,12 @@ FORMATS: Mapping[str, FormatRow] = MappingProxyType(
 
 def _unreal(result: RunResult) -> str:
     return f" ({wording.UNREAL[result.mode]}, no model was called)" if result.mode != "live" else ""
+
+
+def _subject(result: RunResult) -> tuple[str, ...]:
+    """The line that says what the run read; and a line for each step that had nothing to read."""
+    lines = [wording.subject(result.subject)] if result.subject is not None else []
+    return (*lines, *map(wording.skipped, result.skipped))
 
 
 def _receipts(result: RunResult) -> tuple[Receipt, ...]:

@@ -18,6 +18,7 @@ from aethr import __version__, codec
 from aethr.errors import ExitCode
 from aethr.output import wording
 from aethr.records import SEVERITIES, Finding, RunResult, Severity
+from aethr.review import is_nothing
 from aethr.sanitize import one_line, terminal
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -125,7 +126,7 @@ def _invocation(result: RunResult) -> dict[str, Any]:
 def _trustworthy(result: RunResult) -> bool:
     """Whether the results, even an empty list of them, say something about the code."""
     reviewed = result.review.status != "none" and result.review.reason is None
-    nothing_to_review = not result.steps and result.exit_code == ExitCode.OK
+    nothing_to_review = is_nothing(result.review) and result.exit_code == ExitCode.OK
     return result.mode == "live" and (reviewed or nothing_to_review)
 
 

@@ -6,13 +6,16 @@ takes plain text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from aethr import review as protocol
 from aethr.errors import ExitCode
 from aethr.records import (
     SEVERITIES,
     Event,
+    Extent,
     Finding,
     LoopEnded,
     LoopResult,
@@ -23,10 +26,12 @@ from aethr.records import (
     RunFinished,
     RunResult,
     RunStarted,
+    Skipped,
     StepFinished,
     StepPrepared,
     StepResult,
     StepStarted,
+    Subject,
 )
 from aethr.sanitize import one_line
 
@@ -38,6 +43,18 @@ UNREAL: Mapping[Mode, str] = {"mock": "mock mode", "scripted": "scripted answers
 """What a run that calls no model is called."""
 SHOWN = 10
 """How many files one line names before it only counts them."""
+
+
+_SCOPES: Mapping[str, str] = {
+    "worktree": "unstaged changes",
+    "staged": "staged changes",
+    "head": "changes since the last commit, without new files",
+    "all": "changes since the last commit, with new files",
+    "revision": "changes since {}",
+    "range": "{}",
+}
+"""What a scope is called, by its kind; with the words of ``--diff`` in it."""
+_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b")
 
 
 class Line(NamedTuple):
@@ -55,10 +72,8 @@ class Line(NamedTuple):
 def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
     """What there is to say about an event, besides a step's header and its answer."""
     match event:
-        case RunStarted(mode="mock"):
-            return (Line(MOCK, "note"),)
-        case RunStarted(mode="scripted"):
-            return (Line(SCRIPTED, "note"),)
+        case RunStarted():
+            return (*_subject_line(event), *unreal(event))
         case StepPrepared():
             return _prepared(event, verbose)
         case Notice():
@@ -71,6 +86,28 @@ def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
             return closing(event.result)
         case _:
             return ()
+
+
+def unreal(started: RunStarted) -> tuple[Line, ...]:
+    """What every output of a run says that calls no model, also a quiet one."""
+    said = {"mock": MOCK, "scripted": SCRIPTED}.get(started.mode)
+    return (Line(said, "note"),) if said else ()
+
+
+def subject(read: Subject) -> str:
+    """What a run reads: ``reviewing unstaged changes: 3 files, +12 -4``."""
+    scope, verb = read.scope, "reviewing" if read.reviewed else "reading"
+    what = _SCOPES[scope.kind].format(_ID.sub(r"\1", one_line(scope.text, 200)))
+    if read.extent is None:
+        return f"{verb} {what}: nothing" + (f" ({one_line(read.note)})" if read.note else "")
+    return f"{verb} {what}: {size(read.extent)}" + (
+        ", with no commit before it" if scope.without_base else ""
+    )
+
+
+def size(extent: Extent) -> str:
+    """``3 files, +12 -4``."""
+    return f"{counted(extent.files, 'file')}, +{extent.added:,} -{extent.removed:,}"
 
 
 def place(step: StepStarted) -> str:
@@ -105,7 +142,7 @@ def verdict(result: RunResult) -> tuple[Line, ...]:
         doubt = f", not to be relied on: {reason}" if review.reason else ""
         good = review.status == "pass" and not doubt
         return (Line(f"Review status: {review.status}{doubt}", "good" if good else "bad"),)
-    if not result.steps and result.exit_code == ExitCode.OK:
+    if protocol.is_nothing(review):
         return (Line(f"Nothing to review: {reason}"),)
     demanded = result.exit_code == ExitCode.NOT_REVIEWED
     if demanded or any(step.role == "reviewer" for step in result.steps):
@@ -167,6 +204,11 @@ def place_of(found: Finding) -> str:
     if where and found.line is not None:
         where += f":{found.line}"
     return f"{where} (no such file)" if where and found.place == "nowhere" else where
+
+
+def skipped(step: Skipped) -> str:
+    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
+    return f"{one_line(step.step)}{again}: not called: {one_line(step.reason, 500)}"
 
 
 def loop(ended: LoopResult) -> str:
@@ -245,6 +287,8 @@ def _finished(event: StepFinished) -> tuple[Line, ...]:
     if event.replayed:
         again = f" (pass {step.iteration})" if step.iteration > 1 else ""
         return (Line(f"{one_line(step.id)}{again}: from the checkpoint"),)
+    if step.skipped is not None:
+        return (Line(f"not called: {one_line(step.skipped, 500)}"),)
     lines = [Line(one_line(note, 500), "note") for note in step.notes]
     if step.truncated:
         lines.append(Line(f"the answer was cut ({one_line(step.finish_reason)})", "warning"))
@@ -252,6 +296,10 @@ def _finished(event: StepFinished) -> tuple[Line, ...]:
         names = [one_line(name) for name in step.artifacts.changed_files]
         lines.append(Line(f"changed: {capped(names)}" if names else "changed: nothing"))
     return tuple(lines)
+
+
+def _subject_line(started: RunStarted) -> tuple[Line, ...]:
+    return (Line(subject(started.subject)),) if started.subject is not None else ()
 
 
 def _loop_line(ended: LoopResult) -> Line:

@@ -38,6 +38,12 @@ Review status: revise
 Pass means: no high and no medium finding."""
 
 
+def is_nothing(review: Review) -> bool:
+    """Whether a run ended because there was nothing to review."""
+    nothing = nothing_changed()
+    return (review.status, review.reason) == (nothing.status, nothing.reason)
+
+
 def judge(
     results: Sequence[StepResult],
     reviewing: frozenset[str],
@@ -51,13 +57,15 @@ def judge(
     could not be trusted.
     """
     counted = _counted(results, reviewing)
+    if not counted and (skipped := _nothing_to_review(results)):
+        return Review(reason=_left_out(skipped)) if _left_out(skipped) else nothing_changed()
     if mode == "mock":
         return Review(coverage=_coverage(counted), reason="mock mode: no model was called")
     if not counted:
-        return Review(reason=_why_none(results, reviewing))
+        return _none(results, reviewing)
     parsed = [(result, read(result, holds)) for result in counted]
     status = _worst(review.status for _, review in parsed)
-    reason = _distrust(parsed)
+    reason = _distrust(parsed) or _left_out([result for result in results if result.skipped is not None])
     if any(result.truncated for result in counted) and status == "pass":
         status = "none"
     found = findings.worst_first(finding for _, review in parsed for finding in review.findings)
@@ -79,8 +87,12 @@ def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
 
 def exit_code(review: Review, loops: Sequence[LoopResult], gate: Gate) -> ExitCode:
     """What a completed run exits with: 1 the gate says no, 4 no review to trust, else 0."""
-    if not gate.needs_review or review == nothing_changed():
+    if not gate.needs_review:
         return ExitCode.OK
+    loops_alone = review == no_reviewer() and loops and not gate.require_review
+    if is_nothing(review) or loops_alone:
+        closed = gate.fail_on != "never" and any(loop.outcome != "satisfied" for loop in loops)
+        return ExitCode.GATE if closed else ExitCode.OK
     if review.status == "none":
         return ExitCode.NOT_REVIEWED
     if gate.fail_on != "never" and _gate_closes(review, loops, gate):
@@ -99,6 +111,11 @@ def as_recorded(review: Review, mode: Mode) -> Review:
 def nothing_changed() -> Review:
     """The review of an empty change: none took place, and none was needed."""
     return Review(reason="nothing changed")
+
+
+def no_reviewer() -> Review:
+    """The review of a workflow that has no reviewing step."""
+    return Review(reason="the workflow has no reviewing step")
 
 
 def same_findings(one: StepResult, other: StepResult) -> bool:
@@ -132,15 +149,23 @@ def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[
     for result in results:
         if result.artifacts is not None and result.artifacts.changed_files:
             latest.clear()
-        if result.id in reviewing:
+        if result.id in reviewing and result.skipped is None:
             latest[result.id] = result
     return tuple(latest.values())
 
 
-def _why_none(results: Sequence[StepResult], reviewing: frozenset[str]) -> str:
+def _nothing_to_review(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
+    """The steps that were not called because nothing changed; none where a step has edited files since."""
+    edited = any(result.artifacts is not None and result.artifacts.changed_files for result in results)
+    return () if edited else tuple(result for result in results if result.skipped is not None)
+
+
+def _none(results: Sequence[StepResult], reviewing: frozenset[str]) -> Review:
+    if any(result.id in reviewing and result.skipped is None for result in results):
+        return Review(reason="the tree changed after the last review")
     if any(result.id in reviewing for result in results):
-        return "the tree changed after the last review"
-    return "the workflow has no reviewing step"
+        return Review(reason="a step edited files, and no review was called: the change for it is empty")
+    return no_reviewer()
 
 
 def _worst(statuses: Iterable[ReviewStatus]) -> ReviewStatus:
@@ -156,11 +181,16 @@ def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
             return f"incomplete: step '{result.id}' was not read whole: {result.cut_prompt}"
         if review.status == "none":
             return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
-    left_out = tuple(dict.fromkeys(name for result, _ in parsed for name in missing(result.context)))
-    if left_out:
-        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-        return f"incomplete, not sent: {', '.join(left_out[:5])}{more}"
-    return None
+    return _left_out([result for result, _ in parsed])
+
+
+def _left_out(results: Iterable[StepResult]) -> str | None:
+    """What these steps should have been sent, or told of, and were not."""
+    names = tuple(dict.fromkeys(name for result in results for name in missing(result.context)))
+    if not names:
+        return None
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"incomplete, not sent: {', '.join(names[:5])}{more}"
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

@@ -16,6 +16,7 @@ from aethr.github.fit import block_within, utf16_units
 from aethr.github.marker import Marker
 from aethr.github.sections import Blobs
 from aethr.records import (
+    Extent,
     Finding,
     LoopResult,
     Mode,
@@ -25,6 +26,7 @@ from aethr.records import (
     RunResult,
     Scope,
     StepResult,
+    Subject,
     Totals,
     Usage,
 )
@@ -115,6 +117,12 @@ def test_the_marker_is_the_first_line_and_says_what_was_reviewed() -> None:
 )
 def test_the_heading(made: RunResult, says: str) -> None:
     assert f"### Aethr: {says} · `aaaaaaaaaaaa`\n" in written(page(made))
+
+
+def test_the_comment_says_how_much_was_reviewed() -> None:
+    made = result()
+    made = made._replace(subject=Subject(made.scope._replace(text=f"{OLD}...{HEAD}"), Extent(3, 12, 4), True))
+    assert "Reviewing bbbbbbbbbbbb...aaaaaaaaaaaa: 3 files, +12 -4. Findings: none." in written(page(made))
 
 
 def test_a_failure_says_so_and_keeps_the_last_review_folded() -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from aethr import git
 from aethr.errors import GitError, UsageError
 from aethr.git import fetch, history
 from aethr.git.fetch import Remote
 from aethr.github import scope
 from aethr.github.event import Change
 from tests.action.support import PullRequest, open_pull_request
-from tests.support import make_repo
+from tests.support import Repo, make_repo
 
 
 @pytest.fixture
@@ -191,3 +192,59 @@ def listening() -> Iterator[tuple[str, list[list[str]]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.mark.parametrize("depth", [1, None])
+@pytest.mark.parametrize("kept", ["blob:none", "tree:0"])
+def test_a_partial_clone_gets_the_files_of_the_change_and_no_more(
+    tmp_path: Path, kept: str, depth: int | None
+) -> None:
+    request = open_pull_request(tmp_path, files={"deep/folder/unchanged.txt": "x\n", "notes.md": "n\n"})
+    request.origin.git("config", "uploadpack.allowFilter", "true")
+    clone = partial_clone(request, kept, depth)
+    settings = (clone.root / ".git" / "config").read_text(encoding="utf-8")
+    refs = clone.git("for-each-ref")
+    remote = Remote(request.url)
+    text = scope.scope_text(clone.root, Change(request.head, request.base), remote)
+    found = git.resolve_scope(clone.root, text)
+    shown = b"".join(git.diff(clone.root, found, ())).decode()
+    assert shown == request.origin.git("diff", request.common, request.head)
+    assert (clone.root / ".git" / "config").read_text(encoding="utf-8") == settings
+    assert clone.git("for-each-ref") == refs
+    note = request.origin.git("rev-parse", f"{request.head}:notes.md").strip()
+    assert note not in held(clone)
+    scope.fetch_files(clone.root, remote, request.head, lambda path: path == "notes.md")
+    assert note in held(clone)
+
+
+def test_a_partial_clone_is_completed_from_the_run_s_own_server_alone(
+    request_: PullRequest, tmp_path: Path
+) -> None:
+    """The repository's own remote, and whatever it configures for any name, is not asked."""
+    request_.origin.git("config", "uploadpack.allowFilter", "true")
+    clone = partial_clone(request_, "blob:none", None)
+    clone.git("config", "remote.origin.url", f"file://{tmp_path}/elsewhere")
+    with listening() as (url, headers):
+        with pytest.raises(GitError) as caught:
+            scope.scope_text(
+                clone.root, Change(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
+            )
+        assert len(headers) == 1
+    assert "Check out without `filter:`" in caught.value.fix
+    text = scope.scope_text(clone.root, Change(request_.head, request_.base), Remote(request_.url))
+    assert b"".join(git.diff(clone.root, git.resolve_scope(clone.root, text), ()))
+
+
+def partial_clone(request: PullRequest, kept: str, depth: int | None) -> Repo:
+    """A clone with a filter, in which nothing is checked out: it has commits, and hardly anything else."""
+    root = request.folder / "partial"
+    shallow = [f"--depth={depth}", "--no-single-branch"] if depth else []
+    words = ["clone", "-q", "--no-tags", "--no-checkout", f"--filter={kept}", *shallow]
+    request.origin.git(*words, request.url, str(root))
+    return Repo(root)
+
+
+def held(clone: Repo) -> set[str]:
+    """The ids of all objects that are in a clone."""
+    listed = clone.git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    return set(listed.split())

@@ -155,7 +155,7 @@ def test_the_resume_command_names_the_program_that_is_meant(
     (project.root / ".git" / "objects").mkdir()
     path = f"{program.parent}:/usr/bin:/bin" if on_path else "/usr/bin:/bin"
     done = subprocess.run(
-        [program, *RUN, "--preset", "review-existing-diff"],
+        [program, *RUN, "--preset", "review-existing-diff", "--diff", "worktree"],
         cwd=project.root,
         env={
             **os.environ,
@@ -181,7 +181,7 @@ def test_a_program_that_is_told_a_name_without_its_suffix_still_says_how_to_go_o
     (project.root / ".git" / "objects").mkdir()
     started = "import sys; sys.argv[0] = '/nowhere/aethr'; from aethr.cli import program; program()"
     done = subprocess.run(
-        [sys.executable, "-c", started, *RUN, "--preset", "review-existing-diff"],
+        [sys.executable, "-c", started, *RUN, "--preset", "review-existing-diff", "--diff", "worktree"],
         cwd=project.root,
         env={**os.environ, "RUNNER_TEMP": str(folder)},
         stdin=subprocess.DEVNULL,

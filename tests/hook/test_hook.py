@@ -7,20 +7,23 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from aethr import git
 from aethr.cli import main
 from aethr.errors import ExitCode
 from aethr.hook import change, ending, terms
+from aethr.hook.change import Measure
 from aethr.hook.ending import Closing
 from aethr.hook.terms import HookOptions
 from aethr.options import HOOK_OPTIONS, RunOptions
-from aethr.records import Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
+from aethr.records import Extent, Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
-from tests.model_server import Reply, error, text
+from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo
 
 EDITS_AND_RUNS = """\
@@ -172,16 +175,16 @@ def test_only_deletions_are_reviewed_and_said(
     with serving(monkeypatch, text(PASS)) as server:
         code, output = hook()
     assert (code, len(server.bodies)) == (0, 1), output
-    assert "Aethr: the staged change: 2 files, only deletions\n" in output
+    assert "Aethr: the staged change: 2 files, +0 -1, only deletions\n" in output
     assert "-total = 1\n" in server.bodies[0]["messages"][0]["content"]
 
 
 @pytest.mark.parametrize(
     ("files", "only"),
     [
-        ({"pic.png": b"\x89PNG\0new"}, ", only binary files"),
-        ({".env.local": b"KEY=1\n"}, ", only files that hold secrets"),
-        ({"pic.png": b"\x89PNG\0new", "id_rsa": b"x\n"}, ""),
+        ({"pic.png": b"\x89PNG\0new"}, ", +0 -0, only binary files"),
+        ({".env.local": b"KEY=1\n"}, ", +1 -0, only files that hold secrets"),
+        ({"pic.png": b"\x89PNG\0new", "id_rsa": b"x\n"}, ", +1 -0"),
     ],
 )
 def test_what_no_model_may_see_is_not_reviewed_and_nothing_is_called(
@@ -204,7 +207,13 @@ def test_only_generated_files_are_reviewed_and_said(
     with serving(monkeypatch, text(PASS)):
         code, output = hook()
     assert code == 0
-    assert "1 file, only generated files\n" in output
+    assert "1 file, +1 -0, only generated files\n" in output
+
+
+def measured(project: Repo) -> Measure:
+    survey = git.survey(project.root)
+    assert survey is not None
+    return change.measure(Scope("staged", "staged"), survey)
 
 
 def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> None:
@@ -212,7 +221,7 @@ def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> 
     project.commit()
     project.write("app.py", "total = 2\n")
     project.git("add", "-A")
-    assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(1)
+    assert measured(project) == Measure(Extent(1))
 
 
 @pytest.mark.parametrize("attribute", ["binary", "-diff"])
@@ -221,9 +230,7 @@ def test_a_real_binary_stays_one_whatever_its_attributes_say(project: Repo, attr
     project.commit()
     project.write("pic.png", b"\x89PNG\0new")
     project.git("add", "-A")
-    assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(
-        1, "only binary files", readable=False
-    )
+    assert measured(project) == Measure(Extent(1), "only binary files", readable=False)
 
 
 def test_a_file_that_held_secrets_is_one_file_that_cannot_be_read(project: Repo) -> None:
@@ -235,9 +242,7 @@ def test_a_file_that_held_secrets_is_one_file_that_cannot_be_read(project: Repo)
     (project.root / ".env").symlink_to("elsewhere")
     project.git("mv", "id_rsa", "notes.txt")
     project.git("add", "-A")
-    assert change.measure(project.root, Scope("staged", "staged")) == change.Extent(
-        2, "only files that hold secrets", readable=False
-    )
+    assert measured(project) == Measure(Extent(2, 1, 1), "only files that hold secrets", readable=False)
 
 
 def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
@@ -270,6 +275,104 @@ def test_a_workflow_that_never_sees_the_change_reviews_nothing(
         code, output = hook()
     assert (code, server.bodies) == (4, [])
     assert output.startswith("NOT REVIEWED: .aethr.yaml: no step sees the change\n")
+
+
+@contextmanager
+def meddling(
+    monkeypatch: pytest.MonkeyPatch, meddle: Callable[[], object], answer: str = PASS
+) -> Iterator[ModelServer]:
+    """A model that passes everything, and somebody who does something else while it answers."""
+
+    def reply(_: object) -> str:
+        meddle()
+        return answer
+
+    with ModelServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("AETHR_LIVE", "1")
+        yield server
+
+
+def more(project: Repo) -> None:
+    project.write("app.py", "total = 3\n")
+    project.git("add", "app.py")
+
+
+def another(project: Repo) -> None:
+    project.write("new.py", "nobody saw this\n")
+    project.git("add", "new.py")
+
+
+def less(project: Repo) -> None:
+    project.git("reset", "-q")
+
+
+def mode(project: Repo) -> None:
+    project.git("update-index", "--chmod=+x", "app.py")
+
+
+@pytest.mark.parametrize("meddle", [more, another, less, mode])
+def test_an_index_that_moves_during_the_review_is_not_reviewed(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, meddle: Callable[[Repo], None]
+) -> None:
+    project.write("app.py", "total = 2\n")
+    with meddling(monkeypatch, lambda: meddle(project)):
+        code, output = hook()
+    assert code == 4, output
+    assert "NOT REVIEWED: the change that step 'review' read was changed during the run" in output
+
+
+def test_an_index_that_is_written_with_the_same_content_has_not_moved(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch() -> None:
+        (project.root / "app.py").touch()
+        project.git("update-index", "--refresh")
+        project.write("unstaged.py", "not part of the commit\n")
+
+    project.write("app.py", "total = 2\n")
+    with meddling(monkeypatch, touch):
+        assert hook()[0] == 0
+
+
+def test_a_finding_goes_before_an_index_that_moved(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("app.py", "total = 2\n")
+    with meddling(monkeypatch, lambda: more(project), REVISE):
+        assert hook()[0] == 1
+
+
+def test_a_push_by_name_whose_ref_moved_is_not_reviewed_and_one_by_id_is(
+    project: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write("app.py", "total = 2\n")
+    head = project.commit()
+    for end, code in (("HEAD", 4), (head, 0)):
+        monkeypatch.setenv("PRE_COMMIT_FROM_REF", f"{head}~1")
+        monkeypatch.setenv("PRE_COMMIT_TO_REF", end)
+        with meddling(monkeypatch, lambda: project.commit("next")):
+            assert main(["hook"]) == code, capsys.readouterr()
+        project.git("reset", "-q", "--hard", head)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_what_speaks_of_a_push_counts_only_outside_of_a_commit(
+    project: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], index: bool
+) -> None:
+    """git gives the hooks of a commit its index; variables of an earlier push may still be set there."""
+    project.write("app.py", "total = 2\n")
+    head = project.commit()
+    project.write("app.py", "total = 3\n")
+    project.git("add", "app.py")
+    monkeypatch.setenv("PRE_COMMIT_FROM_REF", f"{head}~1")
+    monkeypatch.setenv("PRE_COMMIT_TO_REF", head)
+    if index:
+        monkeypatch.setenv("GIT_INDEX_FILE", ".git/index")
+    main(["hook", "--if-not-reviewed=pass"])
+    said = "Aethr: the staged change: 1 file, +1 -1\n" if index else "Aethr: the change "
+    assert capsys.readouterr().out.startswith(said)
 
 
 def test_a_deleted_ref_is_nothing_to_review(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +522,7 @@ def test_the_page_shows_what_is_printed() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
-    head = ending.head(change.Change("staged", "the staged change"), change.Extent(1))
+    head = ending.head(change.Change("staged", "the staged change"), Measure(Extent(1, 1, 1)))
     lines = ending.finished(said, head, closing()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 

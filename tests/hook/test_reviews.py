@@ -103,7 +103,7 @@ def test_in_a_terminal_the_lines_are_as_plain(hooked: Hooked) -> None:
     output = in_terminal(["git", "commit", "-m", "one"], hooked.repo.root)
     shown = [line.strip() for line in output.split("\r\n")]
     for line in (
-        "Aethr: the staged change: 1 file",
+        "Aethr: the staged change: 1 file, +1 -0",
         "NOT REVIEWED: mock mode: no model was called",
         "exit code 0 in place of 4, because of --if-not-reviewed=pass",
     ):

@@ -292,7 +292,6 @@ class State:
 
 STATES = (
     State("no commit yet", fresh, 0),
-    State("no repository", plain, 4, "not in a git repository"),
     State("bare", bare, 3, "bare"),
     State("corrupt index", corrupt, 3, "git"),
     State("detached HEAD", detached, 0),
@@ -303,6 +302,22 @@ STATES = (
         marks=pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be root"),
     ),
 )
+
+
+def test_without_a_repository_there_is_no_change_and_no_call(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(plain(project))
+    with serving(monkeypatch, always=ALWAYS) as server:
+        done = aethr(*GATED)
+    assert (done.code, server.bodies) == (0, [])
+    assert "not in a git repository" in done.err
+    assert done.record["review"] == {
+        "status": "none",
+        "findings": [],
+        "coverage": None,
+        "reason": "nothing changed",
+    }
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
