@@ -31,6 +31,7 @@ from aethr.records import (
     RunFinished,
     RunResult,
     RunStarted,
+    Spent,
     StepFinished,
     StepPrepared,
     StepResult,
@@ -188,9 +189,16 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
 
 
 def record(
-    plan: Plan, results: Sequence[StepResult], loops: Sequence[LoopResult], verdict: Review
+    plan: Plan,
+    results: Sequence[StepResult],
+    loops: Sequence[LoopResult],
+    verdict: Review,
+    failed: Sequence[Usage] = (),
 ) -> RunResult:
-    """The run record, of a finished run or of one that stopped on the way."""
+    """The run record, of a finished run or of one that stopped on the way.
+
+    ``failed`` is what was counted for the attempts of the call that stopped it.
+    """
     return RunResult(
         task=plan.task,
         workflow=plan.workflow.name,
@@ -199,18 +207,19 @@ def record(
         steps=tuple(results),
         loops=tuple(loops),
         review=review.as_recorded(verdict, plan.mode),
-        totals=totals(results),
+        totals=totals(results, failed),
         exit_code=review.exit_code(verdict, loops, plan.gate),
     )
 
 
-def totals(results: Sequence[StepResult]) -> Totals:
-    """Sums over ``results``; one unknown price makes the whole cost unknown."""
+def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Totals:
+    """Sums over ``results`` and ``failed`` attempts; one unknown price makes the whole cost unknown."""
+    usage = _usage([*(result.usage for result in results), *failed])
     return Totals(
-        calls=sum(result.calls for result in results),
-        prompt_tokens=sum(result.usage.prompt_tokens for result in results),
-        completion_tokens=sum(result.usage.completion_tokens for result in results),
-        cost_usd=_sum_of_known([result.usage.cost_usd for result in results]),
+        calls=sum(result.calls for result in results) + bool(failed),
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cost_usd=usage.cost_usd,
         seconds=sum(result.seconds for result in results),
     )
 
@@ -232,31 +241,37 @@ def _perform(
     began = clock()
     request = _request(plan, step, prepared.prompt, totals(progress.results))
     request = request._replace(iteration=turn.iteration)
-    answers = [(yield from _call(plan, step, request))]
+    failed: list[Usage] = []
+    answers = [(yield from _call(plan, step, request, failed))]
     if _lacks_verdict(step, answers[0]):
-        answers += yield from _ask_verdict(plan, step, request, answers[0])
-    result = _result(step, turn, prepared, answers, clock() - began)
+        answers += yield from _ask_verdict(plan, step, request, answers[0], failed)
+    result = _result(step, turn, prepared, answers, clock() - began, failed)
     return result._replace(check=step.check()) if step.check else result
 
 
 def _ask_verdict(
-    plan: Plan, step: PlannedStep, request: Request, answer: Completion
+    plan: Plan, step: PlannedStep, request: Request, answer: Completion, failed: list[Usage]
 ) -> Generator[Event, None, list[Completion]]:
     """Ask once more; the answer already paid for is kept whatever becomes of this call."""
     yield Notice(
         f"{step.spec.id}: no findings and no status line; asking once more for the verdict", "warning"
     )
-    left = request.allowance.after(answer.usage)
+    left = request.allowance.after(_usage([answer.usage, *failed]))
     again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
-        return [(yield from _call(plan, step, again))]
+        return [(yield from _call(plan, step, again, failed))]
     except AethrError as error:
         yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
         return []
 
 
-def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, None, Completion]:
-    """Relay a backend's events with the values of known keys taken out, also across chunks."""
+def _call(
+    plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
+) -> Generator[Event, None, Completion]:
+    """Relay a backend's events with the values of known keys taken out, also across chunks.
+
+    ``failed`` gets what attempts that failed were counted for.
+    """
     redactor = Redactor(plan.secrets)
     stream = redactor.stream()
     call = step.backend.complete(request)
@@ -268,7 +283,9 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                 if rest := stream.close():
                     yield TextDelta(rest)
                 return _redacted(stop.value, redactor.redact)
-            if isinstance(event, Thinking):
+            if isinstance(event, Spent):
+                failed.append(event.usage)
+            if isinstance(event, Thinking | Spent):
                 yield event
                 continue
             text = stream.feed(event.text) if isinstance(event, TextDelta) else redactor.redact(event.text)
@@ -323,7 +340,12 @@ def _request(plan: Plan, step: PlannedStep, prompt: str, spent: Totals) -> Reque
 
 
 def _result(
-    step: PlannedStep, turn: Turn, prepared: StepPrepared, answers: Sequence[Completion], seconds: float
+    step: PlannedStep,
+    turn: Turn,
+    prepared: StepPrepared,
+    answers: Sequence[Completion],
+    seconds: float,
+    failed: Sequence[Usage] = (),
 ) -> StepResult:
     first = answers[0]
     return StepResult(
@@ -339,11 +361,11 @@ def _result(
         seconds=round(seconds, 3),
         calls=len(answers),
         transport=first.transport,
-        usage=_usage([answer.usage for answer in answers]),
+        usage=_usage([*(answer.usage for answer in answers), *failed]),
         context=prepared.receipts,
         artifacts=first.artifacts,
         notes=tuple(note for answer in answers for note in answer.notes),
-        cut_prompt=first.cut_prompt,
+        cut_prompt=next((answer.cut_prompt for answer in answers if answer.cut_prompt), None),
     )
 
 

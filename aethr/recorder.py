@@ -8,7 +8,17 @@ from pathlib import Path
 from aethr import checkpoint
 from aethr.checkpoint import Failure
 from aethr.errors import AethrError, DiskError
-from aethr.records import Event, LoopEnded, LoopResult, Plan, StepFinished, StepResult, StepStarted
+from aethr.records import (
+    Event,
+    LoopEnded,
+    LoopResult,
+    Plan,
+    Spent,
+    StepFinished,
+    StepResult,
+    StepStarted,
+    Usage,
+)
 
 
 class Recorder:
@@ -16,11 +26,13 @@ class Recorder:
 
     ``file`` comes into being with the first finished step, or when the run stops. ``done`` are the
     steps of an earlier run that are being replayed: whatever happens meanwhile, none of them is lost.
+    ``failed`` is what attempts of the current step were counted for that failed.
     """
 
     def __init__(self, plan: Plan, done: Sequence[StepResult], folder: Path, file: Path | None) -> None:
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
+        self.failed: list[Usage] = []
         self.current = plan.steps[0].spec.id
         self._plan = plan
         self._done = done
@@ -32,10 +44,13 @@ class Recorder:
         """Note an event; a finished step is on disk when this returns. Raises ``DiskError``."""
         if isinstance(event, StepStarted):
             self.current = event.id
+        elif isinstance(event, Spent):
+            self.failed.append(event.usage)
         elif isinstance(event, LoopEnded):
             self.loops.append(event.loop)
         elif isinstance(event, StepFinished):
             self.results.append(event.result)
+            self.failed.clear()  # they are in the step's own usage
             if not event.replayed:
                 self._keep(event.result)
 

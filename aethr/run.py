@@ -241,7 +241,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     if path is not None:
         error.resume = redact(_resume_command(prepared, path))
     verdict = Review(reason=str(error))
-    result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict)
+    result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict, recorder.failed)
     return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None), error)
 
 

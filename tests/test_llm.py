@@ -21,17 +21,17 @@ import pytest
 from aethr.errors import AethrError, BudgetError, ModelError
 from aethr.llm import transport_litellm
 from aethr.llm.backend import ModelBackend
-from aethr.llm.calls import Call, Chunk, Deadlines
+from aethr.llm.calls import Alive, Call, Chunk, Deadlines
 from aethr.llm.routes import VARIABLE, route
 from aethr.llm.spending import estimate_tokens
-from aethr.records import Allowance, Completion, ModelSpec, Request, TextDelta, Usage
+from aethr.records import Allowance, Completion, ModelSpec, Request, Spent, TextDelta, Thinking, Usage
 from tests.model_server import ModelServer, Reply, Script, error
 
 KEY = "sk-test-0123456789"
 GPT = "openai:gpt-4o-mini"
 VLLM = "hosted_vllm:some-model"
-PATIENT = Deadlines(first_token_s=10, silence_s=10, whole_s=30)
-SHORT = Deadlines(first_token_s=0.15, silence_s=0.15, whole_s=10)
+PATIENT = Deadlines(silence_s=10, whole_s=30)
+SHORT = Deadlines(silence_s=0.15, linger_s=0.15, whole_s=0.5)
 HTML = (
     "<!doctype html><html><head><title>Bad\n Gateway</title></head><body>"
     + "<p>x</p>" * 500
@@ -92,6 +92,8 @@ class Outcome:
     notices: list[str]
     completion: Completion | None = None
     error: AethrError | None = None
+    thoughts: int = 0
+    spent: list[Usage] = field(default_factory=list)
 
     @property
     def done(self) -> Completion:
@@ -137,7 +139,12 @@ def call(
         try:
             while True:
                 event = next(stream)
-                (outcome.deltas if isinstance(event, TextDelta) else outcome.notices).append(event.text)
+                if isinstance(event, Thinking):
+                    outcome.thoughts += 1
+                elif isinstance(event, Spent):
+                    outcome.spent.append(event.usage)
+                else:
+                    (outcome.deltas if isinstance(event, TextDelta) else outcome.notices).append(event.text)
         except StopIteration as end:
             outcome.completion = end.value
         except AethrError as failure:
@@ -464,7 +471,7 @@ class Slow:
     def load(self) -> None:
         self.now += 5
 
-    def open(self, _: Call) -> Slow:
+    def open(self, _: Call, __: Alive) -> Slow:
         return self
 
     def chunks(self) -> Generator[Chunk, None, None]:
