@@ -178,7 +178,7 @@ class ModelBackend:
         """The provider's count, else zero; where an allowance must hold, an estimate that says so."""
         if answer.usage is not None:
             return answer.usage, ()
-        unknown = ": whether it read the whole prompt is not known" if _own_server(call) else ""
+        unknown = ": whether it read the whole prompt is not known" if own_server(call) else ""
         if request.allowance.tokens is None and request.allowance.cost_usd is None:
             return Usage(), (f"the provider sent no token counts{unknown}",)
         usage = estimated_usage(request.prompt, answer.text, lookup(call.model.name))
@@ -337,10 +337,10 @@ def _may_come_whole(failure: CallFailed, call: Call, answer: _Answer) -> bool:
     if not can_come_whole(call.model.name):
         return False
     nothing = failure.kind in VAGUE and answer.ended and not answer.text.strip()
-    return failure.kind == "no_stream" or (nothing and _own_server(call))
+    return failure.kind == "no_stream" or (nothing and own_server(call))
 
 
-def _own_server(call: Call) -> bool:
+def own_server(call: Call) -> bool:
     """Whether the call goes to a server of one's own, not to a provider's."""
     provider = provider_of(call.model.name)
     base = call.endpoint.base

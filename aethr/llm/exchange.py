@@ -44,7 +44,11 @@ class Exchange:
         self._alive = alive
 
     def sending(self, request: httpx.Request) -> None:
-        """The hook for a request: its limits, and a socket that notices a peer that is gone."""
+        """The hook for a request: its limits, and a socket that notices a peer that is gone.
+
+        LiteLLM may ask for other things before it makes the call: the last request is the call's.
+        """
+        self.response = self.failure = None
         request.extensions["timeout"] = connection.timeout(self._call.deadlines).as_dict()
         request.extensions["trace"] = _connected
         request.headers["Accept-Encoding"] = "identity"  # a stream is read as it comes
