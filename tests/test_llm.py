@@ -314,7 +314,7 @@ def test_an_answer_that_ends_with_an_error_is_one() -> None:
 def test_an_empty_answer_is_an_error(chunks: tuple[str, ...]) -> None:
     outcome = call([Reply(chunks)] * 3)
     assert outcome.line == f"{GPT}: the answer is empty: no text, finish reason 'stop'"
-    assert [sent["body"]["stream"] for sent in outcome.requests] == [True, False]
+    assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
 
 
 @pytest.mark.parametrize("body", [HTML, "", "{}", "[]", "data: nonsense\n\n"])

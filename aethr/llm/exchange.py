@@ -40,8 +40,9 @@ class Exchange:
     def __init__(self, call: Call, alive: Alive) -> None:
         self.response: httpx.Response | None = None
         self.failure: CallFailed | None = None
-        self._call = call
+        self.call = call
         self._alive = alive
+        self._whole: bytes | None = None
 
     def sending(self, request: httpx.Request) -> None:
         """The hook for a request: its limits, and a socket that notices a peer that is gone.
@@ -49,7 +50,7 @@ class Exchange:
         LiteLLM may ask for other things before it makes the call: the last request is the call's.
         """
         self.response = self.failure = None
-        request.extensions["timeout"] = connection.timeout(self._call.deadlines).as_dict()
+        request.extensions["timeout"] = connection.timeout(self.call.deadlines).as_dict()
         request.extensions["trace"] = _connected
         request.headers["Accept-Encoding"] = "identity"  # a stream is read as it comes
 
@@ -64,6 +65,9 @@ class Exchange:
     def body(self) -> Iterator[bytes]:
         """The decoded bytes as they come, each a sign of life. Raises ``CallFailed``."""
         assert self.response is not None
+        if self._whole is not None:
+            yield self._whole
+            return
         left = LONGEST_BODY
         with self.watching():
             for piece in _decoded(self.response, self._alive):
@@ -71,6 +75,20 @@ class Exchange:
                 if left < 0:
                     raise CallFailed("garbage", f"it is longer than {LONGEST_BODY:,} bytes")
                 yield piece
+
+    def read(self) -> None:
+        """Read all of a body that is not a stream; ``body`` then gives it again. Raises ``CallFailed``."""
+        whole = bytearray()
+        with self.watching():
+            for piece in self.body():
+                whole += piece
+                if len(whole) > sse.LONGEST_EVENT:
+                    raise sse.EventTooLongError(f"it is longer than {sse.LONGEST_EVENT:,} bytes")
+        self._whole = bytes(whole)
+
+    @property
+    def is_read(self) -> bool:
+        return self._whole is not None
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """The JSON objects of the body. Raises ``CallFailed``, also for an error that one of them reports."""

@@ -101,6 +101,13 @@ def _sending(request: Any) -> None:
 def _arrived(response: Any) -> None:
     if exchange := _EXCHANGE.get():
         exchange.arrived(response)
+        if not exchange.call.stream and spoken_at(response.request.url.path) is not None:
+            exchange.read()
+            raise _TakenError
+
+
+class _TakenError(Exception):
+    """An answer that came whole has been read: LiteLLM, which would read any length, needs no part of it."""
 
 
 @contextlib.contextmanager
@@ -155,17 +162,19 @@ class LiteLLM:
         The rest of it LiteLLM reads, from a stream without what it cannot read.
         """
         litellm, exchange = load(), Exchange(call, alive)
+        stream = source = None
         token = _EXCHANGE.set(exchange)
         try:
             stream = litellm.completion(**_arguments(call))
             source = stream.fetch_sync_stream()
         except Exception as error:
-            raise exchange.failure or failure_of(error, litellm) from error
+            if not exchange.is_read:
+                raise exchange.failure or failure_of(error, litellm) from error
         finally:
             _EXCHANGE.reset(token)
         response = exchange.response
         protocol = spoken_at(response.request.url.path) if response is not None else None
-        if response is None or protocol is None or response.is_stream_consumed:
+        if response is None or protocol is None or (response.is_stream_consumed and not exchange.is_read):
             return LiteLLMStream(call, exchange, stream, source)
         read = functools.partial(_read, protocol, call.model.name)
         return Answer(exchange, read, response.close, _dropped(call, response))
@@ -318,7 +327,7 @@ def _arguments(call: Call) -> dict[str, Any]:
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": call.prompt}],
-        "stream": True,
+        "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
         "drop_params": True,
@@ -328,14 +337,9 @@ def _arguments(call: Call) -> dict[str, Any]:
 
 
 def _extra(call: Call) -> dict[str, Any]:
-    """What LiteLLM has no name for. That an answer comes whole is for the server alone to know: it is read
-    as a stream all the same."""
     if provider_of(call.model.name).name == "ollama":
-        body = {**ollama.WHOLE_PROMPT, **({} if call.stream else {"stream": False})}
-        return {"num_ctx": ollama.window(call), "extra_body": body}
-    if call.stream:
-        return {"stream_options": {"include_usage": True}}
-    return {"extra_body": {"stream": False}}
+        return {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+    return {"stream_options": {"include_usage": True}} if call.stream else {}
 
 
 def _dropped(call: Call, response: Any) -> Iterator[Chunk]:
