@@ -176,7 +176,7 @@ class Region:
 
     def _tick(self) -> None:
         while not self._done.wait(1 / FRAMES):
-            state = (int(time.monotonic() - self._began), self._characters, self._console.size)
+            state = (self._status().plain, self._characters, self._console.size)
             if state == self._drawn:
                 continue
             self._drawn = state
