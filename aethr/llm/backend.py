@@ -199,7 +199,7 @@ class ModelBackend:
         return True
 
     def _call(self, request: Request, model: ModelSpec, ends_at: float, *, stream: bool) -> Call:
-        left = max(0.0, ends_at - self._clock())
+        left = max(0.1, ends_at - self._clock())  # to a socket no time at all means: do not wait
         limits = self._deadlines._replace(whole_s=left, connect_s=min(left, self._deadlines.connect_s))
         return Call(
             prompt=request.prompt,

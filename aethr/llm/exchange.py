@@ -197,6 +197,8 @@ def _connected(event: str, details: dict[str, Any]) -> None:
     if event != "connection.connect_tcp.complete":
         return
     made = details["return_value"].get_extra_info("socket")
+    if made is None:
+        return
     with contextlib.suppress(OSError):  # a system that lacks an option has its own idea of keepalive
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE:

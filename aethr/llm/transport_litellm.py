@@ -268,12 +268,11 @@ def _watch(exchange: Exchange, stream: Any, source: Any) -> Ending:
     Its lines come from httpx, which cuts them at letters that may stand in a text.
     """
     ending = Ending()
-    if inspect.isgenerator(getattr(source, "streaming_response", None)) and exchange.response is not None:
-        source.streaming_response = ending.of_lines(_lines(exchange, exchange.response))
-        source.response_iterator = source.streaming_response
-    elif hasattr(source, "streaming_response"):
-        source.streaming_response = ending.of_lines(iter(source.streaming_response))
-        source.response_iterator = source.streaming_response
+    if hasattr(source, "streaming_response"):
+        lines = source.streaming_response
+        if exchange.response is not None and inspect.isgenerator(lines) and lines.__name__ == "iter_lines":
+            lines = _lines(exchange, exchange.response)
+        source.streaming_response = source.response_iterator = ending.of_lines(iter(lines))
     elif hasattr(source, "__next__"):
         stream.completion_stream = ending.of_chunks(source)
     return ending
