@@ -156,5 +156,5 @@ def test_both_transports_make_the_same_of_an_answer(
 def told(outcome: Outcome) -> Iterable[object]:
     """All that an answer shows, without the server's port."""
     done = outcome.completion and outcome.completion._replace(transport="")
-    failed = outcome.error and (re.sub(r":\d{4,5}/", ":PORT/", str(outcome.error)), outcome.error.fix)
+    failed = outcome.error and (re.sub(r":\d{4,5}\b", ":PORT", str(outcome.error)), outcome.error.fix)
     return (done, failed, outcome.deltas, outcome.notices, outcome.sleeps, len(outcome.requests))
