@@ -24,9 +24,9 @@ def total(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def used(results: Sequence[StepResult]) -> Usage:
-    """What finished steps used together."""
-    return total([result.usage for result in results])
+def used(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Usage:
+    """What finished steps, and ``failed`` attempts of the one that did not, used together."""
+    return total([*(result.usage for result in results), *failed])
 
 
 def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError | None:

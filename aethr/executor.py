@@ -35,6 +35,7 @@ from aethr.records import (
     RunResult,
     RunStarted,
     Skipped,
+    Spent,
     StepFinished,
     StepPrepared,
     StepResult,
@@ -46,7 +47,7 @@ from aethr.records import (
     Usage,
     View,
 )
-from aethr.review.thinking import Filter, Split, split
+from aethr.review.thinking import Filter, split
 from aethr.sanitize import REDACTED, Redactor
 
 Clock = Callable[[], float]
@@ -222,8 +223,12 @@ def record(
     loops: Sequence[LoopResult],
     verdict: Review,
     subject: Subject | None = None,
+    failed: Sequence[Usage] = (),
 ) -> RunResult:
-    """The run record, of a finished run or of one that stopped on the way."""
+    """The run record, of a finished run or of one that stopped on the way.
+
+    ``failed`` is what was counted for the attempts of the call that stopped it.
+    """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     return RunResult(
         task=plan.task,
@@ -233,18 +238,18 @@ def record(
         steps=tuple(each for each in results if each.skipped is None),
         loops=tuple(loops),
         review=review.as_recorded(verdict, plan.mode),
-        totals=totals(results),
+        totals=totals(results, failed),
         exit_code=review.exit_code(verdict, loops, plan.gate),
         subject=subject,
         skipped=tuple(skipped),
     )
 
 
-def totals(results: Sequence[StepResult]) -> Totals:
-    """Sums over ``results``; one unknown figure makes its sum unknown."""
-    used = budget.used(results)
+def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Totals:
+    """Sums over ``results`` and ``failed`` attempts; one unknown figure makes its sum unknown."""
+    used = budget.used(results, failed)
     return Totals(
-        calls=sum(result.calls for result in results),
+        calls=sum(result.calls for result in results) + bool(failed),
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         cost_usd=used.cost_usd,
@@ -275,12 +280,13 @@ def _perform(
     began = clock()
     request = _request(plan, step, prepared.prompt, progress.results)
     request = request._replace(iteration=turn.iteration)
-    answers = [(yield from _call(plan, step, request))]
+    failed: list[Usage] = []
+    answers = [(yield from _call(plan, step, request, failed))]
     doubt = _doubt(plan, step, prepared, answers[0])
     if doubt:
         yield Notice(f"{spec.id}: no verdict: {doubt}; asking once more", "warning")
-        answers += yield from _ask_verdict(plan, step, request, answers[0])
-    return _with_check(step, _result(step, turn, prepared, answers, clock() - began))
+        answers += yield from _ask_verdict(plan, step, request, answers[0], failed)
+    return _with_check(step, _result(step, turn, prepared, answers, clock() - began, failed))
 
 
 def _with_check(step: PlannedStep, result: StepResult) -> StepResult:
@@ -319,20 +325,25 @@ def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResu
 
 
 def _ask_verdict(
-    plan: Plan, step: PlannedStep, request: Request, answer: Completion
+    plan: Plan, step: PlannedStep, request: Request, answer: Completion, failed: list[Usage]
 ) -> Generator[Event, None, list[Completion]]:
     """Ask once more; the answer already paid for is kept whatever becomes of this call."""
-    left = request.allowance.after(answer.usage)
+    left = request.allowance.after(budget.total([answer.usage, *failed]))
     again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
-        return [(yield from _call(plan, step, again))]
+        return [(yield from _call(plan, step, again, failed))]
     except AethrError as error:
         yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
         return []
 
 
-def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, None, Completion]:
-    """Relay a backend's events without the values of known keys, also across chunks, and without thinking."""
+def _call(
+    plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
+) -> Generator[Event, None, Completion]:
+    """Relay a backend's events without the values of known keys, also across chunks, and without thinking.
+
+    ``failed`` gets what attempts that failed were counted for.
+    """
     redactor = Redactor(plan.secrets)
     stream, filtered = redactor.stream(), Filter()
     shown: list[str] = []
@@ -346,12 +357,7 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                     shown.append(rest)
                     yield TextDelta(rest)
                 completion = _redacted(stop.value, redactor.redact)
-                thought = split(completion.content)
-                if thought.thinking and "".join(shown).strip() != thought.answer.strip():
-                    yield Notice(
-                        f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning"
-                    )
-                return _without_thinking(step, completion, thought)
+                return (yield from _without_thinking(step, completion, "".join(shown)))
             match event:
                 case TextDelta():
                     text = filtered.feed(stream.feed(event.text))
@@ -362,14 +368,25 @@ def _call(plan: Plan, step: PlannedStep, request: Request) -> Generator[Event, N
                         yield Thinking()
                 case Notice():
                     yield event._replace(text=redactor.redact(event.text))
+                case Spent():
+                    failed.append(event.usage)
+                    yield event
                 case Thinking():
                     yield event
     finally:
         call.close()
 
 
-def _without_thinking(step: PlannedStep, completion: Completion, thought: Split) -> Completion:
-    """The completion without its thinking. Without an end of it there is no answer, and no review."""
+def _without_thinking(
+    step: PlannedStep, completion: Completion, shown: str
+) -> Generator[Event, None, Completion]:
+    """The completion without its thinking. Without an end of it there is no answer, and no review.
+
+    ``shown`` is the text that has been shown while it came.
+    """
+    thought = split(completion.content)
+    if thought.thinking and shown.strip() != thought.answer.strip():
+        yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
     if thought.finished or step.edits_tree:
         return completion._replace(content=thought.answer)
     if step.spec.reviewing:
@@ -440,7 +457,12 @@ def _request(plan: Plan, step: PlannedStep, prompt: str, results: Sequence[StepR
 
 
 def _result(
-    step: PlannedStep, turn: Turn, prepared: StepPrepared, answers: Sequence[Completion], seconds: float
+    step: PlannedStep,
+    turn: Turn,
+    prepared: StepPrepared,
+    answers: Sequence[Completion],
+    seconds: float,
+    failed: Sequence[Usage] = (),
 ) -> StepResult:
     first = answers[0]
     before = "".join(f"{review.closed(each.content)}\n\n" for each in answers[:-1])
@@ -457,7 +479,7 @@ def _result(
         seconds=round(seconds, 3),
         calls=len(answers),
         transport=first.transport,
-        usage=budget.total([answer.usage for answer in answers]),
+        usage=budget.total([*(answer.usage for answer in answers), *failed]),
         context=prepared.receipts,
         artifacts=first.artifacts,
         notes=tuple(note for answer in answers for note in answer.notes),

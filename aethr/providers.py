@@ -64,7 +64,7 @@ _TABLE = (
         states_cost=True,
     ),
     Provider("xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "api.x.ai", states_cost=True),
-    Provider("ollama", "ollama_chat", (), ("OLLAMA_API_BASE",), "localhost:11434"),
+    Provider("ollama", "ollama_chat", (), ("OLLAMA_API_BASE",), "localhost:11434", own_key="OLLAMA_API_KEY"),
     Provider("lm_studio", "lm_studio", (), ("LM_STUDIO_API_BASE",), own_key="LM_STUDIO_API_KEY"),
     Provider("hosted_vllm", "hosted_vllm", (), ("HOSTED_VLLM_API_BASE",), own_key="HOSTED_VLLM_API_KEY"),
 )

@@ -15,10 +15,12 @@ from aethr.records import (
     LoopResult,
     Plan,
     RunStarted,
+    Spent,
     StepFinished,
     StepResult,
     StepStarted,
     Subject,
+    Usage,
 )
 
 
@@ -27,12 +29,14 @@ class Recorder:
 
     ``file`` comes into being with the first finished step, or when the run stops. ``done`` are the
     steps of an earlier run that are being replayed: whatever happens meanwhile, none of them is lost.
+    ``failed`` is what attempts of the current step were counted for that failed.
     """
 
     def __init__(self, plan: Plan, done: Sequence[StepResult], folder: Path, file: Path | None) -> None:
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
         self.subject: Subject | None = None
+        self.failed: list[Usage] = []
         self.current = plan.steps[0].spec.id
         self._plan = plan
         self._done = done
@@ -46,10 +50,13 @@ class Recorder:
             self.subject = event.subject
         elif isinstance(event, StepStarted):
             self.current = event.id
+        elif isinstance(event, Spent):
+            self.failed.append(event.usage)
         elif isinstance(event, LoopEnded):
             self.loops.append(event.loop)
         elif isinstance(event, StepFinished):
             self.results.append(event.result)
+            self.failed.clear()  # they are in the step's own usage
             if not event.replayed:
                 self._keep(event.result)
 

@@ -368,6 +368,12 @@ class Thinking(NamedTuple):
     """A sign of life that is no part of the answer: the model thinks, or its server says that it works."""
 
 
+class Spent(NamedTuple):
+    """What a provider counted for an attempt that failed: it is paid for, and in no ``Completion``."""
+
+    usage: Usage
+
+
 class Notice(NamedTuple):
     """A plain line about the run: a retry, a tool an agent used, a warning about the context."""
 
@@ -384,7 +390,9 @@ class Backend(Protocol):
     def warm(self, requests: Sequence[Request]) -> None:
         """The run begins: get ready in the background what takes long. Called after ``preflight``."""
 
-    def complete(self, request: Request) -> Generator[TextDelta | Thinking | Notice, None, Completion]:
+    def complete(
+        self, request: Request
+    ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
         """Yield the answer as it arrives, return it whole. Raises ``AethrError``."""
 
 
@@ -649,6 +657,7 @@ Event: TypeAlias = (
     | StepPrepared
     | TextDelta
     | Thinking
+    | Spent
     | Notice
     | StepFinished
     | LoopEnded

@@ -318,7 +318,9 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     if path is not None:
         error.resume = redact(_resume_command(prepared, path))
     verdict = Review(reason=str(error))
-    result = executor.record(prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject)
+    result = executor.record(
+        prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject, recorder.failed
+    )
     result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
     return Outcome(sanitize.everywhere(result, redact), error, kept=path)
 

@@ -54,6 +54,7 @@ PAUSE_S = 0.005
 class Reply:
     """One answer. ``status`` other than 200, or ``body``, sends that body whole instead of a stream.
 
+    ``pieces`` are sent as they stand instead, and a number among them is so many seconds of silence.
     ``usage`` is (prompt, completion) tokens, ``cached`` how many of the prompt's were cached, ``tools`` are
     (name, arguments) of tool calls. ``packets`` is the size in bytes in which a stream is written, 0 for one
     write for each event. ``delay_s`` passes between two events.
@@ -71,6 +72,7 @@ class Reply:
     fault: Fault | None = None
     delay_s: float = 0.0
     packets: int = 0
+    pieces: tuple[bytes | float, ...] = ()
 
 
 Script = Iterable["Reply | str"] | Callable[[dict[str, Any]], "Reply | str"]
@@ -214,6 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif reply.fault == "never":
             self._hold()
+        elif reply.pieces:
+            self._pieces(reply)
         elif reply.status != 200 or reply.body is not None:
             self._whole(reply)
         else:
@@ -239,6 +243,18 @@ class _Handler(BaseHTTPRequestHandler):
         body = (reply.body or "").encode()
         self._head(reply.status, reply.content_type, {**reply.headers, "Content-Length": str(len(body))})
         self.wfile.write(body)
+
+    def _pieces(self, reply: Reply) -> None:
+        self.close_connection = True
+        self._head(reply.status, reply.content_type, {**reply.headers, "Connection": "close"})
+        try:
+            for piece in reply.pieces:
+                if isinstance(piece, bytes):
+                    self.wfile.write(piece)
+                elif self.server.owner.stopping.wait(piece):
+                    return
+        except OSError:
+            self.server.owner.abandon()
 
     def _stream(self, reply: Reply, dialect: Dialect, answer: Answer) -> None:
         self._head(200, dialect.content_type, {**reply.headers, "Transfer-Encoding": "chunked"})

@@ -19,6 +19,7 @@ from aethr.records import (
     PlannedStep,
     Request,
     Scope,
+    Spent,
     StepSpec,
     TextDelta,
     Usage,
@@ -125,6 +126,8 @@ class Script:
 
     answers: list[Answer]
     requests: list[Request] = field(default_factory=list)
+    failed: Usage | None = None
+    """Counted for an attempt that fails before each answer."""
 
     def preflight(self, requests: Sequence[Request]) -> None:
         """Nothing can be missing."""
@@ -132,9 +135,11 @@ class Script:
     def warm(self, requests: Sequence[Request]) -> None:
         """Nothing takes long."""
 
-    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+    def complete(self, request: Request) -> Generator[TextDelta | Spent | Notice, None, Completion]:
         self.requests.append(request)
         answer = self.answers.pop(0)
+        if self.failed is not None:
+            yield Spent(self.failed)
         if isinstance(answer, BaseException):
             raise answer
         completion = answer if isinstance(answer, Completion) else said(answer)

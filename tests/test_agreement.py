@@ -74,6 +74,20 @@ STREAMS = {
     "error 401": stream({"error": {"message": "no key", "code": 401}}),
     "error, too long": stream({"error": {"message": "maximum context length is 9", "code": 400}}),
     "error and an end": stream({**part({}, "error"), "error": {"message": "boom", "code": 502}}),
+    "parts": stream(part({"content": [{"type": "text", "text": "a"}, {"type": "thinking"}]}), STOP),
+    "a whole answer": json.dumps({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}),
+    "a flat error": stream(HI, {"object": "error", "message": "no memory", "code": 500}),
+    "letters that end lines": stream(part({"content": "a|b|c"}), STOP).replace("|", "\u2028"),
+    "all thought": stream(part({"reasoning_content": "hm"}), part({}, "length", usage=TOTAL)),
+}
+LINES = {
+    "counts": [{"message": {"content": "hi"}}, {"done": True, "prompt_eval_count": 9, "eval_count": 2}],
+    "thought": [{"message": {"content": "", "thinking": "hm"}}, {"message": {"content": "hi"}, "done": True}],
+    "cut": [{"message": {"content": "hi"}, "done": False}],
+    "length": [{"message": {"content": "hi"}, "done": True, "done_reason": "length"}],
+    "error": [{"message": {"content": "hi"}}, {"error": "model runner crashed"}],
+    "error at once": [{"error": "no memory"}],
+    "one line end too many": [{"message": {"content": "a\u2028b"}}, {"done": True}],
 }
 REFUSALS = {
     "400 with a detail": (400, '{"detail": "Not good"}'),
@@ -101,6 +115,32 @@ REPLIES = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", LINES)
+def test_both_transports_make_the_same_of_an_answer_of_ollamas(
+    monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    body = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in LINES[case])
+    seen = []
+    for word in ("litellm", "direct"):
+        monkeypatch.setenv(VARIABLE, word)
+        reply = Reply(body=body, content_type="application/x-ndjson")
+        seen.append(told(call([reply] * 3, request("ollama:some-model"))))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REFUSALS)
+def test_both_transports_make_the_same_of_a_refusal_of_ollamas(
+    monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    seen = []
+    for word in ("litellm", "direct"):
+        monkeypatch.setenv(VARIABLE, word)
+        seen.append(told(call([REPLIES[case]] * 3, request("ollama:some-model"))))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REPLIES)
 @pytest.mark.parametrize("provider", DIRECT)
 def test_both_transports_make_the_same_of_an_answer(
@@ -116,5 +156,5 @@ def test_both_transports_make_the_same_of_an_answer(
 def told(outcome: Outcome) -> Iterable[object]:
     """All that an answer shows, without the server's port."""
     done = outcome.completion and outcome.completion._replace(transport="")
-    failed = outcome.error and (re.sub(r":\d{4,5}/", ":PORT/", str(outcome.error)), outcome.error.fix)
+    failed = outcome.error and (re.sub(r":\d{4,5}\b", ":PORT", str(outcome.error)), outcome.error.fix)
     return (done, failed, outcome.deltas, outcome.notices, outcome.sleeps, len(outcome.requests))

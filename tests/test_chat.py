@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aethr.llm import chat, costs, prices, transport_litellm
-from aethr.llm.calls import Call, CallFailed, Deadlines, Endpoint
+from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, Endpoint
 from aethr.llm.transport_litellm import LiteLLM
 from aethr.records import ModelSpec, Usage
 from tests.model_server import ModelServer, Reply
@@ -58,7 +58,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
         for name in names:
             spec = ModelSpec(name, temperature=temperature, seed=7)
             call = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
-            list(LiteLLM().open(call).chunks())
+            list(LiteLLM().open(call, lambda: None).chunks())
             assert chat.body(call) == server.bodies[-1], name
 
 
@@ -110,8 +110,8 @@ def some_usage(dice: random.Random) -> dict[str, Any]:
     }
 
 
-def event(usage: object) -> str:
-    return json.dumps({"choices": [], "usage": usage})
+def event(usage: object) -> dict[str, Any]:
+    return {"choices": [], "usage": usage}
 
 
 def test_a_price_with_an_unknown_rule_is_unknown() -> None:
@@ -240,26 +240,109 @@ def test_tokens_that_are_no_text_have_no_known_price() -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        "{}",
-        '{"choices": null}',
-        '{"choices": [3]}',
-        '{"choices": [{"delta": null}]}',
-        '{"choices": [{"delta": {"content": ["x"]}, "finish_reason": 7}]}',
-        '{"choices": [], "usage": [1]}',
-        '{"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": null}}',
-        '{"choices": [], "usage": {"prompt_tokens": 1e400, "completion_tokens": true}}',
+        {},
+        {"choices": None},
+        {"choices": [None]},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"delta": {"content": None, "role": "assistant"}, "finish_reason": 7}]},
+        {"choices": [{"index": 1, "delta": {"content": "of another choice"}}]},
+        {"choices": [], "usage": [1]},
+        {"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": None}},
+        {"choices": [], "usage": {"prompt_tokens": float("inf"), "completion_tokens": True}},
+        {"choices": [], "usage": {"prompt_tokens": float("nan")}},
     ],
+    ids=str,
 )
-def test_what_means_nothing_is_nothing(said: str) -> None:
-    read = chat.chunk(said, "openai:gpt-4o")
-    assert (read.text, read.finish_reason, read.usage) == ("", None, None)
+def test_what_means_nothing_is_nothing(said: dict[str, Any]) -> None:
+    assert chat.chunk(said, "openai:gpt-4o") == Chunk()
 
 
-@pytest.mark.parametrize("said", ["", "nonsense", "3", "[]", "[" * 100_000, "9" * 5000, '{"a":'])
-def test_what_is_no_object_is_not_the_protocol(said: str) -> None:
+@pytest.mark.parametrize(
+    ("choice", "text", "refusal"),
+    [
+        ({"delta": {"content": [{"type": "text", "text": "a"}, {"text": "b"}, "c", None]}}, "abc", ""),
+        (
+            {"delta": {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]}},
+            "a",
+            "",
+        ),
+        ({"delta": {"content": [{"type": "reasoning", "text": "hm"}]}}, "", ""),
+        ({"delta": {"content": [{"text": "hm", "thought": True}]}}, "", ""),
+        ({"delta": {"content": [{"type": "reference", "reference_ids": [1]}]}}, "", ""),
+        ({"delta": {"content": {"type": "text", "text": {"value": "a"}}}}, "a", ""),
+        ({"delta": {}, "message": {"content": "a"}}, "a", ""),
+        ({"delta": {"role": "assistant"}, "message": {"content": "a"}}, "a", ""),
+        ({"message": {"content": "a", "reasoning_content": "hm"}}, "a", ""),
+        ({"text": "a", "index": 0}, "a", ""),
+        ({"delta": {"content": "a"}, "index": None}, "a", ""),
+        ({"delta": {"refusal": "no"}}, "", "no"),
+        ({"message": {"content": None, "refusal": "no"}}, "", "no"),
+        ({"delta": {"content": [{"type": "refusal", "refusal": "no"}]}}, "", "no"),
+    ],
+    ids=str,
+)
+def test_the_words_of_an_answer_are_found_in_every_shape(
+    choice: dict[str, Any], text: str, refusal: str
+) -> None:
+    read = chat.chunk({"choices": [choice]}, "openai:gpt-4o")
+    assert (read.text, read.refusal) == (text, refusal)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"0": {"delta": {"content": "a"}}},
+        "a",
+        [3],
+        ["a"],
+        [{"delta": "a"}],
+        [{"message": ["a"]}],
+        [{"delta": {"content": 7}}],
+        [{"delta": {"content": True}}],
+        [{"delta": {"content": [7]}}],
+        [{"delta": {"content": [{"type": "markdown", "value": "- [high] a"}]}}],
+        [{"delta": {"content": [{"type": 3}]}}],
+        [{"delta": {"content": {}}}],
+        [{"delta": {"refusal": 7}}],
+        [{"text": 7}],
+    ],
+    ids=str,
+)
+def test_a_piece_that_cannot_be_read_is_an_error_and_not_nothing(choices: object) -> None:
     with pytest.raises(CallFailed) as caught:
-        chat.chunk(said, "openai:gpt-4o")
-    assert (caught.value.kind, caught.value.message) == ("garbage", "broken JSON in the answer")
+        chat.chunk({"choices": choices}, "openai:gpt-4o")
+    assert caught.value.kind == "garbage"
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt"),
+    [
+        ({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 80}}, 100),
+        ({"prompt_tokens": 20, "prompt_tokens_details": {"cached_tokens": 80}}, 100),
+        ({"prompt_tokens": 10**400}, 10**400),
+        ({"prompt_tokens": 12.0}, 12),
+    ],
+    ids=["cached among them", "cached apart", "huge", "a float"],
+)
+def test_the_tokens_of_a_prompt_are_all_that_were_read(usage: dict[str, Any], prompt: int) -> None:
+    counted = chat.chunk(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
+    assert counted is not None
+    assert counted.prompt_tokens == prompt
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}},
+        {"choices": [{"delta": {}, "usage": {"prompt_tokens": 5, "completion_tokens": 1}}]},
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}},
+    ],
+    ids=["beside", "in the choice", "groq"],
+)
+def test_counts_are_found_wherever_a_server_puts_them(data: dict[str, Any]) -> None:
+    usage = chat.chunk(data, "openai:of-our-own").usage
+    assert usage is not None
+    assert usage.total_tokens == 6
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def sockets() -> set[str]:
 def test_an_unfinished_answer_is_hung_up_from_another_thread() -> None:
     with ModelServer([Reply(("half",), fault="stall")]) as server:
         call = Call("hi", ModelSpec(GPT), Endpoint(KEY, server.base_url), PATIENT, None)
-        stream = Direct().open(call)
+        stream = Direct().open(call, lambda: None)
         chunks = stream.chunks()
         assert next(chunk for chunk in chunks if chunk.text) == Chunk("half")
         hanging = threading.Thread(target=stream.hang_up)
@@ -256,7 +256,7 @@ import httpx, httpcore._sync.http2
         ("openai:gpt-5-codex", "auto", "litellm"),
         ("anthropic:claude-x", "auto", "litellm"),
         ("google:gemini-2.5-pro", "auto", "litellm"),
-        ("ollama:some-model", "auto", "litellm"),
+        ("ollama:some-model", "auto", "direct"),
         ("groq:some-model", "auto", "litellm"),
     ],
 )
@@ -285,7 +285,7 @@ def test_direct_refuses_what_it_cannot_call(name: str) -> None:
         ModelBackend(environ, route(environ)).preflight([request(name)])
     assert str(caught.value) == (
         f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can; "
-        "direct are the chat models of openai, openrouter, xai, lm_studio, hosted_vllm"
+        "direct are the chat models of openai, openrouter, xai, lm_studio, hosted_vllm, ollama"
     )
     assert caught.value.fix == "Unset AETHR_TRANSPORT."
 

@@ -31,6 +31,7 @@ from aethr.records import (
     StepSpec,
     Subject,
     TextDelta,
+    Usage,
     View,
 )
 from tests.support import Answer, Script, make_plan, said
@@ -473,3 +474,28 @@ def test_loop_events_follow_the_step_that_ended_it() -> None:
     events, _ = play(make_plan([step("a", repeat=Repeat("a", 1, until_contains="x"))], Script(["x"])))
     kinds = [type(event) for event in events]
     assert kinds.index(LoopEnded) == kinds.index(StepFinished) + 1
+
+
+def test_what_failed_attempts_were_counted_for_is_in_the_steps_usage_and_leaves_less_for_the_next() -> None:
+    script = Script(["no verdict", PASS, "a report"], failed=Usage(100, 20, 120, 0.5))
+    steps = (step("review", "reviewer"), step("report", "writer"))
+    result = play(make_plan(steps, script, allowance=Allowance(tokens=1000)))[1]
+    assert result.steps[0].usage == Usage(220, 44, 264, 1.02)
+    assert (result.totals.prompt_tokens, result.totals.completion_tokens) == (330, 66)
+    assert [request.allowance.tokens for request in script.requests] == [1000, 868, 736]
+
+
+def test_a_second_question_that_failed_is_counted_too() -> None:
+    script = Script(["no verdict", ModelError("it failed")], failed=Usage(100, 20, 120, 0.5))
+    result = play(make_plan((step("review", "reviewer"),), script))[1]
+    assert result.steps[0].usage == Usage(210, 42, 252, 1.01)
+
+
+@pytest.mark.parametrize("cut", [0, 1], ids=["the first", "the second"])
+def test_a_cut_prompt_of_either_question_makes_the_review_incomplete(cut: int) -> None:
+    answers: list[Answer] = [said("no verdict"), said(PASS)]
+    answers[cut] = said(PASS if cut else "no verdict", cut_prompt="the server counted 40 tokens")
+    result = run((step("review", "reviewer"),), answers, gate=Gate("revise"))
+    assert result.steps[0].cut_prompt == "the server counted 40 tokens"
+    assert result.exit_code == ExitCode.NOT_REVIEWED
+    assert "was not read whole" in (result.review.reason or "")

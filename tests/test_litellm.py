@@ -14,6 +14,7 @@ import pytest
 from aethr.errors import ModelError
 from aethr.llm import transport_litellm
 from aethr.llm.calls import Call, Endpoint
+from aethr.llm.exchange import Exchange
 from aethr.llm.transport_litellm import LiteLLMStream
 from aethr.records import ModelSpec
 from tests.model_server import ModelServer, Reply
@@ -41,7 +42,8 @@ assert transport_litellm.load() is litellm
 from aethr.llm.calls import Call, Deadlines, Endpoint
 from aethr.records import ModelSpec
 call = Call("hi", ModelSpec("anthropic:claude-x"), Endpoint("k", sys.argv[1]), Deadlines(), 10)
-assert "".join(chunk.text for chunk in transport_litellm.LiteLLM().open(call).chunks()) == "Hello, world."
+answer = transport_litellm.LiteLLM().open(call, lambda: None)
+assert "".join(chunk.text for chunk in answer.chunks()) == "Hello, world."
 """
     (tmp_path / ".env").write_text("OPENAI_API_KEY=from-a-dot-env\n")
     with ModelServer([Reply(finish_reason="end_turn")]) as server:
@@ -109,7 +111,8 @@ def test_litellms_own_word_for_the_end_only_counts_where_the_protocol_is_unknown
 ) -> None:
     stream = StreamOfLiteLLM(lines, own)
     one = Call("", ModelSpec(GPT), Endpoint(), PATIENT, None)
-    assert [chunk.finish_reason for chunk in LiteLLMStream(one, stream).chunks()] == [reason]
+    read = LiteLLMStream(one, Exchange(one, lambda: None), stream, stream)
+    assert [chunk.finish_reason for chunk in read.chunks()] == [reason]
 
 
 class StreamOfLiteLLM:
@@ -119,9 +122,6 @@ class StreamOfLiteLLM:
         self.streaming_response = iter(lines)
         self.received_finish_reason = own
         self.intermittent_finish_reason = None
-
-    def fetch_sync_stream(self) -> StreamOfLiteLLM:
-        return self
 
     def __iter__(self) -> Iterator[Any]:
         for _ in self.streaming_response:

@@ -22,18 +22,18 @@ import pytest
 
 from aethr.errors import AethrError, BudgetError, ModelError
 from aethr.llm import spending, transport_litellm
-from aethr.llm.backend import ModelBackend
-from aethr.llm.calls import Call, Chunk, Deadlines
+from aethr.llm.backend import ModelBackend, own_server
+from aethr.llm.calls import Alive, Call, Chunk, Deadlines, Endpoint
 from aethr.llm.routes import VARIABLE, route
 from aethr.llm.spending import estimate_tokens
-from aethr.records import Allowance, Completion, ModelSpec, Request, TextDelta, Usage
+from aethr.records import Allowance, Completion, ModelSpec, Request, Spent, TextDelta, Thinking, Usage
 from tests.model_server import ModelServer, Reply, Script, error
 
 KEY = "sk-test-0123456789"
 GPT = "openai:gpt-4o-mini"
 VLLM = "hosted_vllm:some-model"
-PATIENT = Deadlines(first_token_s=10, silence_s=10, whole_s=30)
-SHORT = Deadlines(first_token_s=0.15, silence_s=0.15, whole_s=10)
+PATIENT = Deadlines(silence_s=10, whole_s=30)
+SHORT = Deadlines(silence_s=0.15, linger_s=0.15, whole_s=0.5)
 HTML = (
     "<!doctype html><html><head><title>Bad\n Gateway</title></head><body>"
     + "<p>x</p>" * 500
@@ -94,6 +94,8 @@ class Outcome:
     notices: list[str]
     completion: Completion | None = None
     error: AethrError | None = None
+    thoughts: int = 0
+    spent: list[Usage] = field(default_factory=list)
 
     @property
     def done(self) -> Completion:
@@ -139,7 +141,12 @@ def call(
         try:
             while True:
                 event = next(stream)
-                (outcome.deltas if isinstance(event, TextDelta) else outcome.notices).append(event.text)
+                if isinstance(event, Thinking):
+                    outcome.thoughts += 1
+                elif isinstance(event, Spent):
+                    outcome.spent.append(event.usage)
+                else:
+                    (outcome.deltas if isinstance(event, TextDelta) else outcome.notices).append(event.text)
         except StopIteration as end:
             outcome.completion = end.value
         except AethrError as failure:
@@ -213,7 +220,14 @@ def test_an_unknown_price_is_unknown_and_not_zero() -> None:
 def test_missing_token_counts_are_said_and_not_invented() -> None:
     done = call([Reply(usage=None)]).done
     assert done.usage == Usage()
-    assert done.notes == ("the provider sent no token counts",)
+    assert done.notes == ("the provider sent no token counts: whether it read the whole prompt is not known",)
+
+
+def test_a_hosted_provider_without_counts_is_not_suspected() -> None:
+    call = Call("", ModelSpec(GPT), Endpoint(KEY), PATIENT, None)
+    assert not own_server(call)
+    assert own_server(call._replace(endpoint=Endpoint(KEY, "http://127.0.0.1:1/v1")))
+    assert own_server(call._replace(model=ModelSpec("ollama:m"), endpoint=Endpoint()))
 
 
 @pytest.mark.parametrize("count", [10**400, -(10**400), 1 << 60])
@@ -307,17 +321,17 @@ def test_an_answer_that_ends_with_an_error_is_one() -> None:
 
 @pytest.mark.parametrize("chunks", [(), (" \n ",)])
 def test_an_empty_answer_is_an_error(chunks: tuple[str, ...]) -> None:
-    outcome = call([Reply(chunks)])
+    outcome = call([Reply(chunks)] * 3)
     assert outcome.line == f"{GPT}: the answer is empty: no text, finish reason 'stop'"
-    assert len(outcome.requests) == 1
+    assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
 
 
 @pytest.mark.parametrize("body", [HTML, "", "{}", "[]", "data: nonsense\n\n"])
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
 def test_a_page_in_place_of_a_stream_is_not_an_answer(name: str, body: str) -> None:
-    outcome = call([Reply(body=body, content_type="text/html")], request(WAYS[name].model))
+    outcome = call([Reply(body=body, content_type="text/html")] * 3, request(WAYS[name].model))
     assert "the answer is not in the protocol at http://127.0.0.1:" in outcome.line
-    assert len(outcome.requests) == 1
+    assert len(outcome.requests) == (1 if "<" in body or "nonsense" in body else 2)
 
 
 def test_broken_json_inside_of_a_stream_is_an_error() -> None:
@@ -443,23 +457,30 @@ def test_a_server_without_tls_says_so() -> None:
 # --- deadlines and leaving ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google"])
-def test_a_server_that_never_answers_is_left_after_the_first_tokens_deadline(name: str) -> None:
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic", "ollama"])
+def test_a_server_that_never_answers_is_left_when_the_calls_time_is_over_and_not_asked_again(
+    name: str,
+) -> None:
     started = time.monotonic()
     # What was given up at its deadline may still be on its way to the server.
-    three_came = operator.methodcaller("wait_for", 3)
-    outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT, three_came)
-    assert outcome.line == f"{WAYS[name].model}: no answer in time: no text within 0.15 s"
-    assert len(outcome.requests) == 3
-    assert time.monotonic() - started < 2, "the sockets' own limits are 1.15 s each"
+    one_came = operator.methodcaller("wait_for", 1)
+    outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT, one_came)
+    assert outcome.line == f"{WAYS[name].model}: no answer in time: the whole call took longer than 0.5 s"
+    assert outcome.error is not None
+    assert "Raise the model's timeout_s" in outcome.error.fix
+    assert len(outcome.requests) == 1
+    assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic"])
-def test_a_stalled_stream_is_hung_up(name: str) -> None:
-    limits = SHORT._replace(first_token_s=10)
+@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic", "ollama"])
+def test_a_stalled_stream_is_hung_up_and_not_asked_for_again(name: str) -> None:
+    limits = SHORT._replace(whole_s=10)
     stalls = [Reply(("half",), fault="stall")] * 2
     outcome = call(stalls, request(WAYS[name].model), limits, ModelServer.wait_abandoned)
     assert "no answer in time: 0.15 s of silence after 4 characters" in outcome.line
+    assert outcome.error is not None
+    assert "timeout_s" not in outcome.error.fix, "it does not touch this limit"
+    assert len(outcome.requests) == 1
 
 
 class Slow:
@@ -473,7 +494,7 @@ class Slow:
     def load(self) -> None:
         self.now += 5
 
-    def open(self, _: Call) -> Slow:
+    def open(self, _: Call, __: Alive) -> Slow:
         return self
 
     def chunks(self) -> Generator[Chunk, None, None]:
@@ -494,7 +515,7 @@ def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:
     asked = request(ModelSpec(GPT, timeout_s=0.5))
     started = time.monotonic()
     outcome = call([Reply(("x",), fault="drip", delay_s=0.02)], asked, PATIENT, ModelServer.wait_abandoned)
-    assert "no answer in time: the whole call took too long" in outcome.line
+    assert "no answer in time: the whole call took longer than 0.5 s" in outcome.line
     assert len(outcome.requests) == 1
     assert time.monotonic() - started < 3
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aethr import executor, git, review
 from aethr.context import collect
 from aethr.llm.backend import ModelBackend
-from aethr.llm.calls import Call, Chunk
+from aethr.llm.calls import Alive, Call, Chunk
 from aethr.output.render import Display, make_renderer
 from aethr.records import ModelSpec, StepFinished, StepSpec, View
 from aethr.review import thinking
@@ -147,7 +147,7 @@ class Pieces:
     def load(self) -> None:
         """Nothing is imported."""
 
-    def open(self, _call: Call) -> Pieces:
+    def open(self, _call: Call, _alive: Alive) -> Pieces:
         return self
 
     def chunks(self) -> Generator[Chunk, None, None]:

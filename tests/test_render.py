@@ -41,6 +41,7 @@ from aethr.records import (
     StepResult,
     StepStarted,
     TextDelta,
+    Thinking,
     Totals,
     Usage,
 )
@@ -475,6 +476,23 @@ def test_while_a_step_runs_its_state_and_the_end_of_its_text_are_seen() -> None:
     assert "tokens" in rows[0]
     assert "~" in rows[0]
     assert rows[1:9] == [*(f"line {n} [red]x[/red]" for n in range(43, 50)), "the end"]
+
+
+def test_until_a_text_comes_the_state_says_that_the_model_thinks_and_since_when() -> None:
+    with live(Display(), columns=100) as (renderer, terminal):
+        renderer.show(STARTED)
+        wait_for(terminal, "openai:gpt-4o-mini · 0 s")
+        renderer.show(Thinking())
+        wait_for(terminal, "thinking, 0 s")
+        renderer.show(Thinking())
+        wait_for(terminal, "thinking, 1 s")
+        renderer.show(TextDelta("a text"))
+        assert "thinking" not in screen(wait_for(terminal, "a text"))[0]
+
+
+def test_in_a_log_thinking_is_silent() -> None:
+    events = run_of()
+    assert plain([*events[:3], Thinking(), Thinking(), *events[3:]]) == plain(events)
 
 
 def test_without_streaming_only_the_state_is_seen() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from aethr import network
-from aethr.errors import UsageError
+from aethr.errors import BudgetError, UsageError
 from aethr.llm import routes
 from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, FailureKind
+from aethr.llm.cut_prompt import cut_prompt
 from aethr.llm.endpoints import address_of, endpoint_of
-from aethr.llm.failures import explain, headline, too_long
-from aethr.llm.feed import Feed, feeding
+from aethr.llm.failures import explain, headline, tidy, too_long
+from aethr.llm.feed import Feed, Overdue, Silent, feeding
 from aethr.llm.prices import lookup
 from aethr.llm.spending import (
     answer_tokens,
@@ -23,8 +26,8 @@ from aethr.llm.spending import (
     limit_notes,
     over_limit,
 )
-from aethr.providers import PROVIDERS, litellm_name, split
-from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta, Usage
+from aethr.providers import PROVIDERS, litellm_name, provider_of, split
+from aethr.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 
 DEADLINES = Deadlines()
 ATTEMPTS = 3
@@ -34,9 +37,20 @@ LONGEST_WAIT_S = 60.0
 LONGEST_ANSWER = 8_000_000
 """In characters: no model says so much, so a server that does is broken."""
 
-RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "connection", "timeout", "cut"})
+RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "connection", "lost", "timeout", "cut"})
+VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
+"""What a stream that brings nothing is: the same request without one may find the reason."""
 FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"})
 """Words for a whole answer, in lower case. Every other word means that something is missing."""
+LENGTH = frozenset({"length", "max_tokens", "max_output_tokens"})
+REFUSED: Mapping[str, FailureKind] = {
+    "refusal": "refusal",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+}
+"""Words for an answer that was not given."""
 
 
 class ModelBackend:
@@ -74,114 +88,144 @@ class ModelBackend:
         """Start the imports that the calls will need, beside whatever comes before them."""
         routes.load_ahead(self._route(_model(request).name) for request in requests)
 
-    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+    def complete(
+        self, request: Request
+    ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
         """Stream one answer. Raises ``ModelError``, ``BudgetError``, ``UsageError``.
 
-        An attempt that broke is made again after a ``Notice``: up to three in all, only once after text was
-        shown (the answer then starts over), never where another try cannot help.
+        An attempt that broke is made again after a ``Notice``: up to three in all, only once after the server
+        had accepted it, never where another try cannot help. Where a stream brought nothing, the same is
+        asked for once without one.
         """
         model = _model(request)
         self._check_window(request, model)
         with contextlib.suppress(Exception):  # the call will meet it again, and tell
             self._route(model.name).load()  # imports are not on the model's time
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
-        notes: tuple[str, ...] = ()
-        for attempt in range(1, ATTEMPTS + 1):
-            answer = _Answer()
-            call = self._call(request, model)
+        history = _History()
+        while True:
+            answer, call = _Answer(), self._call(request, model, ends_at, stream=history.streamed is None)
             try:
                 yield from self._attempt(call, answer, ends_at)
-                return self._completion(request, answer, notes)
-            except CallFailed as failure:
-                wait = self._wait(failure, attempt, answer, ends_at, restarted=bool(notes))
-                if wait is None:
-                    raise explain(failure, model.name, call.endpoint) from failure
-                yield Notice(_announcement(model, failure, answer, wait, attempt + 1), kind="warning")
-            if answer.length:
-                broken = f"the stream broke once after {answer.length:,} characters"
-                notes = (f"{broken}; that part was paid for too",)
-                request = self._charged(request, answer)
+                return self._completion(request, call, answer, history)
+            except CallFailed as caught:
+                failure = caught
+            if answer.usage is not None:
+                yield Spent(answer.usage)
+            request = self._charged(request, answer)
+            if history.streamed is None and _may_come_whole(failure, call, answer) and self._affords(request):
+                history.streamed = failure
+                yield Notice(
+                    f"{model.name}: {headline(failure)}; asking once more without streaming", "warning"
+                )
+                continue
+            wait = self._wait(failure, history, answer, ends_at)
+            if wait is None:
+                told = history.tell(failure)
+                raise explain(told, model.name, call.endpoint) from told
+            yield Notice(_announcement(model, failure, answer, wait, history.attempts + 1), kind="warning")
+            history.add(failure, answer)
             self._sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
 
-    def _attempt(self, call: Call, answer: _Answer, ends_at: float) -> Generator[TextDelta, None, None]:
-        with feeding(self._route(call.model.name), call) as feed:
-            while (chunk := self._next(feed, answer, ends_at)) is not None:
-                text = answer.add(chunk)
-                if text:
-                    yield TextDelta(text)
-        tail = answer.finish()
-        if tail:
+    def _attempt(
+        self, call: Call, answer: _Answer, ends_at: float
+    ) -> Generator[TextDelta | Thinking, None, None]:
+        """One request and its answer. What goes wrong once the answer is complete takes nothing from it."""
+        try:
+            with feeding(self._route(call.model.name), call) as feed:
+                while (chunk := self._next(feed, call, answer, ends_at)) is not None:
+                    if text := answer.add(chunk):
+                        yield TextDelta(text)
+                    elif chunk == Chunk() and not answer.length:
+                        yield Thinking()
+        except CallFailed as failure:
+            if not answer.complete:
+                raise
+            if failure.kind != "silent":
+                late = tidy(failure.message, [call.endpoint.key or ""])
+                answer.notes.append(f"an error after the end of the answer: {late}")
+        if tail := answer.finish():
             yield TextDelta(tail)
         answer.check()
 
-    def _next(self, feed: Feed, answer: _Answer, ends_at: float) -> Chunk | None:
+    def _next(self, feed: Feed, call: Call, answer: _Answer, ends_at: float) -> Chunk | None:
         limits = self._deadlines
-        patience = limits.silence_s if answer.length else limits.first_token_s
-        left = ends_at - self._clock()
+        silence_s = limits.linger_s if answer.complete else limits.silence_s if answer.length else math.inf
         try:
-            return feed.next(min(patience, left))
-        except TimeoutError:
-            if left <= patience:
-                raise CallFailed("timeout", "the whole call took too long") from None
-            after = f"{patience:g} s of silence after {answer.length:,} characters"
-            raise CallFailed(
-                "timeout", after if answer.length else f"no text within {patience:g} s"
-            ) from None
+            return feed.next(ends_at - self._clock(), silence_s)
+        except Overdue:
+            limit = call.model.timeout_s or limits.whole_s
+            raise CallFailed("deadline", f"the whole call took longer than {limit:g} s") from None
+        except Silent:
+            said = f"{silence_s:g} s of silence after {answer.length:,} characters"
+            raise CallFailed("silent", said) from None
 
-    def _wait(
-        self, failure: CallFailed, attempt: int, answer: _Answer, ends_at: float, *, restarted: bool
-    ) -> float | None:
+    def _wait(self, failure: CallFailed, history: _History, answer: _Answer, ends_at: float) -> float | None:
         """Seconds until the next attempt; None when there shall be none."""
-        if failure.kind not in RETRIED or attempt == ATTEMPTS or (answer.length and restarted):
+        if failure.kind not in RETRIED or not history.allows(failure, answer):
             return None
         if failure.retry_after_s is not None and failure.retry_after_s > LONGEST_WAIT_S:
             failure.message += f" (it asks to wait {failure.retry_after_s:,.0f} s)"
             return None
-        wait = BACKOFF_S[attempt - 1] if failure.retry_after_s is None else failure.retry_after_s
+        wait = BACKOFF_S[history.attempts - 1] if failure.retry_after_s is None else failure.retry_after_s
         return wait if self._clock() + wait < ends_at else None
 
-    def _completion(self, request: Request, answer: _Answer, notes: tuple[str, ...]) -> Completion:
-        model = _model(request)
-        usage, counted = self._counted(request, answer)
+    def _completion(self, request: Request, call: Call, answer: _Answer, history: _History) -> Completion:
+        usage, counted = self._counted(request, call, answer)
+        cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
         reason = answer.finish_reason or ""
         truncated = reason.lower() not in FINISHED
-        price = lookup(model.name)
-        limit = answer_tokens(request, price)
-        over = over_limit(usage, limit)
-        limited = limit_notes(request, price, limit, truncated=truncated)
+        over = over_limit(usage, call.max_tokens)
+        limited = limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
+        unread = (f"the prompt was not read whole: {cut}",) if cut and not request.reviewing else ()
+        passed = (f"the server {over}",) if over else ()
         return Completion(
             content=answer.text,
-            model=model.name,
+            model=call.model.name,
             finish_reason=reason,
             truncated=truncated,
             usage=usage,
-            transport=self._route(model.name).name,
-            notes=(*notes, *answer.notes, *counted, *limited, *([f"the server {over}"] if over else [])),
+            transport=self._route(call.model.name).name,
+            notes=(*history.notes, *answer.notes, *counted, *limited, *passed, *unread),
+            cut_prompt=cut,
             over_limit=over,
         )
 
-    def _counted(self, request: Request, answer: _Answer) -> tuple[Usage, tuple[str, ...]]:
+    def _counted(self, request: Request, call: Call, answer: _Answer) -> tuple[Usage, tuple[str, ...]]:
         """The provider's count; where it is not whole and an allowance must hold, an estimate."""
         usage = answer.usage or Usage()
         if usage.total_tokens is not None:
             return usage, ()
+        unknown = ": whether it read the whole prompt is not known" if own_server(call) else ""
         if request.allowance.tokens is None and request.allowance.cost_usd is None:
-            return usage, ("the provider sent no token counts",)
-        usage = estimated_usage(request.prompt, answer.text, _model(request).name)
-        return usage, ("the provider sent no token counts; these are estimates by length",)
+            return usage, (f"the provider sent no token counts{unknown}",)
+        usage = estimated_usage(request.prompt, answer.text, call.model.name)
+        return usage, (f"the provider sent no token counts{unknown}; these are estimates by length",)
 
     def _charged(self, request: Request, answer: _Answer) -> Request:
-        spent = estimated_usage(request.prompt, answer.text, _model(request).name)
-        return request._replace(allowance=request.allowance.after(spent))
+        """What an attempt that failed leaves of the allowance."""
+        spent = answer.usage
+        if spent is None and answer.length:
+            spent = estimated_usage(request.prompt, answer.text, _model(request).name)
+        return request._replace(allowance=request.allowance.after(spent)) if spent else request
 
-    def _call(self, request: Request, model: ModelSpec) -> Call:
+    def _affords(self, request: Request) -> bool:
+        try:
+            answer_tokens(request, lookup(_model(request).name))
+        except BudgetError:
+            return False
+        return True
+
+    def _call(self, request: Request, model: ModelSpec, ends_at: float, *, stream: bool) -> Call:
+        left = max(0.1, ends_at - self._clock())  # to a socket no time at all means: do not wait
+        limits = self._deadlines._replace(whole_s=left, connect_s=min(left, self._deadlines.connect_s))
         return Call(
             prompt=request.prompt,
             model=model,
             endpoint=endpoint_of(model.name, self._environ),
-            deadlines=self._deadlines,
+            deadlines=limits,
             max_tokens=answer_tokens(request, lookup(model.name)),
+            stream=stream,
         )
 
     def _check_window(self, request: Request, model: ModelSpec) -> None:
@@ -197,16 +241,54 @@ class ModelBackend:
             raise too_long(request.step, model.name, tokens, window)
 
 
+class _History:
+    """The attempts of a call so far. ``streamed`` is how a stream failed that is asked for whole now."""
+
+    def __init__(self) -> None:
+        self.attempts = 1
+        self.notes: tuple[str, ...] = ()
+        self.streamed: CallFailed | None = None
+        self._repeated = False
+
+    def allows(self, failure: CallFailed, answer: _Answer) -> bool:
+        """Whether one more attempt may be made: what a server had accepted is paid for each time."""
+        accepted = failure.kind == "lost" or answer.length > 0
+        return self.streamed is None and self.attempts < ATTEMPTS and not (accepted and self._repeated)
+
+    def add(self, failure: CallFailed, answer: _Answer) -> None:
+        """One more attempt is made after this one."""
+        self.attempts += 1
+        self._repeated = self._repeated or failure.kind == "lost" or answer.length > 0
+        if answer.length:
+            broken = f"the stream broke once after {answer.length:,} characters"
+            self.notes = (f"{broken}; that part was paid for too",)
+
+    def tell(self, failure: CallFailed) -> CallFailed:
+        """The failure to report: of a stream and the same without one, the one that gives a reason."""
+        vague = failure.kind in VAGUE or failure.kind in ("deadline", "lost")
+        return self.streamed if self.streamed is not None and vague else failure
+
+
 class _Answer:
-    """An answer as it grows, ``length`` in characters. Half of a surrogate pair waits for its other half."""
+    """An answer as it grows, ``length`` in characters. Half of a surrogate pair waits for its other half.
+
+    ``ended`` is True once its stream has.
+    """
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.notes: list[str] = []
+        self.ended = False
         self._pieces: list[str] = []
+        self._refusal = ""
         self.length = 0
         self._half = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is text, and the provider has said that it is all."""
+        return bool(self.finish_reason and self.finish_reason.lower() != "error" and self.text.strip())
 
     @property
     def text(self) -> str:
@@ -219,12 +301,14 @@ class _Answer:
             self.usage = chunk.usage
         if chunk.note:
             self.notes.append(chunk.note)
+        self._refusal += chunk.refusal
         text = self._half + chunk.text
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return self._keep(text[: len(text) - len(self._half)])
 
     def finish(self) -> str:
-        """What was still held back."""
+        """Its stream has ended: what was still held back."""
+        self.ended = True
         half, self._half = self._half, ""
         return self._keep(half)
 
@@ -233,12 +317,23 @@ class _Answer:
         reason = (self.finish_reason or "").lower()
         if reason == "error":
             raise CallFailed("server", "the answer ended with an error")
+        if self._refusal.strip():
+            raise CallFailed("refusal", self._refusal)
         if not reason and self.length:
             raise CallFailed("cut", f"the stream ended without saying so after {self.length:,} characters")
         if not reason:
             raise CallFailed("garbage", "it ended without any text")
         if not self.text.strip():
-            raise CallFailed("empty", f"no text, finish reason '{self.finish_reason}'")
+            raise self._empty(reason)
+
+    def _empty(self, reason: str) -> CallFailed:
+        said = f"no text, finish reason '{self.finish_reason}'"
+        if reason in LENGTH:
+            count = f"{self.usage.completion_tokens:,} " if self.usage else ""
+            return CallFailed("all_thought", f"all {count}answer tokens went to thinking")
+        if reason in REFUSED:
+            return CallFailed(REFUSED[reason], said)
+        return CallFailed("empty", said)
 
     def _keep(self, text: str) -> str:
         whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -247,6 +342,28 @@ class _Answer:
         if self.length > LONGEST_ANSWER:
             raise CallFailed("garbage", f"it is longer than {LONGEST_ANSWER:,} characters")
         return whole
+
+
+def _may_come_whole(failure: CallFailed, call: Call, answer: _Answer) -> bool:
+    """Whether a stream brought nothing and its server may say why, or does not stream for this account.
+
+    LM Studio ends a stream without a word where the prompt is longer than its window:
+    https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2339
+    """
+    from aethr.llm.protocols import can_come_whole  # only after a failure
+
+    if not can_come_whole(call.model.name):
+        return False
+    nothing = failure.kind in VAGUE and answer.ended and not answer.text.strip()
+    return failure.kind == "no_stream" or (nothing and own_server(call))
+
+
+def own_server(call: Call) -> bool:
+    """Whether the call goes to a server of one's own, not to a provider's."""
+    provider = provider_of(call.model.name)
+    base = call.endpoint.base
+    elsewhere = base is not None and urlsplit(base).hostname != provider.host
+    return elsewhere or (provider.name in PROVIDERS and not provider.keys)
 
 
 def _model(request: Request) -> ModelSpec:

@@ -6,7 +6,7 @@ cut and empty answers and all error texts live above this seam and are the same 
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from typing import Literal, NamedTuple, Protocol
 
 from aethr.records import ModelSpec, Usage
@@ -18,15 +18,23 @@ FailureKind = Literal[
     "context_window",  # the prompt is longer than the model's window
     "rate_limit",  # too many requests; worth another try
     "quota",  # no credit left; another try cannot help
+    "too_large",  # the server takes no request of this size
+    "region",  # the provider does not serve the place that the call came from
+    "no_stream",  # the provider answers this account only without streaming
     "server",  # 5xx, or an error event inside a stream
-    "connection",  # refused, reset, no such host, closed inside the answer
+    "connection",  # never made: refused, no such host, no answer to the handshake
+    "lost",  # made and accepted, then broken: reset, closed inside the answer, the peer is gone
     "proxy",  # a proxy of the environment refused
     "tls",  # no trusted connection
-    "timeout",  # a deadline passed
+    "timeout",  # the server itself says that it took too long
+    "deadline",  # the call's own time is over
+    "silent",  # the connection stands, and nothing comes any more
     "cut",  # the stream ended without saying that the answer is finished
     "garbage",  # not the protocol: an HTML page, broken JSON
     "empty",  # finished, and no text
+    "all_thought",  # finished by the limit on its length, and all of it was thinking
     "content_filter",  # the provider refused to answer
+    "refusal",  # the model refused to answer
     "install",  # a package that this model needs is not installed
 ]
 
@@ -54,12 +62,14 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
 class Deadlines(NamedTuple):
     """Limits of one call, in seconds; ``whole_s`` spans all of its attempts and the waits between them.
 
-    Before the first text each chunk may take ``first_token_s``, after it ``silence_s``.
+    Until the first text only ``whole_s`` counts: a model may think for minutes without a word, and TCP
+    keepalive finds a peer that is gone. After it the server may be silent, to the last byte, for
+    ``silence_s``, and after the end of the answer for ``linger_s``.
     """
 
     connect_s: float = 10.0
-    first_token_s: float = 120.0
     silence_s: float = 60.0
+    linger_s: float = 5.0
     whole_s: float = 600.0
 
 
@@ -72,22 +82,35 @@ class Endpoint(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One attempt. ``max_tokens`` is what is sent (the model's own setting or less)."""
+    """One attempt. ``max_tokens`` is what is sent (the model's own setting or less).
+
+    ``deadlines`` are what is left of the whole call's. ``stream`` is False for a request whose answer comes
+    as one JSON body.
+    """
 
     prompt: str
     model: ModelSpec
     endpoint: Endpoint
     deadlines: Deadlines
     max_tokens: int
+    stream: bool = True
 
 
 class Chunk(NamedTuple):
-    """What arrived: a piece of text, or the end (its provider's own word), what was counted, a remark."""
+    """What arrived: a piece of text, or the end (its provider's own word), what was counted, a remark.
+
+    ``refusal`` is a piece of what the model says in place of an answer.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     note: str = ""
+    refusal: str = ""
+
+
+Alive = Callable[[], None]
+"""Called, from any thread, whenever a byte of an answer has come."""
 
 
 def dropped(call: Call, sent: Container[str]) -> Iterator[Chunk]:
@@ -115,5 +138,5 @@ class Transport(Protocol):
     def load(self) -> None:
         """Import what a call needs, in up to seconds; from any thread, as often as one likes."""
 
-    def open(self, call: Call) -> Stream:
+    def open(self, call: Call, alive: Alive) -> Stream:
         """Send the request and wait for the answer to begin. Raises ``CallFailed``."""

@@ -5,7 +5,6 @@ Which settings a model does not take, and which it knows by another name, is as 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from aethr import __version__, outside
 from aethr.llm import costs, prices
 from aethr.llm.calls import Call, CallFailed, Chunk
-from aethr.llm.failures_http import error_event
+from aethr.llm.content import Said, said
+from aethr.llm.failures_http import error_in
 from aethr.providers import provider_of, split
 from aethr.records import Usage
 
@@ -27,8 +27,7 @@ HOSTS: Mapping[str, str | None] = {
 }
 """The providers that speak it, by their names here, and where they are unless told otherwise."""
 
-DONE = "[DONE]"
-_PATH = "/chat/completions"
+PATH = "/chat/completions"
 _O_SERIES = re.compile(r"o\d")
 
 
@@ -48,7 +47,7 @@ def address(call: Call) -> str:
     """Where the request goes."""
     base = urlsplit(call.endpoint.base or HOSTS[provider_of(call.model.name).name] or "")
     path = base.path.rstrip("/")
-    return urlunsplit(base._replace(path=path if path.endswith(_PATH) else path + _PATH))
+    return urlunsplit(base._replace(path=path if path.endswith(PATH) else path + PATH))
 
 
 def is_openai(call: Call) -> bool:
@@ -70,34 +69,60 @@ def body(call: Call) -> dict[str, Any]:
     """The request, without the settings that the model does not take."""
     limit, settings = _settings(call)
     wanted = {limit: call.max_tokens, **settings}
+    streaming = {"stream": True, "stream_options": {"include_usage": True}}
     return {
         "model": split(call.model.name)[1],
         "messages": [{"role": "user", "content": call.prompt}],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        **(streaming if call.stream else {"stream": False}),
         **({"usage": {"include": True}} if provider_of(call.model.name).name == "openrouter" else {}),
         **{name: value for name, value in wanted.items() if value is not None},
     }
 
 
-def chunk(event: str, model_name: str) -> Chunk:
-    """What one event says. Raises ``CallFailed`` for an error, and for what is not the protocol."""
-    try:
-        data = json.loads(event)
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
-        raise CallFailed("garbage", "broken JSON in the answer")
-    if data.get("error"):
-        raise error_event(data["error"])
-    choices = data.get("choices")
-    choice = _record(choices[0]) if isinstance(choices, list) and choices else {}
-    text, reason = _record(choice.get("delta")).get("content"), choice.get("finish_reason")
+def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
+    """What one object of the answer says: an event of a stream, or all of it at once.
+
+    Only the first choice counts. Raises ``CallFailed`` for an error in it and for what cannot be read.
+    """
+    choice = _first(data.get("choices"))
+    failure = error_in(choice) if choice.get("error") else None
+    if failure is not None:
+        raise failure
+    text, refusal = _said(choice)
+    reason = choice.get("finish_reason")
+    counted = _counts(data, choice)
     return Chunk(
-        text if isinstance(text, str) else "",
+        text,
         reason if isinstance(reason, str) and reason else None,
-        _usage(data["usage"], model_name) if isinstance(data.get("usage"), dict) else None,
+        _usage(counted, model_name) if counted is not None else None,
+        refusal=refusal,
     )
+
+
+def _first(choices: object) -> Mapping[str, Any]:
+    """The choice with index 0, or without one; empty where it has no news."""
+    each = [] if choices is None else choices
+    if not isinstance(each, list) or not all(choice is None or isinstance(choice, dict) for choice in each):
+        raise CallFailed("garbage", "broken JSON in the answer: choices is not a list of objects")
+    return next((choice for choice in each if choice and choice.get("index") in (0, None, "0")), {})
+
+
+def _said(choice: Mapping[str, Any]) -> Said:
+    """The text of a choice: of its piece, or of the whole message; ``text`` is that of older servers."""
+    for name in ("delta", "message"):
+        message = choice.get(name)
+        if message is not None and not isinstance(message, dict):
+            raise CallFailed("garbage", f"broken JSON in the answer: {name} is not an object")
+        words = said((message or {}).get("content")), said((message or {}).get("refusal"))
+        if any(words[0]) or words[1].text:
+            return Said(words[0].text, words[0].refusal + words[1].text)
+    return said(choice.get("text"))
+
+
+def _counts(data: Mapping[str, Any], choice: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Some servers count in the choice, and Groq under a name of its own."""
+    places = (data.get("usage"), choice.get("usage"), _record(data.get("x_groq")).get("usage"))
+    return next((each for each in places if isinstance(each, dict)), None)
 
 
 def _settings(call: Call) -> tuple[str, dict[str, Any]]:
@@ -130,10 +155,11 @@ def _reasons(model: str, *, known: bool) -> bool:
 def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     """What the provider counted, None where it counted nothing. A zero is a count that is missing."""
     details = _record(usage.get("prompt_tokens_details"))
+    asked, cached = _count(usage, "prompt_tokens"), _count(details, "cached_tokens")
     tokens = costs.Tokens(
-        _count(usage, "prompt_tokens"),
+        asked + cached if cached > asked else asked,  # then those are not among them
         _completion(usage, model_name),
-        _count(details, "cached_tokens"),
+        cached,
         _count(details, "cache_write_tokens") or _count(details, "cache_creation_tokens"),
     )
     if not (tokens.prompt and tokens.completion):

@@ -68,8 +68,7 @@ def trusted() -> ssl.SSLContext:
 
 def timeout(limits: Deadlines) -> httpx.Timeout:
     """The socket's own limits: a little more than ours, so that ours are the ones that end a call."""
-    slowest = max(limits.first_token_s, limits.silence_s) + 1.0
-    made: httpx.Timeout = load().Timeout(slowest, connect=limits.connect_s)
+    made: httpx.Timeout = load().Timeout(limits.whole_s + 1.0, connect=limits.connect_s)
     return made
 
 

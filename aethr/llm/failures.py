@@ -26,24 +26,34 @@ _WHAT: Mapping[FailureKind, str] = {
     "context_window": "the prompt is too long for the model's window",
     "rate_limit": "too many requests",
     "quota": "no credit left",
+    "too_large": "the request is too large for the server",
+    "region": "the provider does not serve this place",
+    "no_stream": "the provider does not stream for this account",
     "server": "the provider failed",
     "connection": "no connection",
     "proxy": "no connection",
+    "lost": "no connection",
     "tls": "no secure connection",
     "timeout": "no answer in time",
+    "deadline": "no answer in time",
+    "silent": "no answer in time",
     "cut": "the answer was cut off",
     "garbage": "the answer is not in the protocol",
     "empty": "the answer is empty",
+    "all_thought": "the answer is empty",
     "content_filter": "the provider's content filter refused",
+    "refusal": "the model refused to answer",
     "install": "a package is missing",
 }
 
+_DEEPEST = 6
+"""How far an error object is looked into: servers wrap that of another one, some several times."""
 _LIKE_A_KEY = re.compile(r"\b(?:(?:sk|key|xai|gsk)[-_]|AIza)[\w*.-]{8,}")
 _BYTES = re.compile(r"b'(\{.*\})'", re.DOTALL)
 """A Python bytes literal: LiteLLM shows some providers' bodies so."""
 
 _SHORTER = "Lower the step's context_chars, name fewer context sources, or use a model with a larger window."
-_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "proxy", "tls", "garbage"})
+_AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "lost", "proxy", "tls", "garbage"})
 _LATER = "Try again later with the resume command."
 _FIX: Mapping[FailureKind, str] = {
     "auth": "Check {key}; `aethr auth login {provider}` replaces it.",
@@ -52,15 +62,23 @@ _FIX: Mapping[FailureKind, str] = {
     "context_window": f"{_SHORTER[:-1]}; a lower max_tokens leaves the prompt more room.",
     "rate_limit": "Wait, then continue with the resume command.",
     "quota": "Check the plan and billing of the account that {key} belongs to.",
+    "too_large": _SHORTER,
+    "region": "Use a model that is served where this runs.",
+    "no_stream": "Verify the organization at the provider, or use another model.",
     "server": _LATER,
     "connection": "Check the network{base}, then continue with the resume command.",
     "proxy": "Check the proxy's address, user and password in that variable.",
+    "lost": "Check the network{base}, then continue with the resume command.",
     "tls": "Check the server's certificate{base}.",
-    "timeout": "Continue with the resume command, or raise the model's timeout_s.",
+    "timeout": _LATER,
+    "deadline": "Raise the model's timeout_s, then continue with the resume command.",
+    "silent": "Check the server, then continue with the resume command.",
     "cut": _LATER,
     "garbage": "Check the model's name{base}: a model server must stand there.",
     "empty": "Try again, or use another model.",
+    "all_thought": "Raise the model's max_tokens, or lower its effort.",
     "content_filter": "Look at what the context sends, or use another model.",
+    "refusal": "Look at what the context sends, or use another model.",
     "install": "Install it beside aethr, or use another model.",
 }
 
@@ -79,7 +97,7 @@ def headline(failure: CallFailed) -> str:
     """A few words for the line that announces another try."""
     if failure.status is not None:
         return f"answered {failure.status}"
-    return _WHAT[failure.kind] if failure.kind != "connection" else failure.message
+    return failure.message if failure.kind in ("connection", "lost") else _WHAT[failure.kind]
 
 
 def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError:
@@ -112,9 +130,24 @@ def message_of(text: str) -> str:
         found = json.loads(text[start : text.rindex("}") + 1])
     except (ValueError, RecursionError):
         return text
-    error = found.get("error", found) if isinstance(found, dict) else found
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else text
+    return _said(found) or text
+
+
+def _said(error: object, depth: int = 0) -> str:
+    """The words of an error, in whichever of the usual places they stand; empty where in none.
+
+    OpenRouter's own message is only that its provider failed: the reason is in ``metadata.raw``.
+    """
+    if depth > _DEEPEST or not isinstance(error, dict | list):
+        return error if isinstance(error, str) else ""
+    if isinstance(error, list):
+        return next(filter(None, (_said(each, depth + 1) for each in error)), "")
+    inner = (error.get(name) for name in ("error", "message", "detail", "errors", "fault", "msg"))
+    message = next(filter(None, (_said(each, depth + 1) for each in inner)), "")
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    reason = message_of(raw) if isinstance(raw, str) else _said(raw, depth + 1)
+    return f"{message}: {reason}" if message and reason and reason not in message else message or reason
 
 
 def _redacted(text: str, secrets: Sequence[str]) -> str:

@@ -3,27 +3,69 @@
 from __future__ import annotations
 
 import email.utils
+import errno
 import json
+import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from aethr.llm import connection
 from aethr.llm.calls import CallFailed, FailureKind
 from aethr.llm.failures import message_of
 
-_NO_CREDIT = ("insufficient_quota", "exceeded your current quota", "credit balance is too low")
-_FILTERED = ("content_filter", "content management policy", "content_policy_violation")
-_TOO_LONG = ("context_length_exceeded", "maximum context length", "prompt is too long", "context window")
+_NO_CREDIT = (
+    "insufficient_quota",
+    "exceeded your current quota",
+    "credit balance is too low",
+    "insufficient credits",
+    "insufficient balance",
+)
+_FILTERED = ("content_filter", "content management policy", "content_policy_violation", "was flagged")
+_REGION = ("unsupported_country_region_territory", "region, or territory", "location is not supported")
+_NO_STREAM = ("must be verified to stream",)
+_TOO_LONG = (
+    "context_length_exceeded",
+    "exceed_context_size",  # llama.cpp
+    "context length",  # OpenAI, vLLM, LM Studio, Ollama
+    "context window",
+    "context size",
+    "prompt is too long",  # Anthropic
+    "prompt too long",  # Ollama
+    "maximum prompt length",  # xAI
+    "exceeds the maximum number of tokens",  # Gemini
+    "longer than the maximum model length",  # older vLLM
+)
 _BY_STATUS: dict[int, FailureKind] = {
     401: "auth",
     402: "quota",
     403: "auth",
     404: "not_found",
     408: "timeout",
+    409: "server",  # another request holds a lock: the providers' own SDKs try again
+    413: "too_large",
+    425: "server",  # too early
     429: "rate_limit",
+    504: "timeout",
 }
+_BY_WORD: Mapping[str, int] = {
+    **dict.fromkeys(("ratelimit", "ratelimitexceeded", "toomanyrequests", "resourceexhausted"), 429),
+    **dict.fromkeys(("overloaded", "serviceunavailable", "unavailable", "serveroverloaded"), 503),
+    **dict.fromkeys(("server", "internal", "internalserver", "api", "unknown"), 500),
+    **dict.fromkeys(("timeout", "requesttimeout", "deadlineexceeded", "gatewaytimeout"), 504),
+    **dict.fromkeys(("authentication", "invalidapikey", "unauthenticated", "unauthorized"), 401),
+    **dict.fromkeys(("permission", "permissiondenied", "forbidden", "requestforbidden"), 403),
+    **dict.fromkeys(("insufficientquota", "insufficientcredits", "billing", "paymentrequired"), 402),
+    **dict.fromkeys(("notfound", "modelnotfound"), 404),
+    **dict.fromkeys(("requesttoolarge", "payloadtoolarge"), 413),
+    **dict.fromkeys(("invalidrequest", "invalidargument", "badrequest", "failedprecondition"), 400),
+    **dict.fromkeys(("contextlengthexceeded", "exceedcontextsize", "invalidprompt"), 400),
+    **dict.fromkeys(("contentfilter", "contentpolicyviolation"), 400),
+}
+"""The status that stands behind the word of an error which came with none, as ``_word`` spells it."""
+_FOR_EVER_S = 1e9
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
@@ -50,13 +92,17 @@ def broken(causes: Sequence[BaseException]) -> CallFailed | None:
         (ssl.SSLError, "tls", ""),
         (ConnectionRefusedError, "connection", "connection refused"),
         (httpx.ConnectTimeout, "connection", "no connection in time"),
-        (TimeoutError, "timeout", "the server fell silent"),
-        (httpx.TimeoutException, "timeout", "the server fell silent"),
-        (ConnectionError, "connection", "connection reset"),
-        (httpx.RemoteProtocolError, "connection", "the connection closed inside the answer"),
-        (httpx.TransportError, "connection", ""),
+        (httpx.ConnectError, "connection", ""),
+        (httpx.ProxyError, "connection", ""),
+        (TimeoutError, "silent", "the server fell silent"),
+        (httpx.TimeoutException, "silent", "the server fell silent"),
+        (ConnectionError, "lost", "connection reset"),
+        (httpx.RemoteProtocolError, "lost", "the connection closed inside the answer"),
+        (httpx.TransportError, "lost", ""),
     )
     for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:  # not of a timeout that was set
+            return CallFailed("lost", "the server is gone: it answers no keepalive")
         for kind_of_error, kind, message in table:
             if isinstance(cause, kind_of_error):
                 return CallFailed(kind, message or str(cause) or type(cause).__name__)
@@ -65,36 +111,99 @@ def broken(causes: Sequence[BaseException]) -> CallFailed | None:
 
 def kind_of(status: int | None, said: str) -> FailureKind:
     """What a status means together with the words of the answer, ``said`` in lower case."""
-    if status in (400, 413, 422) and any(words in said for words in _TOO_LONG):
+
+    def says(words: Sequence[str]) -> bool:
+        return any(word in said for word in words)
+
+    if status in (None, 400, 413, 422, 500) and says(_TOO_LONG):
         return "context_window"
-    if status == 400 and any(words in said for words in _FILTERED):
+    if status in (None, 400, 403) and says(_FILTERED):
         return "content_filter"
-    if status in (400, 402, 403, 429) and any(words in said for words in _NO_CREDIT):
+    if status in (None, 400, 403) and says(_REGION):
+        return "region"
+    if status in (None, 400, 402, 403, 429) and says(_NO_CREDIT):
         return "quota"
-    if status is None or status >= 500:
+    if status == 400 and says(_NO_STREAM):
+        return "no_stream"
+    if status is None:
         return "server"
-    return _BY_STATUS.get(status, "bad_request")
+    return _BY_STATUS.get(status, "server" if status >= 500 else "bad_request")
 
 
-def error_event(error: object) -> CallFailed:
-    """An error object inside of a stream; its code counts as a status where it is one."""
+def refused(status: int, headers: Mapping[str, str], body: str) -> CallFailed:
+    """An answer whose status is no success, by the start of its body."""
+    if 300 <= status < 400 and headers.get("location"):
+        return CallFailed("not_found", f"it redirects to {headers['location']}", status)
+    kind = kind_of(status, body.lower())
+    if status == 400 and _parameter(body) == "stream":
+        kind = "no_stream"
+    return CallFailed(kind, message_of(body), status, _wait(headers))
+
+
+def error_in(data: Mapping[str, Any]) -> CallFailed | None:
+    """The error that an object in an answer with status 200 reports; None for what reports none."""
+    error = data.get("error")
+    if error:
+        return error_event({**data, **error} if isinstance(error, dict) else data)
+    if data.get("object") == "error" or data.get("type") == "error":  # vLLM; OpenAI's Responses
+        return error_event(data)
+    answers = any(name in data for name in ("choices", "message", "candidates", "response", "type"))
+    if not answers and any(data.get(name) for name in ("detail", "errors", "fault")):  # FastAPI, gateways
+        return error_event(data)
+    if isinstance(data.get("message"), str) and any(name in data for name in ("code", "status")):
+        return error_event(data)
+    return None
+
+
+def error_event(error: Mapping[str, Any]) -> CallFailed:
+    """An error object inside of an answer; its code counts as a status where it is one, or means one."""
     try:
-        text = json.dumps({"error": error})
+        text = json.dumps(error)
     except (RecursionError, ValueError):  # what could just be read may be too deep to be written
         text = ""
-    code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) and 400 <= code < 600 else None
+    status = next(filter(None, (_status(error.get(name)) for name in ("code", "status", "type"))), None)
     kind = kind_of(status, text.lower())
     return CallFailed(kind, message_of(text), None if kind in ("server", "timeout") else status)
 
 
 def seconds(retry_after: str) -> float | None:
-    """Either form of the header ``Retry-After``, from now; None for what is neither."""
+    """Either form of the header ``Retry-After``, from now; None for what is neither.
+
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after; fractions are sent too.
+    """
+    plain = retry_after.strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", plain):
+        return min(float(plain), _FOR_EVER_S)
     try:
-        return max(0.0, float(retry_after))
-    except ValueError:
-        pass
+        return max(0.0, email.utils.parsedate_to_datetime(plain).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """OpenAI says it in milliseconds too, and means those."""
+    exact = seconds(headers.get("retry-after-ms", ""))
+    return seconds(headers.get("retry-after", "")) if exact is None else exact / 1000
+
+
+def _status(code: object) -> int | None:
+    """A number, digits or a word (``rate_limit_exceeded``, ``UNAVAILABLE``) as an HTTP status."""
+    if isinstance(code, str):
+        if re.fullmatch(r"[45][0-9][0-9]", code.strip()):
+            return int(code)
+        return _BY_WORD.get(_word(code))
+    return int(code) if isinstance(code, int | float) and 400 <= code < 600 else None
+
+
+def _word(code: str) -> str:
+    """``RateLimitError`` and ``rate_limit_error`` are one word."""
+    letters = "".join(filter(str.isalpha, code.lower()))
+    return letters.removesuffix("exception").removesuffix("error")
+
+
+def _parameter(body: str) -> object:
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+        error = json.loads(body)["error"]
+        return error["param"]
+    except (ValueError, RecursionError, LookupError, TypeError):
         return None

@@ -10,34 +10,55 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from aethr.llm.calls import Call, Chunk, Stream, Transport
 
 SLICE_S = 0.2
 """The longest single wait: on Windows Ctrl-C is only noticed between two waits."""
+WAITING = 1 << 16
+"""Chunks that wait for a slow reader. When there are more the server is not read from either."""
+
+
+class Overdue(Exception):  # noqa: N818 - how a wait ended, and its name in ``Feed.next``
+    """The time of the whole call is over."""
+
+
+class Silent(Exception):  # noqa: N818 - the same
+    """No byte has come for too long."""
 
 
 class Feed:
     """The chunks of one call, read by a daemon thread."""
 
     def __init__(self, transport: Transport, call: Call) -> None:
-        self._box: queue.SimpleQueue[Chunk | BaseException | None] = queue.SimpleQueue()
+        self._box: queue.Queue[Chunk | BaseException | None] = queue.Queue(WAITING)
         self._closed = threading.Event()
+        self._ended = threading.Event()
         self._stream: Stream | None = None
+        self._alive_at = self._told_at = time.monotonic()
         thread = threading.Thread(target=self._read, args=(transport, call), name="aethr-call", daemon=True)
         thread.start()
 
-    def next(self, timeout_s: float) -> Chunk | None:
-        """The next chunk, None at the end. Raises ``TimeoutError``, or what the transport raised."""
-        ends_at = time.monotonic() + timeout_s
+    def next(self, left_s: float, silence_s: float) -> Chunk | None:
+        """The next chunk, an empty one for a sign of life alone, None at the end.
+
+        Raises ``Overdue`` after ``left_s``, however much has come, unless the answer is over and only waits
+        to be taken; ``Silent`` when no byte has come for ``silence_s``; or what the transport raised.
+        """
+        ends_at = time.monotonic() + left_s
         while True:
-            left = ends_at - time.monotonic()
+            now = time.monotonic()
+            if now >= ends_at and not self._ended.is_set():
+                raise Overdue
             try:
-                item = self._box.get(timeout=max(0.0, min(left, SLICE_S)))
+                item = self._box.get(timeout=max(0.0, min(ends_at - now, silence_s, SLICE_S)))
             except queue.Empty:
-                if left <= 0:
-                    raise TimeoutError from None
+                if time.monotonic() - self._alive_at >= silence_s:
+                    raise Silent from None
+                if self._alive_at > self._told_at:
+                    self._told_at = time.monotonic()
+                    return Chunk()
                 continue
             if isinstance(item, BaseException):
                 raise item
@@ -51,15 +72,29 @@ class Feed:
 
     def _read(self, transport: Transport, call: Call) -> None:
         try:
-            self._stream = transport.open(call)
+            self._stream = transport.open(call, self._alive)
             with closing(self._stream.chunks()) as chunks:
                 for chunk in chunks:
-                    self._box.put(chunk)
+                    if chunk != Chunk():
+                        self._put(chunk)
                     if self._closed.is_set():
                         break
-            self._box.put(None)
+            self._put(None)
         except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the reader's thread raises it
-            self._box.put(error)
+            self._put(error)
+
+    def _alive(self) -> None:
+        self._alive_at = time.monotonic()
+
+    def _put(self, item: Chunk | BaseException | None) -> None:
+        """Wait for room; not to read for so long is no silence of the server's."""
+        if not isinstance(item, Chunk):
+            self._ended.set()
+        while not self._closed.is_set():
+            with suppress(queue.Full):
+                self._box.put(item, timeout=SLICE_S)
+                return
+            self._alive()
 
 
 @contextmanager

@@ -66,10 +66,10 @@ def load_ahead(transports: Iterable[Transport]) -> None:
 
 def _obstacle(model_name: str, environ: Mapping[str, str]) -> str:
     """Why only LiteLLM can call the model; empty where nothing is in the way."""
-    from aethr.llm import chat
+    from aethr.llm import protocols
 
-    if not chat.serves(model_name):
-        return f"only LiteLLM can; direct are the chat models of {', '.join(chat.HOSTS)}"
+    if not protocols.serves(model_name):
+        return f"only LiteLLM can; direct are the chat models of {', '.join(protocols.DIRECT)}"
     variables = (*_TLS, *_LITELLM_ALONE.get(provider_of(model_name).name, ()))
     return next((f"only LiteLLM heeds {name}" for name in variables if environ.get(name)), "")
 

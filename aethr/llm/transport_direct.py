@@ -1,4 +1,4 @@
-"""Calls without LiteLLM, to whoever speaks OpenAI's chat-completions protocol: httpx and nothing else.
+"""Calls without LiteLLM, in the protocols that are known here: httpx and nothing else.
 
 It starts in a tenth of the time, and is the same in everything else: one suite tests both transports.
 """
@@ -6,108 +6,47 @@ It starts in a tenth of the time, and is the same in everything else: one suite 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from aethr.llm import chat, connection, sse
-from aethr.llm.calls import Call, CallFailed, Chunk, dropped
-from aethr.llm.failures import READ_CHARS, message_of
-from aethr.llm.failures_http import broken, causes_of, kind_of, seconds
+from aethr.llm import connection
+from aethr.llm.calls import Alive, Call, dropped
+from aethr.llm.exchange import Answer, Exchange, in_our_words
+from aethr.llm.protocols import spoken_by
 
 if TYPE_CHECKING:
     import httpx
 
 
 class Direct:
-    """The transport for ``chat.HOSTS``."""
+    """The transport for ``chat.HOSTS`` and Ollama."""
 
     name = "direct"
 
     def load(self) -> None:
         connection.load()
 
-    def open(self, call: Call) -> DirectStream:
+    def open(self, call: Call, alive: Alive) -> Answer:
+        protocol, exchange = spoken_by(call.model.name), Exchange(call, alive)
+        body = protocol.body(call)
         client = _client(call)
-        with contextlib.ExitStack() as unless_it_began, _in_our_words():
+        client.event_hooks = {"request": [exchange.sending], "response": [exchange.arrived]}
+        with contextlib.ExitStack() as unless_it_began, in_our_words():
             unless_it_began.callback(client.close)
             request = client.build_request(
-                "POST", chat.address(call), headers=chat.headers(call), content=json.dumps(chat.body(call))
+                "POST", protocol.address(call), headers=protocol.headers(call), content=json.dumps(body)
             )
-            response = client.send(request, stream=True)
-            if not response.is_success:
-                raise _refusal(response)
+            client.send(request, stream=True)
             unless_it_began.pop_all()
-        return DirectStream(call, client, response)
-
-
-class DirectStream:
-    """One answer, on a connection of its own that is closed behind it."""
-
-    def __init__(self, call: Call, client: httpx.Client, response: httpx.Response) -> None:
-        self._call = call
-        self._client = client
-        self._response = response
-
-    def chunks(self) -> Generator[Chunk, None, None]:
-        with contextlib.closing(self._client), _in_our_words():
-            yield from dropped(self._call, chat.body(self._call))
-            yield from self._answer()
-
-    def _answer(self) -> Iterator[Chunk]:
-        for event in sse.events(self._response.iter_bytes()):
-            if event.strip() == chat.DONE:
-                return
-            yield chat.chunk(event, self._call.model.name)
-
-    def hang_up(self) -> None:
-        if not self._response.is_closed:
-            connection.hang_up(self._response)
+        read = functools.partial(protocol.chunk, model_name=call.model.name)
+        return Answer(exchange, read, client.close, dropped(call, {**body, **body.get("options", {})}))
 
 
 def _client(call: Call) -> httpx.Client:
     """A client that follows no redirect: nobody but the endpoint itself gets the prompt."""
-    verify = connection.trusted() if chat.address(call).startswith("https:") else False
+    verify = connection.trusted() if spoken_by(call.model.name).address(call).startswith("https:") else False
     client: httpx.Client = connection.load().Client(
         timeout=connection.timeout(call.deadlines), transport=connection.transport(verify)
     )
     return client
-
-
-def _refusal(response: httpx.Response) -> CallFailed:
-    """A status that is no success, with what its body says."""
-    if response.is_redirect:
-        there = response.headers.get("location", "another address")
-        return CallFailed("not_found", f"it redirects to {there}", response.status_code)
-    body = _start(response)
-    wait = response.headers.get("retry-after")
-    return CallFailed(
-        kind_of(response.status_code, body.lower()),
-        message_of(body),
-        response.status_code,
-        seconds(wait) if wait else None,
-    )
-
-
-def _start(response: httpx.Response) -> str:
-    """The first ``READ_CHARS`` of a body, however long it is."""
-    read = bytearray()
-    for piece in response.iter_bytes():
-        read += piece
-        if len(read) > 4 * READ_CHARS:
-            break
-    return read.decode("utf-8", "replace")[:READ_CHARS]
-
-
-@contextlib.contextmanager
-def _in_our_words() -> Iterator[None]:
-    """What httpx raises in the block, as a ``CallFailed``; a bug as it is."""
-    httpx = connection.load()
-    try:
-        yield
-    except sse.EventTooLongError as error:
-        raise CallFailed("garbage", str(error)) from error
-    except httpx.DecodingError as error:
-        raise CallFailed("garbage", "broken compression in the answer") from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-        raise broken(tuple(causes_of(error))) or CallFailed("connection", str(error)) from error

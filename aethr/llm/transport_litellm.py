@@ -11,20 +11,24 @@ import functools
 import gc
 import importlib
 import inspect
+import json
 import logging
 import os
 import re
 import threading
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
 from aethr import outside
-from aethr.llm import chat, connection, costs
-from aethr.llm.calls import Call, Chunk, dropped
+from aethr.llm import chat, connection, content, costs, ollama, sse
+from aethr.llm.calls import Alive, Call, CallFailed, Chunk, dropped
+from aethr.llm.exchange import Answer, Exchange
 from aethr.llm.failures_litellm import failure_of
 from aethr.llm.prices import lookup
-from aethr.providers import litellm_name
+from aethr.llm.protocols import Spoken, spoken_at
+from aethr.providers import litellm_name, provider_of
 from aethr.records import Usage
 
 ENVIRONMENT = {
@@ -35,6 +39,8 @@ ENVIRONMENT = {
 }
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _LOADING = threading.Lock()
+_EVENTS = re.compile(r"/messages$|:streamGenerateContent$|:streamRawPredict$")
+"""Paths whose answers are objects in events: Anthropic's and Gemini's."""
 
 
 def load() -> ModuleType:
@@ -55,34 +61,62 @@ def _loaded() -> ModuleType:
         "disable_hf_tokenizer_download": True,
         "disable_token_counter": True,  # a missing usage stays missing
         "REPEATED_STREAMING_CHUNK_LIMIT": 10**9,
-        "request_timeout": 180.0,  # gemini knows no other limit; ours are shorter
     }
     for name, value in settings.items():
         setattr(litellm, name, value)
-    _stay(litellm)
+    _hook(litellm)
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         logging.getLogger(name).propagate = False
     return litellm
 
 
-def _stay(litellm: ModuleType) -> None:
-    """Follow no redirect: a prompt goes where the operator sends it, not where an answer points.
+def _hook(litellm: ModuleType) -> None:
+    """Give every client that LiteLLM makes our hooks, and let it follow no redirect.
 
-    And go there by our own reading of the proxies, for which see ``routed``. There is no setting for either
-    (undocumented attributes; the tests pin them).
+    A prompt goes where the operator sends it, not where an answer points, and by our own reading of the
+    proxies, for which see ``routed``. There is no setting for any of it (undocumented attributes; the tests
+    pin them).
     """
     handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
+    handler = handlers.HTTPHandler
+    create = handler.create_client
 
     def transport(handler: Any) -> Any:
         verify = handlers.get_ssl_configuration(handler.ssl_verify)
         cert = os.getenv("SSL_CERTIFICATE", litellm.ssl_certificate)
         return connection.transport(verify, cert=cert)
 
-    handler = handlers.HTTPHandler
+    def hooked(self: Any) -> Any:
+        client = create(self)
+        client.follow_redirects = False
+        client.event_hooks = {"request": [_sending], "response": [_arrived]}
+        return client
+
     handler._create_sync_transport = transport  # noqa: SLF001
-    handler.follow_redirects = property(lambda _: False, lambda _, __: None)
+    handler.create_client = hooked
     litellm.client_session = handler().client  # type: ignore[attr-defined]  # what OpenAI's SDK calls with
+
+
+_EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
+"""That of the call which this thread makes."""
+
+
+def _sending(request: Any) -> None:
+    if exchange := _EXCHANGE.get():
+        exchange.sending(request)
+
+
+def _arrived(response: Any) -> None:
+    if exchange := _EXCHANGE.get():
+        exchange.arrived(response)
+        if not exchange.call.stream and spoken_at(response.request.url.path) is not None:
+            exchange.read()
+            raise _TakenError
+
+
+class _TakenError(Exception):
+    """An answer that came whole has been read: LiteLLM, which would read any length, needs no part of it."""
 
 
 @contextlib.contextmanager
@@ -131,39 +165,67 @@ class LiteLLM:
     def load(self) -> None:
         load()
 
-    def open(self, call: Call) -> LiteLLMStream:
-        litellm = load()
+    def open(self, call: Call, alive: Alive) -> Answer | LiteLLMStream:
+        """What comes in a protocol that is known here is read here, as in a direct call.
+
+        The rest of it LiteLLM reads, from a stream without what it cannot read.
+        """
+        litellm, exchange = load(), Exchange(call, alive)
+        stream = source = None
+        token = _EXCHANGE.set(exchange)
         try:
-            return LiteLLMStream(call, litellm.completion(**_arguments(call)))
+            stream = litellm.completion(**_arguments(call))
+            source = stream.fetch_sync_stream()
         except Exception as error:
-            raise failure_of(error, litellm) from error
+            if not exchange.is_read:
+                raise exchange.failure or failure_of(error, litellm) from error
+        finally:
+            _EXCHANGE.reset(token)
+        response = exchange.response
+        protocol = spoken_at(response.request.url.path) if response is not None else None
+        if response is None or protocol is None or (response.is_stream_consumed and not exchange.is_read):
+            return LiteLLMStream(call, exchange, stream, source)
+        read = functools.partial(_read, protocol, call.model.name)
+        return Answer(exchange, read, response.close, _dropped(call, response))
+
+
+def _read(protocol: Spoken, model_name: str, data: dict[str, Any]) -> Chunk:
+    """Counted as everywhere; where a price has rules that are not known here, LiteLLM applies them."""
+    chunk = protocol.chunk(data, model_name)
+    if chunk.usage is None or costs.understood(model_name):
+        return chunk
+    litellm = load()
+    try:
+        counted = litellm.Usage(**data["usage"])
+    except Exception:  # noqa: BLE001 - whatever Pydantic says of what a server sent
+        return chunk
+    return chunk._replace(usage=chunk.usage._replace(cost_usd=_cost(litellm, model_name, counted)))
 
 
 class LiteLLMStream:
-    """One answer, with its end as the provider sent it."""
+    """One answer as LiteLLM reads it, with its end as the provider sent it."""
 
-    def __init__(self, call: Call, stream: Any) -> None:
+    def __init__(self, call: Call, exchange: Exchange, stream: Any, source: Any) -> None:
         self._call = call
+        self._exchange = exchange
         self._stream = stream
-        source = stream.fetch_sync_stream()
-        self._response = _response(source)
-        self._ending = _watch(stream, source)
-        self._finished = False
+        self._ending = _watch(exchange, stream, source)
 
     def chunks(self) -> Generator[Chunk, None, None]:
-        litellm = load()
+        litellm, response = load(), self._exchange.response
         usage = None
         try:
-            yield from _dropped(self._call, self._response)
+            yield from _dropped(self._call, response)
             for part in self._stream:
                 usage = getattr(part, "usage", None) or usage
                 yield Chunk(_text(part))
         except Exception as error:
-            raise failure_of(error, litellm) from error
+            yield Chunk(finish_reason=self._ending.reason)
+            raise self._exchange.failure or failure_of(error, litellm) from error
         finally:
-            self._release()
-        counted = _usage(litellm, self._call.model.name, usage)
-        yield Chunk(finish_reason=self._reason(), usage=counted)
+            if response is not None:  # left to the garbage collector it would be closed inside a later call
+                response.close()
+        yield Chunk(finish_reason=self._reason(), usage=_usage(litellm, self._call.model.name, usage))
 
     def _reason(self) -> str | None:
         """LiteLLM's own word only counts for a protocol that we cannot read."""
@@ -171,19 +233,8 @@ class LiteLLMStream:
             return self._ending.reason
         return self._stream.received_finish_reason or self._stream.intermittent_finish_reason or None
 
-    def _release(self) -> None:
-        """Give the connection back, here and now.
-
-        Left to the garbage collector this happened inside of a later call, in a thread that held the lock
-        of the same connection pool, and every call after it waited for ever.
-        """
-        self._finished = True
-        if self._response is not None:
-            self._response.close()
-
     def hang_up(self) -> None:
-        if not self._finished:
-            connection.hang_up(self._response)
+        self._exchange.hang_up()
 
 
 class Ending:
@@ -220,23 +271,57 @@ class Ending:
             yield chunk
 
 
-def _watch(stream: Any, source: Any) -> Ending:
-    """Put an ``Ending`` between LiteLLM and what it reads (undocumented attributes; the tests pin them)."""
+def _watch(exchange: Exchange, stream: Any, source: Any) -> Ending:
+    """Stand between LiteLLM and what it reads (undocumented attributes; the tests pin them).
+
+    Its lines come from httpx, which cuts them at letters that may stand in a text.
+    """
     ending = Ending()
     if hasattr(source, "streaming_response"):
-        source.streaming_response = ending.of_lines(iter(source.streaming_response))
-        source.response_iterator = source.streaming_response
+        lines = source.streaming_response
+        if exchange.response is not None and inspect.isgenerator(lines) and lines.__name__ == "iter_lines":
+            lines = _lines(exchange, exchange.response)
+        source.streaming_response = source.response_iterator = ending.of_lines(iter(lines))
     elif hasattr(source, "__next__"):
         stream.completion_stream = ending.of_chunks(source)
     return ending
 
 
-def _response(source: Any) -> Any:
-    """The HTTP response behind a stream: an attribute, or the owner of its generator of lines."""
-    lines = getattr(source, "streaming_response", None)
-    if inspect.isgenerator(lines):
-        return inspect.getgeneratorlocals(lines).get("self")
-    return getattr(source, "response", None)
+def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
+    """Anthropic's and Gemini's answers without heartbeats, errors and broken pieces; others as they are."""
+    if not _EVENTS.search(response.request.url.path):
+        for line in sse.lines(exchange.body()):
+            yield line.decode("utf-8", "replace")
+        return
+    for data in exchange.objects():
+        with exchange.watching():
+            _blocked(data)
+        for event in _unfolded(data):
+            yield f"data: {json.dumps(event)}"
+
+
+def _blocked(data: Mapping[str, Any]) -> None:
+    """Gemini answers a prompt that it will not take without a candidate."""
+    feedback = data.get("promptFeedback")
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    if reason:
+        raise CallFailed("content_filter", f"the prompt was blocked: {reason}")
+
+
+def _unfolded(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An answer of Anthropic's that came whole, as the events of a stream; any other object as it is."""
+    if data.get("type") != "message":
+        yield data
+        return
+    text = content.said(data.get("content")).text
+    usage = data.get("usage")
+    start = {"type": "text", "text": ""}
+    yield {"type": "message_start", "message": {**data, "content": [], "stop_reason": None}}
+    yield {"type": "content_block_start", "index": 0, "content_block": start}
+    yield {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    yield {"type": "content_block_stop", "index": 0}
+    yield {"type": "message_delta", "delta": {"stop_reason": data.get("stop_reason")}, "usage": usage}
+    yield {"type": "message_stop"}
 
 
 def _arguments(call: Call) -> dict[str, Any]:
@@ -251,13 +336,19 @@ def _arguments(call: Call) -> dict[str, Any]:
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": call.prompt}],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
         "drop_params": True,
         **{name: value for name, value in settings.items() if value is not None},
+        **_extra(call),
     }
+
+
+def _extra(call: Call) -> dict[str, Any]:
+    if provider_of(call.model.name).name == "ollama":
+        return {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+    return {"stream_options": {"include_usage": True}} if call.stream else {}
 
 
 def _dropped(call: Call, response: Any) -> Iterator[Chunk]:

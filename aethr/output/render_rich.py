@@ -21,7 +21,16 @@ from aethr.output import wording
 from aethr.output.render import Display, Renderer
 from aethr.output.stream import Output
 from aethr.output.wording import Line, Tone
-from aethr.records import Event, RunFinished, RunStarted, StepFinished, StepResult, StepStarted, TextDelta
+from aethr.records import (
+    Event,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepResult,
+    StepStarted,
+    TextDelta,
+    Thinking,
+)
 
 FRAMES = 8
 TAIL = 1 << 14
@@ -68,6 +77,10 @@ class RichRenderer(Renderer):
             case TextDelta():
                 if self._region is not None:
                     self._region.feed(event.text)
+                return
+            case Thinking():
+                if self._region is not None:
+                    self._region.think()
                 return
             case StepStarted():
                 self._said.clear()
@@ -125,6 +138,7 @@ class Region:
         self._stream = sanitize.TerminalStream()
         self._tail = ""
         self._characters = 0
+        self._thinking_since: float | None = None
         self._began = time.monotonic()
         self._drawn: object = None
         self._done = threading.Event()
@@ -143,6 +157,11 @@ class Region:
         self._live.start(refresh=True)
         self._thread.start()
 
+    def think(self) -> None:
+        """The model was heard of, and has said nothing yet."""
+        if self._thinking_since is None:
+            self._thinking_since = time.monotonic()
+
     def feed(self, text: str) -> None:
         self._characters += len(text)
         self._tail = (self._tail + self._stream.feed(text))[-TAIL:]
@@ -157,7 +176,7 @@ class Region:
 
     def _tick(self) -> None:
         while not self._done.wait(1 / FRAMES):
-            state = (int(time.monotonic() - self._began), self._characters, self._console.size)
+            state = (self._status().plain, self._characters, self._console.size)
             if state == self._drawn:
                 continue
             self._drawn = state
@@ -179,6 +198,8 @@ class Region:
             wording.actor(self._step),
             f"{int(time.monotonic() - self._began)} s",
         ]
+        if self._thinking_since is not None and not self._characters:
+            parts.append(f"thinking, {int(time.monotonic() - self._thinking_since)} s")
         if self._characters:
             parts.append(f"~{wording.tokens(-(-self._characters // CHARACTERS_PER_TOKEN))}")
         return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")

@@ -56,11 +56,14 @@ AT_ONCE = (
         "the provider failed (502): an HTML page: 'Bad Gateway'",
     ),
     Fault("a page for 200", (Reply(body=HTML, content_type="text/html"),), "not in the protocol"),
-    Fault("empty", (Reply(chunks=()),), "the answer is empty"),
-    Fault("white space", (Reply(chunks=("\n", " ")),), "the answer is empty"),
+    Fault("empty", again(Reply(chunks=()), 2), "the answer is empty"),
+    Fault("white space", again(Reply(chunks=("\n", " ")), 2), "the answer is empty"),
     Fault("no first byte", (Reply(fault="never"),), "no answer in time", workflow=IMPATIENT),
     Fault("stall", (Reply(fault="stall"),), "no answer in time", workflow=IMPATIENT),
     Fault("drip", (Reply(fault="drip", delay_s=0.01),), "no answer in time", workflow=IMPATIENT),
+    Fault(
+        "all of it thinking", (Reply((), "length", usage=(90, 60)),), "all 60 answer tokens went to thinking"
+    ),
     Fault("length", (Reply((PASS,), "length"),), "the answer of step 'review' was cut (length)", 4),
     Fault("filtered", (Reply((PASS,), "content_filter"),), "was cut (content_filter)", 4),
     Fault("no verdict", (text("Fine."), text("Still fine.")), "gave no verdict", 4),
@@ -69,7 +72,7 @@ AT_ONCE = (
 )
 AFTER_WAITING = (
     Fault("429 and a second", (error(429, Retry_After="1"), text(PASS)), "trying again in 1 s (2/3)", 0),
-    Fault("reset for ever", again(Reply(fault="reset_before")), "no connection"),
+    Fault("reset for ever", again(Reply(fault="reset_before"), 2), "no connection"),
     Fault("reset in the middle", again(Reply(fault="reset_mid"), 2), "no connection"),
     Fault("clean end", again(Reply(fault="cut"), 2), "ended without saying so after 13 characters"),
     Fault("half a body", again(Reply(fault="cut_body"), 2), "no connection"),
@@ -99,6 +102,8 @@ def test_a_fault_of_the_provider(
         assert len(server.bodies) == 1 + len(fault.replies)
     assert done.code == done.record["exit_code"] == fault.code, done.err
     assert fault.said in done.err
+    if fault.name == "all of it thinking":
+        assert (done.record["totals"]["prompt_tokens"], done.record["totals"]["calls"]) == (10 + 90, 2)
     assert_clean(done.out + done.err)
     left = list(temp.iterdir())
     if fault.code != 3:
