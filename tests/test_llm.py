@@ -234,7 +234,7 @@ def test_a_hosted_provider_without_counts_is_not_suspected() -> None:
 def test_an_absurd_token_count_costs_no_answer(count: int) -> None:
     done = call([Reply(usage=(count, 5))]).done
     assert (done.content, done.usage) == ("Hello, world.", Usage())
-    assert done.notes == ("the provider sent no token counts",)
+    assert done.notes == ("the provider sent no token counts: whether it read the whole prompt is not known",)
 
 
 def test_missing_token_counts_are_estimated_where_an_allowance_must_hold() -> None:
@@ -634,7 +634,7 @@ def test_an_answer_that_the_budget_cut_says_so() -> None:
 def test_a_count_of_zero_is_a_count_that_is_missing(usage: tuple[int, int], read: Usage) -> None:
     done = call([Reply(usage=usage)]).done
     assert done.usage == read
-    assert done.notes == ("the provider sent no token counts",)
+    assert done.notes == ("the provider sent no token counts: whether it read the whole prompt is not known",)
     estimated = call([Reply(usage=usage)], request(allowance=Allowance(tokens=9000))).done.usage
     assert estimated == Usage(5, 5, 10, pytest.approx(5 * 1.5e-07 + 5 * 6e-07), estimated=True)
 

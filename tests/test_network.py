@@ -156,7 +156,7 @@ def asked(environ: Mapping[str, str], transport: str, base: str, model: str = "o
         "ANTHROPIC_BASE_URL": base,
     }
     environ = {**environ, **given, VARIABLE: transport}
-    limits = Deadlines(first_token_s=10, silence_s=10, whole_s=30)
+    limits = Deadlines(silence_s=10, whole_s=30)
     backend = ModelBackend(environ, route(environ), limits, sleep=lambda _: None)
     wanted = request()._replace(model=ModelSpec(model))
     try:
