@@ -115,6 +115,15 @@ def test_letters_that_end_lines_elsewhere_stay_in_the_other_protocols(name: str)
     assert (outcome.done.content, outcome.done.finish_reason) == (ODD + "e", way.finished)
 
 
+def test_what_litellm_asks_beside_a_call_is_not_the_call(transport: str) -> None:
+    """Of a model of Ollama's that it has not seen it asks ``/api/show``, before the call and after it."""
+    outcome = call([Reply((ODD, "e"))], request(f"ollama:never-seen-with-{transport}"))
+    assert (outcome.done.content, outcome.done.usage.total_tokens) == (ODD + "e", 15)
+    refused = error(400, "it exceeds the context length")
+    outcome = call([refused], request(f"ollama:another-never-seen-with-{transport}"))
+    assert "too long for the model's window (400)" in outcome.line
+
+
 # --- heartbeats --------------------------------------------------------------------------------
 
 BEATS = {

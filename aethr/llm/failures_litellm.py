@@ -15,11 +15,16 @@ _PREFIX = re.compile(
 )
 
 
-def failure_of(error: BaseException, litellm: ModuleType) -> CallFailed:
-    """``error`` and its causes in our words. ``litellm`` is the loaded module."""
+def failure_of(error: BaseException, litellm: ModuleType, seen: CallFailed | None = None) -> CallFailed:
+    """``error`` and its causes in our words. ``litellm`` is the loaded module.
+
+    ``seen`` is what was read of the answer below LiteLLM; it does not always keep that as a cause.
+    """
     outer = getattr(error, "original_exception", None) or error
     causes = tuple(causes_of(outer))
-    known = _ours(causes) or _missing(causes) or _keyless(causes) or broken(causes) or _garbage(causes)
+    known = (
+        _ours(causes) or seen or _missing(causes) or _keyless(causes) or broken(causes) or _garbage(causes)
+    )
     if known is not None:
         return known
     status = _status(outer)

@@ -100,19 +100,24 @@ def _hook(litellm: ModuleType) -> None:
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
 """That of the call which this thread makes."""
+_ASIDE = "/api/show"
+"""What LiteLLM asks Ollama about a model that it has not seen, before a call and while it goes on."""
 
 
 def _sending(request: Any) -> None:
-    if exchange := _EXCHANGE.get():
+    exchange = _EXCHANGE.get()
+    if exchange is not None and not request.url.path.endswith(_ASIDE):
         exchange.sending(request)
 
 
 def _arrived(response: Any) -> None:
-    if exchange := _EXCHANGE.get():
-        exchange.arrived(response)
-        if not exchange.call.stream and spoken_at(response.request.url.path) is not None:
-            exchange.read()
-            raise _TakenError
+    exchange, path = _EXCHANGE.get(), response.request.url.path
+    if exchange is None or path.endswith(_ASIDE):
+        return
+    exchange.arrived(response)
+    if not exchange.call.stream and spoken_at(path) is not None:
+        exchange.read()
+        raise _TakenError
 
 
 class _TakenError(Exception):
@@ -178,10 +183,10 @@ class LiteLLM:
             source = stream.fetch_sync_stream()
         except Exception as error:
             if not exchange.is_read:
-                raise exchange.failure or failure_of(error, litellm) from error
+                raise failure_of(error, litellm, exchange.failure) from error
         finally:
             _EXCHANGE.reset(token)
-        response = exchange.response
+        response = exchange.response = _response(source) or exchange.response
         protocol = spoken_at(response.request.url.path) if response is not None else None
         if response is None or protocol is None or (response.is_stream_consumed and not exchange.is_read):
             return LiteLLMStream(call, exchange, stream, source)
@@ -221,7 +226,7 @@ class LiteLLMStream:
                 yield Chunk(_text(part))
         except Exception as error:
             yield Chunk(finish_reason=self._ending.reason)
-            raise self._exchange.failure or failure_of(error, litellm) from error
+            raise failure_of(error, litellm, self._exchange.failure) from error
         finally:
             if response is not None:  # left to the garbage collector it would be closed inside a later call
                 response.close()
@@ -269,6 +274,14 @@ class Ending:
             for choice in getattr(chunk, "choices", None) or ():
                 self.reason = getattr(choice, "finish_reason", None) or self.reason
             yield chunk
+
+
+def _response(source: Any) -> Any:
+    """The HTTP response behind a stream: an attribute, or the owner of its generator of lines."""
+    lines = getattr(source, "streaming_response", None)
+    if inspect.isgenerator(lines):
+        return inspect.getgeneratorlocals(lines).get("self")
+    return getattr(source, "response", None)
 
 
 def _watch(exchange: Exchange, stream: Any, source: Any) -> Ending:
