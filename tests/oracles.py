@@ -25,6 +25,7 @@ from aethr.github.upsert import Place
 from aethr.llm import chat, sse
 from aethr.llm.calls import CallFailed, Endpoint
 from aethr.llm.failures import explain
+from aethr.llm.failures_http import error_in
 from aethr.llm.spending import believable
 from aethr.records import StepResult, Usage, WorkflowSpec
 from aethr.review import thinking
@@ -219,14 +220,16 @@ def a_stream_of_events_or_a_failed_call(text: str) -> None:
     pieces = [data[at : at + 7] for at in range(0, len(data), 7)]
     usage, said = Usage(), ""
     try:
-        for each in sse.events(pieces, longest=1 << 20):
+        for each in sse.objects(pieces, longest=1 << 20):
+            if failure := error_in(each):
+                raise failure
             chunk = chat.chunk(each, "xai:grok-4")
             if chunk.usage is not None and believable(chunk.usage):
                 usage = chunk.usage
     except CallFailed as failure:
         said = str(explain(failure, "xai:grok-4", Endpoint("k" * 20)))
-    except sse.EventTooLongError:
-        return
+    except (sse.EventTooLongError, sse.UnreadableError) as error:
+        said = str(error)
     assert said.isprintable()
     _is_kept("", usage)
 

@@ -566,10 +566,10 @@ def test_ollama_is_told_how_much_it_has_to_hold_and_not_to_cut(limit: int | None
     outcome = call([Reply(("Fine.",), usage=(12_000, 5))], request(spec, prompt=LONG))
     body = outcome.requests[-1]["body"]
     assert (body["truncate"], body["shift"], body["stream"]) == (False, False, True)
-    needed = len(LONG) / 3 + (limit or 4096)
+    needed = len(LONG) / 3 + 8192
     assert needed <= body["options"]["num_ctx"] < needed + 4097
     assert (body["options"]["temperature"], body["options"]["seed"]) == (0.0, 7)
-    assert body["options"].get("num_predict") == limit
+    assert body["options"]["num_predict"] == (limit or 16_384)
     assert "think" not in body
     assert outcome.done.transport == transport
     assert outcome.done.notes == ()

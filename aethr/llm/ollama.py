@@ -14,7 +14,7 @@ from aethr import __version__, outside
 from aethr.llm import costs
 from aethr.llm.calls import Call, Chunk
 from aethr.llm.content import said
-from aethr.llm.spending import ANSWER_TOKENS, estimate_tokens
+from aethr.llm.spending import estimate_tokens
 from aethr.providers import split
 from aethr.records import Usage
 
@@ -22,6 +22,8 @@ HOST = "http://localhost:11434"
 PATH = "/api/chat"
 WHOLE_PROMPT: Mapping[str, bool] = {"truncate": False, "shift": False}
 """Refuse a prompt that does not fit, and do not drop its beginning while the answer grows."""
+ANSWER_ROOM = 8192
+"""In tokens: what an answer gets of the window, which costs memory. A longer one ends as cut, never as a pass."""
 WINDOW_STEP = 4096
 """In tokens: a window of another size makes Ollama load the model anew, so sizes are rounded up."""
 
@@ -58,7 +60,7 @@ def body(call: Call) -> dict[str, Any]:
 
 def window(call: Call) -> int:
     """The tokens that the prompt and the answer need: its default is 4,096 on most machines."""
-    needed = estimate_tokens(call.prompt) + (call.max_tokens or ANSWER_TOKENS)
+    needed = estimate_tokens(call.prompt) + min(call.max_tokens, ANSWER_ROOM)
     return math.ceil(needed / WINDOW_STEP) * WINDOW_STEP
 
 
