@@ -229,7 +229,7 @@ def a_stream_of_events_or_a_failed_call(text: str) -> None:
     except CallFailed as failure:
         said = str(explain(failure, "xai:grok-4", Endpoint("k" * 20)))
     except (sse.EventTooLongError, sse.UnreadableError) as error:
-        said = str(error)
+        said = str(explain(CallFailed("garbage", str(error)), "xai:grok-4", Endpoint("k" * 20)))
     assert said.isprintable()
     _is_kept("", usage)
 
