@@ -23,7 +23,7 @@ PATH = "/api/chat"
 WHOLE_PROMPT: Mapping[str, bool] = {"truncate": False, "shift": False}
 """Refuse a prompt that does not fit, and do not drop its beginning while the answer grows."""
 ANSWER_ROOM = 8192
-"""In tokens: what an answer gets of the window, which costs memory. A longer one is cut, and so never a pass."""
+"""In tokens: what an answer gets of the window, which costs memory. A longer one is cut: never a pass."""
 WINDOW_STEP = 4096
 """In tokens: a window of another size makes Ollama load the model anew, so sizes are rounded up."""
 
