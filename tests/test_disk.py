@@ -179,6 +179,7 @@ steps: [{id: think, role: planner}, {id: review, role: reviewer, context: [git_d
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", ["link", "file", "folder", "pipe"])
 def test_a_resume_takes_no_file_for_its_own_that_waits_beside_the_checkpoint(
     repo: Repo, folder: Path, victim: Path, trap: str, monkeypatch: pytest.MonkeyPatch

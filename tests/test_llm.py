@@ -51,7 +51,7 @@ def litellm_is_loaded() -> None:
             list(backend(environ, limits=PATIENT).complete(request(way.model)))
 
 
-@pytest.fixture(autouse=True, params=["litellm", "direct"])
+@pytest.fixture(autouse=True, params=[pytest.param("litellm", marks=pytest.mark.slow), "direct"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What carries the calls of a test: LiteLLM, or nothing of it where the provider can do without."""
     monkeypatch.setenv(VARIABLE, "litellm" if request.param == "litellm" else "auto")

@@ -93,6 +93,7 @@ def test_the_first_line_says_what_was_chosen(
     assert first_line(aethr(*REVIEW, "look", cwd=clean.root)) == line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scope", "line"),
     [
@@ -211,6 +212,7 @@ def test_a_workflow_file_that_was_just_written_is_not_left_out(clean: Repo) -> N
     assert aethr("run", "--fail-on", "high", "look", cwd=clean.root).returncode == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 @pytest.mark.parametrize("scope", ["worktree", "head", "all", "HEAD"])
 def test_a_file_that_git_was_told_to_overlook_is_named(clean: Repo, flag: str, scope: str) -> None:
@@ -431,6 +433,7 @@ def test_a_conflict_that_was_resolved_to_one_side_is_not_complete(repo: Repo, si
 # --- a partial clone -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["blob:none", "tree:0"])
 @pytest.mark.parametrize("context", ["git_diff", "file:untouched.py"])
 def test_a_partial_clone_says_what_to_run_and_that_helps(

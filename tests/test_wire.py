@@ -169,6 +169,7 @@ def anthropic(*texts: str) -> list[bytes]:
     return [b"event: " + str(each["type"]).encode() + b"\n" + event(each) for each in events]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAT)
 def test_any_byte_restarts_the_silence_clock_and_is_a_sign_that_the_model_thinks(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
