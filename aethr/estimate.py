@@ -16,7 +16,7 @@ from typing import NamedTuple
 from aethr import context, executor, prompts
 from aethr.errors import BudgetError
 from aethr.llm import costs, spending
-from aethr.llm.backend import ATTEMPTS
+from aethr.llm.calls import ATTEMPTS
 from aethr.llm.prices import lookup
 from aethr.output import wording
 from aethr.records import Plan, PlannedStep, StepPrepared

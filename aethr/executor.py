@@ -47,7 +47,6 @@ from aethr.records import (
     Usage,
     View,
 )
-from aethr.review.thinking import Filter, split
 from aethr.sanitize import REDACTED, Redactor
 
 Clock = Callable[[], float]
@@ -344,6 +343,8 @@ def _call(
 
     ``failed`` gets what attempts that failed were counted for.
     """
+    from aethr.review.thinking import Filter
+
     redactor = Redactor(plan.secrets)
     stream, filtered = redactor.stream(), Filter()
     shown: list[str] = []
@@ -384,6 +385,8 @@ def _without_thinking(
 
     ``shown`` is the text that has been shown while it came.
     """
+    from aethr.review.thinking import split
+
     thought = split(completion.content)
     if thought.thinking and shown.strip() != thought.answer.strip():
         yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
@@ -492,10 +495,10 @@ def _result(
 def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion) -> str | None:
     """Why the verdict of this answer is asked for once more; None where it is not.
 
-    An empty or a cut answer, or one to a cut prompt, is not asked about again: whatever was said then, the
-    review would not be complete.
+    A mock always answers in the form. An empty or a cut answer, or one to a cut prompt, is not asked about
+    again: whatever was said then, the review would not be complete.
     """
-    asked = step.spec.reviewing and not step.edits_tree
+    asked = step.spec.reviewing and not step.edits_tree and plan.mode != "mock"
     if not asked or not answer.content or answer.truncated or answer.cut_prompt:
         return None
     read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))

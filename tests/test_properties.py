@@ -19,7 +19,8 @@ from aethr.llm.backend import ModelBackend
 from aethr.llm.calls import Alive, Call, Chunk
 from aethr.output.render import Display, make_renderer
 from aethr.records import ModelSpec, StepFinished, StepSpec, View
-from aethr.review import thinking
+from aethr.review import plain, rendered, thinking
+from aethr.review.lines import Line
 from tests import oracles
 from tests.fuzz import seeds
 from tests.support import Repo, Script, make_plan, make_repo
@@ -38,6 +39,83 @@ ANSWERS = st.lists(st.tuples(PIECES, st.sampled_from(["", "", "\n", "\n\n", " "]
 @given(ANSWERS | st.text())
 def test_a_pass_is_only_what_the_rendered_page_shows_as_one(answer: str) -> None:
     oracles.a_pass_only_when_it_is_said(answer)
+
+
+PLAIN_PIECES = st.sampled_from(
+    [
+        *(
+            "Review status: pass",
+            "- ",
+            "* ",
+            "+ ",
+            "# ",
+            "### ",
+            "**High**",
+            "**[high]**",
+            "**a b**:",
+            "`a b`",
+        ),
+        *(
+            "`src/app.py:2`",
+            "text.",
+            "- [high] src/app.py:2 — x",
+            "\n",
+            "\n\n",
+            " ",
+            "  ",
+            "[a] (b)",
+            ":",
+            "1. ",
+        ),
+        *(
+            "a*b",
+            "*a*",
+            "_a_",
+            "snake_case",
+            "`",
+            "**",
+            "***",
+            "---",
+            "===",
+            "-",
+            ">",
+            "->",
+            "#x",
+            "# a #",
+            "x  ",
+        ),
+        *(
+            "a\n- b",
+            "a\n# b",
+            "- - a",
+            "- # h",
+            "- `c`",
+            "# **b**",
+            "http://a.b",
+            "a@b.c",
+            "!",
+            "\u00a0",
+            "\x0b",
+        ),
+    ]
+)
+PLAIN_ANSWERS = st.lists(PLAIN_PIECES, max_size=12).map("".join).filter(plain.is_plain)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@given(PLAIN_ANSWERS)
+def test_a_plain_answer_is_read_as_the_parser_reads_it(text: str) -> None:
+    def seen(lines: Sequence[Line]) -> list[tuple[object, ...]]:
+        blocks = list(dict.fromkeys(line.block for line in lines))
+        return [
+            (
+                "".join(f"{run.bold}{run.code}{run.text}" for run in line.runs).strip(),
+                *(line.kind, line.plain, line.depth, blocks.index(line.block)),
+            )
+            for line in lines
+        ]
+
+    assert seen(plain.read_lines(text)) == seen(rendered.parse_lines(text))
 
 
 @examples

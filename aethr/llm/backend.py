@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from aethr import network
 from aethr.errors import BudgetError, UsageError
 from aethr.llm import routes
-from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, FailureKind
+from aethr.llm.calls import ATTEMPTS, Call, CallFailed, Chunk, Deadlines, FailureKind
 from aethr.llm.cut_prompt import cut_prompt
 from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, tidy, too_long
@@ -30,7 +30,6 @@ from aethr.providers import PROVIDERS, litellm_name, provider_of, split
 from aethr.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 
 DEADLINES = Deadlines()
-ATTEMPTS = 3
 BACKOFF_S = (1.0, 2.0)
 """Waited before the second and the third attempt, unless the provider says how long."""
 LONGEST_WAIT_S = 60.0
@@ -113,8 +112,9 @@ class ModelBackend:
             if answer.usage is not None:
                 yield Spent(answer.usage)
             request = self._charged(request, answer)
-            if history.streamed is None and _may_come_whole(failure, call, answer) and self._affords(request):
-                history.streamed = failure
+            whole = history.may_ask_whole and _may_come_whole(failure, call, answer)
+            if whole and self._affords(request):
+                history.ask_whole(failure)
                 yield Notice(
                     f"{model.name}: {headline(failure)}; asking once more without streaming", "warning"
                 )
@@ -254,6 +254,16 @@ class _History:
         """Whether one more attempt may be made: what a server had accepted is paid for each time."""
         accepted = failure.kind == "lost" or answer.length > 0
         return self.streamed is None and self.attempts < ATTEMPTS and not (accepted and self._repeated)
+
+    @property
+    def may_ask_whole(self) -> bool:
+        """Whether the request without a stream would still be one of the attempts that a call has."""
+        return self.streamed is None and self.attempts < ATTEMPTS
+
+    def ask_whole(self, failure: CallFailed) -> None:
+        """The next attempt, the last one, is made without a stream."""
+        self.streamed = failure
+        self.attempts += 1
 
     def add(self, failure: CallFailed, answer: _Answer) -> None:
         """One more attempt is made after this one."""

@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from aethr.records import ModelSpec, Usage
 
+ATTEMPTS = 3
+"""How often a call is made at most."""
+
 FailureKind = Literal[
     "auth",  # the key was refused
     "not_found",  # no such model, or no such path on that server

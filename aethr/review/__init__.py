@@ -2,11 +2,13 @@
 
 ``thinking`` takes off what is not the answer, ``rendered`` gives the lines that a person sees, ``findings``
 (with ``places``) and ``status`` read them, ``answer`` puts that together; the verdict of a run is made here.
+The readers are loaded when there is an answer to read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from aethr.errors import ExitCode
 from aethr.records import (
@@ -20,15 +22,13 @@ from aethr.records import (
     ReviewStatus,
     StepResult,
 )
-from aethr.review import findings
-from aethr.review.answer import closed, parse
-from aethr.review.places import Ground
 
-__all__ = ["CONTRACT", "Ground", "closed", "parse"]
+if TYPE_CHECKING:
+    from aethr.review.places import Ground
 
-CONTRACT = f"""\
+CONTRACT = """\
 First list your findings, one a line, most severe first, each in exactly this form:
-{findings.EXAMPLE}
+- [high] path/to/file.py:42 — what is wrong and what would be right
 The severity is high (wrong, unsafe or loses data), medium (should not be merged like this) or low (a remark).
 Name the path relative to the project root and a line of the new version. Without findings, list none.
 Then, if it helps, a few sentences.
@@ -68,9 +68,24 @@ def judge(
     reason = _distrust(parsed) or _left_out([result for result in results if result.skipped is not None])
     if any(result.truncated for result in counted) and status == "pass":
         status = "none"
-    found = findings.worst_first(finding for _, review in parsed for finding in review.findings)
+    found = [finding for _, review in parsed for finding in review.findings]
+    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     unexplained = any(review.unexplained for _, review in parsed)
-    return Review(status, found, _coverage(counted), reason, unexplained)
+    return Review(status, tuple(found), _coverage(counted), reason, unexplained)
+
+
+def parse(text: str, ground: Ground | None = None) -> Review:
+    """Read one answer, see ``answer.parse``."""
+    from aethr.review import answer
+
+    return answer.parse(text, ground or answer.NO_GROUND)
+
+
+def closed(text: str) -> str:
+    """An answer with the block that it leaves open closed, see ``answer.closed``."""
+    from aethr.review import answer
+
+    return answer.closed(text)
 
 
 def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Review:
@@ -81,6 +96,8 @@ def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Revi
 
 def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
     """What the findings of an answer can be held against, by the receipts of its prompt."""
+    from aethr.review.places import Ground
+
     changed = (each.path for each in receipts if each.source in CHANGES and each.path)
     return Ground(frozenset(changed), holds)
 

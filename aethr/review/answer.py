@@ -12,8 +12,9 @@ import re
 from aethr.records import Finding, Review, ReviewStatus
 from aethr.review import findings, thinking
 from aethr.review.findings import Unread
+from aethr.review.lines import Line
 from aethr.review.places import Ground
-from aethr.review.rendered import Line, read_lines
+from aethr.review.rendered import read_lines
 from aethr.review.status import read_status, without_end_marks
 
 NO_GROUND = Ground()

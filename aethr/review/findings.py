@@ -11,11 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from aethr.records import SEVERITIES, Finding, Severity
+from aethr.review.lines import Line, Run
 from aethr.review.places import Ground, Location, name_place, read_location, whereabouts, written
-from aethr.review.rendered import Line, Run
-
-EXAMPLE = "- [high] path/to/file.py:42 — what is wrong and what would be right"
-"""The finding that the contract shows. An answer that repeats it has found nothing."""
 
 _SEVERITY: dict[str, Severity] = {
     **dict.fromkeys(
@@ -131,10 +128,6 @@ def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
             yield from _counted(_finding(marked, ground))
         elif section and title is None and _belongs(line, first_block, depth, ground):
             yield from _counted(_finding(_Marked(section, line.runs), ground))
-
-
-def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def is_none(text: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr.records import Whereabouts
-from aethr.review.rendered import Run
+from aethr.review.lines import Run
 
 
 class Ground(NamedTuple):

@@ -11,44 +11,14 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from aethr.review import plain
+from aethr.review.lines import Kind, Line, Run
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
-
-Kind = Literal["text", "heading", "item", "row"]
-
-
-class Run(NamedTuple):
-    """A piece of a line in one style. ``href`` is where a link leads."""
-
-    text: str
-    bold: bool = False
-    code: bool = False
-    href: str = ""
-
-
-class Line(NamedTuple):
-    """One line as it is read. Lines of one paragraph have the same ``block``.
-
-    ``plain`` is False where a line may not be what the answer itself states: it is indented like code,
-    folded away, inside an HTML element that can hide it, or too long to be parsed. ``depth`` counts the lists
-    that an item is in. ``cells`` and ``header`` are those of a table's row, which is never plain.
-    """
-
-    runs: tuple[Run, ...]
-    kind: Kind
-    block: int
-    plain: bool = True
-    depth: int = 0
-    cells: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        return "".join(run.text for run in self.runs)
-
 
 _NESTING = 100
 _MOST_CHARACTERS = 20_000
@@ -110,6 +80,11 @@ def _html_parser() -> MarkdownIt:
 
 def read_lines(text: str) -> tuple[Line, ...]:
     """The lines of an answer, in order."""
+    return plain.read_lines(text) if plain.is_plain(text) else parse_lines(text)
+
+
+def parse_lines(text: str) -> tuple[Line, ...]:
+    """The same for any text, by the parser."""
     page = _Page(text)
     lines = tuple(page.lines())
     return tuple(line._replace(plain=False) for line in lines) if page.broken else lines

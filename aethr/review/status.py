@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from aethr.records import ReviewStatus
 from aethr.review.findings import is_none
-from aethr.review.rendered import Line
+from aethr.review.lines import Line
 
 _END_MARKS = re.compile(
     r"(?:\s*(?:<[|｜][^<>\s]{1,40}[|｜]>|</s>|<eos>|<end_of_turn>|<end_of_utterance>|"
