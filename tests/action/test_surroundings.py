@@ -42,20 +42,40 @@ CASES: list[tuple[str, dict[str, str] | Change, int, str]] = [
     ("an event that is not UTF-8", event(b'{"a": "\xff"}'), 2, "is not an event: not UTF-8 text"),
     ("an event that is a list", event(b"[]"), 2, "is not an event: not an object"),
     ("an event of another form", event(b'{"pull_request": {"number": true}}'), 2, "the event has no 'base'"),
-    ("an odd server", {"GITHUB_SERVER_URL": "http://[::1"}, 2, "GITHUB_SERVER_URL has a form"),
-    ("an odd API", {"GITHUB_API_URL": "http://host:99999"}, 2, "GITHUB_API_URL has a form"),
-    ("an API that is a file", {"GITHUB_API_URL": "file:///etc"}, 2, "GITHUB_API_URL has a form"),
-    ("an odd GraphQL", {"GITHUB_GRAPHQL_URL": "http://h/\udcff"}, 2, "GITHUB_GRAPHQL_URL has a form"),
+    (
+        "an odd server",
+        {"GITHUB_SERVER_URL": "http://[::1"},
+        2,
+        "GITHUB_SERVER_URL is not an http or https address",
+    ),
+    (
+        "an odd API",
+        {"GITHUB_API_URL": "http://host:99999"},
+        2,
+        "GITHUB_API_URL is not an http or https address",
+    ),
+    (
+        "an API that is a file",
+        {"GITHUB_API_URL": "file:///etc"},
+        2,
+        "GITHUB_API_URL is not an http or https address",
+    ),
+    (
+        "an odd GraphQL",
+        {"GITHUB_GRAPHQL_URL": "http://h/\udcff"},
+        2,
+        "GITHUB_GRAPHQL_URL is not an http or https address",
+    ),
     ("outputs that are a folder", {"GITHUB_OUTPUT": "/tmp"}, 3, "/tmp: cannot be written: Is a directory"),
     ("a summary that is a folder", {"GITHUB_STEP_SUMMARY": "/tmp"}, 3, "/tmp: cannot be written: Is a dir"),
     ("a home of nobody", {"AETHR_ACTION_CARRY": "~no-such-user/x"}, 2, "AETHR_ACTION_CARRY: "),
     (
         "certificates that are not there",
-        {"SSL_CERT_FILE": "/nowhere"},
-        3,
-        "no connection to GitHub can be made",
+        {"SSL_CERT_FILE": "/no/such/file"},
+        2,
+        "SSL_CERT_FILE cannot be used",
     ),
-    ("an odd proxy", {"HTTP_PROXY": "nonsense://x"}, 3, "no connection"),
+    ("an odd proxy", {"HTTP_PROXY": "nonsense://x"}, 2, "HTTP_PROXY is not the address"),
 ]
 
 
