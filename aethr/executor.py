@@ -159,7 +159,8 @@ def run(
         if over is not None and progress.turn is not None:  # after the last step the run is complete
             raise over
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
-    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds)
+    visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
+    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility)
     if plan.mode == "live" and plan.gate.needs_review and (moved := _moved(plan, progress.results)):
         verdict = verdict._replace(reason=moved)
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))

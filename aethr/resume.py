@@ -106,7 +106,13 @@ def _what_moved(found: Checkpoint, plan: Plan) -> Iterator[str]:
                 "Start afresh without --resume-checkpoint.",
             )
         yield f"HEAD moved since the checkpoint (it was {head[:12]})"
-    if found.contract is None:  # the seed form does not say what a step saw
+    if found.contract is None:  # the seed form does not say what a step saw, or that a model was asked
+        reviewing = {step.spec.id for step in plan.steps if step.spec.reviewing}
+        if plan.gate.needs_review and not reviewing.isdisjoint(step.id for step in found.steps):
+            raise NotReviewedError(
+                "the checkpoint is a plain list of answers, which is no proof of a review",
+                "Leave the reviewing step out of it: it is then asked.",
+            )
         return
     step = executor.saw_another_change(plan, found.steps)
     if step is not None and plan.gate.needs_review:

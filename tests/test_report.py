@@ -266,6 +266,19 @@ def test_a_path_that_is_none_of_the_project_is_no_place(path: str) -> None:
     assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
 
 
+def test_a_finding_in_a_file_that_is_not_there_is_shown_and_marked_and_has_no_place() -> None:
+    nowhere = Finding("high", "src/gone.py", 3, "wrong", "nowhere")
+    result = RESULT._replace(review=Review("revise", (nowhere,)))
+    run = sarif(result)
+    assert run["results"] == []
+    said = [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]]
+    assert "src/gone.py:3 (no such file): [high] wrong" in said
+    assert report.annotation_lines(result) == ["::error title=Aethr%3A high::wrong"]
+    assert "src/gone.py:3 (no such file)" in report.FORMATS[".txt"].render(result)
+    assert "no such file" in report.FORMATS[".md"].render(result)
+    assert json.loads(report.FORMATS[".json"].render(result))["review"]["findings"][0]["place"] == "nowhere"
+
+
 @pytest.mark.parametrize(
     ("result", "successful"),
     [

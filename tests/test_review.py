@@ -120,6 +120,45 @@ def test_what_was_not_sent_is_a_reason_to_distrust_a_pass() -> None:
     assert verdict == Review("pass", (), 0.75, "incomplete, not sent: z.py (over budget)")
 
 
+CHANGED = Receipt("git_diff", "a.py", 10, changed_lines=3, sent_lines=3)
+CUT = Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, changed_lines=1)
+
+
+@pytest.mark.parametrize(
+    ("seen", "read", "own", "reason"),
+    [
+        ("all", (CHANGED,), (), None),
+        ("latest", (CHANGED,), (), None),
+        ("summary", (CHANGED, CUT), (), "incomplete, not sent: z.py (over budget)"),
+        ("latest", (CHANGED, CUT), (), "incomplete, not sent: z.py (over budget)"),
+        ("none", (CHANGED,), (), "incomplete: step 'review' saw nothing of the change"),
+        ("none", (CHANGED, CUT), (CHANGED,), None),
+        ("all", (), (), None),
+    ],
+)
+def test_a_review_rests_on_what_its_reviewer_saw_of_the_change(
+    seen: Any, read: tuple[Receipt, ...], own: tuple[Receipt, ...], reason: str | None
+) -> None:
+    results = [result("It adds one.", "read", context=read), result("Review status: pass", context=own)]
+    verdict = review.judge(results, REVIEW, "live", visibility={"review": seen})
+    assert (verdict.status, verdict.reason) == ("pass", reason)
+
+
+def test_a_reviewer_that_is_told_of_an_edit_and_sees_no_diff_saw_nothing_of_it() -> None:
+    edit = result("done", "implement", artifacts=Artifacts(("a.py",)))
+    verdict = review.judge([edit, result("Review status: pass")], REVIEW, "live")
+    assert verdict.reason == "incomplete: step 'review' saw nothing of the change"
+
+
+def test_what_a_long_loop_rests_on_is_found_at_once() -> None:
+    results = [result("text", f"s{number}") for number in range(500)]
+    results[0] = results[0]._replace(context=(CHANGED,))
+    results.append(result("Review status: pass"))
+    told: dict[str, Any] = {each.id: "latest" for each in results}
+    assert review.judge(results, REVIEW, "live", visibility=told).reason is None
+    assert review.judge(results, REVIEW, "live").reason is None
+
+
 def test_a_long_list_of_what_was_not_sent_is_counted() -> None:
     receipts = tuple(Receipt("git_diff", f"{n}.py", 0, 1, note="x", complete=False) for n in range(7))
     verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")

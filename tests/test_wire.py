@@ -88,6 +88,13 @@ def test_every_word_of_the_answer_arrives(name: str, pieces: tuple[bytes, ...], 
 
 
 @pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_later_stop_forgives_no_cut(name: str, reason: str) -> None:
+    outcome = asked(name, sent(chunk("Review status: pass"), chunk(None, reason), *END))
+    assert (outcome.done.truncated, outcome.done.finish_reason) == (True, reason)
+
+
+@pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize(
     "piece",
     [

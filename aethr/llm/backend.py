@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from aethr import network
 from aethr.errors import BudgetError, UsageError
 from aethr.llm import routes
-from aethr.llm.calls import ATTEMPTS, Call, CallFailed, Chunk, Deadlines, FailureKind
+from aethr.llm.calls import ATTEMPTS, FINISHED, Call, CallFailed, Chunk, Deadlines, FailureKind
 from aethr.llm.cut_prompt import cut_prompt
 from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, tidy, too_long
@@ -39,8 +39,6 @@ LONGEST_ANSWER = 8_000_000
 RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "connection", "lost", "timeout", "cut"})
 VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
 """What a stream that brings nothing is: the same request without one may find the reason."""
-FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"})
-"""Words for a whole answer, in lower case. Every other word means that something is missing."""
 LENGTH = frozenset({"length", "max_tokens", "max_output_tokens"})
 REFUSED: Mapping[str, FailureKind] = {
     "refusal": "refusal",
@@ -306,7 +304,8 @@ class _Answer:
 
     def add(self, chunk: Chunk) -> str:
         """Take a chunk; give the text that can be shown."""
-        self.finish_reason = chunk.finish_reason or self.finish_reason
+        if self.finish_reason is None or self.finish_reason.lower() in FINISHED:
+            self.finish_reason = chunk.finish_reason or self.finish_reason  # a later word forgives no cut
         if chunk.usage is not None and believable(chunk.usage):
             self.usage = chunk.usage
         if chunk.note:

@@ -14,6 +14,9 @@ from aethr.records import ModelSpec, Usage
 ATTEMPTS = 3
 """How often a call is made at most."""
 
+FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"})
+"""Words for a whole answer, in lower case. Every other word means that something is missing."""
+
 FailureKind = Literal[
     "auth",  # the key was refused
     "not_found",  # no such model, or no such path on that server

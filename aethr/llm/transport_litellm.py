@@ -23,7 +23,7 @@ from typing import Any
 
 from aethr import outside
 from aethr.llm import chat, connection, content, costs, ollama, sse
-from aethr.llm.calls import Alive, Call, CallFailed, Chunk, dropped
+from aethr.llm.calls import FINISHED, Alive, Call, CallFailed, Chunk, dropped
 from aethr.llm.exchange import Answer, Exchange
 from aethr.llm.failures_litellm import failure_of
 from aethr.llm.prices import lookup
@@ -264,15 +264,20 @@ class Ending:
             found = self._WORD.search(raw)
             if found is not None:
                 self.readable = True
-                self.reason = found.group(1)
+                self._take(found.group(1))
             yield line
+
+    def _take(self, reason: str | None) -> None:
+        """A later word forgives no cut."""
+        if reason and (self.reason is None or self.reason.lower() in FINISHED):
+            self.reason = reason
 
     def of_chunks(self, chunks: Iterator[Any]) -> Iterator[Any]:
         """An SDK's chunk objects, unchanged."""
         for chunk in chunks:
             self.readable = self.readable or hasattr(chunk, "choices")
             for choice in getattr(chunk, "choices", None) or ():
-                self.reason = getattr(choice, "finish_reason", None) or self.reason
+                self._take(getattr(choice, "finish_reason", None))
             yield chunk
 
 

@@ -7,7 +7,7 @@ The readers are loaded when there is an answer to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from aethr.errors import ExitCode
@@ -21,6 +21,7 @@ from aethr.records import (
     Review,
     ReviewStatus,
     StepResult,
+    Visibility,
 )
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ def judge(
     reviewing: frozenset[str],
     mode: Mode,
     holds: Callable[[str], bool] | None = None,
+    visibility: Mapping[str, Visibility] | None = None,
 ) -> Review:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
     ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps, ``holds`` says
-    whether the tree has a path. The worst of several verdicts counts, and ``reason`` is set whenever a pass
-    could not be trusted.
+    whether the tree has a path, ``visibility`` what each step is told of the steps before it (by default
+    all). The worst of several verdicts counts, and ``reason`` is set whenever a pass could not be trusted.
     """
     counted = _counted(results, reviewing)
     if not counted and (skipped := _nothing_to_review(results)):
@@ -65,7 +67,8 @@ def judge(
         return _none(results, reviewing)
     parsed = [(result, read(result, holds)) for result in counted]
     status = _worst(review.status for _, review in parsed)
-    reason = _distrust(parsed) or _left_out([result for result in results if result.skipped is not None])
+    reason = _distrust(parsed) or _unseen(results, counted, visibility or {})
+    reason = reason or _left_out([result for result in results if result.skipped is not None])
     if any(result.truncated for result in counted) and status == "pass":
         status = "none"
     found = [finding for _, review in parsed for finding in review.findings]
@@ -198,7 +201,39 @@ def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
             return f"incomplete: step '{result.id}' was not read whole: {result.cut_prompt}"
         if review.status == "none":
             return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
-    return _left_out([result for result, _ in parsed])
+    return None
+
+
+def _unseen(
+    results: Sequence[StepResult], counted: Sequence[StepResult], visibility: Mapping[str, Visibility]
+) -> str | None:
+    """What of the change the reviews do not rest on: a reviewer may know it from the steps before alone."""
+    called = [result for result in results if result.skipped is None]
+    is_there = any(_change_in(each) or (each.artifacts and each.artifacts.changed_files) for each in called)
+    rested_on = []
+    for result in counted:
+        basis = _basis(called, called.index(result), visibility)
+        if is_there and not basis:
+            return f"incomplete: step '{result.id}' saw nothing of the change"
+        rested_on += [result, result._replace(context=basis)]
+    return _left_out(rested_on)
+
+
+def _basis(
+    called: Sequence[StepResult], at: int, visibility: Mapping[str, Visibility]
+) -> tuple[Receipt, ...]:
+    """The change as a step saw it: its own context, else that of the steps which it was told of."""
+    own = _change_in(called[at])
+    seen = visibility.get(called[at].id, "all")
+    if own or seen == "none" or at == 0:
+        return own
+    if seen == "latest":
+        return _basis(called, at - 1, visibility)
+    return tuple(receipt for each in called[:at] for receipt in _change_in(each))
+
+
+def _change_in(result: StepResult) -> tuple[Receipt, ...]:
+    return tuple(each for each in result.context if each.source in CHANGES and each.path)
 
 
 def _left_out(results: Iterable[StepResult]) -> str | None:

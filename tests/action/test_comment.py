@@ -187,6 +187,17 @@ def test_a_hostile_answer_can_do_nothing() -> None:
     assert_closed(text)
 
 
+def test_a_finding_in_a_file_that_is_not_there_is_marked_and_is_no_link() -> None:
+    findings = (
+        Finding("high", "src/gone.py", 3, "wrong", "nowhere"),
+        Finding("low", "a.py", 1, "x", "change"),
+    )
+    text = written(page(result("Fine.", "revise", findings)))
+    assert "src/gone.py:3 (no such file)" in text.replace("\\", "")
+    assert "src/gone.py" not in "".join(re.findall(r"\]\(([^)]*)\)", text))
+    assert f"blob/{HEAD}/a.py#L1" in text
+
+
 def test_a_kept_review_is_only_taken_from_between_our_lines() -> None:
     first = written(page(result(HOSTILE)))
     kept = written(page(None, ModelError("x")), first)
