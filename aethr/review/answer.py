@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 
-from aethr.records import Finding, Review, ReviewStatus
+from aethr.records import Finding, Review
 from aethr.review import findings, thinking
 from aethr.review.findings import Unread
 from aethr.review.lines import Line
@@ -61,31 +61,13 @@ def parse(text: str, ground: Ground = NO_GROUND) -> Review:
 def closed(text: str) -> str:
     """An answer with the block that it leaves open closed: what is put behind it is then no part of it."""
     probe = "Review status: revise"
-    for end in (
-        "",
-        "\n-->",
-        "\n</pre>",
-        "\n</script>",
-        "\n</style>",
-        "\n</textarea>",
-        "\n?>",
-        "\n]]>",
-        "\n>",
-    ):
-        if _ends_with(f"{text}{end}\n\n{probe}", probe):
-            return text + end
-    fence = next((run for run in ("`" * 3, "~" * 3) if _ends_with(f"{text}\n{run}\n\n{probe}", probe)), None)
-    if fence is None:
-        longest = max((match[0] for match in re.finditer(r"`{3,}|~{3,}", text)), key=len, default="```")
-        fence = next(
-            (
-                char * len(longest)
-                for char in "`~"
-                if _ends_with(f"{text}\n{char * len(longest)}\n\n{probe}", probe)
-            ),
-            "",
-        )
-    return f"{text}\n{fence}" if fence else text
+    longest = max((match[0] for match in re.finditer(r"`{3,}|~{3,}", text)), key=len, default="")
+    fences = ("```", "~~~", "`" * len(longest), "~" * len(longest))
+    for end in ("", "-->", "</pre>", "</script>", "</style>", "</textarea>", "?>", "]]>", ">", *fences):
+        ended = f"{text}\n{end}" if end else text
+        if _ends_with(f"{ended}\n\n{probe}", probe):
+            return ended
+    return text
 
 
 def _ends_with(text: str, probe: str) -> bool:
@@ -115,6 +97,3 @@ def _is_the_example(text: str) -> bool:
 def _short(text: str) -> str:
     plain = " ".join(text.split())
     return plain if len(plain) <= 80 else plain[:79] + "…"
-
-
-__all__ = ["NO_GROUND", "Ground", "ReviewStatus", "closed", "parse"]
