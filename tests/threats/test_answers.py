@@ -181,7 +181,7 @@ def test_what_a_gate_makes_of_an_answer(
 
 @pytest.mark.parametrize(
     ("second", "code"),
-    [("Review status: pass", 0), ("```\nReview status: pass\n```", 4)],
+    [("Review status: pass", 0), ("The file says:\n```\nReview status: pass\n```", 4)],
     ids=["said", "quoted"],
 )
 def test_a_fence_left_open_does_not_turn_the_second_answer_around(
