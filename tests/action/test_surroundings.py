@@ -34,7 +34,7 @@ CASES: list[tuple[str, dict[str, str] | Change, int, str]] = [
     ("no folder for files", {"RUNNER_TEMP": ""}, 2, "RUNNER_TEMP is not set"),
     ("a file as that folder", {"RUNNER_TEMP": "/dev/null"}, 3, "Is RUNNER_TEMP a folder?"),
     ("a line break in it", {"RUNNER_TEMP": "/tmp/a\nb"}, 2, "RUNNER_TEMP has a form"),
-    ("no event", {"GITHUB_EVENT_PATH": "/nowhere"}, 2, "is not an event: not a regular file"),
+    ("no event", {"GITHUB_EVENT_PATH": "/no/such/file"}, 2, "is not an event: No such file"),
     ("a folder as the event", {"GITHUB_EVENT_PATH": "/tmp"}, 2, "is not an event: not a regular file"),
     ("a pipe as the event", pipe, 2, "is not an event: not a regular file"),
     ("a deep event", event(b"[" * 100_000), 2, "is not an event: nested too deeply"),

@@ -57,7 +57,7 @@ FAULTS = (
     Fault("cut", again(Reply(fault="cut"), 2), "ended without saying so"),
     Fault("stall", (Reply(fault="stall"),), "no answer in time", workflow=IMPATIENT),
     Fault("too long", (error(400, TOO_LONG, "context_length_exceeded"),), "too long for the model"),
-    Fault("empty", (Reply(chunks=()),), "the answer is empty"),
+    Fault("empty", (Reply(chunks=()),) * 2, "the answer is empty"),  # asked once more, without a stream
     Fault("length", (Reply((PASS,), "length"),), "was cut (length)", 4),
 )
 faults = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -217,7 +217,7 @@ def test_the_value_of_a_key_goes_nowhere(
 ) -> None:
     """It stands in the change, and the model repeats it split over chunks."""
     secret = "sk-the-value-of-another-key-123"
-    monkeypatch.setenv("ANTHROPIC_API_KEY", secret)
+    monkeypatch.setenv("DEEPSEEK_API_KEY", secret)
     project.write("app.py", f"key = '{secret}'\n")
     reports = [tmp_path / f"r{suffix}" for suffix in (".md", ".json", ".sarif", ".txt")]
     answer = Reply(
@@ -317,6 +317,7 @@ def test_without_a_repository_there_is_no_change_and_no_call(
         "findings": [],
         "coverage": None,
         "reason": "nothing changed",
+        "unexplained": False,
     }
 
 
