@@ -55,6 +55,7 @@ _BLOCKS = frozenset((
 _KNOWN = _SHOWN | _CODE | _STRUCK | _VOID | _BLOCKS | {"q", "select", "svg", "template", "object", "head"}
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9_-]*)(.*?)/?>", re.DOTALL)
 _HARMLESS = re.compile(r"\s*(?:align\s*=\s*[\"']?\w+[\"']?)?\s*", re.IGNORECASE)
+_TEXT = frozenset(("text", "text_special", "code_inline", "softbreak", "hardbreak"))
 _PARAGRAPH = "(a paragraph of Markdown)"
 _OPEN_ENDED = re.compile(r"<[A-Za-z/!?]")
 
@@ -207,11 +208,12 @@ class _Page:
 
 
 def _struck_by_tags(tokens: Sequence[Token]) -> frozenset[int]:
-    """The indices of what stands between ``<del>`` and ``</del>`` with no other tag between them."""
+    """The indices of what stands between ``<del>`` and ``</del>`` with nothing but text between them."""
     inside: set[int] = set()
     tags = [(at, token.content.lower()) for at, token in enumerate(tokens) if token.type == "html_inline"]
     for (start, opening), (end, closing) in itertools.pairwise(tags):
-        if any((opening, closing) == (f"<{name}>", f"</{name}>") for name in _STRUCK):
+        nested = {token.type for token in tokens[start + 1 : end]} <= _TEXT
+        if nested and any((opening, closing) == (f"<{name}>", f"</{name}>") for name in _STRUCK):
             inside.update(range(start, end))
     return frozenset(inside)
 
@@ -265,12 +267,15 @@ class _Elements:
         self._open.append((_PARAGRAPH, True))
 
     def end_block(self, *, paragraph: bool) -> None:
-        """A line through the text that is still open goes on in the next block, in some browsers."""
+        """What may hide text and is still open goes on in the next block, for some renderers."""
         self._open = [("?", False) if name in _STRUCK else (name, shown) for name, shown in self._open]
-        if paragraph:
-            marks = [n for n, (name, _) in enumerate(self._open) if name == _PARAGRAPH]
-            at = marks[-1] if marks else len(self._open)
-            self._open[at:] = [each for each in self._open[at:] if each[0] in _BLOCKS or each[0] == "?"]
+        marks = [n for n, (name, _) in enumerate(self._open) if name == _PARAGRAPH]
+        if paragraph and marks:
+            inside = self._open[marks[-1] + 1 :]
+            left = [each if each[0] in _BLOCKS else ("?", False) for each in inside]
+            self._open[marks[-1] :] = [
+                each for each, (_, shown) in zip(left, inside, strict=True) if each[0] in _BLOCKS or not shown
+            ]
 
     def _close(self, name: str) -> bool:
         """Whether there was such an element, which is closed with all inside it."""
