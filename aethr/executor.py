@@ -395,6 +395,7 @@ def _without_thinking(
         return completion._replace(content=thought.answer)
     if step.spec.reviewing:
         return completion._replace(content="", notes=(*completion.notes, "it never stopped thinking"))
+    yield Spent(completion.usage)
     raise ModelError(
         f"{completion.model}: the answer is empty: all of it was thinking",
         "Raise the model's max_tokens, or let it think less.",

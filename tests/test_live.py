@@ -52,6 +52,22 @@ def review(*words: str) -> list[str]:
     return ["run", "--preset", "review-existing-diff", *words, TASK]
 
 
+def test_a_step_that_never_stops_thinking_has_no_answer_and_is_counted(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(
+        ".aethr.yaml",
+        'workflow: w\nroles: {thinker: "Think."}\nmodels: {thinker: "openai:gpt-4o-mini"}\n'
+        "steps:\n  - {id: think, role: thinker}\n",
+    )
+    with serving(monkeypatch, text("<think>\nand on\n")):
+        done = aethr("run", "--json", TASK)
+    assert done.code == 3
+    assert "all of it was thinking" in done.err
+    totals = done.record["totals"]
+    assert (totals["prompt_tokens"], totals["completion_tokens"]) == (10, 5)
+
+
 @pytest.mark.parametrize("artifacts", ["{}", '{"changed_files": ["app.py"], "git_diff": "+x"}'])
 def test_a_hand_written_checkpoint_is_no_review(
     aethr: Aethr, monkeypatch: pytest.MonkeyPatch, artifacts: str
