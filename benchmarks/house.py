@@ -1,4 +1,4 @@
-"""The size and grain of the code, and where it breaks its own order: ``python benchmarks/house.py``.
+"""The size and grain of the code, and where it breaks its own order: ``python benchmarks/house.py [ROOM]``.
 
 Figures to look at, and three lists that fail CI when they are not empty: circles between rooms, two files of
 one name, and two public classes of one name. A room is a package or module directly under ``aethr/``.
@@ -64,22 +64,26 @@ def count_code_lines(file: File) -> int:
     return len(lines)
 
 
-def helpers_used_once(files: Iterable[File]) -> tuple[int, int]:
-    """Of the private functions: those that their own file uses in a single place, and all of them."""
-    private: list[tuple[File, str]] = []
-    uses: dict[Path, Counter[str]] = {}
+def functions(files: Iterable[File]) -> list[tuple[File, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    return [(file, node) for file in files for node in file.nodes(*FUNCTIONS) if isinstance(node, FUNCTIONS)]
+
+
+def private_functions(files: Iterable[File]) -> tuple[list[str], int]:
+    """Those that their own file uses in a single place, by path and name; and how many there are in all."""
+    once: list[str] = []
+    total = 0
     for file in files:
-        uses[file.path] = Counter(
+        uses = Counter(
             node.id if isinstance(node, ast.Name) else node.attr
             for node in file.nodes(ast.Name, ast.Attribute)
             if isinstance(node, ast.Name | ast.Attribute)
         )
-        private += [
-            (file, node.name)
-            for node in file.nodes(*FUNCTIONS)
-            if isinstance(node, FUNCTIONS) and node.name.startswith("_") and not node.name.startswith("__")
-        ]
-    return sum(uses[file.path][name] == 1 for file, name in private), len(private)
+        for _, node in functions([file]):
+            if node.name.startswith("_") and not node.name.startswith("__"):
+                total += 1
+                if uses[node.name] == 1:
+                    once.append(f"{file.path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    return once, total
 
 
 def imports_between_rooms(files: Iterable[File]) -> Mapping[str, set[str]]:
@@ -131,35 +135,41 @@ def twice(things: Iterable[tuple[str, Path]]) -> list[str]:
     ]
 
 
-def main() -> int:
-    files = read_files()
+def print_figures(files: list[File]) -> None:
     code = sum(map(count_code_lines, files))
-    functions = [
-        (node.end_lineno or node.lineno) - node.lineno + 1
-        for file in files
-        for node in file.nodes(*FUNCTIONS)
-        if isinstance(node, FUNCTIONS)
-    ]
-    once, private = helpers_used_once(files)
+    lengths = [(node.end_lineno or node.lineno) - node.lineno + 1 for _, node in functions(files)]
+    median, longest = statistics.median(lengths or [0]), max(lengths or [0])
+    once, private = private_functions(files)
+    for name, figure in {
+        "lines": sum(file.text.count("\n") for file in files),
+        "lines of code": code,
+        "files": len(files),
+        "functions": len(lengths),
+        "functions per 100 lines of code": f"{100 * len(lengths) / max(code, 1):.1f}",
+        "lines of a function, median and longest": f"{median:.0f}, {longest}",
+        "private functions": private,
+        "private functions used once": len(once),
+        "classes": sum(1 for file in files for _ in file.nodes(ast.ClassDef)),
+    }.items():
+        print(f"{name}: {figure}")
+
+
+def main(words: list[str]) -> int:
+    """``house.py [ROOM]``: the whole package, or one room with its private functions that are used once."""
+    files = read_files()
+    if words:
+        room = [file for file in files if file.room == words[0]]
+        print_figures(room)
+        print(*private_functions(room)[0], sep="\n")
+        return 0
     arrows = imports_between_rooms(files)
     rooms = sorted({file.room for file in files} - {"__init__", "__main__"})
     classes = [
         (node.name, file.path) for file in files for node in file.tree.body if isinstance(node, ast.ClassDef)
     ]
-    for name, figure in {
-        "lines": sum(file.text.count("\n") for file in files),
-        "lines of code": code,
-        "files": len(files),
-        "rooms": f"{len(rooms)} ({' '.join(rooms)})",
-        "imports between rooms": sum(map(len, arrows.values())),
-        "functions": len(functions),
-        "functions per 100 lines of code": f"{100 * len(functions) / code:.1f}",
-        "lines of a function, median and longest": f"{statistics.median(functions):.0f}, {max(functions)}",
-        "private functions": private,
-        "private functions used once": once,
-        "classes": len(classes),
-    }.items():
-        print(f"{name}: {figure}")
+    print(f"rooms: {len(rooms)} ({' '.join(rooms)})")
+    print(f"imports between rooms: {sum(map(len, arrows.values()))}")
+    print_figures(files)
     broken = {
         "rooms in a circle": circles(arrows),
         "files of one name": twice(
@@ -176,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
