@@ -22,8 +22,8 @@ from aethr.providers import LOGINS, PROVIDERS
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
-KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.keys)
-BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.bases)
+KEYS = frozenset(name for provider in PROVIDERS.values() if provider.needs_key for name in provider.keys)
+BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.base_variables)
 
 QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
 """Around a key they are never a part of it: ``docker run --env-file``, for one, keeps them."""

@@ -43,7 +43,7 @@ from aethr.errors import (
 )
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
-from aethr.providers import provider_of, with_variables
+from aethr.providers import provider_of
 from aethr.records import (
     Event,
     Plan,
@@ -343,7 +343,7 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
     An endpoint with a password in it is left out: the command is printed.
     """
     called = [step.model for step in plan.steps if step.model] if plan.mode == "live" else []
-    bases = [base for model in called for base in with_variables(provider_of(model.name)).bases]
+    bases = [base for model in called for base in provider_of(model.name).base_variables]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

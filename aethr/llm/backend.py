@@ -7,7 +7,6 @@ import difflib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from aethr import network
 from aethr.errors import BudgetError, UsageError
@@ -370,9 +369,7 @@ def _may_come_whole(failure: CallFailed, call: Call, answer: _Answer) -> bool:
 def own_server(call: Call) -> bool:
     """Whether the call goes to a server of one's own, not to a provider's."""
     provider = provider_of(call.model.name)
-    base = call.endpoint.base
-    elsewhere = base is not None and urlsplit(base).hostname != provider.host
-    return elsewhere or (provider.name in PROVIDERS and not provider.keys)
+    return provider.own_server or not provider.is_at(call.endpoint.base)
 
 
 def _model(request: Request) -> ModelSpec:

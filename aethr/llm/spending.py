@@ -74,7 +74,7 @@ def answer_tokens(request: Request, price: Price | None) -> int:
 
 def states_cost(model_name: str) -> bool:
     """Whether a budget in dollars can hold after each call where no price says so before it."""
-    return provider_of(model_name).states_cost
+    return provider_of(model_name).stated_cost is not None
 
 
 def limit_notes(request: Request, price: Price | None, sent: int, *, truncated: bool) -> Iterator[str]:
