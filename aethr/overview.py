@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aethr import context, estimate, workflow
+from aethr import conditions, context, estimate, workflow
 from aethr.estimate import Estimate, Need
 from aethr.output import columns, mermaid, wording
 from aethr.records import Plan, PlannedStep, Receipt, Repeat, StepPrepared
@@ -50,7 +50,9 @@ def flowchart(plan: Plan) -> str:
     """The map as Mermaid: steps and loops."""
     ids = [step.spec.id for step in plan.steps]
     arcs = [
-        mermaid.Arc(number, ids.index(repeat.back_to), f"until {_until(repeat)}, {_at_most(repeat)}")
+        mermaid.Arc(
+            number, ids.index(repeat.back_to), f"until {conditions.until(repeat)}, {_at_most(repeat)}"
+        )
         for number, step in enumerate(plan.steps)
         if (repeat := step.spec.repeat)
     ]
@@ -110,7 +112,7 @@ def _details(step: PlannedStep, now: StepPrepared) -> list[str]:
     if spec.history_visibility != "all":
         found.append(f"sees of earlier steps: {spec.history_visibility}")
     if spec.repeat:
-        back = f"back to {one_line(spec.repeat.back_to)} until {_until(spec.repeat)}"
+        back = f"back to {one_line(spec.repeat.back_to)} until {conditions.until(spec.repeat)}"
         found.append(f"{back}, {_at_most(spec.repeat)}")
     return found
 
@@ -129,15 +131,6 @@ def _content(source: str, now: StepPrepared) -> str:
 
 def _bytes(receipts: Sequence[Receipt]) -> str:
     return wording.counted(sum(receipt.bytes_sent for receipt in receipts), "byte")
-
-
-def _until(repeat: Repeat) -> str:
-    conditions = ["the review passes"] if repeat.until_review_pass else []
-    conditions += (
-        [f"the answer contains '{one_line(repeat.until_contains, 60)}'"] if repeat.until_contains else []
-    )
-    conditions += [f"`{one_line(repeat.until_command_passes)}` passes"] if repeat.until_command_passes else []
-    return " and ".join(conditions)
 
 
 def _at_most(repeat: Repeat) -> str:

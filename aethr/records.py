@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from aethr.errors import ExitCode
 
@@ -278,6 +278,9 @@ Part: TypeAlias = Entry | Piece | Withhold | Gap | Remark
 # --- calls -------------------------------------------------------------------------------------
 
 
+_Number = TypeVar("_Number", int, float)
+
+
 class Usage(NamedTuple):
     """What a call used, as its provider counted it; None is unknown, and never zero.
 
@@ -289,6 +292,34 @@ class Usage(NamedTuple):
     total_tokens: int | None = None
     cost_usd: float | None = None
     estimated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        prompt: int | None,
+        completion: int | None,
+        cost_usd: float | None = None,
+        estimated: bool = False,
+    ) -> Usage:
+        """The usage of one call; its total is unknown if one of the two counts is."""
+        total = None if prompt is None or completion is None else prompt + completion
+        return cls(prompt, completion, total, cost_usd, estimated)
+
+    @classmethod
+    def sum(cls, usages: Sequence[Usage]) -> Usage:
+        """The sum, zero for none: unknown where one figure is, and an estimate where one is."""
+        return cls(
+            _sum([usage.prompt_tokens for usage in usages]),
+            _sum([usage.completion_tokens for usage in usages]),
+            _sum([usage.total_tokens for usage in usages]),
+            _sum([usage.cost_usd for usage in usages]),
+            estimated=any(usage.estimated for usage in usages),
+        )
+
+
+def _sum(figures: Sequence[_Number | None]) -> _Number | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
 
 
 NO_USAGE = Usage(0, 0, 0, 0.0)

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import config, context, presets
+from aethr import conditions, config, context, presets
 from aethr.backends import BACKENDS
 from aethr.context import evidence
 from aethr.errors import NotReviewedError, UsageError
@@ -57,10 +57,14 @@ class Program(NamedTuple):
 
 
 def vocabulary() -> config.Vocabulary:
-    """The names a workflow file may use, from the tables themselves."""
+    """What a workflow file may say, from the tables themselves."""
     return config.Vocabulary(
-        sources={name: row.takes_argument for name, row in context.SOURCES.items()},
+        sources={
+            name: (config.COMMAND if row.runs else config.ARGUMENT) if row.takes_argument else None
+            for name, row in context.SOURCES.items()
+        },
         backends=tuple(BACKENDS),
+        conditions=tuple(row.key for row in conditions.CONDITIONS.values()),
     )
 
 
@@ -169,7 +173,7 @@ def _backends(mode: Mode, environ: Mapping[str, str], script: Script | None) -> 
 
 
 def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
-    command = step.repeat.until_command_passes if step.repeat else None
+    command = next((value for row, value in conditions.given(step.repeat) if row.runs), None)
     if command is None:
         return None
     return partial(evidence.check, command, root) if mode == "live" else partial(evidence.not_run, command)
@@ -185,9 +189,9 @@ def programs(workflow: WorkflowSpec) -> Iterator[Program]:
             row, argument = context.find(source)
             if row.runs:
                 yield Program(step.id, f"{place}.context.{index}", command=argument)
-        if step.repeat and step.repeat.until_command_passes:
-            condition = f"{place}.repeat.until_command_passes"
-            yield Program(step.id, condition, command=step.repeat.until_command_passes)
+        for condition, value in conditions.given(step.repeat):
+            if condition.runs:
+                yield Program(step.id, f"{place}.repeat.{condition.key.name}", command=value)
 
 
 def commands(workflow: WorkflowSpec) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import yaml
 
 from aethr import config, credentials, workflow
 from aethr.backends import BACKENDS
+from aethr.conditions import CONDITIONS
 from aethr.config import replies
 from aethr.context import SOURCES
 from aethr.errors import ExitCode
@@ -221,6 +222,7 @@ TABLES = {
     "options": ("running.md", [option.flag for option in OPTIONS]),
     "hook options": ("hook.md", [option.flag for option in HOOK_OPTIONS]),
     "providers": ("providers.md", [name for each in PROVIDERS.values() for name in names_of(each)]),
+    "conditions": ("loops.md", CONDITIONS),
     "presets": ("workflow-file.md", PRESETS),
     "agents": ("agents.md", [name for name, row in BACKENDS.items() if row.edits_tree]),
     "pages": ("README.md", [page.name for page in PAGES if page.parent != ROOT and page.name != "README.md"]),

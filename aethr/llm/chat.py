@@ -119,9 +119,8 @@ def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
         _count(usage, details, "cache_write_tokens") or _count(usage, details, "cache_creation_tokens"),
     )
     if not (tokens.prompt and tokens.completion):
-        return Usage(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
-    total = tokens.prompt + tokens.completion
-    return Usage(tokens.prompt, tokens.completion, total, _cost(usage, tokens, model_name))
+        return Usage.of(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
+    return Usage.of(tokens.prompt, tokens.completion, _cost(usage, tokens, model_name))
 
 
 def _completion(usage: Mapping[str, Any], model_name: str) -> int:

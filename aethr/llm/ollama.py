@@ -67,6 +67,5 @@ def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
 def _usage(data: Mapping[str, Any], model_name: str) -> Usage | None:
     prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
     if not (prompt and completion):  # a prompt read from its cache is not counted
-        return Usage(prompt or None, completion or None) if prompt or completion else None
-    cost = costs.cost(model_name, costs.Tokens(prompt, completion))
-    return Usage(prompt, completion, prompt + completion, cost)
+        return Usage.of(prompt or None, completion or None) if prompt or completion else None
+    return Usage.of(prompt, completion, costs.cost(model_name, costs.Tokens(prompt, completion)))

@@ -106,7 +106,7 @@ def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:
     """For a call that the provider did not count, so that an allowance still means something."""
     asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
     cost = costs.cost(model_name, costs.Tokens(asked, answered))
-    return Usage(asked, answered, asked + answered, cost, estimated=True)
+    return Usage.of(asked, answered, cost, estimated=True)
 
 
 def _bytes(text: str) -> int:
