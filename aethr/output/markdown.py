@@ -11,8 +11,16 @@ resolved both.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from aethr.output import wording
+from aethr.records import Finding, Receipt, RunResult, StepResult
 from aethr.sanitize import one_line, terminal
+from aethr.words import counted, rest
+
+Fitting = Callable[[Sequence[str]], Sequence[str]]
+"""Those of the first lines for which there is room."""
 
 BREAK = "\u200c"
 """ZERO WIDTH NON-JOINER: not a letter, not white space, kept by ``terminal``."""
@@ -40,6 +48,55 @@ _DANGER = re.compile(
 )
 _SPECIAL = re.compile(r"([\\`*_\[\]~|$#])")
 _LIST_LIKE = re.compile(r"^(\d*)([-+=.)])")
+
+
+class Table(NamedTuple):
+    """A table whose cells are Markdown already. ``one`` is what one of its rows is called."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    one: str
+
+    def text(self, fitting: Fitting = tuple) -> str:
+        """The table with those of its lines that ``fitting`` keeps; a last line counts the others."""
+        if not self.rows:
+            return ""
+        head, rule, *rows = (
+            f"| {' | '.join(cells)} |" for cells in (self.head, ["---"] * len(self.head), *self.rows)
+        )
+        kept = fitting(rows)
+        more = rest(len(rows), len(kept), self.one)
+        return "\n".join((head, rule, *kept)) + (f"\n\n{more[0].upper()}{more[1:]}." if more else "")
+
+
+def findings_table(found: Iterable[Finding], link: Callable[[Finding], str | None] = lambda _: None) -> Table:
+    """The findings, most severe first. ``link`` gives the address of a finding's place, where it has one."""
+    rows = [
+        (
+            each.severity,
+            _linked(markdown_inline(wording.place_of(each)), link(each)),
+            markdown_inline(each.message),
+        )
+        for each in found
+    ]
+    return Table(("Severity", "Place", "Finding"), rows, "finding")
+
+
+def steps_table(result: RunResult) -> Table:
+    """What each step was sent, and what it took."""
+    return Table(
+        ("Step", "Model", "Context", "Tokens", "Cost", "Time"),
+        [_step(step, result) for step in result.steps],
+        "step",
+    )
+
+
+def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
+    """A list of plain lines; the last one says how many did not fit."""
+    rows = [f"- {markdown_inline(item, 500)}" for item in items if item.strip()]
+    kept = fitting(rows)
+    more = rest(len(rows), len(kept))
+    return "\n".join((*kept, *([f"- {more}"] if more else [])))
 
 
 def markdown_inline(text: str, limit: int = 1000) -> str:
@@ -104,3 +161,30 @@ def _code(line: str) -> str:
 
 def _prose(line: str) -> str:
     return _COMMAND.sub(rf"\1{BREAK}", _DANGER.sub(rf"\g<0>{BREAK}", line))
+
+
+def _linked(text: str, address: str | None) -> str:
+    return f"[{text}]({address})" if address else text
+
+
+def _step(step: StepResult, result: RunResult) -> tuple[str, ...]:
+    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
+    return (
+        markdown_inline(step.id + again, 80),
+        markdown_inline(step.model or step.backend, 120),
+        "<br>".join(_context(step.context)),
+        wording.step_tokens(step),
+        markdown_inline(wording.step_cost(step)) if result.is_live else result.mode,
+        wording.seconds(step.seconds),
+    )
+
+
+def _context(receipts: Iterable[Receipt]) -> Iterator[str]:
+    """One line for each source: how many files, and bytes sent."""
+    sources: dict[str, list[Receipt]] = {}
+    for each in receipts:
+        sources.setdefault(each.source, []).append(each)
+    for source, of_it in sources.items():
+        files = sum(1 for each in of_it if each.path is not None and each.bytes_sent)
+        sent = f"{counted(files, 'file')}, {sum(each.bytes_sent for each in of_it):,} bytes"
+        yield f"{markdown_inline(source, 100)}: {sent}"
