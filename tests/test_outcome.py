@@ -93,10 +93,11 @@ CASES = {
 }
 LEVELS: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
 GATES = [Gate(level, required) for level in LEVELS for required in (False, True)]
+NO_GATE = Gate()
 ENDS: tuple[LoopOutcome | None, ...] = (None, "satisfied", "exhausted", "stalled")
 
 
-def result(case: Case, gate: Gate = Gate(), end: LoopOutcome | None = None) -> RunResult:
+def result(case: Case, gate: Gate = NO_GATE, end: LoopOutcome | None = None) -> RunResult:
     verdict = review.judge(case.answers, REVIEWING, case.mode)
     loops = (LoopResult("review", "review", 2, end),) if end else ()
     recorded = review.as_recorded(verdict, case.mode)
