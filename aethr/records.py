@@ -22,6 +22,8 @@ Whereabouts = Literal["change", "tree", "nowhere"]
 LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
 RunOutcome = Literal["nothing-to-review", "not-reviewed", "incomplete", "revise", "pass"]
 
+RELIABLE: frozenset[RunOutcome] = frozenset({"nothing-to-review", "revise", "pass"})
+"""The outcomes that say something about the code."""
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 WORKFLOW_FILE = ".aethr.yaml"

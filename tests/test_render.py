@@ -337,7 +337,7 @@ def test_the_same_notice_is_said_once_a_step() -> None:
             ["NOT REVIEWED: the answer was cut (length)"],
         ),
         (
-            unreviewed("live", step(role="planner"), reason=NO_REVIEWER),
+            unreviewed("live", step(role="planner"), reason=str(NO_REVIEWER.review.reason)),
             ["No review: the workflow has no reviewing step"],
         ),
         (result(review=Review(reason="nothing changed")), ["Nothing to review: nothing changed"]),

@@ -75,15 +75,15 @@ def test_exit_codes(outcome: RunOutcome, said: Review, gate: Gate, code: ExitCod
 @pytest.mark.parametrize("outcome", ["exhausted", "stalled"])
 def test_a_loop_that_did_not_get_there_closes_every_gate_but_never(outcome: str) -> None:
     loops = [loop("satisfied"), loop(outcome)]
-    for verdict in (Verdict(Review("pass"), "pass"), review.unreviewed("no verdict"), review.no_reviewer()):
+    for verdict in (Verdict(Review("pass"), "pass"), review.unreviewed("no verdict"), review.NO_REVIEWER):
         assert review.exit_code(verdict, loops, Gate("high")) is ExitCode.GATE
         assert review.exit_code(verdict, loops, Gate()) is ExitCode.OK
 
 
 def test_a_gate_about_loops_alone_needs_no_review() -> None:
     loops = [loop("satisfied")]
-    assert review.exit_code(review.no_reviewer(), loops, Gate("high")) is ExitCode.OK
-    assert review.exit_code(review.no_reviewer(), loops, Gate("high", True)) is ExitCode.NOT_REVIEWED
+    assert review.exit_code(review.NO_REVIEWER, loops, Gate("high")) is ExitCode.OK
+    assert review.exit_code(review.NO_REVIEWER, loops, Gate("high", True)) is ExitCode.NOT_REVIEWED
     assert review.exit_code(review.unreviewed("moved"), loops, Gate("high")) is ExitCode.NOT_REVIEWED
 
 
@@ -223,8 +223,8 @@ def test_a_long_list_of_what_was_not_sent_is_counted() -> None:
 
 
 def test_no_reviewing_step_is_said() -> None:
-    assert review.judge([result("x", "plan")], frozenset(), "live") == review.no_reviewer()
-    assert review.no_reviewer().review.reason == "the workflow has no reviewing step"
+    assert review.judge([result("x", "plan")], frozenset(), "live") == review.NO_REVIEWER
+    assert review.NO_REVIEWER.review.reason == "the workflow has no reviewing step"
 
 
 def test_the_same_findings_in_another_order_are_the_same() -> None:

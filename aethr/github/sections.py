@@ -30,7 +30,7 @@ class Blobs(NamedTuple):
 
 def findings(found: Sequence[Finding], blobs: Blobs, limit: int, measure: Measure) -> str:
     """A table, most severe first; a last line says how many did not fit."""
-    return findings_table(found, partial(_address, blobs)).text(_within(limit, measure))
+    return findings_table(found, partial(_address, blobs), _within(limit, measure))
 
 
 def not_sent(result: RunResult, limit: int, measure: Measure) -> str:
@@ -42,7 +42,7 @@ def not_sent(result: RunResult, limit: int, measure: Measure) -> str:
 
 def receipt(result: RunResult, limit: int, measure: Measure) -> str:
     """Folded: steps, models, context, tokens, cost, the loops, and a map of the run."""
-    steps = steps_table(result).text(_within(limit // 2, measure))
+    steps = steps_table(result, _within(limit // 2, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], limit // 4, measure)
     parts = (steps, loops, flowchart(result))
     return folded(f"Receipt: {wording.spent(result)}", "\n\n".join(part for part in parts if part))

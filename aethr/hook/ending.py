@@ -13,7 +13,7 @@ from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode
 from aethr.hook.change import Change, Measure
 from aethr.hook.terms import HookOptions
 from aethr.output import wording
-from aethr.records import Review, RunResult, StepResult
+from aethr.records import RELIABLE, Review, RunResult, StepResult
 from aethr.sanitize import one_line
 from aethr.words import capped, rest
 
@@ -113,7 +113,7 @@ def _models(result: RunResult) -> str:
 
 def _remedy(result: RunResult) -> Iterator[str]:
     """How the review that did not take place, or not of everything, can take place."""
-    if result.outcome not in ("not-reviewed", "incomplete"):
+    if result.outcome in RELIABLE:
         return
     if not result.is_live:
         yield "To fix: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."

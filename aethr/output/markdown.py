@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from aethr.output import wording
 from aethr.records import Finding, Receipt, RunResult, StepResult
@@ -50,45 +49,24 @@ _SPECIAL = re.compile(r"([\\`*_\[\]~|$#])")
 _LIST_LIKE = re.compile(r"^(\d*)([-+=.)])")
 
 
-class Table(NamedTuple):
-    """A table whose cells are Markdown already. ``one`` is what one of its rows is called."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    one: str
-
-    def text(self, fitting: Fitting = tuple) -> str:
-        """The table with those of its lines that ``fitting`` keeps; a last line counts the others."""
-        if not self.rows:
-            return ""
-        head, rule, *rows = (
-            f"| {' | '.join(cells)} |" for cells in (self.head, ["---"] * len(self.head), *self.rows)
-        )
-        kept = fitting(rows)
-        more = rest(len(rows), len(kept), self.one)
-        return "\n".join((head, rule, *kept)) + (f"\n\n{more[0].upper()}{more[1:]}." if more else "")
-
-
-def findings_table(found: Iterable[Finding], link: Callable[[Finding], str | None] = lambda _: None) -> Table:
+def findings_table(
+    found: Iterable[Finding],
+    link: Callable[[Finding], str | None] = lambda _: None,
+    fitting: Fitting = tuple,
+) -> str:
     """The findings, most severe first. ``link`` gives the address of a finding's place, where it has one."""
-    rows = [
-        (
-            each.severity,
-            _linked(markdown_inline(wording.place_of(each)), link(each)),
-            markdown_inline(each.message),
-        )
-        for each in found
-    ]
-    return Table(("Severity", "Place", "Finding"), rows, "finding")
+    rows = []
+    for each in found:
+        place, address = markdown_inline(wording.place_of(each)), link(each)
+        linked = f"[{place}]({address})" if address else place
+        rows.append((each.severity, linked, markdown_inline(each.message)))
+    return _table(("Severity", "Place", "Finding"), rows, "finding", fitting)
 
 
-def steps_table(result: RunResult) -> Table:
+def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
     """What each step was sent, and what it took."""
-    return Table(
-        ("Step", "Model", "Context", "Tokens", "Cost", "Time"),
-        [_step(step, result) for step in result.steps],
-        "step",
-    )
+    head = ("Step", "Model", "Context", "Tokens", "Cost", "Time")
+    return _table(head, [_step(step, result) for step in result.steps], "step", fitting)
 
 
 def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
@@ -163,8 +141,14 @@ def _prose(line: str) -> str:
     return _COMMAND.sub(rf"\1{BREAK}", _DANGER.sub(rf"\g<0>{BREAK}", line))
 
 
-def _linked(text: str, address: str | None) -> str:
-    return f"[{text}]({address})" if address else text
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting: Fitting) -> str:
+    """A table of cells that are Markdown already; a last line counts the rows that do not fit."""
+    if not rows:
+        return ""
+    titles, rule, *lines = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+    kept = fitting(lines)
+    more = rest(len(lines), len(kept), one)
+    return "\n".join((titles, rule, *kept)) + (f"\n\n{more.capitalize()}." if more else "")
 
 
 def _step(step: StepResult, result: RunResult) -> tuple[str, ...]:

@@ -90,11 +90,11 @@ def markdown(result: RunResult) -> str:
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
-        findings_table(result.review.findings).text(),
+        findings_table(result.review.findings),
         _answer(result),
         _titled("Not sent to the model", bullets(wording.not_sent(_receipts(result)))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
-        _titled("Steps", steps_table(result).text()),
+        _titled("Steps", steps_table(result)),
         markdown_inline(wording.spent(result)),
     )
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"

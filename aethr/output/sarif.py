@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from aethr import __version__, codec
 from aethr.output import wording
-from aethr.records import SEVERITIES, Finding, RunResult, Severity
+from aethr.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.sanitize import one_line, terminal
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -114,22 +114,17 @@ def _uri(path: str | None) -> str | None:
 
 def _invocation(result: RunResult) -> dict[str, Any]:
     return {
-        "executionSuccessful": _is_reliable(result),
+        "executionSuccessful": result.outcome in RELIABLE,
         "exitCode": int(result.exit_code),
         "toolExecutionNotifications": list(_notifications(result)),
     }
 
 
 def _notifications(result: RunResult) -> Iterable[dict[str, Any]]:
-    yield _notification("note" if _is_reliable(result) else "warning", wording.verdict(result).text)
+    yield _notification("note" if result.outcome in RELIABLE else "warning", wording.verdict(result).text)
     for finding in result.review.findings if result.is_live else ():
         if not _has_place(finding):
             yield _notification(_LEVEL[finding.severity], wording.finding(finding))
-
-
-def _is_reliable(result: RunResult) -> bool:
-    """Whether the results, even an empty list of them, say something about the code."""
-    return result.outcome not in ("not-reviewed", "incomplete")
 
 
 def _notification(level: str, text: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from aethr.records import (
     StepStarted,
     Subject,
 )
-from aethr.review import no_reviewer
+from aethr.review import NO_REVIEWER
 from aethr.sanitize import one_line
 from aethr.words import SHOWN, capped, counted, path_line, rest
 
@@ -139,7 +139,7 @@ def verdict(result: RunResult) -> Line:
     match result.outcome:
         case "nothing-to-review":
             return Line(f"Nothing to review: {reason}")
-        case "not-reviewed" if review == no_reviewer().review:
+        case "not-reviewed" if review == NO_REVIEWER.review:
             return Line(f"No review: {reason}")
         case "not-reviewed":
             return Line(f"NOT REVIEWED: {reason}" + (f" (they say: {status})" if status else ""), "bad")

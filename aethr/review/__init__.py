@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aethr.errors import ExitCode
 from aethr.records import (
     CHANGES,
+    RELIABLE,
     SEVERITIES,
     Gate,
     LoopResult,
@@ -38,7 +39,6 @@ The very last line is one of these two, alone on its line:
 Review status: pass
 Review status: revise
 Pass means: no high and no medium finding."""
-NO_REVIEWER = "the workflow has no reviewing step"
 
 
 class Verdict(NamedTuple):
@@ -46,6 +46,11 @@ class Verdict(NamedTuple):
 
     review: Review
     outcome: RunOutcome
+
+
+NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
+"""No review took place, and none was needed."""
+NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
 
 
 def judge(
@@ -66,11 +71,11 @@ def judge(
     counted = _counted(results, reviewing)
     if not counted and (skipped := _nothing_to_review(results)):
         missed = moved or _left_out(skipped)
-        return unreviewed(missed) if missed else nothing_changed()
+        return unreviewed(missed) if missed else NOTHING_CHANGED
     if mode == "mock":
         return unreviewed("mock mode: no model was called", _coverage(counted))
     if not counted:
-        return unreviewed(moved or _why_none(results, reviewing))
+        return unreviewed(moved) if moved else _none(results, reviewing)
     parsed = [(result, read(result, holds)) for result in counted]
     # The end of a cut answer is not known, so its pass is none.
     stated = {"none" if of.truncated and said.status == "pass" else said.status for of, said in parsed}
@@ -133,34 +138,21 @@ def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: M
         return ExitCode.OK
     if mode != "mock" and _gate_closes(verdict.review, loops, gate):
         return ExitCode.GATE
-    loops_alone = verdict == no_reviewer() and loops and not gate.require_review
-    unreliable = verdict.outcome in ("not-reviewed", "incomplete")
-    return ExitCode.NOT_REVIEWED if unreliable and not loops_alone else ExitCode.OK
+    loops_alone = verdict == NO_REVIEWER and loops and not gate.require_review
+    return ExitCode.OK if verdict.outcome in RELIABLE or loops_alone else ExitCode.NOT_REVIEWED
 
 
 def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:
     """What the record says of a verdict: one that a script was made to give is never to be relied on."""
-    if mode != "scripted":
+    if mode != "scripted" or verdict.outcome == "nothing-to-review":
         return verdict
     reasons = ("scripted answers: no model was called", verdict.review.reason)
-    review = verdict.review._replace(reason="; ".join(filter(None, reasons)))
-    there_was_none = verdict.outcome == "nothing-to-review"
-    return Verdict(review, verdict.outcome if there_was_none else "not-reviewed")
+    return Verdict(verdict.review._replace(reason="; ".join(filter(None, reasons))), "not-reviewed")
 
 
 def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
     """The verdict of a run in which no review took place."""
     return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
-
-
-def nothing_changed() -> Verdict:
-    """The verdict on an empty change: no review took place, and none was needed."""
-    return Verdict(Review(reason="nothing changed"), "nothing-to-review")
-
-
-def no_reviewer() -> Verdict:
-    """The verdict of a workflow that has no reviewing step."""
-    return unreviewed(NO_REVIEWER)
 
 
 def same_findings(one: StepResult, other: StepResult) -> bool:
@@ -204,11 +196,11 @@ def _nothing_to_review(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
     return () if edited else tuple(result for result in results if result.skipped is not None)
 
 
-def _why_none(results: Sequence[StepResult], reviewing: frozenset[str]) -> str:
+def _none(results: Sequence[StepResult], reviewing: frozenset[str]) -> Verdict:
     if any(result.id in reviewing and result.skipped is None for result in results):
-        return "the tree changed after the last review"
+        return unreviewed("the tree changed after the last review")
     if any(result.id in reviewing for result in results):
-        return "a step edited files, and no review was called: the change for it is empty"
+        return unreviewed("a step edited files, and no review was called: the change for it is empty")
     return NO_REVIEWER
 
 
