@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from aethr.invisible import HIDDEN
 from aethr.records import Artifacts, CommandCheck, Receipt, StepResult, Usage
 
 _Word = TypeVar("_Word", bound=str)
 
 # Valid in a JSON string as they are, but not for UTF-8 (surrogates) or for a terminal (the others).
-_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPED = re.compile(f"[{HIDDEN}]")
 
 
 def dumps(value: object) -> str:
@@ -35,7 +36,13 @@ def line(value: object) -> str:
 
 
 def _harmless(text: str) -> str:
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return _ESCAPED.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    """JSON's own spelling: a character beyond U+FFFF takes two."""
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def step_to_json(step: StepResult) -> dict[str, Any]:

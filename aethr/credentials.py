@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
 from aethr.providers import LOGINS, PROVIDERS
+from aethr.words import capped, rest
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
@@ -158,8 +159,8 @@ def _taken(text: str) -> DotEnv:
         f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces"
         for line in broken[:_SHOWN]
     ]
-    if len(broken) > _SHOWN:
-        warnings.append(f".env: {len(broken) - _SHOWN} more lines cannot be parsed")
+    if more := rest(len(broken), _SHOWN, "line"):
+        warnings.append(f".env: {more} cannot be parsed")
     ignored = sorted(set(found) - set(values) - BASES)
     if ignored:
         warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")
@@ -186,9 +187,10 @@ def _is_loopback(url: str) -> bool:
 
 
 def _names(names: list[str]) -> str:
-    shown = [name if name.isidentifier() and name.isascii() else "(an odd name)" for name in names[:10]]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(shown) + more
+    def show(name: str) -> str:
+        return name if name.isidentifier() and name.isascii() else "(an odd name)"
+
+    return capped(names, show=show)
 
 
 def _check_key(key: str) -> None:

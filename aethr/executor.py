@@ -30,7 +30,6 @@ from aethr.records import (
     Receipt,
     Repeat,
     Request,
-    Review,
     RunFinished,
     RunResult,
     RunStarted,
@@ -47,6 +46,7 @@ from aethr.records import (
     Usage,
     View,
 )
+from aethr.review import Verdict
 from aethr.sanitize import REDACTED, Redactor
 
 Clock = Callable[[], float]
@@ -160,9 +160,8 @@ def run(
             raise over
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
-    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility)
-    if plan.mode == "live" and plan.gate.needs_review and (moved := _moved(plan, progress.results)):
-        verdict = verdict._replace(reason=moved)
+    moved = _moved(plan, progress.results) if plan.is_live and plan.gate.needs_review else None
+    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, moved)
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
@@ -221,7 +220,7 @@ def record(
     plan: Plan,
     results: Sequence[StepResult],
     loops: Sequence[LoopResult],
-    verdict: Review,
+    verdict: Verdict,
     subject: Subject | None = None,
     failed: Sequence[Usage] = (),
 ) -> RunResult:
@@ -230,6 +229,7 @@ def record(
     ``failed`` is what was counted for the attempts of the call that stopped it.
     """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
+    recorded = review.as_recorded(verdict, plan.mode)
     return RunResult(
         task=plan.task,
         workflow=plan.workflow.name,
@@ -237,11 +237,12 @@ def record(
         scope=plan.scope,
         steps=tuple(each for each in results if each.skipped is None),
         loops=tuple(loops),
-        review=review.as_recorded(verdict, plan.mode),
+        review=recorded.review,
         totals=totals(results, failed),
-        exit_code=review.exit_code(verdict, loops, plan.gate),
+        exit_code=review.exit_code(verdict, loops, plan.gate, plan.mode),
         subject=subject,
         skipped=tuple(skipped),
+        outcome=recorded.outcome,
     )
 
 
@@ -442,7 +443,7 @@ def _view(plan: Plan, results: Sequence[StepResult]) -> View:
         plan.root,
         plan.scope,
         tuple(results),
-        run_commands=plan.mode == "live",
+        run_commands=plan.is_live,
         strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
         survey=None if results else plan.survey,
     )

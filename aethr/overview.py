@@ -10,6 +10,7 @@ from aethr.estimate import Estimate, Need
 from aethr.output import columns, mermaid, wording
 from aethr.records import Plan, PlannedStep, Receipt, Repeat, StepPrepared
 from aethr.sanitize import one_line
+from aethr.words import capped, counted
 
 _GUTTER = {"start": "╭▸", "within": "│ ", "end": "╰─", "alone": "↻ ", "outside": "  "}
 _INDENT = 7
@@ -62,10 +63,10 @@ def flowchart(plan: Plan) -> str:
 def _head(seen: Overview) -> str:
     calls = sum(need.calls for need in seen.needs.most if need.agent is None)
     agents = sum(need.calls for need in seen.needs.most if need.agent is not None)
-    most = [wording.counted(calls, "call")] if calls else []
-    most += [wording.counted(agents, "agent run")] if agents else []
+    most = [counted(calls, "call")] if calls else []
+    most += [counted(agents, "agent run")] if agents else []
     spec = seen.plan.workflow
-    steps = wording.counted(len(seen.plan.steps), "step")
+    steps = counted(len(seen.plan.steps), "step")
     return f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
 
 
@@ -121,25 +122,25 @@ def _content(source: str, now: StepPrepared) -> str:
     """How much a source gives as of now, and what it leaves out."""
     receipts = [receipt for receipt in now.receipts if receipt.source == source]
     sent = [receipt for receipt in receipts if receipt.bytes_sent]
-    said = [f"{wording.counted(len(sent), 'file')}, {_bytes(sent)}"] if sent else []
+    said = [f"{counted(len(sent), 'file')}, {_bytes(sent)}"] if sent else []
     said += [one_line(receipt.note) for receipt in receipts if receipt.note and not receipt.path]
     left_out = [receipt for receipt in receipts if receipt.path and not receipt.complete]
-    said += [f"not sent: {wording.capped(wording.not_sent(left_out), 3)}"] if left_out else []
+    said += [f"not sent: {capped(wording.not_sent(left_out), 3)}"] if left_out else []
     said += ["counts as all of its budget below"] if context.find(source)[0].late else []
     return "; ".join(said) or "nothing"
 
 
 def _bytes(receipts: Sequence[Receipt]) -> str:
-    return wording.counted(sum(receipt.bytes_sent for receipt in receipts), "byte")
+    return counted(sum(receipt.bytes_sent for receipt in receipts), "byte")
 
 
 def _at_most(repeat: Repeat) -> str:
-    return f"{wording.counted(repeat.max_iterations, 'pass', 'passes')} at most"
+    return f"{counted(repeat.max_iterations, 'pass', 'passes')} at most"
 
 
 def _need(need: Need) -> str:
     if need.agent is not None:
-        runs = wording.counted(need.calls, "run")
+        runs = counted(need.calls, "run")
         return (
             f"{one_line(need.model)} by {need.agent}: {runs}; its own calls and their cost are not known here"
         )
@@ -148,7 +149,7 @@ def _need(need: Need) -> str:
 
 def _figures(needs: Sequence[Need]) -> str:
     """Calls, tokens and cost of all of them, the last as far as it is known."""
-    calls = wording.counted(sum(need.calls for need in needs), "call")
+    calls = counted(sum(need.calls for need in needs), "call")
     tokens = f"{sum(need.input_tokens for need in needs):,} tokens in"
     tokens += f", {sum(need.output_tokens for need in needs):,} out"
     known = [need.cost_usd for need in needs if need.cost_usd is not None]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from aethr.errors import UsageError, suggest
+from aethr.errors import UsageError
+from aethr.words import suggest
 
 PRESETS: Mapping[str, str] = {
     "plan-implement-review": "plan, let an agent implement, review, iterate",

@@ -20,7 +20,10 @@ Visibility = Literal["all", "latest", "summary", "none"]
 FailOn = Literal["never", "revise", "low", "medium", "high"]
 Whereabouts = Literal["change", "tree", "nowhere"]
 LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
+RunOutcome = Literal["nothing-to-review", "not-reviewed", "incomplete", "revise", "pass"]
 
+RELIABLE: frozenset[RunOutcome] = frozenset({"nothing-to-review", "revise", "pass"})
+"""The outcomes that say something about the code."""
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 WORKFLOW_FILE = ".aethr.yaml"
@@ -561,7 +564,8 @@ class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
     ``steps`` are those that were called, ``skipped`` the others; ``subject`` is None where no step reads the
-    change.
+    change. ``outcome`` says whether the review can be relied on, whatever the gate: everything that shows,
+    posts or exits reads it. Where no one has judged the run, that is ``not-reviewed``.
     """
 
     task: str
@@ -576,6 +580,12 @@ class RunResult(NamedTuple):
     checkpoint: str | None = None
     subject: Subject | None = None
     skipped: tuple[Skipped, ...] = ()
+    outcome: RunOutcome = "not-reviewed"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether models were called: what a mock or a script answers says nothing about the code."""
+        return self.mode == "live"
 
 
 # --- the plan ----------------------------------------------------------------------------------
@@ -632,6 +642,11 @@ class Plan(NamedTuple):
     holds: Callable[[str], bool] = lambda _: False
     survey: Survey | None = None
     moved: Callable[[], str | None] = lambda: None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run calls models, agents and commands of the project."""
+        return self.mode == "live"
 
 
 # --- events ------------------------------------------------------------------------------------

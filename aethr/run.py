@@ -47,7 +47,6 @@ from aethr.providers import provider_of
 from aethr.records import (
     Event,
     Plan,
-    Review,
     RunFinished,
     RunResult,
     Scope,
@@ -55,6 +54,7 @@ from aethr.records import (
     Survey,
     WorkflowSpec,
 )
+from aethr.review import unreviewed
 from aethr.sanitize import Redactor
 from aethr.terms import Terms
 
@@ -242,7 +242,7 @@ def _preflight(plan: Plan, dotenv_warnings: tuple[str, ...]) -> None:
 
 def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
     """Which calls go to a host that is not the provider's own; said before the first one."""
-    if plan.mode != "live":
+    if not plan.is_live:
         return ()
     from aethr.llm.endpoints import endpoints
 
@@ -251,7 +251,7 @@ def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
 
 def _retirements(plan: Plan, today: datetime.date | None) -> tuple[str, ...]:
     """Which models of a live run are shut down soon, or already."""
-    if plan.mode != "live":
+    if not plan.is_live:
         return ()
     import datetime
 
@@ -264,7 +264,7 @@ def _retirements(plan: Plan, today: datetime.date | None) -> tuple[str, ...]:
 
 def _worst_case(plan: Plan) -> tuple[str, ...]:
     """What a budget in dollars means for this run; said before the first call."""
-    if plan.mode != "live" or plan.allowance.cost_usd is None:
+    if not plan.is_live or plan.allowance.cost_usd is None:
         return ()
     from aethr.estimate import against_budget
 
@@ -317,7 +317,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     path = recorder.stopped(error)
     if path is not None:
         error.resume = redact(_resume_command(prepared, path))
-    verdict = Review(reason=str(error))
+    verdict = unreviewed(str(error))
     result = executor.record(
         prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject, recorder.failed
     )
@@ -342,7 +342,7 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
 
     An endpoint with a password in it is left out: the command is printed.
     """
-    called = [step.model for step in plan.steps if step.model] if plan.mode == "live" else []
+    called = [step.model for step in plan.steps if step.model] if plan.is_live else []
     bases = [base for model in called for base in provider_of(model.name).base_variables]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)

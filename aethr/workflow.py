@@ -114,7 +114,7 @@ def plan(
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=collector(step.context, step.context_chars),
             check=_check(step, project.root, terms.mode),
-            runs_commands=terms.mode == "live" and any(context.find(each)[0].runs for each in step.context),
+            runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
         )
         for step in workflow.steps
     )
@@ -128,13 +128,13 @@ def plan(
         terms.gate,
         terms.allowance,
         terms.secrets,
-        holds=partial(context.holds, project.root, scope) if terms.mode == "live" else lambda _: True,
+        holds=partial(context.holds, project.root, scope) if terms.is_live else lambda _: True,
     )
 
 
 def preflight(plan: Plan) -> None:
     """Let each backend refuse what it can before the first call: a key, a program that is missing."""
-    if plan.mode == "live":
+    if plan.is_live:
         for command in commands(plan.workflow):
             evidence.require(command, plan.root)
     for backend, requests in _asked(plan):
@@ -210,7 +210,7 @@ def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
 
 def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
     _refuse_without_review(workflow, terms.gate)
-    if terms.mode == "live":
+    if terms.is_live:
         _refuse_missing_models(workflow)
 
 

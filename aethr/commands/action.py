@@ -32,9 +32,6 @@ from aethr.output.render import Display, make_renderer
 from aethr.records import Event, StepFinished
 from aethr.run import Outcome, Prepared, Show, execute, prepare
 
-FINAL = (ExitCode.OK, ExitCode.NOT_REVIEWED)
-"""After these a next attempt starts afresh. After a gate's no it says the same again, without a call."""
-
 
 def main() -> int:
     """Review the change of this run's event, say so everywhere, give the exit code. Raises ``AethrError``."""
@@ -180,8 +177,13 @@ def _carry_on(job: Job, attempt: Attempt) -> None:
 
 
 def _settle(job: Job, carrier: Carrier, done: Done, *, posted: bool) -> None:
-    """What is finished, and could be said, is not kept for a next attempt."""
-    if done.error is None and done.exit_code in FINAL and posted:
+    """What is finished, and could be said, is not kept: a next attempt starts afresh.
+
+    Where a review closed the gate, the next attempt says the same again, without a call.
+    """
+    if done.result is None or done.error is not None or not posted:
+        return
+    if done.exit_code != ExitCode.GATE or done.result.outcome == "not-reviewed":
         carrier.drop()
         files.write_outputs(job.runner.output, {"resumable": "false"})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,6 +26,7 @@ from aethr.llm.spending import (
 )
 from aethr.providers import PROVIDERS, litellm_name, provider_of, split
 from aethr.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
+from aethr.words import suggest
 
 DEADLINES = Deadlines()
 BACKOFF_S = (1.0, 2.0)
@@ -388,10 +388,8 @@ def _refuse_unknown(name: str) -> None:
     if litellm_name(name).partition("/")[0] in known:
         return
     provider = split(name)[0]
-    close = difflib.get_close_matches(provider, [*PROVIDERS, *sorted(known)], n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
-        f"'{name}': no provider named '{provider}'{meant}",
+        f"'{name}': no provider named '{provider}'{suggest(provider, [*PROVIDERS, *sorted(known)])}",
         fix=f"Name a model as provider:model: {', '.join(PROVIDERS)} or any LiteLLM provider.",
     )
 
