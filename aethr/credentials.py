@@ -9,6 +9,7 @@ folder: when git tracks it or has had it, and outside of a repository.
 from __future__ import annotations
 
 import io
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
 from aethr.providers import LOGINS, PROVIDERS
+from aethr.records import Checkout
 from aethr.words import capped, rest
 
 MAX_BYTES = 1 << 16
@@ -44,14 +46,17 @@ class DotEnv(NamedTuple):
 NOTHING = DotEnv({})
 
 
-def load(root: Path) -> DotEnv:
-    """Read ``root/.env``, if it is there and may be trusted. Never raises: the run goes on without it."""
-    path = root / ".env"
-    if not path.is_symlink() and not path.exists():
-        return NOTHING
+def load(root: Path, here: Checkout | None = None) -> DotEnv:
+    """Read ``root/.env``, if it is there and may be trusted. Never raises: the run goes on without it.
+
+    ``here`` is the checkout of ``root``, where it is known.
+    """
     try:
-        _refuse(path, root)
-        return _taken(path.read_text(encoding="utf-8-sig"))
+        content = _read(root / ".env")
+        if content is None:
+            return NOTHING
+        _refuse_foreign(root, here, content)
+        return _taken(content.decode("utf-8-sig"))
     except (_RefusedError, OSError, UnicodeDecodeError) as error:
         return DotEnv({}, (f".env is not loaded: {_why(error)}",))
 
@@ -74,16 +79,18 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
     name = LOGINS[provider]
     _check_key(key)
     path = root / ".env"
-    _check_place(path, root, name)
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UsageError(f"{path}: not a regular file", "Remove it, and log in again.")
+    try:
+        with disk.failing_as(f"{path}: cannot write"):
+            content = _read(path)
+        in_repository = _check_place(path, root, name, content)
+        text = (content or b"").decode("utf-8")
+    except _RefusedError as error:
+        raise UsageError(f"{path}: {error}", "Remove it, and log in again.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
     with disk.failing_as(f"{path}: cannot write"):
-        try:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
         disk.write(path, "".join(_with(text, name, key)), mode=0o600)
-    return tuple(_exposed(root))
+    return tuple(_exposed(root)) if in_repository else ()
 
 
 def origin(name: str, environ: Mapping[str, str], dotenv: DotEnv) -> str | None:
@@ -103,36 +110,45 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _refuse(path: Path, root: Path) -> None:
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        raise _RefusedError("it is not a regular file")
-    if status.st_size > MAX_BYTES:
-        raise _RefusedError(f"it is larger than {MAX_BYTES >> 10} KiB")
+def _read(path: Path) -> bytes | None:
+    """The file's bytes, read once: what is checked is what is taken. None where there is no file."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        if came_from := _origin(path, root):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise _RefusedError("it is not a regular file")
+        with os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    if len(content) > MAX_BYTES:
+        raise _RefusedError(f"it is larger than {MAX_BYTES >> 10} KiB")
+    return content
+
+
+def _refuse_foreign(root: Path, here: Checkout | None, content: bytes) -> None:
+    try:
+        if came_from := _origin(here or git.checkout(root), content):
             raise _RefusedError(came_from)
     except GitError as error:
         raise _RefusedError(f"git cannot say whether it came with the repository ({error})") from error
 
 
-def _origin(path: Path, root: Path) -> str:
+def _origin(here: Checkout | None, content: bytes) -> str:
     """Why the file may be somebody else's, and what to do; empty for one's own. Raises ``GitError``.
 
     One that was taken out of git is as foreign as before, until somebody writes another.
     """
-    if git.toplevel(root) is None:
+    if here is None:
         return (
             "this folder is in no git repository, so it may have come with the folder; set the key in the "
             "environment, or run `git init`"
         )
     own = "`git rm --cached .env`, then write one of your own"
-    if git.is_tracked(root, ".env"):
-        return f"git tracks it, so it may have come from somebody else; {own}"
-    content = path.read_bytes()
-    if git.is_in_head(root, ".env"):
+    if git.is_known(here, ".env"):
+        if git.is_tracked(here.root, ".env"):
+            return f"git tracks it, so it may have come from somebody else; {own}"
         return f"it is in the last commit, so it may have come from somebody else; commit {own}"
-    if git.had_content(root, _as_committed(content)):
+    if git.had_content(here.root, _as_committed(content)):
         return "git has this very file in its history, so it may have come from somebody else; write your own"
     return ""
 
@@ -202,19 +218,24 @@ def _check_key(key: str) -> None:
         raise UsageError("the key has a character that no key has", "Paste the key alone, in one line.")
 
 
-def _check_place(path: Path, root: Path, name: str) -> None:
-    """What is stored is to be read: so not outside of a repository, nor in a file that came with one."""
+def _check_place(path: Path, root: Path, name: str, content: bytes | None) -> bool:
+    """What is stored is to be read: so not outside of a repository, nor in a file that came with one.
+
+    False where git cannot say.
+    """
     try:
-        if git.toplevel(root) is None:
+        here = git.checkout(root)
+        if here is None:
             raise UsageError(
                 f"{root} is in no git repository, and a .env that may have come with a folder is not read",
                 f"Run `git init`, or set {name} in the environment.",
             )
-        foreign = path.is_file() and not git.is_tracked(root, ".env") and _origin(path, root)
+        foreign = content is not None and not git.is_tracked(root, ".env") and _origin(here, content)
     except GitError:
-        return
+        return False
     if foreign:
         raise UsageError(f"{path}: {foreign}", "Move it away, and log in again.")
+    return True
 
 
 def _with(text: str, name: str, key: str) -> Iterator[str]:

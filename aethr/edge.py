@@ -18,6 +18,7 @@ from aethr.errors import (
     ConfigError,
     DiskError,
     ExitCode,
+    Interrupted,
     ProcessError,
     StoppedError,
     Terminated,
@@ -43,16 +44,8 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
         _stand_somewhere()
         code = command()
         sys.stdout.flush()
-    except AethrError as error:
-        return _fail(error, verbose)
-    except KeyboardInterrupt:
-        return _fail(StoppedError("interrupted", ExitCode.INTERRUPTED), verbose)
-    except Terminated:
-        return _fail(StoppedError("terminated", ExitCode.TERMINATED), verbose)
-    except OSError as error:
-        return _fail(lost_output(error), verbose)
-    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a line and a file
-        return _fail(unexpected(error), verbose)
+    except (Exception, KeyboardInterrupt, Terminated) as stop:  # noqa: BLE001 - a bug becomes a line and a file
+        return _fail(as_error(stop), verbose)
     finally:
         end()
     return code
@@ -70,28 +63,33 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def lost_output(error: OSError) -> AethrError:
-    """An operating-system error that nobody nearer knew what to do with: most often a closed output."""
-    if isinstance(error, BrokenPipeError):
-        return DiskError("standard output was closed before the end")
-    return DiskError(f"{error.filename or 'output'}: {error.strerror or error}")
+def as_error(stop: BaseException) -> AethrError:
+    """What ended a command or a run, as the error that is shown; what nobody foresaw is a bug.
 
-
-def unexpected(error: BaseException) -> AethrError:
-    """A machine that is at its limit; else a bug, with its traceback in a file that the line names."""
-    exhausted = _exhausted(error)
-    return _bug(error) if exhausted is None else exhausted
-
-
-def _exhausted(error: BaseException) -> AethrError | None:
+    A signal names the files that an agent had changed; an ``OSError`` that nobody nearer knew what to do with
+    is most often a closed output.
+    """
+    if isinstance(stop, AethrError):
+        return stop
+    if isinstance(stop, (KeyboardInterrupt, Terminated)):
+        made: AethrError = (
+            StoppedError("terminated", ExitCode.TERMINATED)
+            if isinstance(stop, Terminated)
+            else StoppedError("interrupted", ExitCode.INTERRUPTED)
+        )
+        made.blame(stop.changed_files if isinstance(stop, (Interrupted, Terminated)) else ())
+    elif isinstance(stop, BrokenPipeError):
+        made = DiskError("standard output was closed before the end")
+    elif isinstance(stop, OSError):
+        made = DiskError(f"{stop.filename or 'output'}: {stop.strerror or stop}")
     # Python has no type of its own for it: https://github.com/python/cpython/issues/60207
-    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+    elif isinstance(stop, RuntimeError) and "start new thread" in str(stop):
         made = ProcessError("the system allows no more threads", "End other programs, or raise `ulimit -u`.")
-    elif isinstance(error, MemoryError):
+    elif isinstance(stop, MemoryError):
         made = ProcessError("out of memory", "End other programs, or raise the limit of memory.")
     else:
-        return None
-    made.__cause__ = error
+        return _bug(stop)
+    made.__cause__ = stop
     return made
 
 

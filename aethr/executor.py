@@ -279,8 +279,8 @@ def _perform(
     prepared = _prepare(plan, step, progress.results, blocks)
     yield prepared
     began = clock()
-    request = _request(plan, step, prepared.prompt, progress.results)
-    request = request._replace(iteration=turn.iteration)
+    allowance = plan.allowance.after(budget.used(progress.results))
+    request = step.request(plan.root, prepared.prompt, allowance, turn.iteration)
     failed: list[Usage] = []
     answers = [(yield from _call(plan, step, request, failed))]
     doubt = _doubt(plan, step, prepared, answers[0])
@@ -449,19 +449,6 @@ def _view(plan: Plan, results: Sequence[StepResult]) -> View:
     )
 
 
-def _request(plan: Plan, step: PlannedStep, prompt: str, results: Sequence[StepResult]) -> Request:
-    return Request(
-        step=step.spec.id,
-        role=step.spec.role,
-        prompt=prompt,
-        model=step.model,
-        root=plan.root,
-        reviewing=step.spec.reviewing,
-        unsafe_permissions=step.spec.unsafe_permissions,
-        allowance=plan.allowance.after(budget.used(results)),
-    )
-
-
 def _result(
     step: PlannedStep,
     turn: Turn,
@@ -558,7 +545,8 @@ def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
 
 def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
     """What a step would be sent now; no command is run for it."""
-    view = _view(plan, ())._replace(run_commands=False, survey=None)
+    fixed = plan.survey if not plan.scope.reads_disk and not plan.scope.chosen else None
+    view = _view(plan, ())._replace(run_commands=False, survey=fixed)
     return (receipt for block in step.collect(view) for receipt in block.receipts)
 
 

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import config, disk, workflow
+from aethr import config, disk
 from aethr.config import emit
 from aethr.errors import ConfigError, DiskError, ExitCode, UsageError
-from aethr.records import Plan, WorkflowSpec
+from aethr.records import WORKFLOW_FILE, WorkflowSpec
 from aethr.sanitize import Redactor
+from aethr.workflow import Bound, vocabulary
 
 COMPLETED = (ExitCode.OK, ExitCode.GATE)
 """A gate's no says something about the change, and nothing against the workflow."""
@@ -35,21 +36,21 @@ class Promotion(NamedTuple):
                 ) from error
 
 
-def promote(plan: Plan) -> Promotion:
-    """The workflow of ``plan`` as a file of its project. Raises ``UsageError``; nothing is written yet."""
-    path = plan.root / workflow.FILE
+def promote(bound: Bound) -> Promotion:
+    """The workflow of a run as a file of its project. Raises ``UsageError``; nothing is written yet."""
+    path = bound.root / WORKFLOW_FILE
     if os.path.lexists(path):
         raise UsageError(f"--save: {path} is already here", "Move it away; --save overwrites nothing.")
-    if not os.access(plan.root, os.W_OK):
+    if not os.access(bound.root, os.W_OK):
         raise UsageError(f"--save: {path} cannot be written", "Leave --save out, or make the folder yours.")
-    text = emit.text(plan.workflow)
-    if Redactor(plan.secrets).redact(text) != text:
+    text = emit.text(bound.workflow)
+    if Redactor(bound.terms.secrets).redact(text) != text:
         raise UsageError("--save: the workflow holds the value of a key", "Take the key out of its text.")
     try:
-        again = config.parse(text, workflow.FILE, workflow.vocabulary())
+        again = config.parse(text, WORKFLOW_FILE, vocabulary())
     except ConfigError as error:
         raise UsageError(f"--save: this workflow does not fit into a file: {error.mistakes[0]}") from error
-    assert _meaning(again) == _meaning(plan.workflow)
+    assert _meaning(again) == _meaning(bound.workflow)
     return Promotion(path, text)
 
 

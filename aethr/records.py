@@ -148,16 +148,33 @@ class LeftOut(NamedTuple):
     untracked: tuple[bytes, ...] = ()
 
 
-class Survey(NamedTuple):
-    """What git said of a repository when a scope was chosen, for the first reading to take over.
+class Checkout(NamedTuple):
+    """The work tree that the folder ``root`` lies in, and what is checked out there.
 
-    ``top`` is its top folder, ``filters`` are as of ``git.local_filters``; ``left_out`` is None where it was
-    not asked for.
+    ``top`` is its top folder. ``head`` is a full commit id, None before the first commit; ``branch`` is None
+    there too, and where no branch is checked out.
     """
 
+    root: Path
     top: Path
-    filters: tuple[str, ...]
+    head: str | None = None
+    branch: str | None = None
+
+
+class Survey(NamedTuple):
+    """A scope in a repository, with what git has to be told or has said of it: ``git.diff`` reads its change.
+
+    ``filters`` are as of ``git.local_filters``; ``left_out`` is None where nobody has asked yet.
+    """
+
+    scope: Scope
+    checkout: Checkout
+    filters: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+
+    @property
+    def top(self) -> Path:
+        return self.checkout.top
 
 
 class Extent(NamedTuple):
@@ -351,6 +368,9 @@ class Allowance(NamedTuple):
         )
 
 
+UNLIMITED = Allowance()
+
+
 class Request(NamedTuple):
     """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
@@ -364,7 +384,7 @@ class Request(NamedTuple):
     root: Path
     reviewing: bool = False
     unsafe_permissions: bool = False
-    allowance: Allowance = Allowance()
+    allowance: Allowance = UNLIMITED
     iteration: int = 1
 
 
@@ -622,6 +642,22 @@ class PlannedStep(NamedTuple):
     check: Callable[[], CommandCheck] | None = None
     runs_commands: bool = False
 
+    def request(
+        self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
+    ) -> Request:
+        """What the backend is asked; without a prompt, what it will be asked."""
+        return Request(
+            step=self.spec.id,
+            role=self.spec.role,
+            prompt=prompt,
+            model=self.model,
+            root=root,
+            reviewing=self.spec.reviewing,
+            unsafe_permissions=self.spec.unsafe_permissions,
+            allowance=allowance,
+            iteration=iteration,
+        )
+
 
 class Plan(NamedTuple):
     """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text.
@@ -637,7 +673,7 @@ class Plan(NamedTuple):
     scope: Scope
     steps: tuple[PlannedStep, ...]
     gate: Gate = Gate()
-    allowance: Allowance = Allowance()
+    allowance: Allowance = UNLIMITED
     secrets: tuple[str, ...] = ()
     holds: Callable[[str], bool] = lambda _: False
     survey: Survey | None = None

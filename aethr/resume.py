@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aethr import executor, git, options
 from aethr.errors import NotReviewedError
 from aethr.options import RunOptions
-from aethr.records import Plan, Scope, StepResult
+from aethr.records import Checkout, Plan, Scope, StepResult
 
 if TYPE_CHECKING:
     from aethr.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ def saved(given: RunOptions) -> Checkpoint | None:
     return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
 
 
-def scope(root: Path, found: Checkpoint) -> Scope | None:
+def scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope | None:
     """The very change that the resumed run was about, whatever its words stand for now.
 
     None where the checkpoint does not say. Raises ``UsageError`` for commits that are no longer here.
@@ -39,12 +39,9 @@ def scope(root: Path, found: Checkpoint) -> Scope | None:
     if saved is None:
         return None
     if saved.base is None:  # a word, or a file of an earlier version, which has no ids
-        return git.resolve_scope(root, saved.text)._replace(chosen=saved.chosen)
-    return saved._replace(
-        base=git.commit_or_tree(root, saved.base),
-        head=git.commit_or_tree(root, saved.head) if saved.head else None,
-        head_sha=git.head_sha(root),
-    )
+        return git.resolve_scope(root, saved.text, here)._replace(chosen=saved.chosen)
+    base, *head = git.commits_or_trees(root, saved.base, *([saved.head] if saved.head else []))
+    return saved._replace(base=base, head=head[0] if head else None, head_sha=here.head if here else None)
 
 
 def own_file(given: RunOptions, found: Checkpoint | None) -> Path | None:

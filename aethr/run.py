@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,21 +29,12 @@ from aethr import (
     terms,
     workflow,
 )
-from aethr.errors import (
-    AethrError,
-    BudgetError,
-    DiskError,
-    ExitCode,
-    Interrupted,
-    MissingKeyError,
-    NotReviewedError,
-    StoppedError,
-    Terminated,
-)
+from aethr.errors import AethrError, BudgetError, DiskError, MissingKeyError, NotReviewedError
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
 from aethr.providers import provider_of
 from aethr.records import (
+    Checkout,
     Event,
     Plan,
     RunFinished,
@@ -56,7 +46,7 @@ from aethr.records import (
 )
 from aethr.review import unreviewed
 from aethr.sanitize import Redactor
-from aethr.terms import Terms
+from aethr.workflow import Bound
 
 if TYPE_CHECKING:
     import datetime
@@ -105,29 +95,29 @@ def prepare(
     cwd: Path,
     environ: Mapping[str, str],
     project: workflow.Project | None = None,
-    change: tuple[Scope, Survey | None] | None = None,
+    survey: Survey | None = None,
     today: datetime.date | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``; nothing has been called then.
 
-    ``project`` is the workflow, and ``change`` what it is about, where the caller has found them already;
+    ``project`` is the workflow, and ``survey`` what it is about, where the caller has found them already;
     else they are those of ``cwd`` and the options. ``today`` decides which models retire soon; by default it
     is today.
     """
     options.check(given)
     saved = resume.saved(given)
     project = project or oneoff.project(given, cwd)
-    dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
+    here = git.checkout_if_any(project.root, survey.checkout if survey else None)
+    dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
     secrecy.hide_too(agreed.secrets)
-    scope, survey = change or _scope(project.root, given, saved)
+    scope, survey = (survey.scope, survey) if survey else _change(project.root, here, given, saved)
     script = _script(given.replies, cwd, project.workflow)
-    plan = workflow.plan(project, scope, agreed, settings, script)
-    plan = plan._replace(survey=survey, moved=partial(git.moved, project.root, scope))
-    promotion = _promotion(plan) if given.save else None
-    _preflight(plan, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
-    plan = plan._replace(task=_task(given, saved, settings, agreed))
+    bound = workflow.bind(project, agreed, settings, script)
+    promotion = _promotion(bound) if given.save else None
+    _preflight(bound, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
+    plan = workflow.plan(bound, _task(given, saved, settings, agreed.secrets), scope, survey)
     done, resumed = resume.steps(plan, saved)
     return Prepared(
         options=given,
@@ -161,7 +151,7 @@ def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome
         with screen as show, closing(executor.run(plan, prepared.done)) as events:
             result = _consume(_without_keys(events, plan), recorder, show)
     except BaseException as stop:  # noqa: BLE001 - whatever stopped the run, its steps are kept
-        return _stopped(prepared, recorder, _as_error(stop))
+        return _stopped(prepared, recorder, edge.as_error(stop))
     over = budget.exceeded(plan.allowance, result.steps)
     if over is not None:
         return _over_budget(prepared, recorder, result, over)
@@ -187,7 +177,7 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
     except (AethrError, OSError) as stop:
         if outcome.error is not None:
             raise outcome.error from stop  # what ended the run matters more than an output that is gone
-        error = _as_error(stop)
+        error = edge.as_error(stop)
         if outcome.spare is not None:
             error.resume = _resume_command(prepared, outcome.spare)
         raise error from stop
@@ -195,19 +185,27 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
         outcome.spare.unlink(missing_ok=True)
 
 
-def _scope(root: Path, given: RunOptions, saved: Checkpoint | None) -> tuple[Scope, Survey | None]:
+def _change(
+    root: Path, here: Checkout | None, given: RunOptions, saved: Checkpoint | None
+) -> tuple[Scope, Survey | None]:
     """What is to be reviewed: as named, else as the run that is resumed had it, else chosen now."""
+    scope = None
     if given.diff is not None:
-        return git.resolve_scope(root, given.diff), None
-    if saved is not None and (scope := resume.scope(root, saved)) is not None:
-        return scope, None
-    return git.choose_scope(root)
+        scope = git.resolve_scope(root, given.diff, here)
+    elif saved is not None:
+        scope = resume.scope(root, here, saved)
+    if here is None:
+        return scope or Scope(chosen=True), None
+    survey = git.survey(here, scope) if scope else git.choose_scope(here)
+    return survey.scope, survey
 
 
-def _task(given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], agreed: Terms) -> str:
+def _task(
+    given: RunOptions, saved: Checkpoint | None, settings: Mapping[str, str], secrets: tuple[str, ...]
+) -> str:
     if given.task is None and saved is not None and saved.task is not None:
         return saved.task
-    return Redactor(agreed.secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
+    return Redactor(secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
 
 
 def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
@@ -223,19 +221,19 @@ def _resume_command(prepared: Prepared, path: Path) -> str:
     return resume.command(prepared.options, prepared.carried, path)
 
 
-def _promotion(plan: Plan) -> Promotion:
+def _promotion(bound: Bound) -> Promotion:
     from aethr.promotion import promote
 
-    return promote(plan)
+    return promote(bound)
 
 
-def _preflight(plan: Plan, dotenv_warnings: tuple[str, ...]) -> None:
+def _preflight(bound: Bound, dotenv_warnings: tuple[str, ...]) -> None:
     """A key that is missing may be one that stands in a ``.env`` which was not read, or not understood."""
     try:
-        workflow.preflight(plan)
+        workflow.preflight(bound)
     except MissingKeyError as error:
         error.fix = "\n".join((error.fix, *dotenv_warnings))
-        if plan.gate.needs_review:
+        if bound.terms.gate.needs_review:
             raise NotReviewedError(str(error), error.fix) from error
         raise
 
@@ -291,23 +289,6 @@ def _consume(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResu
         if isinstance(event, RunFinished):
             return event.result
     raise AssertionError("a run ends with RunFinished")
-
-
-def _as_error(stop: BaseException) -> AethrError:
-    if isinstance(stop, AethrError):
-        return stop
-    if isinstance(stop, KeyboardInterrupt):
-        return _blamed(StoppedError("interrupted", ExitCode.INTERRUPTED), stop)
-    if isinstance(stop, Terminated):
-        return _blamed(StoppedError("terminated", ExitCode.TERMINATED), stop)
-    if isinstance(stop, OSError):
-        return edge.lost_output(stop)
-    return edge.unexpected(stop)
-
-
-def _blamed(error: StoppedError, stop: BaseException) -> StoppedError:
-    error.blame(stop.changed_files if isinstance(stop, (Interrupted, Terminated)) else ())
-    return error
 
 
 def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outcome:

@@ -1,4 +1,4 @@
-"""Which workflow a run is of, and ``plan``: every name bound, everything refusable refused, nothing called.
+"""Which workflow a run is of, its names bound, everything refusable refused, nothing called.
 
 A project is the folder that holds the workflow file; with a preset it is the repository's top folder,
 or the current one outside of git.
@@ -6,12 +6,13 @@ or the current one outside of git.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import conditions, config, context, presets
+from aethr import conditions, config, context, git, presets
 from aethr.backends import BACKENDS
 from aethr.context import evidence
 from aethr.errors import NotReviewedError, UsageError
@@ -29,6 +30,7 @@ from aethr.records import (
     Request,
     Scope,
     StepSpec,
+    Survey,
     WorkflowSpec,
 )
 from aethr.sanitize import Redactor
@@ -37,14 +39,21 @@ from aethr.terms import Terms
 if TYPE_CHECKING:
     from aethr.scripted import Script
 
-FILE = WORKFLOW_FILE
-
 
 class Project(NamedTuple):
     """A workflow and the folder it works in."""
 
     root: Path
     workflow: WorkflowSpec
+
+
+class Bound(NamedTuple):
+    """A project whose workflow's names are bound to the tables, under the terms of a run."""
+
+    root: Path
+    workflow: WorkflowSpec
+    terms: Terms
+    steps: tuple[PlannedStep, ...]
 
 
 class Program(NamedTuple):
@@ -73,10 +82,10 @@ def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
     if preset is not None:
         workflow = config.parse(presets.text(preset), f"preset {preset}", vocabulary())
         return Project(project_root(cwd), workflow)
-    file = Path(cwd, path) if path is not None else _nearest(cwd)
+    file = Path(cwd, path) if path is not None else nearest(cwd)
     if file is None:
         raise UsageError(
-            f"no {FILE} in this project",
+            f"no {WORKFLOW_FILE} in this project",
             "Choose one with `aethr init`; or write no file and name a built-in workflow:\n"
             '  aethr run --preset review-existing-diff "review my changes"',
         )
@@ -85,20 +94,28 @@ def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
 
 def project_root(cwd: Path) -> Path:
     """The folder of the nearest workflow file, else the repository's top folder, else ``cwd``."""
-    file = _nearest(cwd)
-    return (file.parent if file is not None else _folders(cwd)[-1]).resolve()
+    file = nearest(cwd)
+    return (file.parent if file is not None else folders(cwd)[-1]).resolve()
 
 
-def plan(
-    project: Project,
-    scope: Scope,
-    terms: Terms,
-    environ: Mapping[str, str],
-    script: Script | None = None,
-) -> Plan:
-    """Bind the workflow's names to the tables; its task is still empty.
+def nearest(cwd: Path) -> Path | None:
+    """The workflow file of ``cwd`` or of a folder above it, inside the same repository."""
+    files = (folder / WORKFLOW_FILE for folder in folders(cwd))
+    return next((file for file in files if os.path.lexists(file)), None)
 
-    ``script`` answers every step of a scripted run. Raises ``ConfigError`` and its kin; makes no call.
+
+def folders(cwd: Path) -> tuple[Path, ...]:
+    """``cwd`` and the folders above it up to the repository's top; ``cwd`` alone outside of git."""
+    above = (cwd, *cwd.parents)
+    found = call.repository(cwd)
+    top = next((n for n, folder in enumerate(above) if found and folder.resolve() == found.top), 0)
+    return above[: top + 1]
+
+
+def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Script | None = None) -> Bound:
+    """Bind the workflow's names to the tables. ``script`` answers every step of a scripted run.
+
+    Raises ``ConfigError`` and its kin; makes no call.
     """
     workflow = _with_model(project.workflow, terms.model)
     _refuse(workflow, terms)
@@ -118,26 +135,34 @@ def plan(
         )
         for step in workflow.steps
     )
+    return Bound(project.root, workflow, terms, steps)
+
+
+def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) -> Plan:
+    """What to run: ``task`` on the change of ``scope``, whose ``survey`` is None outside of a repository."""
+    root, workflow, terms, steps = bound
     return Plan(
-        workflow,
-        "",
-        project.root,
-        terms.mode,
-        scope,
-        steps,
-        terms.gate,
-        terms.allowance,
-        terms.secrets,
-        holds=partial(context.holds, project.root, scope) if terms.is_live else lambda _: True,
+        workflow=workflow,
+        task=task,
+        root=root,
+        mode=terms.mode,
+        scope=scope,
+        steps=steps,
+        gate=terms.gate,
+        allowance=terms.allowance,
+        secrets=terms.secrets,
+        holds=partial(context.holds, root, survey) if terms.is_live else lambda _: True,
+        survey=survey,
+        moved=partial(git.moved, root, scope),
     )
 
 
-def preflight(plan: Plan) -> None:
+def preflight(bound: Bound) -> None:
     """Let each backend refuse what it can before the first call: a key, a program that is missing."""
-    if plan.is_live:
-        for command in commands(plan.workflow):
-            evidence.require(command, plan.root)
-    for backend, requests in _asked(plan):
+    if bound.terms.is_live:
+        for command in commands(bound.workflow):
+            evidence.require(command, bound.root)
+    for backend, requests in _asked(bound):
         backend.preflight(requests)
 
 
@@ -147,21 +172,10 @@ def warm(plan: Plan) -> None:
         backend.warm(requests)
 
 
-def _asked(plan: Plan) -> Iterator[tuple[Backend, list[Request]]]:
+def _asked(planned: Bound | Plan) -> Iterator[tuple[Backend, list[Request]]]:
     """Each backend with what it will be asked; the prompts are not known yet."""
-    for backend in {id(step.backend): step.backend for step in plan.steps}.values():
-        yield backend, [_request(plan, step) for step in plan.steps if step.backend is backend]
-
-
-def _request(plan: Plan, step: PlannedStep) -> Request:
-    return Request(
-        step=step.spec.id,
-        role=step.spec.role,
-        prompt="",
-        model=step.model,
-        root=plan.root,
-        unsafe_permissions=step.spec.unsafe_permissions,
-    )
+    for backend in {id(step.backend): step.backend for step in planned.steps}.values():
+        yield backend, [step.request(planned.root) for step in planned.steps if step.backend is backend]
 
 
 def _backends(mode: Mode, environ: Mapping[str, str], script: Script | None) -> Callable[[str], Backend]:
@@ -236,17 +250,3 @@ def _refuse_missing_models(workflow: WorkflowSpec) -> None:
     ]
     if problems:
         raise config.refuse(workflow, problems)
-
-
-def _nearest(cwd: Path) -> Path | None:
-    """The workflow file of ``cwd`` or of a folder above it, inside the same repository."""
-    files = (folder / FILE for folder in _folders(cwd))
-    return next((file for file in files if file.exists() or file.is_symlink()), None)
-
-
-def _folders(cwd: Path) -> tuple[Path, ...]:
-    """``cwd`` and the folders above it up to the repository's top; ``cwd`` alone outside of git."""
-    above = (cwd, *cwd.parents)
-    found = call.repository(cwd)
-    top = next((n for n, folder in enumerate(above) if found and folder.resolve() == found.top), 0)
-    return above[: top + 1]

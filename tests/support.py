@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -10,9 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
+from aethr import git
 from aethr.records import (
     Artifacts,
     Block,
+    Checkout,
     Completion,
     Mode,
     Notice,
@@ -24,6 +29,7 @@ from aethr.records import (
     Scope,
     Spent,
     StepSpec,
+    Survey,
     TextDelta,
     Usage,
     View,
@@ -63,6 +69,17 @@ def make_repo(root: Path) -> Repo:
     return repo
 
 
+def checkout_of(root: Path) -> Checkout:
+    here = git.checkout(root)
+    assert here is not None
+    return here
+
+
+def surveyed(root: Path, scope: Scope) -> Survey:
+    """What ``git.diff`` reads, of the repository that ``root`` is in."""
+    return git.survey(checkout_of(root), scope)
+
+
 def leave_a_conflict(repo: Repo) -> None:
     """A merge that stopped: both branches changed ``a.py``."""
     repo.write("a.py", "base\n")
@@ -74,6 +91,31 @@ def leave_a_conflict(repo: Repo) -> None:
     repo.write("a.py", "ours\n")
     repo.commit()
     repo.git("merge", "topic", check=False)
+
+
+def log_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """From now on each call of git adds a line to this file: its subcommand."""
+    real, log = shutil.which("git"), folder / "git-calls"
+    program = folder / "logging" / "git"
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!/bin/sh
+for word; do
+    case $skip$word in
+        -c) skip=skip ;;
+        -*) ;;
+        skip*) skip= ;;
+        *) break ;;
+    esac
+done
+echo "$word" >>'{log}'
+exec '{real}' "$@"
+"""
+    )
+    program.chmod(0o755)
+    log.touch()
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return log
 
 
 def aethr(

@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,17 @@ from aethr import git
 from aethr.errors import GitError, GitMissingError, UsageError
 from aethr.git import call, history
 from aethr.records import LeftOut, Scope
-from tests.support import Repo, leave_a_conflict, make_repo
+from tests.support import Repo, checkout_of, leave_a_conflict, make_repo, surveyed
 
 WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
 
 
 def shown(repo: Repo, scope: Scope = WORKTREE) -> str:
-    return b"".join(git.diff(repo.root, scope, git.local_filters(repo.root))).decode()
+    return b"".join(git.diff(surveyed(repo.root, scope))).decode()
 
 
-def left_out(root: Path, scope: Scope, filters: Sequence[str]) -> LeftOut:
-    with git.leaving_out(root, scope, filters) as found:
+def left_out(root: Path, scope: Scope) -> LeftOut:
+    with git.leaving_out(surveyed(root, scope)) as found:
         return found()
 
 
@@ -47,20 +46,19 @@ def changed(repo: Repo) -> Repo:
 
 
 def test_outside_of_a_repository_there_is_no_toplevel(tmp_path: Path) -> None:
-    assert git.toplevel(tmp_path) is None
+    assert git.checkout(tmp_path) is None
     assert git.resolve_scope(tmp_path, "worktree") == Scope()
-    assert (git.is_tracked(tmp_path, ".env"), git.is_ignored(tmp_path, ".env")) == (False, False)
 
 
 def test_a_subfolder_knows_its_toplevel(changed: Repo) -> None:
     (changed.root / "deep" / "er").mkdir(parents=True)
-    assert git.toplevel(changed.root / "deep" / "er") == changed.root
+    assert checkout_of(changed.root / "deep" / "er").top == changed.root
 
 
 def test_no_git_is_an_error_with_its_fix(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(repo.root))
     with pytest.raises(GitMissingError, match="git: not found") as caught:
-        git.toplevel(repo.root)
+        git.checkout(repo.root)
     assert "Install git" in caught.value.fix
     assert git.resolve_scope(repo.root, "worktree").head_sha is None
 
@@ -68,7 +66,7 @@ def test_no_git_is_an_error_with_its_fix(repo: Repo, monkeypatch: pytest.MonkeyP
 def test_a_bare_repository_is_refused(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", "--bare", tmp_path / "b.git"], check=True)
     with pytest.raises(GitError, match="without a work tree"):
-        git.toplevel(tmp_path / "b.git")
+        git.checkout(tmp_path / "b.git")
 
 
 @pytest.mark.parametrize("breakage", ["empty .git", "dangling gitfile", "bad config"])
@@ -82,7 +80,7 @@ def test_a_damaged_repository_is_an_error_not_no_repository(tmp_path: Path, brea
     else:
         (repo.root / ".git" / "config").write_text("[broken\n")
     with pytest.raises(GitError, match=r"damaged|bad config"):
-        git.toplevel(repo.root / "sub" if breakage == "dangling gitfile" else repo.root)
+        git.checkout(repo.root / "sub" if breakage == "dangling gitfile" else repo.root)
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can give a folder away")
@@ -90,7 +88,7 @@ def test_a_repository_of_another_user_is_refused_with_the_fix(repo: Repo) -> Non
     os.chown(repo.root, 12345, 12345)
     os.chown(repo.root / ".git", 12345, 12345)
     with pytest.raises(GitError, match="another user") as caught:
-        git.toplevel(repo.root)
+        git.checkout(repo.root)
     assert "safe.directory" in caught.value.fix
 
 
@@ -102,7 +100,7 @@ def test_core_worktree_cannot_send_us_elsewhere(tmp_path: Path, where: str) -> N
     repo = make_repo(tmp_path / "outer" / "repo")
     repo.git("config", "core.worktree", str(tmp_path / where))
     with pytest.raises(GitError, match=r"core\.worktree"):
-        git.toplevel(repo.root)
+        git.checkout(repo.root)
 
 
 def test_a_corrupt_index_is_an_error(changed: Repo) -> None:
@@ -145,7 +143,8 @@ def test_before_the_first_commit(repo: Repo) -> None:
     repo.write("a.py", "one\n")
     repo.git("add", "a.py")
     repo.write("a.py", "two\n")
-    assert git.head_sha(repo.root) is None
+    here = checkout_of(repo.root)
+    assert (here.head, here.branch, git.unborn_branch(repo.root)) == (None, None, "main")
     assert shown(repo) == repo.git("diff")
     assert "+one\n" in shown(repo, STAGED)
     assert "+two\n" in shown(repo, git.resolve_scope(repo.root, "head"))
@@ -278,7 +277,7 @@ def test_the_users_settings_do_not_change_the_bytes(changed: Repo, monkeypatch: 
     (changed.root / "b.py").touch()
     scopes = [WORKTREE, STAGED, git.resolve_scope(changed.root, "head")]
     plain = [changed.git("diff", *words) for words in ([], ["--cached"], ["HEAD"])]
-    left = left_out(changed.root, WORKTREE, ())
+    left = left_out(changed.root, WORKTREE)
     (Path(os.environ["HOME"]) / ".gitconfig").write_text(USER_CONFIG)
     changed.git("config", "--file", str(changed.root / ".git" / "config"), "diff.noprefix", "true")
     monkeypatch.setenv("GIT_DIFF_OPTS", "--unified=0")
@@ -287,16 +286,14 @@ def test_the_users_settings_do_not_change_the_bytes(changed: Repo, monkeypatch: 
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "diff.noprefix")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
     assert [shown(changed, scope) for scope in scopes] == plain
-    assert left_out(changed.root, WORKTREE, ()) == left
+    assert left_out(changed.root, WORKTREE) == left
     assert left.staged == (b"move.py", b"moved.py")
 
 
 def test_a_subfolder_shows_the_whole_change(changed: Repo) -> None:
     changed.write("deep/c.py")
     changed.git("add", "-N", "deep/c.py")
-    top = git.toplevel(changed.root / "deep")
-    assert top is not None
-    assert b"".join(git.diff(top, WORKTREE, ())).decode() == changed.git("diff")
+    assert b"".join(git.diff(surveyed(changed.root / "deep", WORKTREE))).decode() == changed.git("diff")
 
 
 @pytest.mark.parametrize("scope", ["worktree", "staged", "head"])
@@ -306,14 +303,14 @@ def test_a_conflicted_merge_shows_what_git_shows(repo: Repo, scope: str) -> None
     expected = repo.git("diff", *options)
     assert expected
     assert shown(repo, git.resolve_scope(repo.root, scope)) == expected
-    assert left_out(repo.root, WORKTREE, ()) == LeftOut()
+    assert left_out(repo.root, WORKTREE) == LeftOut()
 
 
 def test_a_linked_worktree_shows_its_own_change(changed: Repo, tmp_path: Path) -> None:
     changed.git("worktree", "add", "-q", str(tmp_path / "linked"))
     linked = Repo(tmp_path / "linked")
     linked.write("a.py", "linked\n")
-    assert git.toplevel(linked.root) == linked.root
+    assert checkout_of(linked.root).top == linked.root
     assert shown(linked) == linked.git("diff") != changed.git("diff")
 
 
@@ -363,7 +360,7 @@ def assert_silent(repo: Repo, trap: Path) -> None:
     for kind in ("worktree", "staged", "head"):
         scope = git.resolve_scope(repo.root, kind)
         assert shown(repo, scope) is not None
-        left_out(repo.root, scope, git.local_filters(repo.root))
+        left_out(repo.root, scope)
     git.files(repo.root, bool)
     git.suppressed(repo.root, [b"a.py"])
     git.is_tracked(repo.root, "a.py")
@@ -455,14 +452,14 @@ def test_a_bare_repository_committed_in_the_tree_is_not_entered(repo: Repo) -> N
     subprocess.run(["git", "init", "-q", "--bare", repo.root / "lib"], check=True)
     (repo.root / "lib" / "config").write_text('[core]\n bare = false\n worktree = ".."\n')
     with pytest.raises(GitError, match="without a work tree"):
-        git.toplevel(repo.root / "lib")
+        git.checkout(repo.root / "lib")
 
 
 def test_the_repository_stays_untouched(changed: Repo) -> None:
     (changed.root / "a.py").touch()
     index = (changed.root / ".git" / "index").read_bytes()
     shown(changed)
-    left_out(changed.root, WORKTREE, ())
+    left_out(changed.root, WORKTREE)
     assert (changed.root / ".git" / "index").read_bytes() == index
     assert changed.git("stash", "list") == ""
 
@@ -479,7 +476,7 @@ def test_a_hooks_temporary_index_is_used(changed: Repo, monkeypatch: pytest.Monk
     monkeypatch.setenv("GIT_DIR", ".git")
     assert "+staged\n" in shown(changed, STAGED)
     (changed.root / "deep").mkdir()
-    assert git.toplevel(changed.root / "deep") == changed.root
+    assert checkout_of(changed.root / "deep").top == changed.root
     monkeypatch.chdir(changed.root / "deep")
     assert "+staged\n" in shown(changed, STAGED)
 
@@ -495,7 +492,7 @@ def test_an_index_or_folder_of_another_repository_is_ignored(
     monkeypatch.setenv("GIT_DIR", str(other.root / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other.root))
     assert shown(changed, STAGED) == expected
-    assert git.toplevel(changed.root) == changed.root
+    assert checkout_of(changed.root).top == changed.root
 
 
 def test_the_temporary_index_of_a_linked_worktree_is_used(
@@ -529,7 +526,7 @@ def test_a_directory_that_the_operators_environment_trusts_is_read(
     for path in (changed.root, *changed.root.rglob("*")):
         os.chown(path, 1234, 1234)
     with pytest.raises(GitError, match="belongs to another user"):
-        git.toplevel(changed.root)
+        git.checkout(changed.root)
     if by == "GIT_CONFIG_COUNT":
         configure(monkeypatch, safe__directory="*")
     elif by == "GIT_CONFIG_PARAMETERS":
@@ -549,9 +546,7 @@ def test_what_an_operator_configures_in_the_environment_stays_in_force(
     changed.write("a.up", "loud\n")
     changed.git("add", "a.up")
     changed.write("a.up", "louder\n")
-    top = git.toplevel(changed.root)
-    assert top is not None
-    assert git.local_filters(top) == ()
+    assert git.local_filters(changed.root) == ()
     assert "+LOUDER\n" in shown(changed, WORKTREE)
 
 
@@ -613,7 +608,7 @@ def dotfiles(changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_repository_that_the_environment_names_with_its_tree_is_read(changed: Repo, dotfiles: Path) -> None:
     (changed.root / "deep").mkdir()
     for root in (changed.root, changed.root / "deep"):
-        assert git.toplevel(root) == changed.root
+        assert checkout_of(root).top == changed.root
     for scope, options in ((WORKTREE, []), (STAGED, ["--cached"])):
         assert shown(changed, scope) == changed.git("diff", *options) != ""
     assert git.is_tracked(changed.root, "a.py")
@@ -632,12 +627,12 @@ def test_a_repository_below_its_tree_is_one_of_its_own(changed: Repo, dotfiles: 
     subprocess.run(
         ["git", "clone", "-q", str(dotfiles), str(folder)], check=True, env={"PATH": os.environ["PATH"]}
     )
-    assert git.toplevel(folder) == folder
+    assert checkout_of(folder).top == folder
 
 
 def test_a_folder_outside_of_its_tree_has_nothing_to_do_with_it(dotfiles: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    assert git.toplevel(tmp_path / "elsewhere") is None
+    assert git.checkout(tmp_path / "elsewhere") is None
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "a-file", "loop", "x" * 5000, ""])
@@ -678,11 +673,11 @@ def test_tracked_and_ignored(repo: Repo) -> None:
 
 def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
     changed.write("odd -> name\n.py")
-    assert left_out(changed.root, WORKTREE, ()) == LeftOut(
+    assert left_out(changed.root, WORKTREE) == LeftOut(
         staged=(b"b.py",), untracked=(b"new.py", b"odd -> name\n.py")
     )
-    assert left_out(changed.root, Scope(kind="head", text="head"), ()).staged == ()
-    assert left_out(changed.root, STAGED, ()) == LeftOut()
+    assert left_out(changed.root, Scope(kind="head", text="head")).staged == ()
+    assert left_out(changed.root, STAGED) == LeftOut()
 
 
 def test_suppressed_finds_the_attribute_also_through_the_binary_macro(repo: Repo) -> None:

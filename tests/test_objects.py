@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from aethr.context.files import MAX_BYTES, Listing, Refusal
 from aethr.context.objects import tree_of
 from aethr.git import objects
 from aethr.records import Block, Scope, View
-from tests.support import Repo, leave_a_conflict, make_repo
+from tests.support import Repo, leave_a_conflict, log_git, make_repo
 
 STAGED = Scope("staged", "staged")
 
@@ -40,7 +38,7 @@ def one(root: Path, source: str, scope: str) -> Block:
 
 
 def read(root: Path, path: str, scope: Scope = STAGED) -> bytes | Refusal:
-    (content,) = tree_of(root, scope, path).read([path])
+    (content,) = tree_of(View(root, scope), path).read([path])
     return content
 
 
@@ -156,7 +154,7 @@ def test_contents_come_in_batches_in_the_order_asked_for(repo: Repo) -> None:
         repo.write(f"{number}.txt", body)
     repo.git("add", "-A")
     names = [f"{number}.txt" for number in (5, 0, 3, 1, 4, 2)]
-    assert list(tree_of(repo.root, STAGED).read(names)) == [bodies[int(name[0])] for name in names]
+    assert list(tree_of(View(repo.root, STAGED)).read(names)) == [bodies[int(name[0])] for name in names]
     wanted = [("x", objects.BATCH_BYTES - 1), ("y", 1), ("z", 1), ("big", objects.BATCH_BYTES * 2), ("w", 1)]
     assert [len(batch) for batch in objects._batches(wanted)] == [2, 1, 1, 1]
 
@@ -166,13 +164,10 @@ def test_a_glob_takes_four_git_processes(repo: Repo, tmp_path: Path, monkeypatch
     for number in range(60):
         repo.write(f"docs/{number:02}.md", "text\n")
     repo.git("add", "-A")
-    real, calls = shutil.which("git"), tmp_path / "calls"
-    (tmp_path / "git").write_text(f'#!/bin/sh\necho "$0" >> "{calls}"\nexec "{real}" "$@"\n')
-    (tmp_path / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    calls = log_git(tmp_path, monkeypatch)
     (block,) = collect(("glob:docs/*.md",), 120_000, View(repo.root, STAGED))
     assert sum(receipt.sha256 is not None for receipt in block.receipts) == 50
-    assert len(calls.read_text().splitlines()) == 4
+    assert calls.read_text().split() == ["rev-parse", "ls-files", "cat-file", "cat-file"]
 
 
 def test_the_index_of_a_sparse_checkout_is_whole(repo: Repo) -> None:
@@ -190,5 +185,6 @@ def test_outside_of_a_repository_nothing_is_staged_and_files_are_read(tmp_path: 
 
 
 def test_an_empty_tree_has_no_files(three: Repo) -> None:
-    tree = tree_of(three.root, git.resolve_scope(three.root, f"HEAD..{git.empty_tree(three.root)}"))
+    scope = git.resolve_scope(three.root, f"HEAD..{git.empty_tree(three.root)}")
+    tree = tree_of(View(three.root, scope))
     assert tree.names(bool) == Listing(())

@@ -46,7 +46,7 @@ MAP = """\
 def planned(root: Path, **terms: object) -> Plan:
     project = workflow.open_project(root, None, None)
     settings = {"mode": "mock", "model": None, "gate": Gate(), "allowance": Allowance(), **terms}
-    return workflow.plan(project, Scope(head_sha=None), Terms(**settings), {})
+    return workflow.plan(workflow.bind(project, Terms(**settings), {}), "", Scope())
 
 
 def estimated(root: Path) -> estimate.Estimate:

@@ -14,14 +14,14 @@ import pytest
 from aethr import git
 from aethr.context import collect
 from aethr.records import Block, Receipt, Scope, View
-from tests.support import Repo, aethr, leave_a_conflict, make_repo
+from tests.support import Repo, aethr, checkout_of, leave_a_conflict, make_repo, surveyed
 
 BUDGET = 120_000
 REVIEW = ("run", "--preset", "review-existing-diff")
 
 
 def shown(repo: Repo, scope: Scope) -> str:
-    return b"".join(git.diff(repo.root, scope, git.local_filters(repo.root))).decode()
+    return b"".join(git.diff(surveyed(repo.root, scope))).decode()
 
 
 def one(root: Path, source: str = "git_diff", *, scope: str = "worktree", strict: bool = False) -> Block:
@@ -136,11 +136,11 @@ def test_a_quiet_run_shows_the_last_answer_alone_and_the_record_has_the_size(cle
 def test_files_are_read_where_the_chosen_change_is(clean: Repo) -> None:
     """Beside a staged change from the index; on a clean tree from the disk, where an agent may write."""
     new(clean)
-    assert git.choose_scope(clean.root)[0].kind == "worktree"
+    here = checkout_of(clean.root)
+    assert git.choose_scope(here).scope.kind == "worktree"
     staged(clean)
-    scope, survey = git.choose_scope(clean.root)
-    assert (scope.kind, scope.text, scope.chosen) == ("staged", "staged", True)
-    assert survey is not None
+    survey = git.choose_scope(here)
+    assert (survey.scope.kind, survey.scope.text, survey.scope.chosen) == ("staged", "staged", True)
     assert survey.left_out == git.LeftOut(untracked=(b"new.py",))
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from aethr.github.lines import Shown
 from aethr.github.project import Found
 from aethr.options import RunOptions
 from aethr.output.render import Display, make_renderer
-from aethr.records import Event, StepFinished
+from aethr.records import Event, StepFinished, Survey
 from aethr.run import Outcome, Prepared, Show, execute, prepare
 
 
@@ -98,37 +98,41 @@ def _review(job: Job, attempt: Attempt) -> Done:
 
 def _ready(job: Job, attempt: Attempt) -> Ready:
     cwd = project.working_directory(job.inputs, job.runner.workspace)
-    top = git.toplevel(cwd)
-    if top is None:
+    here = git.checkout(cwd)
+    if here is None:
         raise UsageError(f"{cwd} is in no git repository", "Check the repository out before this step.")
-    top = top.resolve()
+    top = here.top.resolve()
+    here = here._replace(top=top)
     remote = Remote(f"{job.runner.server_url}/{job.runner.repository}", job.inputs.token)
-    diff = scope.scope_text(top, job.change, remote)
+    survey = git.survey(here, scope.resolved(here, job.change, remote))
     if job.change.privileged:
-        scope.refuse_checked_out_head(top, job.change)
+        scope.refuse_checked_out_head(here, job.change)
     scope.fetch_files(top, remote, project.deciding(job.inputs, job.change), project.named(job.inputs))
-    found = project.find(job.inputs, job.change, cwd, top)
+    found = project.find(job.inputs, job.change, here)
     scope.fetch_files(top, remote, job.change.head, project.read_by(found.project, top))
     attempt.notes += found.notes
-    prepared = _prepared(job, attempt, job.inputs.run._replace(diff=diff), found)
+    prepared = _prepared(job, attempt, found, survey)
     prefix = found.project.root.relative_to(top).as_posix()
-    return Ready(prepared, lines.shown(top, prepared.plan.scope), "" if prefix == "." else prefix)
+    return Ready(prepared, lines.shown(survey), "" if prefix == "." else prefix)
 
 
-def _prepared(job: Job, attempt: Attempt, options: RunOptions, found: Found) -> Prepared:
+def _prepared(job: Job, attempt: Attempt, found: Found, survey: Survey) -> Prepared:
     """The run, taken up from an earlier attempt's checkpoint where that fits."""
     environ = settings.environment(job.inputs, found.project.workflow, os.environ)
     attempt.folder = _folder(job.runner.temp)
     attempt.carrier = Carrier(
         carry.folder_of(os.environ), _binding(job, found.content), settings.secrets(environ)
     )
-    options = options._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
-    resumed = _resumed(attempt, options, found, environ)
-    return resumed or prepare(options, found.project.root, environ, found.project)
+    options = job.inputs.run._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
+
+    def made(options: RunOptions) -> Prepared:
+        return prepare(options, found.project.root, environ, found.project, survey)
+
+    return _resumed(attempt, options, made) or made(options)
 
 
 def _resumed(
-    attempt: Attempt, options: RunOptions, found: Found, environ: Mapping[str, str]
+    attempt: Attempt, options: RunOptions, made: Callable[[RunOptions], Prepared]
 ) -> Prepared | None:
     assert attempt.carrier is not None
     try:
@@ -137,8 +141,7 @@ def _resumed(
             return None
         file = attempt.folder / "resumed.jsonl"
         checkpoint.write(file, text)
-        options = options._replace(resume_checkpoint=f"@{file}")
-        prepared = prepare(options, found.project.root, environ, found.project)
+        prepared = made(options._replace(resume_checkpoint=f"@{file}"))
     except (EnvelopeError, UsageError, NotReviewedError) as error:
         attempt.notes.append(f"The checkpoint of an earlier attempt was ignored: {error}.")
         (attempt.folder / "resumed.jsonl").unlink(missing_ok=True)

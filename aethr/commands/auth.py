@@ -12,6 +12,7 @@ from aethr.errors import UsageError
 from aethr.models import EXAMPLE
 from aethr.output import columns
 from aethr.providers import LOGINS, PROVIDERS, split
+from aethr.records import WORKFLOW_FILE
 from aethr.sanitize import one_line
 
 
@@ -47,7 +48,7 @@ def _held(provider: str, dotenv: DotEnv) -> str:
 
 def _first_run(root: Path, provider: str) -> str:
     """A command that calls this provider: by the models of the presets, or by naming one of its models."""
-    preset = "" if (root / workflow.FILE).exists() else "--preset review-existing-diff "
+    preset = "" if (root / WORKFLOW_FILE).exists() else "--preset review-existing-diff "
     of_the_presets = provider == split(EXAMPLE)[0]
     live, model = ("AETHR_LIVE=1 ", "") if of_the_presets else ("", f"--model {provider}:MODEL ")
     return f'{live}aethr run {preset}{model}"review my changes"'

@@ -44,7 +44,7 @@ def _plan(path: str | None) -> Plan:
     """The plan of a mock run: what is checked does not depend on keys, or on whether git is there."""
     project = workflow.open_project(Path.cwd(), path, None)
     agreed = terms.read(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
-    return workflow.plan(project, Scope(head_sha=None), agreed, {})
+    return workflow.plan(workflow.bind(project, agreed, {}), "", Scope())
 
 
 def _map(plan: Plan) -> Iterator[str]:

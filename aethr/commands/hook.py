@@ -49,14 +49,13 @@ def _ready(closing: Closing) -> Ready | Ending:
     found = change.find(cwd, os.environ)
     if found is None:
         return ending.nothing("a ref is deleted")
-    scope, survey = git.resolve_scope(cwd, found.diff), git.survey(cwd)
-    assert survey is not None
-    measure = change.measure(scope, survey)
+    survey = git.survey(found.checkout, found.scope)
+    measure = change.measure(survey)
     if measure.extent.files == 0:
         return ending.nothing(f"{found.what} is empty")
-    options = terms.for_change(closing.options.run, found, cwd)
-    prepared = prepare(options, cwd, os.environ, change=(scope, survey))
-    if scope.kind == "range":  # by ids; the names that they come from may be others meanwhile
+    options, project = terms.for_change(closing.options.run, found)
+    prepared = prepare(options, cwd, os.environ, project, survey)
+    if found.scope.kind == "range":  # by ids; the names that they come from may be others meanwhile
         prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(change.moved, cwd, found)))
     head = ending.head(found, measure)
     return Ready(prepared, head, reports) if measure.readable else ending.unreadable(head, closing)

@@ -10,8 +10,7 @@ from aethr import disk, presets
 from aethr.errors import UsageError
 from aethr.output import columns
 from aethr.presets import PRESETS
-
-FILE = ".aethr.yaml"
+from aethr.records import WORKFLOW_FILE
 
 
 def show() -> int:
@@ -24,14 +23,14 @@ def main(preset: str | None, *, force: bool) -> int:
     """Write the preset's file here; asks for the preset on a terminal, lists them otherwise."""
     if preset is None and not sys.stdin.isatty():
         return show()
-    path = Path(FILE)
+    path = Path(WORKFLOW_FILE)
     if path.is_dir() and not path.is_symlink():
         raise UsageError(f"{path} is a folder", "Move it away.")
     if os.path.lexists(path) and not force:
         raise _already(path)
     chosen = preset if preset is not None else _asked()
     _write(path, presets.text(chosen), force=force)
-    sys.stdout.write(f"Wrote {FILE} from the preset {chosen}.\n{_next()}")
+    sys.stdout.write(f"Wrote {WORKFLOW_FILE} from the preset {chosen}.\n{_next()}")
     return 0
 
 

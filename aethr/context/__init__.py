@@ -92,7 +92,7 @@ def find(source: str) -> tuple[SourceRow, str]:
 
 
 def _file(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
-    for content in tree_of(view.root, view.scope, argument).read([argument]):
+    for content in tree_of(view, argument).read([argument]):
         yield from _content(argument, 1, content)
 
 
@@ -101,7 +101,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
     if refused is not None:
         yield Remark(f"not read: {refused}", complete=False)
         return
-    tree = tree_of(view.root, view.scope)
+    tree = tree_of(view)
     pattern = globs.pattern(argument)
     # A link or a submodule is listed by its own name, as no folder that has files is.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from aethr import git
@@ -53,34 +52,28 @@ _NEITHER = "no changes, staged or unstaged"
 def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
     """The change of the run's scope. Raises ``GitError`` for a repository that git cannot read."""
     try:
-        survey = view.survey or git.survey(view.root)
+        survey = view.survey or _survey(view)
     except GitMissingError as error:
         yield Remark(f"no diff: {error}", complete=False, change=True)
         return
     if survey is None:
         yield Remark("no diff: not in a git repository", change=False)
         return
-    top, filters = survey.top, survey.filters
     names: list[str] = []
-    with _leaving_out(survey, view.scope) as left_out:
-        for part in _change(top, view.scope, filters, budget_chars * UTF8_MAX):
+    with git.leaving_out(survey) as left_out:
+        for part in _change(survey, budget_chars * UTF8_MAX):
             if isinstance(part, Entry):
                 names.append(part.path)
             yield part
-        yield from _remarks(view, _without_saved(top, view, left_out()), filters, names)
+        yield from _remarks(view, _without_saved(survey.top, view, left_out()), survey.filters, names)
     scope = view.scope
     if (scope.reads_disk or scope.chosen) and (view.strict or (scope.chosen and not names)):
-        yield from _overlooked(top)
+        yield from _overlooked(survey.top)
 
 
-@contextmanager
-def _leaving_out(survey: Survey, scope: Scope) -> Iterator[Callable[[], LeftOut]]:
-    known = survey.left_out
-    if known is not None:
-        yield lambda: known
-        return
-    with git.leaving_out(survey.top, scope, survey.filters) as found:
-        yield found
+def _survey(view: View) -> Survey | None:
+    here = git.checkout(view.root)
+    return git.survey(here, view.scope) if here else None
 
 
 def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
@@ -105,14 +98,14 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
         yield Remark(f"step {result.id} changed nothing", change=False)
 
 
-def _change(top: Path, scope: Scope, filters: Sequence[str], limit: int) -> Iterator[Part]:
+def _change(survey: Survey, limit: int) -> Iterator[Part]:
     """All files of the change; those that git calls binary come last, with the place they had."""
     binaries: list[tuple[int, Section]] = []
-    yield from _parts(parse(git.diff(top, scope, filters), limit), binaries)
-    hidden = hidden_texts(top, scope, filters, [section for _, section in binaries])
+    yield from _parts(parse(git.diff(survey), limit), binaries)
+    hidden = hidden_texts(survey, [section for _, section in binaries])
     shown: set[bytes] = set()
     if hidden:
-        again = parse(git.diff(top, scope, filters, as_text=True, paths=_both_names(hidden)), limit)
+        again = parse(git.diff(survey, as_text=True, paths=_both_names(hidden)), limit)
         places = {section.path: order for order, section in binaries}
         yield from _reshown(again, places, shown)
     for order, section in binaries:
@@ -136,21 +129,19 @@ def _parts(
             yield _entry(order, event)
 
 
-def hidden_texts(
-    top: Path, scope: Scope, filters: Sequence[str], binaries: Sequence[Section]
-) -> list[Section]:
+def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
     """The files that are text (no NUL byte in their change) and binary only by an attribute.
 
     Raises ``GitError``.
     """
     if not binaries:
         return []
-    attributed = git.suppressed(top, _both_names(binaries))
+    attributed = git.suppressed(survey.top, _both_names(binaries))
     hidden = [section for section in binaries if not attributed.isdisjoint(_both_names([section]))][:RESHOWN]
     if not hidden:
         return []
     path, binary = b"", set()
-    for event in parse(git.diff(top, scope, filters, as_text=True, paths=_both_names(hidden)), 0):
+    for event in parse(git.diff(survey, as_text=True, paths=_both_names(hidden)), 0):
         if isinstance(event, Section):
             path = event.path
         elif event.nul:

@@ -119,14 +119,6 @@ def _read(real: Path) -> bytes | Refusal:
     return content if size <= MAX_BYTES else too_large(size)
 
 
-def in_repository(folder: Path) -> bool:
-    """Whether git knows the files of this folder. Raises ``GitError`` for a repository it cannot read."""
-    try:
-        return git.toplevel(folder) is not None
-    except GitMissingError:
-        return False
-
-
 def too_large(size: int) -> Refusal:
     """Why a file of so many bytes is not read."""
     return Refusal(f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read")

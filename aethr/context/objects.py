@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from aethr import git
-from aethr.context.files import MAX_BYTES, Listing, Refusal, Tree, Wanted, WorkTree, in_repository, too_large
+from aethr.context.files import MAX_BYTES, Listing, Refusal, Tree, Wanted, WorkTree, too_large
 from aethr.context.paths import refusal
-from aethr.errors import GitError, GitMissingError, ProcessError
+from aethr.errors import GitError, ProcessError
 from aethr.git import objects
 from aethr.git.objects import TreeEntry
-from aethr.records import Scope
+from aethr.records import Survey, View
 
 LONGEST_NAME = 4096
 """In characters; a file system takes no more."""
@@ -56,38 +56,39 @@ class GitTree(NamedTuple):
         return entry if reason is None else Refusal(reason)
 
 
-def tree_of(root: Path, scope: Scope, path: str | None = None) -> Tree:
+def tree_of(view: View, path: str | None = None) -> Tree:
     """Where a run of this scope reads files: beside a staged change the index, beside a range its head.
 
     ``path`` is the only one that will be read, None for all. Where there is no repository, staging
     means nothing and the files on disk are read. Raises ``GitError`` for one that git cannot read.
     """
+    root, scope = view.root, view.scope
     below = "." if path is None or refusal(path) else _plain(path)
     if scope.kind == "range" and scope.head is not None:
         return GitTree(root, _by_path(objects.tree_entries(root, scope.head, below)))
-    if scope.kind == "staged" and in_repository(root):
+    known = view.survey.checkout if view.survey else None
+    if scope.kind == "staged" and git.checkout_if_any(root, known):
         return GitTree(root, _by_path(objects.index_entries(root, below)))
     return WorkTree(root)
 
 
-def holds(root: Path, scope: Scope, path: str) -> bool:
+def holds(root: Path, survey: Survey | None, path: str) -> bool:
     """Whether the tree under review, or the work tree, has a file or a folder of this name.
 
-    The name is relative to ``root`` or to the top of its repository. True where git cannot say.
+    The name is relative to ``root``, or to the top of its repository. True where git cannot say.
     """
     plain = PurePosixPath(path)
     if not path or "\0" in path or plain.is_absolute() or ".." in plain.parts or len(path) > LONGEST_NAME:
         return False
     try:
-        folders = {root, git.toplevel(root) or root}
+        folders = {root, survey.top} if survey else {root}
         if any(os.path.lexists(folder / path) for folder in folders):
             return True
-        if scope.kind == "range" and scope.head is not None:
-            head = scope.head
+        if survey is None or survey.scope.reads_disk:
+            return False
+        if head := survey.scope.head:
             return any(any(objects.tree_entries(folder, head, path)) for folder in folders)
-        return scope.kind == "staged" and any(any(objects.index_entries(folder, path)) for folder in folders)
-    except GitMissingError:
-        return False
+        return any(any(objects.index_entries(folder, path)) for folder in folders)
     except (GitError, ProcessError, OSError, ValueError):
         return True
 

@@ -8,6 +8,7 @@ environment (a clean filter such as git-lfs) stays in force.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from aethr.errors import GitError, GitMissingError, UsageError
 from aethr.git import call
 from aethr.options import SCOPES
 from aethr.process import Finished
-from aethr.records import LeftOut, Scope, Survey
+from aethr.records import Checkout, LeftOut, Scope, Survey
 from aethr.words import suggest
 
 _LITERAL = "--literal-pathspecs"
@@ -52,41 +53,49 @@ _DIFF_OPTIONS = (
 """git's own defaults, so that no setting of the user or the repository changes the bytes."""
 
 
-def toplevel(root: Path) -> Path | None:
-    """The work tree that ``root`` lies in; None when it lies in none.
+_NO_NAME = re.compile(r"[\0\r\n]")
+"""What no name of a commit holds, and what would end one that is written in a line."""
+
+# `.` is anything here: the name of a folder may hold line feeds.
+_CHECKOUT = re.compile(rb"(.+?)(?:\n([0-9a-f]{40,64})(?:\n(?:refs/heads/)?([^\n]+))?)?\n", re.DOTALL)
+
+
+def checkout(root: Path) -> Checkout | None:
+    """The work tree that ``root`` lies in, and what is checked out there; None when it lies in none.
 
     Raises ``GitError`` for a repository that git refuses or cannot read, and ``GitMissingError``.
     """
-    return _checkout(root)[0]
-
-
-def head_sha(root: Path) -> str | None:
-    """The id of the commit checked out; None before the first commit, and in no work tree.
-
-    Raises as ``toplevel`` does.
-    """
-    return _checkout(root)[1]
-
-
-def _checkout(root: Path) -> tuple[Path | None, str | None]:
-    """The work tree that ``root`` lies in, and the commit that is checked out in it."""
-    done = call.run(root, "rev-parse", "--show-toplevel", "--verify", "--quiet", "HEAD")
-    if not done.stdout:
+    done = call.run(
+        root, "rev-parse", "--revs-only", "--show-toplevel", "HEAD", "--symbolic-full-name", "HEAD"
+    )
+    found = _CHECKOUT.fullmatch(done.stdout)
+    if found is None:
         _explain(root, done)
-        return None, None
-    lines = done.stdout.removesuffix(b"\n")
-    name, _, head = lines.rpartition(b"\n") if done.code == 0 else (lines, b"", b"")
-    top = Path(os.fsdecode(name))
-    if not root.resolve().is_relative_to(top.resolve()) or call.repository(top) != call.repository(root):
+        return None
+    top, head, branch = (None if each is None else os.fsdecode(each) for each in found.groups())
+    assert top is not None
+    if not root.resolve().is_relative_to(Path(top).resolve()) or call.repository(
+        Path(top)
+    ) != call.repository(root):
         raise GitError(
             f"{root}: core.worktree of this repository points elsewhere",
             "Run in the folder of the work tree, or remove core.worktree from .git/config.",
         )
-    return top, head.decode() or None
+    return Checkout(root, Path(top), head, None if branch == "HEAD" else branch)
 
 
-def branch(root: Path) -> str | None:
-    """The branch checked out, also before its first commit; None when HEAD is detached."""
+def checkout_if_any(root: Path, known: Checkout | None = None) -> Checkout | None:
+    """The same; None also where there is no git on this machine. git is not asked about a ``known`` one."""
+    if known is not None and call.repository(root) == call.repository(known.root):
+        return known._replace(root=root)
+    try:
+        return checkout(root)
+    except GitMissingError:
+        return None
+
+
+def unborn_branch(root: Path) -> str | None:
+    """The branch that the first commit will begin."""
     done = call.run(root, "symbolic-ref", "--quiet", "--short", "HEAD")
     return os.fsdecode(done.stdout).strip() or None if done.code == 0 else None
 
@@ -96,15 +105,31 @@ def empty_tree(root: Path) -> str:
     return call.checked(root, "hash-object", "-t", "tree", "--stdin", stdin=b"").decode().strip()
 
 
-def commit_or_tree(root: Path, name: str) -> str:
-    """The full id of the commit (or tree) that a name stands for. Raises ``UsageError``."""
-    found = None if name.startswith("-") else _peeled(root, name)
-    if found is None:
-        raise UsageError(
-            f"--diff: no commit is called {name!r} here",
-            "`git branch --all` and `git tag` list names; fetch the one you mean if it is not here yet.",
-        )
-    return found
+def commits_or_trees(root: Path, *names: str) -> tuple[str, ...]:
+    """The full ids of the commits (or trees) that these names stand for. Raises ``UsageError``."""
+    found = resolve(root, *names)
+    for name, id_ in zip(names, found, strict=True):
+        if id_ is None:
+            raise UsageError(
+                f"--diff: no commit is called {name!r} here",
+                "`git branch --all` and `git tag` list names; fetch the one you mean if it is not here yet.",
+            )
+    return tuple(filter(None, found))
+
+
+def resolve(root: Path, *names: str) -> tuple[str | None, ...]:
+    """The id of the commit, else of the tree, that each name leads to; None where it leads to neither."""
+    done = None
+    if not any(name.startswith("-") or _NO_NAME.search(name) for name in names):
+        # A text to search (`:/x`) and a path (`HEAD:x`) take nothing behind them.
+        asked = [name + end for name in names for end in ("^{commit}", "^{tree}", "")]
+        lines = b"".join(os.fsencode(each) + b"\n" for each in asked)
+        done = call.run(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=lines)
+    if done is None or done.code != 0:  # such as for @{upstream}, where there is none: git stops at it
+        return (None,) if len(names) == 1 else tuple(resolve(root, name)[0] for name in names)
+    rows = (row.split(b" ") for row in done.stdout.splitlines())
+    ids = [row[0].decode() if row[1:] in ([b"commit"], [b"tree"]) else None for row in rows]
+    return tuple(next(filter(None, ids[at : at + 3]), None) for at in range(0, len(ids), 3))
 
 
 def merge_base(root: Path, base: str, head: str) -> str:
@@ -122,15 +147,17 @@ def merge_base(root: Path, base: str, head: str) -> str:
     raise call.failed(done)
 
 
-def resolve_scope(root: Path, text: str) -> Scope:
-    """What ``--diff TEXT`` means here: a word, a revision, ``A..B`` or ``BASE...HEAD``.
+def resolve_scope(root: Path, text: str, here: Checkout | None = None) -> Scope:
+    """What ``--diff TEXT`` means in ``root``: a word, a revision, ``A..B`` or ``BASE...HEAD``.
 
-    The words go before revisions, and are accepted without a repository (the context then says that there
-    is none). Raises ``UsageError`` for anything unknown, ``GitError`` where there is no common commit.
+    ``here`` is the checkout of ``root``, where it is known. The words go before revisions, and are accepted
+    without a repository (the context then says that there is none). Raises ``UsageError`` for anything
+    unknown, ``GitError`` where there is no common commit.
     """
     for kind in SCOPES:
         if text == kind:
-            return Scope(kind=kind, text=text, head_sha=_head_if_any(root))
+            here = here or checkout_if_any(root)
+            return Scope(kind=kind, text=text, head_sha=here.head if here else None)
     base, dots, rest = text.partition("..")
     head = rest.removeprefix(".")
     if dots and not (base.strip() and head.strip()):
@@ -138,50 +165,40 @@ def resolve_scope(root: Path, text: str) -> Scope:
             f"--diff {text}: a side of the range is empty",
             "Write HEAD for the commit that is checked out; a variable in the range may not be set.",
         )
-    top, checked_out = _checkout(root)
-    if top is None:
+    here = here or checkout(root)
+    if here is None:
         raise UsageError(
             f"--diff {text}: {root} is in no git repository", "Run in a clone, or without --diff."
         )
     if not dots:
-        return Scope("revision", text, base=_revision(root, text), head_sha=checked_out)
-    first, last = commit_or_tree(root, base), commit_or_tree(root, head)
+        return Scope("revision", text, base=_revision(root, text), head_sha=here.head)
+    first, last = commits_or_trees(root, base, head)
     return Scope(
         kind="range",
         text=text,
         base=merge_base(root, first, last) if rest.startswith(".") else first,
         head=last,
-        head_sha=checked_out,
+        head_sha=here.head,
     )
 
 
-def choose_scope(root: Path) -> tuple[Scope, Survey | None]:
-    """The scope of a run without ``--diff``: what is not staged, and where that is empty what is staged.
+def choose_scope(here: Checkout) -> Survey:
+    """The change of a run without ``--diff``: what is not staged, and where that is empty what is staged.
 
-    No survey without a repository. Raises ``GitError``.
+    Raises ``GitError``.
     """
-    try:
-        top, head = _checkout(root)
-    except GitMissingError:
-        top, head = None, None
-    scope = Scope(head_sha=head, chosen=True)
-    if top is None:
-        return scope, None
-    survey = Survey(top, local_filters(top))
-    if _differs(top, scope, survey.filters):
-        return scope, survey
-    # The same question answers what a staged change leaves out.
-    staged = scope._replace(kind="staged", text="staged")
-    states = _states(call.checked(top, *_without(survey.filters), "status", *_STATUS))
-    if not _staged_names(states):
-        return scope, survey._replace(left_out=_left_out(scope, states))
-    return staged, survey._replace(left_out=_left_out(staged, states))
+    found = survey(here, Scope(head_sha=here.head, chosen=True))
+    with _status(found) as answer:
+        states = answer()
+    if not any(_is_unstaged(state) for state, _ in states) and _staged_names(states):
+        found = found._replace(scope=found.scope._replace(kind="staged", text="staged"))
+    return found._replace(left_out=_left_out(found.scope, states))
 
 
-def survey(root: Path) -> Survey | None:
-    """The repository that ``root`` lies in, as it is now; None for none. Raises as ``toplevel`` does."""
-    top = toplevel(root)
-    return None if top is None else Survey(top, local_filters(top))
+def survey(here: Checkout, scope: Scope) -> Survey:
+    """A scope in this repository as it is now. Raises ``GitError``."""
+    # Between commits, and from a commit to the index, git reads objects and runs no filter.
+    return Survey(scope, here, local_filters(here.top) if scope.reads_disk else ())
 
 
 def moved(root: Path, scope: Scope) -> str | None:
@@ -216,30 +233,25 @@ def local_filters(top: Path) -> tuple[str, ...]:
 
 def _revision(root: Path, text: str) -> str:
     """The id of a revision that stands alone, where a misspelt word may be meant."""
-    try:
-        return commit_or_tree(root, text)
-    except UsageError:
+    (found,) = resolve(root, text)
+    if found is None:
         words = ", ".join(SCOPES)
         raise UsageError(
             f"--diff: {text!r} is neither a scope nor a commit here{suggest(text, SCOPES)}",
             f"Use {words}, a revision, A..B or BASE...HEAD.",
-        ) from None
+        )
+    return found
 
 
-def diff(
-    top: Path,
-    scope: Scope,
-    filters: Sequence[str],
-    *,
-    as_text: bool = False,
-    paths: Sequence[bytes] = (),
-) -> Iterator[bytes]:
+def diff(seen: Survey, *, as_text: bool = False, paths: Sequence[bytes] = ()) -> Iterator[bytes]:
     """The change of a scope in chunks, byte for byte as ``git diff --no-ext-diff`` by default shows it.
 
     ``as_text`` shows every file as text, ``paths`` limits it to these. Raises ``GitError`` at the end
     when git failed, so nothing read before is to be trusted without reading to the end.
     """
-    words = [*_diff_words(top, filters), *(["--text"] if as_text else []), *_sides(top, scope), "--"]
+    top, scope = seen.top, seen.scope
+    words = [_LITERAL, *call.settings(_DIFF_SETTINGS), *_without(seen.filters), "diff", *_DIFF_OPTIONS]
+    words += [_submodules(top), *(["--text"] if as_text else []), *_sides(top, scope), "--"]
     words += map(os.fsdecode, paths)
     if scope.kind != "all":
         yield from call.streamed(top, *words)
@@ -250,33 +262,34 @@ def diff(
         yield from call.streamed(top, *words, index=index)
 
 
-def _diff_words(top: Path, filters: Sequence[str]) -> list[str]:
-    """``git diff`` with the options that every look at a change has in common."""
-    submodules = "untracked" if _shows_dirty_submodules(top) else "dirty"
-    before = (_LITERAL, *call.settings(_DIFF_SETTINGS), *_without(filters))
-    return [*before, "diff", *_DIFF_OPTIONS, f"--ignore-submodules={submodules}"]
-
-
-def _differs(top: Path, scope: Scope, filters: Sequence[str]) -> bool:
-    """Whether a scope's change is not empty: git stops at the first difference."""
-    done = call.run(top, *_diff_words(top, filters), "--quiet", *_sides(top, scope), "--")
-    if done.code not in (0, 1):
-        raise call.failed(done)
-    return done.code == 1
+def _submodules(top: Path) -> str:
+    """What every look at a change ignores of submodules: `git status` and `git diff` have to agree."""
+    return f"--ignore-submodules={'untracked' if _shows_dirty_submodules(top) else 'dirty'}"
 
 
 @contextmanager
-def leaving_out(top: Path, scope: Scope, filters: Sequence[str]) -> Iterator[Callable[[], LeftOut]]:
+def leaving_out(seen: Survey) -> Iterator[Callable[[], LeftOut]]:
     """Look for what this scope leaves out: what is staged, what is not, and files that git does not know.
 
     That takes as long as the diff itself, so git does it beside the block, which gets a function that waits
     for what was found. It raises ``GitError`` when git failed. Whoever names ``staged`` means no more.
     """
+    scope, known = seen.scope, seen.left_out
     if scope.kind in ("all", "range") or (scope.kind == "staged" and not scope.chosen):
-        yield LeftOut
+        known = LeftOut()
+    if known is not None:
+        yield lambda: known
         return
-    with call.begun(top, *_without(filters), "status", *_STATUS) as output:
-        yield lambda: _left_out(scope, _states(output()))
+    with _status(seen) as states:
+        yield lambda: _left_out(scope, states())
+
+
+@contextmanager
+def _status(seen: Survey) -> Iterator[Callable[[], list[tuple[bytes, bytes]]]]:
+    """Each changed file with its two letters: beside HEAD in the index, beside the index on disk."""
+    words = (*_without(seen.filters), "status", *_STATUS, _submodules(seen.top))
+    with call.begun(seen.top, *words) as output:
+        yield lambda: [(row[:2], row[3:]) for row in output().split(b"\0") if row]
 
 
 _STATUS = (
@@ -284,23 +297,21 @@ _STATUS = (
     "-z",
     "--no-renames",
     "--untracked-files=normal",
-    "--ignore-submodules=dirty",
 )
 _UNMERGED = (b"DD", b"AU", b"UD", b"UA", b"DU", b"AA", b"UU")
 
 
-def _states(listed: bytes) -> list[tuple[bytes, bytes]]:
-    """Each changed file with its two letters: beside HEAD in the index, beside the index on disk."""
-    return [(row[:2], row[3:]) for row in listed.split(b"\0") if row]
-
-
 def _left_out(scope: Scope, states: Sequence[tuple[bytes, bytes]]) -> LeftOut:
-    unstaged = (name for state, name in states if state[1:] in (b"M", b"T", b"A", b"D", b"R", b"C"))
+    unstaged = (name for state, name in states if _is_unstaged(state))
     return LeftOut(
         staged=_staged_names(states) if scope.kind == "worktree" else (),
         unstaged=tuple(unstaged) if scope.kind == "staged" else (),
         untracked=tuple(name for state, name in states if state == b"??"),
     )
+
+
+def _is_unstaged(state: bytes) -> bool:
+    return state[1:] not in b" ?"
 
 
 def _staged_names(states: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
@@ -341,7 +352,7 @@ def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...] | None
         call.begun(root, "ls-files", "-z", "--others", "--exclude-standard") as untracked,
         call.begun(root, "ls-files", "-z", "--cached") as tracked,
     ):
-        if toplevel(root) is None:
+        if checkout(root) is None:
             return None
         known = dict.fromkeys(filter(wanted, _names(tracked())))  # each once, also in the midst of a merge
         # An entry that ends with a slash is another repository.
@@ -354,13 +365,14 @@ def _names(listed: bytes) -> list[str]:
 
 
 def is_tracked(root: Path, path: str) -> bool:
-    """Whether git has this path in its index; False outside of a repository."""
-    return toplevel(root) is not None and call.checked(root, _LITERAL, "ls-files", "-z", "--", path) != b""
+    """Whether git has this path in its index. Raises ``GitError``, also outside of a repository."""
+    return call.checked(root, _LITERAL, "ls-files", "-z", "--", path) != b""
 
 
-def is_in_head(root: Path, path: str) -> bool:
-    """Whether the commit that is checked out has this path, given relative to ``root``."""
-    return head_sha(root) is not None and call.checked(root, _LITERAL, "ls-tree", "HEAD", "--", path) != b""
+def is_known(here: Checkout, path: str) -> bool:
+    """Whether git has this path, relative to ``here.root``, in its index or in the commit checked out."""
+    with_head = [] if here.head is None else [f"--with-tree={here.head}"]
+    return call.checked(here.root, _LITERAL, "ls-files", "-z", *with_head, "--", path) != b""
 
 
 def had_content(root: Path, contents: Iterable[bytes]) -> bool:
@@ -370,19 +382,26 @@ def had_content(root: Path, contents: Iterable[bytes]) -> bool:
     """
     # log.showSignature would run the gpg.program of the repository.
     quiet = ("--no-show-signature", "--no-ext-diff", "--no-textconv")
-    for content in contents:
-        name = call.checked(root, "hash-object", "--stdin", stdin=content).decode().strip()
-        if call.run(root, "cat-file", "-e", name).code == 0 and call.checked(
-            root, "log", *quiet, "--all", "-m", "-1", "--format=%H", f"--find-object={name}"
-        ):
-            return True
-    return False
+    names = "".join(f"{name}\n" for content in dict.fromkeys(contents) for name in _blob_ids(content))
+    listed = call.checked(root, "cat-file", "--batch-check", stdin=names.encode()).decode()
+    known = (row.partition(" ") for row in listed.splitlines())
+    return any(
+        call.checked(root, "log", *quiet, "--all", "-m", "-1", "--format=%H", f"--find-object={name}")
+        for name, _, kind in known
+        if kind.startswith("blob ")
+    )
+
+
+def _blob_ids(content: bytes) -> tuple[str, str]:
+    """The id of a file of this content, in a repository of either hash."""
+    import hashlib
+
+    data = b"blob %d\0%b" % (len(content), content)
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest(), hashlib.sha256(data).hexdigest()
 
 
 def is_ignored(root: Path, path: str) -> bool:
-    """Whether git ignores this path; False for a tracked one and outside of a repository."""
-    if toplevel(root) is None:
-        return False
+    """Whether git ignores this path; False for a tracked one."""
     done = call.run(root, "check-ignore", "--quiet", "--", f"./{path}")
     if done.code not in (0, 1):
         raise call.failed(done)
@@ -403,13 +422,6 @@ def _sides(top: Path, scope: Scope) -> list[str]:
         assert scope.head is not None
         return ["--end-of-options", scope.base, scope.head]
     return ["--end-of-options"]
-
-
-def _head_if_any(root: Path) -> str | None:
-    try:
-        return head_sha(root)
-    except GitMissingError:
-        return None
 
 
 def _own_filters(folder: Path) -> set[str]:
@@ -451,20 +463,6 @@ def _with_submodules(folder: Path) -> Iterator[Path]:
             module = folder.resolve() / os.fsdecode(row.partition(b"\t")[2])
             if module.resolve() == module and (module / ".git").exists():
                 yield from _with_submodules(module)
-
-
-def _peeled(root: Path, name: str) -> str | None:
-    """The commit, else the tree, that a name leads to. A text to search (``:/x``) takes nothing behind it."""
-    ends = ("^{commit}", "^{tree}")
-    found = next(filter(None, (_name(root, name + end) for end in ends)), None)
-    if found is None and (plain := _name(root, name)) is not None:
-        found = next(filter(None, (_name(root, plain + end) for end in ends)), None)
-    return found
-
-
-def _name(root: Path, name: str) -> str | None:
-    done = call.run(root, "rev-parse", "--verify", "--quiet", "--end-of-options", name)
-    return done.stdout.decode().strip() if done.code == 0 else None
 
 
 def _explain(root: Path, done: Finished) -> None:

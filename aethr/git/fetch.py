@@ -151,14 +151,17 @@ def _fetch(
 
 
 def _deepened(root: Path, remote: Remote, base: str, head: str) -> str:
+    def common() -> str | None:
+        return history.certain_merge_base(root, base, head) if history.has(root, base, head) else None
+
     for depth in DEPTHS if history.is_shallow(root) else ():
-        if found := history.certain_merge_base(root, base, head):
+        if found := common():
             return found
         commits(root, remote, (base, head), depth)
-    found = history.certain_merge_base(root, base, head)
+    found = common()
     if found is None and (history.is_shallow(root) or not history.has(root, base, head)):
         commits(root, remote, (base, head))
-        found = history.certain_merge_base(root, base, head)
+        found = common()
     if found is None:
         raise GitError(
             f"{base[:12]} and {head[:12]} have no common commit", "Rebase the branch on the one it goes into."

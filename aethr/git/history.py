@@ -10,7 +10,9 @@ from aethr.git import call
 
 def has(root: Path, *ids: str) -> bool:
     """Whether all of these commit ids are in this clone."""
-    return all(_succeeds(root, "cat-file", "-e", f"{each}^{{commit}}") for each in ids)
+    names = "".join(f"{each}^{{commit}}\n" for each in ids)
+    done = call.run(root, "cat-file", "--batch-check=%(objecttype)", stdin=names.encode())
+    return done.code == 0 and done.stdout == b"commit\n" * len(ids)
 
 
 def is_shallow(root: Path) -> bool:
@@ -35,21 +37,20 @@ def parents(root: Path, commit: str) -> tuple[str, ...]:
 
 
 def certain_merge_base(root: Path, base: str, head: str) -> str | None:
-    """The best common commit, or None where this clone cannot tell: too shallow, or there is none.
+    """The best common commit of two that are here; None where there is none, or this clone cannot tell.
 
     In a shallow clone a common commit may be found while a better one is still hidden behind the edge. So
     it counts only if no edge lies between it and the two.
     """
-    if not has(root, base, head):
-        return None
     done = call.run(root, "merge-base", "--end-of-options", base, head)
     if done.code == 1:
         return None
     if done.code != 0:
         raise call.failed(done)
     found = done.stdout.decode().strip()
-    between = call.checked(root, "rev-list", base, head, f"^{found}").split()
-    return None if _edges(root).intersection(between) else found
+    edges = _edges(root)
+    hidden = edges and edges.intersection(call.checked(root, "rev-list", base, head, f"^{found}").split())
+    return None if hidden else found
 
 
 def _edges(root: Path) -> frozenset[bytes]:

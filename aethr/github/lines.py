@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from aethr import git
 from aethr.context.diffs import Section, parse
-from aethr.records import Finding, RunResult, Scope
+from aethr.records import Finding, RunResult, Survey
 
 _HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
 MAX_HUNK_BYTES = 10_000_000
@@ -31,11 +30,11 @@ class Shown(NamedTuple):
 NONE = Shown({})
 
 
-def shown(top: Path, scope: Scope) -> Shown:
+def shown(survey: Survey) -> Shown:
     """What the change of a range shows. Raises ``GitError``."""
     ranges: dict[str, list[range]] = {}
     path = ""
-    for part in parse(git.diff(top, scope, git.local_filters(top)), MAX_HUNK_BYTES):
+    for part in parse(git.diff(survey), MAX_HUNK_BYTES):
         if isinstance(part, Section):
             path = os.fsdecode(part.path)
             ranges.setdefault(path, [])

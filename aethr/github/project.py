@@ -15,8 +15,8 @@ from aethr.git import objects
 from aethr.github.event import Change
 from aethr.github.inputs import Inputs
 from aethr.presets import REVIEW
-from aethr.records import WorkflowSpec
-from aethr.workflow import FILE, Project
+from aethr.records import WORKFLOW_FILE, Checkout, WorkflowSpec
+from aethr.workflow import Project
 
 _FILES = ("100644", "100755")
 
@@ -29,9 +29,9 @@ class Found(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
+def find(inputs: Inputs, change: Change, here: Checkout) -> Found:
     """The workflow of this run. Raises ``ConfigError``, and ``UsageError`` for what is not allowed."""
-    found = _find(inputs, change, cwd, top)
+    found = _find(inputs, change, here)
     if change.proposed:
         _refuse_unasked(found.project.workflow, inputs)
     return found
@@ -44,7 +44,7 @@ def deciding(inputs: Inputs, change: Change) -> str:
 
 def named(inputs: Inputs) -> Callable[[str], bool]:
     """Which paths of a commit may be the workflow file, as far as their names say."""
-    name = posixpath.basename(inputs.run.config or FILE)
+    name = posixpath.basename(inputs.run.config or WORKFLOW_FILE)
     return lambda path: posixpath.basename(path) == name
 
 
@@ -84,17 +84,17 @@ def _is_plain(folder: Path) -> bool:
     return folder.is_dir() and folder.resolve() == folder
 
 
-def _find(inputs: Inputs, change: Change, cwd: Path, top: Path) -> Found:
-    path, preset = inputs.run.config, inputs.run.preset
+def _find(inputs: Inputs, change: Change, here: Checkout) -> Found:
+    path, preset, cwd = inputs.run.config, inputs.run.preset, here.root
     if path and preset:
         raise UsageError("the inputs config and preset exclude each other", "Give one of them.")
     if preset:
         return _preset(preset, cwd)
     if change.base is not None and change.proposed:
         side = "base" if inputs.config_from_base else "head"
-        return _from_commit(path, side, deciding(inputs, change), _Place(cwd, top))
-    if path is None and not any((folder / FILE).exists() for folder in _folders(cwd, top)):
-        return _preset(REVIEW, cwd, f"no {FILE} in this project: the preset {REVIEW} reviews")
+        return _from_commit(path, side, deciding(inputs, change), here)
+    if path is None and workflow.nearest(cwd) is None:
+        return _preset(REVIEW, cwd, f"no {WORKFLOW_FILE} in this project: the preset {REVIEW} reviews")
     project = workflow.open_project(cwd, path, None)
     return Found(project, "\n".join(project.workflow.lines))
 
@@ -104,41 +104,31 @@ def _preset(name: str, cwd: Path, *notes: str) -> Found:
     return Found(project, "\n".join(project.workflow.lines), notes)
 
 
-class _Place(NamedTuple):
-    """The folder to work in, and the top folder of its repository."""
-
-    cwd: Path
-    top: Path
-
-
-def _from_commit(path: str | None, side: str, commit: str, place: _Place) -> Found:
+def _from_commit(path: str | None, side: str, commit: str, here: Checkout) -> Found:
     """From git's objects: a link in the tree of a pull request could lead to any file of the runner."""
     shown = f"the {side} commit {commit[:12]}"
-    for name in _candidates(path, place.cwd, place.top):
-        content = _content(place.top, commit, name)
+    for name in _candidates(path, here):
+        content = _content(here.top, commit, name)
         if content is not None:
             spec = config.from_bytes(content, f"{name} (of {shown})", workflow.vocabulary())
-            return Found(Project(_root(place.top, name), spec), "\n".join(spec.lines))
+            return Found(Project(_root(here.top, name), spec), "\n".join(spec.lines))
     if path is not None:
         raise UsageError(
             f"input config: no file {path[:200]!r} in {shown}",
             "A pull request is reviewed by the file of its base branch; `config-from: head` takes its own.",
         )
-    return _preset(REVIEW, place.cwd, f"no {FILE} in {shown}: the preset {REVIEW} reviews")
+    return _preset(REVIEW, here.root, f"no {WORKFLOW_FILE} in {shown}: the preset {REVIEW} reviews")
 
 
-def _candidates(path: str | None, cwd: Path, top: Path) -> tuple[str, ...]:
+def _candidates(path: str | None, here: Checkout) -> tuple[str, ...]:
     """Names relative to the top folder, the nearest first."""
     if path is None:
-        return tuple((folder / FILE).relative_to(top).as_posix() for folder in _folders(cwd, top))
-    name = posixpath.normpath(posixpath.join(cwd.relative_to(top).as_posix(), path))
+        files = (folder / WORKFLOW_FILE for folder in workflow.folders(here.root))
+        return tuple(file.relative_to(here.top).as_posix() for file in files)
+    name = posixpath.normpath(posixpath.join(here.root.relative_to(here.top).as_posix(), path))
     if posixpath.isabs(name) or name.startswith(".."):
         raise UsageError(f"input config: {path[:200]!r} is no file of the repository")
     return (name,)
-
-
-def _folders(cwd: Path, top: Path) -> tuple[Path, ...]:
-    return tuple(folder for folder in (cwd, *cwd.parents) if folder.is_relative_to(top))
 
 
 def _content(top: Path, commit: str, name: str) -> bytes | None:

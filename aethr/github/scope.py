@@ -1,4 +1,4 @@
-"""The commits of a change in this clone: found, fetched where missing, and as the text of ``--diff``."""
+"""The commits of a change in this clone: found, and fetched where missing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from aethr.errors import UsageError
 from aethr.git import fetch, history, objects
 from aethr.git.fetch import Remote
 from aethr.github.event import Change
+from aethr.records import Checkout, Scope
 
 
-def scope_text(top: Path, change: Change, remote: Remote) -> str:
-    """``BASE...HEAD`` with both sides and their common commit in this clone.
+def resolved(here: Checkout, change: Change, remote: Remote) -> Scope:
+    """The range ``BASE...HEAD`` with both sides and their common commit in this clone.
 
     ``A..B`` stands only for what has one side by nature: a commit and the one before it. Raises ``GitError``.
     """
+    top = here.top
     base = change.base or _tip(top, change, remote)
     if base is not None:
         common = fetch.common_commit(top, remote, base, change.head)
         _complete(top, remote, common, change.head)
-        return f"{base}...{change.head}"
+        return Scope("range", f"{base}...{change.head}", common, change.head, here.head)
     if not history.has(top, change.head):
         fetch.commits(top, remote, (change.head,), depth=2)
     before = history.parents(top, change.head)[:1]
@@ -30,7 +32,7 @@ def scope_text(top: Path, change: Change, remote: Remote) -> str:
         fetch.commits(top, remote, (change.head,), depth=2)
     first = before[0] if before else git.empty_tree(top)
     _complete(top, remote, first, change.head)
-    return f"{first}..{change.head}"
+    return Scope("range", f"{first}..{change.head}", first, change.head, here.head)
 
 
 def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], object]) -> None:
@@ -43,9 +45,9 @@ def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], 
     fetch.complete(top, remote, (commit,), ids)
 
 
-def refuse_checked_out_head(top: Path, change: Change) -> None:
+def refuse_checked_out_head(here: Checkout, change: Change) -> None:
     """With the rights of ``pull_request_target``, code of the pull request must not lie in the workspace."""
-    checked_out = git.head_sha(top)
+    top, checked_out = here.top, here.head
     assert change.base is not None
     if (
         checked_out is None

@@ -17,14 +17,15 @@ from aethr.context.diffs import Hunk, Section, parse
 from aethr.context.paths import is_generated
 from aethr.errors import UsageError
 from aethr.git import call, history
-from aethr.records import Extent, Scope, Survey
+from aethr.records import Checkout, Extent, Scope, Survey
 from aethr.sanitize import one_line
 
 
 class Change(NamedTuple):
-    """``diff`` is the scope as ``--diff`` takes it, ``what`` the same in words."""
+    """``what`` is the scope in words, ``branch`` the one that is committed to or pushed."""
 
-    diff: str
+    scope: Scope
+    checkout: Checkout
     what: str
     branch: str | None = None
 
@@ -46,43 +47,45 @@ def find(root: Path, environ: Mapping[str, str]) -> Change | None:
     It is a range where one is named, all that a remote does not have on the first push to it, else what
     is staged. Raises ``UsageError`` outside of a repository and for an index outside of it, ``GitError``.
     """
-    if git.toplevel(root) is None:
+    here = git.checkout(root)
+    if here is None:
         raise UsageError(f"{root} is in no git repository", "A hook reviews a commit or a push.")
     # git names the index to the hooks of a commit, and to no other: then what speaks of a push is left over.
     if environ.get("GIT_INDEX_FILE"):
-        return _staged(root)
+        return _staged(here)
     start, end = environ.get("PRE_COMMIT_FROM_REF", ""), environ.get("PRE_COMMIT_TO_REF", "")
     remote, pushed = environ.get("PRE_COMMIT_REMOTE_NAME", ""), environ.get("PRE_COMMIT_LOCAL_BRANCH", "")
     if not end and not (remote and pushed):
-        return _staged(root)
+        return _staged(here)
     if end and _is_null(end):
         return None
-    head = git.commit_or_tree(root, end or pushed)
     if _is_null(start):
+        (head,) = git.commits_or_trees(root, end or pushed)
         base = _first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
     else:
-        base = _base(root, start, head)
-    return _range(base, head, remote, _branch(root, pushed))
+        head, first = git.commits_or_trees(root, end or pushed, start)
+        base = _base(root, first, head)
+    return _range(here, base, head, remote, _branch(here, pushed))
 
 
 def moved(root: Path, found: Change) -> str | None:
     """Whether what is pushed is another change now, because a ref moved. Raises as ``find`` does."""
     now = find(root, os.environ)
-    return None if now is not None and now.diff == found.diff else "a ref of the push moved"
+    same = now is not None and now.scope.text == found.scope.text
+    return None if same else "a ref of the push moved"
 
 
-def measure(scope: Scope, survey: Survey) -> Measure:
+def measure(survey: Survey) -> Measure:
     """How much a scope holds, before anything of it is sent. Raises ``GitError``."""
-    top, filters = survey.top, survey.filters
     sections: list[Section] = []
     added = changed = 0
-    for part in parse(git.diff(top, scope, filters), 0):
+    for part in parse(git.diff(survey), 0):
         if isinstance(part, Hunk):
             added, changed = added + part.added, changed + part.changed
         else:
             sections.append(part)
     binary = [each for each in sections if each.binary and not each.deleted]
-    texts = changes.hidden_texts(top, scope, filters, binary)
+    texts = changes.hidden_texts(survey, binary)
     opaque = [each for each in binary if each not in texts]
     secret = [each for each in sections if changes.holds_secrets(each)]
     kinds = {
@@ -98,33 +101,34 @@ def measure(scope: Scope, survey: Survey) -> Measure:
     )
 
 
-def _staged(root: Path) -> Change:
-    if call.ignores_index(root):
+def _staged(here: Checkout) -> Change:
+    if call.ignores_index(here.root):
         raise UsageError(
             "GIT_INDEX_FILE names an index outside of this repository, so what it stages cannot be reviewed",
             "Put that index into .git, or commit without GIT_INDEX_FILE.",
         )
-    return Change("staged", "the staged change", git.branch(root))
+    branch = here.branch if here.head else git.unborn_branch(here.root)
+    return Change(Scope("staged", "staged", head_sha=here.head), here, "the staged change", branch)
 
 
-def _range(base: str, head: str, remote: str, branch: str | None) -> Change:
+def _range(here: Checkout, base: str, head: str, remote: str, branch: str | None) -> Change:
     shown = f"{base[:12]}..{head[:12]}"
     pushed = f"the push of {one_line(branch or 'HEAD')} to {one_line(remote)}, {shown}"
-    return Change(f"{base}..{head}", pushed if remote else f"the change {shown}", branch)
+    scope = Scope("range", f"{base}..{head}", base, head, here.head)
+    return Change(scope, here, pushed if remote else f"the change {shown}", branch)
 
 
-def _branch(root: Path, pushed: str) -> str | None:
+def _branch(here: Checkout, pushed: str) -> str | None:
     """The branch or tag that is pushed; what is pushed by another name comes from the one checked out."""
     kind, _, name = pushed.removeprefix("refs/").partition("/")
-    return name if kind in ("heads", "tags") and name else git.branch(root)
+    return name if kind in ("heads", "tags") and name else here.branch
 
 
-def _base(root: Path, start: str, head: str) -> str:
+def _base(root: Path, first: str, head: str) -> str:
     """The merge base: after a force push the old tip is no ancestor of the new one.
 
     Histories without a common commit are compared as they are.
     """
-    first = git.commit_or_tree(root, start)
     found = history.certain_merge_base(root, first, head)
     if found is None and history.is_shallow(root):
         return git.merge_base(root, first, head)
@@ -137,13 +141,12 @@ def _first_base(root: Path, remote: str, branch: str, head: str) -> str:
     That is its branch of this name (prek does not name the old tip when a force push replaces another
     history), or its default branch.
     """
-    same = f"refs/remotes/{remote}/{branch.removeprefix('refs/heads/')}"
-    if history.has(root, same):
+    names = (branch.removeprefix("refs/heads/"), "HEAD")
+    same, default = git.resolve(root, *(f"refs/remotes/{remote}/{name}" for name in names))
+    if same is not None:
         return _base(root, same, head)
-    default = f"refs/remotes/{remote}/HEAD"
-    if not history.has(root, default):
-        return git.empty_tree(root)
-    return history.certain_merge_base(root, default, head) or git.empty_tree(root)
+    common = history.certain_merge_base(root, default, head) if default is not None else None
+    return common or git.empty_tree(root)
 
 
 def _is_null(name: str) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from aethr import config, presets, workflow
@@ -13,6 +11,7 @@ from aethr.hook.change import Change
 from aethr.options import HOOK_OPTIONS, RunOptions, from_environment
 from aethr.records import CHANGE, WorkflowSpec
 from aethr.sanitize import one_line
+from aethr.workflow import Project
 
 TASK = (
     "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
@@ -39,30 +38,30 @@ def read(given: Mapping[str, Any], environ: Mapping[str, str]) -> HookOptions:
     return HookOptions(RunOptions(**merged), lenient)
 
 
-def for_change(options: RunOptions, change: Change, cwd: Path) -> RunOptions:
-    """A run of this change, by the project's own workflow file or else by the preset.
+def for_change(options: RunOptions, change: Change) -> tuple[RunOptions, Project]:
+    """The options of a run of this change, and the project's own workflow file or else the preset.
 
     Raises ``ConfigError`` for a workflow that edits the tree or runs commands, ``NotReviewedError`` for one
     that would pass a change which no step has seen.
     """
-    named = options.config or options.preset or os.path.lexists(workflow.project_root(cwd) / workflow.FILE)
+    cwd = change.checkout.root
+    named = options.config or options.preset or workflow.nearest(cwd)
     run = options._replace(
-        task=options.task or task(change),
-        diff=change.diff,
-        preset=options.preset if named else presets.REVIEW,
+        task=options.task or task(change), preset=options.preset if named else presets.REVIEW
     )
-    spec = workflow.open_project(cwd, run.config, run.preset).workflow
+    project = workflow.open_project(cwd, run.config, run.preset)
+    spec = project.workflow
     _refuse_programs(spec)
     if not any(CHANGE in step.context for step in spec.steps):
         raise NotReviewedError(
             f"{spec.origin}: no step sees the change", f"Give the reviewing step the context '{CHANGE}'."
         )
-    return run
+    return run, project
 
 
 def task(change: Change) -> str:
     """The instruction where none is given, and the branch."""
-    said = TASK.format(verb="committed" if change.diff == "staged" else "pushed")
+    said = TASK.format(verb="committed" if change.scope.kind == "staged" else "pushed")
     return said + (f"\nBranch: {one_line(change.branch)}" if change.branch else "")
 
 

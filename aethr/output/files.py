@@ -56,12 +56,13 @@ def _is_led_out(path: Path) -> bool:
     """Whether a link of the repository, and not one of the user's own, takes the file somewhere else."""
     links = [each for each in (path.absolute(), *path.absolute().parents) if each.is_symlink()]
     try:
-        tops = [git.toplevel(link.parent) for link in links if git.is_tracked(link.parent, link.name)]
+        checkouts = [(link, git.checkout(link.parent)) for link in links]
+        tops = [here.top for link, here in checkouts if here and git.is_tracked(link.parent, link.name)]
     except GitError as error:
         raise UsageError(
             f"--report {path}: a link, and git cannot say whether it tracks it", str(error)
         ) from error
-    return any(not _is_within(top.resolve(), Path(os.path.realpath(path))) for top in tops if top is not None)
+    return any(not _is_within(top.resolve(), Path(os.path.realpath(path))) for top in tops)
 
 
 def _is_within(top: Path, real: Path) -> bool:

@@ -244,15 +244,15 @@ def _project(program: str, root: Path, environ: Mapping[str, str]) -> _Project:
 
     with ThreadPoolExecutor(len(_QUESTIONS)) as beside:
         answers = beside.map(ask, _QUESTIONS)
-        top = git.toplevel(root)
-    if top is None:
+        here = git.checkout(root)
+    if here is None:
         return _Project(root.resolve())
     where, listed = answers
     hash_name, _, named = where.partition(b"\n")
     settings = (entry.partition(b"\n") for entry in listed.split(b"\0") if entry)
     config = {os.fsdecode(key): os.fsdecode(value) if is_set else "true" for key, is_set, value in settings}
     return _Project(
-        top=top.resolve(),
+        top=here.top.resolve(),
         git_dir=Path(os.fsdecode(named.removesuffix(b"\n"))),
         hash_name=hash_name.decode(),
         config=config,

@@ -18,8 +18,9 @@ from aethr.git import fetch, history
 from aethr.git.fetch import Remote
 from aethr.github import scope
 from aethr.github.event import Change
+from aethr.records import Scope
 from tests.action.support import PullRequest, open_pull_request
-from tests.support import Repo, make_repo
+from tests.support import Repo, checkout_of, make_repo
 
 
 @pytest.fixture
@@ -148,15 +149,18 @@ def test_what_the_operator_configures_in_the_environment_is_added_to(
 def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> None:
     clone = request_.checkout(depth=depth)
     remote = Remote(request_.url)
-    pushed = scope.scope_text(clone.root, Change(request_.head, base=request_.common), remote)
-    assert pushed == f"{request_.common}...{request_.head}"
-    onto = scope.scope_text(clone.root, Change(request_.head, onto="main"), remote)
-    assert onto == f"{request_.base}...{request_.head}"
-    alone = scope.scope_text(clone.root, Change(request_.base), remote)
-    assert alone == f"{request_.common}..{request_.base}"
-    root = scope.scope_text(clone.root, Change(request_.common), remote)
-    assert root.endswith(f"..{request_.common}")
-    assert clone.git("cat-file", "-t", root.split("..")[0]) == "tree\n"
+
+    def resolved(*change: str, **more: str) -> Scope:
+        found = scope.resolved(checkout_of(clone.root), Change(*change, **more), remote)
+        assert found == git.resolve_scope(clone.root, found.text)  # what the same words mean to `--diff`
+        return found
+
+    assert resolved(request_.head, base=request_.common).text == f"{request_.common}...{request_.head}"
+    assert resolved(request_.head, onto="main").text == f"{request_.base}...{request_.head}"
+    assert resolved(request_.base).text == f"{request_.common}..{request_.base}"
+    root = resolved(request_.common)
+    assert root.text == f"{root.base}..{request_.common}"
+    assert clone.git("cat-file", "-t", root.base or "") == "tree\n"
 
 
 def test_the_head_of_a_privileged_event_must_not_be_checked_out(request_: PullRequest) -> None:
@@ -165,10 +169,10 @@ def test_the_head_of_a_privileged_event_must_not_be_checked_out(request_: PullRe
         for depth in (1, None):
             clone = request_.checkout(f"{commit[:5]}-{depth}".replace("/", "-"), depth, commit)
             with pytest.raises(UsageError, match="checked out"):
-                scope.refuse_checked_out_head(clone.root, change)
+                scope.refuse_checked_out_head(checkout_of(clone.root), change)
     for commit in (request_.base, request_.common):
         clone = request_.checkout(f"base-{commit[:5]}", None, commit)
-        scope.refuse_checked_out_head(clone.root, change)
+        scope.refuse_checked_out_head(checkout_of(clone.root), change)
 
 
 @contextmanager
@@ -205,9 +209,9 @@ def test_a_partial_clone_gets_the_files_of_the_change_and_no_more(
     settings = (clone.root / ".git" / "config").read_text(encoding="utf-8")
     refs = clone.git("for-each-ref")
     remote = Remote(request.url)
-    text = scope.scope_text(clone.root, Change(request.head, request.base), remote)
-    found = git.resolve_scope(clone.root, text)
-    shown = b"".join(git.diff(clone.root, found, ())).decode()
+    here = checkout_of(clone.root)
+    found = scope.resolved(here, Change(request.head, request.base), remote)
+    shown = b"".join(git.diff(git.survey(here, found))).decode()
     assert shown == request.origin.git("diff", request.common, request.head)
     assert (clone.root / ".git" / "config").read_text(encoding="utf-8") == settings
     assert clone.git("for-each-ref") == refs
@@ -224,15 +228,16 @@ def test_a_partial_clone_is_completed_from_the_run_s_own_server_alone(
     request_.origin.git("config", "uploadpack.allowFilter", "true")
     clone = partial_clone(request_, "blob:none", None)
     clone.git("config", "remote.origin.url", f"file://{tmp_path}/elsewhere")
+    here = checkout_of(clone.root)
     with listening() as (url, headers):
         with pytest.raises(GitError) as caught:
-            scope.scope_text(
-                clone.root, Change(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
+            scope.resolved(
+                here, Change(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
             )
         assert len(headers) == 1
     assert "Check out without `filter:`" in caught.value.fix
-    text = scope.scope_text(clone.root, Change(request_.head, request_.base), Remote(request_.url))
-    assert b"".join(git.diff(clone.root, git.resolve_scope(clone.root, text), ()))
+    found = scope.resolved(here, Change(request_.head, request_.base), Remote(request_.url))
+    assert b"".join(git.diff(git.survey(here, found)))
 
 
 def partial_clone(request: PullRequest, kept: str, depth: int | None) -> Repo:

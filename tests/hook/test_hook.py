@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from aethr import git
 from aethr.cli import main
 from aethr.errors import ExitCode
 from aethr.hook import change, ending, terms
@@ -21,10 +20,10 @@ from aethr.hook.change import Measure
 from aethr.hook.ending import Closing
 from aethr.hook.terms import HookOptions
 from aethr.options import HOOK_OPTIONS, RunOptions
-from aethr.records import Extent, Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
+from aethr.records import Checkout, Extent, Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
-from tests.support import Repo, outcome_of
+from tests.support import Repo, log_git, outcome_of, surveyed
 
 EDITS_AND_RUNS = """\
 workflow: too much
@@ -35,6 +34,7 @@ steps:
     role: reviewer
     repeat: {back_to: do, until_command_passes: pytest, max_iterations: 2}
 """
+STAGED = Scope("staged", "staged")
 Hook = Callable[..., tuple[int, str]]
 
 
@@ -210,10 +210,52 @@ def test_only_generated_files_are_reviewed_and_said(
     assert "1 file, +1 -0, only generated files\n" in output
 
 
+# --- how often it asks git -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_staged_change_takes_at_most_five_calls_of_git(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: bool
+) -> None:
+    """One says where we are, one measures, one reads; after the review two look if all is as it was."""
+    project.write("app.py", "total = 2\n")
+    project.git("add", "-A")
+    if named:
+        monkeypatch.setenv("GIT_INDEX_FILE", str(project.root / ".git" / "index"))
+    calls = log_git(tmp_path, monkeypatch)
+    assert main(["hook"]) == 4
+    assert calls.read_text().split() == ["rev-parse", "diff", "diff"]
+    calls.write_text("")
+    with serving(monkeypatch, text(PASS)):
+        assert main(["hook"]) == 0
+    assert calls.read_text().split() == ["rev-parse", "diff", "diff", "rev-parse", "diff"]
+
+
+def test_a_dotenv_takes_two_calls_of_git_more(
+    project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.write("app.py", "total = 2\n")
+    project.git("add", "-A")
+    project.write(".env", "AETHR_LIVE=0\n")
+    calls = log_git(tmp_path, monkeypatch)
+    assert main(["hook"]) == 4
+    assert calls.read_text().split() == ["rev-parse", "diff", "ls-files", "cat-file", "diff"]
+
+
+def test_a_push_takes_six_calls_of_git(
+    project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.write("app.py", "total = 2\n")
+    project.commit()
+    for name, commit in (("FROM", "HEAD~"), ("TO", "HEAD")):
+        monkeypatch.setenv(f"PRE_COMMIT_{name}_REF", project.git("rev-parse", commit).strip())
+    calls = log_git(tmp_path, monkeypatch)
+    assert main(["hook"]) == 4
+    assert calls.read_text().split() == ["rev-parse", "cat-file", "merge-base", "rev-parse", "diff", "diff"]
+
+
 def measured(project: Repo) -> Measure:
-    survey = git.survey(project.root)
-    assert survey is not None
-    return change.measure(Scope("staged", "staged"), survey)
+    return change.measure(surveyed(project.root, STAGED))
 
 
 def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> None:
@@ -509,7 +551,7 @@ def test_an_answer_that_no_disk_takes_is_said_and_passes_nothing(
 def test_the_task_of_a_hook_and_one_of_ones_own(hook: Hook, project: Repo, tmp_path: Path) -> None:
     project.write("app.py", "total = 2\n")
     for words, task in (
-        ([], terms.task(change.Change("staged", "", "main"))),
+        ([], terms.task(change.Change(STAGED, Checkout(project.root, project.root), "", "main"))),
         (["--task", "Only SQL."], "Only SQL."),
     ):
         hook("--report", str(tmp_path / "record.json"), *words)
@@ -530,7 +572,8 @@ def test_the_page_shows_what_is_printed() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
-    head = ending.head(change.Change("staged", "the staged change"), Measure(Extent(1, 1, 1)))
+    found = change.Change(STAGED, Checkout(Path(), Path()), "the staged change")
+    head = ending.head(found, Measure(Extent(1, 1, 1)))
     lines = ending.finished(said, head, closing()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 
