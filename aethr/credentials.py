@@ -11,14 +11,14 @@ from __future__ import annotations
 import io
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
-from aethr.providers import LOGINS, PROVIDERS
+from aethr.providers import LOGINS, PROVIDERS, provider_of, with_variables
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
@@ -58,6 +58,16 @@ def load(root: Path) -> DotEnv:
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The values that must appear nowhere: of the providers' key variables and others named like keys."""
     return secrecy.found_in(environ)
+
+
+def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...]:
+    """The keys of all providers that a run has; those outside of the table by its ``models``.
+
+    A resume with the model of another provider still has the key of the run before.
+    """
+    rows = [*PROVIDERS.values(), *(with_variables(provider_of(model)) for model in models)]
+    names = {name for row in rows for name in (*row.keys, row.own_key) if name}
+    return tuple(sorted({value for name in names if (value := environ.get(name, "").strip())}))
 
 
 def is_secret(name: str) -> bool:

@@ -163,6 +163,8 @@ def run(
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility)
     if plan.mode == "live" and plan.gate.needs_review and (moved := _moved(plan, progress.results)):
         verdict = verdict._replace(reason=moved)
+    if plan.unproven is not None and (verdict.reason is None or review.is_nothing(verdict)):
+        verdict = verdict._replace(reason=f"incomplete: {plan.unproven}")
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
