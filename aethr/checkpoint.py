@@ -286,7 +286,7 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -
 
 
 def _unproven(head: Mapping[str, object], held: Sequence[tuple[str, str]], seal: Seal) -> str | None:
-    """Why not each of these lines, each with what it holds, is proven by the seals of a run."""
+    """Why these lines, each with the name of what it holds, are not all proven; None where they are."""
     lines = [line for line, _ in held]
     names = [f"{name or 'the first line'} of the checkpoint" for _, name in held]
     if not seal.keys:
@@ -304,7 +304,7 @@ def _unproven(head: Mapping[str, object], held: Sequence[tuple[str, str]], seal:
         return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
     if not is_sealed(lines[count]):
         return f"{names[count]} is not sealed"
-    return f"{names[count]} does not fit its seal: something was edited, moved or removed"
+    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
 
 
 def _from_seed(items: Iterable[object]) -> Checkpoint:

@@ -61,12 +61,14 @@ def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...]:
-    """The keys of all providers that a run has; those outside of the table by its ``models``.
+    """The keys of providers that a run of these ``models`` has, whether it uses them or not.
 
-    A resume with the model of another provider still has the key of the run before.
+    A resume with a model of another provider still has the key of the run before. What a server of one's own
+    takes for a key is often a placeholder, so it counts only where one of the models is of that server.
     """
-    rows = [*PROVIDERS.values(), *(with_variables(provider_of(model)) for model in models)]
-    names = {name for row in rows for name in (*row.keys, row.own_key) if name}
+    used = [with_variables(provider_of(model)) for model in models]
+    names = {name for row in (*PROVIDERS.values(), *used) for name in row.keys}
+    names |= {row.own_key for row in used if row.own_key}
     return tuple(sorted({value for name in names if (value := environ.get(name, "").strip())}))
 
 

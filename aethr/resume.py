@@ -95,11 +95,11 @@ def steps(plan: Plan, found: Checkpoint | None) -> Resumed:
     fitting = checkpoint.match(found, plan)
     executor.fits(plan, fitting.steps)
     require_proof(found, plan.mode, plan.gate)
-    stale = next(_stale(fitting, plan), None)
+    stale = _stale(fitting, plan)
     if stale is not None and plan.gate.needs_review:
         raise NotReviewedError(stale, _AFRESH)
     unproven = found.unproven if plan.mode == "live" and found.steps else None
-    lines = (*_what_moved(fitting, plan, stale=stale is not None), stale, unproven)
+    lines = (*_what_happened(found), stale or _head_moved(found, plan), unproven)
     return Resumed(fitting.steps, tuple(line for line in lines if line), unproven, stale is not None)
 
 
@@ -124,30 +124,28 @@ def _is_on_path(program: str) -> bool:
     return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
 
 
-def _stale(found: Checkpoint, plan: Plan) -> Iterator[str]:
+def _stale(found: Checkpoint, plan: Plan) -> str | None:
     """Why the review in a checkpoint is not one of this change."""
     done = {step.id for step in found.steps}
     reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in done)
-    if (head := _head_before(found, plan)) and reviewed:
-        yield f"HEAD moved since the checkpoint (it was {head[:12]}): its review was of the commit before"
-    if found.contract is not None:  # else it does not say what a step saw
-        step = executor.saw_another_change(plan, found.steps)
-        if step is not None:
-            yield f"the change is another one than step '{step}' reviewed before the checkpoint"
+    if reviewed and (moved := _head_moved(found, plan)):
+        return f"{moved}, and its review was of the commit before"
+    if found.contract is None:  # it does not say what a step saw
+        return None
+    step = executor.saw_another_change(plan, found.steps)
+    return f"the change is another one than step '{step}' reviewed before the checkpoint" if step else None
 
 
-def _what_moved(found: Checkpoint, plan: Plan, *, stale: bool) -> Iterator[str]:
+def _head_moved(found: Checkpoint, plan: Plan) -> str | None:
+    head = found.scope.head_sha if found.scope is not None else None
+    if head is None or head == plan.scope.head_sha:
+        return None
+    return f"HEAD moved since the checkpoint (it was {head[:12]})"
+
+
+def _what_happened(found: Checkpoint) -> Iterator[str]:
     if found.cut:
         yield "the checkpoint was cut off while its last step was written: that step is done again"
     if found.failure is not None and found.failure.changed_files:
         files = ", ".join(found.failure.changed_files)
         yield f"the failed attempt of step '{found.failure.step}' had already changed: {files}"
-    head = _head_before(found, plan)
-    if head is not None and not stale:
-        yield f"HEAD moved since the checkpoint (it was {head[:12]})"
-
-
-def _head_before(found: Checkpoint, plan: Plan) -> str | None:
-    """The commit that was checked out, where it is another one now."""
-    head = found.scope.head_sha if found.scope is not None else None
-    return head if head != plan.scope.head_sha else None

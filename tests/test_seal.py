@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aethr import checkpoint
+from aethr.credentials import provider_keys
 from aethr.errors import DiskError, ModelError
 from aethr.recorder import Recorder
 from aethr.records import Plan, Seal, StepFinished, StepResult
@@ -471,6 +472,17 @@ def test_a_key_may_come_and_another_go_but_one_that_sealed_it_must_stay(
     code, said = _resumed_with(monkeypatch, aethr_here, lines, OPENAI="sk-rotated")
     assert code == 4
     assert "step 'think' of the checkpoint was sealed with another key than this run has" in said
+
+
+def test_a_placeholder_for_a_server_that_the_run_does_not_call_seals_nothing() -> None:
+    environ = {
+        "OPENAI_API_KEY": "a",
+        "XAI_API_KEY": "b",
+        "LM_STUDIO_API_KEY": "lm-studio",
+        "GROQ_API_KEY": "c",
+    }
+    assert provider_keys(environ, ["openai:gpt-4o"]) == ("a", "b")
+    assert provider_keys(environ, ["lm_studio:qwen", "groq:llama"]) == ("a", "b", "c", "lm-studio")
 
 
 @pytest.mark.parametrize("gate", GATES)
