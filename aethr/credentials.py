@@ -12,14 +12,14 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
-from aethr.providers import LOGINS, PROVIDERS
+from aethr.providers import LOGINS, PROVIDERS, provider_of
 from aethr.records import Checkout
 from aethr.words import capped, rest
 
@@ -64,6 +64,18 @@ def load(root: Path, here: Checkout | None = None) -> DotEnv:
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The values that must appear nowhere: of the providers' key variables and others named like keys."""
     return secrecy.found_in(environ)
+
+
+def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...]:
+    """The keys of providers that a run of these ``models`` has, whether it uses them or not.
+
+    A resume with a model of another provider still has the key of the run before. What a server of one's own
+    takes for a key is often a placeholder, so it counts only where one of the models is of that server.
+    """
+    used = [provider_of(model) for model in models]
+    rows = [*(row for row in PROVIDERS.values() if not row.own_server), *used]
+    names = {name for row in rows for name in row.keys}
+    return tuple(sorted({value for name in names if (value := environ.get(name, "").strip())}))
 
 
 def is_secret(name: str) -> bool:

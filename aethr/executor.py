@@ -161,7 +161,9 @@ def run(
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     moved = _moved(plan, progress.results) if plan.is_live and plan.gate.needs_review else None
-    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, moved)
+    verdict = review.judge(
+        progress.results, reviewing, plan.mode, plan.holds, visibility, moved or plan.unproven
+    )
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 

@@ -622,6 +622,20 @@ class Gate(NamedTuple):
         return self.require_review or self.fail_on != "never"
 
 
+class Seal(NamedTuple):
+    """What vouches for the checkpoint of a live run: see ``aethr.seal``.
+
+    ``keys`` are the provider keys that the run has; without any, nothing is sealed. ``binding`` is what must
+    be the same, beside the run itself, for the checkpoint to be resumed: names and values that are shown.
+    """
+
+    keys: tuple[str, ...] = ()
+    binding: Mapping[str, str] = MappingProxyType({})
+
+
+UNSEALED = Seal()
+
+
 Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
 
 
@@ -664,6 +678,8 @@ class Plan(NamedTuple):
 
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
     ``survey`` is good for the first reading only. ``moved`` says what of the scope is no longer what it was.
+    ``unproven`` says why the results of the checkpoint that is resumed do not prove a review; then nothing
+    that this run keeps is sealed either.
     """
 
     workflow: WorkflowSpec
@@ -678,6 +694,8 @@ class Plan(NamedTuple):
     holds: Callable[[str], bool] = lambda _: False
     survey: Survey | None = None
     moved: Callable[[], str | None] = lambda: None
+    seal: Seal = UNSEALED
+    unproven: str | None = None
 
     @property
     def is_live(self) -> bool:

@@ -59,23 +59,23 @@ def judge(
     mode: Mode,
     holds: Callable[[str], bool] | None = None,
     visibility: Mapping[str, Visibility] | None = None,
-    moved: str | None = None,
+    doubt: str | None = None,
 ) -> Verdict:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
     ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps, ``holds`` says
     whether the tree has a path, ``visibility`` what each step is told of the steps before it (by default
-    all), ``moved`` what is no longer as it was reviewed. The worst of several verdicts counts, and ``reason``
-    is set for every outcome but ``revise`` and ``pass``.
+    all), ``doubt`` why no review of the run can be complete. The worst of several verdicts counts, and
+    ``reason`` is set for every outcome but ``revise`` and ``pass``.
     """
     counted = _counted(results, reviewing)
     if not counted and (skipped := _nothing_to_review(results)):
-        missed = moved or _left_out(skipped)
+        missed = doubt or _left_out(skipped)
         return unreviewed(missed) if missed else NOTHING_CHANGED
     if mode == "mock":
         return unreviewed("mock mode: no model was called", _coverage(counted))
     if not counted:
-        return unreviewed(moved) if moved else _none(results, reviewing)
+        return unreviewed(doubt) if doubt else _none(results, reviewing)
     parsed = [(result, read(result, holds)) for result in counted]
     # The end of a cut answer is not known, so its pass is none.
     stated = {"none" if of.truncated and said.status == "pass" else said.status for of, said in parsed}
@@ -87,7 +87,7 @@ def judge(
         status="revise" if "revise" in stated else "none" if "none" in stated else "pass",
         findings=tuple(found),
         coverage=_coverage(counted),
-        reason=moved
+        reason=doubt
         or _distrust(parsed)
         or _unseen(results, counted, visibility or {})
         or _left_out([result for result in results if result.skipped is not None]),
