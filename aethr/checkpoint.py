@@ -1,7 +1,8 @@
 """The checkpoint: what a run has finished, on disk after every step, and whether it still fits.
 
 A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
-the workflow that its result rests on, and last why the run stopped. It holds no key (results are redacted
+the workflow that its result rests on, an attempt of an agent that is under way or failed, and last why the
+run stopped. It holds no key (results are redacted
 before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
 what a run writes is proportional to what it did. Only its last line can ever be half there.
 """
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
 from aethr.options import SCOPES
-from aethr.records import Mode, Plan, PlannedStep, Scope, StepResult
+from aethr.records import Attempt, Mode, Plan, PlannedStep, Scope, StepResult
 from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
@@ -51,6 +52,7 @@ class Failure(NamedTuple):
 class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
+    ``attempt`` is one of an agent step that did not finish.
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
     a bare array of results, has no task, no scope and no contract: None.
     """
@@ -61,6 +63,7 @@ class Checkpoint(NamedTuple):
     scope: Scope | None = None
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
+    attempt: Attempt | None = None
     cut: bool = False
 
 
@@ -89,7 +92,9 @@ def create(folder: Path, workflow: str) -> Path:
     return folder / f"aethr-{name}-{os.urandom(4).hex()}.jsonl"
 
 
-def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None) -> str:
+def dump(
+    plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None, attempt: Attempt | None = None
+) -> str:
     """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON."""
     head = {
         "schema": SCHEMA,
@@ -105,7 +110,8 @@ def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None
             "head_sha": plan.scope.head_sha,
         },
     }
-    end = [codec.line({"failure": failure._asdict()})] if failure else []
+    end = [attempted(attempt)] if attempt else []
+    end += [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join([codec.line(head), *(entry(plan, step) for step in steps), *end])
 
 
@@ -113,6 +119,11 @@ def entry(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
     step = everywhere(step, redact)
     return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
+
+
+def attempted(attempt: Attempt) -> str:
+    """The line of an attempt of an agent step. The next step that edits the tree finishes it."""
+    return codec.line({"attempt": codec.attempt_to_json(everywhere(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
@@ -252,7 +263,12 @@ def _from_lines(head: Mapping[str, object], rest: str) -> Checkpoint:
         if record.get("failure") is not None:
             run = run._replace(failure=_failure(record["failure"]))
             continue
+        if record.get("attempt") is not None:
+            run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
+            continue
         steps.append(codec.step_from_json(record.get("step")))
+        if steps[-1].artifacts is not None:
+            run = run._replace(attempt=None)
         contracts[steps[-1].id] = codec.mapping(record, "contract")
     return run._replace(steps=tuple(steps), contract=contracts, cut=cut)
 

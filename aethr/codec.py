@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from aethr.records import Artifacts, CommandCheck, Receipt, StepResult, Usage
+from aethr.records import Artifacts, Attempt, Baseline, CommandCheck, Receipt, StepResult, Usage
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -79,6 +79,25 @@ def step_from_json(value: object) -> StepResult:
         verdict_from=_count(data, "verdict_from") if "verdict_from" in data else 0,
         over_limit=optional_text(data, "over_limit"),
         skipped=optional_text(data, "skipped"),
+    )
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as the checkpoint holds it: the names of the keys are those of the fields."""
+    found = attempt.baseline
+    baseline = found and {**found._asdict(), "skipped": list(found.skipped), "nested": list(found.nested)}
+    return {**attempt._asdict(), "baseline": baseline}
+
+
+def attempt_from_json(value: object) -> Attempt:
+    """The reverse of ``attempt_to_json``. Raises ``ValueError`` for anything of another shape."""
+    data = an_object(value, "'attempt'")
+    return Attempt(
+        step=text(data, "step"),
+        iteration=_count(data, "iteration", least=1),
+        baseline=_baseline(data.get("baseline")),
+        left=text(data, "left"),
+        lost=text(data, "lost"),
     )
 
 
@@ -151,7 +170,27 @@ def mapping(data: Mapping[str, object], key: str) -> dict[str, object]:
 
 
 def _artifacts_to_json(artifacts: Artifacts) -> dict[str, Any]:
-    return {**artifacts._asdict(), "changed_files": list(artifacts.changed_files)}
+    return {
+        **artifacts._asdict(),
+        "changed_files": list(artifacts.changed_files),
+        "unseen": list(artifacts.unseen),
+    }
+
+
+def _baseline(value: object) -> Baseline | None:
+    if value is None:
+        return None
+    data = an_object(value, "'baseline'")
+    return Baseline(
+        tree=text(data, "tree"),
+        top=text(data, "top"),
+        branch=text(data, "branch"),
+        commit=text(data, "commit"),
+        stash=text(data, "stash"),
+        began_us=_count(data, "began_us"),
+        skipped=_texts(data, "skipped"),
+        nested=_texts(data, "nested"),
+    )
 
 
 def _check(value: object) -> CommandCheck | None:
@@ -190,7 +229,12 @@ def _artifacts(value: object) -> Artifacts | None:
     if value is None:
         return None
     data = an_object(value, "'artifacts'")
-    return Artifacts(_texts(data, "changed_files"), text(data, "diff_stat"), text(data, "git_diff"))
+    return Artifacts(
+        changed_files=_texts(data, "changed_files"),
+        diff_stat=text(data, "diff_stat"),
+        git_diff=text(data, "git_diff"),
+        unseen=_texts(data, "unseen") if "unseen" in data else (),
+    )
 
 
 def _seed_artifacts(value: object) -> Artifacts | None:

@@ -6,17 +6,19 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aethr import executor, git, options
-from aethr.errors import NotReviewedError
+from aethr.errors import GitError, NotReviewedError
 from aethr.options import RunOptions
-from aethr.records import Plan, Scope, StepResult
+from aethr.records import Attempt, Baseline, Earlier, Plan, Scope, StepResult
+from aethr.sanitize import redact
 
 if TYPE_CHECKING:
     from aethr.checkpoint import Checkpoint
+    from aethr.snapshot import Shadow
 
 
 def saved(given: RunOptions) -> Checkpoint | None:
@@ -69,6 +71,46 @@ def steps(plan: Plan, found: Checkpoint | None) -> tuple[tuple[StepResult, ...],
     return fitting.steps, tuple(_what_moved(fitting, plan))
 
 
+def earlier(
+    root: Path, found: Checkpoint | None, named: str | None, environ: Mapping[str, str]
+) -> Earlier | None:
+    """What an agent's attempt, and those before it, left in the tree as it is now; None where none failed.
+
+    ``named`` is what the command line says of the checkpoint. Raises ``DiskError``.
+    """
+    attempt = _attempt(found) if found is not None else None
+    if found is None or attempt is None:
+        return None
+    known = found.failure.changed_files if found.failure is not None else ()
+    if attempt.lost or attempt.baseline is None:
+        return Earlier(attempt, None, known)
+    from aethr import attempts, snapshot
+
+    objects = attempts.kept(Path(named[1:])) if named and named.startswith("@") else None
+    try:
+        with snapshot.opened(root, environ, objects) as shadow:
+            lost = _out_of_sight(shadow, attempt, attempt.baseline)
+            if not lost:
+                change = snapshot.since(shadow, snapshot.restored(attempt.baseline))
+                return Earlier(attempt, objects, change.artifacts.changed_files)
+    except GitError:
+        lost = attempts.LOST
+    return Earlier(attempt._replace(lost=lost), None, known)
+
+
+def left_behind(earlier: Earlier | None) -> Iterator[str]:
+    """Plain lines on what a failed attempt left, and what a review will see of it."""
+    if earlier is None:
+        return
+    if earlier.files:
+        files = ", ".join(earlier.files)
+        yield f"the failed attempt of step '{earlier.attempt.step}' had already changed: {files}"
+    if earlier.unseen:
+        yield f"the review will be incomplete: nobody can show {earlier.unseen}"
+    elif earlier.files:
+        yield "the step's change is measured from before that attempt, with all that was edited since then"
+
+
 def command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
     """The command line that goes on from ``path``, quoted for a POSIX shell.
 
@@ -90,12 +132,27 @@ def _is_on_path(program: str) -> bool:
     return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
 
 
+def _attempt(found: Checkpoint) -> Attempt | None:
+    """The attempt that did not finish; earlier versions of Aethr kept no more of it than its files."""
+    if found.attempt is not None or found.failure is None or not found.failure.changed_files:
+        return found.attempt
+    return Attempt(found.failure.step, 1, lost="the version of Aethr that ran it kept no record of it")
+
+
+def _out_of_sight(shadow: Shadow, attempt: Attempt, baseline: Baseline) -> str:
+    """Why its edits may be elsewhere than in this tree; empty where they are not."""
+    from aethr import snapshot
+
+    if redact(str(shadow.top)) != baseline.top:
+        return f"it worked in another folder, {baseline.top}"
+    if not snapshot.follows(shadow, attempt.left):
+        return f"the commit that it left, {attempt.left[:12]}, is not part of what is checked out now"
+    return ""
+
+
 def _what_moved(found: Checkpoint, plan: Plan) -> Iterator[str]:
     if found.cut:
         yield "the checkpoint was cut off while its last step was written: that step is done again"
-    if found.failure is not None and found.failure.changed_files:
-        files = ", ".join(found.failure.changed_files)
-        yield f"the failed attempt of step '{found.failure.step}' had already changed: {files}"
     head = found.scope.head_sha if found.scope is not None else None
     if head is not None and head != plan.scope.head_sha:
         done = {step.id for step in found.steps}

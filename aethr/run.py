@@ -129,6 +129,7 @@ def prepare(
     _preflight(plan, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
     done, resumed = resume.steps(plan, saved)
+    plan = plan._replace(earlier=resume.earlier(plan.root, saved, given.resume_checkpoint, settings))
     return Prepared(
         options=given,
         plan=plan,
@@ -137,6 +138,7 @@ def prepare(
             *dotenv.warnings,
             *_endpoints(plan, settings),
             *_retirements(plan, today),
+            *resume.left_behind(plan.earlier),
             *resumed,
             *_worst_case(plan),
         ),
@@ -193,6 +195,10 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
         raise error from stop
     if outcome.spare is not None:
         outcome.spare.unlink(missing_ok=True)
+        if prepared.plan.earlier is not None:  # it is still there where no step has taken it over
+            from aethr import attempts
+
+            attempts.discard(outcome.spare)
 
 
 def _scope(root: Path, given: RunOptions, saved: Checkpoint | None) -> tuple[Scope, Survey | None]:
