@@ -190,6 +190,7 @@ def _baseline(value: object) -> Baseline | None:
         began_us=_count(data, "began_us"),
         skipped=_texts(data, "skipped"),
         nested=_texts(data, "nested"),
+        rules=text(data, "rules"),
     )
 
 

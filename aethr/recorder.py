@@ -90,10 +90,10 @@ class Recorder:
         """
         from aethr import attempts
 
-        before, file = self.attempt, self._own_file()
+        earlier, before, file = self._plan.earlier, self.attempt, self._own_file()
         if before is None or before.baseline != started.baseline:
             attempts.keep(file, started.objects)
-        lost = before.lost if before else ""
+        lost = earlier.lost if before is not None and earlier is not None else ""
         self.attempt = Attempt(self.current, self._iteration, started.baseline, started.commit, lost)
         self._keep(checkpoint.attempted(self.attempt))
 

@@ -318,7 +318,8 @@ class Baseline(NamedTuple):
 
     ``tree`` is the id of a git tree, ``top`` the folder that it was of. ``branch``, ``commit`` and ``stash``
     say where the repository stood, empty where there was none. ``began_us`` is the wall clock in microseconds
-    since the epoch; ``skipped`` and ``nested`` name what is not in the tree.
+    since the epoch; ``skipped`` and ``nested`` name what is not in the tree. ``rules`` is a hash of what
+    decides, outside of the tree, which files git ignores and how it converts them.
     """
 
     tree: str
@@ -329,6 +330,7 @@ class Baseline(NamedTuple):
     began_us: int = 0
     skipped: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
+    rules: str = ""
 
 
 class Attempt(NamedTuple):
@@ -349,24 +351,24 @@ class Earlier(NamedTuple):
     """What attempts before this run left in the tree, for the next agent step, whose change it is then.
 
     ``objects`` is a folder of git objects that the baseline needs, None where it needs none. ``files`` are
-    those that differ from the baseline; where the attempt's edits are lost, those that it was known to have
-    changed.
+    those that differ from the baseline. ``lost`` says why the attempt's edits cannot be shown, empty where
+    they can; ``files`` are then those that it was known to have changed.
     """
 
     attempt: Attempt
     objects: Path | None = None
     files: tuple[str, ...] = ()
+    lost: str = ""
 
     @property
     def remains(self) -> bool:
         """Whether anything of it is in the tree, or may be."""
-        return bool(self.files or self.attempt.lost)
+        return bool(self.files or self.lost)
 
     @property
     def unseen(self) -> str:
         """What a reviewer does not get to see of it, as one line; empty where that is nothing."""
-        lost = self.attempt.lost
-        return lost and f"what the failed attempt of step '{self.attempt.step}' changed: {lost}"
+        return self.lost and f"what the failed attempt of step '{self.attempt.step}' changed: {self.lost}"
 
 
 class Allowance(NamedTuple):

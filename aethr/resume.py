@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from aethr.snapshot import Shadow
 
 
+_NAMED = 20
+"""Files named in one line; of more the number is given."""
+
+
 def saved(given: RunOptions) -> Checkpoint | None:
     """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none."""
     if given.checkpoint_dir is None and not given.resume_checkpoint:
@@ -83,7 +87,7 @@ def earlier(
         return None
     known = found.failure.changed_files if found.failure is not None else ()
     if attempt.lost or attempt.baseline is None:
-        return Earlier(attempt, None, known)
+        return Earlier(attempt, None, known, attempt.lost)
     from aethr import attempts, snapshot
 
     objects = attempts.kept(Path(named[1:])) if named and named.startswith("@") else None
@@ -91,11 +95,11 @@ def earlier(
         with snapshot.opened(root, environ, objects) as shadow:
             lost = _out_of_sight(shadow, attempt, attempt.baseline)
             if not lost:
-                change = snapshot.since(shadow, snapshot.restored(attempt.baseline))
+                change = snapshot.since(shadow, snapshot.restored(shadow, attempt.baseline))
                 return Earlier(attempt, objects, change.artifacts.changed_files)
     except GitError:
         lost = attempts.LOST
-    return Earlier(attempt._replace(lost=lost), None, known)
+    return Earlier(attempt, None, known, lost)
 
 
 def left_behind(earlier: Earlier | None) -> Iterator[str]:
@@ -103,7 +107,8 @@ def left_behind(earlier: Earlier | None) -> Iterator[str]:
     if earlier is None:
         return
     if earlier.files:
-        files = ", ".join(earlier.files)
+        more = len(earlier.files) - _NAMED
+        files = ", ".join(earlier.files[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
         yield f"the failed attempt of step '{earlier.attempt.step}' had already changed: {files}"
     if earlier.unseen:
         yield f"the review will be incomplete: nobody can show {earlier.unseen}"
@@ -145,6 +150,8 @@ def _out_of_sight(shadow: Shadow, attempt: Attempt, baseline: Baseline) -> str:
 
     if redact(str(shadow.top)) != baseline.top:
         return f"it worked in another folder, {baseline.top}"
+    if shadow.rules != baseline.rules:
+        return "what decides which files git ignores (.git/info, its configuration) has changed since"
     if not snapshot.follows(shadow, attempt.left):
         return f"the commit that it left, {attempt.left[:12]}, is not part of what is checked out now"
     return ""

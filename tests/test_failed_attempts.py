@@ -18,6 +18,9 @@ from tests.fake_agent import DIALECTS, Dialect, install
 from tests.live import PASS, REVISE, Aethr, Done, aethr, project, resume_words, serving, temp
 from tests.model_server import text
 from tests.support import Repo
+from tests.test_opencode import environment
+from tests.tool_server import Call, Fault, Turn
+from tests.tool_server import serving as serving_tools
 
 __all__ = ["aethr", "project", "temp"]
 
@@ -179,6 +182,15 @@ def test_commits_and_a_branch_of_the_failed_attempt(desk: Desk) -> None:
     assert "switched from main to topic (HEAD moved" in "".join(done.record["steps"][0]["notes"])
 
 
+def test_an_attempt_cannot_hide_what_it_changed_from_the_next_one(desk: Desk) -> None:
+    """What was recorded before it is looked at again, whether or not git still would."""
+    script = (edit("README.md", "BACKDOOR"), edit("mine.py", "and this"), "git rm -q --cached README.md")
+    words = desk.fail(*script, "echo '*.md\nmine.py' > .gitignore")
+    done = desk.resume(words)
+    assert done.code == 0, done.err
+    assert all(line in desk.reviewed[0] for line in ("+BACKDOOR\n", "+and this\n", "+mine.py\n"))
+
+
 FAILURES = {
     "refused": (OPENCODE.says(*OPENCODE.refused("bash")), 3, ()),
     "exit code": ("exit 7\n", 3, ()),
@@ -296,6 +308,12 @@ def in_another_folder(desk: Desk, file: Path) -> Path:
     return file
 
 
+def with_other_rules(desk: Desk, file: Path) -> Path:
+    """As the attempt could leave it: git does not look at its new file any more."""
+    desk.repo.write(".git/info/exclude", "first.py\n")
+    return file
+
+
 def without_git(desk: Desk, file: Path) -> Path:
     shutil.rmtree(desk.repo.root / ".git")
     return file
@@ -308,6 +326,7 @@ LOST: tuple[Callable[[Desk, Path], Path], ...] = (
     of_an_earlier_version,
     on_another_branch,
     in_another_folder,
+    with_other_rules,
     without_git,
 )
 
@@ -446,3 +465,47 @@ def test_a_checkpoint_with_an_attempt_that_is_something_else_is_refused(desk: De
         done = desk.run(*words[:-1], f"@{wrong}")
         assert done.code == 2
         assert "not a checkpoint of this Aethr" in done.err
+
+
+# --- the same with each real program ---
+
+MODELS = {"opencode": "fake:model", "claude": "anthropic:claude-sonnet-4-5", "codex": "openai:gpt-5.5"}
+
+
+def written(agent: str, file: Path, line: str) -> Call:
+    """The tool call by which a model has this agent make a file."""
+    if agent == "codex":
+        return Call("apply_patch", f"*** Begin Patch\n*** Add File: {file}\n+{line}\n*** End Patch\n")
+    path = {"claude": "file_path", "opencode": "filePath"}[agent]
+    return Call({"claude": "Write", "opencode": "write"}[agent], {path: str(file), "content": f"{line}\n"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", sorted(MODELS))
+def test_a_real_agent(aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, agent: str) -> None:
+    if shutil.which(agent) is None:
+        pytest.skip(f"{agent} is not on PATH ({DIALECTS[agent].agent.install})")
+    words = {"agent": agent, "model": MODELS[agent], "context": "latest_diff", "repeat": ""}
+    reviewer = "openrouter:openai/gpt-4o-mini"
+    workflow = WORKFLOW.format_map(words).replace('reviewer: "openai:gpt-4o-mini"', f'reviewer: "{reviewer}"')
+    project.write(".aethr.yaml", workflow)
+    first = written(agent, project.root / "app_first.py", "BACKDOOR")
+    second = written(agent, project.root / "second.py", "more")
+
+    def run(words: list[str], turns: tuple[Turn, ...]) -> tuple[Done, list[str], str]:
+        with serving(monkeypatch, text(PASS)) as reviews, serving_tools(*turns) as model:
+            for name, value in environment(model).items():
+                if name.startswith("OPENCODE_"):
+                    monkeypatch.setenv(name, value)
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", model.origin)
+            monkeypatch.setenv("OPENAI_BASE_URL", model.base_url)
+            done = aethr(*words)
+            return done, [body["messages"][-1]["content"] for body in reviews.bodies], model.prompts
+
+    failed, *_ = run(["run", *GATE, "do it"], (first, *[Fault(400)] * 20))
+    assert failed.code == 3, failed.err
+    assert "files changed before it failed: app_first.py" in failed.err
+    done, reviewed, prompts = run(resume_words(failed.err), (second, "All done."))
+    assert done.code == 0, done.err
+    assert all(line in reviewed[0] for line in ("+BACKDOOR\n", "+more\n"))
+    assert "An attempt of this step before yours did not finish" in prompts

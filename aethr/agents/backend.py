@@ -53,6 +53,7 @@ SOMEBODY = "the agent, or somebody since its first attempt,"
 
 MEASURED = "measured from before the first attempt, so what was edited between the attempts is part of it"
 
+_LOST = f"what the failed attempt changed: {attempts.LOST}"
 _LAST_WORDS = 20
 _WORDS = 2000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -213,10 +214,17 @@ class _Before(NamedTuple):
 
 
 def _before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
+    first, unseen = None, earlier.unseen if earlier is not None else ""
+    if earlier is not None and earlier.attempt.baseline is not None and not unseen:
+        try:
+            first = snapshot.restored(recorder, earlier.attempt.baseline)
+        except GitError:
+            unseen = _LOST
     own = snapshot.take(recorder)
-    if earlier is None or earlier.attempt.baseline is None or earlier.unseen:
-        return _Before(own, own, earlier.unseen if earlier else "")
-    return _Before(snapshot.restored(earlier.attempt.baseline, own.look.head.index_copy), own)
+    if first is None:
+        return _Before(own, own, unseen)
+    head = first.look.head._replace(index_copy=own.look.head.index_copy)
+    return _Before(first._replace(look=first.look._replace(head=head)), own)
 
 
 def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
@@ -228,7 +236,7 @@ def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
     except GitError:
         if not resumed:
             raise
-        resumed, unseen = False, f"what the failed attempt changed: {attempts.LOST}"
+        resumed, unseen = False, _LOST
         change = snapshot.since(recorder, before.own)
     notes = (unseen,) if unseen else (MEASURED,) if resumed and change.artifacts.changed_files else ()
     return snapshot.Change(

@@ -104,12 +104,21 @@ def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
         began_us=look.began_ns // 1000,
         skipped=look.skipped,
         nested=look.nested,
+        rules=shadow.rules,
     )
 
 
-def restored(found: Baseline, index_copy: str = "") -> Snapshot:
-    """The snapshot of an earlier shadow, for ``since``. Its index was not kept: another one stands for it."""
-    head = Head(found.branch, found.commit, found.stash, index_copy)
+def restored(shadow: Shadow, found: Baseline) -> Snapshot:
+    """The snapshot of an earlier shadow, for ``since``; to be called before this one is looked at.
+
+    Files that were recorded then are looked at, also where they are ignored by now or no longer tracked. There
+    is no copy of the project's index as it was. Raises ``GitError``.
+    """
+    known = frozenset(shadow.checked("ls-files", "-z").split(b"\0"))
+    rows = shadow.checked("ls-tree", "-r", "-z", "--full-tree", found.tree).split(b"\0")
+    gone = b"".join(row + b"\0" for row in rows if row and row.partition(b"\t")[2] not in known)
+    shadow.checked("update-index", "--add", "--replace", "-z", "--index-info", stdin=gone)
+    head = Head(found.branch, found.commit, found.stash)
     return Snapshot(Look("", head, found.began_us * 1000, found.skipped, found.nested), found.tree)
 
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -99,6 +100,14 @@ class Shadow(NamedTuple):
     @property
     def plain(self) -> Path:
         return self.folder / "plain"
+
+    @property
+    def rules(self) -> str:
+        """A hash of what decides, outside of the tree, which files git ignores and how it converts them."""
+        files = ("config", "info/exclude", "info/attributes", "user-ignore", "user-attributes")
+        there = (self.folder / name for name in files)
+        texts = (file.read_bytes() if file.exists() else b"" for file in there)
+        return sha256(b"\0".join(texts).replace(os.fsencode(self.folder), b"")).hexdigest()
 
     def tree_git(self, *args: str, stdin: bytes | None = None, index: str = "index") -> Finished:
         """Run git on the work tree with an index of this directory; the caller looks at the code."""
