@@ -1,7 +1,8 @@
 """The checkpoint: what a run has finished, on disk after every step, and whether it still fits.
 
 A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
-the workflow that its result rests on, and last why the run stopped. It holds no key (results are redacted
+the workflow that its result rests on, an attempt of an agent that is under way or failed, and last why the
+run stopped. It holds no key (results are redacted
 before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
 what a run writes is proportional to what it did. Only its last line can ever be half there. In a live run
 each line, whatever it holds, carries its seals (``aethr.seal``).
@@ -20,7 +21,7 @@ from typing import NamedTuple
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
 from aethr.options import SCOPES
-from aethr.records import UNSEALED, Mode, Plan, PlannedStep, Scope, Seal, StepResult
+from aethr.records import UNSEALED, Attempt, Mode, Plan, PlannedStep, Scope, Seal, StepResult
 from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
@@ -52,6 +53,7 @@ class Failure(NamedTuple):
 class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
+    ``attempt`` is one of an agent step that did not finish.
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
     a bare array of results, has no task, no scope and no contract: None. ``unproven`` says why it does not
     prove that a run with the keys of this one made its results; None where its seals prove that.
@@ -63,6 +65,7 @@ class Checkpoint(NamedTuple):
     scope: Scope | None = None
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
+    attempt: Attempt | None = None
     cut: bool = False
     unproven: str | None = None
 
@@ -96,11 +99,13 @@ def dump(
     plan: Plan,
     steps: Iterable[StepResult],
     failure: Failure | None = None,
+    attempt: Attempt | None = None,
     seal: Callable[[str], str] = str,
 ) -> str:
     """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON.
 
-    ``seal`` is given each line in turn, to add its seals.
+    ``attempt`` is one of an agent that did not finish its step. ``seal`` is given each line in turn, to add
+    its seals.
     """
     head = {
         "schema": SCHEMA,
@@ -117,8 +122,9 @@ def dump(
         },
         **(_bound(plan.seal) if plan.seal.keys else {}),
     }
-    end = [codec.line({"failure": failure._asdict()})] if failure else []
-    lines = [codec.line(head), *(entry(plan, step) for step in steps), *end]
+    lines = [codec.line(head), *(entry(plan, step) for step in steps)]
+    lines += [attempted(attempt)] if attempt else []
+    lines += [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join(seal(line) for line in lines)
 
 
@@ -131,6 +137,11 @@ def entry(plan: Plan, step: StepResult) -> str:
 def _bound(seal: Seal) -> dict[str, object]:
     """What ties the seals of a file to it alone: no line of it fits into another file."""
     return {"binding": dict(seal.binding), "file": os.urandom(16).hex()}
+
+
+def attempted(attempt: Attempt) -> str:
+    """The line of an attempt of an agent step. The next step that edits the tree finishes it."""
+    return codec.line({"attempt": codec.attempt_to_json(everywhere(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
@@ -276,7 +287,12 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -
         if record.get("failure") is not None:
             run = run._replace(failure=_failure(record["failure"]))
             continue
+        if record.get("attempt") is not None:
+            run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
+            continue
         steps.append(codec.step_from_json(record.get("step")))
+        if steps[-1].artifacts is not None:
+            run = run._replace(attempt=None)
         contracts[steps[-1].id] = codec.mapping(record, "contract")
         held[-1] = line, f"step '{steps[-1].id}'"
     if len(held) > 1:

@@ -6,17 +6,24 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import executor, git, options
-from aethr.errors import NotReviewedError
+from aethr.errors import GitError, NotReviewedError
 from aethr.options import RunOptions
-from aethr.records import Checkout, Gate, Mode, Plan, Scope, Seal, StepResult
+from aethr.records import Attempt, Baseline, Checkout, Earlier, Gate, Mode, Plan, Scope, Seal, StepResult
+from aethr.sanitize import redact
+from aethr.words import capped
 
 if TYPE_CHECKING:
     from aethr.checkpoint import Checkpoint
+    from aethr.snapshot import Shadow
+
+
+_NAMED = 20
+"""Files named in one line; of more the number is given."""
 
 _AFRESH = "Start afresh without --resume-checkpoint."
 
@@ -96,8 +103,49 @@ def steps(plan: Plan, found: Checkpoint | None) -> Resumed:
     if stale is not None and plan.gate.needs_review:
         raise NotReviewedError(stale, _AFRESH)
     unproven = found.unproven if plan.mode == "live" and found.steps else None
-    lines = (*_what_happened(found), stale or _head_moved(found, plan), unproven)
+    cut = "the checkpoint was cut off while its last step was written: that step is done again"
+    lines = (cut if found.cut else None, stale or _head_moved(found, plan), unproven)
     return Resumed(fitting.steps, tuple(line for line in lines if line), unproven, stale is not None)
+
+
+def earlier(
+    root: Path, found: Checkpoint | None, named: str | None, environ: Mapping[str, str]
+) -> Earlier | None:
+    """What an agent's attempt, and those before it, left in the tree as it is now; None where none failed.
+
+    ``named`` is what the command line says of the checkpoint. Raises ``DiskError``.
+    """
+    attempt = _attempt(found) if found is not None else None
+    if found is None or attempt is None:
+        return None
+    known = found.failure.changed_files if found.failure is not None else ()
+    if attempt.lost or attempt.baseline is None:
+        return Earlier(attempt, None, known, attempt.lost)
+    from aethr import attempts, snapshot
+
+    objects = attempts.kept(Path(named[1:])) if named and named.startswith("@") else None
+    try:
+        with snapshot.opened(root, environ, objects) as shadow:
+            lost = _out_of_sight(shadow, attempt, attempt.baseline)
+            if not lost:
+                change = snapshot.since(shadow, snapshot.restored(shadow, attempt.baseline))
+                return Earlier(attempt, objects, change.artifacts.changed_files)
+    except GitError:
+        lost = attempts.LOST
+    return Earlier(attempt, None, known, lost)
+
+
+def left_behind(earlier: Earlier | None) -> Iterator[str]:
+    """Plain lines on what a failed attempt left, and what a review will see of it."""
+    if earlier is None:
+        return
+    if earlier.files:
+        files = capped(earlier.files, _NAMED)
+        yield f"the failed attempt of step '{earlier.attempt.step}' had already changed: {files}"
+    if earlier.unseen:
+        yield f"the review will be incomplete: nobody can show {earlier.unseen}"
+    elif earlier.files:
+        yield "the step's change is measured from before that attempt, with all that was edited since then"
 
 
 def command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
@@ -140,9 +188,21 @@ def _head_moved(found: Checkpoint, plan: Plan) -> str | None:
     return f"HEAD moved since the checkpoint (it was {head[:12]})"
 
 
-def _what_happened(found: Checkpoint) -> Iterator[str]:
-    if found.cut:
-        yield "the checkpoint was cut off while its last step was written: that step is done again"
-    if found.failure is not None and found.failure.changed_files:
-        files = ", ".join(found.failure.changed_files)
-        yield f"the failed attempt of step '{found.failure.step}' had already changed: {files}"
+def _attempt(found: Checkpoint) -> Attempt | None:
+    """The attempt that did not finish; earlier versions of Aethr kept no more of it than its files."""
+    if found.attempt is not None or found.failure is None or not found.failure.changed_files:
+        return found.attempt
+    return Attempt(found.failure.step, 1, lost="the version of Aethr that ran it kept no record of it")
+
+
+def _out_of_sight(shadow: Shadow, attempt: Attempt, baseline: Baseline) -> str:
+    """Why its edits may be elsewhere than in this tree; empty where they are not."""
+    from aethr import snapshot
+
+    if redact(str(shadow.top)) != baseline.top:
+        return f"it worked in another folder, {baseline.top}"
+    if shadow.rules != baseline.rules:
+        return "what decides which files git ignores (.git/info, its configuration) has changed since"
+    if not snapshot.follows(shadow, attempt.left):
+        return f"the commit that it left, {attempt.left[:12]}, is not part of what is checked out now"
+    return ""

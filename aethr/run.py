@@ -127,14 +127,16 @@ def prepare(
     resumed = resume.steps(plan, saved)
     if resumed.unproven is not None or resumed.stale:
         seal = UNSEALED  # this run's seal would vouch for those results too
+    earlier = resume.earlier(plan.root, saved, given.resume_checkpoint, settings)
     return Prepared(
         options=given,
-        plan=plan._replace(seal=seal, unproven=resumed.unproven),
+        plan=plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier),
         done=resumed.steps,
         warnings=(
             *dotenv.warnings,
             *_endpoints(plan, settings),
             *_retirements(plan, today),
+            *resume.left_behind(earlier),
             *resumed.lines,
             *_worst_case(plan),
         ),
@@ -194,6 +196,10 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
         raise error from stop
     if outcome.spare is not None:
         outcome.spare.unlink(missing_ok=True)
+        if prepared.plan.earlier is not None:  # it is still there where no step has taken it over
+            from aethr import attempts
+
+            attempts.discard(outcome.spare)
 
 
 def _seal(project: workflow.Project, settings: Mapping[str, str], agreed: terms.Terms) -> Seal:
