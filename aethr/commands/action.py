@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,15 +128,12 @@ def _prepared(job: Job, attempt: Attempt, found: Found, survey: Survey) -> Prepa
         carry.folder_of(os.environ), _binding(job, found.content), settings.secrets(environ)
     )
     options = job.inputs.run._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
-
-    def made(options: RunOptions) -> Prepared:
-        return prepare(options, found.project.root, environ, found.project, survey)
-
-    return _resumed(attempt, options, made) or made(options)
+    begin = partial(prepare, cwd=found.project.root, environ=environ, project=found.project, survey=survey)
+    return _resumed(attempt, options, begin) or begin(options)
 
 
 def _resumed(
-    attempt: Attempt, options: RunOptions, made: Callable[[RunOptions], Prepared]
+    attempt: Attempt, options: RunOptions, begin: Callable[[RunOptions], Prepared]
 ) -> Prepared | None:
     assert attempt.carrier is not None
     try:
@@ -144,7 +142,7 @@ def _resumed(
             return None
         file = attempt.folder / "resumed.jsonl"
         checkpoint.write(file, text)
-        prepared = made(options._replace(resume_checkpoint=f"@{file}"))
+        prepared = begin(options._replace(resume_checkpoint=f"@{file}"))
     except (EnvelopeError, UsageError, NotReviewedError) as error:
         attempt.notes.append(f"The checkpoint of an earlier attempt was ignored: {error}.")
         (attempt.folder / "resumed.jsonl").unlink(missing_ok=True)
