@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from aethr.errors import BudgetError
 from aethr.records import Allowance, StepResult, Usage
 
-_Number = TypeVar("_Number", int, float)
 _ROUNDING_USD = 1e-9
 """Sums of costs are not exact: less than this is not an excess."""
 
 
-def total(usages: Sequence[Usage]) -> Usage:
-    """The sum, zero for none; unknown as soon as one is, and an estimate as soon as one is."""
-    return Usage(
-        prompt_tokens=_sum([usage.prompt_tokens for usage in usages]),
-        completion_tokens=_sum([usage.completion_tokens for usage in usages]),
-        total_tokens=_sum([usage.total_tokens for usage in usages]),
-        cost_usd=_sum([usage.cost_usd for usage in usages]),
-        estimated=any(usage.estimated for usage in usages),
-    )
-
-
 def used(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Usage:
     """What finished steps, and ``failed`` attempts of the one that did not, used together."""
-    return total([*(result.usage for result in results), *failed])
+    return Usage.sum([*(result.usage for result in results), *failed])
 
 
 def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError | None:
@@ -67,8 +54,3 @@ def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError
 
 def _who(result: StepResult) -> str:
     return f"step '{result.id}': {result.model or result.backend}"
-
-
-def _sum(figures: Sequence[_Number | None]) -> _Number | None:
-    known = [figure for figure in figures if figure is not None]
-    return sum(known) if len(known) == len(figures) else None

@@ -3,7 +3,8 @@
 A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
 the workflow that its result rests on, and last why the run stopped. It holds no key (results are redacted
 before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
-what a run writes is proportional to what it did. Only its last line can ever be half there.
+what a run writes is proportional to what it did. Only its last line can ever be half there. In a live run
+each line, whatever it holds, carries its seals (``aethr.seal``).
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
 from aethr.options import SCOPES
-from aethr.records import Mode, Plan, PlannedStep, Scope, StepResult
+from aethr.records import UNSEALED, Mode, Plan, PlannedStep, Scope, Seal, StepResult
 from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
@@ -52,7 +53,8 @@ class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
-    a bare array of results, has no task, no scope and no contract: None.
+    a bare array of results, has no task, no scope and no contract: None. ``unproven`` says why it does not
+    prove that a run with the keys of this one made its results; None where its seals prove that.
     """
 
     steps: tuple[StepResult, ...]
@@ -62,6 +64,7 @@ class Checkpoint(NamedTuple):
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
     cut: bool = False
+    unproven: str | None = None
 
 
 def check(folder: str) -> None:
@@ -89,8 +92,16 @@ def create(folder: Path, workflow: str) -> Path:
     return folder / f"aethr-{name}-{os.urandom(4).hex()}.jsonl"
 
 
-def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None) -> str:
-    """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON."""
+def dump(
+    plan: Plan,
+    steps: Iterable[StepResult],
+    failure: Failure | None = None,
+    seal: Callable[[str], str] = str,
+) -> str:
+    """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON.
+
+    ``seal`` is given each line in turn, to add its seals.
+    """
     head = {
         "schema": SCHEMA,
         "aethr": __version__,
@@ -104,15 +115,22 @@ def dump(plan: Plan, steps: Iterable[StepResult], failure: Failure | None = None
             "head": plan.scope.head,
             "head_sha": plan.scope.head_sha,
         },
+        **(_bound(plan.seal) if plan.seal.keys else {}),
     }
     end = [codec.line({"failure": failure._asdict()})] if failure else []
-    return "".join([codec.line(head), *(entry(plan, step) for step in steps), *end])
+    lines = [codec.line(head), *(entry(plan, step) for step in steps), *end]
+    return "".join(seal(line) for line in lines)
 
 
 def entry(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
     step = everywhere(step, redact)
     return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
+
+
+def _bound(seal: Seal) -> dict[str, object]:
+    """What ties the seals of a file to it alone: no line of it fits into another file."""
+    return {"binding": dict(seal.binding), "file": os.urandom(16).hex()}
 
 
 def write(path: Path, text: str) -> disk.State:
@@ -133,25 +151,29 @@ def append(path: Path, line: str, left: disk.State) -> disk.State | None:
         return disk.append(path, line, left)
 
 
-def load(text: str) -> Checkpoint:
-    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
+def load(text: str, seal: Seal = UNSEALED) -> Checkpoint:
+    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it.
+
+    ``seal`` is that of the run which is to resume it.
+    """
     if text.startswith("@"):
-        return parse(_read(Path(text[1:])), text[1:])
+        return parse(_read(Path(text[1:])), text[1:], seal)
     if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
         raise UsageError(f"--resume-checkpoint {text}: a file's name without @", f"Write @{text}.")
-    return parse(text, "--resume-checkpoint")
+    return parse(text, "--resume-checkpoint", seal)
 
 
-def parse(text: str, where: str) -> Checkpoint:
+def parse(text: str, where: str, seal: Seal = UNSEALED) -> Checkpoint:
     """The text of a checkpoint; ``where`` names it in errors. Raises ``UsageError``."""
+    text = text.replace("\r\n", "\n")
     first, _, rest = text.partition("\n")
     try:
         head = _head(first)
         if head is not None:
-            return _from_lines(head, rest)
+            return _from_lines(head, first, rest, seal)
         document = _json(text, 0)
         if isinstance(document, list):
-            return Checkpoint(_numbered(codec.step_from_seed(item) for item in document))
+            return _from_seed(document)
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _AFRESH) from error
@@ -239,22 +261,57 @@ def _head(line: str) -> Mapping[str, object] | None:
     return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
 
 
-def _from_lines(head: Mapping[str, object], rest: str) -> Checkpoint:
+def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -> Checkpoint:
     run = _run(head, SCHEMA)
     steps: list[StepResult] = []
     contracts: dict[str, Mapping[str, object]] = {}
+    held: list[tuple[str, str]] = [(first, "")]
     *lines, last = rest.split("\n")
     cut = bool(last.strip()) and not _is_json(last)
     for number, line in enumerate(lines if cut else [*lines, last], start=1):
         if not line.strip():
             continue
         record = codec.an_object(_json(line, number), f"line {number + 1}")
+        held.append((line, f"line {number + 1}"))
         if record.get("failure") is not None:
             run = run._replace(failure=_failure(record["failure"]))
             continue
         steps.append(codec.step_from_json(record.get("step")))
         contracts[steps[-1].id] = codec.mapping(record, "contract")
-    return run._replace(steps=tuple(steps), contract=contracts, cut=cut)
+        held[-1] = line, f"step '{steps[-1].id}'"
+    if len(held) > 1:
+        held[0] = first, held[1][1]  # what the first line says is said of everything after it
+    unproven = _unproven(head, held, seal)
+    return run._replace(steps=tuple(steps), contract=contracts, cut=cut, unproven=unproven)
+
+
+def _unproven(head: Mapping[str, object], held: Sequence[tuple[str, str]], seal: Seal) -> str | None:
+    """Why these lines, each with the name of what it holds, are not all proven; None where they are."""
+    lines = [line for line, _ in held]
+    names = [f"{name or 'the first line'} of the checkpoint" for _, name in held]
+    if not seal.keys:
+        return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
+    from aethr.seal import count_sealed, differing, is_sealed
+
+    if not is_sealed(lines[0]):
+        return f"{names[0]} is not sealed"
+    if others := differing(head.get("binding"), seal.binding):
+        return f"{names[0]} was made for another {' and another '.join(others)}"
+    count = count_sealed(lines, seal.keys)
+    if count == len(lines):
+        return None
+    if count == 0:
+        return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
+    if not is_sealed(lines[count]):
+        return f"{names[count]} is not sealed"
+    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
+
+
+def _from_seed(items: Iterable[object]) -> Checkpoint:
+    """The seed form does not say what a step saw, or that a model was asked."""
+    steps = _numbered(codec.step_from_seed(item) for item in items)
+    unproven = "the checkpoint is a plain list of answers, which is no proof of a review"
+    return Checkpoint(steps, unproven=unproven if steps else None)
 
 
 def _from_document(document: object) -> Checkpoint:
@@ -267,6 +324,7 @@ def _from_document(document: object) -> Checkpoint:
         steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
         contract={name: codec.mapping(contracts, name) for name in contracts},
         failure=_failure(failure) if failure is not None else None,
+        unproven="the checkpoint is of an earlier version of Aethr, which sealed nothing",
     )
 
 

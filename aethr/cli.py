@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 
 from aethr import __version__, edge
-from aethr.errors import ExitCode, UsageError, suggest
+from aethr.errors import ExitCode, UsageError
+from aethr.words import suggest
 
 TYPE_CHECKING = False  # as type checkers know it: to import typing takes a tenth of `aethr version`
 if TYPE_CHECKING:

@@ -1,23 +1,28 @@
-"""Step results to JSON and back: the shape that the run record and the checkpoint share (DESIGN 12).
+"""Step results to JSON and back: the shape that the run record and the checkpoint share.
 
+What a file holds follows from the annotations in ``records``: a new field of a step is added there alone.
 Reading is strict: a value of the wrong type is a ``ValueError`` with one line that says where it is and
 what was expected. Unknown keys are ignored, so that a newer Aethr's file can be read.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from aethr.records import Artifacts, CommandCheck, Receipt, StepResult, Usage
+from aethr.invisible import HIDDEN
+from aethr.records import Artifacts, StepResult, Usage
 
 _Word = TypeVar("_Word", bound=str)
+_Value = TypeVar("_Value")
 
 # Valid in a JSON string as they are, but not for UTF-8 (surrogates) or for a terminal (the others).
-_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPED = re.compile(f"[{HIDDEN}]")
 
 
 def dumps(value: object) -> str:
@@ -35,7 +40,13 @@ def line(value: object) -> str:
 
 
 def _harmless(text: str) -> str:
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return _ESCAPED.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    """JSON's own spelling: a character beyond U+FFFF takes two."""
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def step_to_json(step: StepResult) -> dict[str, Any]:
@@ -43,53 +54,34 @@ def step_to_json(step: StepResult) -> dict[str, Any]:
 
     ``artifacts`` is null for a model step.
     """
-    artifacts, check = step.artifacts, step.check
-    return {
-        **step._asdict(),
-        "usage": step.usage._asdict(),
-        "context": [receipt._asdict() for receipt in step.context],
-        "artifacts": None if artifacts is None else _artifacts_to_json(artifacts),
-        "notes": list(step.notes),
-        "check": None if check is None else check._asdict(),
-    }
+    return {name: _to_json(value) for name, value in step._asdict().items()}
+
+
+def _to_json(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return {name: _to_json(each) for name, each in value._asdict().items()}
+    return [_to_json(each) for each in value] if isinstance(value, tuple) else value
 
 
 def step_from_json(value: object) -> StepResult:
     """The reverse of ``step_to_json``. Raises ``ValueError`` for anything of another shape."""
-    data = an_object(value, "a step")
-    return StepResult(
-        id=text(data, "id"),
-        role=text(data, "role"),
-        backend=text(data, "backend"),
-        model=optional_text(data, "model"),
-        iteration=_count(data, "iteration", least=1),
-        prompt_sha256=text(data, "prompt_sha256"),
-        content=text(data, "content"),
-        finish_reason=text(data, "finish_reason"),
-        truncated=_flag(data, "truncated"),
-        seconds=_amount(data, "seconds"),
-        calls=_count(data, "calls"),
-        transport=text(data, "transport"),
-        usage=_usage(mapping(data, "usage")),
-        context=tuple(_receipt(item) for item in sequence(data, "context")),
-        artifacts=_artifacts(data.get("artifacts")),
-        notes=_texts(data, "notes"),
-        check=_check(data.get("check")),
-        cut_prompt=optional_text(data, "cut_prompt"),
-        verdict_from=_count(data, "verdict_from") if "verdict_from" in data else 0,
-        over_limit=optional_text(data, "over_limit"),
-        skipped=optional_text(data, "skipped"),
-    )
+    step: StepResult = _record(StepResult, an_object(value, "a step"))
+    return step
 
 
 def step_from_seed(value: object) -> StepResult:
     """A step result of the seed form: ``step_id``, ``content``; maybe ``metadata``, ``artifacts``, ``usage``.
 
     It names neither role nor backend unless its metadata do; both are empty then, for the reader to fill.
+    An empty ``artifacts`` is a step that changed nothing.
     """
     data = an_object(value, "a step")
-    metadata = mapping(data, "metadata") if data.get("metadata") is not None else {}
-    usage = mapping(data, "usage") if data.get("usage") is not None else {}
+    metadata, usage, artifacts = (
+        {name: each for name, each in mapping(data, key).items() if each is not None}
+        if data.get(key) is not None
+        else {}
+        for key in ("metadata", "usage", "artifacts")
+    )
     return StepResult(
         id=text(data, "step_id"),
         role=optional_text(metadata, "role") or "",
@@ -98,13 +90,8 @@ def step_from_seed(value: object) -> StepResult:
         iteration=1,
         prompt_sha256="",
         content=text(data, "content"),
-        usage=Usage(
-            prompt_tokens=_optional_count(usage, "prompt_tokens"),
-            completion_tokens=_optional_count(usage, "completion_tokens"),
-            total_tokens=_optional_count(usage, "total_tokens"),
-            cost_usd=_optional_amount(usage, "cost_usd"),
-        ),
-        artifacts=_seed_artifacts(data.get("artifacts")),
+        usage=_record(Usage, usage, frozenset()),
+        artifacts=_record(Artifacts, artifacts, frozenset()) if artifacts else None,
     )
 
 
@@ -116,10 +103,7 @@ def an_object(value: object, name: str) -> dict[str, object]:
 
 
 def text(data: Mapping[str, object], key: str) -> str:
-    value = _required(data, key, "text")
-    if isinstance(value, str):
-        return value
-    raise _mistake(key, "text", value)
+    return _typed(data, key, str, "text")
 
 
 def optional_text(data: Mapping[str, object], key: str) -> str | None:
@@ -140,71 +124,53 @@ def optional_flag(data: Mapping[str, object], key: str) -> bool:
 
 
 def sequence(data: Mapping[str, object], key: str) -> list[object]:
-    value = _required(data, key, "an array")
-    if isinstance(value, list):
-        return value
-    raise _mistake(key, "an array", value)
+    return _typed(data, key, list, "an array")
 
 
 def mapping(data: Mapping[str, object], key: str) -> dict[str, object]:
     return an_object(_required(data, key, "an object"), f"'{key}'")
 
 
-def _artifacts_to_json(artifacts: Artifacts) -> dict[str, Any]:
-    return {**artifacts._asdict(), "changed_files": list(artifacts.changed_files)}
+_ALWAYS = frozenset(
+    {
+        *("finish_reason", "truncated", "seconds", "calls", "transport", "usage", "context", "notes"),
+        *("prompt_tokens", "completion_tokens", "total_tokens"),
+        *("bytes_omitted", "complete", "changed_lines", "sent_lines"),
+        *Artifacts._fields,
+    }
+)
+"""Fields that are in every file although they have a default: one that lacks them is damaged, not old."""
+
+_LEAST = {"iteration": 1}
+"""The least of a whole number, where it is not 0."""
+
+_hints = functools.cache(get_type_hints)
 
 
-def _check(value: object) -> CommandCheck | None:
-    if value is None:
-        return None
-    data = an_object(value, "check")
-    return CommandCheck(text(data, "command"), _flag(data, "passed"), text(data, "ended"))
+def _record(kind: Any, data: Mapping[str, object], always: frozenset[str] = _ALWAYS) -> Any:
+    """The named tuple of this type that ``data`` holds, each field read as its annotation says.
+
+    A field with a default, or that can be None, may be missing unless it is in ``always``.
+    """
+    values = {}
+    for name, hint in _hints(kind).items():
+        if name in data or name in always:
+            values[name] = _field(hint, data, name)
+        elif name not in kind._field_defaults:
+            values[name] = None if NoneType in get_args(hint) else _field(hint, data, name)
+    return kind(**values)
 
 
-def _usage(data: Mapping[str, object]) -> Usage:
-    return Usage(
-        prompt_tokens=_count_or_null(data, "prompt_tokens"),
-        completion_tokens=_count_or_null(data, "completion_tokens"),
-        total_tokens=_count_or_null(data, "total_tokens"),
-        cost_usd=_optional_amount(data, "cost_usd"),
-        estimated="estimated" in data and _flag(data, "estimated"),
-    )
-
-
-def _receipt(value: object) -> Receipt:
-    data = an_object(value, "an entry of 'context'")
-    return Receipt(
-        source=text(data, "source"),
-        path=optional_text(data, "path"),
-        bytes_sent=_count(data, "bytes_sent"),
-        bytes_omitted=_count(data, "bytes_omitted"),
-        sha256=optional_text(data, "sha256"),
-        note=optional_text(data, "note"),
-        complete=_flag(data, "complete"),
-        changed_lines=_count(data, "changed_lines"),
-        sent_lines=_count(data, "sent_lines"),
-    )
-
-
-def _artifacts(value: object) -> Artifacts | None:
-    if value is None:
-        return None
-    data = an_object(value, "'artifacts'")
-    return Artifacts(_texts(data, "changed_files"), text(data, "diff_stat"), text(data, "git_diff"))
-
-
-def _seed_artifacts(value: object) -> Artifacts | None:
-    """The seed form has an empty object where a step changed nothing, and may leave out any part."""
-    if value is None:
-        return None
-    data = an_object(value, "'artifacts'")
-    if not data:
-        return None
-    return Artifacts(
-        changed_files=_texts(data, "changed_files") if "changed_files" in data else (),
-        diff_stat=optional_text(data, "diff_stat") or "",
-        git_diff=optional_text(data, "git_diff") or "",
-    )
+def _field(hint: Any, data: Mapping[str, object], name: str) -> Any:
+    arguments = get_args(hint)
+    if NoneType in arguments:
+        return None if name in data and data[name] is None else _field(arguments[0], data, name)
+    if hint in _READERS:
+        return _READERS[hint](data, name)
+    if get_origin(hint) is tuple:  # of records
+        entry = f"an entry of '{name}'"
+        return tuple(_record(arguments[0], an_object(each, entry)) for each in sequence(data, name))
+    return _record(hint, mapping(data, name))
 
 
 def _texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
@@ -212,31 +178,21 @@ def _texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
     for item in items:
         if not isinstance(item, str):
             raise _mistake(key, "an array of text", item)
-    return tuple(item for item in items if isinstance(item, str))
+    return tuple(map(str, items))
 
 
 def _flag(data: Mapping[str, object], key: str) -> bool:
-    value = _required(data, key, "true or false")
-    if isinstance(value, bool):
-        return value
-    raise _mistake(key, "true or false", value)
+    return _typed(data, key, bool, "true or false")
 
 
-def _count(data: Mapping[str, object], key: str, *, least: int = 0) -> int:
+def _count(data: Mapping[str, object], key: str) -> int:
+    least = _LEAST.get(key, 0)
     expected = f"a whole number from {least}"
     value = _required(data, key, expected)
     # Nothing that is counted here comes near 2**53, the most that JSON readers agree on.
     if isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 53:
         return value
     raise _mistake(key, expected, value)
-
-
-def _count_or_null(data: Mapping[str, object], key: str) -> int | None:
-    return None if key in data and data[key] is None else _count(data, key)
-
-
-def _optional_count(data: Mapping[str, object], key: str) -> int | None:
-    return None if data.get(key) is None else _count(data, key)
 
 
 def _amount(data: Mapping[str, object], key: str) -> float:
@@ -248,8 +204,21 @@ def _amount(data: Mapping[str, object], key: str) -> float:
     raise _mistake(key, "a number from 0", value)
 
 
-def _optional_amount(data: Mapping[str, object], key: str) -> float | None:
-    return None if data.get(key) is None else _amount(data, key)
+_READERS: Mapping[Any, Callable[[Mapping[str, object], str], Any]] = {
+    str: text,
+    bool: _flag,
+    int: _count,
+    float: _amount,
+    tuple[str, ...]: _texts,
+}
+"""What reads a field, by its annotation."""
+
+
+def _typed(data: Mapping[str, object], key: str, kind: type[_Value], expected: str) -> _Value:
+    value = _required(data, key, expected)
+    if isinstance(value, kind):
+        return value
+    raise _mistake(key, expected, value)
 
 
 def _required(data: Mapping[str, object], key: str, expected: str) -> object:
@@ -269,9 +238,5 @@ def _kind(value: object) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, (int, float)):
-        return "a number out of range" if _odd(value) else f"the number {value}"
+        return f"the number {value}" if -(1 << 53) < value < 1 << 53 else "a number out of range"
     return {"str": "text", "list": "an array", "dict": "an object"}[type(value).__name__]
-
-
-def _odd(number: float) -> bool:
-    return not -(1 << 53) < number < 1 << 53

@@ -12,20 +12,21 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
-from aethr.providers import LOGINS, PROVIDERS
+from aethr.providers import LOGINS, PROVIDERS, provider_of
 from aethr.records import Checkout
+from aethr.words import capped, rest
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
-KEYS = frozenset(name for provider in PROVIDERS.values() for name in provider.keys)
-BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.bases)
+KEYS = frozenset(name for provider in PROVIDERS.values() if provider.needs_key for name in provider.keys)
+BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.base_variables)
 
 QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
 """Around a key they are never a part of it: ``docker run --env-file``, for one, keeps them."""
@@ -63,6 +64,18 @@ def load(root: Path, here: Checkout | None = None) -> DotEnv:
 def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The values that must appear nowhere: of the providers' key variables and others named like keys."""
     return secrecy.found_in(environ)
+
+
+def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...]:
+    """The keys of providers that a run of these ``models`` has, whether it uses them or not.
+
+    A resume with a model of another provider still has the key of the run before. What a server of one's own
+    takes for a key is often a placeholder, so it counts only where one of the models is of that server.
+    """
+    used = [provider_of(model) for model in models]
+    rows = [*(row for row in PROVIDERS.values() if not row.own_server), *used]
+    names = {name for row in rows for name in row.keys}
+    return tuple(sorted({value for name in names if (value := environ.get(name, "").strip())}))
 
 
 def is_secret(name: str) -> bool:
@@ -174,8 +187,8 @@ def _taken(text: str) -> DotEnv:
         f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces"
         for line in broken[:_SHOWN]
     ]
-    if len(broken) > _SHOWN:
-        warnings.append(f".env: {len(broken) - _SHOWN} more lines cannot be parsed")
+    if more := rest(len(broken), _SHOWN, "line"):
+        warnings.append(f".env: {more} cannot be parsed")
     ignored = sorted(set(found) - set(values) - BASES)
     if ignored:
         warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")
@@ -202,9 +215,10 @@ def _is_loopback(url: str) -> bool:
 
 
 def _names(names: list[str]) -> str:
-    shown = [name if name.isidentifier() and name.isascii() else "(an odd name)" for name in names[:10]]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(shown) + more
+    def show(name: str) -> str:
+        return name if name.isidentifier() and name.isascii() else "(an odd name)"
+
+    return capped(names, show=show)
 
 
 def _check_key(key: str) -> None:

@@ -2,12 +2,12 @@
 
 Core code raises; ``cli.main`` is the one place that catches and turns an error into a line on
 standard error and an exit code. ``str(error)`` is that line: what is wrong, and where.
-``error.fix`` is one sentence on how to mend it, or an empty string. ``suggest`` is the nearest right name.
+``error.fix`` is one sentence on how to fix it, or an empty string.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 
@@ -39,7 +39,7 @@ MEANINGS: dict[ExitCode, str] = {
 
 
 class AethrError(Exception):
-    """An expected failure. ``fix`` is one sentence that says how to mend it.
+    """An expected failure. ``fix`` is one sentence that says how to fix it.
 
     ``resume`` is the command that goes on from the checkpoint, set where a run had begun.
     ``changed_files`` are those that an agent had already changed when it failed.
@@ -61,8 +61,9 @@ class AethrError(Exception):
         """Say in the message which files an agent had already changed; without any, nothing."""
         self.changed_files = files
         if files:
-            more = f" and {len(files) - 10} more" if len(files) > 10 else ""
-            self.args = (f"{self}; files changed before it failed: {', '.join(files[:10])}{more}",)
+            from aethr.words import capped  # only on the way to an error
+
+            self.args = (f"{self}; files changed before it failed: {capped(files)}",)
 
 
 class UsageError(AethrError):
@@ -151,15 +152,3 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, changed_files: tuple[str, ...]) -> None:
         super().__init__()
         self.changed_files = changed_files
-
-
-def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """`` (did you mean 'x'?)``, or nothing when neither a known name nor a word of one is near.
-
-    ``prefix`` stands before every known name, and says nothing about how near one is.
-    """
-    from difflib import get_close_matches  # only on the way to an error
-
-    names = {part: name for name in known for part in (*name.split("-"), name)}
-    near = get_close_matches(word, names, n=1, cutoff=0.5)
-    return f" (did you mean '{prefix}{names[near[0]]}'?)" if near else ""

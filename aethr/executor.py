@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aethr import budget, prompts, review
+from aethr import budget, conditions, prompts, review
 from aethr.errors import AethrError, ModelError, UsageError
 from aethr.records import (
     CHANGE,
@@ -30,7 +30,6 @@ from aethr.records import (
     Receipt,
     Repeat,
     Request,
-    Review,
     RunFinished,
     RunResult,
     RunStarted,
@@ -47,6 +46,7 @@ from aethr.records import (
     Usage,
     View,
 )
+from aethr.review import Verdict
 from aethr.sanitize import REDACTED, Redactor
 
 Clock = Callable[[], float]
@@ -100,7 +100,7 @@ class Progress:
 
         if result.skipped is not None:
             return end("satisfied" if self._nothing_left(repeat, result) else "stalled")
-        if _answered(repeat, result) and _checked(repeat, result):
+        if conditions.hold(repeat, result, result):
             return end("satisfied")
         if self._stalled(repeat, result):
             return end("stalled")
@@ -115,8 +115,8 @@ class Progress:
             if each.artifacts is not None and each.artifacts.changed_files:
                 return False
             if each.id == skipped.id and each.skipped is None:
-                return _answered(repeat, each) and _checked(repeat, skipped)
-        return _checked(repeat, skipped)
+                return conditions.hold(repeat, each, skipped)
+        return conditions.hold(repeat, None, skipped)
 
     def _stalled(self, repeat: Repeat, result: StepResult) -> bool:
         """This pass edited nothing and the findings are those of the pass before."""
@@ -160,9 +160,10 @@ def run(
             raise over
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
-    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility)
-    if plan.mode == "live" and plan.gate.needs_review and (moved := _moved(plan, progress.results)):
-        verdict = verdict._replace(reason=moved)
+    moved = _moved(plan, progress.results) if plan.is_live and plan.gate.needs_review else None
+    verdict = review.judge(
+        progress.results, reviewing, plan.mode, plan.holds, visibility, moved or plan.unproven
+    )
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
@@ -221,7 +222,7 @@ def record(
     plan: Plan,
     results: Sequence[StepResult],
     loops: Sequence[LoopResult],
-    verdict: Review,
+    verdict: Verdict,
     subject: Subject | None = None,
     failed: Sequence[Usage] = (),
 ) -> RunResult:
@@ -230,6 +231,7 @@ def record(
     ``failed`` is what was counted for the attempts of the call that stopped it.
     """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
+    recorded = review.as_recorded(verdict, plan.mode)
     return RunResult(
         task=plan.task,
         workflow=plan.workflow.name,
@@ -237,11 +239,12 @@ def record(
         scope=plan.scope,
         steps=tuple(each for each in results if each.skipped is None),
         loops=tuple(loops),
-        review=review.as_recorded(verdict, plan.mode),
+        review=recorded.review,
         totals=totals(results, failed),
-        exit_code=review.exit_code(verdict, loops, plan.gate),
+        exit_code=review.exit_code(verdict, loops, plan.gate, plan.mode),
         subject=subject,
         skipped=tuple(skipped),
+        outcome=recorded.outcome,
     )
 
 
@@ -328,7 +331,7 @@ def _ask_verdict(
     plan: Plan, step: PlannedStep, request: Request, answer: Completion, failed: list[Usage]
 ) -> Generator[Event, None, list[Completion]]:
     """Ask once more; the answer already paid for is kept whatever becomes of this call."""
-    left = request.allowance.after(budget.total([answer.usage, *failed]))
+    left = request.allowance.after(Usage.sum([answer.usage, *failed]))
     again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
         return [(yield from _call(plan, step, again, failed))]
@@ -442,7 +445,7 @@ def _view(plan: Plan, results: Sequence[StepResult]) -> View:
         plan.root,
         plan.scope,
         tuple(results),
-        run_commands=plan.mode == "live",
+        run_commands=plan.is_live,
         strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
         survey=None if results else plan.survey,
     )
@@ -471,7 +474,7 @@ def _result(
         seconds=round(seconds, 3),
         calls=len(answers),
         transport=first.transport,
-        usage=budget.total([*(answer.usage for answer in answers), *failed]),
+        usage=Usage.sum([*(answer.usage for answer in answers), *failed]),
         context=prepared.receipts,
         artifacts=first.artifacts,
         notes=tuple(note for answer in answers for note in answer.notes),
@@ -492,22 +495,6 @@ def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Comple
         return None
     read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))
     return read.reason if read.status == "none" else None
-
-
-def _answered(repeat: Repeat, result: StepResult) -> bool:
-    """Every condition on the answer holds. A cut answer meets none: its end is not known."""
-    if result.truncated:
-        return False
-    if repeat.until_review_pass and review.read(result).status != "pass":
-        return False
-    return repeat.until_contains is None or repeat.until_contains in result.content
-
-
-def _checked(repeat: Repeat, result: StepResult) -> bool:
-    """The condition on the command holds. A cut answer does not meet it either."""
-    if repeat.until_command_passes is None:
-        return True
-    return not result.truncated and result.check is not None and result.check.passed
 
 
 def _expected(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:

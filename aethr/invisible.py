@@ -35,11 +35,17 @@ _INVISIBLE = re.compile(
     f"[{HIDDEN}]|\r(?!\n)|(?<![{_LIKE_EMOJI}])(?:(?<![#*0-9]){_SELECTOR}|{_SELECTOR}(?!\u20e3))"
 )
 
-_LINE_CONTROLS = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def escape(character: str) -> str:
+    r"""A character by its code, the same wherever Aethr shows one: ``\n``, ``\x1b``, ``\u{202e}``."""
+    code = ord(character)
+    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 0xA0 else f"\\u{{{code:x}}}")
 
 
 def reveal(text: str) -> tuple[str, int]:
-    """``text`` with each invisible character as ``\\u{code}``, and how many there were.
+    """``text`` with each invisible character by its code, and how many there were.
 
     Tab and newline stay, and so do a carriage return before a newline, the selectors behind an emoji, and a
     byte order mark at the very beginning.
@@ -47,7 +53,7 @@ def reveal(text: str) -> tuple[str, int]:
     if _is_plain(text):
         return text, 0
     mark, body = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
-    shown, count = _INVISIBLE.subn(_code, body)
+    shown, count = _INVISIBLE.subn(lambda match: escape(match[0]), body)
     return mark + shown, count
 
 
@@ -56,9 +62,7 @@ def reveal_name(name: bytes | str) -> str:
     text = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
     if text.isascii() and text.isprintable():
         return text
-    for control, escaped in _LINE_CONTROLS.items():
-        text = text.replace(control, escaped)
-    return reveal(text)[0].replace("\ufeff", "\\u{feff}")
+    return "".join(escape(each) if each in _NAMED or each == "\ufeff" else each for each in reveal(text)[0])
 
 
 def _is_plain(text: str) -> bool:
@@ -68,7 +72,3 @@ def _is_plain(text: str) -> bool:
         and len(text.encode().translate(None, _ASCII_CONTROLS)) == len(text)
         and text.count("\r") == text.count("\r\n")
     )
-
-
-def _code(match: re.Match[str]) -> str:
-    return f"\\u{{{ord(match[0]):x}}}"

@@ -54,7 +54,9 @@ def _check_sources(context: Sequence[str]) -> None:
     vocabulary = workflow.vocabulary()
     for source in context:
         if problem := config.problem_of_source(source, vocabulary):
-            known = ", ".join(f"{name}:…" if takes else name for name, takes in vocabulary.sources.items())
+            known = ", ".join(
+                f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()
+            )
             raise UsageError(f"--context {quoted(source)}: {problem}", f"A source is one of {known}.")
 
 

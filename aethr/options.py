@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from aethr.errors import UsageError, suggest
+from aethr.errors import UsageError
+from aethr.words import suggest
 
 if TYPE_CHECKING:
     from aethr.records import FailOn  # `aethr run --help` has no other use for records
@@ -191,7 +192,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for variable, value in environ.items():
         name = variable.removeprefix(ENVIRONMENT_PREFIX)
         if name != variable and name not in known and value.strip():
-            near = suggest(name.upper(), known, ENVIRONMENT_PREFIX)
+            near = suggest(name, known, f"'{ENVIRONMENT_PREFIX}{{}}'".format)
             raise UsageError(f"{variable}: no option has this name{near}", "Correct it, or unset it.")
 
 

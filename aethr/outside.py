@@ -12,14 +12,15 @@ import math
 import re
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 MOST = 1 << 53
 """No count comes near it, and every JSON reader agrees on the integers up to it."""
 
+_BEYOND = 10**18
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 """Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
-_DIGITS = re.compile(r"[0-9]{1,15}")
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_FOR_EVER_S = 1e9
 _LONGEST_HEADER = 100
 
 
@@ -43,6 +44,18 @@ def json_value(data: bytes | str) -> Any:
     return value
 
 
+def at(value: object, *keys: str) -> Any:
+    """The value at a path of keys through nested JSON objects; None where the path does not lead anywhere."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def text(value: object) -> str:
+    """A string as it is; empty for any other value."""
+    return value if isinstance(value, str) else ""
+
+
 def count(value: object) -> int:
     """A count as it was sent, but never beyond ``MOST``; 0 for what is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -63,28 +76,25 @@ def number(value: object) -> float | None:
     return finite if math.isfinite(finite) else None
 
 
+def amount(value: Any) -> float | None:
+    """A price, a cost or a size, as it was sent: a number from 0, below 10**18; None for any other value."""
+    finite = number(value)
+    return value if finite is not None and 0 <= finite < _BEYOND else None
+
+
 def retry_after_s(header: str) -> float | None:
-    """The seconds that a ``Retry-After`` asks for, in either form (RFC 9110, 10.2.3); None for neither."""
-    text = header.strip()
-    if _DIGITS.fullmatch(text):
-        return float(text)
-    if len(text) > _LONGEST_HEADER or not text.isascii():
+    """The seconds that a ``Retry-After`` asks for, in either form (RFC 9110, 10.2.3); None for neither.
+
+    Fractions of a second, which the RFC has not, are sent too.
+    """
+    plain = header.strip()
+    if _SECONDS.fullmatch(plain):
+        return min(float(plain), _FOR_EVER_S)
+    if len(plain) > _LONGEST_HEADER or not plain.isascii():
         return None
     from email.utils import parsedate_to_datetime  # httpx loads it too
 
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(plain).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError, OSError, IndexError):
         return None
-
-
-def is_address(text: str, schemes: tuple[str, ...] = ("http", "https")) -> bool:
-    """Whether this is a URL of plain characters with a host (but for ``file``) and a port that can be one."""
-    if not text.isascii() or not text.isprintable() or " " in text:
-        return False
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        return False
-    return parts.scheme in schemes and (bool(parts.hostname) or parts.scheme == "file") and port != 0

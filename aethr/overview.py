@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aethr import context, estimate, workflow
+from aethr import conditions, context, estimate, workflow
 from aethr.estimate import Estimate, Need
 from aethr.output import columns, mermaid, wording
 from aethr.records import Plan, PlannedStep, Receipt, Repeat, StepPrepared
 from aethr.sanitize import one_line
+from aethr.words import capped, counted
 
 _GUTTER = {"start": "╭▸", "within": "│ ", "end": "╰─", "alone": "↻ ", "outside": "  "}
 _INDENT = 7
@@ -50,7 +51,9 @@ def flowchart(plan: Plan) -> str:
     """The map as Mermaid: steps and loops."""
     ids = [step.spec.id for step in plan.steps]
     arcs = [
-        mermaid.Arc(number, ids.index(repeat.back_to), f"until {_until(repeat)}, {_at_most(repeat)}")
+        mermaid.Arc(
+            number, ids.index(repeat.back_to), f"until {conditions.until(repeat)}, {_at_most(repeat)}"
+        )
         for number, step in enumerate(plan.steps)
         if (repeat := step.spec.repeat)
     ]
@@ -60,10 +63,10 @@ def flowchart(plan: Plan) -> str:
 def _head(seen: Overview) -> str:
     calls = sum(need.calls for need in seen.needs.most if need.agent is None)
     agents = sum(need.calls for need in seen.needs.most if need.agent is not None)
-    most = [wording.counted(calls, "call")] if calls else []
-    most += [wording.counted(agents, "agent run")] if agents else []
+    most = [counted(calls, "call")] if calls else []
+    most += [counted(agents, "agent run")] if agents else []
     spec = seen.plan.workflow
-    steps = wording.counted(len(seen.plan.steps), "step")
+    steps = counted(len(seen.plan.steps), "step")
     return f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
 
 
@@ -110,7 +113,7 @@ def _details(step: PlannedStep, now: StepPrepared) -> list[str]:
     if spec.history_visibility != "all":
         found.append(f"sees of earlier steps: {spec.history_visibility}")
     if spec.repeat:
-        back = f"back to {one_line(spec.repeat.back_to)} until {_until(spec.repeat)}"
+        back = f"back to {one_line(spec.repeat.back_to)} until {conditions.until(spec.repeat)}"
         found.append(f"{back}, {_at_most(spec.repeat)}")
     return found
 
@@ -119,34 +122,25 @@ def _content(source: str, now: StepPrepared) -> str:
     """How much a source gives as of now, and what it leaves out."""
     receipts = [receipt for receipt in now.receipts if receipt.source == source]
     sent = [receipt for receipt in receipts if receipt.bytes_sent]
-    said = [f"{wording.counted(len(sent), 'file')}, {_bytes(sent)}"] if sent else []
+    said = [f"{counted(len(sent), 'file')}, {_bytes(sent)}"] if sent else []
     said += [one_line(receipt.note) for receipt in receipts if receipt.note and not receipt.path]
     left_out = [receipt for receipt in receipts if receipt.path and not receipt.complete]
-    said += [f"not sent: {wording.capped(wording.not_sent(left_out), 3)}"] if left_out else []
+    said += [f"not sent: {capped(wording.not_sent(left_out), 3)}"] if left_out else []
     said += ["counts as all of its budget below"] if context.find(source)[0].late else []
     return "; ".join(said) or "nothing"
 
 
 def _bytes(receipts: Sequence[Receipt]) -> str:
-    return wording.counted(sum(receipt.bytes_sent for receipt in receipts), "byte")
-
-
-def _until(repeat: Repeat) -> str:
-    conditions = ["the review passes"] if repeat.until_review_pass else []
-    conditions += (
-        [f"the answer contains '{one_line(repeat.until_contains, 60)}'"] if repeat.until_contains else []
-    )
-    conditions += [f"`{one_line(repeat.until_command_passes)}` passes"] if repeat.until_command_passes else []
-    return " and ".join(conditions)
+    return counted(sum(receipt.bytes_sent for receipt in receipts), "byte")
 
 
 def _at_most(repeat: Repeat) -> str:
-    return f"{wording.counted(repeat.max_iterations, 'pass', 'passes')} at most"
+    return f"{counted(repeat.max_iterations, 'pass', 'passes')} at most"
 
 
 def _need(need: Need) -> str:
     if need.agent is not None:
-        runs = wording.counted(need.calls, "run")
+        runs = counted(need.calls, "run")
         return (
             f"{one_line(need.model)} by {need.agent}: {runs}; its own calls and their cost are not known here"
         )
@@ -155,7 +149,7 @@ def _need(need: Need) -> str:
 
 def _figures(needs: Sequence[Need]) -> str:
     """Calls, tokens and cost of all of them, the last as far as it is known."""
-    calls = wording.counted(sum(need.calls for need in needs), "call")
+    calls = counted(sum(need.calls for need in needs), "call")
     tokens = f"{sum(need.input_tokens for need in needs):,} tokens in"
     tokens += f", {sum(need.output_tokens for need in needs):,} out"
     known = [need.cost_usd for need in needs if need.cost_usd is not None]

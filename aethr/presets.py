@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from aethr.errors import UsageError, suggest
+from aethr.errors import UsageError
+from aethr.words import suggest
 
 PRESETS: Mapping[str, str] = {
     "plan-implement-review": "plan, let an agent implement, review, iterate",
     "review-existing-diff": "review the change in the working tree",
-    "debug-failing-test": "let an agent mend a failing test, until it passes",
+    "debug-failing-test": "let an agent fix a failing test, until it passes",
     "add-tests": "let an agent test what a change leaves untested",
     "docs-sync": "draft what the docs should say after a change",
-    "custom": "a commented start for a workflow of your own",
+    "custom": "a commented start for your own workflow",
 }
 """Each preset's name and what it does; its file is ``presets/NAME.yaml``."""
 

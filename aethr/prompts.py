@@ -14,6 +14,7 @@ from typing import NamedTuple
 from aethr import review
 from aethr.invisible import reveal_name
 from aethr.records import Block, Finding, StepResult, Visibility
+from aethr.words import path_line
 
 SUMMARY_CHARS = 400
 """How much of an earlier answer ``history_visibility: summary`` shows, in characters."""
@@ -131,11 +132,11 @@ def _summary(result: StepResult) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    place = f"{finding.path}:{finding.line}" if finding.line else finding.path
+    where = f"{path_line(finding.path, finding.line)} — " if finding.path else ""
     message = finding.message
     if len(message) > SUMMARY_CHARS:
         message = message[:SUMMARY_CHARS].rstrip() + " […]"
-    return f"- [{finding.severity}] " + (f"{place} — {message}" if place else message)
+    return f"- [{finding.severity}] " + where + message
 
 
 def _changed(result: StepResult) -> str:

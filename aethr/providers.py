@@ -1,87 +1,187 @@
-"""The providers Aethr knows by name: LiteLLM's prefix, key variables, endpoint variables.
+"""The table of providers: everything that differs from one provider to the next is in its row.
 
-Any other LiteLLM provider works too, under LiteLLM's own name; this table adds the check for a key
-before anything is sent, ``aethr auth``, and the names people expect (``google``, ``x-ai``).
+Transports, prices, ``aethr auth``, ``aethr check``, ``.env``, the Action, agents and the pages read it. Any
+other LiteLLM provider works too, under LiteLLM's own name, with a row made by LiteLLM's conventions.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from aethr.models import EXAMPLE
 
 
 class Provider(NamedTuple):
-    """``keys`` and ``bases`` are environment variables, in the order in which LiteLLM takes them.
-
-    No ``keys`` means: needs none (a server of one's own). ``host`` is where calls go unless one of
-    ``bases`` says otherwise. ``own_key`` is the variable of a key that a server of one's own may want.
-    ``states_cost`` says that it states with each answer what it charges.
-    """
+    """What is known about a provider. ``name`` is Aethr's, ``prefix`` LiteLLM's."""
 
     name: str
     prefix: str
-    keys: tuple[str, ...] = ()
-    bases: tuple[str, ...] = ()
-    host: str | None = None
-    own_key: str | None = None
-    states_cost: bool = False
 
+    keys: tuple[str, ...]
+    """Variables that may hold the key; the first that is set counts. ``auth login`` writes the first."""
+    base_variables: tuple[str, ...]
+    """Variables that may hold the base address; the first that is set counts, for agents too."""
+    address: str | None = None
+    """The base address if none of ``base_variables`` is set; None: LiteLLM knows it, or nobody does."""
+    aliases: tuple[str, ...] = ()
+    """Other names under which a workflow may have it."""
+    own_server: bool = False
+    """The user runs the server: no key is needed, and ``auth login`` and ``.env`` know none."""
+    listed: bool = True
+    """False: nothing of it is checked before a call; LiteLLM reads the key itself."""
+    key_elsewhere: str | None = None
+    """The key to send to any other address if none is set: a compatible server may want none."""
+    bearer_tokens: tuple[str, ...] = ()
+    """Those of ``keys`` that only LiteLLM can read, from the environment of the process."""
+
+    protocol: Literal["chat", "ollama"] | None = None
+    """What its chat models speak, by the name in ``llm.protocols``; None: called through LiteLLM only."""
+    litellm_models: tuple[str, ...] = ()
+    """Prefixes of models that are called through LiteLLM nevertheless."""
+    litellm_variables: tuple[str, ...] = ()
+    """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
+
+    limit: str = "max_tokens"
+    """The setting that limits an answer. A compatible server elsewhere gets ``max_tokens``."""
+    request: Mapping[str, Any] = MappingProxyType({})
+    """Sent in every request in addition."""
+    thinks: Callable[[str, bool], bool] = lambda _model, _known: False
+    """Whether a model thinks, and takes fewer settings: by its name, and by being in the price file."""
+
+    thinking_apart: bool = False
+    """Tokens of thinking may be counted beside those of the answer, not among them."""
+    stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
+    """US dollars charged, by the ``usage`` of an answer; None for a provider that does not state its cost."""
+    long_from: bool = False
+    """The price for long prompts applies from the threshold on, not only above it."""
+    always_searches: bool = False
+    """Every call is charged for a search."""
+
+    opencode_name: str = ""
+    """What OpenCode calls the provider, unless ``name``."""
+    opencode_key: str = ""
+    """The variable in which OpenCode wants the key, unless the first of ``keys``."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether calls to ``address`` need one of ``keys``."""
+        return self.listed and not self.own_server
+
+    def key_in(self, environ: Mapping[str, str]) -> str | None:
+        """The variable that holds the key."""
+        return _first(self.keys, environ)
+
+    def base_in(self, environ: Mapping[str, str]) -> str | None:
+        """The variable that says where calls go."""
+        return _first(self.base_variables, environ)
+
+    def is_at(self, base: str | None) -> bool:
+        """Whether a base address is on the provider's own host or a subdomain of it; None is ``address``."""
+        if base is None:
+            return True
+        host, own = urlsplit(base).hostname, urlsplit(self.address or "").hostname
+        return host is not None and own is not None and f".{host}".endswith(f".{own}")
+
+
+def _first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
+    return next((name for name in names if environ.get(name)), None)
+
+
+def _openai_thinks(model: str, known: bool) -> bool:
+    if "gpt-5" in model or "gpt-6" in model:
+        return "gpt-5-chat" not in model
+    return known and re.match(r"o\d", model) is not None
+
+
+def _openrouter_cost(usage: Mapping[str, Any]) -> float | None:
+    """https://openrouter.ai/docs/use-cases/usage-accounting
+
+    With the user's own key at the upstream provider, ``cost`` is OpenRouter's fee alone.
+    """
+    from aethr import outside  # not loaded by a run that calls no model
+
+    charged = outside.amount(usage.get("cost"))
+    if charged is None or usage.get("is_byok") is not True:
+        return charged
+    upstream = outside.amount(outside.at(usage, "cost_details", "upstream_inference_cost"))
+    return None if upstream is None else charged + upstream
+
+
+def _xai_cost(usage: Mapping[str, Any]) -> float | None:
+    """In ticks, 10**10 to the dollar, or else in dollars: https://docs.x.ai/developers/cost-tracking"""
+    from aethr import outside
+
+    ticks = outside.amount(usage.get("cost_in_usd_ticks"))
+    return outside.amount(usage.get("cost")) if ticks is None else ticks / 10**10
+
+
+def _by_convention(name: str) -> Provider:
+    """A row by LiteLLM's conventions, for a provider that has none."""
+    stem = re.sub("[-.]", "_", name.upper())
+    return Provider(name, name, (f"{stem}_API_KEY",), (f"{stem}_API_BASE", f"{stem}_BASE_URL"), listed=False)
+
+
+_GOOGLE = Provider(
+    "google", "gemini", ("GOOGLE_API_KEY", "GEMINI_API_KEY"), ("GEMINI_API_BASE",),
+    "https://generativelanguage.googleapis.com",
+    opencode_name="google", opencode_key="GOOGLE_GENERATIVE_AI_API_KEY",
+)  # fmt: skip
 
 _TABLE = (
     Provider(
-        "openai", "openai", ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE"), "api.openai.com"
+        "openai", "openai", ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+        "https://api.openai.com/v1", key_elsewhere="none", protocol="chat", litellm_models=("openai/",),
+        litellm_variables=(
+            "OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS",
+        ),
+        # https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_completion_tokens
+        limit="max_completion_tokens", thinks=_openai_thinks,
     ),
     Provider(
-        "anthropic",
-        "anthropic",
-        ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
-        ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"),
-        "api.anthropic.com",
+        "anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+        ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
+        bearer_tokens=("ANTHROPIC_AUTH_TOKEN",),
+    ),
+    _GOOGLE,
+    _GOOGLE._replace(name="gemini"),
+    Provider(
+        "openrouter", "openrouter", ("OPENROUTER_API_KEY", "OR_API_KEY"), ("OPENROUTER_API_BASE",),
+        "https://openrouter.ai/api/v1", protocol="chat", litellm_variables=("OR_SITE_URL", "OR_APP_NAME"),
+        request={"usage": {"include": True}}, stated_cost=_openrouter_cost,
     ),
     Provider(
-        "google",
-        "gemini",
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        ("GEMINI_API_BASE",),
-        "generativelanguage.googleapis.com",
+        "xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "https://api.x.ai/v1", ("x-ai",),
+        protocol="chat", thinking_apart=True, stated_cost=_xai_cost, long_from=True,
     ),
     Provider(
-        "gemini",
-        "gemini",
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        ("GEMINI_API_BASE",),
-        "generativelanguage.googleapis.com",
+        "lm_studio", "lm_studio", ("LM_STUDIO_API_KEY",), ("LM_STUDIO_API_BASE",),
+        aliases=("lm-studio", "lmstudio"), own_server=True, protocol="chat",
     ),
     Provider(
-        "openrouter",
-        "openrouter",
-        ("OPENROUTER_API_KEY", "OR_API_KEY"),
-        ("OPENROUTER_API_BASE",),
-        "openrouter.ai",
-        states_cost=True,
+        "hosted_vllm", "hosted_vllm", ("HOSTED_VLLM_API_KEY",), ("HOSTED_VLLM_API_BASE",),
+        aliases=("vllm",), own_server=True, protocol="chat",
     ),
-    Provider("xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "api.x.ai", states_cost=True),
-    Provider("ollama", "ollama_chat", (), ("OLLAMA_API_BASE",), "localhost:11434", own_key="OLLAMA_API_KEY"),
-    Provider("lm_studio", "lm_studio", (), ("LM_STUDIO_API_BASE",), own_key="LM_STUDIO_API_KEY"),
-    Provider("hosted_vllm", "hosted_vllm", (), ("HOSTED_VLLM_API_BASE",), own_key="HOSTED_VLLM_API_KEY"),
-)
+    Provider(
+        "ollama", "ollama_chat", ("OLLAMA_API_KEY",), ("OLLAMA_API_BASE",), "http://localhost:11434",
+        own_server=True, protocol="ollama",
+    ),
+    _by_convention("perplexity")._replace(always_searches=True),
+)  # fmt: skip
 
-PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TABLE}
+PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TABLE if provider.listed}
+"""The providers whose key and address are checked before anything is sent, by name."""
 
 LOGINS: Mapping[str, str] = {
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "google": "GOOGLE_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
-    "xai": "XAI_API_KEY",
+    name: provider.keys[0] for name, provider in PROVIDERS.items() if provider.needs_key
 }
 """The names ``aethr auth login`` takes, and the variable each one writes."""
 
-_ALIASES = {"x-ai": "xai", "vllm": "hosted_vllm", "lm-studio": "lm_studio", "lmstudio": "lm_studio"}
+_ROWS = {provider.name: provider for provider in _TABLE}
+_ALIASES = {alias: provider.name for provider in _TABLE for alias in provider.aliases}
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*)[:/]([^\s\x00-\x1f\x7f]+)")
 
 
@@ -97,17 +197,9 @@ def split(name: str) -> tuple[str, str]:
 
 
 def provider_of(name: str) -> Provider:
-    """The table row of a model name; one without key and endpoint facts for a provider not in it."""
+    """The row for a model; one by LiteLLM's conventions for a provider that has none."""
     provider, _ = split(name)
-    return PROVIDERS.get(provider, Provider(provider, provider))
-
-
-def with_variables(provider: Provider) -> Provider:
-    """The row, and for a provider outside of the table its variables by LiteLLM's custom."""
-    if provider.name in PROVIDERS:
-        return provider
-    stem = re.sub("[-.]", "_", provider.name.upper())
-    return provider._replace(keys=(f"{stem}_API_KEY",), bases=(f"{stem}_API_BASE", f"{stem}_BASE_URL"))
+    return _ROWS.get(provider) or _by_convention(provider)
 
 
 def litellm_name(name: str) -> str:

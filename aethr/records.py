@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from aethr.errors import ExitCode
 
@@ -20,7 +20,10 @@ Visibility = Literal["all", "latest", "summary", "none"]
 FailOn = Literal["never", "revise", "low", "medium", "high"]
 Whereabouts = Literal["change", "tree", "nowhere"]
 LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
+RunOutcome = Literal["nothing-to-review", "not-reviewed", "incomplete", "revise", "pass"]
 
+RELIABLE: frozenset[RunOutcome] = frozenset({"nothing-to-review", "revise", "pass"})
+"""The outcomes that say something about the code."""
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 WORKFLOW_FILE = ".aethr.yaml"
@@ -300,6 +303,9 @@ Part: TypeAlias = Entry | Piece | Withhold | Gap | Remark
 # --- calls -------------------------------------------------------------------------------------
 
 
+_Number = TypeVar("_Number", int, float)
+
+
 class Usage(NamedTuple):
     """What a call used, as its provider counted it; None is unknown, and never zero.
 
@@ -311,6 +317,34 @@ class Usage(NamedTuple):
     total_tokens: int | None = None
     cost_usd: float | None = None
     estimated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        prompt: int | None,
+        completion: int | None,
+        cost_usd: float | None = None,
+        estimated: bool = False,
+    ) -> Usage:
+        """The usage of one call; its total is unknown if one of the two counts is."""
+        total = None if prompt is None or completion is None else prompt + completion
+        return cls(prompt, completion, total, cost_usd, estimated)
+
+    @classmethod
+    def sum(cls, usages: Sequence[Usage]) -> Usage:
+        """The sum, zero for none: unknown where one figure is, and an estimate where one is."""
+        return cls(
+            _sum([usage.prompt_tokens for usage in usages]),
+            _sum([usage.completion_tokens for usage in usages]),
+            _sum([usage.total_tokens for usage in usages]),
+            _sum([usage.cost_usd for usage in usages]),
+            estimated=any(usage.estimated for usage in usages),
+        )
+
+
+def _sum(figures: Sequence[_Number | None]) -> _Number | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
 
 
 NO_USAGE = Usage(0, 0, 0, 0.0)
@@ -555,7 +589,8 @@ class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
     ``steps`` are those that were called, ``skipped`` the others; ``subject`` is None where no step reads the
-    change.
+    change. ``outcome`` says whether the review can be relied on, whatever the gate: everything that shows,
+    posts or exits reads it. Where no one has judged the run, that is ``not-reviewed``.
     """
 
     task: str
@@ -570,6 +605,12 @@ class RunResult(NamedTuple):
     checkpoint: str | None = None
     subject: Subject | None = None
     skipped: tuple[Skipped, ...] = ()
+    outcome: RunOutcome = "not-reviewed"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether models were called: what a mock or a script answers says nothing about the code."""
+        return self.mode == "live"
 
 
 # --- the plan ----------------------------------------------------------------------------------
@@ -584,6 +625,20 @@ class Gate(NamedTuple):
     @property
     def needs_review(self) -> bool:
         return self.require_review or self.fail_on != "never"
+
+
+class Seal(NamedTuple):
+    """What vouches for the checkpoint of a live run: see ``aethr.seal``.
+
+    ``keys`` are the provider keys that the run has; without any, nothing is sealed. ``binding`` is what must
+    be the same, beside the run itself, for the checkpoint to be resumed: names and values that are shown.
+    """
+
+    keys: tuple[str, ...] = ()
+    binding: Mapping[str, str] = MappingProxyType({})
+
+
+UNSEALED = Seal()
 
 
 Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
@@ -628,6 +683,8 @@ class Plan(NamedTuple):
 
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
     ``survey`` is good for the first reading only. ``moved`` says what of the scope is no longer what it was.
+    ``unproven`` says why the results of the checkpoint that is resumed do not prove a review; then nothing
+    that this run keeps is sealed either.
     """
 
     workflow: WorkflowSpec
@@ -642,6 +699,13 @@ class Plan(NamedTuple):
     holds: Callable[[str], bool] = lambda _: False
     survey: Survey | None = None
     moved: Callable[[], str | None] = lambda: None
+    seal: Seal = UNSEALED
+    unproven: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run calls models, agents and commands of the project."""
+        return self.mode == "live"
 
 
 # --- events ------------------------------------------------------------------------------------

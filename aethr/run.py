@@ -32,19 +32,21 @@ from aethr import (
 from aethr.errors import AethrError, BudgetError, DiskError, MissingKeyError, NotReviewedError
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.options import RunOptions
-from aethr.providers import provider_of, with_variables
+from aethr.providers import provider_of
 from aethr.records import (
+    UNSEALED,
     Checkout,
     Event,
     Plan,
-    Review,
     RunFinished,
     RunResult,
     Scope,
+    Seal,
     StepResult,
     Survey,
     WorkflowSpec,
 )
+from aethr.review import unreviewed
 from aethr.sanitize import Redactor
 from aethr.workflow import Bound
 
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
     from aethr.checkpoint import Checkpoint
     from aethr.promotion import Promotion
-    from aethr.recorder import Recorder
+    from aethr.recorder import OnKept, Recorder
     from aethr.scripted import Script
 
 Show = Callable[[Event], None]
@@ -97,37 +99,43 @@ def prepare(
     project: workflow.Project | None = None,
     survey: Survey | None = None,
     today: datetime.date | None = None,
+    seal: Seal | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``; nothing has been called then.
 
     ``project`` is the workflow, and ``survey`` what it is about, where the caller has found them already;
     else they are those of ``cwd`` and the options. ``today`` decides which models retire soon; by default it
-    is today.
+    is today. ``seal`` is what a checkpoint is sealed with, by default the keys of the providers.
     """
     options.check(given)
-    saved = resume.saved(given)
     project = project or oneoff.project(given, cwd)
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
     secrecy.hide_too(agreed.secrets)
+    seal = (seal or _seal(project, settings, agreed)) if agreed.is_live else UNSEALED
+    saved = resume.saved(given, seal)
+    if seal.keys:  # before the scope is taken from it; without a key `_preflight` says which one is missing
+        resume.require_proof(saved, agreed.mode, agreed.gate)
     scope, survey = (survey.scope, survey) if survey else _change(project.root, here, given, saved)
     script = _script(given.replies, cwd, project.workflow)
     bound = workflow.bind(project, agreed, settings, script)
     promotion = _promotion(bound) if given.save else None
     _preflight(bound, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = workflow.plan(bound, _task(given, saved, settings, agreed.secrets), scope, survey)
-    done, resumed = resume.steps(plan, saved)
+    resumed = resume.steps(plan, saved)
+    if resumed.unproven is not None or resumed.stale:
+        seal = UNSEALED  # this run's seal would vouch for those results too
     return Prepared(
         options=given,
-        plan=plan,
-        done=done,
+        plan=plan._replace(seal=seal, unproven=resumed.unproven),
+        done=resumed.steps,
         warnings=(
             *dotenv.warnings,
             *_endpoints(plan, settings),
             *_retirements(plan, today),
-            *resumed,
+            *resumed.lines,
             *_worst_case(plan),
         ),
         own_checkpoint=resume.own_file(given, saved),
@@ -137,16 +145,19 @@ def prepare(
     )
 
 
-def execute(prepared: Prepared, screen: AbstractContextManager[Show]) -> Outcome:
+def execute(
+    prepared: Prepared, screen: AbstractContextManager[Show], on_kept: OnKept = lambda _text, _whole: None
+) -> Outcome:
     """Run to the end or to the first failure. Every finished step is on disk before it is shown.
 
     ``screen`` gives what shows the events, and puts the terminal back: where that fails, the run has failed.
+    ``on_kept`` is told what the checkpoint has got.
     """
     from aethr.recorder import Recorder
 
     plan, given = prepared.plan, prepared.options
     workflow.warm(plan)
-    recorder = Recorder(prepared.plan, prepared.done, _folder(given), prepared.own_checkpoint)
+    recorder = Recorder(plan, prepared.done, _folder(given), prepared.own_checkpoint, on_kept)
     try:
         with screen as show, closing(executor.run(plan, prepared.done)) as events:
             result = _consume(_without_keys(events, plan), recorder, show)
@@ -179,10 +190,17 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
             raise outcome.error from stop  # what ended the run matters more than an output that is gone
         error = edge.as_error(stop)
         if outcome.spare is not None:
-            error.resume = _resume_command(prepared, outcome.spare)
+            _offer_resume(error, prepared, outcome.spare)
         raise error from stop
     if outcome.spare is not None:
         outcome.spare.unlink(missing_ok=True)
+
+
+def _seal(project: workflow.Project, settings: Mapping[str, str], agreed: terms.Terms) -> Seal:
+    from aethr.seal import folder_binding
+
+    models = [agreed.model] if agreed.model else [model.name for model in project.workflow.models.values()]
+    return Seal(credentials.provider_keys(settings, models), folder_binding(project.root))
 
 
 def _change(
@@ -217,8 +235,15 @@ def _script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None
     return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], editing)
 
 
-def _resume_command(prepared: Prepared, path: Path) -> str:
-    return resume.command(prepared.options, prepared.carried, path)
+def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:
+    """Put the resume command on the error; where that would be refused, say so instead."""
+    plan = prepared.plan
+    if plan.mode == "live" and plan.gate.needs_review and not plan.seal.keys:
+        no_proof = "With a gate it cannot be resumed: without a provider's key nothing seals a checkpoint."
+        error.fix = f"{error.fix}\n{no_proof}".strip()
+        return
+    redact = Redactor(plan.secrets).redact
+    error.resume = redact(resume.command(prepared.options, prepared.carried, path))
 
 
 def _promotion(bound: Bound) -> Promotion:
@@ -240,7 +265,7 @@ def _preflight(bound: Bound, dotenv_warnings: tuple[str, ...]) -> None:
 
 def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
     """Which calls go to a host that is not the provider's own; said before the first one."""
-    if plan.mode != "live":
+    if not plan.is_live:
         return ()
     from aethr.llm.endpoints import endpoints
 
@@ -249,7 +274,7 @@ def _endpoints(plan: Plan, settings: Mapping[str, str]) -> tuple[str, ...]:
 
 def _retirements(plan: Plan, today: datetime.date | None) -> tuple[str, ...]:
     """Which models of a live run are shut down soon, or already."""
-    if plan.mode != "live":
+    if not plan.is_live:
         return ()
     import datetime
 
@@ -262,7 +287,7 @@ def _retirements(plan: Plan, today: datetime.date | None) -> tuple[str, ...]:
 
 def _worst_case(plan: Plan) -> tuple[str, ...]:
     """What a budget in dollars means for this run; said before the first call."""
-    if plan.mode != "live" or plan.allowance.cost_usd is None:
+    if not plan.is_live or plan.allowance.cost_usd is None:
         return ()
     from aethr.estimate import against_budget
 
@@ -297,8 +322,8 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
     error.redact(redact)
     path = recorder.stopped(error)
     if path is not None:
-        error.resume = redact(_resume_command(prepared, path))
-    verdict = Review(reason=str(error))
+        _offer_resume(error, prepared, path)
+    verdict = unreviewed(str(error))
     result = executor.record(
         prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject, recorder.failed
     )
@@ -312,9 +337,8 @@ def _over_budget(prepared: Prepared, recorder: Recorder, result: RunResult, erro
     The resume command, with more to spend, ends with its verdict and calls nothing.
     """
     assert recorder.file is not None
-    redact = Redactor(prepared.plan.secrets).redact
-    error.redact(redact)
-    error.resume = redact(_resume_command(prepared, recorder.file))
+    error.redact(Redactor(prepared.plan.secrets).redact)
+    _offer_resume(error, prepared, recorder.file)
     return Outcome(result._replace(exit_code=error.exit_code, checkpoint=str(recorder.file)), error)
 
 
@@ -323,8 +347,8 @@ def _carried(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], .
 
     An endpoint with a password in it is left out: the command is printed.
     """
-    called = [step.model for step in plan.steps if step.model] if plan.mode == "live" else []
-    bases = [base for model in called for base in with_variables(provider_of(model.name)).bases]
+    called = [step.model for step in plan.steps if step.model] if plan.is_live else []
+    bases = [base for model in called for base in provider_of(model.name).base_variables]
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from aethr import secrecy
-from aethr.invisible import HIDDEN
+from aethr.invisible import HIDDEN, escape
 
 _Value = TypeVar("_Value")
 REDACTED = "[redacted]"
@@ -48,7 +48,9 @@ def one_line(text: str, limit: int = 200) -> str:
     Newlines and tabs inside show as ``\n`` and ``\t``; what is cut off shows as ``…``.
     """
     # Two characters become one at most (CRLF, a surrogate pair), so this is enough to fill the line.
-    line = terminal(redact(text.strip())[: 2 * limit + 2]).replace("\n", "\\n").replace("\t", "\\t")
+    line = terminal(redact(text.strip())[: 2 * limit + 2])
+    for control in "\n\t":
+        line = line.replace(control, escape(control))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -177,10 +179,7 @@ def _visible(match: re.Match[str]) -> str:
         return "\n"
     if len(found) == 2:
         return terminal(found.encode("utf-16", "surrogatepass").decode("utf-16"))
-    code = ord(found)
-    if 0xD800 <= code <= 0xDFFF:
-        return "\ufffd"
-    return f"\\x{code:02x}" if code < 0xA0 else f"\\u{{{code:x}}}"
+    return "\ufffd" if "\ud800" <= found <= "\udfff" else escape(found)
 
 
 def _start_of(value: str, text: str, position: int) -> int:

@@ -21,6 +21,11 @@ class Terms(NamedTuple):
     allowance: Allowance
     secrets: tuple[str, ...] = ()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether models are called."""
+        return self.mode == "live"
+
 
 def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ...]) -> Terms:
     """The terms that the command line and the environment state. Raises ``UsageError``."""

@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import config, context, git, presets
+from aethr import conditions, config, context, git, presets
 from aethr.backends import BACKENDS
 from aethr.context import evidence
 from aethr.errors import NotReviewedError, UsageError
@@ -66,10 +66,14 @@ class Program(NamedTuple):
 
 
 def vocabulary() -> config.Vocabulary:
-    """The names a workflow file may use, from the tables themselves."""
+    """What a workflow file may say, from the tables themselves."""
     return config.Vocabulary(
-        sources={name: row.takes_argument for name, row in context.SOURCES.items()},
+        sources={
+            name: (config.COMMAND if row.runs else config.ARGUMENT) if row.takes_argument else None
+            for name, row in context.SOURCES.items()
+        },
         backends=tuple(BACKENDS),
+        conditions=tuple(row.key for row in conditions.CONDITIONS.values()),
     )
 
 
@@ -127,7 +131,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=collector(step.context, step.context_chars),
             check=_check(step, project.root, terms.mode),
-            runs_commands=terms.mode == "live" and any(context.find(each)[0].runs for each in step.context),
+            runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
         )
         for step in workflow.steps
     )
@@ -147,7 +151,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         gate=terms.gate,
         allowance=terms.allowance,
         secrets=terms.secrets,
-        holds=partial(context.holds, root, survey) if terms.mode == "live" else lambda _: True,
+        holds=partial(context.holds, root, survey) if terms.is_live else lambda _: True,
         survey=survey,
         moved=partial(git.moved, root, scope),
     )
@@ -155,7 +159,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
 
 def preflight(bound: Bound) -> None:
     """Let each backend refuse what it can before the first call: a key, a program that is missing."""
-    if bound.terms.mode == "live":
+    if bound.terms.is_live:
         for command in commands(bound.workflow):
             evidence.require(command, bound.root)
     for backend, requests in _asked(bound):
@@ -183,7 +187,7 @@ def _backends(mode: Mode, environ: Mapping[str, str], script: Script | None) -> 
 
 
 def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
-    command = step.repeat.until_command_passes if step.repeat else None
+    command = next((value for row, value in conditions.given(step.repeat) if row.runs), None)
     if command is None:
         return None
     return partial(evidence.check, command, root) if mode == "live" else partial(evidence.not_run, command)
@@ -199,9 +203,9 @@ def programs(workflow: WorkflowSpec) -> Iterator[Program]:
             row, argument = context.find(source)
             if row.runs:
                 yield Program(step.id, f"{place}.context.{index}", command=argument)
-        if step.repeat and step.repeat.until_command_passes:
-            condition = f"{place}.repeat.until_command_passes"
-            yield Program(step.id, condition, command=step.repeat.until_command_passes)
+        for condition, value in conditions.given(step.repeat):
+            if condition.runs:
+                yield Program(step.id, f"{place}.repeat.{condition.key.name}", command=value)
 
 
 def commands(workflow: WorkflowSpec) -> tuple[str, ...]:
@@ -220,7 +224,7 @@ def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
 
 def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
     _refuse_without_review(workflow, terms.gate)
-    if terms.mode == "live":
+    if terms.is_live:
         _refuse_missing_models(workflow)
 
 

@@ -13,7 +13,7 @@ import html5lib
 import httpx
 from cmarkgfm.cmark import Options
 
-from aethr import checkpoint, codec, config, review
+from aethr import checkpoint, codec, config, review, workflow
 from aethr.agents import events as agents
 from aethr.checkpoint import Checkpoint
 from aethr.config import Vocabulary
@@ -31,8 +31,9 @@ from aethr.records import StepResult, Usage, WorkflowSpec
 from aethr.review import thinking
 
 VOCABULARY = Vocabulary(
-    sources={"git_diff": False, "latest_diff": False, "file": True, "glob": True},
+    sources={"git_diff": None, "latest_diff": None, "file": config.ARGUMENT, "glob": config.ARGUMENT},
     backends=("model", "opencode"),
+    conditions=workflow.vocabulary().conditions,
 )
 _ABOUT = re.compile(r"(?<![a-z])reviewstatus")
 _PASS = re.compile(r"[^a-z]*reviewstatus:pass")

@@ -19,10 +19,13 @@ from aethr.records import (
     Block,
     Checkout,
     Completion,
+    Mode,
     Notice,
     Plan,
     PlannedStep,
     Request,
+    Review,
+    RunOutcome,
     Scope,
     Spent,
     StepSpec,
@@ -201,6 +204,15 @@ def said(content: str, *changed: str, edited: bool = False, **more: object) -> C
 
 def nothing(_: View) -> tuple[Block, ...]:
     return ()
+
+
+def outcome_of(review: Review, mode: Mode = "live") -> RunOutcome:
+    """What a record that a test makes up says of its review."""
+    if review.reason == "nothing changed":
+        return "nothing-to-review"
+    if mode != "live" or review.status == "none":
+        return "not-reviewed"
+    return "incomplete" if review.reason else review.status
 
 
 def make_plan(

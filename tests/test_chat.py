@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from aethr.llm import chat, costs, prices, transport_litellm
+from aethr.llm import chat, costs, prices, protocols, transport_litellm
 from aethr.llm.calls import Call, CallFailed, Chunk, Deadlines, Endpoint
 from aethr.llm.transport_litellm import LiteLLM
+from aethr.providers import PROVIDERS
 from aethr.records import ModelSpec, Usage
 from tests.model_server import ModelServer, Reply
 
@@ -40,12 +41,12 @@ def rows() -> Mapping[str, Any]:
     return {
         f"{row['litellm_provider']}:{name.removeprefix(row['litellm_provider'] + '/')}": row
         for name, row in litellm.model_cost.items()
-        if row.get("litellm_provider") in chat.HOSTS
+        if (provider := PROVIDERS.get(row.get("litellm_provider"))) and provider.protocol == "chat"
     }
 
 
 def served(rows: Mapping[str, Any]) -> Iterator[str]:
-    yield from (name for name in rows if chat.serves(name))
+    yield from (name for name in rows if protocols.serves(name))
 
 
 @pytest.mark.slow
@@ -64,12 +65,12 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
 
 @pytest.mark.slow
 def test_models_of_another_protocol_and_with_other_prices_are_litellms(rows: Mapping[str, Any]) -> None:
-    modes = {rows[name]["mode"] for name in rows if chat.serves(name)}
+    modes = {rows[name]["mode"] for name in rows if protocols.serves(name)}
     assert modes == {"chat"}
-    for name in ("openai:gpt-5-codex", "openai:responses/gpt-4o", "openai:openai/o3", "ollama:llama3"):
-        assert not chat.serves(name)
+    for name in ("openai:gpt-5-codex", "openai:responses/gpt-4o", "openai:openai/o3"):
+        assert not protocols.serves(name)
     chats = [name for name, row in rows.items() if row.get("mode") == "chat"]
-    assert [name for name in chats if not chat.serves(name)] == []
+    assert [name for name in chats if not protocols.serves(name)] == []
 
 
 def test_the_price_of_an_answer_is_litellms(rows: Mapping[str, Any]) -> None:
@@ -137,7 +138,7 @@ def test_a_price_with_an_unknown_rule_is_unknown() -> None:
 def test_xai_counts_and_charges_in_its_own_way(
     usage: dict[str, Any], completion: int, cost: float | None
 ) -> None:
-    name = next(name for name in ("xai:grok-4.3",) if chat.serves(name))
+    name = next(name for name in ("xai:grok-4.3",) if protocols.serves(name))
     said = chat.chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
     assert said is not None
     assert said.completion_tokens == completion
@@ -203,9 +204,9 @@ def test_an_unknown_rule_leaves_the_call_direct_and_its_cost_unknown(tmp_path: P
     (tmp_path / "litellm" / prices.FILE).write_text(json.dumps(file))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from aethr.llm import chat, costs\n"
+        "from aethr.llm import costs, protocols\n"
         "for name in ('openai:plain', 'openai:odd'):\n"
-        "    print(chat.serves(name), costs.cost(name, costs.Tokens(1, 1)), costs.dearest(name, 1))"
+        "    print(protocols.serves(name), costs.cost(name, costs.Tokens(1, 1)), costs.dearest(name, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"
@@ -355,4 +356,6 @@ def test_counts_are_found_wherever_a_server_puts_them(data: dict[str, Any]) -> N
     ],
 )
 def test_the_address_is_the_base_and_the_path(base: str | None, where: str) -> None:
-    assert chat.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)) == where
+    assert (
+        protocols.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)) == where
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -52,6 +52,8 @@ steps = st.builds(
     check=st.none() | st.builds(CommandCheck, words, st.booleans(), words),
     cut_prompt=st.none() | words,
     verdict_from=counts,
+    over_limit=st.none() | words,
+    skipped=st.none() | words,
 )
 
 PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text", usage=Usage(1, 2, 3, None))
@@ -59,6 +61,41 @@ PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text
 
 def changed(**values: object) -> dict[str, Any]:
     return {**codec.step_to_json(PLAIN), **values}
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in codec.step_to_json(PLAIN).items() if key != name}
+
+
+class Grown(NamedTuple):
+    """What the records may hold one day: every kind of annotation, each with a default or without."""
+
+    word: str
+    line: str | None
+    count: int
+    usage: Usage
+    later_word: str = "none"
+    later_flag: bool = True
+    later_count: int | None = 7
+    later_amount: float = 0.5
+    later_words: tuple[str, ...] = ()
+    later_receipts: tuple[Receipt, ...] = ()
+    later_check: CommandCheck | None = None
+
+
+def test_a_field_is_written_and_read_by_its_annotation_alone() -> None:
+    old = Grown("a", None, 1, Usage(1, 2, 3))
+    new = Grown(
+        *("a", "b", 1, Usage(1, 2, 3), "c", False, None, 1.5, ("d",)),
+        later_receipts=(Receipt("git_diff", None, 1),),
+        later_check=CommandCheck("x", True, "exit 0"),
+    )
+    written = json.loads(codec.dumps(codec._to_json(new)))
+    assert codec._record(Grown, written) == new
+    earlier = {name: value for name, value in written.items() if not name.startswith("later")}
+    assert codec._record(Grown, earlier) == old._replace(line="b")
+    with pytest.raises(ValueError, match="'later_words': expected an array, found text"):
+        codec._record(Grown, {**written, "later_words": "d"})
 
 
 @examples
@@ -103,6 +140,11 @@ def test_what_json_has_not_is_refused_on_the_way_out(number: float) -> None:
         (changed(truncated=0), "'truncated': expected true or false, found the number 0"),
         (changed(usage=[]), "'usage': expected an object, found an array"),
         (changed(usage={}), "'prompt_tokens' is missing; expected a whole number from 0"),
+        (without("finish_reason"), "'finish_reason' is missing; expected text"),
+        (without("truncated"), "'truncated' is missing; expected true or false"),
+        (changed(artifacts={"changed_files": []}), "'diff_stat' is missing; expected text"),
+        (changed(skipped=1), "'skipped': expected text, found the number 1"),
+        (changed(check={"command": "x"}), "'passed' is missing; expected true or false"),
         (changed(context={}), "'context': expected an array, found an object"),
         (changed(context=["x"]), "an entry of 'context': expected an object, found text"),
         (changed(artifacts="x"), "'artifacts': expected an object, found text"),
@@ -140,6 +182,10 @@ def test_the_seed_form_is_read_with_what_it_has() -> None:
     assert step.artifacts == Artifacts(("a.py",))
     assert step.usage == Usage(7, None, 9, 0.5)
     bare = codec.step_from_seed({"step_id": "plan", "content": "", "artifacts": {}, "usage": None})
+    nulls = {"changed_files": ["a.py"], "diff_stat": None, "git_diff": None}
+    assert (
+        codec.step_from_seed({"step_id": "a", "content": "", "artifacts": nulls}).artifacts == step.artifacts
+    )
     assert (bare.artifacts, bare.usage) == (None, Usage())
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from aethr import config
+from aethr import config, workflow
 from aethr.errors import ConfigError, ExitCode
 from aethr.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 
@@ -26,8 +26,9 @@ DATA = Path(__file__).parent / "data" / "config"
 MISTAKES = sorted((DATA / "mistakes").rglob("*.yaml"))
 VALID = sorted((DATA / "valid").glob("*.yaml"))
 VOCABULARY = config.Vocabulary(
-    sources={"git_diff": False, "latest_diff": False, "file": True, "glob": True},
+    sources={"git_diff": None, "latest_diff": None, "file": config.ARGUMENT, "glob": config.ARGUMENT},
     backends=("model", "opencode"),
+    conditions=workflow.vocabulary().conditions,
 )
 SCHEMA = config.json_schema(VOCABULARY)
 BEYOND_A_SCHEMA = {
@@ -292,13 +293,20 @@ def test_every_key_has_a_description_and_an_example_that_is_valid() -> None:
 
 
 def test_the_schema_names_the_vocabulary() -> None:
-    other = config.Vocabulary(sources={"ticket": True}, backends=("robot",))
+    other = VOCABULARY._replace(sources={"ticket": config.ARGUMENT}, backends=("robot",))
     step = config.json_schema(other)["properties"]["steps"]["items"]["properties"]
     assert step["backend"]["enum"] == ["robot"]
     sources = Draft202012Validator(step["context"]["items"])
     assert sources.is_valid("ticket:12")
     assert not sources.is_valid("ticket")
     assert not sources.is_valid("git_diff")
+
+
+def test_the_argument_of_a_source_is_checked_by_its_kind_whatever_its_name() -> None:
+    other = VOCABULARY._replace(sources={"tool": config.COMMAND, "command": config.ARGUMENT})
+    assert config.problem_of_source("tool:sh -c 'x'", other) == ""
+    assert config.problem_of_source("tool:sh -c 'x", other) == "the command has a quote that is not closed"
+    assert config.problem_of_source("command:it's", other) == ""
 
 
 # --- whatever the text -------------------------------------------------------------------------

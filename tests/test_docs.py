@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import yaml
 
 from aethr import config, credentials, workflow
 from aethr.backends import BACKENDS
+from aethr.conditions import CONDITIONS
 from aethr.config import replies
 from aethr.context import SOURCES
 from aethr.errors import ExitCode
 from aethr.options import HOOK_OPTIONS, OPTIONS
 from aethr.output.report import FORMATS, record
 from aethr.presets import PRESETS
-from aethr.providers import LOGINS, PROVIDERS
+from aethr.providers import PROVIDERS, Provider
 from aethr.records import (
     Artifacts,
     CommandCheck,
@@ -207,14 +209,20 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def names_of(provider: Provider) -> list[str]:
+    """All that a user may write or set for a provider."""
+    variables = (*provider.keys, *provider.base_variables, *provider.litellm_variables)
+    return [provider.name, *provider.aliases, *variables]
+
+
 TABLES = {
     "sources": ("context.md", SOURCES),
     "formats": ("reports.md", FORMATS),
     "codes": ("reports.md", [str(code.value) for code in ExitCode]),
     "options": ("running.md", [option.flag for option in OPTIONS]),
     "hook options": ("hook.md", [option.flag for option in HOOK_OPTIONS]),
-    "keys": ("providers.md", [*LOGINS, *(name for each in PROVIDERS.values() for name in each.keys)]),
-    "endpoints": ("providers.md", [name for each in PROVIDERS.values() for name in each.bases]),
+    "providers": ("providers.md", [name for each in PROVIDERS.values() for name in names_of(each)]),
+    "conditions": ("loops.md", CONDITIONS),
     "presets": ("workflow-file.md", PRESETS),
     "agents": ("agents.md", [name for name, row in BACKENDS.items() if row.edits_tree]),
     "pages": ("README.md", [page.name for page in PAGES if page.parent != ROOT and page.name != "README.md"]),
@@ -226,6 +234,21 @@ def test_a_page_names_every_row_of_its_table(table: str) -> None:
     page, names = TABLES[table]
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)] == []
+
+
+def test_the_page_on_providers_has_the_keys_and_endpoints_of_the_table() -> None:
+    page = (ROOT / "docs" / "providers.md").read_text(encoding="utf-8")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for each in PROVIDERS.values():
+        if each.needs_key:
+            cells = (any_of(each.keys, " or "), any_of(each.base_variables, " or "))
+            rows.setdefault(cells, []).append(each.name)
+    table = [f"| {any_of(names, ', ')} | {keys} | {bases} |" for (keys, bases), names in rows.items()]
+    assert "\n".join(["| provider | key | another endpoint |", "| --- | --- | --- |", *table, ""]) in page
+
+
+def any_of(names: Sequence[str], word: str) -> str:
+    return word.join(f"`{name}`" for name in names)
 
 
 def test_the_map_of_the_design_names_every_module() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from aethr import executor, review
+from aethr import executor
 from aethr.errors import ExitCode, ModelError, UsageError
 from aethr.records import (
     Allowance,
@@ -34,6 +34,7 @@ from aethr.records import (
     Usage,
     View,
 )
+from aethr.review import NOTHING_CHANGED, Verdict
 from tests.support import Answer, Script, make_plan, said
 
 PASS = "Review status: pass"
@@ -230,7 +231,7 @@ def test_a_review_of_nothing_makes_no_call_with_or_without_a_gate(gate: Gate) ->
     collect = {"review": reading(no_change())}
     _, result = play(make_plan([step("review", "reviewer", context=DIFF)], script, collect, gate=gate))
     assert script.requests == []
-    assert (result.review, result.exit_code) == (review.nothing_changed(), ExitCode.OK)
+    assert (Verdict(result.review, result.outcome), result.exit_code) == (NOTHING_CHANGED, ExitCode.OK)
     assert (result.steps, result.skipped) == ((), (Skipped("review", 1, "no changes"),))
     assert result.totals.cost_usd == 0
 
@@ -247,7 +248,7 @@ def test_other_steps_run_as_ever_and_are_told_nothing_of_a_review_that_was_not_c
     assert [each.id for each in result.steps] == ["plan", "report"]
     assert "[no changes]" in script.requests[0].prompt
     assert "review (reviewer)" not in script.requests[1].prompt
-    assert (result.review, result.exit_code) == (review.nothing_changed(), ExitCode.OK)
+    assert (Verdict(result.review, result.outcome), result.exit_code) == (NOTHING_CHANGED, ExitCode.OK)
 
 
 def test_a_workflow_in_which_every_step_only_reads_the_change_calls_nothing() -> None:
@@ -286,7 +287,7 @@ def test_what_the_scope_leaves_out_is_no_review_and_never_green() -> None:
     collect = {"review": reading(no_change(missing="untracked: new.py"))}
     result = run(steps, [], collect=collect, gate=Gate("high"))
     assert (result.totals.calls, result.exit_code) == (0, ExitCode.NOT_REVIEWED)
-    assert result.review.reason == "incomplete, not sent: git_diff (untracked: new.py)"
+    assert result.review.reason == "not sent: git_diff (untracked: new.py)"
 
 
 def test_what_a_review_beside_another_was_not_told_makes_the_run_incomplete() -> None:
@@ -316,7 +317,7 @@ def test_a_loop_whose_agent_changes_nothing_ends_well_without_a_review() -> None
     ]
     result = run(steps, [said("1", edited=True)], collect={"review": as_the_agent_left_it}, gate=Gate("high"))
     assert [(loop.outcome, loop.iterations) for loop in result.loops] == [("satisfied", 1)]
-    assert (result.review, result.exit_code) == (review.nothing_changed(), ExitCode.OK)
+    assert (Verdict(result.review, result.outcome), result.exit_code) == (NOTHING_CHANGED, ExitCode.OK)
 
 
 def test_a_loop_whose_agent_changes_nothing_against_a_finding_stalls_and_the_finding_stands() -> None:

@@ -32,7 +32,8 @@ EVERYTHING = "z".join(map(chr, range(sys.maxunicode + 1)))
 
 def coded(shown: str) -> set[int]:
     """The characters that a text shows by their code."""
-    return {int(code, 16) for code in re.findall(r"\\(?:x|u\{)([0-9a-f]+)", shown)}
+    named = {13} if "\\r" in shown else set()
+    return named | {int(code, 16) for code in re.findall(r"\\(?:x|u\{)([0-9a-f]+)", shown)}
 
 
 def hidden() -> set[int]:
@@ -72,10 +73,10 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("safe = True\rsafe = False\n", "safe = True\\u{d}safe = False\n"),
-        ("a\r\r\n", "a\\u{d}\r\n"),
-        ("a\r", "a\\u{d}"),
-        ("\r", "\\u{d}"),
+        ("safe = True\rsafe = False\n", "safe = True\\rsafe = False\n"),
+        ("a\r\r\n", "a\\r\r\n"),
+        ("a\r", "a\\r"),
+        ("\r", "\\r"),
         ("a\ufe0f", "a\\u{fe0f}"),
         ("⚠\ufe0f\ufe0e\ufe0f", "⚠\ufe0f\\u{fe0e}\\u{fe0f}"),
         ("1\ufe0f2\ufe0e", "1\\u{fe0f}2\\u{fe0e}"),
@@ -84,7 +85,7 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_could_hide_something_is_shown(text: str, shown: str) -> None:
-    count = shown.count("\\u{")
+    count = shown.count("\\u{") + shown.count("\\r")
     assert reveal(text) == (shown, count)
     assert reveal(shown) == (shown, 0)
 

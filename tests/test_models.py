@@ -11,7 +11,7 @@ import pytest
 
 from aethr import models, workflow
 from aethr.commands import check
-from aethr.llm import chat, costs, prices
+from aethr.llm import costs, prices, protocols
 from aethr.options import RunOptions
 from aethr.presets import PRESETS
 from aethr.providers import PROVIDERS, provider_of, split
@@ -60,13 +60,13 @@ def test_the_search_finds_names() -> None:
 
 @pytest.mark.parametrize("name", models.NAMED)
 def test_every_model_of_the_table_can_be_called_and_priced_and_has_a_future(name: str) -> None:
-    if not provider_of(name).keys:
+    if not provider_of(name).needs_key:
         return  # a server of one's own: what it has, and until when, is its owner's business
     row = prices.row(name)
     assert row is not None
     assert row["mode"] == "chat"
     assert costs.dearest(name, 1000) is not None
-    assert provider_of(name).name == "anthropic" or chat.serves(name)
+    assert provider_of(name).name == "anthropic" or protocols.serves(name)
     retires = prices.retires(name)
     assert retires is None or (retires - RELEASED).days >= prices.SOON_DAYS
 

@@ -90,7 +90,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 def test_an_unknown_provider_is_refused_with_a_suggestion() -> None:
     failure = refusal({}, "antropic:claude-x")
-    assert str(failure) == "'antropic:claude-x': no provider named 'antropic' (did you mean anthropic?)"
+    assert str(failure) == "'antropic:claude-x': no provider named 'antropic' (did you mean 'anthropic'?)"
 
 
 def test_any_provider_that_litellm_knows_is_let_through() -> None:

@@ -121,24 +121,32 @@ def test_the_file_is_what_a_person_would_have_written(project: Repo) -> None:
     )
     assert text.endswith(
         """
-models: # called with AETHR_LIVE=1; --model or AETHR_MODEL overrides
-  planner: {model: "anthropic:claude-sonnet-4-5", max_tokens: 32000}
+models:
+  planner:
+    model: anthropic:claude-sonnet-4-5
+    max_tokens: 32000
   implementer: anthropic:claude-sonnet-4-5
-  reviewer: {model: "anthropic:claude-sonnet-4-5", max_tokens: 32000}
+  reviewer:
+    model: anthropic:claude-sonnet-4-5
+    max_tokens: 32000
 
 steps:
   - id: plan
     role: planner
-    context: [git_diff, "glob:docs/**/*.md"]
-
+    context:
+      - git_diff
+      - glob:docs/**/*.md
   - id: implement
     role: implementer
-    backend: opencode # needs the opencode command
-
-  - id: review # answers with findings and a verdict
+    backend: opencode
+  - id: review
     role: reviewer
-    context: [latest_diff]
-    repeat: {back_to: implement, until_review_pass: true, max_iterations: 3}
+    context:
+      - latest_diff
+    repeat:
+      back_to: implement
+      max_iterations: 3
+      until_review_pass: true
 """
     )
 
@@ -147,7 +155,7 @@ def test_settings_of_a_role_stay_beside_another_model(project: Repo) -> None:
     env = {"AETHR_LIVE": "0", "AETHR_MODEL": "xai:grok"}
     assert aethr("run", "--preset=custom", "--save", TASK, cwd=project.root, env=env).returncode == 0
     text = (project.root / ".aethr.yaml").read_text()
-    assert '\n  reviewer: {model: "xai:grok", max_tokens: 32000, timeout_s: 300}\n' in text
+    assert "\n  reviewer:\n    model: xai:grok\n    max_tokens: 32000\n    timeout_s: 300.0\n" in text
 
 
 @pytest.mark.parametrize("place", ["file", "folder", "link"])
@@ -176,7 +184,7 @@ def test_it_is_written_at_the_root_of_the_project(project: Repo) -> None:
     )
     done = aethr("run", "--config", "sub/flow.yaml", "--save", TASK, cwd=project.root)
     assert done.returncode == 0, done.stderr
-    assert "context: [file:x]" in (project.root / "sub" / ".aethr.yaml").read_text()
+    assert "context:\n      - file:x\n" in (project.root / "sub" / ".aethr.yaml").read_text()
 
 
 def test_a_run_without_a_required_review_leaves_nothing(project: Repo) -> None:

@@ -77,11 +77,11 @@ def values(text: str) -> list[tuple[int, int]]:
 
 
 RETRY_AFTER = [
-    ("3", 3.0), (" 3 ", 3.0), ("0", 0.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("9" * 15, 1e15 - 1),
-    ("", None), ("-1", None), ("1.5", None), ("nan", None), ("inf", None), ("1e400", None), ("\u0663", None),
-    ("\u00b2", None), ("9" * 401, None), ("Thu, 01 Jan 100000000000000000000 00:00:00 GMT", None),
+    ("3", 3.0), (" 3 ", 3.0), ("0", 0.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("9" * 15, 1e9),
+    ("", None), ("-1", None), ("1.5", 1.5), ("nan", None), ("inf", None), ("1e400", None), ("\u0663", None),
+    ("\u00b2", None), ("9" * 401, 1e9), ("Thu, 01 Jan 100000000000000000000 00:00:00 GMT", None),
     ("Thu, 01 Jan 0001 00:00:00 GMT", 0.0), ("Thu, 99 Jan 2026 99:00:00 GMT", None), ("soon", None),
-    ("\x00", None), ("Thu, 01 Jan 2026 00:00:00 +999999999", None), ("0" * 200, None),
+    ("\x00", None), ("Thu, 01 Jan 2026 00:00:00 +999999999", None), ("0" * 200, 0.0),
 ]  # fmt: skip
 
 
@@ -101,6 +101,26 @@ NUMBERS = [
 @pytest.mark.parametrize(("value", "count", "number"), NUMBERS)
 def test_counts_and_numbers(value: object, count: int, number: float | None) -> None:
     assert (outside.count(value), outside.number(value)) == (count, number)
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [(0, 0), (2.5, 2.5), (-1, None), (10**18, None), (True, None), ("1", None), (float("nan"), None)],
+)
+def test_an_amount_is_one_that_can_be_paid(value: object, amount: float | None) -> None:
+    assert outside.amount(value) == amount
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"a": {"b": 0}}, 0), ({"a": {"b": None}}, None), ({"a": {}}, None), ({"a": []}, None),
+        ({"a": "b"}, None), ([{"a": {"b": 1}}], None), ("a", None), (None, None),
+    ],
+)  # fmt: skip
+def test_a_path_leads_through_objects_alone(value: object, found: object) -> None:
+    assert outside.at(value, "a", "b") == found
+    assert outside.at(value) == value
 
 
 @pytest.mark.parametrize(

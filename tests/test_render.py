@@ -45,6 +45,8 @@ from aethr.records import (
     Totals,
     Usage,
 )
+from aethr.review import NO_REVIEWER
+from tests.support import outcome_of
 
 ANSWER = "## Look\n\n- [high] a.py:3 — **wrong**\n\nReview status: revise\n"
 NASTY = (
@@ -77,6 +79,7 @@ def step(content: str = ANSWER, **values: object) -> StepResult:
 def result(
     *steps: StepResult, review: Review | None = None, mode: Mode = "live", code: ExitCode = ExitCode.OK
 ) -> RunResult:
+    found = Review("revise", FINDINGS) if review is None else review
     return RunResult(
         task="look",
         workflow="w",
@@ -84,9 +87,10 @@ def result(
         scope=Scope(),
         steps=steps,
         loops=(),
-        review=Review("revise", FINDINGS) if review is None else review,
+        review=found,
         totals=Totals(len(steps), 400, 31, 0.0012 if mode == "live" else None, 12.34),
         exit_code=code,
+        outcome=outcome_of(found, mode),
     )
 
 
@@ -231,7 +235,7 @@ def test_an_interrupted_stream_ends_its_line() -> None:
     out = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
         interrupted(make_renderer(Display(stream=True), out, out, {}), TextDelta("half\r"))
-    assert out.getvalue() == "half\\x0d\n"
+    assert out.getvalue() == "half\\r\n"
 
 
 def test_json_leaves_standard_output_to_the_record() -> None:
@@ -324,13 +328,17 @@ def test_the_same_notice_is_said_once_a_step() -> None:
     [
         (result(step(), review=Review("pass", ())), ["Review status: pass"]),
         (
-            result(step(), review=Review("pass", (), 0.5, "incomplete, not sent: z.py")),
-            ["Review status: pass, not to be relied on: incomplete, not sent: z.py"],
+            result(step(), review=Review("pass", (), 0.5, "not sent: z.py")),
+            ["INCOMPLETE (pass on what was sent): not sent: z.py"],
         ),
         (unreviewed("live", reason="no verdict"), ["NOT REVIEWED: no verdict"]),
         (
-            unreviewed("live", step(role="planner"), reason="no reviewing step"),
-            ["No review: no reviewing step"],
+            unreviewed("live", step(role="critic"), reason="the answer was cut (length)"),
+            ["NOT REVIEWED: the answer was cut (length)"],
+        ),
+        (
+            unreviewed("live", step(role="planner"), reason=str(NO_REVIEWER.review.reason)),
+            ["No review: the workflow has no reviewing step"],
         ),
         (result(review=Review(reason="nothing changed")), ["Nothing to review: nothing changed"]),
         (

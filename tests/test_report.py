@@ -63,15 +63,17 @@ RESULT = RunResult(
     scope=SCOPE,
     steps=(STEP,),
     loops=(LoopResult("review", "implement", 2, "exhausted"),),
-    review=Review("revise", FINDINGS, 4 / 13, "incomplete, not sent: z.py (over budget)"),
+    review=Review("revise", FINDINGS, 4 / 13, "not sent: z.py (over budget)"),
     totals=Totals(1, 400, 31, 0.0012, 1.25),
     exit_code=ExitCode.GATE,
     subject=Subject(SCOPE, Extent(2, 9, 4), reviewed=True),
     skipped=(Skipped("tests", 1, "nothing changed"),),
+    outcome="incomplete",
 )
 MOCK = RESULT._replace(
     mode="mock",
     review=Review(reason="mock mode: no model was called"),
+    outcome="not-reviewed",
     exit_code=ExitCode.NOT_REVIEWED,
 )
 NASTY = (
@@ -121,6 +123,7 @@ def test_the_record_has_the_shape_that_is_documented() -> None:
         "steps": [codec.step_to_json(STEP)],
         "skipped": [{"step": "tests", "iteration": 1, "reason": "nothing changed"}],
         "loops": [{"step": "review", "back_to": "implement", "iterations": 2, "outcome": "exhausted"}],
+        "outcome": "incomplete",
         "review": {
             "status": "revise",
             "findings": [
@@ -135,7 +138,7 @@ def test_the_record_has_the_shape_that_is_documented() -> None:
                 {"severity": "low", "path": "b.py", "line": None, "message": "typo", "place": None},
             ],
             "coverage": 4 / 13,
-            "reason": "incomplete, not sent: z.py (over budget)",
+            "reason": "not sent: z.py (over budget)",
             "unexplained": False,
         },
         "totals": {
@@ -194,7 +197,7 @@ def test_the_text_report_can_be_searched_by_line() -> None:
         "not sent: z.py (over budget)",
         "loop review -> implement: exhausted after 2 passes",
         "Findings: 1 high, 1 medium, 1 low",
-        "Review status: revise, not to be relied on: incomplete, not sent: z.py (over budget)",
+        "INCOMPLETE (revise on what was sent): not sent: z.py (over budget)",
         "1 step, 431 tokens, $0.0012, 1.2 s",
     ]
 
@@ -203,12 +206,12 @@ def test_the_page_has_its_parts_in_order() -> None:
     page = report.markdown(RESULT)
     parts = [
         "# Aethr: review-existing-diff\n",
-        "**Review status: revise, not to be relied on: incomplete, not sent: z.py (over budget)**",
+        "**INCOMPLETE (revise on what was sent): not sent: z.py (over budget)**",
         "| high | src/a b.py:3 | wrong \\| &lt;b&gt; |",
         "## review\n\n## Look\n\n- [high] a.py:3 — wrong",
         "## Not sent to the model\n\n- z.py (over budget)\n",
         "## Loops\n\n- loop review -&gt; implement: exhausted after 2 passes\n",
-        "| review | openai:gpt-4o-mini | 431 | \\$0.0012 | 1.2 s |",
+        "| review | openai:gpt-4o-mini | git\\_diff: 1 file, 120 bytes | 431 | \\$0.0012 | 1.2 s |",
         "1 step, 431 tokens, \\$0.0012, 1.2 s\n",
     ]
     places = [page.find(part) for part in parts]
@@ -279,26 +282,12 @@ def test_a_finding_in_a_file_that_is_not_there_is_shown_and_marked_and_has_no_pl
     assert json.loads(report.FORMATS[".json"].render(result))["review"]["findings"][0]["place"] == "nowhere"
 
 
-@pytest.mark.parametrize(
-    ("result", "successful"),
-    [
-        (RESULT._replace(review=Review("pass", ())), True),
-        (RESULT._replace(review=Review("revise", FINDINGS)), True),
-        (RESULT._replace(steps=(), review=Review(reason="nothing changed"), exit_code=ExitCode.OK), True),
-        (RESULT, False),
-        (RESULT._replace(review=Review("none", (), None, "no verdict")), False),
-        (MOCK, False),
-    ],
-)
-def test_only_a_review_to_trust_is_a_successful_invocation(result: RunResult, successful: bool) -> None:
-    assert sarif(result)["invocations"][0]["executionSuccessful"] is successful
-
-
 def test_a_mock_run_has_no_results_whatever_it_found() -> None:
-    run = sarif(MOCK._replace(review=Review("revise", FINDINGS)))
+    mock = MOCK.review._replace(findings=FINDINGS)
+    run = sarif(MOCK._replace(review=mock))
     assert run["results"] == []
     assert run["invocations"][0]["toolExecutionNotifications"] == [
-        {"level": "warning", "message": {"text": "mock mode: no model was called; this is not a review"}}
+        {"level": "warning", "message": {"text": "NOT REVIEWED: mock mode: no model was called"}}
     ]
 
 
@@ -339,7 +328,7 @@ def test_annotations_are_one_escaped_command_each() -> None:
     evil = Finding("high", "a,b:c%.py\n::x::", 1, "50%\n::error::\r\x1b")
     (line,) = report.annotation_lines(RESULT._replace(review=Review("revise", (evil,))))
     assert line == (
-        "::error file=a%2Cb%3Ac%25.py%0A%3A%3Ax%3A%3A,line=1,title=Aethr%3A high::50%25%0A::error::\\x0d\\x1b"
+        "::error file=a%2Cb%3Ac%25.py%0A%3A%3Ax%3A%3A,line=1,title=Aethr%3A high::50%25%0A::error::\\r\\x1b"
     )
 
 

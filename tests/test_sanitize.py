@@ -50,7 +50,7 @@ def cut(text: str, cuts: list[int]) -> list[str]:
         ("\x1b]8;;http://x\x07link\x1b]8;;\x07", "\\x1b]8;;http://x\\x07link\\x1b]8;;\\x07"),
         ("\x1b]52;c;aGk=\x1b\\", "\\x1b]52;c;aGk=\\x1b\\"),
         ("\x9b2J\x85\x7f\x08", "\\x9b2J\\x85\\x7f\\x08"),
-        ("a\r\nb\rc", "a\nb\\x0dc"),
+        ("a\r\nb\rc", "a\nb\\rc"),
         ("if a\u202e\u2066:", "if a\\u{202e}\\u{2066}:"),
         ("x\U000e0041\u200b\ufeffy", "x\\u{e0041}\\u{200b}\\u{feff}y"),
         ("a\ud800b\udfff", "a\ufffdb\ufffd"),

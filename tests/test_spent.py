@@ -160,10 +160,10 @@ def test_a_budget_holds_against_what_is_known(
 
 def test_one_unknown_figure_makes_its_sum_unknown_and_one_estimate_all_of_it() -> None:
     known, silent = Usage(1, 2, 3, 0.5), Usage(4, None, None, None)
-    assert budget.total([]) == Usage(0, 0, 0, 0)
-    assert budget.total([known, known]) == Usage(2, 4, 6, 1.0)
-    assert budget.total([known, silent]) == Usage(5, None, None, None)
-    assert budget.total([known, known._replace(estimated=True)]) == Usage(2, 4, 6, 1.0, estimated=True)
+    assert Usage.sum([]) == Usage(0, 0, 0, 0)
+    assert Usage.sum([known, known]) == Usage(2, 4, 6, 1.0)
+    assert Usage.sum([known, silent]) == Usage(5, None, None, None)
+    assert Usage.sum([known, known._replace(estimated=True)]) == Usage(2, 4, 6, 1.0, estimated=True)
 
 
 @pytest.mark.parametrize(

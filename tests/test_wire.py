@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from aethr import outside
 from aethr.llm.backend import LONGEST_WAIT_S
 from aethr.llm.calls import Call, CallFailed, Deadlines, Endpoint
 from aethr.llm.cut_prompt import MEANINGFUL, cut_prompt
 from aethr.llm.exchange import Exchange
-from aethr.llm.failures_http import broken, error_in, seconds
+from aethr.llm.failures_http import broken, error_in
 from aethr.llm.transport_direct import Direct
 from aethr.llm.transport_litellm import LiteLLM
 from aethr.records import Allowance, ModelSpec, Usage
@@ -456,14 +457,14 @@ def test_a_wait_in_milliseconds_counts() -> None:
 
 @pytest.mark.parametrize("said", ["inf", "-inf", "nan", "", "soon", "1_000", "0x10", "１２", "1e3", "\ud800"])
 def test_a_wait_that_is_none_is_none(said: str) -> None:
-    assert seconds(said) is None
+    assert outside.retry_after_s(said) is None
 
 
 def test_a_wait_is_never_negative_and_never_without_end() -> None:
-    assert seconds(" 7 ") == 7.0
-    assert seconds("2.5") == 2.5
-    assert seconds("Mon, 01 Jan 1990 00:00:00 GMT") == 0.0
-    assert (seconds("9" * 4000) or 0) > LONGEST_WAIT_S
+    assert outside.retry_after_s(" 7 ") == 7.0
+    assert outside.retry_after_s("2.5") == 2.5
+    assert outside.retry_after_s("Mon, 01 Jan 1990 00:00:00 GMT") == 0.0
+    assert (outside.retry_after_s("9" * 4000) or 0) > LONGEST_WAIT_S
 
 
 # --- without a stream --------------------------------------------------------------------------

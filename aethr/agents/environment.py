@@ -9,7 +9,7 @@ from shutil import which
 from types import MappingProxyType
 from typing import NamedTuple
 
-from aethr.providers import provider_of, with_variables
+from aethr.providers import provider_of
 
 _USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
 _FOLDERS = ("TMPDIR", "TEMP", "TMP")
@@ -47,9 +47,8 @@ def access(model: str, environ: Mapping[str, str]) -> Access:
 
     A missing key is no mistake here: agents have logins of their own.
     """
-    provider = with_variables(provider_of(model))
-    key = next((name for name in provider.keys if environ.get(name)), "")
-    base = next((name for name in provider.bases if environ.get(name)), "")
+    provider = provider_of(model)
+    key, base = provider.key_in(environ) or "", provider.base_in(environ) or ""
     return Access(key, environ.get(key, ""), base, environ.get(base, ""))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from aethr import budget, outside
+from aethr import outside
 from aethr.records import Notice, TextDelta, Usage
 from aethr.sanitize import one_line
 
@@ -60,7 +60,7 @@ class Transcript:
     @property
     def usage(self) -> Usage:
         """The sum; unknown where the agent has stated nothing, or one call's figure is missing."""
-        return budget.total(self.spent) if self.spent else Usage()
+        return Usage.sum(self.spent) if self.spent else Usage()
 
     def say(self, text: str) -> Progress:
         """A finished piece of the answer; the pieces shown live, joined, are ``content``."""
@@ -78,8 +78,8 @@ class Transcript:
 
     def spend(self, prompt: int | None, completion: int | None, cost: float | None) -> None:
         """Count one call. Agents say 0 where they do not know the price."""
-        total = None if prompt is None or completion is None else prompt + completion
-        self.spent.append(Usage(prompt, completion, total, cost or (0.0 if total == 0 else None)))
+        free = prompt == completion == 0
+        self.spent.append(Usage.of(prompt, completion, cost or (0.0 if free else None)))
 
 
 def decode(line: bytes) -> Event | None:

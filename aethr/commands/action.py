@@ -30,11 +30,8 @@ from aethr.github.lines import Shown
 from aethr.github.project import Found
 from aethr.options import RunOptions
 from aethr.output.render import Display, make_renderer
-from aethr.records import Event, StepFinished, Survey
+from aethr.records import Survey
 from aethr.run import Outcome, Prepared, Show, execute, prepare
-
-FINAL = (ExitCode.OK, ExitCode.NOT_REVIEWED)
-"""After these a next attempt starts afresh. After a gate's no it says the same again, without a call."""
 
 
 def main() -> int:
@@ -91,10 +88,9 @@ def _review(job: Job, attempt: Attempt) -> Done:
         shown_error = _no_secrets() if excused else error
         return Done(error=shown_error, excused=excused, notes=tuple(attempt.notes), secrets=hidden)
     attempt.notes += ready.prepared.warnings
-    outcome = execute(ready.prepared, _screen(ready.prepared, job, attempt))
-    _carry_on(job, attempt)
+    outcome = execute(ready.prepared, _screen(ready.prepared), partial(_carry_on, job, attempt))
     if outcome.error is not None:
-        _say_how_to_go_on(outcome)
+        _say_how_to_go_on(outcome, carried=bool(ready.prepared.plan.seal.keys))
     result = lines.placed(outcome.result, ready.prefix, ready.shown)
     secrets = (*hidden, *ready.prepared.plan.secrets)
     return Done(result, outcome.error, False, tuple(attempt.notes), ready.shown, secrets)
@@ -124,16 +120,18 @@ def _prepared(job: Job, attempt: Attempt, found: Found, survey: Survey) -> Prepa
     """The run, taken up from an earlier attempt's checkpoint where that fits."""
     environ = settings.environment(job.inputs, found.project.workflow, os.environ)
     attempt.folder = _folder(job.runner.temp)
-    attempt.carrier = Carrier(
-        carry.folder_of(os.environ), _binding(job, found.content), settings.secrets(environ)
-    )
+    models = (model.name for model in found.project.workflow.models.values())
+    seal = carry.seal_of(_binding(job, found.content), credentials.provider_keys(environ, models))
+    attempt.carrier = Carrier(carry.folder_of(os.environ), seal)
     options = job.inputs.run._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
-    begin = partial(prepare, cwd=found.project.root, environ=environ, project=found.project, survey=survey)
-    return _resumed(attempt, options, begin) or begin(options)
+    begin = partial(
+        prepare, cwd=found.project.root, environ=environ, project=found.project, survey=survey, seal=seal
+    )
+    return _resumed(job, attempt, options, begin) or begin(options)
 
 
 def _resumed(
-    attempt: Attempt, options: RunOptions, begin: Callable[[RunOptions], Prepared]
+    job: Job, attempt: Attempt, options: RunOptions, begin: Callable[[RunOptions], Prepared]
 ) -> Prepared | None:
     assert attempt.carrier is not None
     try:
@@ -147,33 +145,26 @@ def _resumed(
         attempt.notes.append(f"The checkpoint of an earlier attempt was ignored: {error}.")
         (attempt.folder / "resumed.jsonl").unlink(missing_ok=True)
         return None
-    steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
-    attempt.notes.append(f"Taken up from an earlier attempt, not called again: {steps}.")
+    if prepared.done:
+        steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
+        attempt.notes.append(f"Taken up from an earlier attempt, not called again: {steps}.")
+        files.write_outputs(job.runner.output, {"resumable": "true"})  # what was carried is still there
     return prepared
 
 
 @contextmanager
-def _screen(prepared: Prepared, job: Job, attempt: Attempt) -> Iterator[Show]:
+def _screen(prepared: Prepared) -> Iterator[Show]:
     """The log of a run. Its lines come from models and files: the runner must not obey any of them."""
     renderer = make_renderer(Display(stream=prepared.options.stream), sys.stdout, sys.stderr, os.environ)
     with files.quoted(sys.stdout), renderer as show:
-
-        def show_and_carry(event: Event) -> None:
-            if isinstance(event, StepFinished):
-                _carry_on(job, attempt)
-            show(event)
-
-        yield show_and_carry
+        yield show
 
 
-def _carry_on(job: Job, attempt: Attempt) -> None:
-    """Seal the checkpoint as it is now, so that even a killed job leaves its finished steps."""
-    file = next(iter(sorted(attempt.folder.glob("*.jsonl"))), None)
+def _carry_on(job: Job, attempt: Attempt, text: str, whole: bool) -> None:
+    """Carry what the checkpoint has got, so that even a killed job leaves its finished steps."""
     assert attempt.carrier is not None
-    if file is None:
-        return
     try:
-        if attempt.carrier.put(file):
+        if attempt.carrier.put(text, whole):
             files.write_outputs(job.runner.output, {"resumable": "true"})
     except (DiskError, OSError) as error:
         note = f"A next attempt cannot go on from here: {error}"
@@ -181,8 +172,13 @@ def _carry_on(job: Job, attempt: Attempt) -> None:
 
 
 def _settle(job: Job, carrier: Carrier, done: Done, *, posted: bool) -> None:
-    """What is finished, and could be said, is not kept for a next attempt."""
-    if done.error is None and done.exit_code in FINAL and posted:
+    """What is finished, and could be said, is not kept: a next attempt starts afresh.
+
+    Where a review closed the gate, the next attempt says the same again, without a call.
+    """
+    if done.result is None or done.error is not None or not posted:
+        return
+    if done.exit_code != ExitCode.GATE or done.result.outcome == "not-reviewed":
         carrier.drop()
         files.write_outputs(job.runner.output, {"resumable": "false"})
 
@@ -219,10 +215,10 @@ def _no_secrets() -> AethrError:
     )
 
 
-def _say_how_to_go_on(outcome: Outcome) -> None:
+def _say_how_to_go_on(outcome: Outcome, *, carried: bool) -> None:
     """The command that the desk prints means nothing on a machine that is gone in a minute."""
     assert outcome.error is not None
     outcome.error.resume = ""
-    if outcome.result.steps:
+    if outcome.result.steps and carried:
         more = "*Re-run failed jobs* goes on after the last finished step."
         outcome.error.fix = f"{outcome.error.fix} {more}".strip()

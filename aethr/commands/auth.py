@@ -9,8 +9,9 @@ from pathlib import Path
 from aethr import credentials, workflow
 from aethr.credentials import DotEnv
 from aethr.errors import UsageError
+from aethr.models import EXAMPLE
 from aethr.output import columns
-from aethr.providers import LOGINS, PROVIDERS
+from aethr.providers import LOGINS, PROVIDERS, split
 from aethr.records import WORKFLOW_FILE
 from aethr.sanitize import one_line
 
@@ -38,18 +39,18 @@ def status() -> int:
 
 
 def _held(provider: str, dotenv: DotEnv) -> str:
-    variables = PROVIDERS[provider].keys
-    for variable in variables:
+    for variable in PROVIDERS[provider].keys:
         if origin := credentials.origin(variable, os.environ, dotenv):
             over = origin == "environment" and dotenv.values.get(variable)
             return f"{variable} ({origin}{', which wins over .env' if over else ''})"
-    return f"no key: `aethr auth login {provider}`, or set {variables[0]}"
+    return f"no key: `aethr auth login {provider}`, or set {LOGINS[provider]}"
 
 
 def _first_run(root: Path, provider: str) -> str:
     """A command that calls this provider: by the models of the presets, or by naming one of its models."""
     preset = "" if (root / WORKFLOW_FILE).exists() else "--preset review-existing-diff "
-    live, model = ("AETHR_LIVE=1 ", "") if provider == "openai" else ("", f"--model {provider}:MODEL ")
+    of_the_presets = provider == split(EXAMPLE)[0]
+    live, model = ("AETHR_LIVE=1 ", "") if of_the_presets else ("", f"--model {provider}:MODEL ")
     return f'{live}aethr run {preset}{model}"review my changes"'
 
 

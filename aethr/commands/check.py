@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aethr import executor, overview, sanitize, terms, workflow
-from aethr.errors import ConfigError, UsageError, suggest
+from aethr.errors import ConfigError, UsageError
 from aethr.llm import prices
 from aethr.options import RunOptions
 from aethr.output import columns
@@ -17,6 +17,7 @@ from aethr.output.stream import Output
 from aethr.overview import Overview
 from aethr.providers import PROVIDERS, split
 from aethr.records import Plan, Scope
+from aethr.words import suggest
 
 
 def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:

@@ -11,6 +11,8 @@ from aethr.config.files import MAX_BYTES
 from aethr.config.kinds import MISSING, Kind, Reading
 from aethr.config.mistakes import Lines, Mistake, quoted, refusal, told
 from aethr.config.schema import (
+    ARGUMENT,
+    COMMAND,
     CONTEXT_CHARS,
     Vocabulary,
     context_source,
@@ -24,6 +26,8 @@ from aethr.errors import ConfigError
 from aethr.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 
 __all__ = [
+    "ARGUMENT",
+    "COMMAND",
     "CONTEXT_CHARS",
     "MAX_BYTES",
     "Vocabulary",

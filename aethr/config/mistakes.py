@@ -15,8 +15,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aethr.errors import ConfigError
+from aethr.invisible import escape, reveal_name
 from aethr.records import Place
 from aethr.sanitize import redact
+from aethr.words import rest, suggest
 
 SHOWN = 100
 """How many mistakes are shown, and how many characters of a long source line."""
@@ -24,7 +26,6 @@ INDENT = " " * 4
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _QUOTED = 60
-_OPTIONS_COMPARED = 200
 _OPTIONS_LISTED = 12
 
 
@@ -61,8 +62,8 @@ def refusal(origin: str, lines: Sequence[str], mistakes: Iterable[Mistake]) -> C
     once = {(found.place.line, found.place.column, found.message): found for found in mistakes}
     ordered = [once[key] for key in sorted(once)]
     shown = [_render(origin, lines, found) for found in ordered[:SHOWN]]
-    more = len(ordered) - len(shown)
-    return ConfigError([*shown, f"{visible(origin)}: and {more} more mistakes"] if more else shown)
+    more = rest(len(ordered), len(shown), "mistake")
+    return ConfigError([*shown, f"{visible(origin)}: {more}"] if more else shown)
 
 
 def told(mistake: Mistake) -> str:
@@ -72,10 +73,7 @@ def told(mistake: Mistake) -> str:
 
 def visible(text: str) -> str:
     """``text`` without keys, and everything that does not print (controls, bidi marks, line ends) escaped."""
-    text = redact(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else escape(c) for c in reveal_name(redact(text)))
 
 
 def quoted(text: str) -> str:
@@ -95,15 +93,12 @@ def _suggestion(mistake: Mistake) -> str:
     """The nearest option, or all of them where they are few."""
     if not mistake.options:
         return ""
-    from difflib import get_close_matches  # only on the way to an error
-
-    options = {option[:_QUOTED].lower(): option for option in mistake.options[:_OPTIONS_COMPARED]}
-    near = get_close_matches(mistake.word[:_QUOTED].lower(), options, n=1)
-    if near:
-        return f" (did you mean {quoted(options[near[0]])}?)"
+    if near := suggest(mistake.word, mistake.options, quoted):
+        return near
     if len(mistake.options) > _OPTIONS_LISTED:
         return ""
-    return f" (expected {'one of ' if len(options) > 1 else ''}{', '.join(map(quoted, mistake.options))})"
+    several = "one of " if len(mistake.options) > 1 else ""
+    return f" (expected {several}{', '.join(map(quoted, mistake.options))})"
 
 
 def _excerpt(line: str, column: int) -> tuple[str, str]:

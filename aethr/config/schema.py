@@ -28,10 +28,12 @@ _MODEL = r"^[^\s:/]+[:/]\S+$"
 
 
 class Vocabulary(NamedTuple):
-    """The names a file may use: context sources (and whether each takes an argument), and backends."""
+    """What the tables allow in a file: context sources, each with the kind of its argument (None: it takes
+    none), backends, and loop conditions."""
 
-    sources: Mapping[str, bool]
+    sources: Mapping[str, Text | None]
     backends: tuple[str, ...]
+    conditions: tuple[Key, ...]
 
 
 def document(vocabulary: Vocabulary) -> Record:
@@ -145,17 +147,14 @@ def _step(vocabulary: Vocabulary) -> Record:
                 "latest",
                 default=default["history_visibility"],
             ),
-            Key("repeat", _repeat(), "Run again from an earlier step.", {**_LOOP, "until_review_pass": True}),
+            _repeat(vocabulary.conditions),
             Key("limits", _limits(None), "Limits of this step.", {"context_chars": 40_000}),
         ),
     )
 
 
-_LOOP = {"back_to": "implement", "max_iterations": 3}
-
-
-def _repeat() -> Record:
-    return Record(
+def _repeat(conditions: tuple[Key, ...]) -> Key:
+    kind = Record(
         "a repeat",
         (
             Key(
@@ -166,17 +165,12 @@ def _repeat() -> Record:
                 True,
             ),
             Key("max_iterations", Number(1, 50, whole=True), "All passes, the first one too.", 3, True),
-            Key("until_review_pass", Flag(only_true=True), "Stop when this step's review passes.", True),
-            Key("until_contains", Text(), "Stop when this step's answer has this text in it.", "ALL GREEN"),
-            Key(
-                "until_command_passes",
-                Text("a command", one_line=True, problem=_command_problem),
-                "Stop when this command, run after this step without a shell, exits with 0.",
-                "pytest -q",
-            ),
+            *conditions,
         ),
-        one_of=("until_review_pass", "until_contains", "until_command_passes"),
+        one_of=tuple(key.name for key in conditions),
     )
+    loop = {"back_to": "implement", "max_iterations": 3, conditions[0].name: conditions[0].example}
+    return Key("repeat", kind, "Run again from an earlier step.", loop)
 
 
 def _command_problem(text: str) -> Problem | None:
@@ -185,6 +179,10 @@ def _command_problem(text: str) -> Problem | None:
     except ValueError:
         return Problem("the command has a quote that is not closed")
     return None if words and words[0] else Problem("the command has no words")
+
+
+ARGUMENT = Text("an argument", one_line=True)
+COMMAND = Text("a command", one_line=True, problem=_command_problem)
 
 
 def _limits(default: int | None) -> Record:
@@ -231,14 +229,15 @@ def context_source(vocabulary: Vocabulary) -> Text:
     )
 
 
-def _source_problem(sources: Mapping[str, bool], text: str) -> Problem | None:
+def _source_problem(sources: Mapping[str, Text | None], text: str) -> Problem | None:
     name, colon, argument = text.partition(":")
     if name not in sources:
         return Problem(f"unknown context source {quoted(name)}", name, tuple(sources))
-    if not sources[name]:
+    kind = sources[name]
+    if kind is None:
         return Problem(f"the context source '{name}' takes no argument") if colon else None
     if not argument.strip():
         return Problem(f"the context source '{name}' needs an argument, as in '{name}:…'")
     if argument != argument.strip():
         return Problem(f"the argument of '{name}:' begins or ends with a space")
-    return _command_problem(argument) if name == "command" else None
+    return kind.problem(argument) if kind.problem else None

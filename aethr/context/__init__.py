@@ -22,6 +22,7 @@ from aethr.context.paths import refusal
 from aethr.errors import UsageError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import CHANGE, Block, Collect, Entry, Gap, Part, Piece, Remark, Source, View
+from aethr.words import suggest
 
 GLOB_FILES = 50
 """Files of one ``glob:`` source that are read; the rest are named as not sent."""
@@ -80,12 +81,8 @@ def find(source: str) -> tuple[SourceRow, str]:
     name, colon, argument = source.partition(":")
     row = SOURCES.get(name)
     if row is None:
-        from difflib import get_close_matches  # only on the way to an error
-
-        near = get_close_matches(name, SOURCES, n=1)
-        known = ", ".join(SOURCES)
         raise UsageError(
-            f"unknown context source {source!r}", f"Did you mean {near[0]}?" if near else f"Known: {known}."
+            f"unknown context source {source!r}{suggest(name, SOURCES)}", f"Known: {', '.join(SOURCES)}."
         )
     if row.takes_argument and not argument:
         raise UsageError(f"context source {source!r} needs an argument", f"Write {name}:<{row.name}>.")

@@ -24,6 +24,7 @@ from aethr.records import (
     View,
     Withhold,
 )
+from aethr.words import capped
 
 NAMED = 20
 """File names in one remark."""
@@ -266,6 +267,8 @@ def _overlooked(top: Path) -> Iterator[Remark]:
 
 
 def _listed(names: Sequence[str | bytes]) -> str:
-    shown = [reveal_name(name) for name in names[:NAMED]]
-    line = ", ".join(name if len(name) <= 200 else name[:200] + "…" for name in shown)
-    return line + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
+    def show(name: str | bytes) -> str:
+        shown = reveal_name(name)
+        return shown if len(shown) <= 200 else shown[:200] + "…"
+
+    return capped(names, NAMED, show)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from aethr.errors import GitError, GitMissingError, UsageError, suggest
+from aethr.errors import GitError, GitMissingError, UsageError
 from aethr.git import call
 from aethr.options import SCOPES
 from aethr.process import Finished
 from aethr.records import Checkout, LeftOut, Scope, Survey
+from aethr.words import suggest
 
 _LITERAL = "--literal-pathspecs"
 """Paths are names, not patterns. Not for every call: check-ignore does not know it."""

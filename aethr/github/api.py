@@ -18,7 +18,7 @@ from aethr import __version__
 from aethr.errors import AethrError
 from aethr.llm import connection
 from aethr.network import is_address
-from aethr.outside import json_value, retry_after_s
+from aethr.outside import at, json_value, retry_after_s, text
 from aethr.sanitize import one_line
 
 VERSION = "2022-11-28"
@@ -216,8 +216,7 @@ def _message(response: httpx.Response) -> str:
         value = json_value(response.content)
     except ValueError:
         value = None
-    message = value.get("message") if isinstance(value, dict) else None
-    return one_line(message if isinstance(message, str) else "no message", 300)
+    return one_line(text(at(value, "message")) or "no message", 300)
 
 
 def _json(response: httpx.Response) -> Any:

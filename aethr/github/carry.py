@@ -1,36 +1,33 @@
 """A checkpoint on its way from one attempt of a run to the next, through a cache that others may write to.
 
-It travels in an envelope: what it is bound to, then the lines of the checkpoint, and after each step a seal
-of all lines so far for each provider key of the run. Whoever can read those keys can spend them anyway; a
-pull request of a fork cannot. An envelope that does not fit, or that no key of this attempt has sealed, is
-ignored with its reason. Without any key nothing is carried; a placeholder for a local server is none.
+It is the checkpoint's own file, line for line, sealed (``aethr.seal``) and bound to the run of the Action.
+Whoever can read the provider's keys can spend them anyway; a pull request of a fork cannot. What does not
+fit, or what no key of this attempt has sealed, is ignored with its reason. Without any key nothing is
+carried; a placeholder for a local server is not a key.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from aethr import __version__, checkpoint
+from aethr import __version__, checkpoint, disk
 from aethr.disk import State
 from aethr.errors import AethrError, UsageError
+from aethr.records import Seal
+from aethr.sanitize import redact
+from aethr.seal import count_sealed, differing
 
 FILE = "checkpoint.sealed.jsonl"
 SHORTEST_KEY = 20
 """In characters. What stands where a key is not needed (`EMPTY`, `sk-no-key-required`) anybody can guess."""
 STALE_S = 2 * 24 * 3600
 """Age in seconds at which what an earlier run left on a self-hosted runner is removed."""
-
-_PURPOSE = b"aethr checkpoint envelope 2\n"
-_SEALS = '{"seals": '
-"""How a line of seals begins, and no line of a checkpoint."""
 
 
 class EnvelopeError(AethrError):
@@ -54,47 +51,34 @@ def workflow_hash(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
 
 
-def seal(text: str, binding: Binding, keys: Sequence[str]) -> str:
-    """The envelope around whole lines of a checkpoint."""
-    seals = [_Seal(binding, key) for key in keys]
-    return _opening(binding) + text + _sealed(seals, text)
+def seal_of(binding: Binding, keys: Iterable[str]) -> Seal:
+    """What seals the checkpoint of this run; nothing where each key is too short."""
+    bound = {name: redact(value) for name, value in binding._asdict().items()}
+    return Seal(tuple(key for key in keys if len(key) >= SHORTEST_KEY), bound)
 
 
-def unseal(envelope: str, binding: Binding, keys: Sequence[str]) -> str:
-    """The lines up to the last seal of one of these keys: what comes after it may be cut, or forged.
+def unseal(text: str, seal: Seal) -> str:
+    """The lines up to the last one that is sealed: what comes after it may be cut, or forged.
 
     Raises ``EnvelopeError``; nothing unsealed is looked at any closer.
     """
-    opening, *rest = envelope.split("\n")
-    bound = _object(opening).get("binding")
-    if not isinstance(bound, dict):
-        raise EnvelopeError("not in the form that this version writes")
-    differing = [name for name, value in binding._asdict().items() if bound.get(name) != value]
-    if differing:
-        raise EnvelopeError(f"made for another {' and another '.join(differing)}".replace("_", " "))
-    ours = [_Seal(binding, key) for key in keys]
-    lines: list[str] = []
-    whole = 0
-    for line in rest:
-        if not line.startswith(_SEALS):
-            lines.append(f"{line}\n")
-            for mine in ours:
-                mine.add(lines[-1])
-        elif any(mine.is_in(line) for mine in ours):
-            whole = len(lines)
-    if not whole:
+    *lines, _ = text.split("\n")
+    if others := differing(_binding(lines), seal.binding):
+        raise EnvelopeError(f"made for another {' and another '.join(others)}")
+    count = count_sealed(lines, seal.keys)
+    if count < 2:  # the first line only says what the run was about
         raise EnvelopeError("not sealed with a key of this run")
-    return "".join(lines[:whole])
+    return "".join(f"{line}\n" for line in lines[:count])
 
 
 class Carrier:
     """The folder that the cache takes from attempt to attempt."""
 
-    def __init__(self, folder: Path | None, binding: Binding, keys: Sequence[str]) -> None:
-        self._keys = tuple(key for key in keys if len(key) >= SHORTEST_KEY)
-        self._file = folder / FILE if folder is not None and self._keys else None
-        self._binding = binding
-        self._carried: _Carried | None = None
+    def __init__(self, folder: Path | None, seal: Seal) -> None:
+        self._file = folder / FILE if folder is not None and seal.keys else None
+        self._seal = seal
+        self._texts: list[str] = []
+        self._left: State | None = None
 
     def take(self) -> str | None:
         """The checkpoint of an earlier attempt; None where there is none. Raises ``EnvelopeError``."""
@@ -105,35 +89,27 @@ class Carrier:
                 return None
             if self._file.stat().st_size > checkpoint.MAX_BYTES:
                 raise EnvelopeError("too large to be one")
-            return unseal(self._file.read_bytes().decode("utf-8"), self._binding, self._keys)
+            return unseal(self._file.read_bytes().decode("utf-8"), self._seal)
         except (OSError, UnicodeDecodeError) as error:
             raise EnvelopeError("not readable") from error
 
-    def put(self, file: Path) -> bool:
-        """Seal a checkpoint file as far as it goes now; of one that only grew, what is new is written.
+    def put(self, text: str, whole: bool) -> bool:
+        """Keep what the checkpoint has got, as ``recorder.OnKept`` is told it; only what is new is written.
 
         False where there is nothing to seal with. Raises ``DiskError``.
         """
         if self._file is None:
             return False
-        with file.open("rb") as source:
-            status = os.fstat(source.fileno())
-            known = self._carried if self._carried and self._carried.grew_into(status) else None
-            source.seek(known.size if known else 0)
-            more = source.read().decode()
-        self._carried = None  # until it is written
-        seals = known.seals if known else [_Seal(self._binding, key) for key in self._keys]
-        lines = more + _sealed(seals, more)
-        if known is None:
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            left = checkpoint.write(self._file, _opening(self._binding) + lines)
-        else:
-            grown = checkpoint.append(self._file, lines, known.envelope)
-            if grown is None:
-                return self.put(file)
-            left = grown
-        size = (known.size if known else 0) + len(more.encode())
-        self._carried = _Carried(status.st_ino, size, seals, left)
+        if whole:
+            self._texts.clear()
+        self._texts.append(text)
+        left, self._left = self._left, None  # until it is written
+        if not whole and left is not None:
+            self._left = checkpoint.append(self._file, text, left)
+        if self._left is None:
+            with disk.failing_as(f"{self._file.parent}: cannot be made"):
+                self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._left = checkpoint.write(self._file, "".join(self._texts))
         return True
 
     def drop(self) -> None:
@@ -146,48 +122,16 @@ class Carrier:
             _sweep(self._file.parent.parent)
 
 
-class _Seal:
-    """The seal of one key over all text so far."""
-
-    def __init__(self, binding: Binding, key: str) -> None:
-        own = hmac.new(os.fsencode(key), _PURPOSE, hashlib.sha256).digest()
-        self._state = hmac.new(own, _opening(binding).encode(), hashlib.sha256)
-
-    def add(self, text: str) -> str:
-        self._state.update(text.encode())
-        return self._state.hexdigest()
-
-    def is_in(self, line: str) -> bool:
-        """Whether this seal is among those of a line."""
-        try:
-            seals = _object(line).get("seals")
-        except EnvelopeError:  # its writing was cut off
-            return False
-        mine = self._state.hexdigest().encode()
-        theirs = seals if isinstance(seals, list) else []
-        return any(hmac.compare_digest(mine, str(each).encode("utf-8", "replace")) for each in theirs)
-
-
-class _Carried(NamedTuple):
-    """What of a checkpoint file is in the file ``envelope``: its first ``size`` bytes, under these seals."""
-
-    inode: int
-    size: int
-    seals: list[_Seal]
-    envelope: State
-
-    def grew_into(self, status: os.stat_result) -> bool:
-        """A file that was written anew is another one."""
-        return status.st_ino == self.inode and status.st_size >= self.size
-
-
-def _opening(binding: Binding) -> str:
-    return json.dumps({"binding": binding._asdict()}) + "\n"
-
-
-def _sealed(seals: Sequence[_Seal], more: str) -> str:
-    """The line that seals everything up to the end of ``more``."""
-    return f"{_SEALS}{json.dumps([each.add(more) for each in seals])}}}\n"
+def _binding(lines: Sequence[str]) -> Mapping[str, object]:
+    """What the first line says that the checkpoint is bound to."""
+    try:
+        document = json.loads(lines[0] if lines else "")
+    except (ValueError, RecursionError) as error:
+        raise EnvelopeError("not JSON") from error
+    bound = document.get("binding") if isinstance(document, dict) else None
+    if not isinstance(bound, dict):
+        raise EnvelopeError("not in the form that this version writes")
+    return bound
 
 
 def _sweep(folder: Path) -> None:
@@ -201,16 +145,6 @@ def _remove(file: Path) -> None:
     with suppress(OSError):
         file.unlink()
         file.parent.rmdir()
-
-
-def _object(line: str) -> Mapping[str, Any]:
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise EnvelopeError("not JSON") from error
-    if not isinstance(document, dict):
-        raise EnvelopeError("not in the form that this version writes")
-    return document
 
 
 def folder_of(environ: Mapping[str, str]) -> Path | None:

@@ -18,8 +18,7 @@ from aethr.github.marker import Marker
 from aethr.github.sections import Blobs
 from aethr.output import wording
 from aethr.output.markdown import markdown_inline
-from aethr.records import RunResult, StepResult, Subject
-from aethr.review import is_nothing
+from aethr.records import RunOutcome, RunResult, StepResult, Subject
 from aethr.sanitize import terminal
 
 COMMENT = Room(60_000, utf16_units, "The whole text is in the job summary and in the report file.")
@@ -48,26 +47,22 @@ class Page(NamedTuple):
     notes: tuple[str, ...] = ()
 
     @property
-    def reviewed(self) -> bool:
-        """Whether there is a verdict on this commit, or nothing in it to give one on."""
-        if self.result is None or self.error is not None or self.result.mode == "mock":
-            return False
-        nothing = is_nothing(self.result.review) and self.result.exit_code == ExitCode.OK
-        return self.result.review.status != "none" or nothing
+    def outcome(self) -> RunOutcome:
+        return self.result.outcome if self.result is not None else "not-reviewed"
 
 
 def comment(page: Page, mark: Marker, previous: str | None) -> str:
     """The comment's whole text, never over GitHub's limit; ``previous`` is what it said before."""
-    if page.reviewed:
+    if page.outcome != "not-reviewed":
         head = f"{Marker(mark.key, mark.run, mark.attempt, mark.head, mark.head)}\n{_heading(page)}"
-        review = f"{_BEGIN}\n{_joined(_verdict_lines(page), _body(page, COMMENT))}\n{_END}"
+        review = f"{_BEGIN}\n{_joined(_verdict(page), _body(page, COMMENT))}\n{_END}"
         return _joined(head, review, _footer(page)) + "\n"
     return next(text for text in _unreviewed(page, mark, previous) if COMMENT.measure(text) <= COMMENT_LIMIT)
 
 
 def summary(page: Page) -> str:
     """The job summary: the same, with more room and without a marker."""
-    return _joined(_heading(page), _why(page), _body(page, SUMMARY), _footer(page)) + "\n"
+    return _joined(_heading(page), _verdict(page), _body(page, SUMMARY), _footer(page)) + "\n"
 
 
 def refusal(error: AethrError) -> str:
@@ -86,7 +81,7 @@ def _unreviewed(page: Page, mark: Marker, previous: str | None) -> Iterator[str]
         (bare._replace(reviewed=of), "", last),
         (bare, _body(page, half), ""),
     ):
-        yield _joined(f"{marked}\n{_heading(page)}", _why(page), body, folded, _footer(page)) + "\n"
+        yield _joined(f"{marked}\n{_heading(page)}", _verdict(page), body, folded, _footer(page)) + "\n"
     yield _joined(f"{bare}\n{_heading(page)}", COMMENT.rest, _footer(page)) + "\n"
 
 
@@ -95,41 +90,30 @@ def _joined(*parts: str) -> str:
 
 
 def _heading(page: Page) -> str:
-    return f"### Aethr: {_verdict(page)} · `{page.blobs.commit[:12]}`"
-
-
-def _verdict(page: Page) -> str:
-    if page.result is None or not page.reviewed:
-        mock = page.result is not None and page.result.mode == "mock"
-        return "not reviewed (mock mode)" if mock else "not reviewed"
-    review = page.result.review
-    if review.status == "none":
-        return "nothing to review"
-    return "review incomplete" if review.status == "pass" and review.reason else review.status
-
-
-def _why(page: Page) -> str:
-    if page.error is None:
-        return _verdict_lines(page)
-    return _joined(_reason(page.error, page.exit_code), _notes(page))
+    said = page.outcome.replace("-", " ")
+    if page.result is not None and not page.result.is_live and page.outcome == "not-reviewed":
+        said += f" ({wording.UNREAL[page.result.mode]})"
+    return f"### Aethr: {said} · `{page.blobs.commit[:12]}`"
 
 
 def _reason(error: AethrError, exit_code: ExitCode) -> str:
     title = f"**{markdown_inline(MEANINGS[error.exit_code])}** (exit code {int(exit_code)})"
-    said = sections.bullets(str(error).split("\n"), WORDS, utf16_units)
+    said = sections.listed(str(error).split("\n"), WORDS, utf16_units)
     return _joined(title, said, markdown_inline(error.fix, 400))
 
 
-def _verdict_lines(page: Page) -> str:
-    """The verdict in words, how much of the change it is of, and notes."""
-    assert page.result is not None
-    said = [f"**{markdown_inline(line.text)}**" for line in wording.verdict(page.result)]
+def _verdict(page: Page) -> str:
+    """What stopped the run, the verdict in words, how much of the change it is of, and notes."""
+    failure = _reason(page.error, page.exit_code) if page.error is not None else ""
+    if page.result is None or (failure and page.outcome == "not-reviewed"):
+        return _joined(failure, _notes(page))
+    said = f"**{markdown_inline(wording.verdict(page.result).text)}**"
     review = page.result.review
     facts = [f"{_subject(page.result.subject)}."] if page.result.subject is not None else []
     facts += [f"Findings: {wording.summary(review.findings)}."] if review.status != "none" else []
     if review.coverage is not None:
         facts.append(f"Sent to the reviewer: {int(review.coverage * 100)}% of the changed lines.")
-    return _joined(*said, " ".join(facts), _notes(page))
+    return _joined(failure, said, " ".join(facts), _notes(page))
 
 
 def _subject(read: Subject) -> str:
@@ -138,7 +122,7 @@ def _subject(read: Subject) -> str:
 
 
 def _notes(page: Page) -> str:
-    return sections.bullets(page.notes, WORDS, utf16_units)
+    return sections.listed(page.notes, WORDS, utf16_units)
 
 
 def _body(page: Page, room: Room) -> str:

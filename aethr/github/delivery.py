@@ -94,16 +94,6 @@ def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
     return error.exit_code
 
 
-def status(page: Page) -> str:
-    """The output ``status``: a pass is only what may be relied on."""
-    if page.result is None or not page.reviewed:
-        return "not-reviewed"
-    review = page.result.review
-    if review.status == "none":
-        return "nothing-to-review"
-    return "not-reviewed" if review.status == "pass" and review.reason else review.status
-
-
 def _redacted(done: Done) -> Done:
     """Without the values of keys: escaped for Markdown, they would not be found any more."""
     redact = Redactor(done.secrets).redact
@@ -186,7 +176,7 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
 def _outputs(page: Page, delivered: Delivered) -> dict[str, str]:
     result = page.result
     return {
-        "status": status(page),
+        "status": page.outcome,
         "exit-code": str(int(delivered.exit_code)),
         "findings": str(len(result.review.findings) if result is not None else 0),
         "comment-url": delivered.posted.url if delivered.posted is not None else "",

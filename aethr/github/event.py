@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from aethr.errors import UsageError
 from aethr.github.runner import Runner
-from aethr.outside import MOST
+from aethr.outside import MOST, at, text
 
 DEPENDABOT = "dependabot[bot]"
 
@@ -59,7 +59,7 @@ def _pull_request(runner: Runner) -> Change:
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number < MOST:
         raise UsageError("the event's pull request has no number")
     privileged = runner.event_name == "pull_request_target"
-    from_outside = _is_fork(base, head) or DEPENDABOT in (runner.actor, _login(request))
+    from_outside = _is_fork(base, head) or DEPENDABOT in (runner.actor, at(request, "user", "login"))
     return Change(
         head=_sha(head, "sha"),
         base=_sha(base, "sha"),
@@ -80,8 +80,8 @@ def _push(runner: Runner) -> Change:
         raise UsageError(
             "the push deleted a branch: there is nothing to review", "Leave such pushes out with `if:`."
         )
-    before, head = runner.event.get("before"), _sha(runner.event, "after")
-    if isinstance(before, str) and _SHA.fullmatch(before) and not _ZEROS.fullmatch(before):
+    before, head = text(runner.event.get("before")), _sha(runner.event, "after")
+    if _SHA.fullmatch(before) and not _ZEROS.fullmatch(before):
         return Change(head=head, base=before)
     return Change(head=head, onto=_onto(runner))
 
@@ -102,11 +102,8 @@ _EVENTS = {
 
 def _onto(runner: Runner) -> str | None:
     """The default branch, unless this is it."""
-    repository = runner.event.get("repository")
-    name = repository.get("default_branch") if isinstance(repository, dict) else None
-    if not isinstance(name, str) or _BRANCH.fullmatch(name) is None or runner.ref == f"refs/heads/{name}":
-        return None
-    return name
+    name = text(at(runner.event, "repository", "default_branch"))
+    return name if _BRANCH.fullmatch(name) and runner.ref != f"refs/heads/{name}" else None
 
 
 def _is_fork(base: Mapping[str, Any], head: Mapping[str, Any]) -> bool:
@@ -117,11 +114,6 @@ def _is_fork(base: Mapping[str, Any], head: Mapping[str, Any]) -> bool:
     return ours.get("id") != theirs.get("id") or ours.get("full_name") != theirs.get("full_name")
 
 
-def _login(request: Mapping[str, Any]) -> object:
-    user = request.get("user")
-    return user.get("login") if isinstance(user, dict) else None
-
-
 def _mapping(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = payload.get(name)
     if not isinstance(value, dict):
@@ -130,7 +122,7 @@ def _mapping(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _sha(payload: Mapping[str, Any], name: str) -> str:
-    value = payload.get(name)
-    if not isinstance(value, str) or _SHA.fullmatch(value) is None:
+    value = text(payload.get(name))
+    if _SHA.fullmatch(value) is None:
         raise UsageError(f"the event's {name!r} is no commit id")
     return value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import NamedTuple
 from urllib.parse import quote
@@ -10,8 +11,8 @@ from urllib.parse import quote
 from aethr.github.diagram import flowchart
 from aethr.github.fit import Measure, rows_within
 from aethr.output import wording
-from aethr.output.markdown import markdown_inline
-from aethr.records import Finding, Receipt, RunResult, StepResult
+from aethr.output.markdown import Fitting, bullets, findings_table, steps_table
+from aethr.records import Finding, RunResult
 
 
 class Blobs(NamedTuple):
@@ -29,40 +30,27 @@ class Blobs(NamedTuple):
 
 def findings(found: Sequence[Finding], blobs: Blobs, limit: int, measure: Measure) -> str:
     """A table, most severe first; a last line says how many did not fit."""
-    if not found:
-        return ""
-    head = "| Severity | Place | Finding |\n| --- | --- | --- |"
-    rows = [_finding(each, blobs) for each in found]
-    kept = rows_within(rows, limit - measure(head), measure)
-    left = len(rows) - len(kept)
-    more = f"\n\n{wording.counted(left, 'more finding')}." if left else ""
-    return "\n".join((head, *kept)) + more
+    return findings_table(found, partial(_address, blobs), _within(limit, measure))
 
 
 def not_sent(result: RunResult, limit: int, measure: Measure) -> str:
     """What the models did not get to see."""
     receipts = dict.fromkeys(receipt for step in result.steps for receipt in step.context)
     items = wording.not_sent(receipts)
-    return f"**Not sent to the model:**\n\n{bullets(items, limit, measure)}" if items else ""
+    return f"**Not sent to the model:**\n\n{listed(items, limit, measure)}" if items else ""
 
 
 def receipt(result: RunResult, limit: int, measure: Measure) -> str:
     """Folded: steps, models, context, tokens, cost, the loops, and a map of the run."""
-    head = "| Step | Model | Context | Tokens | Cost | Time |\n| --- | --- | --- | --- | --- | --- |"
-    rows = rows_within([_step(step, result) for step in result.steps], limit // 2, measure)
-    left = len(result.steps) - len(rows)
-    more = f"\n\n{wording.counted(left, 'more step')}." if left else ""
-    loops = bullets([wording.loop(loop) for loop in result.loops], limit // 4, measure)
-    parts = ("\n".join((head, *rows)) + more, loops, flowchart(result))
+    steps = steps_table(result, _within(limit // 2, measure))
+    loops = listed([wording.loop(loop) for loop in result.loops], limit // 4, measure)
+    parts = (steps, loops, flowchart(result))
     return folded(f"Receipt: {wording.spent(result)}", "\n\n".join(part for part in parts if part))
 
 
-def bullets(items: Sequence[str], limit: int, measure: Measure) -> str:
+def listed(items: Sequence[str], limit: int, measure: Measure) -> str:
     """A list of plain lines; the last one says how many did not fit."""
-    rows = [f"- {markdown_inline(item, 300)}" for item in items if item.strip()]
-    kept = rows_within(rows, limit, measure)
-    left = len(rows) - len(kept)
-    return "\n".join((*kept, *([f"- and {left} more"] if left else [])))
+    return bullets(items, _within(limit, measure))
 
 
 def folded(title: str, body: str) -> str:
@@ -70,45 +58,16 @@ def folded(title: str, body: str) -> str:
     return f"<details>\n<summary>{escape(title)}</summary>\n\n{body.strip()}\n\n</details>"
 
 
-def _finding(found: Finding, blobs: Blobs) -> str:
-    return f"| {found.severity} | {_place(found, blobs)} | {markdown_inline(found.message, 500)} |"
+def _within(limit: int, measure: Measure) -> Fitting:
+    return partial(rows_within, limit=limit, measure=measure)
 
 
-def _place(found: Finding, blobs: Blobs) -> str:
+def _address(blobs: Blobs, found: Finding) -> str | None:
     """A link, if the path is, or can be, one of the repository."""
-    if not found.path:
-        return ""
-    text = markdown_inline(wording.place_of(found), 200)
-    parts = found.path.split("/")
-    unsure = found.place == "nowhere" or any(part in ("", ".", "..") for part in parts)
-    if unsure or len(found.path) > 400 or not _encodable(found.path):
-        return text
-    return f"[{text}]({blobs.link(found.path, found.line)})"
+    path = found.path or ""
+    unsure = found.place == "nowhere" or any(part in ("", ".", "..") for part in path.split("/"))
+    return None if unsure or len(path) > 400 or not _encodable(path) else blobs.link(path, found.line)
 
 
 def _encodable(path: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in path)
-
-
-def _step(step: StepResult, result: RunResult) -> str:
-    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
-    cells = (
-        markdown_inline(step.id + again, 80),
-        markdown_inline(step.model or step.backend, 120),
-        "<br>".join(_context(step.context)),
-        wording.step_tokens(step),
-        "mock" if result.mode == "mock" else markdown_inline(wording.step_cost(step)),
-        wording.seconds(step.seconds),
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _context(receipts: Iterable[Receipt]) -> Iterator[str]:
-    """One line for each source: how many files, and bytes sent."""
-    sources: dict[str, list[Receipt]] = {}
-    for each in receipts:
-        sources.setdefault(each.source, []).append(each)
-    for source, of_it in sources.items():
-        files = sum(1 for each in of_it if each.path is not None and each.bytes_sent)
-        sent = f"{wording.counted(files, 'file')}, {sum(each.bytes_sent for each in of_it):,} bytes"
-        yield f"{markdown_inline(source, 100)}: {sent}"

@@ -51,6 +51,7 @@ def _variable(inputs: Inputs, workflow: WorkflowSpec, environ: Mapping[str, str]
 
 def _keys(model: str) -> tuple[str, ...]:
     try:
-        return provider_of(model).keys
+        provider = provider_of(model)
     except ValueError as error:
         raise UsageError(f"input model: {error}", "Name a model as provider:model.") from error
+    return provider.keys if provider.needs_key else ()

@@ -13,7 +13,7 @@ from aethr.github import marker
 from aethr.github.api import AmbiguousError, Api, ApiError
 from aethr.github.marker import Marker
 from aethr.network import is_address
-from aethr.outside import MOST, count
+from aethr.outside import MOST, at, count, text
 
 Write = Callable[["str | None"], str]
 """From what the comment says now (None: there is none) to what it shall say."""
@@ -87,7 +87,7 @@ def _ours(api: Api, place: Place, key: str) -> _Comment | None:
     for value in api.pages(f"{place.comments}?per_page=100"):
         comment = _comment(value)
         if comment is not None and comment.mark.key == key:
-            candidates.append((comment, _author(value)))
+            candidates.append((comment, at(value, "user", "login")))
     if not candidates:
         return None
     me = _login(api, place)
@@ -96,32 +96,21 @@ def _ours(api: Api, place: Place, key: str) -> _Comment | None:
 
 def _login(api: Api, place: Place) -> str:
     """Who we are. ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not."""
-    value = api.post(place.graphql_url, {"query": _WHO}, reads=True).value
-    try:
-        login = value["data"]["viewer"]["login"]
-    except (KeyError, TypeError):
-        login = None
+    login = at(api.post(place.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
     if not isinstance(login, str):
         raise ApiError("GitHub does not say who this token belongs to", "Check the input github-token.")
     return login
 
 
 def _comment(value: Any) -> _Comment | None:
-    if not isinstance(value, dict):
-        return None
-    body, number = value.get("body"), count(value.get("id"))
+    body, number = at(value, "body"), count(at(value, "id"))
     if not isinstance(body, str) or not 0 < number < MOST:
         return None
     mark = marker.read(body)
     return None if mark is None else _Comment(number, _url(value), body, mark)
 
 
-def _author(value: Any) -> str | None:
-    user = value.get("user")
-    return user.get("login") if isinstance(user, dict) else None
-
-
 def _url(value: Any) -> str:
     """The page of a comment; empty where GitHub names none."""
-    url = value.get("html_url") if isinstance(value, dict) else None
-    return url if isinstance(url, str) and len(url) <= LONGEST_URL and is_address(url) else ""
+    url = text(at(value, "html_url"))
+    return url if len(url) <= LONGEST_URL and is_address(url) else ""

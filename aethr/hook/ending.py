@@ -13,8 +13,9 @@ from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode
 from aethr.hook.change import Change, Measure
 from aethr.hook.terms import HookOptions
 from aethr.output import wording
-from aethr.records import Review, RunResult, StepResult
+from aethr.records import RELIABLE, Review, RunResult, StepResult
 from aethr.sanitize import one_line
+from aethr.words import capped, rest
 
 SHOWN = 50
 """Findings that are printed; a report has them all."""
@@ -69,13 +70,13 @@ def finished(result: RunResult, head: str, closing: Closing) -> Ending:
     receipts = tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
     lines = (
         head,
-        _verdict(result),
+        wording.verdict(result).text,
         *_findings(result.review),
         *_listed("not sent: ", wording.not_sent(receipts)),
         *_listed("note: ", wording.remarks(receipts)),
         *(wording.loop(loop) for loop in result.loops),
         wording.spent(result) + _models(result),
-        *_mending(result),
+        *_remedy(result),
     )
     return _ended(result.exit_code, lines, closing)
 
@@ -86,19 +87,11 @@ def head(change: Change, measure: Measure) -> str:
     return ", ".join(part for part in (f"Aethr: {change.what}: {size}", measure.only) if part)
 
 
-def _verdict(result: RunResult) -> str:
-    found = result.review
-    if result.exit_code != ExitCode.NOT_REVIEWED:
-        return "; ".join(line.text for line in wording.verdict(result))
-    rest = f" (of the rest: {found.status})" if found.status != "none" else ""
-    return f"NOT REVIEWED: {one_line(found.reason or 'there is no verdict', 500)}{rest}"
-
-
 def _findings(said: Review) -> Iterator[str]:
     found = said.findings
     yield from (wording.finding(each) for each in found[:SHOWN])
-    if len(found) > SHOWN:
-        yield f"and {len(found) - SHOWN:,} more findings; all are in a report: --report PATH"
+    if more := rest(len(found), SHOWN, "finding"):
+        yield f"{more}; all are in a report: --report PATH"
 
 
 def _unkept(step: StepResult) -> Iterator[str]:
@@ -110,29 +103,29 @@ def _unkept(step: StepResult) -> Iterator[str]:
 
 def _listed(start: str, items: tuple[str, ...]) -> Iterator[str]:
     if items:
-        yield start + wording.capped(items)
+        yield start + capped(items)
 
 
 def _models(result: RunResult) -> str:
     names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
-    return f" ({', '.join(names)})" if names and result.mode == "live" else ""
+    return f" ({', '.join(names)})" if names and result.is_live else ""
 
 
-def _mending(result: RunResult) -> Iterator[str]:
+def _remedy(result: RunResult) -> Iterator[str]:
     """How the review that did not take place, or not of everything, can take place."""
-    if result.exit_code != ExitCode.NOT_REVIEWED:
+    if result.outcome in RELIABLE:
         return
-    if result.mode == "mock":
-        yield "To mend: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."
+    if not result.is_live:
+        yield "To fix: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."
     elif any(step.truncated for step in result.steps):
-        yield "To mend: raise max_tokens of the reviewer's model, or make the change smaller."
+        yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
     elif any(not receipt.complete for step in result.steps for receipt in step.context):
         yield (
-            "To mend: make the change smaller, or raise limits.context_chars; what no model may be sent "
+            "To fix: make the change smaller, or raise limits.context_chars; what no model may be sent "
             "goes into a change of its own."
         )
     else:
-        yield "To mend: try again, or with another model."
+        yield "To fix: try again, or with another model."
 
 
 def _ended(code: ExitCode, lines: tuple[str, ...], closing: Closing) -> Ending:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from urllib.parse import urlsplit
 
 from aethr import network
 from aethr.errors import BudgetError, UsageError
@@ -28,6 +26,7 @@ from aethr.llm.spending import (
 )
 from aethr.providers import PROVIDERS, litellm_name, provider_of, split
 from aethr.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
+from aethr.words import suggest
 
 DEADLINES = Deadlines()
 BACKOFF_S = (1.0, 2.0)
@@ -370,9 +369,7 @@ def _may_come_whole(failure: CallFailed, call: Call, answer: _Answer) -> bool:
 def own_server(call: Call) -> bool:
     """Whether the call goes to a server of one's own, not to a provider's."""
     provider = provider_of(call.model.name)
-    base = call.endpoint.base
-    elsewhere = base is not None and urlsplit(base).hostname != provider.host
-    return elsewhere or (provider.name in PROVIDERS and not provider.keys)
+    return provider.own_server or not provider.is_at(call.endpoint.base)
 
 
 def _model(request: Request) -> ModelSpec:
@@ -391,10 +388,8 @@ def _refuse_unknown(name: str) -> None:
     if litellm_name(name).partition("/")[0] in known:
         return
     provider = split(name)[0]
-    close = difflib.get_close_matches(provider, [*PROVIDERS, *sorted(known)], n=1)
-    meant = f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(
-        f"'{name}': no provider named '{provider}'{meant}",
+        f"'{name}': no provider named '{provider}'{suggest(provider, [*PROVIDERS, *sorted(known)])}",
         fix=f"Name a model as provider:model: {', '.join(PROVIDERS)} or any LiteLLM provider.",
     )
 

@@ -5,64 +5,30 @@ Which settings a model does not take, and which it knows by another name, is as 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from aethr import __version__, outside
+from aethr import outside
 from aethr.llm import costs, prices
 from aethr.llm.calls import Call, CallFailed, Chunk
 from aethr.llm.content import Said, said
 from aethr.llm.failures_http import error_in
-from aethr.providers import provider_of, split
+from aethr.providers import Provider, provider_of, split
 from aethr.records import Usage
 
-HOSTS: Mapping[str, str | None] = {
-    "openai": "https://api.openai.com/v1",
-    "openrouter": "https://openrouter.ai/api/v1",
-    "xai": "https://api.x.ai/v1",
-    "lm_studio": None,
-    "hosted_vllm": None,
-}
-"""The providers that speak it, by their names here, and where they are unless told otherwise."""
-
 PATH = "/chat/completions"
-_O_SERIES = re.compile(r"o\d")
 
 
 def serves(model_name: str) -> bool:
-    """Whether calls of ``provider:model`` are the same here as through LiteLLM."""
-    provider, model = split(model_name)
+    """Whether it is the protocol of ``provider:model``; ``responses/`` is LiteLLM's word for another one."""
     row = prices.row(model_name) or {}
-    return (
-        provider in HOSTS
-        and not model.startswith("responses/")
-        and row.get("mode", "chat") == "chat"
-        and not (provider == "openai" and model.startswith("openai/"))
-    )
+    return not split(model_name)[1].startswith("responses/") and row.get("mode", "chat") == "chat"
 
 
-def address(call: Call) -> str:
-    """Where the request goes."""
-    base = urlsplit(call.endpoint.base or HOSTS[provider_of(call.model.name).name] or "")
-    path = base.path.rstrip("/")
-    return urlunsplit(base._replace(path=path if path.endswith(PATH) else path + PATH))
-
-
-def is_openai(call: Call) -> bool:
-    """Whether the call goes to OpenAI itself, and not to another server that speaks its protocol."""
-    if provider_of(call.model.name).name != "openai":
-        return False
-    host = urlsplit(address(call)).hostname or ""
-    return host == "api.openai.com" or host.endswith(".api.openai.com")
-
-
-def headers(call: Call) -> dict[str, str]:
-    """The request's own headers; without a key it asks for none."""
-    key = call.endpoint.key
-    own = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
-    return {**own, "Authorization": f"Bearer {key}"} if key else own
+def limit_name(call: Call) -> str:
+    """The setting that limits the answer; a server that only speaks the protocol may not know a newer one."""
+    provider = provider_of(call.model.name)
+    return provider.limit if provider.is_at(call.endpoint.base) else Provider._field_defaults["limit"]
 
 
 def body(call: Call) -> dict[str, Any]:
@@ -74,7 +40,7 @@ def body(call: Call) -> dict[str, Any]:
         "model": split(call.model.name)[1],
         "messages": [{"role": "user", "content": call.prompt}],
         **(streaming if call.stream else {"stream": False}),
-        **({"usage": {"include": True}} if provider_of(call.model.name).name == "openrouter" else {}),
+        **provider_of(call.model.name).request,
         **{name: value for name, value in wanted.items() if value is not None},
     }
 
@@ -89,11 +55,10 @@ def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
     if failure is not None:
         raise failure
     text, refusal = _said(choice)
-    reason = choice.get("finish_reason")
     counted = _counts(data, choice)
     return Chunk(
         text,
-        reason if isinstance(reason, str) and reason else None,
+        outside.text(choice.get("finish_reason")) or None,
         _usage(counted, model_name) if counted is not None else None,
         refusal=refusal,
     )
@@ -121,59 +86,49 @@ def _said(choice: Mapping[str, Any]) -> Said:
 
 def _counts(data: Mapping[str, Any], choice: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Some servers count in the choice, and Groq under a name of its own."""
-    places = (data.get("usage"), choice.get("usage"), _record(data.get("x_groq")).get("usage"))
+    places = (data.get("usage"), choice.get("usage"), outside.at(data, "x_groq", "usage"))
     return next((each for each in places if isinstance(each, dict)), None)
 
 
 def _settings(call: Call) -> tuple[str, dict[str, Any]]:
     """The name under which the model takes ``max_tokens``, and the settings it takes.
 
-    OpenAI itself takes the newer name for each of its chat models, and for those that think no other:
-    https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_completion_tokens
+    A model that thinks takes the provider's own name alone, wherever it is served.
     """
-    spec = call.model
+    spec, provider = call.model, provider_of(call.model.name)
     settings: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
-    provider, model = split(spec.name)
-    row = prices.row(spec.name) or {}
-    if provider != "openai" or not _reasons(model, known=bool(row)):
-        return "max_completion_tokens" if is_openai(call) else "max_tokens", settings
+    model, row = split(spec.name)[1], prices.row(spec.name) or {}
+    if not provider.thinks(model, bool(row)):
+        return limit_name(call), settings
     if "gpt-5" in model and "search" in model:
-        return "max_completion_tokens", {}
+        return provider.limit, {}
     free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
     if not free and spec.temperature != 1:
         del settings["temperature"]
-    return "max_completion_tokens", settings
-
-
-def _reasons(model: str, *, known: bool) -> bool:
-    """Whether OpenAI's model of this name thinks before it answers."""
-    if "gpt-5" in model or "gpt-6" in model:
-        return "gpt-5-chat" not in model
-    return known and _O_SERIES.match(model) is not None
+    return provider.limit, settings
 
 
 def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     """What the provider counted, None where it counted nothing. A zero is a count that is missing."""
-    details = _record(usage.get("prompt_tokens_details"))
-    asked, cached = _count(usage, "prompt_tokens"), _count(details, "cached_tokens")
+    details = "prompt_tokens_details"
+    asked, cached = _count(usage, "prompt_tokens"), _count(usage, details, "cached_tokens")
     tokens = costs.Tokens(
         asked + cached if cached > asked else asked,  # then those are not among them
         _completion(usage, model_name),
         cached,
-        _count(details, "cache_write_tokens") or _count(details, "cache_creation_tokens"),
+        _count(usage, details, "cache_write_tokens") or _count(usage, details, "cache_creation_tokens"),
     )
     if not (tokens.prompt and tokens.completion):
-        return Usage(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
-    total = tokens.prompt + tokens.completion
-    return Usage(tokens.prompt, tokens.completion, total, _cost(usage, tokens, model_name))
+        return Usage.of(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
+    return Usage.of(tokens.prompt, tokens.completion, _cost(usage, tokens, model_name))
 
 
 def _completion(usage: Mapping[str, Any], model_name: str) -> int:
-    """xAI counts what was thought beside the answer's tokens, everybody else among them."""
+    """The answer's tokens with those of thinking, which nearly everybody counts among them."""
     answered = _count(usage, "completion_tokens")
-    thought = _count(_record(usage.get("completion_tokens_details")), "reasoning_tokens")
+    thought = _count(usage, "completion_tokens_details", "reasoning_tokens")
     apart = _count(usage, "total_tokens") == _count(usage, "prompt_tokens") + answered + thought
-    return answered + thought if apart and provider_of(model_name).name == "xai" else answered
+    return answered + thought if apart and provider_of(model_name).thinking_apart else answered
 
 
 def _cost(usage: Mapping[str, Any], tokens: costs.Tokens, model_name: str) -> float | None:
@@ -182,16 +137,11 @@ def _cost(usage: Mapping[str, Any], tokens: costs.Tokens, model_name: str) -> fl
     if stated is not None:
         return stated
     for side in ("prompt_tokens_details", "completion_tokens_details"):
-        details = _record(usage.get(side))
-        if _count(details, "audio_tokens") or _count(details, "image_tokens"):
+        if _count(usage, side, "audio_tokens") or _count(usage, side, "image_tokens"):
             return None
     return costs.cost(model_name, tokens)
 
 
-def _record(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(record: Mapping[str, Any], key: str) -> int:
+def _count(usage: Mapping[str, Any], *keys: str) -> int:
     """A count as it was sent: whether one can be true is said in ``spending``."""
-    return outside.count(record.get(key))
+    return outside.count(outside.at(usage, *keys))

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from aethr.llm.prices import lookup, number, row
+from aethr import outside
+from aethr.llm.prices import lookup, row
 from aethr.providers import provider_of
 
 _INPUT = "input_cost_per_token"
@@ -32,11 +33,8 @@ _NOT_OURS = re.compile(
     # For data that has to stay in a region, which is not asked for here either.
     r"|regional_processing_uplift_multiplier_\w+|fedramp_uplift_multiplier"
 )
-_ALWAYS_SEARCH = ("perplexity",)
 _SEARCH = "search_context_cost_per_query"
-"""Charged for a search: by these providers in each call, elsewhere only where one asks for it."""
-_XAI_TICKS = 10**10
-"""In a dollar: https://docs.x.ai/developers/cost-tracking"""
+"""Charged for a search: by some providers in each call, elsewhere only where one asks for it."""
 _ABOUT_MONEY = re.compile(r"cost|pric|multiplier|uplift")
 
 
@@ -62,7 +60,7 @@ class Rates(NamedTuple):
 def understood(model_name: str) -> bool:
     """Whether every rule of the model's price is known here; also True where it has no price."""
     rates = row(model_name) or {}
-    if provider_of(model_name).name in _ALWAYS_SEARCH and _SEARCH in rates:
+    if provider_of(model_name).always_searches and _SEARCH in rates:
         return False
     money = [key for key in rates if _ABOUT_MONEY.search(key)]
     return all(
@@ -78,7 +76,7 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     rates = _priced(model_name)
     if rates is None:
         return None
-    long = _surcharge(rates, tokens.prompt, inclusive=provider_of(model_name).name == "xai")
+    long = _surcharge(rates, tokens.prompt, inclusive=provider_of(model_name).long_from)
     asked = _rate(rates, _INPUT, long) or 0.0
     cached = _rate(rates, _CACHED, long)
     written = _rate(rates, _WRITTEN, long)
@@ -100,33 +98,15 @@ def dearest(model_name: str, prompt: int) -> Rates | None:
     endings = ("", *_surcharge(rates, prompt, inclusive=True))
 
     def most(*bases: str) -> float:
-        return max(number(rates, base + end) or 0.0 for base in bases for end in endings)
+        return max(outside.amount(rates.get(base + end)) or 0.0 for base in bases for end in endings)
 
     return Rates(most(_INPUT, _CACHED, _WRITTEN), most(_OUTPUT))
 
 
 def stated(model_name: str, usage: Mapping[str, Any]) -> float | None:
-    """US dollars that the provider states in ``usage``; None where it states none, or no sound number.
-
-    OpenRouter's is what it charges. With a key of one's own at the provider behind it, that is its fee alone,
-    and the rest is named beside it.
-    """
-    provider = provider_of(model_name)
-    if not provider.states_cost:
-        return None
-    if (ticks := _dollars(usage, "cost_in_usd_ticks")) is not None:
-        return ticks / _XAI_TICKS
-    charged = _dollars(usage, "cost")
-    if charged is None or usage.get("is_byok") is not True:
-        return charged
-    details = usage.get("cost_details")
-    upstream = _dollars(details, "upstream_inference_cost") if isinstance(details, Mapping) else None
-    return None if upstream is None else charged + upstream
-
-
-def _dollars(record: Mapping[str, Any], key: str) -> float | None:
-    value = number(record, key)
-    return value if value is not None and value >= 0 else None
+    """US dollars that the provider states in ``usage``; None where it states none, or no sound number."""
+    read = provider_of(model_name).stated_cost
+    return read(usage) if read is not None else None
 
 
 def _priced(model_name: str) -> Mapping[str, Any] | None:
@@ -146,4 +126,5 @@ def _surcharge(rates: Mapping[str, Any], prompt: int, *, inclusive: bool) -> tup
 
 
 def _rate(rates: Mapping[str, Any], base: str, long: tuple[str, ...]) -> float | None:
-    return next((rate for end in (*long, "") if (rate := number(rates, base + end)) is not None), None)
+    found = (outside.amount(rates.get(base + end)) for end in (*long, ""))
+    return next((rate for rate in found if rate is not None), None)

@@ -9,44 +9,38 @@ from aethr import network
 from aethr.credentials import QUOTES
 from aethr.errors import MissingKeyError, UsageError
 from aethr.llm.calls import Endpoint
-from aethr.providers import LOGINS, Provider, provider_of, with_variables
+from aethr.providers import Provider, provider_of
 from aethr.records import ModelSpec
-
-NO_KEY = "none"
-"""What is sent as the key to an OpenAI-compatible server of one's own that wants none."""
 
 
 def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
     """The endpoint of ``provider:model``. Raises ``MissingKeyError`` or ``UsageError``.
 
-    ``openai`` with a base URL of one's own and no key gets the key ``none``, as such servers expect. The
-    bearer token in ANTHROPIC_AUTH_TOKEN is LiteLLM's to read: it must be in the process's environment.
+    The key of a provider outside of the table is LiteLLM's to read, from the process's environment, as bearer
+    tokens are.
     """
     provider = provider_of(model_name)
-    base = _base(provider, environ)
-    variable = _first((*provider.keys, *filter(None, [provider.own_key])), environ)
-    if variable is not None:
+    variable = provider.base_in(environ)
+    base = _address(provider, variable, environ[variable]).geturl() if variable else None
+    if provider.listed and (variable := provider.key_in(environ)) is not None:
         key = _sound_key(provider, variable, environ[variable])
-        return Endpoint(None if variable == "ANTHROPIC_AUTH_TOKEN" else key, base)
-    if provider.name == "openai" and base is not None:
-        return Endpoint(NO_KEY, base)
-    if provider.keys:
+        return Endpoint(None if variable in provider.bearer_tokens else key, base)
+    if base is not None and provider.key_elsewhere:
+        return Endpoint(provider.key_elsewhere, base)
+    if provider.needs_key:
         raise _missing(provider)
-    if base is None and provider.bases and provider.host is None:
+    if provider.own_server and base is None and provider.address is None:
         raise UsageError(
-            f"{provider.name}: no endpoint: {provider.bases[0]} is not set",
-            fix=f"Set {provider.bases[0]} to the address of your server.",
+            f"{provider.name}: no endpoint: {provider.base_variables[0]} is not set",
+            fix=f"Set {provider.base_variables[0]} to the address of your server.",
         )
     return Endpoint(None, base)
 
 
 def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
     """Where the calls of a model go; None where only LiteLLM knows."""
-    provider = provider_of(model_name)
-    if endpoint.base is not None:
-        return urlsplit(endpoint.base)
-    scheme = "http" if ":" in (provider.host or "") else "https"  # a port is that of a server of one's own
-    return urlsplit(f"{scheme}://{provider.host}") if provider.host else None
+    address = endpoint.base or provider_of(model_name).address
+    return urlsplit(address) if address else None
 
 
 def endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -54,11 +48,11 @@ def endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[
     lines = set()
     for model in models:
         provider = provider_of(model.name)
-        variable = _first(with_variables(provider).bases, environ)
+        variable = provider.base_in(environ)
         if variable is None:
             continue
         address = _address(provider, variable, environ[variable])
-        if address.hostname != (provider.host or "").partition(":")[0]:
+        if address.hostname != urlsplit(provider.address or "").hostname:
             lines.add(f"{provider.name}: calls go to {shown(address.geturl())} ({variable})")
     return tuple(sorted(lines))
 
@@ -68,17 +62,6 @@ def shown(base: str) -> str:
     address = urlsplit(base)
     host = address.netloc.rpartition("@")[2]
     return f"{address.scheme}://{host}{address.path.rstrip('/')}"
-
-
-def _base(provider: Provider, environ: Mapping[str, str]) -> str | None:
-    variable = _first(with_variables(provider).bases, environ)
-    if variable is None:
-        return None
-    return _address(provider, variable, environ[variable]).geturl()
-
-
-def _first(names: Iterable[str], environ: Mapping[str, str]) -> str | None:
-    return next((name for name in names if environ.get(name)), None)
 
 
 def _address(provider: Provider, variable: str, value: str) -> SplitResult:
@@ -106,6 +89,6 @@ def _sound_key(provider: Provider, variable: str, key: str) -> str:
 
 
 def _missing(provider: Provider) -> MissingKeyError:
-    variable = LOGINS.get(provider.name, provider.keys[0])
+    variable = provider.keys[0]
     login = f"Run `aethr auth login {provider.name}`, or set {variable}."
     return MissingKeyError(f"{provider.name}: no key: {variable} is not set", fix=login)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 
+from aethr import outside
 from aethr.errors import ModelError
 from aethr.llm.calls import CallFailed, Endpoint, FailureKind
 from aethr.llm.endpoints import shown
-from aethr.providers import LOGINS, provider_of
+from aethr.providers import provider_of
 from aethr.sanitize import redact
 
 KEY_CHARS = 6
@@ -127,8 +127,8 @@ def message_of(text: str) -> str:
     if start < 0:
         return text
     try:
-        found = json.loads(text[start : text.rindex("}") + 1])
-    except (ValueError, RecursionError):
+        found = outside.json_value(text[start : text.rindex("}") + 1])
+    except ValueError:
         return text
     return _said(found) or text
 
@@ -144,8 +144,7 @@ def _said(error: object, depth: int = 0) -> str:
         return next(filter(None, (_said(each, depth + 1) for each in error)), "")
     inner = (error.get(name) for name in ("error", "message", "detail", "errors", "fault", "msg"))
     message = next(filter(None, (_said(each, depth + 1) for each in inner)), "")
-    metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    raw = outside.at(error, "metadata", "raw")
     reason = message_of(raw) if isinstance(raw, str) else _said(raw, depth + 1)
     return f"{message}: {reason}" if message and reason and reason not in message else message or reason
 
@@ -160,8 +159,8 @@ def _redacted(text: str, secrets: Sequence[str]) -> str:
 
 def _fix(kind: FailureKind, model_name: str, endpoint: Endpoint) -> str:
     provider = provider_of(model_name)
-    key = LOGINS.get(provider.name, f"the key of {provider.name}")
-    base = f" and {provider.bases[0]}" if provider.bases and endpoint.base is not None else ""
-    if kind == "auth" and provider.name not in LOGINS:
+    key = provider.keys[0] if provider.needs_key else f"the key of {provider.name}"
+    base = f" and {provider.base_variables[0]}" if provider.listed and endpoint.base is not None else ""
+    if kind == "auth" and not provider.needs_key:
         return f"Check {key} in the environment."
     return _FIX[kind].format(key=key, provider=provider.name, base=base)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import json
 import re
 import socket
 import ssl
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from aethr import outside
 from aethr.llm import connection
 from aethr.llm.calls import CallFailed, FailureKind
 from aethr.llm.failures import message_of
@@ -65,7 +64,6 @@ _BY_WORD: Mapping[str, int] = {
     **dict.fromkeys(("contentfilter", "contentpolicyviolation"), 400),
 }
 """The status that stands behind the word of an error which came with none, as ``_word`` spells it."""
-_FOR_EVER_S = 1e9
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
@@ -166,24 +164,10 @@ def error_event(error: Mapping[str, Any]) -> CallFailed:
     return CallFailed(kind, message_of(text), None if kind in ("server", "timeout") else status)
 
 
-def seconds(retry_after: str) -> float | None:
-    """Either form of the header ``Retry-After``, from now; None for what is neither.
-
-    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after; fractions are sent too.
-    """
-    plain = retry_after.strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", plain):
-        return min(float(plain), _FOR_EVER_S)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(plain).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError, OSError):
-        return None
-
-
 def _wait(headers: Mapping[str, str]) -> float | None:
     """OpenAI says it in milliseconds too, and means those."""
-    exact = seconds(headers.get("retry-after-ms", ""))
-    return seconds(headers.get("retry-after", "")) if exact is None else exact / 1000
+    exact = outside.retry_after_s(headers.get("retry-after-ms", ""))
+    return outside.retry_after_s(headers.get("retry-after", "")) if exact is None else exact / 1000
 
 
 def _status(code: object) -> int | None:
@@ -203,7 +187,6 @@ def _word(code: str) -> str:
 
 def _parameter(body: str) -> object:
     try:
-        error = json.loads(body)["error"]
-        return error["param"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+        return outside.at(outside.json_value(body), "error", "param")
+    except ValueError:
         return None

@@ -53,7 +53,7 @@ def _keyless(causes: Sequence[BaseException]) -> CallFailed | None:
     """
     for cause in causes:
         kind = type(cause)
-        if kind.__name__ == "OpenAIError" and kind.__module__.partition(".")[0] == "openai":
+        if kind.__name__ == "OpenAIError" and f"{kind.__module__}.".startswith("openai."):
             return CallFailed("auth", str(cause))
     return None
 

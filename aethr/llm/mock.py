@@ -10,6 +10,7 @@ import re
 from collections.abc import Generator, Sequence
 
 from aethr.records import NO_USAGE, Completion, Notice, Request, TextDelta
+from aethr.words import path_line
 
 FIRST_LINE = "Mock answer {digest}: no model was called."
 PIECE = 24
@@ -56,8 +57,8 @@ def answer(request: Request) -> str:
 
 
 def _finding(prompt: str) -> str:
-    place = _first_change(prompt)
-    where = f" {place} —" if place else ""
+    changed = _first_change(prompt)
+    where = f" {changed} —" if changed else ""
     return f"- [low]{where} an example of a finding, made up by the mock."
 
 
@@ -68,4 +69,4 @@ def _first_change(prompt: str) -> str:
         return ""
     hunk = _HUNK.search(prompt, file.end())
     line = max(1, int(hunk.group(1))) if hunk is not None and len(hunk.group(1)) < 9 else 1
-    return f"{file.group(1).strip()}:{line}"
+    return path_line(file.group(1).strip(), line)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from aethr import __version__, outside
+from aethr import outside
 from aethr.llm import costs
 from aethr.llm.calls import Call, Chunk
 from aethr.llm.content import said
@@ -18,7 +18,6 @@ from aethr.llm.spending import estimate_tokens
 from aethr.providers import split
 from aethr.records import Usage
 
-HOST = "http://localhost:11434"
 PATH = "/api/chat"
 WHOLE_PROMPT: Mapping[str, bool] = {"truncate": False, "shift": False}
 """Refuse a prompt that does not fit, and do not drop its beginning while the answer grows."""
@@ -28,17 +27,9 @@ WINDOW_STEP = 4096
 """In tokens: a window of another size makes Ollama load the model anew, so sizes are rounded up."""
 
 
-def address(call: Call) -> str:
-    """Where the request goes."""
-    base = (call.endpoint.base or HOST).rstrip("/")
-    return base if base.endswith(PATH) else base + PATH
-
-
-def headers(call: Call) -> dict[str, str]:
-    """The request's own headers; a server of one's own wants no key, one behind a gateway may."""
-    key = call.endpoint.key
-    own = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
-    return {**own, "Authorization": f"Bearer {key}"} if key else own
+def serves(_model_name: str) -> bool:
+    """Each model of such a server is called by it."""
+    return True
 
 
 def body(call: Call) -> dict[str, Any]:
@@ -70,17 +61,11 @@ def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
     text = said(message.get("content") if isinstance(message, dict) else data.get("response")).text
     if data.get("done") is not True:
         return Chunk(text)
-    reason = data.get("done_reason")
-    return Chunk(text, reason if isinstance(reason, str) and reason else "stop", _usage(data, model_name))
+    return Chunk(text, outside.text(data.get("done_reason")) or "stop", _usage(data, model_name))
 
 
 def _usage(data: Mapping[str, Any], model_name: str) -> Usage | None:
-    prompt, completion = _count(data, "prompt_eval_count"), _count(data, "eval_count")
+    prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
     if not (prompt and completion):  # a prompt read from its cache is not counted
-        return Usage(prompt or None, completion or None) if prompt or completion else None
-    cost = costs.cost(model_name, costs.Tokens(prompt, completion))
-    return Usage(prompt, completion, prompt + completion, cost)
-
-
-def _count(data: Mapping[str, Any], key: str) -> int:
-    return outside.count(data.get(key))
+        return Usage.of(prompt or None, completion or None) if prompt or completion else None
+    return Usage.of(prompt, completion, costs.cost(model_name, costs.Tokens(prompt, completion)))

@@ -20,7 +20,6 @@ SOON_DAYS = 90
 """So long before a model retires it is said."""
 
 _PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
-_BEYOND = 10**18
 _OBJECT = re.compile(r"\s*:\s*(?=\{)")
 
 
@@ -42,15 +41,15 @@ def lookup(model_name: str) -> Price | None:
     found = row(model_name)
     if found is None:
         return None
-    prices = (number(found, "input_cost_per_token"), number(found, "output_cost_per_token"))
-    known = any(prices) or not provider_of(model_name).keys
-    window = number(found, "max_input_tokens") or number(found, "max_tokens")
-    output = number(found, "max_output_tokens") or number(found, "max_tokens")
+    keys = ("input_cost_per_token", "output_cost_per_token", "max_input_tokens", "max_output_tokens")
+    asked, answered, window, output = (outside.amount(found.get(key)) for key in keys)
+    either = outside.amount(found.get("max_tokens")) or 0
+    known = asked or answered or not provider_of(model_name).needs_key
     return Price(
-        prices[0] if known else None,
-        prices[1] if known else None,
-        int(window) if window else None,
-        int(output) if output else None,
+        asked if known else None,
+        answered if known else None,
+        int(window or either) or None,
+        int(output or either) or None,
     )
 
 
@@ -100,13 +99,6 @@ def row(model_name: str) -> Mapping[str, Any] | None:
         if found.get("litellm_provider") in (prefix, family):
             return found
     return None
-
-
-def number(row: Mapping[str, Any], key: str) -> float | None:
-    """The number under ``key``; None where there is none, or none that one could count or pay."""
-    value = row.get(key)
-    finite = outside.number(value)
-    return value if finite is not None and abs(finite) < _BEYOND else None
 
 
 def _date(value: object) -> datetime.date | None:

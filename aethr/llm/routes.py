@@ -13,13 +13,8 @@ from aethr.providers import provider_of
 VARIABLE = "AETHR_TRANSPORT"
 CHOICES = ("auto", "direct", "litellm")
 
-_LITELLM_ALONE: Mapping[str, tuple[str, ...]] = {
-    "openai": ("OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"),
-    "openrouter": ("OR_SITE_URL", "OR_APP_NAME"),
-}
 _TLS = ("SSL_VERIFY", "SSL_CERTIFICATE", "SSL_SECURITY_LEVEL", "SSL_ECDH_CURVE")
-"""Variables that LiteLLM reads by itself: where one is set, the calls of its provider (for TLS: all calls)
-are LiteLLM's."""
+"""Variables that LiteLLM reads by itself: where one is set, all calls are LiteLLM's."""
 
 Route = Callable[[str], Transport]
 """From ``provider:model`` to its transport. Raises ``UsageError``."""
@@ -70,7 +65,7 @@ def _obstacle(model_name: str, environ: Mapping[str, str]) -> str:
 
     if not protocols.serves(model_name):
         return f"only LiteLLM can; direct are the chat models of {', '.join(protocols.DIRECT)}"
-    variables = (*_TLS, *_LITELLM_ALONE.get(provider_of(model_name).name, ()))
+    variables = (*_TLS, *provider_of(model_name).litellm_variables)
     return next((f"only LiteLLM heeds {name}" for name in variables if environ.get(name)), "")
 
 

@@ -74,7 +74,7 @@ def answer_tokens(request: Request, price: Price | None) -> int:
 
 def states_cost(model_name: str) -> bool:
     """Whether a budget in dollars can hold after each call where no price says so before it."""
-    return provider_of(model_name).states_cost
+    return provider_of(model_name).stated_cost is not None
 
 
 def limit_notes(request: Request, price: Price | None, sent: int, *, truncated: bool) -> Iterator[str]:
@@ -106,7 +106,7 @@ def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:
     """For a call that the provider did not count, so that an allowance still means something."""
     asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
     cost = costs.cost(model_name, costs.Tokens(asked, answered))
-    return Usage(asked, answered, asked + answered, cost, estimated=True)
+    return Usage.of(asked, answered, cost, estimated=True)
 
 
 def _bytes(text: str) -> int:

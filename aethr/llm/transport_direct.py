@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from aethr.llm import connection
 from aethr.llm.calls import Alive, Call, dropped
 from aethr.llm.exchange import Answer, Exchange, in_our_words
-from aethr.llm.protocols import spoken_by
+from aethr.llm.protocols import address, headers, spoken_by
 
 if TYPE_CHECKING:
     import httpx
 
 
 class Direct:
-    """The transport for ``chat.HOSTS`` and Ollama."""
+    """The transport for the providers in ``protocols.DIRECT``."""
 
     name = "direct"
 
@@ -35,7 +35,7 @@ class Direct:
         with contextlib.ExitStack() as unless_it_began, in_our_words():
             unless_it_began.callback(client.close)
             request = client.build_request(
-                "POST", protocol.address(call), headers=protocol.headers(call), content=json.dumps(body)
+                "POST", address(call), headers=headers(call), content=json.dumps(body)
             )
             client.send(request, stream=True)
             unless_it_began.pop_all()
@@ -45,7 +45,7 @@ class Direct:
 
 def _client(call: Call) -> httpx.Client:
     """A client that follows no redirect: nobody but the endpoint itself gets the prompt."""
-    verify = connection.trusted() if spoken_by(call.model.name).address(call).startswith("https:") else False
+    verify = connection.trusted() if address(call).startswith("https:") else False
     client: httpx.Client = connection.load().Client(
         timeout=connection.timeout(call.deadlines), transport=connection.transport(verify)
     )

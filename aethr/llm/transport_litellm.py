@@ -320,9 +320,7 @@ def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
 
 def _blocked(data: Mapping[str, Any]) -> None:
     """Gemini answers a prompt that it will not take without a candidate."""
-    feedback = data.get("promptFeedback")
-    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-    if reason:
+    if reason := outside.at(data, "promptFeedback", "blockReason"):
         raise CallFailed("content_filter", f"the prompt was blocked: {reason}")
 
 
@@ -347,7 +345,7 @@ def _arguments(call: Call) -> dict[str, Any]:
         "temperature": call.model.temperature,
         "seed": call.model.seed,
         # LiteLLM itself translates it for the names alone that it knows.
-        "max_completion_tokens" if chat.is_openai(call) else "max_tokens": call.max_tokens,
+        chat.limit_name(call): call.max_tokens,
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
@@ -364,7 +362,7 @@ def _arguments(call: Call) -> dict[str, Any]:
 
 
 def _extra(call: Call) -> dict[str, Any]:
-    if provider_of(call.model.name).name == "ollama":
+    if provider_of(call.model.name).protocol == "ollama":
         return {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
     return {"stream_options": {"include_usage": True}} if call.stream else {}
 

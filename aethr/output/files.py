@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import disk, git
-from aethr.errors import GitError, UsageError, suggest
+from aethr.errors import GitError, UsageError
 from aethr.records import RunResult
+from aethr.words import suggest
 
 _NOT_REPLACED = (errno.EBUSY, errno.EPERM, errno.EACCES)
 """A file that is mounted by itself, or in a folder of somebody else: it takes a text, and no other file."""

@@ -11,8 +11,15 @@ resolved both.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from aethr.output import wording
+from aethr.records import Finding, Receipt, RunResult, StepResult
 from aethr.sanitize import one_line, terminal
+from aethr.words import counted, rest
+
+Fitting = Callable[[Sequence[str]], Sequence[str]]
+"""Those of the first lines for which there is room."""
 
 BREAK = "\u200c"
 """ZERO WIDTH NON-JOINER: not a letter, not white space, kept by ``terminal``."""
@@ -40,6 +47,34 @@ _DANGER = re.compile(
 )
 _SPECIAL = re.compile(r"([\\`*_\[\]~|$#])")
 _LIST_LIKE = re.compile(r"^(\d*)([-+=.)])")
+
+
+def findings_table(
+    found: Iterable[Finding],
+    link: Callable[[Finding], str | None] = lambda _: None,
+    fitting: Fitting = tuple,
+) -> str:
+    """The findings, most severe first. ``link`` gives the address of a finding's place, where it has one."""
+    rows = []
+    for each in found:
+        place, address = markdown_inline(wording.place_of(each)), link(each)
+        linked = f"[{place}]({address})" if address else place
+        rows.append((each.severity, linked, markdown_inline(each.message)))
+    return _table(("Severity", "Place", "Finding"), rows, "finding", fitting)
+
+
+def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
+    """What each step was sent, and what it took."""
+    head = ("Step", "Model", "Context", "Tokens", "Cost", "Time")
+    return _table(head, [_step(step, result) for step in result.steps], "step", fitting)
+
+
+def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
+    """A list of plain lines; the last one says how many did not fit."""
+    rows = [f"- {markdown_inline(item, 500)}" for item in items if item.strip()]
+    kept = fitting(rows)
+    more = rest(len(rows), len(kept))
+    return "\n".join((*kept, *([f"- {more}"] if more else [])))
 
 
 def markdown_inline(text: str, limit: int = 1000) -> str:
@@ -104,3 +139,36 @@ def _code(line: str) -> str:
 
 def _prose(line: str) -> str:
     return _COMMAND.sub(rf"\1{BREAK}", _DANGER.sub(rf"\g<0>{BREAK}", line))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting: Fitting) -> str:
+    """A table of cells that are Markdown already; a last line counts the rows that do not fit."""
+    if not rows:
+        return ""
+    titles, rule, *lines = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+    kept = fitting(lines)
+    more = rest(len(lines), len(kept), one)
+    return "\n".join((titles, rule, *kept)) + (f"\n\n{more.capitalize()}." if more else "")
+
+
+def _step(step: StepResult, result: RunResult) -> tuple[str, ...]:
+    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
+    return (
+        markdown_inline(step.id + again, 80),
+        markdown_inline(step.model or step.backend, 120),
+        "<br>".join(_context(step.context)),
+        wording.step_tokens(step),
+        markdown_inline(wording.step_cost(step)) if result.is_live else result.mode,
+        wording.seconds(step.seconds),
+    )
+
+
+def _context(receipts: Iterable[Receipt]) -> Iterator[str]:
+    """One line for each source: how many files, and bytes sent."""
+    sources: dict[str, list[Receipt]] = {}
+    for each in receipts:
+        sources.setdefault(each.source, []).append(each)
+    for source, of_it in sources.items():
+        files = sum(1 for each in of_it if each.path is not None and each.bytes_sent)
+        sent = f"{counted(files, 'file')}, {sum(each.bytes_sent for each in of_it):,} bytes"
+        yield f"{markdown_inline(source, 100)}: {sent}"

@@ -6,15 +6,15 @@ the format it goes into.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aethr import __version__, codec
 from aethr.output import wording
-from aethr.output.markdown import markdown_block, markdown_inline
+from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
 from aethr.output.sarif import sarif
-from aethr.records import Extent, Finding, Receipt, RunResult, Severity, StepResult
+from aethr.records import Extent, Finding, Receipt, RunResult, Severity
 from aethr.sanitize import one_line, terminal
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ class FormatRow(NamedTuple):
 
 
 def record(result: RunResult) -> dict[str, Any]:
-    """The run record as plain JSON values: the shape of ``--json`` (DESIGN 12)."""
+    """The run record as plain JSON values: the shape of ``--json``."""
     scope, review = result.scope, result.review
     return {
         "schema": SCHEMA,
@@ -52,6 +52,7 @@ def record(result: RunResult) -> dict[str, Any]:
         "steps": [codec.step_to_json(step) for step in result.steps],
         "skipped": [skipped._asdict() for skipped in result.skipped],
         "loops": [loop._asdict() for loop in result.loops],
+        "outcome": result.outcome,
         "review": {**review._asdict(), "findings": [finding._asdict() for finding in review.findings]},
         "totals": result.totals._asdict(),
         "exit_code": int(result.exit_code),
@@ -87,13 +88,13 @@ def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings, the last answer, what was not sent, and what it took."""
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
-        "\n\n".join(f"**{markdown_inline(line.text)}**" for line in wording.verdict(result)),
+        f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
-        _findings_table(result.review.findings),
+        findings_table(result.review.findings),
         _answer(result),
-        _list("Not sent to the model", wording.not_sent(_receipts(result))),
-        _list("Loops", [wording.loop(loop) for loop in result.loops]),
-        _steps_table(result),
+        _titled("Not sent to the model", bullets(wording.not_sent(_receipts(result)))),
+        _titled("Loops", bullets(map(wording.loop, result.loops))),
+        _titled("Steps", steps_table(result)),
         markdown_inline(wording.spent(result)),
     )
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
@@ -104,7 +105,7 @@ def annotation_lines(result: RunResult) -> list[str]:
 
     A run without a model has none: its findings are about nothing.
     """
-    if result.mode != "live":
+    if not result.is_live:
         return []
     lines: list[str] = []
     for severity, level in _LEVELS.items():
@@ -124,7 +125,7 @@ FORMATS: Mapping[str, FormatRow] = MappingProxyType(
 
 
 def _unreal(result: RunResult) -> str:
-    return f" ({wording.UNREAL[result.mode]}, no model was called)" if result.mode != "live" else ""
+    return f" ({wording.UNREAL[result.mode]}, no model was called)" if not result.is_live else ""
 
 
 def _subject(result: RunResult) -> tuple[str, ...]:
@@ -138,20 +139,6 @@ def _receipts(result: RunResult) -> tuple[Receipt, ...]:
     return tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    titles = list(head)
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _findings_table(findings: Iterable[Finding]) -> str:
-    rows = [
-        (finding.severity, markdown_inline(wording.place_of(finding)), markdown_inline(finding.message))
-        for finding in findings
-    ]
-    return _table(("Severity", "Place", "Finding"), rows) if rows else ""
-
-
 def _answer(result: RunResult) -> str:
     if not result.steps:
         return ""
@@ -159,25 +146,8 @@ def _answer(result: RunResult) -> str:
     return f"## {markdown_inline(last.id)}\n\n{markdown_block(last.content)}"
 
 
-def _list(title: str, items: Iterable[str]) -> str:
-    lines = [f"- {markdown_inline(item)}" for item in items]
-    return "\n".join((f"## {title}", "", *lines)) if lines else ""
-
-
-def _steps_table(result: RunResult) -> str:
-    rows = [_step_row(step, result) for step in result.steps]
-    return "## Steps\n\n" + _table(("Step", "Model", "Tokens", "Cost", "Time"), rows) if rows else ""
-
-
-def _step_row(step: StepResult, result: RunResult) -> tuple[str, ...]:
-    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
-    return (
-        markdown_inline(step.id + again),
-        markdown_inline(step.model or step.backend),
-        wording.step_tokens(step),
-        result.mode if result.mode != "live" else markdown_inline(wording.step_cost(step)),
-        wording.seconds(step.seconds),
-    )
+def _titled(title: str, body: str) -> str:
+    return f"## {title}\n\n{body}" if body else ""
 
 
 def _annotation(level: str, finding: Finding) -> str:

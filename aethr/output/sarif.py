@@ -15,10 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from aethr import __version__, codec
-from aethr.errors import ExitCode
 from aethr.output import wording
-from aethr.records import SEVERITIES, Finding, RunResult, Severity
-from aethr.review import is_nothing
+from aethr.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.sanitize import one_line, terminal
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -34,7 +32,6 @@ _MEANING: dict[Severity, str] = {
 
 def sarif(result: RunResult) -> str:
     """The log as JSON text."""
-    live = result.mode == "live"
     placed = [finding for finding in result.review.findings if _has_place(finding)]
     run = {
         "tool": {"driver": _driver()},
@@ -42,7 +39,7 @@ def sarif(result: RunResult) -> str:
         "columnKind": "unicodeCodePoints",
         "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "The project root."}}},
         "invocations": [_invocation(result)],
-        "results": _results(placed) if live else [],
+        "results": _results(placed) if result.is_live else [],
     }
     return codec.dumps({"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]})
 
@@ -117,27 +114,15 @@ def _uri(path: str | None) -> str | None:
 
 def _invocation(result: RunResult) -> dict[str, Any]:
     return {
-        "executionSuccessful": _trustworthy(result),
+        "executionSuccessful": result.outcome in RELIABLE,
         "exitCode": int(result.exit_code),
         "toolExecutionNotifications": list(_notifications(result)),
     }
 
 
-def _trustworthy(result: RunResult) -> bool:
-    """Whether the results, even an empty list of them, say something about the code."""
-    reviewed = result.review.status != "none" and result.review.reason is None
-    nothing_to_review = is_nothing(result.review) and result.exit_code == ExitCode.OK
-    return result.mode == "live" and (reviewed or nothing_to_review)
-
-
 def _notifications(result: RunResult) -> Iterable[dict[str, Any]]:
-    if result.mode != "live":
-        unreal = wording.UNREAL[result.mode]
-        yield _notification("warning", f"{unreal}: no model was called; this is not a review")
-        return
-    for line in wording.verdict(result):
-        yield _notification("note" if result.review.reason is None else "warning", line.text)
-    for finding in result.review.findings:
+    yield _notification("note" if result.outcome in RELIABLE else "warning", wording.verdict(result).text)
+    for finding in result.review.findings if result.is_live else ():
         if not _has_place(finding):
             yield _notification(_LEVEL[finding.severity], wording.finding(finding))
 

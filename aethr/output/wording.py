@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from aethr import review as protocol
-from aethr.errors import ExitCode
 from aethr.records import (
     SEVERITIES,
     Event,
@@ -33,7 +31,9 @@ from aethr.records import (
     StepStarted,
     Subject,
 )
+from aethr.review import NO_REVIEWER
 from aethr.sanitize import one_line
+from aethr.words import SHOWN, capped, counted, path_line, rest
 
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 
@@ -41,8 +41,6 @@ MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
 SCRIPTED = "scripted answers: no model is called, and this is not a review"
 UNREAL: Mapping[Mode, str] = {"mock": "mock mode", "scripted": "scripted answers"}
 """What a run that calls no model is called."""
-SHOWN = 10
-"""How many files one line names before it only counts them."""
 
 
 _SCOPES: Mapping[str, str] = {
@@ -126,36 +124,39 @@ def closing(result: RunResult) -> tuple[Line, ...]:
 
     A scripted run can end well, so that it is not a review comes last of all.
     """
-    ends = (verdict(result), (Line(spent(result)),))
-    first, last = reversed(ends) if result.mode == "scripted" else ends
-    return (*_findings_line(result.review), *first, *last)
+    ends = (verdict(result), Line(spent(result)))
+    return (*_findings_line(result.review), *(reversed(ends) if result.mode == "scripted" else ends))
 
 
-def verdict(result: RunResult) -> tuple[Line, ...]:
-    """The verdict in at most one line; none for a workflow without a reviewer that nobody asked for."""
+def verdict(result: RunResult) -> Line:
+    """The outcome in one line. What was not reviewed, or not whole, says so in capitals, with the reason.
+
+    Nobody misses the review of a workflow that has no reviewing step.
+    """
     review = result.review
+    status = review.status if review.status != "none" else ""
     reason = one_line(review.reason or "there is no verdict", 500)
-    if result.mode == "scripted":
-        said = f" (they say: {review.status})" if review.status != "none" else ""
-        return (Line(f"NOT REVIEWED: {reason}{said}", "bad"),)
-    if review.status != "none":
-        doubt = f", not to be relied on: {reason}" if review.reason else ""
-        good = review.status == "pass" and not doubt
-        return (Line(f"Review status: {review.status}{doubt}", "good" if good else "bad"),)
-    if protocol.is_nothing(review):
-        return (Line(f"Nothing to review: {reason}"),)
-    demanded = result.exit_code == ExitCode.NOT_REVIEWED
-    if demanded or any(step.role == "reviewer" for step in result.steps):
-        return (Line(f"NOT REVIEWED: {reason}", "bad"),)
-    return (Line(f"No review: {reason}"),)
+    match result.outcome:
+        case "nothing-to-review":
+            return Line(f"Nothing to review: {reason}")
+        case "not-reviewed" if review == NO_REVIEWER.review:
+            return Line(f"No review: {reason}")
+        case "not-reviewed":
+            return Line(f"NOT REVIEWED: {reason}" + (f" (they say: {status})" if status else ""), "bad")
+        case "incomplete":
+            on_the_rest = f" ({status} on what was sent)" if status else ""
+            return Line(f"INCOMPLETE{on_the_rest}: {reason}", "bad")
+        case _:
+            return Line(f"Review status: {result.outcome}", "good" if result.outcome == "pass" else "bad")
 
 
 def doubts(result: RunResult) -> tuple[Line, ...]:
     """What even a quiet run must say: what may close a gate and is not what its last answer ends with."""
     last = result.steps[-1].content.rstrip() if result.steps else ""
+    said = verdict(result)
     return (
         *(_loop_line(ended) for ended in result.loops if ended.outcome != "satisfied"),
-        *(line for line in verdict(result) if line.tone == "bad" and not last.endswith(line.text)),
+        *([said] if said.tone == "bad" and not last.endswith(said.text) else []),
     )
 
 
@@ -200,10 +201,10 @@ def finding(found: Finding) -> str:
 
 def place_of(found: Finding) -> str:
     """``path:line``, marked where no such file is there; empty where the finding names none."""
-    where = one_line(found.path, 300) if found.path else ""
-    if where and found.line is not None:
-        where += f":{found.line}"
-    return f"{where} (no such file)" if where and found.place == "nowhere" else where
+    if not found.path:
+        return ""
+    where = path_line(one_line(found.path, 300), found.line)
+    return f"{where} (no such file)" if found.place == "nowhere" else where
 
 
 def skipped(step: Skipped) -> str:
@@ -236,15 +237,6 @@ def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
     )
 
 
-def capped(items: Sequence[str], limit: int = SHOWN) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def tokens(number: int | None, *, estimated: bool = False) -> str:
     """``431 tokens``, ``about 431 tokens``; None is unknown, never zero."""
     if number is None:
@@ -274,8 +266,8 @@ def _prepared(event: StepPrepared, verbose: bool) -> tuple[Line, ...]:
         lines.append(Line(f"not sent: {capped(missing)}", "warning"))
     notes = remarks(event.receipts)
     lines += [Line(note, "note") for note in notes[:SHOWN]]
-    if len(notes) > SHOWN:
-        lines.append(Line(f"and {counted(len(notes) - SHOWN, 'more note')}", "note"))
+    if more := rest(len(notes), SHOWN, "note"):
+        lines.append(Line(more, "note"))
     if verbose:
         size = f"{len(event.prompt):,} characters"
         lines.append(Line(f"prompt: {size}, sha256 {one_line(event.prompt_sha256)}", "note"))

@@ -8,21 +8,23 @@ The readers are loaded when there is an answer to read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aethr.errors import ExitCode
 from aethr.records import (
     CHANGES,
+    RELIABLE,
     SEVERITIES,
     Gate,
     LoopResult,
     Mode,
     Receipt,
     Review,
-    ReviewStatus,
+    RunOutcome,
     StepResult,
     Visibility,
 )
+from aethr.words import capped
 
 if TYPE_CHECKING:
     from aethr.review.places import Ground
@@ -39,10 +41,16 @@ Review status: revise
 Pass means: no high and no medium finding."""
 
 
-def is_nothing(review: Review) -> bool:
-    """Whether a run ended because there was nothing to review."""
-    nothing = nothing_changed()
-    return (review.status, review.reason) == (nothing.status, nothing.reason)
+class Verdict(NamedTuple):
+    """What the reviews of a run come to: all of them as one, and whether that can be relied on."""
+
+    review: Review
+    outcome: RunOutcome
+
+
+NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
+"""No review took place, and none was needed."""
+NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
 
 
 def judge(
@@ -51,30 +59,45 @@ def judge(
     mode: Mode,
     holds: Callable[[str], bool] | None = None,
     visibility: Mapping[str, Visibility] | None = None,
-) -> Review:
+    doubt: str | None = None,
+) -> Verdict:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
     ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps, ``holds`` says
     whether the tree has a path, ``visibility`` what each step is told of the steps before it (by default
-    all). The worst of several verdicts counts, and ``reason`` is set whenever a pass could not be trusted.
+    all), ``doubt`` why no review of the run can be complete. The worst of several verdicts counts, and
+    ``reason`` is set for every outcome but ``revise`` and ``pass``.
     """
     counted = _counted(results, reviewing)
     if not counted and (skipped := _nothing_to_review(results)):
-        return Review(reason=_left_out(skipped)) if _left_out(skipped) else nothing_changed()
+        missed = doubt or _left_out(skipped)
+        return unreviewed(missed) if missed else NOTHING_CHANGED
     if mode == "mock":
-        return Review(coverage=_coverage(counted), reason="mock mode: no model was called")
+        return unreviewed("mock mode: no model was called", _coverage(counted))
     if not counted:
-        return _none(results, reviewing)
+        return unreviewed(doubt) if doubt else _none(results, reviewing)
     parsed = [(result, read(result, holds)) for result in counted]
-    status = _worst(review.status for _, review in parsed)
-    reason = _distrust(parsed) or _unseen(results, counted, visibility or {})
-    reason = reason or _left_out([result for result in results if result.skipped is not None])
-    if any(result.truncated for result in counted) and status == "pass":
-        status = "none"
-    found = [finding for _, review in parsed for finding in review.findings]
-    found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    unexplained = any(review.unexplained for _, review in parsed)
-    return Review(status, tuple(found), _coverage(counted), reason, unexplained)
+    # The end of a cut answer is not known, so its pass is none.
+    stated = {"none" if of.truncated and said.status == "pass" else said.status for of, said in parsed}
+    found = sorted(
+        (finding for _, said in parsed for finding in said.findings),
+        key=lambda finding: SEVERITIES.index(finding.severity),
+    )
+    review = Review(
+        status="revise" if "revise" in stated else "none" if "none" in stated else "pass",
+        findings=tuple(found),
+        coverage=_coverage(counted),
+        reason=doubt
+        or _distrust(parsed)
+        or _unseen(results, counted, visibility or {})
+        or _left_out([result for result in results if result.skipped is not None]),
+        unexplained=any(said.unexplained for _, said in parsed),
+    )
+    if stated == {"none"}:
+        return Verdict(review, "not-reviewed")
+    if review.reason:
+        return Verdict(review, "incomplete")
+    return Verdict(review, "revise" if review.status == "revise" else "pass")
 
 
 def parse(text: str, ground: Ground | None = None) -> Review:
@@ -105,37 +128,31 @@ def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
     return Ground(frozenset(changed), holds)
 
 
-def exit_code(review: Review, loops: Sequence[LoopResult], gate: Gate) -> ExitCode:
-    """What a completed run exits with: 1 the gate says no, 4 no review to trust, else 0."""
+def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: Mode = "live") -> ExitCode:
+    """What a completed run exits with: 1 the gate closes, 4 no review to rely on, else 0.
+
+    The answers of a script close the gate as real ones would; those of a mock, and the ends of its loops,
+    mean nothing.
+    """
     if not gate.needs_review:
         return ExitCode.OK
-    loops_alone = review == no_reviewer() and loops and not gate.require_review
-    if is_nothing(review) or loops_alone:
-        closed = gate.fail_on != "never" and any(loop.outcome != "satisfied" for loop in loops)
-        return ExitCode.GATE if closed else ExitCode.OK
-    if review.status == "none":
-        return ExitCode.NOT_REVIEWED
-    if gate.fail_on != "never" and _gate_closes(review, loops, gate):
+    if mode != "mock" and _gate_closes(verdict.review, loops, gate):
         return ExitCode.GATE
-    return ExitCode.NOT_REVIEWED if review.reason else ExitCode.OK
+    loops_alone = verdict == NO_REVIEWER and loops and not gate.require_review
+    return ExitCode.OK if verdict.outcome in RELIABLE or loops_alone else ExitCode.NOT_REVIEWED
 
 
-def as_recorded(review: Review, mode: Mode) -> Review:
+def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:
     """What the record says of a verdict: one that a script was made to give is never to be relied on."""
-    if mode != "scripted":
-        return review
-    reasons = ("scripted answers: no model was called", review.reason)
-    return review._replace(reason="; ".join(filter(None, reasons)))
+    if mode != "scripted" or verdict.outcome == "nothing-to-review":
+        return verdict
+    reasons = ("scripted answers: no model was called", verdict.review.reason)
+    return Verdict(verdict.review._replace(reason="; ".join(filter(None, reasons))), "not-reviewed")
 
 
-def nothing_changed() -> Review:
-    """The review of an empty change: none took place, and none was needed."""
-    return Review(reason="nothing changed")
-
-
-def no_reviewer() -> Review:
-    """The review of a workflow that has no reviewing step."""
-    return Review(reason="the workflow has no reviewing step")
+def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
+    """The verdict of a run in which no review took place."""
+    return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
 
 
 def same_findings(one: StepResult, other: StepResult) -> bool:
@@ -154,13 +171,12 @@ def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
 
 
 def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> bool:
-    if any(loop.outcome != "satisfied" for loop in loops):
+    """A ``revise`` that its findings do not explain closes every gate but ``never``, as an open loop does."""
+    if gate.fail_on == "never":
+        return False
+    if review.unexplained or any(loop.outcome != "satisfied" for loop in loops):
         return True
-    if review.unexplained:
-        return True
-    if review.status == "revise" and (gate.fail_on == "revise" or not review.findings):
-        return True
-    threshold = SEVERITIES.index(gate.fail_on) if gate.fail_on in SEVERITIES else -1
+    threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
     return any(SEVERITIES.index(finding.severity) <= threshold for finding in review.findings)
 
 
@@ -180,17 +196,12 @@ def _nothing_to_review(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
     return () if edited else tuple(result for result in results if result.skipped is not None)
 
 
-def _none(results: Sequence[StepResult], reviewing: frozenset[str]) -> Review:
+def _none(results: Sequence[StepResult], reviewing: frozenset[str]) -> Verdict:
     if any(result.id in reviewing and result.skipped is None for result in results):
-        return Review(reason="the tree changed after the last review")
+        return unreviewed("the tree changed after the last review")
     if any(result.id in reviewing for result in results):
-        return Review(reason="a step edited files, and no review was called: the change for it is empty")
-    return no_reviewer()
-
-
-def _worst(statuses: Iterable[ReviewStatus]) -> ReviewStatus:
-    seen = set(statuses)
-    return "revise" if "revise" in seen else "none" if "none" in seen else "pass"
+        return unreviewed("a step edited files, and no review was called: the change for it is empty")
+    return NO_REVIEWER
 
 
 def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
@@ -198,7 +209,7 @@ def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
         if result.truncated:
             return f"the answer of step '{result.id}' was cut ({result.finish_reason})"
         if result.cut_prompt:
-            return f"incomplete: step '{result.id}' was not read whole: {result.cut_prompt}"
+            return f"step '{result.id}' was not read whole: {result.cut_prompt}"
         if review.status == "none":
             return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
     return None
@@ -214,7 +225,7 @@ def _unseen(
     for result in counted:
         basis = _basis(called, called.index(result), visibility)
         if is_there and not basis:
-            return f"incomplete: step '{result.id}' saw nothing of the change"
+            return f"step '{result.id}' saw nothing of the change"
         rested_on += [result, result._replace(context=basis)]
     return _left_out(rested_on)
 
@@ -239,10 +250,7 @@ def _change_in(result: StepResult) -> tuple[Receipt, ...]:
 def _left_out(results: Iterable[StepResult]) -> str | None:
     """What these steps should have been sent, or told of, and were not."""
     names = tuple(dict.fromkeys(name for result in results for name in missing(result.context)))
-    if not names:
-        return None
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"incomplete, not sent: {', '.join(names[:5])}{more}"
+    return f"not sent: {capped(names, 5)}" if names else None
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

@@ -20,6 +20,7 @@ from aethr.records import Artifacts
 from aethr.snapshot import treediff
 from aethr.snapshot.shadow import Shadow, copy_index, failed, opened
 from aethr.snapshot.treediff import ChangedFile
+from aethr.words import capped
 
 __all__ = ["Change", "Head", "Look", "Shadow", "Snapshot", "opened", "since", "take"]
 
@@ -185,8 +186,7 @@ def _sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> Iterator[str]:
 def _listed(what: str, names: Sequence[str]) -> Iterator[str]:
     """One note, or none; of more than a few names the rest is counted."""
     if names:
-        more = len(names) - _NAMED
-        yield f"{what}: {', '.join(names[:_NAMED])}" + (f" and {more} more" if more > 0 else "")
+        yield f"{what}: {capped(names, _NAMED)}"
 
 
 def _limits(shadow: Shadow, before: Look, after: Look) -> Iterator[str]:

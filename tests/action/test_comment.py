@@ -30,6 +30,7 @@ from aethr.records import (
     Totals,
     Usage,
 )
+from tests.support import outcome_of
 
 HEAD, OLD = "a" * 40, "b" * 40
 BLOBS = Blobs("https://github.com", "octo/shop", HEAD)
@@ -73,6 +74,7 @@ def result(
     return RunResult(
         "task", "review", mode, Scope("range", "a...b", OLD, HEAD, HEAD), made, (),
         Review(status, findings, 1.0, reason), Totals(1, 10, 5, 0.0012, 2.0), ExitCode.OK,
+        outcome=outcome_of(Review(status, findings, 1.0, reason), mode),
     )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def test_the_marker_is_the_first_line_and_says_what_was_reviewed() -> None:
         (result(), "pass"),
         (result(status="revise"), "revise"),
         (result(status="none", reason="step 'review' gave no verdict"), "not reviewed"),
-        (result(reason="incomplete, not sent: z.py"), "review incomplete"),
+        (result(reason="not sent: z.py"), "incomplete"),
         (
             result(mode="mock", status="none", reason="mock mode: no model was called"),
             "not reviewed (mock mode)",
@@ -147,6 +149,13 @@ def test_a_failure_after_some_steps_shows_what_they_said() -> None:
     assert "Receipt: 1 step" in text
 
 
+def test_a_review_whose_last_call_passed_the_budget_is_a_review_all_the_same() -> None:
+    text = written(page(result(), BudgetError("3 tokens over --max-tokens 12")))
+    assert f"### Aethr: pass · `{HEAD[:12]}`" in text
+    assert marker.read(text) == MARK._replace(reviewed=HEAD)
+    assert text.index("over budget") < text.index("Review status: pass")
+
+
 @pytest.mark.parametrize("size", [1_000, 150_000])
 def test_it_always_fits(size: int) -> None:
     paragraph = "```python\n@app.get('/x')  # & <b>\n" + "value = '" + "`" * 40 + "'\n" * 30
@@ -158,7 +167,8 @@ def test_it_always_fits(size: int) -> None:
     assert text.startswith("<!-- aethr:comment ")
     assert text.endswith("</sub>\n")
     assert_closed(text)
-    failed = written(page(made, ModelError("&" * 90_000, "&" * 9_000)), text)
+    stopped = made._replace(outcome="not-reviewed")
+    failed = written(page(stopped, ModelError("&" * 90_000, "&" * 9_000)), text)
     assert utf16_units(failed) <= COMMENT_LIMIT
     assert "The last review" in failed
     assert_closed(failed)

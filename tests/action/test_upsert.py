@@ -245,7 +245,14 @@ def test_a_locked_conversation_is_not_a_missing_permission(desk: Desk, github: G
     assert "Unlock it" in caught.value.fix
 
 
-@pytest.mark.parametrize("header", ["\u00b2", "9" * 401, "Thu, 01 Jan 100000000000000000000 00:00:00 GMT"])
+def test_a_wait_without_end_is_not_waited_for(desk: Desk, github: GitHubServer) -> None:
+    github.fail("POST", 429, message="slow down", Retry_After="9" * 401)
+    with pytest.raises(ApiError, match="429"):
+        desk.post()
+    assert desk.slept == []
+
+
+@pytest.mark.parametrize("header", ["\u00b2", "Thu, 01 Jan 100000000000000000000 00:00:00 GMT"])
 def test_an_odd_retry_after_is_none(desk: Desk, github: GitHubServer, header: str) -> None:
     github.fail("POST", 429, message="slow down", Retry_After=header)
     desk.post()

@@ -1,4 +1,4 @@
-"""SIGKILL at every point of a run of four steps with a loop: nothing finished is lost or paid for twice."""
+"""SIGKILL at every point of a run of four steps with a loop and a gate: no step is lost or paid for twice."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ steps:
   - {id: tell, role: teller, context: [git_diff]}
 """
 CALLS = 6
+GATED = ("run", "--fail-on", "revise", "--diff", "HEAD")
+"""A step whose seal was lost with the kill would not count."""
 
 
 def answer(body: dict[str, Any]) -> str:
@@ -95,9 +97,9 @@ def test_a_kill_at_every_point(
         for name, value in (("BASE_URL", server.base_url), ("API_KEY", KEY)):
             monkeypatch.setenv(f"OPENAI_{name}", value)
         monkeypatch.setenv("AETHR_LIVE", "1")
-        undisturbed = comparable(aethr("run", "--json", TASK).record)
+        undisturbed = comparable(aethr(*GATED, "--json", TASK).record)
         assert len(server.bodies) == CALLS
-        with killer("run", TASK, folder=temp) as killed:
+        with killer(*GATED, TASK, folder=temp) as killed:
             code, points = killed.run(0)
             assert (code, list(temp.iterdir())) == (0, [])
             assert points > 4 * CALLS
@@ -117,7 +119,7 @@ def go_on(aethr: Aethr, temp: Path, server: ModelServer) -> dict[str, Any]:
     assert done >= paid - 1, "more than the call in flight was lost"
     words = ["--resume-checkpoint", f"@{files[0]}"] if done else [TASK]
     server.requests.clear()
-    record = aethr("run", "--json", *words).record
+    record = aethr(*GATED, "--json", *words).record
     assert len(server.bodies) == CALLS - done
     for path in () if done else temp.iterdir():
         path.unlink()

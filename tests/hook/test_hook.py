@@ -23,7 +23,7 @@ from aethr.options import HOOK_OPTIONS, RunOptions
 from aethr.records import Checkout, Extent, Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
-from tests.support import Repo, log_git, surveyed
+from tests.support import Repo, log_git, outcome_of, surveyed
 
 EDITS_AND_RUNS = """\
 workflow: too much
@@ -295,8 +295,8 @@ def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
     with serving(monkeypatch, text(PASS)):
         code, output = hook()
     assert code == 4
-    assert "NOT REVIEWED: incomplete, not sent: pic.png (binary) (of the rest: pass)\n" in output
-    assert "To mend: make the change smaller" in output
+    assert "INCOMPLETE (pass on what was sent): not sent: pic.png (binary)\n" in output
+    assert "To fix: make the change smaller" in output
 
 
 def test_an_index_outside_of_the_repository_is_not_taken_for_an_empty_one(
@@ -362,7 +362,8 @@ def test_an_index_that_moves_during_the_review_is_not_reviewed(
     with meddling(monkeypatch, lambda: meddle(project)):
         code, output = hook()
     assert code == 4, output
-    assert "NOT REVIEWED: the change that step 'review' read was changed during the run" in output
+    said = "the change that step 'review' read was changed during the run"
+    assert f"INCOMPLETE (pass on what was sent): {said}" in output
 
 
 def test_an_index_that_is_written_with_the_same_content_has_not_moved(
@@ -452,23 +453,30 @@ def result(review: Review, code: ExitCode, **more: object) -> RunResult:
     step = StepResult("review", "reviewer", "model", "openai:m", 1, "0" * 64, "prose", context=receipts)
     fields = {"task": "t", "workflow": "w", "mode": "live", "scope": Scope(), "loops": (), **more}
     return RunResult(
-        steps=(step,), review=review, totals=Totals(1, 10, 5, 0.01, 2.0), exit_code=code, **fields
+        steps=(step,),
+        review=review,
+        totals=Totals(1, 10, 5, 0.01, 2.0),
+        exit_code=code,
+        outcome=outcome_of(review),
+        **fields,
     )
 
 
 def test_all_lines_of_a_review() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
-    review = Review("revise", findings, 0.5, "incomplete, not sent: z.py (over the budget)")
+    review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
     ended = ending.finished(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", closing())
     assert (ended.code, list(ended.lines)) == (
         1,
         [
             "Aethr: the staged change: 2 files",
-            "Review status: revise, not to be relied on: incomplete, not sent: z.py (over the budget)",
+            "INCOMPLETE (revise on what was sent): not sent: z.py (over the budget)",
             "a b.py:3: [high] wrong\\x1b[31m",
             "[low] ::error::x",
             "not sent: z.py (over the budget)",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
+            "To fix: make the change smaller, or raise limits.context_chars; what no model may be sent "
+            "goes into a change of its own.",
             "exit code 1: the gate said no (--fail-on revise). "
             "To go on without a review: SKIP=aethr-review git commit",
         ],

@@ -66,8 +66,7 @@ def hook(
         with serving(monkeypatch, always=answer) as server:
             code = main(["hook", "--fail-on", "high", "--report", str(record)])
         captured = capsys.readouterr()
-        found = json.loads(record.read_text())["review"] if record.exists() else {"reason": "no record"}
-        status = "not-reviewed" if found["reason"] else found["status"]
+        status = json.loads(record.read_text())["outcome"] if record.exists() else "not-reviewed"
         log = captured.out + captured.err
         return Seen(code, status, log, log, _prompts(server))
 
