@@ -566,7 +566,7 @@ def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
 
 def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
     """What a step would be sent now; no command is run for it."""
-    fixed = plan.survey if not plan.scope.reads_disk and not plan.scope.chosen else None
+    fixed = None if plan.scope.looks_at_disk else plan.survey
     view = _view(plan, ())._replace(run_commands=False, survey=fixed)
     return (receipt for block in step.collect(view) for receipt in block.receipts)
 

@@ -139,6 +139,11 @@ class Scope(NamedTuple):
         """Whether one side of the change is the working tree."""
         return self.kind not in ("staged", "range")
 
+    @property
+    def looks_at_disk(self) -> bool:
+        """Whether the working tree matters: as a side of the change, or for what a chosen one leaves out."""
+        return self.reads_disk or self.chosen
+
 
 class LeftOut(NamedTuple):
     """Changed files that a scope does not show; a folder without any tracked file ends with ``/``."""

@@ -112,7 +112,7 @@ def scenes(bench: Bench) -> Iterator[Count]:
 
 
 def calls(bench: Bench) -> Iterator[Count]:
-    """A live run of one step: one request, whatever carries it."""
+    """A live run of one step: one request, whatever carries it; and a live hook."""
     log = bench.folder / "log"
     root = bench.small("called")
     for transport, needs in TRANSPORTS.items():
@@ -121,6 +121,11 @@ def calls(bench: Bench) -> Iterator[Count]:
         already = _lines(log)
         yield from _probed(bench, root, scene)
         yield Count(f"{scene.name}: requests", _lines(log) - already)
+    root = bench.small("hooked")
+    bench.git(root, "add", "-A")
+    env = {**bench.live, "AETHR_TRANSPORT": "direct", "PRE_COMMIT": "1"}
+    words = ("hook", "--model", "openai:m", "--fail-on", "never", "--if-not-reviewed", "pass")
+    yield from _probed(bench, root, Scene("hook, direct", words, TRANSPORTS["direct"], env))
 
 
 def redraws(bench: Bench) -> Iterator[Count]:

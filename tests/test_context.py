@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from aethr.context.paths import is_generated
 from aethr.errors import GitError, UsageError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import Artifacts, Block, Extent, Receipt, Scope, StepResult, View
-from tests.support import Repo, leave_a_conflict
+from tests.support import Repo, leave_a_conflict, log_git
 
 BUDGET = 120_000
 
@@ -260,12 +259,9 @@ def test_a_plain_diff_takes_four_git_processes(
 ) -> None:
     (changed.root / "pic.png").unlink()
     changed.git("checkout", "-q", "pic.png")
-    real, calls = shutil.which("git"), tmp_path / "calls"
-    (tmp_path / "git").write_text(f'#!/bin/sh\necho "$0" >> "{calls}"\nexec "{real}" "$@"\n')
-    (tmp_path / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    calls = log_git(tmp_path, monkeypatch)
     collect(("git_diff",), BUDGET, View(changed.root, Scope()))
-    assert len(calls.read_text().splitlines()) == 4
+    assert sorted(calls.read_text().split()) == ["config", "diff", "rev-parse", "status"]
 
 
 def test_a_local_filter_is_reported_where_files_are_read_from_the_disk(changed: Repo) -> None:

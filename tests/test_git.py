@@ -109,6 +109,60 @@ def test_a_corrupt_index_is_an_error(changed: Repo) -> None:
         shown(changed)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("HEAD", "commit"),
+        (":/only commit", "commit"),
+        ("HEAD^{tree}", "tree"),
+        ("HEAD:deep", "tree"),
+        ("v1", "commit"),
+        ("HEAD:a.py", None),
+        ("HEAD\nHEAD", None),
+        ("HEAD\r", None),
+        ("HEAD\0", None),
+        ("", None),
+        ("commit", None),
+        ("no commit", None),
+        ("--all", None),
+        ("@{upstream}", None),
+        ("nowhere\udcff", None),
+    ],
+)
+def test_a_name_stands_for_a_commit_or_a_tree_whatever_is_asked_beside_it(
+    repo: Repo, name: str, kind: str | None
+) -> None:
+    repo.write("a.py")
+    repo.write("deep/b.py")
+    repo.git("add", "-A")
+    repo.git("commit", "-qm", "the only commit")
+    repo.git("tag", "-am", "one", "v1")
+    head = repo.git("rev-parse", "HEAD").strip()
+    before, found, after = git.resolve(repo.root, "HEAD", name, "main")
+    assert (before, after) == (head, head)
+    assert (found is None) == (kind is None)
+    assert found is None or repo.git("cat-file", "-t", found).strip() == kind
+    assert git.resolve(repo.root, name) == (found,)
+
+
+def test_the_branch_is_the_one_checked_out(changed: Repo) -> None:
+    changed.git("checkout", "-qb", "topic/x")
+    assert checkout_of(changed.root).branch == "topic/x"
+    changed.git("update-ref", "refs/heads/HEAD", "HEAD~0")  # git does not say then which of the two is meant
+    assert checkout_of(changed.root).head == changed.git("rev-parse", "HEAD").strip()
+    changed.git("checkout", "-q", "--detach")
+    assert checkout_of(changed.root).branch is None
+
+
+def test_a_folder_named_like_an_answer_of_git_is_read(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / f"a\n{'0' * 40}\nrefs" / "heads")
+    with pytest.raises(GitError, match=r"core\.worktree"):  # nothing of it is taken for a commit
+        git.checkout(repo.root)
+    repo.write("a.py")
+    repo.commit()
+    assert checkout_of(repo.root).top == repo.root
+
+
 def test_a_head_whose_commit_is_gone_is_an_error(changed: Repo) -> None:
     shutil.rmtree(changed.root / ".git" / "objects")
     (changed.root / ".git" / "objects").mkdir()
@@ -357,8 +411,8 @@ def trap(tmp_path: Path) -> Path:
 
 def assert_silent(repo: Repo, trap: Path) -> None:
     """Use everything that reads the repository, and see that the trap was not sprung."""
-    for kind in ("worktree", "staged", "head"):
-        scope = git.resolve_scope(repo.root, kind)
+    scopes = [git.resolve_scope(repo.root, kind) for kind in ("worktree", "staged", "head", "all")]
+    for scope in (*scopes, git.choose_scope(checkout_of(repo.root)).scope, STAGED._replace(chosen=True)):
         assert shown(repo, scope) is not None
         left_out(repo.root, scope)
     git.files(repo.root, bool)
@@ -377,6 +431,21 @@ def test_a_filter_of_the_repository_is_not_run(changed: Repo, trap: Path, name: 
     assert git.local_filters(changed.root) == (name,)
     assert_silent(changed, trap)
     assert "+2\n" in shown(changed)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_change_in_objects_runs_no_filter_that_is_left_on(changed: Repo, trap: Path, packed: bool) -> None:
+    """git may read a file from the disk in place of the object, but not where there is a filter."""
+    changed.git("config", "filter.x.clean", str(trap))
+    changed.git("config", "filter.x.process", str(trap))
+    (changed.root / ".git" / "info" / "attributes").write_text("* filter=x\n")
+    if packed:
+        changed.git("repack", "-adq")
+        changed.git("prune-packed")
+    for scope in (STAGED, git.resolve_scope(changed.root, f"{git.empty_tree(changed.root)}..HEAD")):
+        assert git.survey(checkout_of(changed.root), scope).filters == ()
+        assert "+" in shown(changed, scope)
+    assert not (trap.parent / "sprung").exists()
 
 
 def test_a_filter_that_cannot_be_switched_off_is_refused(changed: Repo, trap: Path) -> None:
@@ -509,8 +578,13 @@ def test_the_temporary_index_of_a_linked_worktree_is_used(
     assert "+only here\n" in shown(linked, STAGED)
 
 
-def configure(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+def configure(monkeypatch: pytest.MonkeyPatch, by: str = "GIT_CONFIG_COUNT", **settings: str) -> None:
     """As an operator does in the environment; ``core__x`` is core.x."""
+    if by == "GIT_CONFIG_PARAMETERS":  # in both forms that git has written
+        words = (f"'{name.replace('__', '.')}'='{value}'" for name, value in settings.items())
+        old = (f"'{name.replace('__', '.')}={value}'" for name, value in settings.items())
+        monkeypatch.setenv(by, " ".join((*words, *old)))
+        return
     monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
     for number, (name, value) in enumerate(settings.items()):
         monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", name.replace("__", "."))
@@ -530,7 +604,7 @@ def test_a_directory_that_the_operators_environment_trusts_is_read(
     if by == "GIT_CONFIG_COUNT":
         configure(monkeypatch, safe__directory="*")
     elif by == "GIT_CONFIG_PARAMETERS":
-        monkeypatch.setenv(by, "'safe.directory'='*'")
+        configure(monkeypatch, by, safe__directory="*")
     else:
         (tmp_path / "global").write_text("[safe]\ndirectory = *\n")
         monkeypatch.setenv(by, str(tmp_path / "global"))
@@ -550,25 +624,26 @@ def test_what_an_operator_configures_in_the_environment_stays_in_force(
     assert "+LOUDER\n" in shown(changed, WORKTREE)
 
 
+@pytest.mark.parametrize("by", ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"])
 @pytest.mark.parametrize("name", ["core__fsmonitor", "core__hooksPath", "diff__external", "core__gitProxy"])
 def test_our_own_settings_win_over_the_environment(
-    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, by: str
 ) -> None:
     expected = changed.git("diff", "--no-ext-diff")
     trap = tmp_path / "trap"
     trap.write_text(f"#!/bin/sh\ntouch '{tmp_path}/sprung'\n")
     trap.chmod(0o755)
-    configure(monkeypatch, **{name: str(trap)})
+    configure(monkeypatch, by, **{name: str(trap), "diff__noprefix": "true", "core__quotePath": "false"})
     assert shown(changed, WORKTREE) == expected
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("by", ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS"])
 def test_no_protocol_is_allowed_whatever_the_environment_says(
-    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    configure(
-        monkeypatch, protocol__allow="always", protocol__ext__allow="always", protocol__file__allow="always"
-    )
+    always = {f"protocol__{name}allow": "always" for name in ("", "ext__", "file__")}
+    configure(monkeypatch, by, **always)
     monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "ext:file")
     for url in (f"ext::sh -c 'touch {tmp_path}/sprung'", f"file://{changed.root}"):
         done = call.run(changed.root, "ls-remote", url)

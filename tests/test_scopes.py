@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from aethr import git
+from aethr import git, presets
+from aethr.cli import main
 from aethr.context import collect
 from aethr.records import Block, Receipt, Scope, View
-from tests.support import Repo, aethr, checkout_of, leave_a_conflict, make_repo, surveyed
+from tests.support import Repo, aethr, checkout_of, leave_a_conflict, log_git, make_repo, surveyed
 
 BUDGET = 120_000
 REVIEW = ("run", "--preset", "review-existing-diff")
@@ -69,6 +72,146 @@ def touched(repo: Repo) -> None:
 def intended(repo: Repo) -> None:
     repo.write("soon.py")
     repo.git("add", "-N", "soon.py")
+
+
+def deleted(repo: Repo) -> None:
+    (repo.root / "a.py").unlink()
+
+
+def executable(repo: Repo) -> None:
+    (repo.root / "a.py").chmod(0o755)
+
+
+def linked(repo: Repo) -> None:
+    deleted(repo)
+    (repo.root / "a.py").symlink_to("b.py")
+
+
+def overlooked(repo: Repo) -> None:
+    repo.git("update-index", "--assume-unchanged", "a.py")
+    unstaged(repo)
+
+
+def converted(repo: Repo) -> None:
+    repo.git("config", "core.autocrlf", "true")
+    repo.write("a.py", "one\r\ntwo\r\n")
+
+
+def dirty_submodule(repo: Repo) -> None:
+    inner = make_repo(repo.root.parent / "inner")
+    inner.write("in.py")
+    inner.commit()
+    repo.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner.root), "sub")
+    repo.commit()
+    Repo(repo.root / "sub").write("in.py", "dirty\n")
+
+
+def new_in_a_submodule(repo: Repo) -> None:
+    dirty_submodule(repo)
+    Repo(repo.root / "sub").git("checkout", "-q", ".")
+    new(Repo(repo.root / "sub"))
+
+
+def a_moved_submodule(repo: Repo) -> None:
+    dirty_submodule(repo)
+    Repo(repo.root / "sub").commit()
+
+
+@pytest.mark.parametrize("stages", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(unstaged, new, touched, intended, deleted, executable, linked, overlooked, converted),
+        *(dirty_submodule, new_in_a_submodule, a_moved_submodule, leave_a_conflict),
+    ],
+)
+def test_what_is_unstaged_is_what_git_diff_shows(
+    clean: Repo, change: Callable[[Repo], None], stages: bool
+) -> None:
+    change(clean)
+    if stages:
+        staged(clean)
+    unstaged_text = shown(clean, Scope())
+    assert unstaged_text == clean.git("diff")
+    there = clean.git("diff", "--cached") != ""
+    chosen = git.choose_scope(checkout_of(clean.root))
+    assert chosen.scope.kind == ("staged" if not unstaged_text and there else "worktree")
+    assert chosen.left_out is not None
+    assert chosen.left_out.unstaged == ()
+    with git.leaving_out(chosen._replace(left_out=None)) as left_out:
+        assert left_out() == chosen.left_out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "calls"),
+    [
+        ([unstaged, new], [], "rev-parse config status diff"),
+        ([staged], [], "rev-parse config status diff"),
+        ([unstaged, staged], [], "rev-parse config status diff diff"),
+        ([], [], "rev-parse config status diff ls-files"),
+        ([unstaged], ["--diff", "worktree"], "rev-parse config status diff"),
+        ([unstaged], ["--diff", "head"], "rev-parse config status diff"),
+        ([staged], ["--diff", "staged"], "rev-parse diff"),
+        ([], ["--diff", "HEAD~"], "rev-parse cat-file config status diff"),
+        ([], ["--diff", "HEAD~..HEAD"], "rev-parse cat-file diff"),
+        ([], ["--diff", "HEAD~...HEAD"], "rev-parse cat-file merge-base diff"),
+    ],
+)
+def test_how_often_a_run_asks_git(
+    clean: Repo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: list[Callable[[Repo], None]],
+    words: list[str],
+    calls: str,
+) -> None:
+    clean.write("c.py")
+    clean.commit()
+    for change in changes:
+        change(clean)
+    log = log_git(tmp_path, monkeypatch)
+    monkeypatch.chdir(clean.root)
+    assert main([*REVIEW, *words, "look"]) == 0
+    assert sorted(log.read_text().split()) == sorted(calls.split())  # some of them at the same time
+
+
+OPENS = """
+import os, sys
+from collections import Counter
+opened = Counter()
+def hear(event, args):
+    if event == "open" and isinstance(args[0], (str, os.PathLike)):
+        opened[os.path.basename(args[0])] += 1
+sys.addaudithook(hear)
+from aethr.cli import main
+main(sys.argv[1:])
+print({name: opened[name] for name in (".aethr.yaml", ".env", "replies.yaml", "review-existing-diff.yaml")})
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["run", "look"], {".aethr.yaml"}),
+        (["hook"], {".aethr.yaml"}),
+        (["hook", "--config", ".aethr.yaml"], {".aethr.yaml"}),
+        (["hook", "--preset", "review-existing-diff"], {"review-existing-diff.yaml"}),
+        (["run", "--replies", "replies.yaml", "look"], {".aethr.yaml", "replies.yaml"}),
+        (["run", "--preset", "review-existing-diff", "look"], {"review-existing-diff.yaml"}),
+    ],
+)
+def test_what_was_checked_is_what_is_used_for_each_file_is_read_once(
+    clean: Repo, words: list[str], read: set[str]
+) -> None:
+    clean.write(".aethr.yaml", presets.text("review-existing-diff"))
+    clean.write("replies.yaml", 'review: ["Review status: pass"]\n')
+    clean.write(".env", "AETHR_LIVE=0\n")
+    staged(clean)
+    program = [sys.executable, "-c", OPENS, *words]
+    done = subprocess.run(program, cwd=clean.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    times = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert times == {name: int(name in {".env", *read}) for name in times}
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
             yield part
         yield from _remarks(view, _without_saved(survey.top, view, left_out()), survey.filters, names)
     scope = view.scope
-    if (scope.reads_disk or scope.chosen) and (view.strict or (scope.chosen and not names)):
+    if scope.looks_at_disk and (view.strict or (scope.chosen and not names)):
         yield from _overlooked(survey.top)
 
 

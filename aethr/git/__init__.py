@@ -190,15 +190,15 @@ def choose_scope(here: Checkout) -> Survey:
     found = survey(here, Scope(head_sha=here.head, chosen=True))
     with _status(found) as answer:
         states = answer()
-    if not any(_is_unstaged(state) for state, _ in states) and _staged_names(states):
+    if _staged_names(states) and not _unstaged_names(found, states):
         found = found._replace(scope=found.scope._replace(kind="staged", text="staged"))
-    return found._replace(left_out=_left_out(found.scope, states))
+    return found._replace(left_out=_left_out(found, states))
 
 
 def survey(here: Checkout, scope: Scope) -> Survey:
     """A scope in this repository as it is now. Raises ``GitError``."""
     # Between commits, and from a commit to the index, git reads objects and runs no filter.
-    return Survey(scope, here, local_filters(here.top) if scope.reads_disk else ())
+    return Survey(scope, here, local_filters(here.top) if scope.looks_at_disk else ())
 
 
 def moved(root: Path, scope: Scope) -> str | None:
@@ -250,16 +250,21 @@ def diff(seen: Survey, *, as_text: bool = False, paths: Sequence[bytes] = ()) ->
     when git failed, so nothing read before is to be trusted without reading to the end.
     """
     top, scope = seen.top, seen.scope
-    words = [_LITERAL, *call.settings(_DIFF_SETTINGS), *_without(seen.filters), "diff", *_DIFF_OPTIONS]
-    words += [_submodules(top), *(["--text"] if as_text else []), *_sides(top, scope), "--"]
+    words = [*_diff_words(seen), *(["--text"] if as_text else []), *_sides(top, scope), "--"]
     words += map(os.fsdecode, paths)
     if scope.kind != "all":
         yield from call.streamed(top, *words)
         return
     from aethr.git.spare_index import with_new_files  # makes a temporary folder: only where it is wanted
 
-    with with_new_files(top) as index:
+    with with_new_files(top, _without(seen.filters)) as index:
         yield from call.streamed(top, *words, index=index)
+
+
+def _diff_words(seen: Survey) -> list[str]:
+    """``git diff`` with the options that every look at a change has in common."""
+    before = (_LITERAL, *call.settings(_DIFF_SETTINGS), *_without(seen.filters))
+    return [*before, "diff", *_DIFF_OPTIONS, _submodules(seen.top)]
 
 
 def _submodules(top: Path) -> str:
@@ -281,7 +286,7 @@ def leaving_out(seen: Survey) -> Iterator[Callable[[], LeftOut]]:
         yield lambda: known
         return
     with _status(seen) as states:
-        yield lambda: _left_out(scope, states())
+        yield lambda: _left_out(seen, states())
 
 
 @contextmanager
@@ -301,21 +306,30 @@ _STATUS = (
 _UNMERGED = (b"DD", b"AU", b"UD", b"UA", b"DU", b"AA", b"UU")
 
 
-def _left_out(scope: Scope, states: Sequence[tuple[bytes, bytes]]) -> LeftOut:
-    unstaged = (name for state, name in states if _is_unstaged(state))
+def _left_out(seen: Survey, states: Sequence[tuple[bytes, bytes]]) -> LeftOut:
     return LeftOut(
-        staged=_staged_names(states) if scope.kind == "worktree" else (),
-        unstaged=tuple(unstaged) if scope.kind == "staged" else (),
+        staged=_staged_names(states) if seen.scope.kind == "worktree" else (),
+        unstaged=_unstaged_names(seen, states) if seen.scope.kind == "staged" else (),
         untracked=tuple(name for state, name in states if state == b"??"),
     )
 
 
-def _is_unstaged(state: bytes) -> bool:
-    return state[1:] not in b" ?"
-
-
 def _staged_names(states: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
     return tuple(name for state, name in states if state[:1] in b"MTADRC" and state not in _UNMERGED)
+
+
+def _unstaged_names(seen: Survey, states: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, ...]:
+    """None where ``git diff`` has nothing to show; it stops at the first difference.
+
+    ``git status`` names every file whose size is another one, also where only its line ends are converted.
+    """
+    names = tuple(name for state, name in states if state[1:] not in b" ?")
+    if not names:
+        return ()
+    done = call.run(seen.top, *_diff_words(seen), "--quiet", "--")
+    if done.code not in (0, 1):
+        raise call.failed(done)
+    return names if done.code == 1 else ()
 
 
 def overlooked(top: Path) -> tuple[bytes, ...]:

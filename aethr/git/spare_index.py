@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,8 +21,12 @@ _OWN = {"core.splitIndex": "false", "core.untrackedCache": "false"}
 
 
 @contextmanager
-def with_new_files(top: Path) -> Iterator[Path]:
-    """The copy's path; it is gone after the block. Raises ``GitError``, ``DiskError``."""
+def with_new_files(top: Path, options: Sequence[str]) -> Iterator[Path]:
+    """The copy's path; it is gone after the block. Raises ``GitError``, ``DiskError``.
+
+    ``options`` switch off the filters of the repository: to write an index git reads each file again that was
+    written in the same moment as its entry (https://git-scm.com/docs/racy-git).
+    """
     listed = call.checked(top, "ls-files", "-z", "--others", "--exclude-standard")
     names = [name for name in listed.split(b"\0") if name]
     own = top / os.fsdecode(call.checked(top, "rev-parse", "--git-path", "index").removesuffix(b"\n"))
@@ -42,6 +46,7 @@ def with_new_files(top: Path) -> Iterator[Path]:
         call.checked(
             top,
             *call.settings(_OWN),
+            *options,
             *("update-index", "--add", "--replace", "-z", "--index-info"),
             stdin=rows,
             index=index,
