@@ -118,15 +118,16 @@ def prepare(
     is today. ``seal`` is what a checkpoint is sealed with, by default the keys of the providers.
     """
     options.check(given)
+    saved = resume.saved(given)
     project = project or oneoff.project(given, cwd)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root)
     settings = {**dotenv.values, **environ}
     agreed = terms.read(given, settings, credentials.secrets(settings))
     secrecy.hide_too(agreed.secrets)
     seal = (seal or _seal(project, settings, agreed)) if agreed.mode == "live" else UNSEALED
-    saved = resume.saved(given, seal)
+    doubt = resume.unproven(saved, seal, agreed.mode)
     if seal.keys:  # before the scope is taken from it; without a key `_preflight` says which one is missing
-        resume.require_proof(saved, agreed.mode, agreed.gate)
+        resume.require(agreed.gate, doubt)
     scope, survey = change or _scope(project.root, given, saved)
     script = _script(given.replies, cwd, project.workflow)
     plan = workflow.plan(project, scope, agreed, settings, script)
@@ -134,7 +135,7 @@ def prepare(
     promotion = _promotion(plan) if given.save else None
     _preflight(plan, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = plan._replace(task=_task(given, saved, settings, agreed))
-    resumed = resume.steps(plan, saved)
+    resumed = resume.steps(plan, saved, doubt)
     if resumed.unproven is not None or resumed.stale:
         seal = UNSEALED  # this run's seal would vouch for those results too
     return Prepared(
