@@ -14,14 +14,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
 from aethr.options import SCOPES
-from aethr.records import UNSEALED, Attempt, Mode, Plan, PlannedStep, Scope, Seal, StepResult
+from aethr.records import Attempt, Mode, Plan, PlannedStep, Scope, Seal, StepResult
 from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
@@ -55,8 +55,8 @@ class Checkpoint(NamedTuple):
 
     ``attempt`` is one of an agent step that did not finish.
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
-    a bare array of results, has no task, no scope and no contract: None. ``unproven`` says why it does not
-    prove that a run with the keys of this one made its results; None where its seals prove that.
+    a bare array of results, has no task, no scope and no contract: None. ``held`` are its lines as they
+    stand, each with the name of what it holds; earlier forms have none.
     """
 
     steps: tuple[StepResult, ...]
@@ -67,7 +67,7 @@ class Checkpoint(NamedTuple):
     failure: Failure | None = None
     attempt: Attempt | None = None
     cut: bool = False
-    unproven: str | None = None
+    held: tuple[tuple[str, str], ...] = ()
 
 
 def check(folder: str) -> None:
@@ -162,29 +162,26 @@ def append(path: Path, line: str, left: disk.State) -> disk.State | None:
         return disk.append(path, line, left)
 
 
-def load(text: str, seal: Seal = UNSEALED) -> Checkpoint:
-    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it.
-
-    ``seal`` is that of the run which is to resume it.
-    """
+def load(text: str) -> Checkpoint:
+    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
     if text.startswith("@"):
-        return parse(_read(Path(text[1:])), text[1:], seal)
+        return parse(_read(Path(text[1:])), text[1:])
     if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
         raise UsageError(f"--resume-checkpoint {text}: a file's name without @", f"Write @{text}.")
-    return parse(text, "--resume-checkpoint", seal)
+    return parse(text, "--resume-checkpoint")
 
 
-def parse(text: str, where: str, seal: Seal = UNSEALED) -> Checkpoint:
+def parse(text: str, where: str) -> Checkpoint:
     """The text of a checkpoint; ``where`` names it in errors. Raises ``UsageError``."""
     text = text.replace("\r\n", "\n")
     first, _, rest = text.partition("\n")
     try:
         head = _head(first)
         if head is not None:
-            return _from_lines(head, first, rest, seal)
+            return _from_lines(head, first, rest)
         document = _json(text, 0)
         if isinstance(document, list):
-            return _from_seed(document)
+            return Checkpoint(_numbered(codec.step_from_seed(item) for item in document))
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _AFRESH) from error
@@ -208,6 +205,33 @@ def _rests_on(step: PlannedStep) -> dict[str, object]:
         "history_visibility": step.spec.history_visibility,
         "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
     }
+
+
+def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
+    """Why its seals do not prove that a run with the keys of this one wrote it all; None where they do."""
+    if checkpoint.contract is None:
+        seed = "the checkpoint is a plain list of answers, which is no proof of a review"
+        return seed if checkpoint.steps else None
+    if not checkpoint.held:
+        return "the checkpoint is of an earlier version of Aethr, which sealed nothing"
+    lines = [line for line, _ in checkpoint.held]
+    names = [f"{name} of the checkpoint" for _, name in checkpoint.held]
+    if not seal.keys:
+        return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
+    from aethr.seal import count_sealed, differing, is_sealed
+
+    if not is_sealed(lines[0]):
+        return f"{names[0]} is not sealed"
+    if others := differing(json.loads(lines[0]).get("binding"), seal.binding):
+        return f"{names[0]} was made for another {' and another '.join(others)}"
+    count = count_sealed(lines, seal.keys)
+    if count == len(lines):
+        return None
+    if count == 0:
+        return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
+    if not is_sealed(lines[count]):
+        return f"{names[count]} is not sealed"
+    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
 
 
 def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
@@ -272,11 +296,11 @@ def _head(line: str) -> Mapping[str, object] | None:
     return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
 
 
-def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -> Checkpoint:
+def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint:
     run = _run(head, SCHEMA)
     steps: list[StepResult] = []
     contracts: dict[str, Mapping[str, object]] = {}
-    held: list[tuple[str, str]] = [(first, "")]
+    held = [(first, "the first line")]
     *lines, last = rest.split("\n")
     cut = bool(last.strip()) and not _is_json(last)
     for number, line in enumerate(lines if cut else [*lines, last], start=1):
@@ -297,37 +321,7 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -
         held[-1] = line, f"step '{steps[-1].id}'"
     if len(held) > 1:
         held[0] = first, held[1][1]  # what the first line says is said of everything after it
-    unproven = _unproven(head, held, seal)
-    return run._replace(steps=tuple(steps), contract=contracts, cut=cut, unproven=unproven)
-
-
-def _unproven(head: Mapping[str, object], held: Sequence[tuple[str, str]], seal: Seal) -> str | None:
-    """Why these lines, each with the name of what it holds, are not all proven; None where they are."""
-    lines = [line for line, _ in held]
-    names = [f"{name or 'the first line'} of the checkpoint" for _, name in held]
-    if not seal.keys:
-        return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
-    from aethr.seal import count_sealed, differing, is_sealed
-
-    if not is_sealed(lines[0]):
-        return f"{names[0]} is not sealed"
-    if others := differing(head.get("binding"), seal.binding):
-        return f"{names[0]} was made for another {' and another '.join(others)}"
-    count = count_sealed(lines, seal.keys)
-    if count == len(lines):
-        return None
-    if count == 0:
-        return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
-    if not is_sealed(lines[count]):
-        return f"{names[count]} is not sealed"
-    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
-
-
-def _from_seed(items: Iterable[object]) -> Checkpoint:
-    """The seed form does not say what a step saw, or that a model was asked."""
-    steps = _numbered(codec.step_from_seed(item) for item in items)
-    unproven = "the checkpoint is a plain list of answers, which is no proof of a review"
-    return Checkpoint(steps, unproven=unproven if steps else None)
+    return run._replace(steps=tuple(steps), contract=contracts, cut=cut, held=tuple(held))
 
 
 def _from_document(document: object) -> Checkpoint:
@@ -340,7 +334,6 @@ def _from_document(document: object) -> Checkpoint:
         steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
         contract={name: codec.mapping(contracts, name) for name in contracts},
         failure=_failure(failure) if failure is not None else None,
-        unproven="the checkpoint is of an earlier version of Aethr, which sealed nothing",
     )
 
 

@@ -25,21 +25,16 @@ if TYPE_CHECKING:
 _NAMED = 20
 """Files named in one line; of more the number is given."""
 
-_AFRESH = "Start afresh without --resume-checkpoint."
 
-
-def saved(given: RunOptions, seal: Seal) -> Checkpoint | None:
-    """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none.
-
-    ``seal`` is what proves its results to this run.
-    """
+def saved(given: RunOptions) -> Checkpoint | None:
+    """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none."""
     if given.checkpoint_dir is None and not given.resume_checkpoint:
         return None
     from aethr import checkpoint
 
     if given.checkpoint_dir is not None:
         checkpoint.check(given.checkpoint_dir)
-    return checkpoint.load(given.resume_checkpoint, seal) if given.resume_checkpoint else None
+    return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
 
 
 def scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope | None:
@@ -76,18 +71,26 @@ class Resumed(NamedTuple):
     stale: bool = False
 
 
-def require_proof(found: Checkpoint | None, mode: Mode, gate: Gate) -> None:
-    """Refuse a checkpoint without valid seals where a review is required. Raises ``NotReviewedError``.
+def unproven(found: Checkpoint | None, seal: Seal, mode: Mode) -> str | None:
+    """Why no review of a live run can rest on what was kept; None where it can, or nothing was.
 
-    One of a mock or scripted run has none, and does not fit a live run for another reason (``steps``).
+    What a mock or a script kept is no review either, and does not fit a live run (``steps``).
     """
-    live = mode == "live" and found is not None and found.mode in (None, "live")
-    if live and gate.needs_review and found is not None and found.unproven is not None:
-        raise NotReviewedError(found.unproven, _AFRESH)
+    if found is None or mode != "live" or found.mode not in (None, "live"):
+        return None
+    from aethr import checkpoint
+
+    return checkpoint.unproven(found, seal)
 
 
-def steps(plan: Plan, found: Checkpoint | None) -> Resumed:
-    """What ``found`` gives to a run of ``plan``.
+def require(gate: Gate, doubt: str | None) -> None:
+    """Refuse a checkpoint with this ``doubt`` where a review is required. Raises ``NotReviewedError``."""
+    if gate.needs_review and doubt is not None:
+        raise NotReviewedError(doubt, "Start afresh without --resume-checkpoint.")
+
+
+def steps(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resumed:
+    """What ``found``, of which ``doubt`` says why it is unproven, gives to a run of ``plan``.
 
     Raises ``UsageError`` for a checkpoint of another workflow, ``NotReviewedError`` where a review is
     required and the one in the checkpoint is not proven, or was of another change.
@@ -98,14 +101,13 @@ def steps(plan: Plan, found: Checkpoint | None) -> Resumed:
 
     fitting = checkpoint.match(found, plan)
     executor.fits(plan, fitting.steps)
-    require_proof(found, plan.mode, plan.gate)
     stale = _stale(fitting, plan)
-    if stale is not None and plan.gate.needs_review:
-        raise NotReviewedError(stale, _AFRESH)
-    unproven = found.unproven if plan.mode == "live" and found.steps else None
+    for each in (doubt, stale):
+        require(plan.gate, each)
+    doubt = doubt if found.steps or found.attempt else None
     cut = "the checkpoint was cut off while its last step was written: that step is done again"
-    lines = (cut if found.cut else None, stale or _head_moved(found, plan), unproven)
-    return Resumed(fitting.steps, tuple(line for line in lines if line), unproven, stale is not None)
+    lines = (cut if found.cut else None, stale or _head_moved(found, plan), doubt)
+    return Resumed(fitting.steps, tuple(line for line in lines if line), doubt, stale is not None)
 
 
 def earlier(
