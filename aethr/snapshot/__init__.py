@@ -111,8 +111,8 @@ def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
 def restored(shadow: Shadow, found: Baseline) -> Snapshot:
     """The snapshot of an earlier shadow, for ``since``; to be called before this one is looked at.
 
-    Files that were recorded then are looked at, also where they are ignored by now or no longer tracked. There
-    is no copy of the project's index as it was. Raises ``GitError``.
+    Files that were recorded then are looked at, also where they are ignored by now or no longer tracked. No
+    copy of the project's index was kept. Raises ``GitError``.
     """
     known = frozenset(shadow.checked("ls-files", "-z").split(b"\0"))
     rows = shadow.checked("ls-tree", "-r", "-z", "--full-tree", found.tree).split(b"\0")
