@@ -162,7 +162,9 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
     elif done.exit_code:
         assert done.result is not None
         said = " ".join(line.text for line in wording.closing(done.result))
-        yield files.annotation("error", f"Aethr: {MEANINGS[done.exit_code]}", said)
+        not_relied_on = done.exit_code == ExitCode.NOT_REVIEWED
+        title = done.result.outcome.replace("-", " ") if not_relied_on else MEANINGS[done.exit_code]
+        yield files.annotation("error", f"Aethr: {title}", said)
     if delivered.error is not None:
         level = "notice" if delivered.exit_code == done.exit_code else "error"
         text = f"no comment on the pull request: {delivered.error} {delivered.error.fix}"
