@@ -1,7 +1,8 @@
 """The checkpoint: what a run has finished, on disk after every step, and whether it still fits.
 
 A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
-the workflow that its result rests on, and last why the run stopped. It holds no key (results are redacted
+the workflow that its result rests on, an attempt of an agent that is under way or failed, and last why the
+run stopped. It holds no key (results are redacted
 before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
 what a run writes is proportional to what it did. Only its last line can ever be half there. In a live run
 each line, whatever it holds, carries its seals (``aethr.seal``).
@@ -13,14 +14,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from aethr import __version__, codec, disk
 from aethr.errors import UsageError
 from aethr.options import SCOPES
-from aethr.records import UNSEALED, Mode, Plan, PlannedStep, Scope, Seal, StepResult
+from aethr.records import Attempt, Mode, Plan, PlannedStep, Scope, Seal, StepResult
 from aethr.sanitize import everywhere, redact
 
 SCHEMA = 2
@@ -52,9 +53,10 @@ class Failure(NamedTuple):
 class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
+    ``attempt`` is one of an agent step that did not finish.
     ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
-    a bare array of results, has no task, no scope and no contract: None. ``unproven`` says why it does not
-    prove that a run with the keys of this one made its results; None where its seals prove that.
+    a bare array of results, has no task, no scope and no contract: None. ``held`` are its lines as they
+    stand, each with the name of what it holds; earlier forms have none.
     """
 
     steps: tuple[StepResult, ...]
@@ -63,8 +65,9 @@ class Checkpoint(NamedTuple):
     scope: Scope | None = None
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
+    attempt: Attempt | None = None
     cut: bool = False
-    unproven: str | None = None
+    held: tuple[tuple[str, str], ...] = ()
 
 
 def check(folder: str) -> None:
@@ -96,11 +99,13 @@ def dump(
     plan: Plan,
     steps: Iterable[StepResult],
     failure: Failure | None = None,
+    attempt: Attempt | None = None,
     seal: Callable[[str], str] = str,
 ) -> str:
     """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON.
 
-    ``seal`` is given each line in turn, to add its seals.
+    ``attempt`` is one of an agent that did not finish its step. ``seal`` is given each line in turn, to add
+    its seals.
     """
     head = {
         "schema": SCHEMA,
@@ -117,8 +122,9 @@ def dump(
         },
         **(_bound(plan.seal) if plan.seal.keys else {}),
     }
-    end = [codec.line({"failure": failure._asdict()})] if failure else []
-    lines = [codec.line(head), *(entry(plan, step) for step in steps), *end]
+    lines = [codec.line(head), *(entry(plan, step) for step in steps)]
+    lines += [attempted(attempt)] if attempt else []
+    lines += [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join(seal(line) for line in lines)
 
 
@@ -131,6 +137,11 @@ def entry(plan: Plan, step: StepResult) -> str:
 def _bound(seal: Seal) -> dict[str, object]:
     """What ties the seals of a file to it alone: no line of it fits into another file."""
     return {"binding": dict(seal.binding), "file": os.urandom(16).hex()}
+
+
+def attempted(attempt: Attempt) -> str:
+    """The line of an attempt of an agent step. The next step that edits the tree finishes it."""
+    return codec.line({"attempt": codec.attempt_to_json(everywhere(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
@@ -151,29 +162,26 @@ def append(path: Path, line: str, left: disk.State) -> disk.State | None:
         return disk.append(path, line, left)
 
 
-def load(text: str, seal: Seal = UNSEALED) -> Checkpoint:
-    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it.
-
-    ``seal`` is that of the run which is to resume it.
-    """
+def load(text: str) -> Checkpoint:
+    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
     if text.startswith("@"):
-        return parse(_read(Path(text[1:])), text[1:], seal)
+        return parse(_read(Path(text[1:])), text[1:])
     if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
         raise UsageError(f"--resume-checkpoint {text}: a file's name without @", f"Write @{text}.")
-    return parse(text, "--resume-checkpoint", seal)
+    return parse(text, "--resume-checkpoint")
 
 
-def parse(text: str, where: str, seal: Seal = UNSEALED) -> Checkpoint:
+def parse(text: str, where: str) -> Checkpoint:
     """The text of a checkpoint; ``where`` names it in errors. Raises ``UsageError``."""
     text = text.replace("\r\n", "\n")
     first, _, rest = text.partition("\n")
     try:
         head = _head(first)
         if head is not None:
-            return _from_lines(head, first, rest, seal)
+            return _from_lines(head, first, rest)
         document = _json(text, 0)
         if isinstance(document, list):
-            return _from_seed(document)
+            return Checkpoint(_numbered(codec.step_from_seed(item) for item in document))
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _AFRESH) from error
@@ -197,6 +205,33 @@ def _rests_on(step: PlannedStep) -> dict[str, object]:
         "history_visibility": step.spec.history_visibility,
         "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
     }
+
+
+def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
+    """Why its seals do not prove that a run with the keys of this one wrote it all; None where they do."""
+    if checkpoint.contract is None:
+        seed = "the checkpoint is a plain list of answers, which is no proof of a review"
+        return seed if checkpoint.steps else None
+    if not checkpoint.held:
+        return "the checkpoint is of an earlier version of Aethr, which sealed nothing"
+    lines = [line for line, _ in checkpoint.held]
+    names = [f"{name} of the checkpoint" for _, name in checkpoint.held]
+    if not seal.keys:
+        return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
+    from aethr.seal import count_sealed, differing, is_sealed
+
+    if not is_sealed(lines[0]):
+        return f"{names[0]} is not sealed"
+    if others := differing(json.loads(lines[0]).get("binding"), seal.binding):
+        return f"{names[0]} was made for another {' and another '.join(others)}"
+    count = count_sealed(lines, seal.keys)
+    if count == len(lines):
+        return None
+    if count == 0:
+        return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
+    if not is_sealed(lines[count]):
+        return f"{names[count]} is not sealed"
+    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
 
 
 def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
@@ -261,11 +296,11 @@ def _head(line: str) -> Mapping[str, object] | None:
     return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
 
 
-def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -> Checkpoint:
+def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint:
     run = _run(head, SCHEMA)
     steps: list[StepResult] = []
     contracts: dict[str, Mapping[str, object]] = {}
-    held: list[tuple[str, str]] = [(first, "")]
+    held = [(first, "the first line")]
     *lines, last = rest.split("\n")
     cut = bool(last.strip()) and not _is_json(last)
     for number, line in enumerate(lines if cut else [*lines, last], start=1):
@@ -276,42 +311,17 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str, seal: Seal) -
         if record.get("failure") is not None:
             run = run._replace(failure=_failure(record["failure"]))
             continue
+        if record.get("attempt") is not None:
+            run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
+            continue
         steps.append(codec.step_from_json(record.get("step")))
+        if steps[-1].artifacts is not None:
+            run = run._replace(attempt=None)
         contracts[steps[-1].id] = codec.mapping(record, "contract")
         held[-1] = line, f"step '{steps[-1].id}'"
     if len(held) > 1:
         held[0] = first, held[1][1]  # what the first line says is said of everything after it
-    unproven = _unproven(head, held, seal)
-    return run._replace(steps=tuple(steps), contract=contracts, cut=cut, unproven=unproven)
-
-
-def _unproven(head: Mapping[str, object], held: Sequence[tuple[str, str]], seal: Seal) -> str | None:
-    """Why these lines, each with the name of what it holds, are not all proven; None where they are."""
-    lines = [line for line, _ in held]
-    names = [f"{name or 'the first line'} of the checkpoint" for _, name in held]
-    if not seal.keys:
-        return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
-    from aethr.seal import count_sealed, differing, is_sealed
-
-    if not is_sealed(lines[0]):
-        return f"{names[0]} is not sealed"
-    if others := differing(head.get("binding"), seal.binding):
-        return f"{names[0]} was made for another {' and another '.join(others)}"
-    count = count_sealed(lines, seal.keys)
-    if count == len(lines):
-        return None
-    if count == 0:
-        return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
-    if not is_sealed(lines[count]):
-        return f"{names[count]} is not sealed"
-    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
-
-
-def _from_seed(items: Iterable[object]) -> Checkpoint:
-    """The seed form does not say what a step saw, or that a model was asked."""
-    steps = _numbered(codec.step_from_seed(item) for item in items)
-    unproven = "the checkpoint is a plain list of answers, which is no proof of a review"
-    return Checkpoint(steps, unproven=unproven if steps else None)
+    return run._replace(steps=tuple(steps), contract=contracts, cut=cut, held=tuple(held))
 
 
 def _from_document(document: object) -> Checkpoint:
@@ -324,7 +334,6 @@ def _from_document(document: object) -> Checkpoint:
         steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
         contract={name: codec.mapping(contracts, name) for name in contracts},
         failure=_failure(failure) if failure is not None else None,
-        unproven="the checkpoint is of an earlier version of Aethr, which sealed nothing",
     )
 
 

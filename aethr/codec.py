@@ -16,7 +16,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from aethr.invisible import HIDDEN
-from aethr.records import Artifacts, StepResult, Usage
+from aethr.records import Artifacts, Attempt, StepResult, Usage
 
 _Word = TypeVar("_Word", bound=str)
 _Value = TypeVar("_Value")
@@ -67,6 +67,17 @@ def step_from_json(value: object) -> StepResult:
     """The reverse of ``step_to_json``. Raises ``ValueError`` for anything of another shape."""
     step: StepResult = _record(StepResult, an_object(value, "a step"))
     return step
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as the checkpoint holds it: the names of the keys are those of the fields."""
+    return {name: _to_json(value) for name, value in attempt._asdict().items()}
+
+
+def attempt_from_json(value: object) -> Attempt:
+    """The reverse of ``attempt_to_json``. Raises ``ValueError`` for anything of another shape."""
+    attempt: Attempt = _record(Attempt, an_object(value, "'attempt'"), frozenset(Attempt._fields))
+    return attempt
 
 
 def step_from_seed(value: object) -> StepResult:
@@ -136,7 +147,7 @@ _ALWAYS = frozenset(
         *("finish_reason", "truncated", "seconds", "calls", "transport", "usage", "context", "notes"),
         *("prompt_tokens", "completion_tokens", "total_tokens"),
         *("bytes_omitted", "complete", "changed_lines", "sent_lines"),
-        *Artifacts._fields,
+        *("changed_files", "diff_stat", "git_diff"),
     }
 )
 """Fields that are in every file although they have a default: one that lacks them is damaged, not old."""

@@ -21,7 +21,7 @@ from aethr import disk, git, secrecy
 from aethr.errors import GitError, UsageError
 from aethr.providers import LOGINS, PROVIDERS, provider_of
 from aethr.records import Checkout
-from aethr.words import capped, rest
+from aethr.words import capped, counted
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
@@ -187,8 +187,8 @@ def _taken(text: str) -> DotEnv:
         f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces"
         for line in broken[:_SHOWN]
     ]
-    if more := rest(len(broken), _SHOWN, "line"):
-        warnings.append(f".env: {more} cannot be parsed")
+    if len(broken) > _SHOWN:
+        warnings.append(f".env: {counted(len(broken) - _SHOWN, 'more line')} cannot be parsed")
     ignored = sorted(set(found) - set(values) - BASES)
     if ignored:
         warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")

@@ -18,8 +18,10 @@ from aethr.errors import AethrError, ModelError, UsageError
 from aethr.records import (
     CHANGE,
     CHANGES,
+    AttemptStarted,
     Block,
     Completion,
+    Earlier,
     Event,
     LoopEnded,
     LoopOutcome,
@@ -112,7 +114,7 @@ class Progress:
         Without an answer nothing was there to review, unless a step has edited files that it does not see.
         """
         for each in reversed(self.results[:-1]):
-            if each.artifacts is not None and each.artifacts.changed_files:
+            if each.artifacts is not None and each.artifacts.edited:
                 return False
             if each.id == skipped.id and each.skipped is None:
                 return conditions.hold(repeat, each, skipped)
@@ -125,7 +127,7 @@ class Progress:
         since = max(n for n, each in enumerate(self.results) if each.id == repeat.back_to)
         edits = [each.artifacts for each in self.results[since:] if each.artifacts is not None]
         before = next(each for each in reversed(self.results[:-1]) if each.id == result.id)
-        unchanged = bool(edits) and not any(artifacts.changed_files for artifacts in edits)
+        unchanged = bool(edits) and not any(artifacts.edited for artifacts in edits)
         return unchanged and review.same_findings(before, result)
 
     def _index(self, step_id: str) -> int:
@@ -138,17 +140,21 @@ def run(
     """Run ``plan`` to its end; ``done`` are results to replay. The last event is ``RunFinished``.
 
     Raises ``AethrError`` where a step fails; every ``StepFinished`` before it was yielded. Whoever
-    consumes the events writes the checkpoint before showing anything.
+    consumes the events writes the checkpoint before showing anything. What earlier attempts left in the tree
+    belongs to the next step that edits it, whichever that is by now.
     """
     subject, first = _look(plan, afresh=not done)
     yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
     progress = Progress(plan)
     waiting = iter(done)
+    earlier = plan.earlier
     while progress.turn is not None:
         turn = progress.turn
         finished = next(waiting, None)
         if finished is None:
-            result = yield from _perform(progress, turn, first if turn == Turn(0, 1) else None, clock)
+            blocks = first if turn == Turn(0, 1) else None
+            result = yield from _perform(progress, turn, blocks, earlier, clock)
+            earlier = None if plan.steps[turn.position].edits_tree else earlier
         else:
             result = _expected(plan, turn, finished)
         ended = progress.add(result)
@@ -160,10 +166,13 @@ def run(
             raise over
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
-    moved = _moved(plan, progress.results) if plan.is_live and plan.gate.needs_review else None
-    verdict = review.judge(
-        progress.results, reviewing, plan.mode, plan.holds, visibility, moved or plan.unproven
-    )
+    doubt = plan.unproven
+    if plan.is_live and plan.gate.needs_review:
+        doubt = _moved(plan, progress.results) or doubt
+    if earlier is not None and earlier.remains and reviewing:
+        # The workflow has changed since: no step that edits the tree has run, so none has it in its change.
+        doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
+    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
@@ -207,7 +216,8 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
     for step in plan.steps:
         view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
         blocks = step.collect(view)
-        prepared = _prepare(plan, step, history, blocks)
+        resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
+        prepared = _prepare(plan, step, history, blocks, plan.earlier if resumed else None)
         if _has_nothing_to_read(plan, step, blocks):
             skipped = _skipped(step, Turn(0, 1), blocks)
             yield prepared._replace(skipped=skipped.skipped)
@@ -262,7 +272,11 @@ def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Total
 
 
 def _perform(
-    progress: Progress, turn: Turn, blocks: tuple[Block, ...] | None, clock: Clock
+    progress: Progress,
+    turn: Turn,
+    blocks: tuple[Block, ...] | None,
+    earlier: Earlier | None,
+    clock: Clock,
 ) -> Generator[Event, None, StepResult]:
     """One live step: context, prompt, call, and a second short call where a review has no verdict.
 
@@ -278,11 +292,11 @@ def _perform(
         blocks = step.collect(_view(plan, progress.results))
     if _has_nothing_to_read(plan, step, blocks):
         return _with_check(step, _skipped(step, turn, blocks))
-    prepared = _prepare(plan, step, progress.results, blocks)
+    prepared = _prepare(plan, step, progress.results, blocks, earlier)
     yield prepared
     began = clock()
     allowance = plan.allowance.after(budget.used(progress.results))
-    request = step.request(plan.root, prepared.prompt, allowance, turn.iteration)
+    request = step.request(plan.root, prepared.prompt, allowance, turn.iteration)._replace(earlier=earlier)
     failed: list[Usage] = []
     answers = [(yield from _call(plan, step, request, failed))]
     doubt = _doubt(plan, step, prepared, answers[0])
@@ -376,7 +390,7 @@ def _call(
                 case Spent():
                     failed.append(event.usage)
                     yield event
-                case Thinking():
+                case Thinking() | AttemptStarted():
                     yield event
     finally:
         call.close()
@@ -413,7 +427,11 @@ def _redacted(completion: Completion, redact: Callable[[str], str]) -> Completio
 
 
 def _prepare(
-    plan: Plan, step: PlannedStep, history: Sequence[StepResult], blocks: Sequence[Block]
+    plan: Plan,
+    step: PlannedStep,
+    history: Sequence[StepResult],
+    blocks: Sequence[Block],
+    earlier: Earlier | None,
 ) -> StepPrepared:
     spec = step.spec
     setting = prompts.Setting(
@@ -426,7 +444,8 @@ def _prepare(
     )
     told = prompts.told([each for each in history if each.skipped is None], spec.history_visibility)
     redactor = Redactor(plan.secrets)
-    prompt = redactor.redact(prompts.build(setting, plan.task, told, blocks))
+    found = earlier if step.edits_tree else None
+    prompt = redactor.redact(prompts.build(setting, plan.task, told, blocks, found))
     receipts = [receipt for block in blocks for receipt in (*block.receipts, *_hidden(block, redactor))]
     return StepPrepared(spec.id, prompt, prompts.digest(prompt), tuple(receipts))
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from aethr import review
 from aethr.invisible import reveal_name
-from aethr.records import Block, Finding, StepResult, Visibility
+from aethr.records import Block, Earlier, Finding, StepResult, Visibility
 from aethr.words import path_line
 
 SUMMARY_CHARS = 400
@@ -31,6 +31,13 @@ Answer with the result of this step only, in Markdown.
 Name files by their path relative to the project root."""
 _EDIT = """\
 Make the changes in the working tree of the project. Then say in a few lines what you changed and why."""
+_EARLIER = """\
+An attempt of this step before yours did not finish. The block lists the files that have changed since before
+it, by that attempt or by somebody else. Look at them first: keep what is right, correct what is not. All of
+it counts as the work of this step, and is reviewed as such."""
+_EARLIER_LOST = """\
+An attempt of this step before yours did not finish. The block lists the files that it is known to have
+changed; it may have changed more. Look at the tree first: keep what is right, correct what is not."""
 _AGAIN = """\
 The block below is a review that you wrote. No verdict can be read from it: it has no status line of its own
 at the end, or puts a condition on a pass, or marks a severity that is not high, medium or low, or names files
@@ -56,11 +63,27 @@ class Titled(NamedTuple):
     text: str
 
 
-def build(setting: Setting, task: str, history: Sequence[Titled], blocks: Sequence[Block]) -> str:
-    """The prompt of one step; ``history`` comes from ``told``."""
+EARLIER_FILES = 200
+"""File names of earlier attempts that a prompt lists; of more the number is given."""
+
+
+def build(
+    setting: Setting,
+    task: str,
+    history: Sequence[Titled],
+    blocks: Sequence[Block],
+    earlier: Earlier | None = None,
+) -> str:
+    """The prompt of one step; ``history`` comes from ``told``, and ``earlier`` is what an agent finds."""
     context = [Titled(block.source, block.text) for block in blocks]
-    token = _token([task, *(titled.text for titled in [*history, *context])])
-    sections = [("# Task", [Titled("task", task)]), ("# Earlier steps", history), ("# Context", context)]
+    left = [Titled("files", _left(earlier))] if earlier and earlier.remains else []
+    token = _token([task, *(titled.text for titled in [*history, *context, *left])])
+    sections = [
+        ("# Task", [Titled("task", task)]),
+        ("# Earlier steps", history),
+        ("# Context", context),
+        (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.unseen else _EARLIER}", left),
+    ]
     parts = [
         _OPENING.format_map(
             {
@@ -95,6 +118,12 @@ def told(history: Sequence[StepResult], visibility: Visibility) -> tuple[Titled,
 def digest(prompt: str) -> str:
     """``prompt_sha256`` of the run record: over the prompt's UTF-8 bytes."""
     return sha256(prompt.encode()).hexdigest()
+
+
+def _left(earlier: Earlier) -> str:
+    names = [reveal_name(name) for name in earlier.files[:EARLIER_FILES]]
+    more = len(earlier.files) - len(names)
+    return "\n".join([*names, *([f"and {more:,} more"] if more else [])]) or "(none is known)"
 
 
 def _contract(setting: Setting) -> str:
@@ -143,4 +172,5 @@ def _changed(result: StepResult) -> str:
     if result.artifacts is None:
         return ""
     names = map(reveal_name, result.artifacts.changed_files)
-    return "\n\nChanged files: " + (", ".join(names) or "none")
+    none = "not known" if result.artifacts.edited else "none"
+    return "\n\nChanged files: " + (", ".join(names) or none)

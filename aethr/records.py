@@ -352,11 +352,79 @@ NO_USAGE = Usage(0, 0, 0, 0.0)
 
 
 class Artifacts(NamedTuple):
-    """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff."""
+    """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff.
+
+    ``unseen`` are plain lines on what was changed, or may have been, and is not in the diff: with any of them
+    no review of it is complete.
+    """
 
     changed_files: tuple[str, ...] = ()
     diff_stat: str = ""
     git_diff: str = ""
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def edited(self) -> bool:
+        """Whether the tree was changed, as far as is known: what cannot be seen may be a change."""
+        return bool(self.changed_files or self.unseen)
+
+
+class Baseline(NamedTuple):
+    """The working tree before the first attempt of an agent step: the step's change is measured from there.
+
+    ``tree`` is the id of a git tree, ``top`` the folder that it was of. ``branch``, ``commit`` and ``stash``
+    say where the repository stood, empty where there was none. ``began_us`` is the wall clock in microseconds
+    since the epoch; ``skipped`` and ``nested`` name what is not in the tree. ``rules`` is a hash of what
+    decides, outside of the tree, which files git ignores and how it converts them.
+    """
+
+    tree: str
+    top: str
+    branch: str = ""
+    commit: str = ""
+    stash: str = ""
+    began_us: int = 0
+    skipped: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    rules: str = ""
+
+
+class Attempt(NamedTuple):
+    """An attempt of an agent step that did not finish.
+
+    ``left`` is the commit that was checked out when it was last looked at, empty for none. ``lost`` says why
+    its edits cannot be shown, empty where they can; without a ``baseline`` they cannot.
+    """
+
+    step: str
+    iteration: int
+    baseline: Baseline | None = None
+    left: str = ""
+    lost: str = ""
+
+
+class Earlier(NamedTuple):
+    """What attempts before this run left in the tree, for the next agent step, whose change it is then.
+
+    ``objects`` is a folder of git objects that the baseline needs, None where it needs none. ``files`` are
+    those that differ from the baseline. ``lost`` says why the attempt's edits cannot be shown, empty where
+    they can; ``files`` are then those that it was known to have changed.
+    """
+
+    attempt: Attempt
+    objects: Path | None = None
+    files: tuple[str, ...] = ()
+    lost: str = ""
+
+    @property
+    def remains(self) -> bool:
+        """Whether anything of it is in the tree, or may be."""
+        return bool(self.files or self.lost)
+
+    @property
+    def unseen(self) -> str:
+        """What a reviewer does not get to see of it, as one line; empty where that is nothing."""
+        return self.lost and f"what the failed attempt of step '{self.attempt.step}' changed: {self.lost}"
 
 
 class Allowance(NamedTuple):
@@ -379,7 +447,7 @@ UNLIMITED = Allowance()
 class Request(NamedTuple):
     """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
-    ``iteration`` is the step's pass, from 1.
+    ``iteration`` is the step's pass, from 1. ``earlier`` is what an agent finds of attempts before this run.
     """
 
     step: str
@@ -391,6 +459,7 @@ class Request(NamedTuple):
     unsafe_permissions: bool = False
     allowance: Allowance = UNLIMITED
     iteration: int = 1
+    earlier: Earlier | None = None
 
 
 class Completion(NamedTuple):
@@ -433,6 +502,18 @@ class Spent(NamedTuple):
     usage: Usage
 
 
+class AttemptStarted(NamedTuple):
+    """An agent is about to start. Whoever keeps the run keeps the baseline before the next event is taken.
+
+    ``objects`` is a folder with those git objects of its tree that the project's repository does not have;
+    it is gone when the attempt ends. ``commit`` is the one that is checked out now, empty for none.
+    """
+
+    baseline: Baseline
+    commit: str
+    objects: Path
+
+
 class Notice(NamedTuple):
     """A plain line about the run: a retry, a tool an agent used, a warning about the context."""
 
@@ -451,7 +532,7 @@ class Backend(Protocol):
 
     def complete(
         self, request: Request
-    ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
+    ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
         """Yield the answer as it arrives, return it whole. Raises ``AethrError``."""
 
 
@@ -683,8 +764,8 @@ class Plan(NamedTuple):
 
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
     ``survey`` is good for the first reading only. ``moved`` says what of the scope is no longer what it was.
-    ``unproven`` says why the results of the checkpoint that is resumed do not prove a review; then nothing
-    that this run keeps is sealed either.
+    ``earlier`` is what attempts of the run that is resumed left in the tree. ``unproven`` says why the
+    results of the checkpoint do not prove a review; then nothing that this run keeps is sealed either.
     """
 
     workflow: WorkflowSpec
@@ -698,6 +779,7 @@ class Plan(NamedTuple):
     secrets: tuple[str, ...] = ()
     holds: Callable[[str], bool] = lambda _: False
     survey: Survey | None = None
+    earlier: Earlier | None = None
     moved: Callable[[], str | None] = lambda: None
     seal: Seal = UNSEALED
     unproven: str | None = None
@@ -763,6 +845,7 @@ Event: TypeAlias = (
     | TextDelta
     | Thinking
     | Spent
+    | AttemptStarted
     | Notice
     | StepFinished
     | LoopEnded

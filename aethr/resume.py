@@ -6,33 +6,35 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import executor, git, options
-from aethr.errors import NotReviewedError
+from aethr.errors import GitError, NotReviewedError
 from aethr.options import RunOptions
-from aethr.records import Checkout, Gate, Mode, Plan, Scope, Seal, StepResult
+from aethr.records import Attempt, Baseline, Checkout, Earlier, Gate, Mode, Plan, Scope, Seal, StepResult
+from aethr.sanitize import redact
+from aethr.words import capped
 
 if TYPE_CHECKING:
     from aethr.checkpoint import Checkpoint
+    from aethr.snapshot import Shadow
 
-_AFRESH = "Start afresh without --resume-checkpoint."
+
+_NAMED = 20
+"""Files named in one line; of more the number is given."""
 
 
-def saved(given: RunOptions, seal: Seal) -> Checkpoint | None:
-    """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none.
-
-    ``seal`` is what proves its results to this run.
-    """
+def saved(given: RunOptions) -> Checkpoint | None:
+    """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none."""
     if given.checkpoint_dir is None and not given.resume_checkpoint:
         return None
     from aethr import checkpoint
 
     if given.checkpoint_dir is not None:
         checkpoint.check(given.checkpoint_dir)
-    return checkpoint.load(given.resume_checkpoint, seal) if given.resume_checkpoint else None
+    return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
 
 
 def scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope | None:
@@ -69,18 +71,26 @@ class Resumed(NamedTuple):
     stale: bool = False
 
 
-def require_proof(found: Checkpoint | None, mode: Mode, gate: Gate) -> None:
-    """Refuse a checkpoint without valid seals where a review is required. Raises ``NotReviewedError``.
+def unproven(found: Checkpoint | None, seal: Seal, mode: Mode) -> str | None:
+    """Why no review of a live run can rest on what was kept; None where it can, or nothing was.
 
-    One of a mock or scripted run has none, and does not fit a live run for another reason (``steps``).
+    What a mock or a script kept is no review either, and does not fit a live run (``steps``).
     """
-    live = mode == "live" and found is not None and found.mode in (None, "live")
-    if live and gate.needs_review and found is not None and found.unproven is not None:
-        raise NotReviewedError(found.unproven, _AFRESH)
+    if found is None or mode != "live" or found.mode not in (None, "live"):
+        return None
+    from aethr import checkpoint
+
+    return checkpoint.unproven(found, seal)
 
 
-def steps(plan: Plan, found: Checkpoint | None) -> Resumed:
-    """What ``found`` gives to a run of ``plan``.
+def require(gate: Gate, doubt: str | None) -> None:
+    """Refuse a checkpoint with this ``doubt`` where a review is required. Raises ``NotReviewedError``."""
+    if gate.needs_review and doubt is not None:
+        raise NotReviewedError(doubt, "Start afresh without --resume-checkpoint.")
+
+
+def steps(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resumed:
+    """What ``found``, of which ``doubt`` says why it is unproven, gives to a run of ``plan``.
 
     Raises ``UsageError`` for a checkpoint of another workflow, ``NotReviewedError`` where a review is
     required and the one in the checkpoint is not proven, or was of another change.
@@ -91,13 +101,53 @@ def steps(plan: Plan, found: Checkpoint | None) -> Resumed:
 
     fitting = checkpoint.match(found, plan)
     executor.fits(plan, fitting.steps)
-    require_proof(found, plan.mode, plan.gate)
     stale = _stale(fitting, plan)
-    if stale is not None and plan.gate.needs_review:
-        raise NotReviewedError(stale, _AFRESH)
-    unproven = found.unproven if plan.mode == "live" and found.steps else None
-    lines = (*_what_happened(found), stale or _head_moved(found, plan), unproven)
-    return Resumed(fitting.steps, tuple(line for line in lines if line), unproven, stale is not None)
+    for each in (doubt, stale):
+        require(plan.gate, each)
+    doubt = doubt if found.steps or found.attempt else None
+    cut = "the checkpoint was cut off while its last step was written: that step is done again"
+    lines = (cut if found.cut else None, stale or _head_moved(found, plan), doubt)
+    return Resumed(fitting.steps, tuple(line for line in lines if line), doubt, stale is not None)
+
+
+def earlier(
+    root: Path, found: Checkpoint | None, named: str | None, environ: Mapping[str, str]
+) -> Earlier | None:
+    """What an agent's attempt, and those before it, left in the tree as it is now; None where none failed.
+
+    ``named`` is what the command line says of the checkpoint. Raises ``DiskError``.
+    """
+    attempt = _attempt(found) if found is not None else None
+    if found is None or attempt is None:
+        return None
+    known = found.failure.changed_files if found.failure is not None else ()
+    if attempt.lost or attempt.baseline is None:
+        return Earlier(attempt, None, known, attempt.lost)
+    from aethr import attempts, snapshot
+
+    objects = attempts.kept(Path(named[1:])) if named and named.startswith("@") else None
+    try:
+        with snapshot.opened(root, environ, objects) as shadow:
+            lost = _out_of_sight(shadow, attempt, attempt.baseline)
+            if not lost:
+                change = snapshot.since(shadow, snapshot.restored(shadow, attempt.baseline))
+                return Earlier(attempt, objects, change.artifacts.changed_files)
+    except GitError:
+        lost = attempts.LOST
+    return Earlier(attempt, None, known, lost)
+
+
+def left_behind(earlier: Earlier | None) -> Iterator[str]:
+    """Plain lines on what a failed attempt left, and what a review will see of it."""
+    if earlier is None:
+        return
+    if earlier.files:
+        files = capped(earlier.files, _NAMED)
+        yield f"the failed attempt of step '{earlier.attempt.step}' had already changed: {files}"
+    if earlier.unseen:
+        yield f"the review will be incomplete: nobody can show {earlier.unseen}"
+    elif earlier.files:
+        yield "the step's change is measured from before that attempt, with all that was edited since then"
 
 
 def command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
@@ -140,9 +190,21 @@ def _head_moved(found: Checkpoint, plan: Plan) -> str | None:
     return f"HEAD moved since the checkpoint (it was {head[:12]})"
 
 
-def _what_happened(found: Checkpoint) -> Iterator[str]:
-    if found.cut:
-        yield "the checkpoint was cut off while its last step was written: that step is done again"
-    if found.failure is not None and found.failure.changed_files:
-        files = ", ".join(found.failure.changed_files)
-        yield f"the failed attempt of step '{found.failure.step}' had already changed: {files}"
+def _attempt(found: Checkpoint) -> Attempt | None:
+    """The attempt that did not finish; earlier versions of Aethr kept no more of it than its files."""
+    if found.attempt is not None or found.failure is None or not found.failure.changed_files:
+        return found.attempt
+    return Attempt(found.failure.step, 1, lost="the version of Aethr that ran it kept no record of it")
+
+
+def _out_of_sight(shadow: Shadow, attempt: Attempt, baseline: Baseline) -> str:
+    """Why its edits may be elsewhere than in this tree; empty where they are not."""
+    from aethr import snapshot
+
+    if redact(str(shadow.top)) != baseline.top:
+        return f"it worked in another folder, {baseline.top}"
+    if shadow.rules != baseline.rules:
+        return "what decides which files git ignores (.git/info, its configuration) has changed since"
+    if not snapshot.follows(shadow, attempt.left):
+        return f"the commit that it left, {attempt.left[:12]}, is not part of what is checked out now"
+    return ""

@@ -108,6 +108,7 @@ def prepare(
     is today. ``seal`` is what a checkpoint is sealed with, by default the keys of the providers.
     """
     options.check(given)
+    saved = resume.saved(given)
     project = project or oneoff.project(given, cwd)
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
@@ -115,26 +116,28 @@ def prepare(
     agreed = terms.read(given, settings, credentials.secrets(settings))
     secrecy.hide_too(agreed.secrets)
     seal = (seal or _seal(project, settings, agreed)) if agreed.is_live else UNSEALED
-    saved = resume.saved(given, seal)
+    doubt = resume.unproven(saved, seal, agreed.mode)
     if seal.keys:  # before the scope is taken from it; without a key `_preflight` says which one is missing
-        resume.require_proof(saved, agreed.mode, agreed.gate)
+        resume.require(agreed.gate, doubt)
     scope, survey = (survey.scope, survey) if survey else _change(project.root, here, given, saved)
     script = _script(given.replies, cwd, project.workflow)
     bound = workflow.bind(project, agreed, settings, script)
     promotion = _promotion(bound) if given.save else None
     _preflight(bound, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = workflow.plan(bound, _task(given, saved, settings, agreed.secrets), scope, survey)
-    resumed = resume.steps(plan, saved)
+    resumed = resume.steps(plan, saved, doubt)
     if resumed.unproven is not None or resumed.stale:
         seal = UNSEALED  # this run's seal would vouch for those results too
+    earlier = resume.earlier(plan.root, saved, given.resume_checkpoint, settings)
     return Prepared(
         options=given,
-        plan=plan._replace(seal=seal, unproven=resumed.unproven),
+        plan=plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier),
         done=resumed.steps,
         warnings=(
             *dotenv.warnings,
             *_endpoints(plan, settings),
             *_retirements(plan, today),
+            *resume.left_behind(earlier),
             *resumed.lines,
             *_worst_case(plan),
         ),
@@ -194,6 +197,10 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
         raise error from stop
     if outcome.spare is not None:
         outcome.spare.unlink(missing_ok=True)
+        if prepared.plan.earlier is not None:  # it is still there where no step has taken it over
+            from aethr import attempts
+
+            attempts.discard(outcome.spare)
 
 
 def _seal(project: workflow.Project, settings: Mapping[str, str], agreed: terms.Terms) -> Seal:

@@ -191,7 +191,7 @@ def test_a_run_that_is_killed_in_the_agent_is_resumed_and_says_what_had_changed(
         assert child.returncode == 143
     assert "Traceback" not in stderr
     assert having(f"HOME={os.environ['HOME']}") == {}
-    (file,) = (tmp_path / "temp").iterdir()
+    (file,) = (tmp_path / "temp").glob("*.jsonl")
     saved = checkpoint.load(f"@{file}")
     assert saved.failure is not None
     assert ([step.id for step in saved.steps], saved.failure.changed_files) == (["plan"], ("a.py",))
@@ -203,9 +203,10 @@ def test_a_run_that_is_killed_in_the_agent_is_resumed_and_says_what_had_changed(
     assert code == 0, captured.err
     assert "the failed attempt of step 'implement' had already changed: a.py" in captured.err
     assert changed_lines(json.loads(captured.out)["steps"][1]["artifacts"]["git_diff"]) == [
-        "-x = 2",
+        "-x = 1",
         "+x = 3",
     ]
+    assert list((tmp_path / "temp").iterdir()) == [file]
 
 
 def test_without_the_agent_nothing_is_spent(

@@ -18,7 +18,7 @@ from aethr.agents import processtree
 from aethr.agents.backend import AgentBackend
 from aethr.backends import BACKENDS
 from aethr.errors import AgentError, BudgetError, ExitCode, Interrupted, Terminated, UsageError
-from aethr.records import Allowance, Completion, ModelSpec, Notice, Request, TextDelta
+from aethr.records import Allowance, AttemptStarted, Completion, ModelSpec, Notice, Request, TextDelta
 from tests.fake_agent import DIALECTS, Dialect, install
 from tests.support import Repo
 
@@ -56,15 +56,23 @@ class Stage:
 
 
 def drain(
-    call: Generator[TextDelta | Notice, None, Completion],
+    call: Generator[TextDelta | Notice | AttemptStarted, None, Completion],
 ) -> tuple[list[TextDelta | Notice], Completion]:
-    """All that a call yields, and what it returns."""
+    """All that a call yields of the agent, and what it returns."""
     done: list[Completion] = []
 
-    def relay() -> Iterator[TextDelta | Notice]:
+    def relay() -> Iterator[TextDelta | Notice | AttemptStarted]:
         done.append((yield from call))
 
-    return list(relay()), done[0]
+    return [event for event in relay() if not isinstance(event, AttemptStarted)], done[0]
+
+
+def begun(
+    call: Generator[TextDelta | Notice | AttemptStarted, None, Completion],
+) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
+    """A call whose agent is started by what is asked of it next."""
+    assert isinstance(next(call), AttemptStarted)
+    return call
 
 
 @pytest.fixture(params=sorted(DIALECTS))
@@ -418,7 +426,9 @@ def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(stage:
 def test_an_agent_that_retries_for_ever_is_quoted_at_the_deadline(opencode: Stage) -> None:
     log = 'level=ERROR message="stream error" error.error="AI_APICallError: boom \\"x\\""'
     opencode.script(f"echo {shlex.quote(log)} >&2", "sleep 600")
-    call = opencode.backend().complete(opencode.request(model=ModelSpec("openai:gpt-5", timeout_s=1.5)))
+    call = begun(
+        opencode.backend().complete(opencode.request(model=ModelSpec("openai:gpt-5", timeout_s=1.5)))
+    )
     assert next(call) == Notice('opencode: boom "x"', "warning")
     with pytest.raises(AgentError, match=r'no end after 1\.5 s; its last error: boom "x"'):
         next(call)
@@ -430,7 +440,7 @@ def test_an_interruption_ends_everything_and_tells_the_partial_edits(
 ) -> None:
     say = stage.dialect
     stage.script(LEAVE, "echo half > a.py", say.says(*say.text("I think")), "sleep 600")
-    call = stage.backend().complete(stage.request())
+    call = begun(stage.backend().complete(stage.request()))
     next(call)
     with pytest.raises(stop) as caught:
         call.throw(stop())
@@ -442,7 +452,7 @@ def test_an_interruption_ends_everything_and_tells_the_partial_edits(
 def test_closing_the_call_ends_everything(stage: Stage) -> None:
     say = stage.dialect
     stage.script(LEAVE, say.says(*say.text("I think")), "sleep 600")
-    call = stage.backend().complete(stage.request())
+    call = begun(stage.backend().complete(stage.request()))
     next(call)
     call.close()
     assert survivors(stage) == []
@@ -517,7 +527,7 @@ def test_this_process_adopts_orphans_only_while_an_agent_runs(opencode: Stage) -
 def test_two_runs_in_one_tree_exclude_each_other(stage: Stage, tmp_path: Path) -> None:
     say = stage.dialect
     stage.script(say.says(*say.text("I think")), "sleep 600")
-    first = stage.backend().complete(stage.request())
+    first = begun(stage.backend().complete(stage.request()))
     next(first)
     (stage.repo.root / "sub").mkdir()
     error = stage.fails(root=stage.repo.root / "sub")

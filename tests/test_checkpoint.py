@@ -259,9 +259,8 @@ def test_the_earlier_form_of_one_document_is_read() -> None:
     failed = {"step": "b", "error": "down", "changed_files": ["x.py"]}
     loaded = checkpoint.load(one_document(failure=failed))
     assert loaded.failure == Failure("b", "down", ("x.py",))
-    assert "an earlier version of Aethr, which sealed nothing" in str(loaded.unproven)
     lines = checkpoint.load(checkpoint.dump(plan(), [DONE]))
-    assert loaded._replace(failure=None, unproven=None) == lines._replace(unproven=None)
+    assert loaded._replace(failure=None) == lines._replace(held=())
 
 
 def test_every_cut_of_the_earlier_form_is_refused() -> None:

@@ -588,7 +588,7 @@ def modules(words: list[str], cwd: Path) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.split()}
 
 
-HEAVY = {"litellm", "rich", "pydantic", "httpx", "openai", "click", "jsonschema", "dotenv"}
+HEAVY = {"litellm", "rich", "pydantic", "httpx", "openai", "click", "jsonschema", "dotenv", "shtab"}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["init", "--list"], ["version"], ["run", "--help"]])

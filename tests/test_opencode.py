@@ -14,7 +14,7 @@ import pytest
 
 from aethr.agents import build_opencode
 from aethr.errors import AgentError, Interrupted
-from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta
+from aethr.records import AttemptStarted, Completion, ModelSpec, Notice, Request, TextDelta
 from tests.support import Repo, having
 from tests.tool_server import Call, Fault, ToolServer, serving
 
@@ -54,7 +54,7 @@ def start(
     *,
     model: str = "fake:model",
     unsafe: bool = False,
-) -> Generator[TextDelta | Notice, None, Completion]:
+) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
     request = Request(
         "implement",
         "implementer",
@@ -68,13 +68,15 @@ def start(
     return backend.complete(request)
 
 
-def run(call: Generator[TextDelta | Notice, None, Completion]) -> tuple[list[TextDelta | Notice], Completion]:
+def run(
+    call: Generator[TextDelta | Notice | AttemptStarted, None, Completion],
+) -> tuple[list[TextDelta | Notice], Completion]:
     done: list[Completion] = []
 
-    def relay() -> Generator[TextDelta | Notice, None, None]:
+    def relay() -> Generator[TextDelta | Notice | AttemptStarted, None, None]:
         done.append((yield from call))
 
-    return list(relay()), done[0]
+    return [event for event in relay() if not isinstance(event, AttemptStarted)], done[0]
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from aethr import snapshot
+from aethr import attempts, snapshot
 from aethr.agents import pipes, processtree, treelock, verdict
 from aethr.agents.environment import Endpoint, access, reduced
 from aethr.agents.events import Progress, Transcript, decode
@@ -24,6 +25,7 @@ from aethr.errors import (
     AethrError,
     AgentError,
     BudgetError,
+    GitError,
     Interrupted,
     ProcessError,
     Terminated,
@@ -31,12 +33,27 @@ from aethr.errors import (
 )
 from aethr.llm.spending import estimate_tokens
 from aethr.providers import split
-from aethr.records import Completion, ModelSpec, Notice, Request, TextDelta
+from aethr.records import (
+    AttemptStarted,
+    Completion,
+    Earlier,
+    ModelSpec,
+    Notice,
+    Request,
+    TextDelta,
+)
 from aethr.sanitize import one_line
 
 TIMEOUT_S = 1800.0
 """Deadline of one step where its model sets no ``timeout_s``, in seconds."""
 
+AGENT = "the agent"
+SOMEBODY = "the agent, or somebody since its first attempt,"
+"""Who changed the repository: between two attempts anybody may have."""
+
+MEASURED = "measured from before the first attempt, so what was edited between the attempts is part of it"
+
+_LOST = f"what the failed attempt changed: {attempts.LOST}"
 _LAST_WORDS = 20
 _WORDS = 2000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -94,21 +111,28 @@ class AgentBackend:
     def warm(self, requests: Sequence[Request]) -> None:
         """An agent starts when its step begins."""
 
-    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+    def complete(self, request: Request) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
         """Let the agent work. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
 
-        Each of them, and an interruption, carries the files that the agent had changed before it.
+        Each of them, and an interruption, carries the files that the agent had changed before it. What
+        earlier attempts left (``request.earlier``) is part of the change.
         """
         model = _model(self._agent, request)
         installed = self._probed(request)
         transcript = Transcript(request.root.resolve())
         session = _Session(self._agent, request, model, transcript)
         _afford(session)
-        with snapshot.opened(request.root, self._environ) as recorder, treelock.exclusive(recorder.top):
-            before = snapshot.take(recorder)
+        objects = request.earlier and request.earlier.objects
+        with (
+            snapshot.opened(request.root, self._environ, objects) as recorder,
+            treelock.exclusive(recorder.top),
+        ):
+            before = _before(recorder, request.earlier)
+            baseline = snapshot.baseline(recorder, before.first)
+            yield AttemptStarted(baseline, before.own.look.head.commit, recorder.objects)
             with _blaming(recorder, before):
                 yield from self._run(session, installed)
-            change = snapshot.since(recorder, before)
+            change = _since(recorder, before)
         return Completion(
             content=transcript.content,
             model=model.name,
@@ -116,7 +140,7 @@ class AgentBackend:
             usage=transcript.usage,
             transport=f"{self._agent.name} {installed.version}",
             artifacts=change.artifacts,
-            notes=(*_notes(session, changed=bool(change.artifacts.changed_files)), *change.notes),
+            notes=(*_notes(session, changed=change.artifacts.edited), *change.notes),
         )
 
     def _run(self, session: _Session, installed: Installed) -> Progress:
@@ -178,8 +202,51 @@ def _relayed(session: _Session, tree: processtree.Tree, timeout_s: float) -> Pro
         raise verdict.late(session.agent, session.request, session.transcript, timeout_s) from error
 
 
+class _Before(NamedTuple):
+    """The tree before the ``first`` attempt, which the step's change is measured from, and before this one.
+
+    ``unseen`` is what earlier attempts changed and nobody can show, as one line.
+    """
+
+    first: snapshot.Snapshot
+    own: snapshot.Snapshot
+    unseen: str = ""
+
+
+def _before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
+    first, unseen = None, earlier.unseen if earlier is not None else ""
+    if earlier is not None and earlier.attempt.baseline is not None and not unseen:
+        try:
+            first = snapshot.restored(recorder, earlier.attempt.baseline)
+        except GitError:
+            unseen = _LOST
+    own = snapshot.take(recorder)
+    if first is None:
+        return _Before(own, own, unseen)
+    head = first.look.head._replace(index_copy=own.look.head.index_copy)
+    return _Before(first._replace(look=first.look._replace(head=head)), own)
+
+
+def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
+    """What has changed since before the first attempt; where that cannot be had, since before this one."""
+    unseen = before.unseen
+    resumed = before.first is not before.own
+    try:
+        change = snapshot.since(recorder, before.first, SOMEBODY if resumed else AGENT)
+    except GitError:
+        if not resumed:
+            raise
+        resumed, unseen = False, _LOST
+        change = snapshot.since(recorder, before.own)
+    notes = (unseen,) if unseen else (MEASURED,) if resumed and change.artifacts.changed_files else ()
+    return snapshot.Change(
+        change.artifacts._replace(unseen=(*change.artifacts.unseen, *filter(None, [unseen]))),
+        (*notes, *change.notes),
+    )
+
+
 @contextmanager
-def _blaming(recorder: snapshot.Shadow, before: snapshot.Snapshot) -> Iterator[None]:
+def _blaming(recorder: snapshot.Shadow, before: _Before) -> Iterator[None]:
     """Add to whatever ends the block early the files that were changed in it."""
     try:
         yield
@@ -193,10 +260,10 @@ def _blaming(recorder: snapshot.Shadow, before: snapshot.Snapshot) -> Iterator[N
         raise Interrupted(_changed(recorder, before)) from stop
 
 
-def _changed(recorder: snapshot.Shadow, before: snapshot.Snapshot) -> tuple[str, ...]:
+def _changed(recorder: snapshot.Shadow, before: _Before) -> tuple[str, ...]:
     """The changed files, or none where they cannot be told: the first error is the one to report."""
     try:
-        return snapshot.since(recorder, before).artifacts.changed_files
+        return _since(recorder, before).artifacts.changed_files
     except AethrError:
         return ()
 

@@ -1,13 +1,12 @@
-"""YAML text -> nodes that know where they stand; bounded, without recursion, without conversion.
+"""YAML text -> nodes that know where they stand; bounded, without conversion.
 
-Nodes are composed here from PyYAML's events, because ``yaml.compose`` recurses and ``yaml.load``
-expands merge keys before anybody can count them. Marks come from the pure-Python scanner.
+The nodes are made here from the events of PyYAML's loader, because its own composer has no bounds and stops
+at the first mistake. Marks come from its pure-Python scanner.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import yaml
@@ -64,15 +63,24 @@ def compose(text: str, lines: Lines, empty: str) -> tuple[Node | None, list[Mist
 
     ``empty`` is said of a file without a document.
     """
-    composer = _Composer(lines)
     try:
-        for event in _events(text, lines):
-            composer.take(event)
+        composer = _Composer(text, lines)
+    except yaml.reader.ReaderError as error:
+        char = quoted(chr(error.character))
+        return None, [Mistake(lines.place(error.position), f"the character {char} is not allowed")]
+    try:
+        root = composer.document()
     except _UnusableError as unusable:
         return None, [*composer.mistakes, unusable.mistake]
-    if composer.root is None or (isinstance(composer.root, Scalar) and composer.root.tag == "null"):
+    except yaml.MarkedYAMLError as error:
+        return None, [*composer.mistakes, _unusable(error, lines)]
+    except (ValueError, OverflowError):
+        # PyYAML lets these out: a %YAML version of 5,000 digits, an escape beyond Unicode.
+        place = _place(composer.get_mark(), lines)
+        return None, [*composer.mistakes, Mistake(place, "not valid YAML: a number out of range")]
+    if root is None or (isinstance(root, Scalar) and root.tag == "null"):
         return None, [Mistake(Place(1, 1), empty)]
-    return composer.root, composer.mistakes
+    return root, composer.mistakes
 
 
 class _UnusableError(Exception):
@@ -83,44 +91,17 @@ class _UnusableError(Exception):
         self.mistake = Mistake(place, message)
 
 
-def _events(text: str, lines: Lines) -> Iterator[tuple[yaml.Event, str]]:
-    """PyYAML's events, each scalar's with its resolved tag."""
-    try:
-        loader = yaml.SafeLoader(text)
-    except yaml.reader.ReaderError as error:
-        char = quoted(chr(error.character))
-        raise _UnusableError(lines.place(error.position), f"the character {char} is not allowed") from None
-    try:
-        while loader.check_event():
-            event: yaml.Event = loader.get_event()  # type: ignore[no-untyped-call]  # the stubs have no types
-            yield event, _tag(loader, event)
-    except yaml.MarkedYAMLError as error:
-        raise _unusable(error, lines) from None
-    except (ValueError, OverflowError):
-        # PyYAML lets these out: a %YAML version of 5,000 digits, an escape beyond Unicode.
-        raise _UnusableError(
-            _place(loader.get_mark(), lines), "not valid YAML: a number out of range"
-        ) from None
-
-
-def _tag(loader: yaml.SafeLoader, event: yaml.Event) -> str:
-    if not isinstance(event, yaml.ScalarEvent):
-        return ""
-    tag: str = loader.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]  # as above
-    return tag.removeprefix(_PREFIX)
-
-
-def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> _UnusableError:
+def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> Mistake:
     """PyYAML's error in one plain line; where something opened and never closed, at its opening."""
     problem, context = error.problem or "cannot be read", error.context or ""
     opening, place = _place(error.context_mark, lines), _place(error.problem_mark, lines)
     if context and any(end in problem for end in _NEVER_CLOSED):
-        return _UnusableError(opening, "opened here and never closed")
+        return Mistake(opening, "opened here and never closed")
     if "scanning a simple key" in context:
         place = opening
     inside = context in ("while parsing a flow sequence", "while parsing a flow mapping")
     since = f", in what opened on line {opening.line}" if inside else ""
-    return _UnusableError(place, f"not valid YAML: {_plain(context, problem)}{since}")
+    return Mistake(place, f"not valid YAML: {_plain(context, problem)}{since}")
 
 
 def _place(mark: Any, lines: Lines) -> Place:
@@ -148,83 +129,81 @@ def _plain(context: str, problem: str) -> str:
     return next(found, problem[:_PROBLEM].replace(r"'\x00'", "the end of the file"))
 
 
-class _Open(NamedTuple):
-    """A sequence or mapping whose end has not come yet."""
+class _Composer(yaml.SafeLoader):
+    """A loader that gives nodes with their places, and collects mistakes. It recurses ``MAX_DEPTH`` deep."""
 
-    place: Place
-    mapping: bool
-    anchor: str | None
-    children: list[Node]
-
-
-class _Composer:
-    """Takes events one by one; ``root`` is the document once its end has come."""
-
-    def __init__(self, lines: Lines) -> None:
-        self.root: Node | None = None
+    def __init__(self, text: str, lines: Lines) -> None:
+        super().__init__(text)
         self.mistakes: list[Mistake] = []
         self._lines = lines
-        self._open: list[_Open] = []
-        self._anchors: dict[str, Node | None] = {}
+        self._named: dict[str, Node | None] = {}
         self._size = 0
 
-    def take(self, tagged: tuple[yaml.Event, str]) -> None:
-        event, tag = tagged
-        if isinstance(event, yaml.DocumentStartEvent):
-            self._start_document(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._scalar(event, tag)
-        elif isinstance(event, yaml.CollectionStartEvent):
-            self._start(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self._end()
+    def document(self) -> Node | None:
+        """The document, None where there is none. Raises ``_UnusableError`` and what PyYAML raises."""
+        root = None
+        while not self.check_event(yaml.StreamEndEvent):
+            event = self._next()
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    place = _place(event.start_mark, self._lines)
+                    raise _UnusableError(place, "a second document begins here; a file holds one")
+                root = self._node(1)
+        return root
 
-    def _start_document(self, event: yaml.DocumentStartEvent) -> None:
-        if self.root is not None:
-            raise _UnusableError(self._place(event), "a second document begins here; a file holds one")
+    def _next(self) -> Any:
+        return self.get_event()  # type: ignore[no-untyped-call]  # the stubs have no types
 
-    def _alias(self, event: yaml.AliasEvent) -> None:
-        place, name = self._place(event), str(event.anchor)
-        node = self._anchors.get(name)
+    def _node(self, level: int) -> Node:
+        event = self._next()
+        place = _place(event.start_mark, self._lines)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(str(event.anchor), place, level)
+        self._bound(place, 1, level)
+        if event.anchor is not None:
+            if event.anchor in self._named:
+                self._refuse(place, f"the anchor {quoted('&' + event.anchor)} is defined a second time")
+            self._named[event.anchor] = None  # an alias inside of the node is refused
+        if event.tag is not None:
+            written = event.tag.replace(_PREFIX, "!!", 1) if event.tag.startswith(_PREFIX) else event.tag
+            self._refuse(place, f"YAML tags are not supported; remove {quoted(written)}")
+        node = (
+            self._scalar(event, place)
+            if isinstance(event, yaml.ScalarEvent)
+            else self._collection(event, place, level)
+        )
+        if event.anchor is not None:
+            self._named[event.anchor] = node
+        return node
+
+    def _alias(self, name: str, place: Place, level: int) -> Node:
+        node = self._named.get(name)
         if node is None:
-            reason = "stands inside of what it refers to" if name in self._anchors else "is not defined above"
+            reason = "stands inside of what it refers to" if name in self._named else "is not defined above"
             self._refuse(place, f"the alias {quoted('*' + name)} {reason}; quote a text that begins with *")
             node = Scalar(place, "", BROKEN)
-        self._bound(place, node.size, node.height)
-        self._add(node)
+        self._bound(place, node.size, level - 1 + node.height)
+        return node
 
-    def _scalar(self, event: yaml.ScalarEvent, tag: str) -> None:
-        place = self._place(event)
-        self._bound(place, 1, 1)
-        self._anchor(event, place)
-        if event.tag is not None:
-            self._refuse_tag(event, place)
-            tag = BROKEN
-        elif bad := _unprintable(event.value):
+    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
+        bad = _unprintable(event.value)
+        if bad and event.tag is None:  # a tag has been refused already
             self._refuse(place, _CONTROL_CHARACTER.format(bad))
-            tag = BROKEN
-        self._add(self._named(event.anchor, Scalar(place, event.value, tag)))
+        if bad or event.tag is not None:
+            return Scalar(place, event.value, BROKEN)
+        tag: str = self.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]  # as above
+        return Scalar(place, event.value, tag.removeprefix(_PREFIX))
 
-    def _start(self, event: yaml.CollectionStartEvent) -> None:
-        place = self._place(event)
-        self._bound(place, 1, 1)
-        self._anchor(event, place)
-        if event.tag is not None:
-            self._refuse_tag(event, place)
-        self._open.append(_Open(place, isinstance(event, yaml.MappingStartEvent), event.anchor, []))
-
-    def _end(self) -> None:
-        closed = self._open.pop()
-        size = 1 + sum(child.size for child in closed.children)
-        height = 1 + max((child.height for child in closed.children), default=0)
-        node: Node
-        if closed.mapping:
-            node = Entries(closed.place, self._pairs(closed.children), size, height)
-        else:
-            node = Items(closed.place, tuple(closed.children), size, height)
-        self._add(self._named(closed.anchor, node))
+    def _collection(self, event: yaml.CollectionStartEvent, place: Place, level: int) -> Items | Entries:
+        children: list[Node] = []
+        while not self.check_event(yaml.CollectionEndEvent):
+            children.append(self._node(level + 1))
+        self._next()
+        size = 1 + sum(child.size for child in children)
+        height = 1 + max((child.height for child in children), default=0)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Items(place, tuple(children), size, height)
+        return Entries(place, self._pairs(children), size, height)
 
     def _pairs(self, children: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
         """Keys and values by turns -> pairs, without the keys that cannot be used."""
@@ -241,42 +220,15 @@ class _Composer:
                 pairs[key.text] = (key, value)
         return tuple(pairs.values())
 
-    def _add(self, node: Node) -> None:
-        if self._open:
-            self._open[-1].children.append(node)
-        else:
-            self.root = node
-
-    def _bound(self, place: Place, size: int, height: int) -> None:
+    def _bound(self, place: Place, size: int, level: int) -> None:
         self._size += size
         if self._size > MAX_NODES:
             raise _UnusableError(place, f"more than {MAX_NODES:,} values, counting those behind aliases")
-        if len(self._open) + height > MAX_DEPTH:
+        if level > MAX_DEPTH:
             raise _UnusableError(place, f"nested deeper than {MAX_DEPTH} levels")
-
-    def _anchor(self, event: yaml.NodeEvent, place: Place) -> None:
-        """Note that the anchor exists; what it stands for is known at the node's end."""
-        if event.anchor is None:
-            return
-        if event.anchor in self._anchors:
-            self._refuse(place, f"the anchor {quoted('&' + event.anchor)} is defined a second time")
-        self._anchors[event.anchor] = None
-
-    def _named(self, anchor: str | None, node: Node) -> Node:
-        if anchor is not None:
-            self._anchors[anchor] = node
-        return node
-
-    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, place: Place) -> None:
-        tag = str(event.tag)
-        written = "!!" + tag.removeprefix(_PREFIX) if tag.startswith(_PREFIX) else tag
-        self._refuse(place, f"YAML tags are not supported; remove {quoted(written)}")
 
     def _refuse(self, place: Place, message: str) -> None:
         self.mistakes.append(Mistake(place, message))
-
-    def _place(self, event: yaml.Event) -> Place:
-        return _place(event.start_mark, self._lines)
 
 
 def scalar(text: str) -> Scalar | Mistake:

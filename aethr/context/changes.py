@@ -94,7 +94,9 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
     elif result.artifacts.changed_files:
         names = _listed(result.artifacts.changed_files)
         yield Remark(f"step {result.id} gives no diff, but changed {names}", complete=False, change=True)
-    else:
+    for line in result.artifacts.unseen:
+        yield Remark(f"not in this diff: {reveal(line)[0]}", complete=False, change=True)
+    if not result.artifacts.edited:
         yield Remark(f"step {result.id} changed nothing", change=False)
 
 

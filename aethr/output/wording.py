@@ -286,7 +286,8 @@ def _finished(event: StepFinished) -> tuple[Line, ...]:
         lines.append(Line(f"the answer was cut ({one_line(step.finish_reason)})", "warning"))
     if step.artifacts is not None:
         names = [one_line(name) for name in step.artifacts.changed_files]
-        lines.append(Line(f"changed: {capped(names)}" if names else "changed: nothing"))
+        none = "not known" if step.artifacts.edited else "nothing"
+        lines.append(Line(f"changed: {capped(names) if names else none}"))
     return tuple(lines)
 
 

@@ -89,6 +89,7 @@ def judge(
         coverage=_coverage(counted),
         reason=doubt
         or _distrust(parsed)
+        or _unseen_edits(results)
         or _unseen(results, counted, visibility or {})
         or _left_out([result for result in results if result.skipped is not None]),
         unexplained=any(said.unexplained for _, said in parsed),
@@ -183,7 +184,7 @@ def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> boo
 def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
     latest: dict[str, StepResult] = {}
     for result in results:
-        if result.artifacts is not None and result.artifacts.changed_files:
+        if result.artifacts is not None and result.artifacts.edited:
             latest.clear()
         if result.id in reviewing and result.skipped is None:
             latest[result.id] = result
@@ -192,7 +193,7 @@ def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[
 
 def _nothing_to_review(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
     """The steps that were not called because nothing changed; none where a step has edited files since."""
-    edited = any(result.artifacts is not None and result.artifacts.changed_files for result in results)
+    edited = any(result.artifacts is not None and result.artifacts.edited for result in results)
     return () if edited else tuple(result for result in results if result.skipped is not None)
 
 
@@ -220,7 +221,7 @@ def _unseen(
 ) -> str | None:
     """What of the change the reviews do not rest on: a reviewer may know it from the steps before alone."""
     called = [result for result in results if result.skipped is None]
-    is_there = any(_change_in(each) or (each.artifacts and each.artifacts.changed_files) for each in called)
+    is_there = any(_change_in(each) or (each.artifacts and each.artifacts.edited) for each in called)
     rested_on = []
     for result in counted:
         basis = _basis(called, called.index(result), visibility)
@@ -228,6 +229,13 @@ def _unseen(
             return f"step '{result.id}' saw nothing of the change"
         rested_on += [result, result._replace(context=basis)]
     return _left_out(rested_on)
+
+
+def _unseen_edits(results: Sequence[StepResult]) -> str | None:
+    """What agents changed that no reviewer could be shown, whatever change the reviewers read."""
+    edits = (result.artifacts for result in results if result.artifacts is not None)
+    lines = dict.fromkeys(line for each in edits for line in each.unseen)
+    return f"not seen: {'; '.join(lines)}" if lines else None
 
 
 def _basis(

@@ -16,13 +16,26 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from aethr.invisible import reveal_name
-from aethr.records import Artifacts
+from aethr.records import Artifacts, Baseline
+from aethr.sanitize import redact
 from aethr.snapshot import treediff
 from aethr.snapshot.shadow import Shadow, copy_index, failed, opened
 from aethr.snapshot.treediff import ChangedFile
 from aethr.words import capped
 
-__all__ = ["Change", "Head", "Look", "Shadow", "Snapshot", "opened", "since", "take"]
+__all__ = [
+    "Change",
+    "Head",
+    "Look",
+    "Shadow",
+    "Snapshot",
+    "baseline",
+    "follows",
+    "opened",
+    "restored",
+    "since",
+    "take",
+]
 
 _NAMED = 10
 """Files named in one note; of more the number is given."""
@@ -80,8 +93,47 @@ def take(shadow: Shadow) -> Snapshot:
     return Snapshot(look, shadow.write_tree(look.record))
 
 
-def since(shadow: Shadow, snapshot: Snapshot) -> Change:
-    """What has changed since a snapshot. Raises ``GitError``."""
+def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
+    """What of a snapshot outlives its shadow, beside the objects of its tree."""
+    look, head = snapshot.look, snapshot.look.head
+    return Baseline(
+        tree=snapshot.tree,
+        top=redact(str(shadow.top)),
+        branch=head.branch,
+        commit=head.commit,
+        stash=head.stash,
+        began_us=look.began_ns // 1000,
+        skipped=look.skipped,
+        nested=look.nested,
+        rules=shadow.rules,
+    )
+
+
+def restored(shadow: Shadow, found: Baseline) -> Snapshot:
+    """The snapshot of an earlier shadow, for ``since``; to be called before this one is looked at.
+
+    Files that were recorded then are looked at, also where they are ignored by now or no longer tracked.
+    There is no copy of the project's index as it was. Raises ``GitError``.
+    """
+    known = frozenset(shadow.checked("ls-files", "-z").split(b"\0"))
+    rows = shadow.checked("ls-tree", "-r", "-z", "--full-tree", found.tree).split(b"\0")
+    gone = b"".join(row + b"\0" for row in rows if row and row.partition(b"\t")[2] not in known)
+    shadow.checked("update-index", "--add", "--replace", "-z", "--index-info", stdin=gone)
+    head = Head(found.branch, found.commit, found.stash)
+    return Snapshot(Look("", head, found.began_us * 1000, found.skipped, found.nested), found.tree)
+
+
+def follows(shadow: Shadow, commit: str) -> bool:
+    """Whether this commit (empty: none) is the one checked out, or among those that it was made from."""
+    if not commit:
+        return True
+    if shadow.git_dir is None:
+        return False
+    return shadow.project_git("merge-base", "--is-ancestor", commit, "HEAD").code == 0
+
+
+def since(shadow: Shadow, snapshot: Snapshot, who: str = "the agent") -> Change:
+    """What has changed since a snapshot, and what ``who`` did to the repository. Raises ``GitError``."""
     before, after = snapshot.look, _look(shadow)
     files, patch = treediff.difference(shadow, snapshot.tree, after.record)
     ignored_before = _not_new(shadow, files, before.began_ns)
@@ -90,7 +142,7 @@ def since(shadow: Shadow, snapshot: Snapshot) -> Change:
         files, patch = treediff.difference(shadow, snapshot.tree, after.record)
     text, foreign = _decoded(patch.sections)
     notes = (
-        *_head_notes(shadow, before.head, after.head),
+        *_head_notes(shadow, before.head, after.head, who),
         *_sizes(shadow, [file for file in files if file.binary]),
         *_listed("not shown, the diff is too long", [reveal_name(file.path) for file in patch.left_out]),
         *_listed("bytes that are not UTF-8 are shown as \N{REPLACEMENT CHARACTER}", foreign),
@@ -221,20 +273,18 @@ def _ids(shadow: Shadow, *names: str) -> list[str]:
     return ["" if answer.endswith(" missing") else answer for answer in answers]
 
 
-def _head_notes(shadow: Shadow, before: Head, after: Head) -> Iterator[str]:
-    """What the agent did to the repository itself, said plainly."""
+def _head_notes(shadow: Shadow, before: Head, after: Head, who: str) -> Iterator[str]:
+    """What was done to the repository itself, said plainly."""
     moved = f"HEAD moved from {_short(before.commit)} to {_short(after.commit)}"
     if before.branch != after.branch:
         old, new = (reveal_name(head.branch) or "a detached HEAD" for head in (before, after))
-        yield f"the agent switched from {old} to {new}" + (
-            f" ({moved})" if before.commit != after.commit else ""
-        )
+        yield f"{who} switched from {old} to {new}" + (f" ({moved})" if before.commit != after.commit else "")
     elif before.commit != after.commit:
-        yield f"the agent {'committed' if _follows(shadow, before, after) else 'moved the branch'} ({moved})"
+        yield f"{who} {'committed' if _follows(shadow, before, after) else 'moved the branch'} ({moved})"
     elif _staged(shadow, before, after):
-        yield "the agent changed the index (git add, git rm or git reset)"
+        yield f"{who} changed the index (git add, git rm or git reset)"
     if before.stash != after.stash:
-        yield "the agent changed the stash"
+        yield f"{who} changed the stash"
 
 
 def _follows(shadow: Shadow, before: Head, after: Head) -> bool:

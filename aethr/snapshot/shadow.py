@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -92,8 +93,21 @@ class Shadow(NamedTuple):
     operators: Mapping[str, str]
 
     @property
+    def objects(self) -> Path:
+        """Loose objects: all of what is recorded here that the project's repository does not have."""
+        return self.folder / "objects"
+
+    @property
     def plain(self) -> Path:
         return self.folder / "plain"
+
+    @property
+    def rules(self) -> str:
+        """A hash of what decides, outside of the tree, which files git ignores and how it converts them."""
+        files = ("config", "info/exclude", "info/attributes", "user-ignore", "user-attributes")
+        there = (self.folder / name for name in files)
+        texts = (file.read_bytes() if file.exists() else b"" for file in there)
+        return sha256(b"\0".join(texts).replace(os.fsencode(self.folder), b"")).hexdigest()
 
     def tree_git(self, *args: str, stdin: bytes | None = None, index: str = "index") -> Finished:
         """Run git on the work tree with an index of this directory; the caller looks at the code."""
@@ -157,8 +171,10 @@ class Shadow(NamedTuple):
 
 
 @contextmanager
-def opened(root: Path, environ: Mapping[str, str]) -> Iterator[Shadow]:
+def opened(root: Path, environ: Mapping[str, str], objects: Path | None = None) -> Iterator[Shadow]:
     """A shadow of the project that ``root`` lies in, removed at the end of the block.
+
+    ``objects`` is a folder with git objects of an earlier one, to be read from as well.
 
     Raises ``GitMissingError``, ``GitError`` for a repository that git refuses, ``DiskError``.
     """
@@ -174,7 +190,7 @@ def opened(root: Path, environ: Mapping[str, str]) -> Iterator[Shadow]:
         operators = {"PATH": os.defpath, **{name: environ[name] for name in _PROGRAMS if name in environ}}
         shadow = Shadow(folder, project.top, project.git_dir, program, operators)
         try:
-            _fill(shadow, project, environ)
+            _fill(shadow, project, environ, objects)
         except OSError as error:
             raise _no_room(error) from error
         yield shadow
@@ -259,15 +275,15 @@ def _project(program: str, root: Path, environ: Mapping[str, str]) -> _Project:
     )
 
 
-def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str]) -> None:
+def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str], earlier: Path | None) -> None:
     settings = {name: project.config[name] for name in _COPIED if name in project.config} | _OWN
     for setting, file in (("core.excludesfile", "ignore"), ("core.attributesfile", "attributes")):
         source = _users_file(project.config.get(setting), file, environ)
         settings[setting] = str(_copy(source, shadow.folder / f"user-{file}"))
     common = project.common
-    objects = [common / "objects"] if common is not None else []
-    _git_directory(shadow.folder, settings, project.hash_name, objects)
-    _git_directory(shadow.plain, {"core.bare": "true"}, project.hash_name, [shadow.folder / "objects"])
+    objects = [common and common / "objects", earlier]
+    _git_directory(shadow.folder, settings, project.hash_name, [each for each in objects if each])
+    _git_directory(shadow.plain, {"core.bare": "true"}, project.hash_name, [shadow.objects])
     info = shadow.folder / "info"
     info.mkdir()
     if common is not None:

@@ -1,0 +1,68 @@
+"""The tree from before an agent's first attempt, kept beside the checkpoint until the step is finished.
+
+The checkpoint says which tree that was. Of its objects those that the project's repository does not have lie
+in a folder beside it: with them the next attempt's change can be shown from there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+LIMIT = 64 << 20
+"""Bytes of objects that are kept; of more the smallest. Where another one is needed, edits are lost."""
+
+LOST = f"the files from before it are no longer here (up to {LIMIT >> 20} MiB are kept beside the checkpoint)"
+"""Why a failed attempt's edits cannot be shown where git does not find the tree from before it."""
+
+_BLOCK = 4096
+"""What the smallest file takes on a disk, in bytes."""
+
+
+def keep(checkpoint: Path, objects: Path) -> None:
+    """Copy a folder of loose objects beside the checkpoint, in place of what was kept there before.
+
+    What does not fit, or cannot be written, is left out: whether it is needed is known only later.
+    """
+    discard(checkpoint)
+    loose = sorted((file.stat().st_size, file) for file in objects.glob("[0-9a-f][0-9a-f]/*"))
+    if not loose:
+        return
+    folder, room = _folder(checkpoint), LIMIT
+    with suppress(OSError):
+        folder.mkdir(mode=0o700)  # not over anything that is there
+        for size, file in loose:
+            room -= max(size, _BLOCK)
+            if room < 0:
+                break
+            (folder / file.parent.name).mkdir(exist_ok=True)
+            shutil.copyfile(file, folder / file.parent.name / file.name)
+
+
+def kept(checkpoint: Path) -> Path | None:
+    """The folder beside a checkpoint; None where there is none, or somebody else's, which is not read."""
+    folder = _folder(checkpoint)
+    try:
+        status = folder.lstat()
+    except OSError:
+        return None
+    ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    return folder if stat.S_ISDIR(status.st_mode) and ours else None
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove what was kept for a checkpoint, and nothing else that a folder of that name may hold."""
+    folder = kept(checkpoint)
+    if folder is None:
+        return
+    for each in folder.glob("[0-9a-f][0-9a-f]"):
+        shutil.rmtree(each, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _folder(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}.objects")
