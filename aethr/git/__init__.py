@@ -359,7 +359,7 @@ def files(root: Path, wanted: Callable[[str], object]) -> tuple[str, ...] | None
     """Tracked files, and untracked ones that git does not ignore, relative to ``root``, sorted.
 
     Only those of which ``wanted`` gives something true; None outside of any work tree. Names are as
-    ``os.fsdecode`` gives them. Raises as ``toplevel`` does.
+    ``os.fsdecode`` gives them. Raises as ``checkout`` does.
     """
     # To find what is untracked git walks the whole tree; meanwhile there is time to look at the rest.
     with (
