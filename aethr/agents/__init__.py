@@ -117,7 +117,27 @@ _OPENCODE_PROVIDERS = {"gemini": "google"}
 """Where OpenCode's name of a provider is not ours."""
 
 
+def _refuse_plugins(run: Run) -> None:
+    """Raises ``AgentError`` for plugins of the tree: OpenCode 1.18 runs them even without its configuration.
+
+    An escape may spell the key, which only a reader of JSON with comments could tell: it is refused too.
+    """
+    for folder in (each for place in run.folders for each in (place, place / ".opencode")):
+        found = [folder / name for name in ("plugin", "plugins") if folder.name == ".opencode"]
+        found = [path for path in found if path.is_symlink() or (path.is_dir() and any(path.iterdir()))]
+        for path in (folder / "opencode.json", folder / "opencode.jsonc"):
+            text = path.read_text("utf-8", "replace") if path.is_file() else ""
+            if "plugins" in text or "\\u" in text:
+                found.append(path)
+        if found:
+            raise AgentError(
+                f"opencode: {found[0]} has plugins, which it would run, and which nothing switches off",
+                "Remove them from the tree for this run, or name another backend.",
+            )
+
+
 def _opencode(run: Run) -> list[str]:
+    _refuse_plugins(run)
     provider = _OPENCODE_PROVIDERS.get(run.provider, run.provider)
     argv = ["run", "--model", f"{provider}/{run.model}", "--title", f"aethr: {run.step}", "--format", "json"]
     # Its answer to an unknown model or a broken connection is only in its log.
