@@ -41,6 +41,8 @@ class Part:
     bash: Callable[[str], Call]
     host: str
     guidance: str
+    seconds: float = 15
+    """How long it is waited for where no answer comes; OpenCode ends by itself, after a slow start."""
     quiet: Mapping[str, str] = field(default_factory=dict)
     """Settings of the user's that keep it from asking servers which are not here."""
 
@@ -59,7 +61,7 @@ PARTS = {
         lambda command: Call("Bash", {"command": command, "description": "x"}),
         "api.anthropic.com",
         "CLAUDE.md",
-        {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
+        quiet={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
     ),
     "codex": Part(
         "openai:gpt-5.5",
@@ -78,6 +80,7 @@ PARTS = {
         lambda command: Call("bash", {"command": command, "description": "x"}),
         "api.anthropic.com",
         "AGENTS.md",
+        60,
         {f"OPENCODE_DISABLE_{name}": "1" for name in ("MODELS_FETCH", "AUTOUPDATE", "LSP_DOWNLOAD")},
     ),
 }
@@ -112,7 +115,7 @@ class World:
             else:
                 path.write_text(content.replace("EVIL", self.evil.base_url), encoding="utf-8")
 
-    def run(self, prompt: str = "Do it.", timeout_s: float = 60, **environ: str) -> Completion:
+    def run(self, prompt: str = "Do it.", timeout_s: float = 120, **environ: str) -> Completion:
         request = Request(
             "implement",
             "implementer",
@@ -430,7 +433,7 @@ def test_without_an_address_calls_go_to_the_provider_whatever_the_users_own_file
     world.fill(world.home, USER[world.name])
     proxy = dict.fromkeys(("HTTPS_PROXY", "https_proxy"), world.server.origin)
     with pytest.raises(AgentError):
-        world.run(timeout_s=25, **{world.part.address: ""}, **proxy)
+        world.run(timeout_s=world.part.seconds, **{world.part.address: ""}, **proxy)
     assert world.evil.everything == ""
     asked = {each.path for each in world.server.received if each.method == "CONNECT"}
     assert f"{world.part.host}:443" in asked
@@ -462,7 +465,7 @@ def test_the_users_settings_reach_the_tools_and_no_secret_does(world: World, tmp
     told = tmp_path / "env"
     world.server.turns[:] = [world.part.bash(f"env > {shlex.quote(str(told))}")]
     request = Request(
-        "implement", "implementer", "Do it.", ModelSpec(world.part.model, timeout_s=60), world.repo.root
+        "implement", "implementer", "Do it.", ModelSpec(world.part.model, timeout_s=120), world.repo.root
     )
     environ = {**world.environ, **OPT_OUTS, **KEPT[world.name], **SECRET}
     backend = BACKENDS[world.name].build(environ)
@@ -497,7 +500,7 @@ def test_an_implementer_edits_and_the_reviewer_sees_it(world: World) -> None:
         "AETHR_LIVE": "1",
     }
     words = ("run", "Write it.", "--json", "--fail-on", "revise", "--require-review")
-    done = aethr(*words, cwd=world.repo.root, env=environ)
+    done = aethr(*words, cwd=world.repo.root, env=environ, timeout=180)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["steps"][0]["artifacts"]["changed_files"] == ["new.py"]

@@ -6,7 +6,6 @@ imports nothing that only a run of an agent needs.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -161,6 +160,8 @@ def _opencode_variables(run: Run) -> dict[str, str]:
         if provider == "anthropic":
             base = base.removesuffix("/v1") + "/v1"
         pins["provider"] = {provider: {"options": {"baseURL": base}}}
+    import json
+
     own = run.settings.get("OPENCODE_CONFIG_CONTENT") or "{}"
     try:
         settings = json.loads(own)
@@ -199,6 +200,8 @@ _CLAUDE_ROUTES = (
 
 
 def _claude(run: Run) -> list[str]:
+    import json
+
     argv = ["--print", "--output-format", "stream-json", "--verbose", "--model", run.model]
     argv += _flag(run) or ["--permission-mode", "acceptEdits"]
     # The settings of the tree could move the calls, run hooks and start servers. Without them it does not
@@ -279,7 +282,9 @@ def _codex_skills(run: Run) -> Iterator[str]:
 
 
 def _toml(text: str) -> str:
-    """A string of TOML, which is written as in JSON."""
+    """A string of TOML: as in JSON, but without pairs of surrogates for what is beyond sixteen bits."""
+    import json
+
     return json.dumps(text, ensure_ascii=False)
 
 
