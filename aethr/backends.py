@@ -1,10 +1,11 @@
-"""The table of what can run a step. A new backend is one file and one row."""
+"""The table of what can run a step. A new backend is one file and one row, an agent a row of ``AGENTS``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from aethr.agents import AGENTS, Agent
 from aethr.records import Backend
 
 
@@ -24,29 +25,18 @@ def _model(environ: Mapping[str, str]) -> Backend:
     return ModelBackend(environ, route(environ))
 
 
-def _opencode(environ: Mapping[str, str]) -> Backend:
-    from aethr.agents import build_opencode
+def _agent(agent: Agent) -> BackendRow:
+    def build(environ: Mapping[str, str]) -> Backend:
+        from aethr.agents.backend import AgentBackend
 
-    return build_opencode(environ)
+        return AgentBackend(agent, environ)
 
-
-def _claude(environ: Mapping[str, str]) -> Backend:
-    from aethr.agents import build_claude
-
-    return build_claude(environ)
-
-
-def _codex(environ: Mapping[str, str]) -> Backend:
-    from aethr.agents import build_codex
-
-    return build_codex(environ)
+    return BackendRow(agent.name, f"the {agent.name} CLI edits the working tree", build, edits_tree=True)
 
 
 _TABLE = (
     BackendRow("model", "a language model answers; nothing is edited", _model, edits_tree=False),
-    BackendRow("opencode", "the opencode CLI edits the working tree", _opencode, edits_tree=True),
-    BackendRow("claude", "the claude CLI edits the working tree", _claude, edits_tree=True),
-    BackendRow("codex", "the codex CLI edits the working tree", _codex, edits_tree=True),
+    *map(_agent, AGENTS.values()),
 )
 
 BACKENDS: Mapping[str, BackendRow] = {row.name: row for row in _TABLE}

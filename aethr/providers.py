@@ -61,11 +61,6 @@ class Provider(NamedTuple):
     always_searches: bool = False
     """Every call is charged for a search."""
 
-    opencode_name: str = ""
-    """What OpenCode calls the provider, unless ``name``."""
-    opencode_key: str = ""
-    """The variable in which OpenCode wants the key, unless the first of ``keys``."""
-
     @property
     def needs_key(self) -> bool:
         """Whether calls to ``address`` need one of ``keys``."""
@@ -128,7 +123,6 @@ def _by_convention(name: str) -> Provider:
 _GOOGLE = Provider(
     "google", "gemini", ("GOOGLE_API_KEY", "GEMINI_API_KEY"), ("GEMINI_API_BASE",),
     "https://generativelanguage.googleapis.com",
-    opencode_name="google", opencode_key="GOOGLE_GENERATIVE_AI_API_KEY",
 )  # fmt: skip
 
 _TABLE = (

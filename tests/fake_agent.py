@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aethr.agents import CLAUDE, CODEX, OPENCODE
-from aethr.agents.kind import Agent
+from aethr.agents import CLAUDE, CODEX, OPENCODE, Agent
 
 Events = list[dict[str, object]]
 

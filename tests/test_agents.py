@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -674,12 +676,9 @@ def test_opencode_gets_its_own_name_of_a_model(opencode: Stage, model: str, expe
         ("google:g", {"GOOGLE_API_KEY": "k", "GEMINI_API_KEY": "z"}, {"GOOGLE_GENERATIVE_AI_API_KEY": "k"}),
         ("openrouter:m", {"OR_API_KEY": "k"}, {"OPENROUTER_API_KEY": "k"}),
         ("my-server:m", {"MY_SERVER_API_KEY": "k"}, {"MY_SERVER_API_KEY": "k"}),
-        ("openai:m", {"OPENAI_BASE_URL": "http://h/v1"}, {"OPENAI_BASE_URL": "http://h/v1"}),
-        ("anthropic:m", {"ANTHROPIC_BASE_URL": "http://h/"}, {"ANTHROPIC_BASE_URL": "http://h/v1"}),
-        ("anthropic:m", {"ANTHROPIC_API_BASE": "http://h/v1"}, {"ANTHROPIC_BASE_URL": "http://h/v1"}),
     ],
 )
-def test_opencode_gets_key_and_address_by_the_names_that_it_reads(
+def test_opencode_gets_the_key_by_the_name_that_it_reads(
     opencode: Stage, model: str, environ: dict[str, str], expected: dict[str, str]
 ) -> None:
     opencode.script(
@@ -690,20 +689,176 @@ def test_opencode_gets_key_and_address_by_the_names_that_it_reads(
     assert dict(line.split("=", 1) for line in opencode.said("opencode.env").splitlines()) == expected
 
 
-def test_an_address_that_opencode_cannot_be_told_is_named(opencode: Stage) -> None:
-    opencode.script("echo y > a.py", opencode.dialect.says(*opencode.dialect.finish()))
-    request = opencode.request(model=ModelSpec("xai:grok-4"))
-    seen, _ = drain(opencode.backend(XAI_API_BASE="http://h/v1").complete(request))
-    assert seen == [Notice("opencode does not read XAI_API_BASE: its own configuration decides", "warning")]
+def given(stage: Stage, **environ: str) -> tuple[str, dict[str, str]]:
+    """The arguments and the environment of a run."""
+    stage.script('echo "$*" > "$0.argv"; env -0 > "$0.env"', stage.dialect.says(*stage.dialect.finish()))
+    drain(stage.backend(**environ).complete(stage.request()))
+    variables = stage.said(f"{stage.dialect.name}.env").split("\0")
+    return stage.said(f"{stage.dialect.name}.argv"), dict(each.split("=", 1) for each in variables if each)
 
 
-def test_codex_gets_an_address_as_an_option(
+def addresses_named(stage: Stage, **environ: str) -> set[str]:
+    """Every address that an agent is told, whether in its arguments or by a variable."""
+    argv, variables = given(stage, **environ)
+    told = [
+        argv,
+        *(
+            value
+            for name, value in variables.items()
+            if name.startswith((*OWN, stage.dialect.agent.own_prefix))
+        ),
+    ]
+    return {found for text in told for found in re.findall(r"https?://[\w.:]+", text)}
+
+
+OWN = ("ANTHROPIC_", "OPENAI_")
+
+
+def test_the_address_is_pinned_also_where_nobody_names_one(stage: Stage) -> None:
+    """In a place before which no file of the tree or of the user's goes: the real programs show that."""
+    provider = stage.dialect.model.partition(":")[0]
+    own = stage.dialect.agent.addresses[provider]
+    host = own.removeprefix("https://").partition("/")[0]
+    assert addresses_named(stage) <= {f"https://{host}", "https://chatgpt.com"}
+    assert addresses_named(stage, **{f"{provider.upper()}_BASE_URL": "http://h:1/v1"}) == {"http://h:1"}
+
+
+def test_each_agent_is_kept_from_attaching_files_and_from_settings_of_the_tree(stage: Stage) -> None:
+    """That these switches do so is shown with the real programs, in test_real_agents.py."""
+    stage.repo.write(".agents/skills/s/SKILL.md", "x")
+    argv, variables = given(stage)
+    root = stage.repo.root.resolve()
+    switches: dict[str, bool] = {
+        "claude": variables.get("CLAUDE_CODE_DISABLE_ATTACHMENTS") == "1"
+        and "--setting-sources user" in argv,
+        "codex": f'projects={{"{root}"={{trust_level="untrusted"}}}}' in argv
+        and f'{{path="{root}/.agents/skills/s/SKILL.md",enabled=false}}' in argv,
+        "opencode": variables.get("OPENCODE_DISABLE_PROJECT_CONFIG") == "1"
+        and variables.get("OPENCODE_DISABLE_EXTERNAL_SKILLS") == "1",
+    }
+    assert switches[stage.dialect.name]
+
+
+def test_an_agent_is_asked_for_its_version_outside_of_the_project(stage: Stage) -> None:
+    """OpenCode, for one, loads plugins of the folder that it stands in even for that."""
+    stage.script("exit 0")
+    program = stage.bin / stage.dialect.name
+    program.write_text(
+        program.read_text().replace(
+            "#!/bin/sh\n", '#!/bin/sh\npwd >> "$0.asked"; echo "$PWD" >> "$0.asked"\n'
+        )
+    )
+    stage.backend().preflight([stage.request("")])
+    assert set(stage.said(f"{stage.dialect.name}.asked").splitlines()) == {"/"}
+
+
+def test_opt_outs_and_the_agents_own_settings_are_never_dropped(stage: Stage) -> None:
+    opt_outs = {"DISABLE_TELEMETRY": "1", "DISABLE_SOMETHING": "1", "DO_NOT_TRACK": "1"}
+    kept = {name.replace("*", "X"): "mine" for name in stage.dialect.agent.keeps}
+    _, variables = given(
+        stage, **opt_outs, **kept, BASH_ENV="/evil", MCP_CLIENT_SECRET="s", DISABLE_API_KEY="k"
+    )
+    assert {**opt_outs, **kept}.items() <= variables.items()
+    assert not {"BASH_ENV", "MCP_CLIENT_SECRET", "DISABLE_API_KEY"} & variables.keys()
+
+
+def test_an_agent_gets_the_instructions_of_the_project_and_no_file_behind_them(stage: Stage) -> None:
+    names = [group[0] for group in stage.dialect.agent.guidance]
+    stage.repo.write(".gitignore", "private.md\n")
+    stage.repo.write("private.md", "PRIVATE")
+    for name in names:
+        stage.repo.write(name, "Use tabs: GUIDE.\n@private.md\n")
+    argv, variables = given(stage)
+    told = argv + variables.get("OPENCODE_CONFIG_CONTENT", "")
+    assert "GUIDE" in told or str(stage.repo.root.resolve() / names[0]) in told
+    assert "PRIVATE" not in told
+    for name in names:
+        (stage.repo.root / name).unlink()
+        (stage.repo.root / name).symlink_to(stage.repo.root / "private.md")
+    argv, variables = given(stage)
+    told = argv + variables.get("OPENCODE_CONFIG_CONTENT", "")
+    assert "PRIVATE" not in told
+    assert names[0] not in told
+
+
+def test_what_an_agent_was_kept_from_is_named(stage: Stage) -> None:
+    name = stage.dialect.agent.unread[-1]
+    stage.repo.write(f"{name}/x", "x")
+    stage.script("echo y > a.py", stage.dialect.says(*stage.dialect.text("ok"), *stage.dialect.finish()))
+    _, done = stage.run()
+    assert done.notes[-1].startswith(f"{stage.dialect.name} was kept from reading ")
+    assert name in done.notes[-1]
+
+
+def test_settings_of_opencode_are_kept_and_pins_go_before_them(opencode: Stage) -> None:
+    own = {
+        "autoupdate": False,
+        "share": "auto",
+        "instructions": ["mine.md"],
+        "provider": {"openai": {"name": "x"}},
+    }
+    _, variables = given(opencode, OPENCODE_CONFIG_CONTENT=json.dumps(own))
+    assert json.loads(variables["OPENCODE_CONFIG_CONTENT"]) == {
+        **own,
+        "share": "disabled",
+        "provider": {"openai": {"name": "x", "options": {"baseURL": "https://api.openai.com/v1"}}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (".opencode/plugin/p.js", "x"),
+        (".opencode/plugins/package/index.ts", "x"),
+        ("opencode.json", '{"plugins": ["./evil"]}'),
+        ("opencode.jsonc", '{// x\n"plug\\u0069ns": ["./evil"]}'),
+        (".opencode/opencode.json", '{"plugins": ["./evil"]}'),
+        ("sub/.opencode/plugin/p.js", "x"),
+    ],
+)
+def test_plugins_of_the_tree_that_opencode_would_run_are_refused_before_the_run(
+    opencode: Stage, name: str, content: str
+) -> None:
+    opencode.script("exit 0")
+    opencode.repo.write(name, content)
+    (opencode.repo.root / "sub").mkdir(exist_ok=True)
+    with pytest.raises(AgentError, match="has plugins"):
+        opencode.backend().preflight([opencode.request("", root=opencode.repo.root / "sub")])
+
+
+def test_a_project_configured_for_opencode_without_plugins_is_worked_in(opencode: Stage) -> None:
+    opencode.script("exit 0")
+    opencode.repo.write("opencode.json", '{"plugin": [], "share": "disabled"}')
+    opencode.repo.write(".opencode/agent/a.md", "x")
+    opencode.backend().preflight([opencode.request("")])
+
+
+@pytest.mark.parametrize("content", ["{ // mine\n}", "[]", "[" * 100_000])
+def test_settings_of_opencode_that_cannot_be_read_are_refused_before_the_run(
+    opencode: Stage, content: str
+) -> None:
+    opencode.script("exit 0")
+    with pytest.raises(UsageError, match="OPENCODE_CONFIG_CONTENT is not a JSON object"):
+        opencode.backend(OPENCODE_CONFIG_CONTENT=content).preflight([opencode.request("")])
+
+
+def test_more_skills_than_can_be_switched_off_are_refused_before_the_run(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = _stage(DIALECTS["codex"], repo, tmp_path, monkeypatch)
-    stage.script('echo "$*" > "$0.argv"', stage.dialect.says(*stage.dialect.finish()))
-    drain(stage.backend(OPENAI_BASE_URL="http://h/v1").complete(stage.request()))
-    assert '-c openai_base_url="http://h/v1"' in stage.said("codex.argv")
+    stage.script("exit 0")
+    (repo.root / ".agents").mkdir()
+    (repo.root / ".agents" / "skills").symlink_to("/")
+    assert "too many skills or folders" in str(refusal(stage))
+
+
+def test_an_address_of_a_server_that_only_opencode_knows_is_said_not_to_be_told(opencode: Stage) -> None:
+    opencode.script("echo y > a.py", opencode.dialect.says(*opencode.dialect.finish()))
+    request = opencode.request(model=ModelSpec("ollama:m"))
+    seen, _ = drain(opencode.backend(OLLAMA_API_BASE="http://h").complete(request))
+    assert seen == [
+        Notice("opencode does not read OLLAMA_API_BASE: its own configuration decides", "warning")
+    ]
 
 
 def test_retries_of_claude_and_codex_are_shown(
@@ -727,6 +882,7 @@ def test_retries_of_claude_and_codex_are_shown(
     assert texts == ["claude: overloaded (HTTP 529); it tries again", "codex: Reconnecting... 1/5"]
 
 
-def test_each_agent_is_a_row_of_the_table_of_backends() -> None:
-    for agent in (agents.OPENCODE, agents.CLAUDE, agents.CODEX):
-        assert BACKENDS[agent.name].edits_tree
+@pytest.mark.parametrize("name", agents.AGENTS)
+def test_each_row_is_a_backend_and_its_tests_know_its_events(name: str) -> None:
+    assert BACKENDS[name].edits_tree
+    assert DIALECTS[name].agent is agents.AGENTS[name]

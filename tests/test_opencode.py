@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aethr.agents import build_opencode
+from aethr.backends import BACKENDS
 from aethr.errors import AgentError, Interrupted
 from aethr.records import AttemptStarted, Completion, ModelSpec, Notice, Request, TextDelta
 from tests.support import Repo, having
@@ -63,7 +63,7 @@ def start(
         repo.root,
         unsafe_permissions=unsafe,
     )
-    backend = build_opencode(environment(server))
+    backend = BACKENDS["opencode"].build(environment(server))
     backend.preflight([request])
     return backend.complete(request)
 

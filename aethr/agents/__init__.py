@@ -1,23 +1,142 @@
-"""The table of agents that edit the tree: a new one is one row here, its events in ``agents.events``.
+"""The table of agents that edit the tree: a new one is one row here, and the reader of its events.
 
-Measured with opencode 1.18.33, claude 2.1.197 and codex 0.169.0.
+Measured with opencode 1.18.33, claude 2.1.328 and codex 0.169.0. Each start of Aethr reads this table, so it
+imports nothing that only a run of an agent needs.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
-from aethr.agents.backend import AgentBackend
-from aethr.agents.environment import Endpoint
-from aethr.agents.events import read_claude, read_codex, read_opencode, read_opencode_error
-from aethr.agents.kind import Agent, Run
+from aethr.errors import AgentError, UsageError
+
+if TYPE_CHECKING:
+    from aethr.agents.events import Event, Progress, Transcript
+
+
+class Guidance(NamedTuple):
+    """The project's own instructions: the files that an agent may read, and all of their text, bounded.
+
+    ``notes`` name what was left out and why; ``agents.guidance`` collects them.
+    """
+
+    files: tuple[Path, ...] = ()
+    text: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Run(NamedTuple):
+    """One run of an agent. ``model`` is the name without its provider.
+
+    - ``folders``: those of the project from its top to ``root``, where settings and skills may be.
+    - ``skip_flag``: skips its permission checks, empty to keep them.
+    - ``options``: those that the installed version names in its help.
+    - ``address``: where its calls go, empty where the row knows none for the provider; ``own_address``
+      says that the user has named it. ``key`` is the variable that holds the key, empty without one.
+    - ``settings``: what of the user's environment it gets.
+    """
+
+    step: str
+    provider: str
+    model: str
+    root: Path
+    skip_flag: str = ""
+    options: frozenset[str] = frozenset()
+    folders: tuple[Path, ...] = ()
+    address: str = ""
+    own_address: bool = False
+    key: str = ""
+    guidance: Guidance = Guidance()
+    settings: Mapping[str, str] = MappingProxyType({})
+
+
+def _silent(_line: str, _transcript: Transcript) -> Progress:
+    yield from ()
+
+
+class Agent(NamedTuple):
+    """How one agent is found, called, kept to what Aethr says, and understood.
+
+    - ``help``: the arguments that print its options; ``needs``: those it must have.
+    - ``skip_flags``: options that skip its permission checks; the first that it has is taken.
+    - ``arguments``: builds its command line; the prompt comes on standard input.
+    - ``variables``: what is set for it, whatever the user's environment says: the address, and the switches
+      that keep it from attaching files and from reading settings of the tree.
+    - ``read``: takes one event; ``read_error``: takes one line of standard error.
+    - ``own_prefix``: begins the names of its own environment variables, which it gets; ``keeps`` are patterns
+      of other names that are settings of it. Names of keys are never among them.
+    - ``login``, ``models``: for error messages: the command to log in, where its models are listed.
+    - ``providers``: whose models it can use, empty for any; ``tells_cost``: whether its events have a price.
+    - ``keys``: by provider, the variable it reads the key from where that is not the usual one.
+    - ``addresses``: by provider, where calls go unless the user names an address. They are pinned too, or a
+      settings file could send them elsewhere.
+    - ``guidance``: the project's files with instructions; of each group the first that a folder has.
+      ``imports`` says that ``@path`` in them names another one.
+    - ``unread``: what it would take from the tree when run by hand, and does not here; a step names it.
+    """
+
+    name: str
+    install: str
+    help: tuple[str, ...]
+    needs: tuple[str, ...]
+    skip_flags: tuple[str, ...]
+    arguments: Callable[[Run], list[str]]
+    variables: Callable[[Run], Mapping[str, str]]
+    read: Callable[[Event, Transcript], Progress]
+    own_prefix: str
+    login: str
+    models: str
+    read_error: Callable[[str, Transcript], Progress] = _silent
+    keeps: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    tells_cost: bool = True
+    keys: Mapping[str, str] = MappingProxyType({})
+    addresses: Mapping[str, str] = MappingProxyType({})
+    guidance: tuple[tuple[str, ...], ...] = ()
+    imports: bool = False
+    unread: tuple[str, ...] = ()
+
+
+def _events(name: str) -> Callable[..., Progress]:
+    """A reader of ``agents.events``, which is imported when the first event comes."""
+
+    def read(event: object, transcript: Transcript) -> Progress:
+        from aethr.agents import events
+
+        return getattr(events, name)(event, transcript)  # type: ignore[no-any-return]
+
+    return read
+
 
 _OPENCODE_PROVIDERS = {"gemini": "google"}
 """Where OpenCode's name of a provider is not ours."""
 
 
+def _refuse_plugins(run: Run) -> None:
+    """Raises ``AgentError`` for plugins of the tree: OpenCode 1.18 runs them even without its configuration.
+
+    An escape may spell the key, which only a reader of JSON with comments could tell: it is refused too.
+    """
+    for folder in (each for place in run.folders for each in (place, place / ".opencode")):
+        found = [folder / name for name in ("plugin", "plugins") if folder.name == ".opencode"]
+        found = [path for path in found if path.is_symlink() or (path.is_dir() and any(path.iterdir()))]
+        for path in (folder / "opencode.json", folder / "opencode.jsonc"):
+            text = path.read_text("utf-8", "replace") if path.is_file() else ""
+            if "plugins" in text or "\\u" in text:
+                found.append(path)
+        if found:
+            raise AgentError(
+                f"opencode: {found[0]} has plugins, which it would run, and which nothing switches off",
+                "Remove them from the tree for this run, or name another backend.",
+            )
+
+
 def _opencode(run: Run) -> list[str]:
+    _refuse_plugins(run)
     provider = _OPENCODE_PROVIDERS.get(run.provider, run.provider)
     argv = ["run", "--model", f"{provider}/{run.model}", "--title", f"aethr: {run.step}", "--format", "json"]
     # Its answer to an unknown model or a broken connection is only in its log.
@@ -25,29 +144,148 @@ def _opencode(run: Run) -> list[str]:
     return [*argv, "--dir", str(run.root), *_flag(run)]
 
 
-def _opencode_endpoint(provider: str, base: str) -> Endpoint:
-    if provider == "anthropic":
-        return Endpoint({"ANTHROPIC_BASE_URL": base.rstrip("/").removesuffix("/v1") + "/v1"})
-    return Endpoint({"OPENAI_BASE_URL": base}) if provider == "openai" else Endpoint()
+def _opencode_variables(run: Run) -> dict[str, str]:
+    """Nothing of the tree configures it; its last layer of configuration is Aethr's, over the user's own.
+
+    https://opencode.ai/docs/config/ has the order of the layers. Without the project's configuration it reads
+    no AGENTS.md either, so that is named as an instruction.
+    """
+    pins: dict[str, object] = {
+        "share": "disabled",
+        "instructions": [str(file) for file in run.guidance.files],
+    }
+    if run.address:
+        provider = _OPENCODE_PROVIDERS.get(run.provider, run.provider)
+        base = run.address.rstrip("/")
+        if provider == "anthropic":
+            base = base.removesuffix("/v1") + "/v1"
+        pins["provider"] = {provider: {"options": {"baseURL": base}}}
+    import json
+
+    own = run.settings.get("OPENCODE_CONFIG_CONTENT") or "{}"
+    try:
+        settings = json.loads(own)
+        if not isinstance(settings, dict):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise UsageError(
+            "OPENCODE_CONFIG_CONTENT is not a JSON object",
+            "Write it without comments, or put it into a file and name that in OPENCODE_CONFIG.",
+        ) from None
+    return {
+        "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
+        "OPENCODE_DISABLE_EXTERNAL_SKILLS": "1",
+        "OPENCODE_CONFIG_CONTENT": json.dumps(_over(settings, pins)),
+    }
+
+
+def _over(settings: Mapping[str, object], pins: Mapping[str, object]) -> dict[str, object]:
+    """``pins`` over ``settings``: mappings are merged, lists joined, anything else is replaced."""
+    merged = dict(settings)
+    for name, pin in pins.items():
+        own = merged.get(name)
+        if isinstance(own, dict) and isinstance(pin, dict):
+            merged[name] = _over(own, pin)
+        elif isinstance(own, list) and isinstance(pin, list):
+            merged[name] = [*own, *pin]
+        else:
+            merged[name] = pin
+    return merged
+
+
+_CLAUDE_ROUTES = (
+    "BEDROCK", "VERTEX", "FOUNDRY", "MANTLE", "GATEWAY", "ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD",
+)  # fmt: skip
+"""Each CLAUDE_CODE_USE_… sends the calls to a cloud, whatever the address is."""
 
 
 def _claude(run: Run) -> list[str]:
+    import json
+
     argv = ["--print", "--output-format", "stream-json", "--verbose", "--model", run.model]
-    return [*argv, *(_flag(run) or ["--permission-mode", "acceptEdits"])]
+    argv += _flag(run) or ["--permission-mode", "acceptEdits"]
+    # The settings of the tree could move the calls, run hooks and start servers. Without them it does not
+    # read CLAUDE.md, which it gets here. The user's own file may set an address: --settings goes before it,
+    # https://code.claude.com/docs/en/settings#settings-precedence
+    argv += ["--setting-sources", "user", "--settings", json.dumps({"env": _claude_settings(run)})]
+    return argv + (["--append-system-prompt", run.guidance.text] if run.guidance.text else [])
 
 
-def _claude_endpoint(_provider: str, base: str) -> Endpoint:
-    return Endpoint({"ANTHROPIC_BASE_URL": base})
+def _claude_settings(run: Run) -> dict[str, str]:
+    routes = {f"CLAUDE_CODE_USE_{name}": "" for name in _CLAUDE_ROUTES}
+    # A key that is passed is the one that is used.
+    other = {"ANTHROPIC_AUTH_TOKEN": ""} if run.key == "ANTHROPIC_API_KEY" else {}
+    return {**routes, **other, **_claude_variables(run)}
+
+
+def _claude_variables(run: Run) -> dict[str, str]:
+    # Without this switch `@path` anywhere in a prompt, a diff in it too, is replaced by what the file holds.
+    base = run.address.rstrip("/").removesuffix("/v1")
+    return {"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "ANTHROPIC_BASE_URL": base}
 
 
 def _codex(run: Run) -> list[str]:
     argv = ["exec", "--json", "--model", run.model, "--cd", str(run.root), "--skip-git-repo-check"]
-    return [*argv, *(_flag(run) or ["--sandbox", "workspace-write"])]
+    argv += _flag(run) or ["--sandbox", "workspace-write"]
+    # A project that the user trusts brings settings, hooks and servers; without trust not even AGENTS.md.
+    untrusted = ",".join(f'{_toml(str(folder))}={{trust_level="untrusted"}}' for folder in run.folders)
+    settings = [f"projects={{{untrusted}}}", "skills.bundled.enabled=false", *_codex_address(run)]
+    # `$name` in a prompt is replaced by what the skill's file holds.
+    skills = ",".join(f"{{path={_toml(skill)},enabled=false}}" for skill in _codex_skills(run))
+    settings += [f"skills.config=[{skills}]"] if skills else []
+    if run.guidance.text:
+        settings.append(f"developer_instructions={_toml(run.guidance.text)}")
+    return [*argv, *(word for setting in settings for word in ("-c", setting))]
 
 
-def _codex_endpoint(_provider: str, base: str) -> Endpoint:
-    # Its configuration is TOML, where a string is written as in JSON.
-    return Endpoint(options=("-c", f"openai_base_url={json.dumps(base)}"))
+def _codex_address(run: Run) -> tuple[str, ...]:
+    """The address as configuration, before which the user's own file does not go.
+
+    An address of one's own gets a provider of its own: the one that is built in tries WebSockets first.
+    """
+    if not run.own_address:
+        login = "https://chatgpt.com/backend-api/"
+        # Empty is the default: that of the API for a key, that of ChatGPT for a login.
+        return ('model_provider="openai"', 'openai_base_url=""', f"chatgpt_base_url={_toml(login)}")
+    key = f",env_key={_toml(run.key)}" if run.key else ""
+    kind = 'name="aethr",wire_api="responses",supports_websockets=false'
+    provider = f"{{{kind},base_url={_toml(run.address)}{key}}}"
+    return ('model_provider="aethr"', f"model_providers.aethr={provider}")
+
+
+_MOST_SKILLS = 500
+_MOST_FOLDERS = 2000
+
+
+def _codex_skills(run: Run) -> Iterator[str]:
+    """Every skill that Codex would find. Raises ``AgentError`` for more than can be switched off.
+
+    https://developers.openai.com/codex/skills has the places. It follows links, to six folders below.
+    """
+    home = Path(run.settings.get("HOME") or "/")
+    own = Path(run.settings.get("CODEX_HOME") or home / ".codex")
+    places = [place / name / "skills" for place in (*run.folders, home) for name in (".codex", ".agents")]
+    found = seen = 0
+    for place in dict.fromkeys((*places, own / "skills")):
+        for folder, folders, files in os.walk(place, followlinks=True):
+            seen += 1
+            if len(Path(folder).relative_to(place).parts) >= 6:
+                folders.clear()
+            if "SKILL.md" in files:
+                found += 1
+                yield str(Path(folder, "SKILL.md"))
+            if found > _MOST_SKILLS or seen > _MOST_FOLDERS:
+                raise AgentError(
+                    f"codex: too many skills or folders below {place}",
+                    f"Aethr switches off at most {_MOST_SKILLS} skills in {_MOST_FOLDERS:,} folders.",
+                )
+
+
+def _toml(text: str) -> str:
+    """A string of TOML: as in JSON, but without pairs of surrogates for what is beyond sixteen bits."""
+    import json
+
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _flag(run: Run) -> list[str]:
@@ -61,8 +299,9 @@ OPENCODE = Agent(
     needs=("--format", "--dir", "--model", "--title"),
     skip_flags=("--auto", "--dangerously-skip-permissions"),
     arguments=_opencode,
-    read=read_opencode,
-    read_error=read_opencode_error,
+    variables=_opencode_variables,
+    read=_events("read_opencode"),
+    read_error=_events("read_opencode_error"),
     own_prefix="OPENCODE_",
     login="opencode auth login",
     models="`opencode models` lists the names it knows",
@@ -71,52 +310,91 @@ OPENCODE = Agent(
         "gemini": "GOOGLE_GENERATIVE_AI_API_KEY",
         "openrouter": "OPENROUTER_API_KEY",
     },
-    endpoint=_opencode_endpoint,
+    addresses={
+        "openai": "https://api.openai.com/v1",
+        "anthropic": "https://api.anthropic.com/v1",
+        "google": "https://generativelanguage.googleapis.com/v1beta",
+        "gemini": "https://generativelanguage.googleapis.com/v1beta",
+        "openrouter": "https://openrouter.ai/api/v1",
+        "xai": "https://api.x.ai/v1",
+    },
+    guidance=(("AGENTS.md", "CLAUDE.md", "CONTEXT.md"),),
+    unread=("opencode.json", "opencode.jsonc", ".opencode", ".claude/skills", ".agents/skills"),
 )
 
 CLAUDE = Agent(
     name="claude",
     install="npm install -g @anthropic-ai/claude-code",
     help=("--help",),
-    needs=("--print", "--output-format", "--permission-mode", "--model"),
+    needs=(
+        "--print",
+        "--output-format",
+        "--permission-mode",
+        "--model",
+        "--setting-sources",
+        "--settings",
+        "--append-system-prompt",
+    ),
     skip_flags=("--dangerously-skip-permissions",),
     arguments=_claude,
-    read=read_claude,
+    variables=_claude_variables,
+    read=_events("read_claude"),
     own_prefix="CLAUDE_",
     login="claude auth login",
     models="`claude --help` tells what --model takes",
+    # Of https://code.claude.com/docs/en/env-vars; BASH_ENV, for one, is not a setting of it.
+    keeps=(
+        "ANTHROPIC_BETAS",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_DEFAULT_*_MODEL*",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "API_TIMEOUT_MS",
+        "BASH_DEFAULT_TIMEOUT_MS",
+        "BASH_MAX_*",
+        "ENABLE_PROMPT_CACHING_*",
+        "ENABLE_TOOL_SEARCH",
+        "IS_SANDBOX",
+        "MAX_MCP_OUTPUT_TOKENS",
+        "MAX_THINKING_TOKENS",
+        "MCP_TIMEOUT",
+        "MCP_TOOL_TIMEOUT",
+        "TASK_MAX_OUTPUT_LENGTH",
+        "USE_BUILTIN_RIPGREP",
+    ),
     providers=("anthropic",),
-    endpoint=_claude_endpoint,
+    addresses={"anthropic": "https://api.anthropic.com"},
+    guidance=(("CLAUDE.md",), (".claude/CLAUDE.md",)),
+    imports=True,
+    unread=(
+        ".claude/settings.json",
+        ".claude/settings.local.json",
+        ".mcp.json",
+        "CLAUDE.local.md",
+        ".claude/agents",
+        ".claude/commands",
+        ".claude/rules",
+        ".claude/skills",
+    ),
 )
 
 CODEX = Agent(
     name="codex",
     install="npm install -g @openai/codex",
     help=("exec", "--help"),
-    needs=("--json", "--sandbox", "--model", "--cd", "--skip-git-repo-check"),
+    needs=("--json", "--sandbox", "--model", "--cd", "--skip-git-repo-check", "--config"),
     skip_flags=("--dangerously-bypass-approvals-and-sandbox",),
     arguments=_codex,
-    read=read_codex,
+    variables=lambda _run: {},
+    read=_events("read_codex"),
     own_prefix="CODEX_",
     login="codex login",
     models="the model must be one that Codex can use",
     providers=("openai",),
     tells_cost=False,
     keys={"openai": "CODEX_API_KEY"},
-    endpoint=_codex_endpoint,
+    addresses={"openai": "https://api.openai.com/v1"},
+    guidance=(("AGENTS.override.md", "AGENTS.md"),),
+    unread=(".codex", ".agents/skills"),
 )
 
-
-def build_opencode(environ: Mapping[str, str]) -> AgentBackend:
-    """The backend ``opencode``; what an agent may see of ``environ`` is said in ``agents.environment``."""
-    return AgentBackend(OPENCODE, environ)
-
-
-def build_claude(environ: Mapping[str, str]) -> AgentBackend:
-    """The backend ``claude`` (Claude Code), for models of anthropic."""
-    return AgentBackend(CLAUDE, environ)
-
-
-def build_codex(environ: Mapping[str, str]) -> AgentBackend:
-    """The backend ``codex`` (Codex CLI), for models of openai."""
-    return AgentBackend(CODEX, environ)
+AGENTS: Mapping[str, Agent] = {agent.name: agent for agent in (OPENCODE, CLAUDE, CODEX)}

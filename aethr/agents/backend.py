@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aethr import attempts, snapshot
-from aethr.agents import pipes, processtree, treelock, verdict
-from aethr.agents.environment import Endpoint, access, reduced
+from aethr.agents import Agent, Run, guidance, pipes, processtree, treelock, verdict
+from aethr.agents.environment import access, reduced
 from aethr.agents.events import Progress, Transcript, decode
-from aethr.agents.kind import Agent, Run
 from aethr.agents.probe import Installed, probe, skip_flag
 from aethr.errors import (
     AethrError,
@@ -70,6 +69,7 @@ class _Session:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_WORDS))
     ended: int = 0
     thorough: bool = True
+    left_out: tuple[str, ...] = ()
 
     def feed(self, line: pipes.Line) -> Progress:
         """Take one line of output. Raises ``BudgetError`` when it passes what was left."""
@@ -101,12 +101,10 @@ class AgentBackend:
             raise AgentError(
                 f"{self._agent.name}: agent steps need Linux or macOS", "On Windows, run aethr inside of WSL."
             )
-        for request in requests:
-            _model(self._agent, request)
-        for request in requests:
+        models = [_model(self._agent, request) for request in requests]
+        for request, model in zip(requests, models, strict=True):
             installed = self._probed(request)
-            if request.unsafe_permissions:
-                skip_flag(self._agent, installed)
+            self._command(self._run_of(request, model, installed), installed)
 
     def warm(self, requests: Sequence[Request]) -> None:
         """An agent starts when its step begins."""
@@ -145,11 +143,13 @@ class AgentBackend:
 
     def _run(self, session: _Session, installed: Installed) -> Progress:
         """Start the agent, relay its events, and judge how it ended."""
-        endpoint, notice = self._endpoint(session.model)
-        if notice:
-            yield notice
-        argv = [installed.program, *self._agent.arguments(_run_of(session, installed)), *endpoint.options]
-        env = self._reduced(session.request, session.model, endpoint)
+        run = self._run_of(session.request, session.model, installed)
+        base = access(session.model.name, self._environ).base_variable
+        if base and not run.own_address:
+            text = f"{self._agent.name} does not read {base}: its own configuration decides"
+            yield Notice(text, "warning")
+        session.left_out = run.guidance.notes
+        argv, env = self._command(run, installed)
         timeout_s = session.model.timeout_s or TIMEOUT_S
         with tempfile.TemporaryFile() as prompt:
             prompt.write(session.request.prompt.encode("utf-8", "replace"))
@@ -164,29 +164,37 @@ class AgentBackend:
     def _probed(self, request: Request) -> Installed:
         if self._installed is None:
             root = request.root.resolve()
-            self._installed = probe(
-                self._agent, reduced(self._environ, self._agent.own_prefix, {}, root), root
-            )
+            self._installed = probe(self._agent, reduced(self._environ, self._agent, root))
         return self._installed
 
-    def _reduced(self, request: Request, model: ModelSpec, endpoint: Endpoint) -> dict[str, str]:
+    def _run_of(self, request: Request, model: ModelSpec, installed: Installed) -> Run:
+        """What the row needs to know. An address is told where the row knows the provider's own."""
+        agent, root = self._agent, request.root.resolve()
+        provider, name = split(model.name)
         found = access(model.name, self._environ)
-        name = self._agent.keys.get(split(model.name)[0], found.key_variable)
-        key = {name: found.key} if found.key else {}
-        return reduced(
-            self._environ, self._agent.own_prefix, {**key, **endpoint.variables}, request.root.resolve()
+        within = guidance.folders(root)
+        default = agent.addresses.get(provider, "")
+        return Run(
+            step=request.step,
+            provider=provider,
+            model=name,
+            root=root,
+            skip_flag=skip_flag(agent, installed) if request.unsafe_permissions else "",
+            options=installed.options,
+            folders=within,
+            address=(found.base or default) if default else "",
+            own_address=bool(found.base and default),
+            key=agent.keys.get(provider, found.key_variable) if found.key else "",
+            guidance=guidance.collect(agent, within),
+            settings=reduced(self._environ, agent, root),
         )
 
-    def _endpoint(self, model: ModelSpec) -> tuple[Endpoint, Notice | None]:
-        """How the agent is told an address of one's own; a warning where it cannot be told."""
-        found = access(model.name, self._environ)
-        if not found.base:
-            return Endpoint(), None
-        endpoint = self._agent.endpoint(split(model.name)[0], found.base)
-        if endpoint.variables or endpoint.options:
-            return endpoint, None
-        text = f"{self._agent.name} does not read {found.base_variable}: its own configuration decides"
-        return endpoint, Notice(text, "warning")
+    def _command(self, run: Run, installed: Installed) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment: the user's settings, the one key, and over both what the row sets."""
+        found = access(f"{run.provider}:{run.model}", self._environ)
+        key = {run.key: found.key} if run.key else {}
+        env = {**run.settings, **key, **self._agent.variables(run)}
+        return [installed.program, *self._agent.arguments(run)], env
 
 
 def _relayed(session: _Session, tree: processtree.Tree, timeout_s: float) -> Progress:
@@ -268,19 +276,6 @@ def _changed(recorder: snapshot.Shadow, before: _Before) -> tuple[str, ...]:
         return ()
 
 
-def _run_of(session: _Session, installed: Installed) -> Run:
-    provider, model = split(session.model.name)
-    request = session.request
-    return Run(
-        step=request.step,
-        provider=provider,
-        model=model,
-        root=session.transcript.root,
-        skip_flag=skip_flag(session.agent, installed) if request.unsafe_permissions else "",
-        options=installed.options,
-    )
-
-
 def _model(agent: Agent, request: Request) -> ModelSpec:
     """The step's model: an agent is always told one, or it would choose for itself."""
     if request.model is None:
@@ -345,7 +340,7 @@ def _notes(session: _Session, *, changed: bool) -> Iterator[str]:
     ]
     if unsent:
         yield f"{session.agent.name} takes no {', '.join(unsent)}: not sent"
-    yield from map(one_line, dict.fromkeys(session.transcript.notes))
+    yield from map(one_line, dict.fromkeys((*session.left_out, *session.transcript.notes)))
     if session.ended:
         yield f"{session.ended} programs that the agent had left running were ended"
     if not session.thorough:

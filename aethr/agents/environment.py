@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from shutil import which
-from types import MappingProxyType
 from typing import NamedTuple
 
+from aethr.agents import Agent
 from aethr.providers import provider_of
 
 _USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
@@ -21,16 +22,11 @@ _CERTIFICATES = (
     "CURL_CA_BUNDLE",
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_OPT_OUTS = ("DO_NOT_TRACK", "DISABLE_*")
+"""What somebody has switched off stays off, for whichever agent."""
 _PLAIN = frozenset((*_USER, *_FOLDERS, *_CERTIFICATES, *_PROXIES, *map(str.upper, _PROXIES)))
 _PREFIXES = ("LC_", "XDG_")
 _KEYS = ("_API_KEY", "_AUTH_TOKEN")
-
-
-class Endpoint(NamedTuple):
-    """How an agent is told to call another address: by variables, by options, or (empty) not at all."""
-
-    variables: Mapping[str, str] = MappingProxyType({})
-    options: tuple[str, ...] = ()
 
 
 class Access(NamedTuple):
@@ -52,20 +48,19 @@ def access(model: str, environ: Mapping[str, str]) -> Access:
     return Access(key, environ.get(key, ""), base, environ.get(base, ""))
 
 
-def reduced(
-    environ: Mapping[str, str], own_prefix: str, key: Mapping[str, str], root: Path
-) -> dict[str, str]:
-    """The environment for an agent whose own settings begin with ``own_prefix``; ``key`` is added.
+def reduced(environ: Mapping[str, str], agent: Agent, root: Path) -> dict[str, str]:
+    """What ``agent`` gets of the user's environment: what programs need, opt-outs, its own settings; no key.
 
     ``PWD`` is set because OpenCode follows it rather than its working directory.
     """
-    kept = {name: value for name, value in environ.items() if name in _PLAIN or name.startswith(_PREFIXES)}
-    own = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith(own_prefix) and not name.endswith(_KEYS)
-    }
-    return {**kept, **own, **key, "PWD": str(root)}
+    own = (f"{agent.own_prefix}*", *agent.keeps, *_OPT_OUTS)
+
+    def gets(name: str) -> bool:
+        if name in _PLAIN or name.startswith(_PREFIXES):
+            return True
+        return not name.endswith(_KEYS) and any(fnmatchcase(name, pattern) for pattern in own)
+
+    return {**{name: value for name, value in environ.items() if gets(name)}, "PWD": str(root)}
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from aethr.agents import Agent
 from aethr.agents.environment import find_program
-from aethr.agents.kind import Agent
 from aethr.errors import AgentError, ProcessError
 from aethr.process import run
 from aethr.sanitize import one_line
+
+ROOT = Path("/")
+"""Where an agent is asked: a folder that is nobody's project."""
 
 PROBE_S = 60.0
 """Seconds for an agent to tell its version or its options: a first start may unpack files."""
@@ -25,17 +28,17 @@ class Installed(NamedTuple):
     options: frozenset[str]
 
 
-def probe(agent: Agent, env: Mapping[str, str], root: Path) -> Installed:
+def probe(agent: Agent, env: Mapping[str, str]) -> Installed:
     """Find the agent and ask for its version and options. Raises ``AgentError`` with the install hint."""
     program, unusable = find_program(agent.name, env)
     if program is None:
         problem = f"{unusable} is not executable" if unusable else "not found on PATH"
         raise AgentError(f"{agent.name}: {problem}", _hint(agent))
-    said = _ask(agent, program, ("--version",), env, root)
+    said = _ask(agent, program, ("--version",), env)
     version = re.search(r"\d+\.\d+\.\d+\S*", said)
     if version is None:
         raise AgentError(f"{agent.name}: {program} tells no version: {one_line(said)!r}", _hint(agent))
-    options = frozenset(re.findall(r"--[a-z][a-z-]+", _ask(agent, program, agent.help, env, root)))
+    options = frozenset(re.findall(r"--[a-z][a-z-]+", _ask(agent, program, agent.help, env)))
     missing = [option for option in agent.needs if option not in options]
     if missing:
         raise AgentError(
@@ -54,9 +57,10 @@ def skip_flag(agent: Agent, installed: Installed) -> str:
     return found
 
 
-def _ask(agent: Agent, program: str, args: tuple[str, ...], env: Mapping[str, str], root: Path) -> str:
+def _ask(agent: Agent, program: str, args: tuple[str, ...], env: Mapping[str, str]) -> str:
     try:
-        done = run((program, *args), cwd=root, env=env, timeout_s=PROBE_S)
+        # Not in the project: OpenCode loads plugins of the tree even to print its help.
+        done = run((program, *args), cwd=ROOT, env={**env, "PWD": str(ROOT)}, timeout_s=PROBE_S)
     except ProcessError as error:
         raise AgentError(str(error), _hint(agent)) from error
     said = (done.stdout + done.stderr).decode("utf-8", "replace")

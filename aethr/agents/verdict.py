@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
+from aethr.agents import Agent
 from aethr.agents.events import Transcript
-from aethr.agents.kind import Agent
 from aethr.errors import AgentError
 from aethr.records import Request
 from aethr.sanitize import one_line

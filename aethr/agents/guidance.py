@@ -1,0 +1,117 @@
+"""The project's own instructions for an agent, such as AGENTS.md: which of them it gets, and with what text.
+
+Agents follow links and imports in them anywhere, to ``.env`` and out of the project too. So their own reading
+of the tree is off, and what is collected here is handed over.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aethr import git
+from aethr.agents import Agent, Guidance
+from aethr.context import paths
+from aethr.invisible import reveal, reveal_name
+from aethr.sanitize import one_line
+
+MOST_CHARS = 32_768
+"""Of all the files together; Codex's own limit. An argument of a program has at most 128 KiB on Linux."""
+
+_DEEPEST = 5
+_IMPORT = re.compile(r"(?:^|(?<=[\s(]))@(?P<path>(?:[^\s\\]|\\ )+)", re.MULTILINE)
+_CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
+"""An import in code is an example: https://code.claude.com/docs/en/memory#import-additional-files"""
+
+
+def folders(root: Path) -> tuple[Path, ...]:
+    """The folders of the project from its top down to ``root``, both included."""
+    root = root.resolve()
+    here = git.checkout(root)
+    top = (here.top if here else root).resolve()
+    between = [folder for folder in (root, *root.parents) if folder.is_relative_to(top)]
+    return tuple(reversed(between)) or (root,)
+
+
+def collect(agent: Agent, within: tuple[Path, ...]) -> Guidance:
+    """What the folders ``within`` have for ``agent``, that of the top first. Raises ``GitError``."""
+    found = _Found(within[0], agent.imports)
+    for folder in within:
+        for group in agent.guidance:
+            path = next((folder / name for name in group if os.path.lexists(folder / name)), None)
+            if path is not None:
+                found.take(path)
+    text = "\n\n".join(found.texts)
+    if len(text) > MOST_CHARS:
+        text = text[:MOST_CHARS]
+        found.notes.append(f"the project's instructions were cut after {MOST_CHARS:,} characters")
+    return Guidance(tuple(found.files), text, (*found.notes, *_unread(agent, within)))
+
+
+@dataclass(slots=True)
+class _Found:
+    top: Path
+    imports: bool
+    files: list[Path] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seen: set[Path] = field(default_factory=set)
+
+    def take(self, path: Path, depth: int = 0) -> None:
+        """Add a file and what it imports, or a note on why it is left out."""
+        real = path.resolve()
+        if real in self.seen:
+            return
+        self.seen.add(real)
+        shown = reveal_name(os.path.relpath(path, self.top))
+        reason = self._refusal(real)
+        if reason is None:
+            try:
+                with real.open("rb") as file:
+                    content = file.read(4 * MOST_CHARS).decode("utf-8", "replace")
+            except OSError as error:
+                reason = error.strerror or "it cannot be read"
+        if reason is not None:
+            self.notes.append(f"the agent was not given {shown}: {reason}")
+            return
+        self.files.append(path)
+        self.texts.append(f"Instructions of the project, from {shown}:\n\n{reveal(content)[0]}")
+        if self.imports and depth < _DEEPEST:
+            for named in _imported(content):
+                if named.startswith("~"):
+                    self.notes.append(
+                        f"the agent was not given {one_line(named)}: it is outside of the project"
+                    )
+                elif os.path.lexists(real.parent / named):
+                    self.take(real.parent / named, depth + 1)
+
+    def _refusal(self, real: Path) -> str | None:
+        if not real.is_relative_to(self.top):
+            return "it is outside of the project"
+        if not real.is_file():
+            return "it is not a file"
+        name = real.relative_to(self.top).as_posix()
+        if refused := paths.refusal(name):
+            return refused
+        return "git ignores it" if git.is_ignored(self.top, name) else None
+
+
+def _imported(text: str) -> Iterator[str]:
+    for match in _IMPORT.finditer(_CODE.sub("", text)):
+        named = match["path"].replace("\\ ", " ").partition("#")[0]
+        if named and "\0" not in named:
+            yield named
+
+
+def _unread(agent: Agent, within: tuple[Path, ...]) -> Iterator[str]:
+    there = [
+        reveal_name(os.path.relpath(folder / name, within[0]))
+        for folder in within
+        for name in agent.unread
+        if os.path.lexists(folder / name)
+    ]
+    if there:
+        yield f"{agent.name} was kept from reading {', '.join(there)}: no settings of the tree apply here"
