@@ -151,7 +151,8 @@ def mapping(data: Mapping[str, object], key: str) -> dict[str, object]:
 
 
 def _artifacts_to_json(artifacts: Artifacts) -> dict[str, Any]:
-    return {**artifacts._asdict(), "changed_files": list(artifacts.changed_files)}
+    lists = ("changed_files", "unseen", "generated")
+    return {**artifacts._asdict(), **{name: list(getattr(artifacts, name)) for name in lists}}
 
 
 def _check(value: object) -> CommandCheck | None:
@@ -190,7 +191,13 @@ def _artifacts(value: object) -> Artifacts | None:
     if value is None:
         return None
     data = an_object(value, "'artifacts'")
-    return Artifacts(_texts(data, "changed_files"), text(data, "diff_stat"), text(data, "git_diff"))
+    return Artifacts(
+        changed_files=_texts(data, "changed_files"),
+        diff_stat=text(data, "diff_stat"),
+        git_diff=text(data, "git_diff"),
+        unseen=_texts(data, "unseen") if "unseen" in data else (),  # older checkpoints have neither
+        generated=_texts(data, "generated") if "generated" in data else (),
+    )
 
 
 def _seed_artifacts(value: object) -> Artifacts | None:

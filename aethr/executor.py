@@ -112,7 +112,7 @@ class Progress:
         Without an answer nothing was there to review, unless a step has edited files that it does not see.
         """
         for each in reversed(self.results[:-1]):
-            if each.artifacts is not None and each.artifacts.changed_files:
+            if each.artifacts is not None and each.artifacts.edited:
                 return False
             if each.id == skipped.id and each.skipped is None:
                 return _answered(repeat, each) and _checked(repeat, skipped)
@@ -125,7 +125,7 @@ class Progress:
         since = max(n for n, each in enumerate(self.results) if each.id == repeat.back_to)
         edits = [each.artifacts for each in self.results[since:] if each.artifacts is not None]
         before = next(each for each in reversed(self.results[:-1]) if each.id == result.id)
-        unchanged = bool(edits) and not any(artifacts.changed_files for artifacts in edits)
+        unchanged = bool(edits) and not any(artifacts.edited for artifacts in edits)
         return unchanged and review.same_findings(before, result)
 
     def _index(self, step_id: str) -> int:

@@ -116,7 +116,7 @@ class AgentBackend:
             usage=transcript.usage,
             transport=f"{self._agent.name} {installed.version}",
             artifacts=change.artifacts,
-            notes=(*_notes(session, changed=bool(change.artifacts.changed_files)), *change.notes),
+            notes=(*_notes(session, changed=change.moved), *change.notes),
         )
 
     def _run(self, session: _Session, installed: Installed) -> Progress:

@@ -67,7 +67,7 @@ def judge(
         return _none(results, reviewing)
     parsed = [(result, read(result, holds)) for result in counted]
     status = _worst(review.status for _, review in parsed)
-    reason = _distrust(parsed) or _unseen(results, counted, visibility or {})
+    reason = _distrust(parsed) or _unseen(results, counted, visibility or {}) or _hidden(results)
     reason = reason or _left_out([result for result in results if result.skipped is not None])
     if any(result.truncated for result in counted) and status == "pass":
         status = "none"
@@ -167,7 +167,7 @@ def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> boo
 def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
     latest: dict[str, StepResult] = {}
     for result in results:
-        if result.artifacts is not None and result.artifacts.changed_files:
+        if result.artifacts is not None and result.artifacts.edited:
             latest.clear()
         if result.id in reviewing and result.skipped is None:
             latest[result.id] = result
@@ -176,7 +176,7 @@ def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[
 
 def _nothing_to_review(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
     """The steps that were not called because nothing changed; none where a step has edited files since."""
-    edited = any(result.artifacts is not None and result.artifacts.changed_files for result in results)
+    edited = any(result.artifacts is not None and result.artifacts.edited for result in results)
     return () if edited else tuple(result for result in results if result.skipped is not None)
 
 
@@ -209,7 +209,7 @@ def _unseen(
 ) -> str | None:
     """What of the change the reviews do not rest on: a reviewer may know it from the steps before alone."""
     called = [result for result in results if result.skipped is None]
-    is_there = any(_change_in(each) or (each.artifacts and each.artifacts.changed_files) for each in called)
+    is_there = any(_change_in(each) or (each.artifacts and each.artifacts.edited) for each in called)
     rested_on = []
     for result in counted:
         basis = _basis(called, called.index(result), visibility)
@@ -217,6 +217,15 @@ def _unseen(
             return f"incomplete: step '{result.id}' saw nothing of the change"
         rested_on += [result, result._replace(context=basis)]
     return _left_out(rested_on)
+
+
+def _hidden(results: Iterable[StepResult]) -> str | None:
+    """What a step changed, of which nothing could be shown to anybody."""
+    for result in results:
+        if result.artifacts is not None and result.artifacts.unseen:
+            lines = "; ".join(result.artifacts.unseen)
+            return f"incomplete: step '{result.id}' changed what cannot be shown: {lines}"
+    return None
 
 
 def _basis(

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ from aethr import git
 from aethr.errors import DiskError, GitError, GitMissingError
 from aethr.git.call import FIXED, environment
 from aethr.invisible import reveal_name
-from aethr.process import Finished, run
+from aethr.process import Finished, run, stream
 
 TIMEOUT_S = 600.0
 """Deadline of one git call, in seconds: the first one reads every file that git does not know yet."""
@@ -65,7 +65,7 @@ _OWN = {
 _MARKED = re.compile(rb"\0[a-zS] ([^\0]*)")
 """A marked file in what ``git ls-files -v -z`` lists."""
 
-_AGENTS_OWN = (
+AGENTS_OWN = (
     "/.opencode/.gitignore",
     "/.opencode/opencode.json",
     "/.opencode/opencode.jsonc",
@@ -80,7 +80,8 @@ _AGENTS_OWN = (
 class Shadow(NamedTuple):
     """The private directory, and the work tree it records.
 
-    ``top`` is the project's top folder, ``git_dir`` its own git directory, None outside of git.
+    ``top`` is the project's top folder, ``git_dir`` its own git directory, None outside of git; ``common`` is
+    where a linked worktree keeps what it shares with the others.
     ``plain`` is a second git directory over the same objects that knows no work tree, hence no
     ``.gitattributes``: what an agent writes there cannot hide a change.
     """
@@ -88,6 +89,7 @@ class Shadow(NamedTuple):
     folder: Path
     top: Path
     git_dir: Path | None
+    common: Path | None
     program: str
     operators: Mapping[str, str]
 
@@ -97,12 +99,34 @@ class Shadow(NamedTuple):
 
     def tree_git(self, *args: str, stdin: bytes | None = None, index: str = "index") -> Finished:
         """Run git on the work tree with an index of this directory; the caller looks at the code."""
-        places = {
-            "GIT_DIR": str(self.folder),
-            "GIT_WORK_TREE": str(self.top),
-            "GIT_INDEX_FILE": str(self.folder / index),
-        }
-        return self._run(self.top, places, args, stdin)
+        return self._run(self.top, self._tracking(self.top, index), args, stdin)
+
+    @contextmanager
+    def begun(self, *args: str, index: str = "index") -> Iterator[Callable[[], Finished]]:
+        """``tree_git`` beside the block, which gets a function that waits for its end.
+
+        All that git prints is in ``stderr``. The end of the block ends git.
+        """
+        argv, env = (self.program, *args), {**self.environment(), **self._tracking(self.top, index)}
+        with stream(argv, cwd=self.top, env=env, timeout_s=TIMEOUT_S, merged=True) as child:
+
+            def finished() -> Finished:
+                said = b"".join(child.chunks())
+                return Finished(argv, child.finish().code, b"", said)
+
+            yield finished
+
+    def untracked(self, folder: bytes) -> list[bytes]:
+        """The files below a folder that git would take if it were the top of a new repository.
+
+        Names are relative to the folder; what ends with a slash is another repository. Raises ``GitError``.
+        """
+        top = self.top / os.fsdecode(folder)
+        words = ("ls-files", "-z", "--others", "--exclude-standard")
+        done = self._run(top, self._tracking(top, "none"), words, None)
+        if done.code != 0:
+            raise failed(done)
+        return done.stdout.split(b"\0")[:-1]
 
     def checked(self, *args: str, stdin: bytes | None = None, index: str = "index") -> bytes:
         """``tree_git`` that must succeed; gives its output. Raises ``GitError``."""
@@ -135,6 +159,13 @@ class Shadow(NamedTuple):
         """Ask the project's own git directory something that reads refs and objects only."""
         assert self.git_dir is not None
         return self._run(self.top, {"GIT_DIR": str(self.git_dir)}, args, stdin)
+
+    def _tracking(self, top: Path, index: str) -> dict[str, str]:
+        return {
+            "GIT_DIR": str(self.folder),
+            "GIT_WORK_TREE": str(top),
+            "GIT_INDEX_FILE": str(self.folder / index),
+        }
 
     def environment(self) -> dict[str, str]:
         """Of the caller's only where programs are: no configuration of the user or the system is read."""
@@ -172,7 +203,7 @@ def opened(root: Path, environ: Mapping[str, str]) -> Iterator[Shadow]:
         raise _no_room(error) from error
     try:
         operators = {"PATH": os.defpath, **{name: environ[name] for name in _PROGRAMS if name in environ}}
-        shadow = Shadow(folder, project.top, project.git_dir, program, operators)
+        shadow = Shadow(folder, project.top, project.git_dir, project.common, program, operators)
         try:
             _fill(shadow, project, environ)
         except OSError as error:
@@ -190,7 +221,7 @@ def copy_index(shadow: Shadow, name: str) -> bool:
     """
     if shadow.git_dir is None:
         return False
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         for shared in shadow.git_dir.glob("sharedindex.*"):
             if not (shadow.folder / shared.name).exists():
                 shutil.copy2(shared, shadow.folder / shared.name)
@@ -275,7 +306,7 @@ def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str]) -> None
         _copy(common / "info" / "exclude", info / "exclude")
     with (info / "exclude").open("a", encoding="utf-8") as exclude:
         # The temporary folder may lie inside of the project.
-        exclude.write("\n".join(["", *_AGENTS_OWN, f"{PREFIX}*/", ""]))
+        exclude.write("\n".join(["", *AGENTS_OWN, f"{PREFIX}*/", ""]))
     if copy_index(shadow, "index"):
         _unmark(shadow)
         _forget_filtered(shadow, _drivers(project.config))
