@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -242,42 +240,45 @@ def test_a_damaged_encoding_is_no_failed_step(tree: Repo) -> None:
     assert len(found.artifacts.unseen) == 1
 
 
-def test_what_cannot_be_read_is_named_also_when_it_was_so_before() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("becomes another user, who cannot read everything")
-    with as_nobody() as repo:
-        for name in ("kept.py", "closed.py", "shut/x.py"):
-            repo.write(name)
-        repo.write("hidden.py", "one\n").chmod(0)
-        repo.git("add", "kept.py", "closed.py", "shut")
-        repo.git("commit", "-qm", "x")
-        untouched = after(repo, "true")
-        found = after(
-            repo,
-            """
-            chmod 600 hidden.py; echo y > hidden.py; chmod 0 hidden.py
-            echo y > closed.py; chmod 0 closed.py shut
-            """,
-        )
-        (repo.root / "shut").chmod(0o700)
-    assert untouched.artifacts == type(untouched.artifacts)()
-    assert not untouched.moved
-    assert "cannot be shown: shut (not readable)" in found.artifacts.unseen
-    assert any("closed.py" in line and "hidden.py" in line for line in found.artifacts.unseen)
+LOOK = """
+import os, sys
+from pathlib import Path
+from tests.support import Repo
+from tests.test_unseen import after
+for script in sys.argv[1:]:
+    print(after(Repo(Path.cwd()), script).artifacts.unseen)
+"""
 
 
-@contextmanager
-def as_nobody() -> Iterator[Repo]:
-    """A repository of a user without rights, as whom this process acts meanwhile."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        os.chown(folder, 65534, 65534)
-        os.setegid(65534)
-        os.seteuid(65534)
-        try:
-            yield make_repo(Path(folder, "p"))
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
+@pytest.mark.skipif(sys.platform != "linux", reason="root gives up a right that only Linux can take from it")
+def test_what_cannot_be_read_is_named_also_when_it_was_so_before(repo: Repo) -> None:
+    for name in ("kept.py", "closed.py", "shut/x.py", "hidden.py"):
+        repo.write(name)
+    repo.commit()
+    repo.write("hidden.py", "one\n").chmod(0)
+    edit = "chmod 600 hidden.py; echo y > hidden.py; chmod 0 hidden.py; echo y > closed.py"
+    words = [sys.executable, "-c", LOOK, "true", f"{edit}; chmod 0 closed.py shut"]
+    path = str(Path(__file__).parent.parent)
+    prctl = ctypes.CDLL(None).prctl
+
+    def read_like_others() -> None:
+        for right in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH; 24 is PR_CAPBSET_DROP
+            prctl(24, right, 0, 0, 0)
+
+    done = subprocess.run(
+        words,
+        cwd=repo.root,
+        env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=read_like_others,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (repo.root / "shut").chmod(0o700)
+    untouched, touched = done.stdout.splitlines()
+    assert untouched == "()", done.stderr
+    line = "cannot be shown: closed.py (not readable), hidden.py (not readable), shut (not readable)"
+    assert line in touched
 
 
 def test_a_tree_of_which_not_all_was_looked_at_is_said_to(tree: Repo) -> None:

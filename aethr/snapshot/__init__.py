@@ -199,8 +199,8 @@ def _record(shadow: Shadow, name: str) -> tuple[list[bytes], Walk]:
         raise failed(added)
     with suppress(FileNotFoundError):  # without any file git writes no index
         shutil.copyfile(shadow.folder / "index", shadow.folder / name)
-    stale = [*walk.special, *(match[1] for line in said if (match := _NOT_READ.fullmatch(line)))]
-    if stale:  # git keeps what it had of them
+    walk.closed.update(match[1] for line in said if (match := _NOT_READ.fullmatch(line)))
+    if stale := [*walk.special, *walk.closed]:  # git keeps what it had of them
         shadow.forget(stale, name)
     return said, walk
 

@@ -57,7 +57,7 @@ class Walk(NamedTuple):
 
     ``files`` are files and links, ``special`` what is neither these nor a folder, with a word for it.
     ``repositories`` are folders with a repository in them, whose own folder ``.git`` is not looked into.
-    ``closed`` are folders that cannot be listed, and ``tools`` those of ``TOOLS_FOLDERS``: one number stands
+    ``closed`` is what cannot be read, and ``tools`` are folders of ``TOOLS_FOLDERS``: one number stands
     for the state of all that lies in one. ``whole`` is False where there is more than ``MOST``.
     """
 
