@@ -111,8 +111,12 @@ def test_no_attribute_of_the_agent_rewrites_or_hides_what_is_shown(tree: Repo, a
 
 
 def test_line_endings_hidden_by_a_new_attribute_are_shown(tree: Repo) -> None:
-    found = after(tree, "echo '*.py text eol=crlf' > .gitattributes; printf 'x = 1\\r\\n' > a.py; touch b.py")
-    assert found.artifacts.changed_files == (".gitattributes", "a.py")
+    odd = 'new"\n\\name.py'
+    (tree.root / odd).write_text("x = 1\n")
+    write = "for f in a.py new*; do printf 'x = 1\\r\\n' > \"$f\"; done"
+    script = f"echo '*.py text eol=crlf' > .gitattributes; touch b.py; {write}"
+    found = after(tree, script)
+    assert found.artifacts.changed_files == (".gitattributes", "a.py", odd)
     assert "+x = 1\r\n" in found.artifacts.git_diff
 
 

@@ -21,7 +21,7 @@ from aethr.invisible import reveal_name
 from aethr.records import Artifacts
 from aethr.snapshot import disk, gitdir, treediff, unseen
 from aethr.snapshot.disk import Rest, Walk
-from aethr.snapshot.shadow import Shadow, copy_index, failed, opened
+from aethr.snapshot.shadow import Shadow, copy_index, failed, opened, quoted
 from aethr.snapshot.treediff import ChangedFile
 from aethr.snapshot.unseen import listed
 
@@ -252,20 +252,11 @@ def _record_as_written(
     rows = shadow.checked("ls-files", "-s", "-z", index=after.record).split(b"\0")
     modes = {path: head[:6] for head, _, path in (row.partition(b"\t") for row in rows)}
     names = [path for path, mode in modes.items() if mode.startswith(b"100") and path in written]
-    asked = b"".join(_quoted(top + b"/" + name) + b"\n" for name in names)
+    asked = b"".join(quoted(top + b"/" + name) + b"\n" for name in names)
     ids = shadow.checked("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked).split()
     lines = (b"%s %s\t%s\0" % (modes[name], each, name) for name, each in zip(names, ids, strict=True))
     shadow.checked("update-index", "-z", "--index-info", stdin=b"".join(lines), index=after.record)
     return names
-
-
-def _quoted(path: bytes) -> bytes:
-    """A path as git reads it from a line: in double quotes, each byte by its number where it must be."""
-    return (
-        b'"'
-        + b"".join(b"\\%03o" % byte if byte < 32 or byte in b'"\\' else bytes([byte]) for byte in path)
-        + b'"'
-    )
 
 
 def _rest(shadow: Shadow, look: Look) -> Rest:

@@ -79,27 +79,22 @@ class Rest(NamedTuple):
 def walk(top: bytes, own: bytes, most: int = MOST) -> Walk:
     """List a folder, links not followed, without ``own``, a folder that may lie in it."""
     found = Walk([], {}, set(), set(), {})
-    left = most
+    summed = 0
     stack = [b""]
     while stack:
         folder = stack.pop()
-        for name, entry in _entries(top, folder, found):
-            if entry.is_file(follow_symlinks=False):
-                found.files.append(name)
-                if entry.name == b".git":  # it names a repository elsewhere: a submodule, a worktree
-                    found.repositories.add(folder)
-            elif entry.is_dir(follow_symlinks=False):
-                if entry.path == own or _is_repository(entry, found, folder):
-                    continue
-                if entry.name in TOOLS_FOLDERS:
-                    left -= _summed(top, name, found, left)
-                else:
-                    stack.append(name)
-            elif entry.is_symlink():
-                found.files.append(name)
-            else:
-                found.special[name] = _kind(entry)
-        if left < len(found.files):
+        try:
+            inside = _listed(top, folder, found)
+        except OSError:
+            found.closed.add(folder)
+            continue
+        for entry in inside:
+            name = folder + b"/" + entry.name if folder else entry.name
+            if entry.name in TOOLS_FOLDERS:
+                summed += _summed(top, name, found, most - summed)
+            elif entry.path != own:
+                stack.append(name)
+        if len(found.files) + summed > most:
             return found._replace(whole=False)
     return found
 
@@ -124,24 +119,27 @@ def written(top: bytes, found: Walk, since_ns: int) -> list[bytes]:
     return [name for name in found.files if _changed_ns(top + b"/" + name) >= since_ns]
 
 
-def _entries(top: bytes, folder: bytes, found: Walk) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
+def _listed(top: bytes, folder: bytes, found: Walk) -> list[os.DirEntry[bytes]]:
+    """Note what lies in a folder, and give the folders in it."""
     below = folder + b"/" if folder else b""
-    try:
-        with os.scandir(top + b"/" + folder) as entries:
-            for entry in entries:
-                if entry.name == b".git" and not folder:
-                    continue
-                yield below + entry.name, entry
-    except OSError:
-        found.closed.add(folder)
-
-
-def _is_repository(entry: os.DirEntry[bytes], found: Walk, folder: bytes) -> bool:
-    """Whether this is the folder of a repository inside of the project; any other ``.git`` is a folder."""
-    if entry.name != b".git" or not os.path.lexists(entry.path + b"/HEAD"):
-        return False
-    found.repositories.add(folder)
-    return True
+    with os.scandir(top + b"/" + folder) as listing:
+        entries = [entry for entry in listing if folder or entry.name != b".git"]
+    plain = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    found.files.extend([below + name for name in plain])
+    if b".git" in plain:  # it names a repository elsewhere: a submodule, a worktree
+        found.repositories.add(folder)
+    folders = []
+    for entry in entries if len(plain) < len(entries) else ():
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name == b".git" and os.path.lexists(entry.path + b"/HEAD"):
+                found.repositories.add(folder)
+            else:
+                folders.append(entry)
+        elif entry.is_symlink():
+            found.files.append(below + entry.name)
+        elif not entry.is_file(follow_symlinks=False):
+            found.special[below + entry.name] = _kind(entry)
+    return folders
 
 
 def _kind(entry: os.DirEntry[bytes]) -> str:

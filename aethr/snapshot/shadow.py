@@ -350,7 +350,7 @@ def _git_directory(folder: Path, settings: Mapping[str, str], hash_name: str, al
     (folder / "refs").mkdir()
     (folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
     (folder / "objects" / "info" / "alternates").write_bytes(
-        b"".join(_quoted(os.fsencode(path)) + b"\n" for path in alternates)
+        b"".join(quoted(os.fsencode(path)) + b"\n" for path in alternates)
     )
     fixed = {"core.repositoryformatversion": "0"}
     if hash_name != "sha1":
@@ -358,12 +358,12 @@ def _git_directory(folder: Path, settings: Mapping[str, str], hash_name: str, al
     lines = []
     for name, value in {**settings, **fixed}.items():
         section, _, key = name.partition(".")
-        lines.append(b"[%s]\n\t%s = %s\n" % (section.encode(), key.encode(), _quoted(os.fsencode(value))))
+        lines.append(b"[%s]\n\t%s = %s\n" % (section.encode(), key.encode(), quoted(os.fsencode(value))))
     (folder / "config").write_bytes(b"".join(lines))
 
 
-def _quoted(value: bytes) -> bytes:
-    """In double quotes, as both git's configuration and its list of alternates read it."""
+def quoted(value: bytes) -> bytes:
+    """In double quotes, as git reads it in its configuration, lists of alternates and lists of paths."""
     escaped = value.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
     return b'"' + escaped + b'"'
 
