@@ -172,5 +172,5 @@ def _changed(result: StepResult) -> str:
     if result.artifacts is None:
         return ""
     names = map(reveal_name, result.artifacts.changed_files)
-    none = "not known" if result.artifacts.edited else "none"
-    return "\n\nChanged files: " + (", ".join(names) or none)
+    hidden = "".join(f"\nChanged and not shown: {line}" for line in result.artifacts.unseen)
+    return "\n\nChanged files: " + (", ".join(names) or "none") + hidden

@@ -354,18 +354,19 @@ NO_USAGE = Usage(0, 0, 0, 0.0)
 class Artifacts(NamedTuple):
     """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff.
 
-    ``unseen`` are plain lines on what was changed, or may have been, and is not in the diff: with any of them
-    no review of it is complete.
+    Plain lines name what else it changed, of which nothing can be shown: ``unseen`` is missing in any review,
+    ``generated`` is what tools make again, such as caches and installed packages.
     """
 
     changed_files: tuple[str, ...] = ()
     diff_stat: str = ""
     git_diff: str = ""
     unseen: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
 
     @property
     def edited(self) -> bool:
-        """Whether the tree was changed, as far as is known: what cannot be seen may be a change."""
+        """Whether there is a change to review, seen or not."""
         return bool(self.changed_files or self.unseen)
 
 

@@ -130,7 +130,8 @@ def earlier(
         with snapshot.opened(root, environ, objects) as shadow:
             lost = _out_of_sight(shadow, attempt, attempt.baseline)
             if not lost:
-                change = snapshot.since(shadow, snapshot.restored(shadow, attempt.baseline))
+                before, _ = snapshot.restored(shadow, attempt.baseline)
+                change = snapshot.since(shadow, before)
                 return Earlier(attempt, objects, change.artifacts.changed_files)
     except GitError:
         lost = attempts.LOST

@@ -322,6 +322,49 @@ def test_latest_diff_says_when_nothing_changed(tmp_path: Path) -> None:
     assert (block.text, block.change) == ("[step implement changed nothing]\n", False)
 
 
+@pytest.mark.parametrize(
+    ("diff", "note"),
+    [
+        (
+            "diff --git a/sub b/sub\nindex 1111111..2222222 160000\n--- a/sub\n+++ b/sub\n@@ -1 +1 @@\n"
+            "-Subproject commit 1111111\n+Subproject commit 2222222\n",
+            "a submodule, from 1111111 to 2222222: its files are not looked at",
+        ),
+        (
+            "diff --git a/sub b/sub\nnew file mode 160000\nindex 0000000..2222222\n--- /dev/null\n+++ b/sub\n"
+            "@@ -0,0 +1 @@\n+Subproject commit 2222222\n",
+            "a submodule, new at 2222222: its files are not looked at",
+        ),
+        (
+            "diff --git a/big.bin b/big.bin\nindex 1111111..2222222 100644\n--- a/big.bin\n+++ b/big.bin\n"
+            "@@ -1,3 +1,3 @@\n version https://git-lfs.github.com/spec/v1\n"
+            f"-oid sha256:{'1' * 64}\n-size 5\n+oid sha256:{'2' * 64}\n+size 6\n",
+            "a pointer of git-lfs; the file itself is not looked at",
+        ),
+    ],
+    ids=["submodule", "embedded repository", "pointer of git-lfs"],
+)
+def test_latest_diff_never_covers_what_only_stands_for_other_files(
+    tmp_path: Path, diff: str, note: str
+) -> None:
+    block = latest(step("implement", Artifacts(("x",), "", diff)), root=tmp_path)
+    (receipt,) = block.receipts
+    assert (receipt.complete, receipt.note, receipt.changed_lines) == (False, note, 0)
+
+
+def test_latest_diff_names_what_cannot_be_shown(tmp_path: Path) -> None:
+    diff = "diff --git a/a.py b/a.py\nindex 1..2 100644\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-1\n+2\n"
+    beside = latest(step("implement", Artifacts(("a.py",), "", diff, ("ignored by git: x",))), root=tmp_path)
+    alone = latest(step("implement", Artifacts(unseen=("ignored by git: x",))), root=tmp_path)
+    tools = latest(step("implement", Artifacts(generated=("made again by tools: y",))), root=tmp_path)
+    line = "[step implement changed what is not shown here: ignored by git: x]\n"
+    assert beside.text == diff + line
+    assert (alone.text, alone.change) == (line, True)
+    assert not any(all(each.complete for each in block.receipts) for block in (beside, alone))
+    assert "changed nothing" not in tools.text
+    assert (tools.change, all(each.complete for each in tools.receipts)) == (False, True)
+
+
 def test_latest_diff_is_not_empty_when_files_changed_without_a_diff(tmp_path: Path) -> None:
     block = latest(step("implement", Artifacts(("a.bin",))), root=tmp_path)
     assert block.text == "[step implement gives no diff, but changed a.bin]\n"

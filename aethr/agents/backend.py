@@ -138,7 +138,7 @@ class AgentBackend:
             usage=transcript.usage,
             transport=f"{self._agent.name} {installed.version}",
             artifacts=change.artifacts,
-            notes=(*_notes(session, changed=change.artifacts.edited), *change.notes),
+            notes=(*_notes(session, changed=change.moved), *change.notes),
         )
 
     def _run(self, session: _Session, installed: Installed) -> Progress:
@@ -222,17 +222,14 @@ class _Before(NamedTuple):
 
 
 def _before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
-    first, unseen = None, earlier.unseen if earlier is not None else ""
+    unseen = earlier.unseen if earlier is not None else ""
     if earlier is not None and earlier.attempt.baseline is not None and not unseen:
         try:
-            first = snapshot.restored(recorder, earlier.attempt.baseline)
+            return _Before(*snapshot.restored(recorder, earlier.attempt.baseline))
         except GitError:
             unseen = _LOST
     own = snapshot.take(recorder)
-    if first is None:
-        return _Before(own, own, unseen)
-    head = first.look.head._replace(index_copy=own.look.head.index_copy)
-    return _Before(first._replace(look=first.look._replace(head=head)), own)
+    return _Before(own, own, unseen)
 
 
 def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
@@ -250,6 +247,7 @@ def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
     return snapshot.Change(
         change.artifacts._replace(unseen=(*change.artifacts.unseen, *filter(None, [unseen]))),
         (*notes, *change.notes),
+        moved=change.moved or bool(unseen),
     )
 
 

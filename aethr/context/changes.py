@@ -13,6 +13,7 @@ from aethr.errors import GitMissingError
 from aethr.invisible import reveal, reveal_name
 from aethr.records import (
     WORKFLOW_FILE,
+    Artifacts,
     Entry,
     Gap,
     LeftOut,
@@ -87,17 +88,25 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
     else:
         yield Remark("no diff: no step before this one has edited files", complete=False)
         return
-    text = result.artifacts.git_diff
+    yield from _latest(result.id, result.artifacts, budget_chars)
+
+
+def _latest(step: str, artifacts: Artifacts, budget_chars: int) -> Iterator[Part]:
+    text = artifacts.git_diff
     if text:
         # surrogatepass: a record read from JSON may hold any surrogate; decoding then finds and names it.
         yield from _parts(parse([text.encode("utf-8", "surrogatepass")], budget_chars * UTF8_MAX))
-    elif result.artifacts.changed_files:
-        names = _listed(result.artifacts.changed_files)
-        yield Remark(f"step {result.id} gives no diff, but changed {names}", complete=False, change=True)
-    for line in result.artifacts.unseen:
-        yield Remark(f"not in this diff: {reveal(line)[0]}", complete=False, change=True)
-    if not result.artifacts.edited:
-        yield Remark(f"step {result.id} changed nothing", change=False)
+    elif artifacts.changed_files:
+        names = _listed(artifacts.changed_files)
+        yield Remark(f"step {step} gives no diff, but changed {names}", complete=False, change=True)
+    elif artifacts.generated and not artifacts.unseen:
+        yield Remark(f"step {step} changed no file but what tools make", change=False)
+    elif not artifacts.unseen:
+        yield Remark(f"step {step} changed nothing", change=False)
+    for line in artifacts.unseen:
+        yield Remark(f"step {step} changed what is not shown here: {line}", complete=False, change=True)
+    for line in artifacts.generated:
+        yield Remark(f"step {step} changed what is not shown here: {line}")
 
 
 def _change(survey: Survey, limit: int) -> Iterator[Part]:

@@ -7,11 +7,12 @@ takes plain text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from aethr.records import (
     SEVERITIES,
+    Artifacts,
     Event,
     Extent,
     Finding,
@@ -285,10 +286,20 @@ def _finished(event: StepFinished) -> tuple[Line, ...]:
     if step.truncated:
         lines.append(Line(f"the answer was cut ({one_line(step.finish_reason)})", "warning"))
     if step.artifacts is not None:
-        names = [one_line(name) for name in step.artifacts.changed_files]
-        none = "not known" if step.artifacts.edited else "nothing"
-        lines.append(Line(f"changed: {capped(names) if names else none}"))
+        lines += _changed(step.artifacts)
     return tuple(lines)
+
+
+def _changed(artifacts: Artifacts) -> Iterator[Line]:
+    names = [one_line(name) for name in artifacts.changed_files]
+    if names:
+        yield Line(f"changed: {capped(names)}")
+    elif not artifacts.unseen and not artifacts.generated:
+        yield Line("changed: nothing")
+    yield from (
+        Line(f"changed and not reviewed: {one_line(line, 500)}", "warning") for line in artifacts.unseen
+    )
+    yield from (Line(f"changed: {one_line(line, 500)}", "note") for line in artifacts.generated)
 
 
 def _subject_line(started: RunStarted) -> tuple[Line, ...]:

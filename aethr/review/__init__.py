@@ -89,8 +89,8 @@ def judge(
         coverage=_coverage(counted),
         reason=doubt
         or _distrust(parsed)
-        or _unseen_edits(results)
         or _unseen(results, counted, visibility or {})
+        or _hidden(results)
         or _left_out([result for result in results if result.skipped is not None]),
         unexplained=any(said.unexplained for _, said in parsed),
     )
@@ -231,11 +231,13 @@ def _unseen(
     return _left_out(rested_on)
 
 
-def _unseen_edits(results: Sequence[StepResult]) -> str | None:
-    """What agents changed that no reviewer could be shown, whatever change the reviewers read."""
-    edits = (result.artifacts for result in results if result.artifacts is not None)
-    lines = dict.fromkeys(line for each in edits for line in each.unseen)
-    return f"not seen: {'; '.join(lines)}" if lines else None
+def _hidden(results: Iterable[StepResult]) -> str | None:
+    """What a step changed, of which nothing could be shown to anybody."""
+    for result in results:
+        if result.artifacts is not None and result.artifacts.unseen:
+            lines = "; ".join(result.artifacts.unseen)
+            return f"step '{result.id}' changed what cannot be shown: {lines}"
+    return None
 
 
 def _basis(

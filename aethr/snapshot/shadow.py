@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -24,7 +24,7 @@ from aethr import git
 from aethr.errors import DiskError, GitError, GitMissingError
 from aethr.git.call import FIXED, environment
 from aethr.invisible import reveal_name
-from aethr.process import Finished, run
+from aethr.process import Finished, run, stream
 
 TIMEOUT_S = 600.0
 """Deadline of one git call, in seconds: the first one reads every file that git does not know yet."""
@@ -66,7 +66,7 @@ _OWN = {
 _MARKED = re.compile(rb"\0[a-zS] ([^\0]*)")
 """A marked file in what ``git ls-files -v -z`` lists."""
 
-_AGENTS_OWN = (
+AGENTS_OWN = (
     "/.opencode/.gitignore",
     "/.opencode/opencode.json",
     "/.opencode/opencode.jsonc",
@@ -81,7 +81,8 @@ _AGENTS_OWN = (
 class Shadow(NamedTuple):
     """The private directory, and the work tree it records.
 
-    ``top`` is the project's top folder, ``git_dir`` its own git directory, None outside of git.
+    ``top`` is the project's top folder, ``git_dir`` its own git directory, None outside of git; ``common`` is
+    where a linked worktree keeps what it shares with the others.
     ``plain`` is a second git directory over the same objects that knows no work tree, hence no
     ``.gitattributes``: what an agent writes there cannot hide a change.
     """
@@ -89,6 +90,7 @@ class Shadow(NamedTuple):
     folder: Path
     top: Path
     git_dir: Path | None
+    common: Path | None
     program: str
     operators: Mapping[str, str]
 
@@ -111,12 +113,34 @@ class Shadow(NamedTuple):
 
     def tree_git(self, *args: str, stdin: bytes | None = None, index: str = "index") -> Finished:
         """Run git on the work tree with an index of this directory; the caller looks at the code."""
-        places = {
-            "GIT_DIR": str(self.folder),
-            "GIT_WORK_TREE": str(self.top),
-            "GIT_INDEX_FILE": str(self.folder / index),
-        }
-        return self._run(self.top, places, args, stdin)
+        return self._run(self.top, self._tracking(self.top, index), args, stdin)
+
+    @contextmanager
+    def begun(self, *args: str, index: str = "index") -> Iterator[Callable[[], Finished]]:
+        """``tree_git`` beside the block, which gets a function that waits for its end.
+
+        All that git prints is in ``stderr``. The end of the block ends git.
+        """
+        argv, env = (self.program, *args), {**self.environment(), **self._tracking(self.top, index)}
+        with stream(argv, cwd=self.top, env=env, timeout_s=TIMEOUT_S, merged=True) as child:
+
+            def finished() -> Finished:
+                said = b"".join(child.chunks())
+                return Finished(argv, child.finish().code, b"", said)
+
+            yield finished
+
+    def untracked(self, folder: bytes) -> list[bytes]:
+        """The files below a folder that git would take if it were the top of a new repository.
+
+        Names are relative to the folder; what ends with a slash is another repository. Raises ``GitError``.
+        """
+        top = self.top / os.fsdecode(folder)
+        words = ("ls-files", "-z", "--others", "--exclude-standard")
+        done = self._run(top, self._tracking(top, "none"), words, None)
+        if done.code != 0:
+            raise failed(done)
+        return done.stdout.split(b"\0")[:-1]
 
     def checked(self, *args: str, stdin: bytes | None = None, index: str = "index") -> bytes:
         """``tree_git`` that must succeed; gives its output. Raises ``GitError``."""
@@ -149,6 +173,13 @@ class Shadow(NamedTuple):
         """Ask the project's own git directory something that reads refs and objects only."""
         assert self.git_dir is not None
         return self._run(self.top, {"GIT_DIR": str(self.git_dir)}, args, stdin)
+
+    def _tracking(self, top: Path, index: str) -> dict[str, str]:
+        return {
+            "GIT_DIR": str(self.folder),
+            "GIT_WORK_TREE": str(top),
+            "GIT_INDEX_FILE": str(self.folder / index),
+        }
 
     def environment(self) -> dict[str, str]:
         """Of the caller's only where programs are: no configuration of the user or the system is read."""
@@ -188,7 +219,7 @@ def opened(root: Path, environ: Mapping[str, str], objects: Path | None = None) 
         raise _no_room(error) from error
     try:
         operators = {"PATH": os.defpath, **{name: environ[name] for name in _PROGRAMS if name in environ}}
-        shadow = Shadow(folder, project.top, project.git_dir, program, operators)
+        shadow = Shadow(folder, project.top, project.git_dir, project.common, program, operators)
         try:
             _fill(shadow, project, environ, objects)
         except OSError as error:
@@ -206,7 +237,7 @@ def copy_index(shadow: Shadow, name: str) -> bool:
     """
     if shadow.git_dir is None:
         return False
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         for shared in shadow.git_dir.glob("sharedindex.*"):
             if not (shadow.folder / shared.name).exists():
                 shutil.copy2(shared, shadow.folder / shared.name)
@@ -291,7 +322,7 @@ def _fill(shadow: Shadow, project: _Project, environ: Mapping[str, str], earlier
         _copy(common / "info" / "exclude", info / "exclude")
     with (info / "exclude").open("a", encoding="utf-8") as exclude:
         # The temporary folder may lie inside of the project.
-        exclude.write("\n".join(["", *_AGENTS_OWN, f"{PREFIX}*/", ""]))
+        exclude.write("\n".join(["", *AGENTS_OWN, f"{PREFIX}*/", ""]))
     if copy_index(shadow, "index"):
         _unmark(shadow)
         _forget_filtered(shadow, _drivers(project.config))
@@ -335,7 +366,7 @@ def _git_directory(folder: Path, settings: Mapping[str, str], hash_name: str, al
     (folder / "refs").mkdir()
     (folder / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
     (folder / "objects" / "info" / "alternates").write_bytes(
-        b"".join(_quoted(os.fsencode(path)) + b"\n" for path in alternates)
+        b"".join(quoted(os.fsencode(path)) + b"\n" for path in alternates)
     )
     fixed = {"core.repositoryformatversion": "0"}
     if hash_name != "sha1":
@@ -343,12 +374,12 @@ def _git_directory(folder: Path, settings: Mapping[str, str], hash_name: str, al
     lines = []
     for name, value in {**settings, **fixed}.items():
         section, _, key = name.partition(".")
-        lines.append(b"[%s]\n\t%s = %s\n" % (section.encode(), key.encode(), _quoted(os.fsencode(value))))
+        lines.append(b"[%s]\n\t%s = %s\n" % (section.encode(), key.encode(), quoted(os.fsencode(value))))
     (folder / "config").write_bytes(b"".join(lines))
 
 
-def _quoted(value: bytes) -> bytes:
-    """In double quotes, as both git's configuration and its list of alternates read it."""
+def quoted(value: bytes) -> bytes:
+    """In double quotes, as git reads it in its configuration, lists of alternates and lists of paths."""
     escaped = value.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
     return b'"' + escaped + b'"'
 
