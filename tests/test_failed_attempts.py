@@ -323,9 +323,7 @@ LOST: tuple[Callable[[Desk, Path], Path], ...] = (
     without_objects,
     damaged,
     behind_a_link,
-    of_an_earlier_version,
     on_another_branch,
-    in_another_folder,
     with_other_rules,
     without_git,
 )
@@ -347,10 +345,21 @@ def test_what_cannot_be_shown_makes_the_review_incomplete(
     assert done.code == 4, done.err
     assert "the review will be incomplete: nobody can show what the failed attempt" in done.err
     assert "what the failed attempt of step 'implement' changed" in str(review_of(done)["reason"])
-    assert "not in this diff: what the failed attempt" in desk.reviewed[0]
+    assert "changed what is not shown here: what the failed attempt" in desk.reviewed[0]
     assert "changed nothing" not in "".join(done.record["steps"][0]["notes"]) + desk.reviewed[0]
     assert "it may have changed more" in desk.prompt
     assert "first.py\nmine.py\n" in desk.prompt
+
+
+@pytest.mark.parametrize("lose", [of_an_earlier_version, in_another_folder], ids=lambda each: each.__name__)
+def test_a_checkpoint_that_is_not_proven_is_refused_with_its_attempt(
+    desk: Desk, temp: Path, lose: Callable[[Desk, Path], Path]
+) -> None:
+    words = desk.fail(edit("first.py", "BACKDOOR"))
+    words[-1] = f"@{lose(desk, next(temp.glob('*.jsonl')))}"
+    done = desk.resume(words, edit("second.py", "more"))
+    assert (done.code, desk.reviewed) == (4, []), done.err
+    assert "of the checkpoint" in done.err
 
 
 def test_it_stays_incomplete_after_another_attempt_that_failed(desk: Desk, temp: Path) -> None:
@@ -380,7 +389,7 @@ def test_a_reviewer_that_reads_another_change_does_not_make_it_complete(desk: De
     desk.repo.git("add", "-A")
     desk.repo.commit("all of mine")
     words = desk.fail(edit("new.py", "BACKDOOR"))
-    of_an_earlier_version(desk, next(temp.glob("*.jsonl")))
+    words[-1] = f"@{without_objects(desk, next(temp.glob('*.jsonl')))}"
     done = desk.resume(words)
     assert done.code == 4, done.err
     assert review_of(done)["status"] == "none"
@@ -393,7 +402,7 @@ def test_a_workflow_that_has_lost_its_agent_leaves_the_edits_unreviewed(desk: De
     workflow.write_text(changed)
     done = desk.run(*words, answers=("Done.", PASS))
     assert done.code == 4, done.err
-    reason = "incomplete: what the failed attempt of step 'implement' changed was not reviewed"
+    reason = "what the failed attempt of step 'implement' changed was not reviewed"
     assert review_of(done)["reason"] == reason
 
 

@@ -359,12 +359,11 @@ def test_without_a_gate_a_forged_review_is_incomplete(
     with serving(monkeypatch, text("It is told.")) as server:
         done = aethr_here("run", "--json", "--resume-checkpoint", resumed, TASK)
     assert (done.code, len(server.requests)) == (0, 1), done.err
-    assert done.record["review"]["reason"].startswith("incomplete: ")
-    why = done.record["review"]["reason"].removeprefix("incomplete: ")
+    why = done.record["review"]["reason"]
     assert f"note: {why}\n" in done.err
     with serving(monkeypatch, text("It is told.")):
         said = aethr_here("run", "--resume-checkpoint", resumed, TASK).out
-    assert "Review status: pass, not to be relied on: incomplete: " in said
+    assert "INCOMPLETE (pass on what was sent): " in said
 
 
 def test_a_skip_that_was_forged_is_not_nothing_to_review(
@@ -375,9 +374,7 @@ def test_a_skip_that_was_forged_is_not_nothing_to_review(
         lines[number] = _edited(lines[number], "step.skipped", "nothing changed")
     with serving(monkeypatch, text("It is told.")):
         done = aethr_here("run", "--json", "--resume-checkpoint", "\n".join(lines))
-    assert done.record["review"]["reason"].startswith(
-        "incomplete: step 'think' of the checkpoint does not fit"
-    )
+    assert done.record["review"]["reason"].startswith("step 'think' of the checkpoint does not fit")
 
 
 @pytest.mark.parametrize("form", ["hand-written in full", "a list of answers"])
@@ -530,7 +527,7 @@ def test_without_any_key_a_run_under_a_gate_offers_no_resume(
         free = aethr("run", "--diff", "HEAD", TASK)
         done = aethr(*resume_words(free.err), "--json")
     assert (done.code, len(server.requests)) == (0, 6), done.err
-    assert done.record["review"]["reason"].startswith("incomplete: step 'think' of the checkpoint cannot be")
+    assert done.record["review"]["reason"].startswith("step 'think' of the checkpoint cannot be")
 
 
 def test_mock_and_scripted_runs_seal_nothing_and_need_no_seal(

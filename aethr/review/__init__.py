@@ -89,8 +89,8 @@ def judge(
         coverage=_coverage(counted),
         reason=doubt
         or _distrust(parsed)
-        or _unseen(results, counted, visibility or {})
         or _hidden(results)
+        or _unseen(results, counted, visibility or {})
         or _left_out([result for result in results if result.skipped is not None]),
         unexplained=any(said.unexplained for _, said in parsed),
     )
