@@ -327,6 +327,8 @@ LOST: tuple[Callable[[Desk, Path], Path], ...] = (
     with_other_rules,
     without_git,
 )
+UNSEALED = (of_an_earlier_version, in_another_folder)
+"""With a gate the seals of the checkpoint refuse it at once."""
 
 
 @pytest.mark.parametrize(
@@ -351,15 +353,19 @@ def test_what_cannot_be_shown_makes_the_review_incomplete(
     assert "first.py\nmine.py\n" in desk.prompt
 
 
-@pytest.mark.parametrize("lose", [of_an_earlier_version, in_another_folder], ids=lambda each: each.__name__)
-def test_a_checkpoint_that_is_not_proven_is_refused_with_its_attempt(
+@pytest.mark.slow
+@pytest.mark.parametrize("lose", UNSEALED, ids=lambda each: each.__name__)
+def test_what_no_seal_vouches_for_is_incomplete_without_a_gate_too(
     desk: Desk, temp: Path, lose: Callable[[Desk, Path], Path]
 ) -> None:
-    words = desk.fail(edit("first.py", "BACKDOOR"))
+    words = desk.fail(edit("first.py", "BACKDOOR"), edit("mine.py", "and the agent"))
     words[-1] = f"@{lose(desk, next(temp.glob('*.jsonl')))}"
-    done = desk.resume(words, edit("second.py", "more"))
-    assert (done.code, desk.reviewed) == (4, []), done.err
-    assert "of the checkpoint" in done.err
+    assert desk.run(*words).code == 4
+    done = desk.resume(["run", "--json", *words[-2:]], edit("second.py", "more"))
+    assert (done.code, done.record["outcome"]) == (0, "incomplete"), done.err
+    assert "the review will be incomplete: nobody can show what the failed attempt" in done.err
+    assert "changed what is not shown here: what the failed attempt" in desk.reviewed[0]
+    assert "it may have changed more" in desk.prompt
 
 
 def test_it_stays_incomplete_after_another_attempt_that_failed(desk: Desk, temp: Path) -> None:
@@ -389,7 +395,7 @@ def test_a_reviewer_that_reads_another_change_does_not_make_it_complete(desk: De
     desk.repo.git("add", "-A")
     desk.repo.commit("all of mine")
     words = desk.fail(edit("new.py", "BACKDOOR"))
-    words[-1] = f"@{without_objects(desk, next(temp.glob('*.jsonl')))}"
+    with_other_rules(desk, next(temp.glob("*.jsonl")))
     done = desk.resume(words)
     assert done.code == 4, done.err
     assert review_of(done)["status"] == "none"
@@ -403,7 +409,7 @@ def test_a_workflow_that_has_lost_its_agent_leaves_the_edits_unreviewed(desk: De
     done = desk.run(*words, answers=("Done.", PASS))
     assert done.code == 4, done.err
     reason = "what the failed attempt of step 'implement' changed was not reviewed"
-    assert review_of(done)["reason"] == reason
+    assert (review_of(done)["reason"], done.record["outcome"]) == (reason, "incomplete")
 
 
 def test_the_text_of_a_checkpoint_has_no_objects_beside_it(desk: Desk) -> None:
