@@ -119,17 +119,25 @@ def commits_or_trees(root: Path, *names: str) -> tuple[str, ...]:
 
 def resolve(root: Path, *names: str) -> tuple[str | None, ...]:
     """The id of the commit, else of the tree, that each name leads to; None where it leads to neither."""
+    found = _objects(root, [name + "^{commit}" for name in names])
+    if None in found:
+        # Not asked before: a partial clone may lack the trees of its commits, and git stops at one. A text to
+        # search (`:/x`) and a path (`HEAD:x`) take nothing behind them.
+        others = _objects(root, [name + end for name in names for end in ("^{tree}", "")])
+        found = [commit or others[2 * n] or others[2 * n + 1] for n, commit in enumerate(found)]
+    return tuple(found)
+
+
+def _objects(root: Path, names: Sequence[str]) -> list[str | None]:
+    """The id of the commit or tree of each name, None for anything else."""
     done = None
     if not any(name.startswith("-") or _NO_NAME.search(name) for name in names):
-        # A text to search (`:/x`) and a path (`HEAD:x`) take nothing behind them.
-        asked = [name + end for name in names for end in ("^{commit}", "^{tree}", "")]
-        lines = b"".join(os.fsencode(each) + b"\n" for each in asked)
+        lines = b"".join(os.fsencode(name) + b"\n" for name in names)
         done = call.run(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=lines)
     if done is None or done.code != 0:  # such as for @{upstream}, where there is none: git stops at it
-        return (None,) if len(names) == 1 else tuple(resolve(root, name)[0] for name in names)
+        return [None] if len(names) == 1 else [_objects(root, [name])[0] for name in names]
     rows = (row.split(b" ") for row in done.stdout.splitlines())
-    ids = [row[0].decode() if row[1:] in ([b"commit"], [b"tree"]) else None for row in rows]
-    return tuple(next(filter(None, ids[at : at + 3]), None) for at in range(0, len(ids), 3))
+    return [row[0].decode() if row[1:] in ([b"commit"], [b"tree"]) else None for row in rows]
 
 
 def merge_base(root: Path, base: str, head: str) -> str:
