@@ -142,7 +142,7 @@ def test_the_first_outcome_that_applies_is_that_of_the_run(
 
 @pytest.mark.parametrize("answers", [[result(PASS)], [result("", skipped="nothing changed")]])
 def test_what_moved_during_the_run_was_not_reviewed(answers: list[StepResult]) -> None:
-    verdict = review.judge(answers, REVIEW, "live", moved="HEAD moved")
+    verdict = review.judge(answers, REVIEW, "live", doubt="HEAD moved")
     assert verdict.review.reason == "HEAD moved"
     assert verdict.outcome == ("incomplete" if answers[0].skipped is None else "not-reviewed")
 
