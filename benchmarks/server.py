@@ -42,7 +42,7 @@ def main() -> None:
         with ModelServer(reply, log=options.log) as models:
             _serve(models.base_url)
     else:
-        from tests.action.github_server import GitHubServer
+        from tests.github.github_server import GitHubServer
 
         with GitHubServer() as github:
             _serve(github.url)

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from aethr import workflow
-from aethr.backends import BACKENDS
 from aethr.config import schema
 from aethr.context import SOURCES
+from aethr.workflow import planning
+from aethr.workflow.backends import BACKENDS
 
 Schema = dict[str, Any]
 
@@ -34,7 +34,7 @@ NAMED = "NAME"
 
 def page() -> str:
     """The whole page, as Markdown."""
-    root = schema.document(workflow.vocabulary()).schema()
+    root = schema.document(planning.vocabulary()).schema()
     return "\n".join([HEAD, *_record("The file", root), *_names()]) + "\n"
 
 

@@ -81,11 +81,3 @@ def pytest_sessionfinish() -> None:
 def repo(tmp_path: Path) -> Repo:
     """An empty git repository on branch main, in a folder with a space in its name."""
     return make_repo(tmp_path / "my project")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole folders that play every threat and fault through real processes are not of the fast suite."""
-    slow = tuple(Path(__file__).parent / name for name in ("faults", "threats", "action"))
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in slow):
-            item.add_marker(pytest.mark.slow)

@@ -13,27 +13,33 @@ import html5lib
 import httpx
 from cmarkgfm.cmark import Options
 
-from aethr import checkpoint, codec, config, review, workflow
+from aethr import review
 from aethr.agents import events as agents
-from aethr.checkpoint import Checkpoint
-from aethr.config import Vocabulary
-from aethr.errors import ConfigError, UsageError
+from aethr.base import codec
+from aethr.base.errors import ConfigError, UsageError
+from aethr.base.records import StepResult, Usage, WorkflowSpec
+from aethr.config import workflow_file
+from aethr.config.workflow_file import Vocabulary
+from aethr.engine import checkpoint
+from aethr.engine.checkpoint import Checkpoint
 from aethr.github import event, runner, upsert
 from aethr.github.api import LONGEST_WAIT_S, TRIES, Api, ApiError
-from aethr.github.marker import Marker
-from aethr.github.upsert import Place
-from aethr.llm import chat, sse
-from aethr.llm.calls import CallFailed, Endpoint
-from aethr.llm.failures import explain
-from aethr.llm.failures_http import error_in
+from aethr.github.upsert import Marker, Place
+from aethr.llm import CallFailed, Endpoint, chat, sse
+from aethr.llm.failures import error_in, explain
 from aethr.llm.spending import believable
-from aethr.records import StepResult, Usage, WorkflowSpec
 from aethr.review import thinking
+from aethr.workflow import planning
 
 VOCABULARY = Vocabulary(
-    sources={"git_diff": None, "latest_diff": None, "file": config.ARGUMENT, "glob": config.ARGUMENT},
+    sources={
+        "git_diff": None,
+        "latest_diff": None,
+        "file": workflow_file.ARGUMENT,
+        "glob": workflow_file.ARGUMENT,
+    },
     backends=("model", "opencode"),
-    conditions=workflow.vocabulary().conditions,
+    conditions=planning.vocabulary().conditions,
 )
 _ABOUT = re.compile(r"(?<![a-z])reviewstatus")
 _PASS = re.compile(r"[^a-z]*reviewstatus:pass")
@@ -50,7 +56,7 @@ _BLOCKS = frozenset((
 def a_workflow_or_its_mistakes(text: str) -> WorkflowSpec | None:
     """Nothing but a ``ConfigError`` that can be printed comes out of a workflow file."""
     try:
-        return config.parse(text, "a.yaml", VOCABULARY)
+        return workflow_file.parse(text, "a.yaml", VOCABULARY)
     except ConfigError as error:
         said = str(error)
     assert said.replace("\n", "").isprintable()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from aethr import git
-from aethr.records import (
+from aethr.base.records import (
     Artifacts,
     Block,
     Checkout,

@@ -16,17 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from aethr import config, credentials, workflow
-from aethr.backends import BACKENDS
-from aethr.conditions import CONDITIONS
-from aethr.config import replies
-from aethr.context import SOURCES
-from aethr.errors import ExitCode
-from aethr.options import HOOK_OPTIONS, OPTIONS
-from aethr.output.report import FORMATS, record
-from aethr.presets import PRESETS
-from aethr.providers import PROVIDERS, Provider
-from aethr.records import (
+from aethr.base.errors import ExitCode
+from aethr.base.options import HOOK_OPTIONS, OPTIONS
+from aethr.base.providers import PROVIDERS, Provider
+from aethr.base.records import (
     Artifacts,
     CommandCheck,
     Finding,
@@ -38,6 +31,13 @@ from aethr.records import (
     StepResult,
     Totals,
 )
+from aethr.config import credentials, workflow_file
+from aethr.config.presets import PRESETS
+from aethr.context import SOURCES
+from aethr.engine.conditions import CONDITIONS
+from aethr.output.report import FORMATS, record
+from aethr.workflow import planning, scripted
+from aethr.workflow.backends import BACKENDS
 from tests.pages import ALLOWED, BLOCKS, PAGES, ROOT, Block, files_for, of_kind, output_of
 from tests.support import make_repo
 from tests.worlds import ANSWERS, BIN, Setting, built
@@ -149,10 +149,10 @@ def check_file(name: str, text: str, folder: Path) -> None:
         make_repo(folder)
         assert credentials.load(folder).warnings == ()
     elif name == "replies.yaml":
-        assert replies.load(path, yaml.safe_load(text), ("implement",)).answers
+        assert scripted.read_replies(path, yaml.safe_load(text), ("implement",)).answers
     else:
         assert name.endswith(".aethr.yaml") or name.startswith("workflows/"), f"nothing checks {name}"
-        config.load(path, workflow.vocabulary())
+        workflow_file.load(path, planning.vocabulary())
 
 
 def check_hooks(path: Path) -> None:
@@ -251,11 +251,11 @@ def any_of(names: Sequence[str], word: str) -> str:
     return word.join(f"`{name}`" for name in names)
 
 
-def test_the_map_of_the_design_names_every_module() -> None:
+def test_the_map_of_the_design_names_every_room() -> None:
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", page, re.MULTILINE))))
-    modules = {path.stem for path in (ROOT / "aethr").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert named == {name for name in modules if not name.startswith("__")}
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    rooms = {path.stem for path in (ROOT / "aethr").iterdir()} - {"data"}
+    assert named == {name for name in rooms if not name.startswith("__")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

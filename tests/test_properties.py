@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aethr import executor, git, review
+from aethr import engine, git, review
+from aethr.base.records import ModelSpec, StepFinished, StepSpec, View
 from aethr.context import collect
-from aethr.llm.backend import ModelBackend
-from aethr.llm.calls import Alive, Call, Chunk
+from aethr.llm import Alive, Call, Chunk
+from aethr.llm.model import ModelBackend
 from aethr.output.render import Display, make_renderer
-from aethr.records import ModelSpec, StepFinished, StepSpec, View
 from aethr.review import plain, rendered, thinking
 from aethr.review.lines import Line
 from tests import oracles
@@ -243,7 +243,7 @@ def shown(pieces: Sequence[str]) -> tuple[str, str]:
     step = made.steps[0]._replace(backend=backend, model=ModelSpec("openai:m"))
     out, kept = io.StringIO(), ""
     with make_renderer(Display(stream=True), out, out, {}) as show:
-        for event in executor.run(made._replace(steps=(step,)), (), clock=lambda: 0.0):
+        for event in engine.run(made._replace(steps=(step,)), (), clock=lambda: 0.0):
             show(event)
             kept = event.result.content if isinstance(event, StepFinished) else kept
     return out.getvalue(), kept

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aethr import network, outside
+from aethr.base import network, outside
 from tests import oracles
 from tests.fuzz import seeds
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr.errors import AgentError, UsageError
+from aethr.base.errors import AgentError, UsageError
 
 if TYPE_CHECKING:
     from aethr.agents.events import Event, Progress, Transcript

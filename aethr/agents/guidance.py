@@ -14,9 +14,8 @@ from pathlib import Path
 
 from aethr import git
 from aethr.agents import Agent, Guidance
+from aethr.base.sanitize import one_line, reveal, reveal_name
 from aethr.context import paths
-from aethr.invisible import reveal, reveal_name
-from aethr.sanitize import one_line
 
 MOST_CHARS = 32_768
 """Of all the files together; Codex's own limit. An argument of a program has at most 128 KiB on Linux."""

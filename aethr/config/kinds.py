@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from aethr.base.records import Place
 from aethr.config.mistakes import Mistake, quoted
-from aethr.config.yaml_nodes import BROKEN, Entries, Items, Node, Scalar
-from aethr.records import Place
+from aethr.config.nodes import BROKEN, Entries, Items, Node, Scalar
 
 MISSING: Any = None
 """Stands where a value has a mistake; no valid value is None."""

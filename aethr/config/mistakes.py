@@ -14,11 +14,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from aethr.errors import ConfigError
-from aethr.invisible import escape, reveal_name
-from aethr.records import Place
-from aethr.sanitize import redact
-from aethr.words import rest, suggest
+from aethr.base.errors import ConfigError
+from aethr.base.records import Place
+from aethr.base.sanitize import escape, redact, reveal_name
+from aethr.base.words import rest, suggest
 
 SHOWN = 100
 """How many mistakes are shown, and how many characters of a long source line."""

@@ -8,10 +8,21 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from aethr import models, providers
-from aethr.config.kinds import Choice, Flag, Key, ListOf, NamedOf, Number, Problem, Record, Short, Text
+from aethr.base import providers
+from aethr.base.records import VISIBILITIES, StepSpec
+from aethr.config.kinds import (
+    Choice,
+    Flag,
+    Key,
+    ListOf,
+    NamedOf,
+    Number,
+    Problem,
+    Record,
+    Short,
+    Text,
+)
 from aethr.config.mistakes import quoted
-from aethr.records import VISIBILITIES, StepSpec
 
 URL = "https://raw.githubusercontent.com/aethr/action/v1/aethr.schema.json"
 """Where editors fetch the schema from: the file ``aethr.schema.json`` of the newest release of this major."""
@@ -55,7 +66,7 @@ def document(vocabulary: Vocabulary) -> Record:
                 "models",
                 NamedOf("role", Short("model", _model())),
                 "The model of each role; may be left out where AETHR_MODEL names one.",
-                {"reviewer": models.EXAMPLE},
+                {"reviewer": providers.EXAMPLE},
             ),
             Key(
                 "steps",
@@ -97,7 +108,7 @@ def _model() -> Record:
     return Record(
         "a model",
         (
-            Key("model", name, "provider:model or provider/model.", models.EXAMPLE, required=True),
+            Key("model", name, "provider:model or provider/model.", providers.EXAMPLE, required=True),
             Key(
                 "temperature", Number(0, 2), "Sampling temperature; the provider's default when left out.", 0
             ),
@@ -106,7 +117,7 @@ def _model() -> Record:
                 "max_tokens",
                 Number(1, _LARGEST, whole=True),
                 "The longest answer, in tokens, with what the model thinks before it.",
-                models.ANSWER_LIMIT,
+                providers.ANSWER_LIMIT,
             ),
             Key("timeout_s", Number(0, 86_400, above_low=True), "Bound of one whole call, in seconds.", 120),
         ),
@@ -207,7 +218,7 @@ def _model_problem(text: str) -> Problem | None:
     except ValueError:
         if "://" in text:
             return Problem("a model name has no address in it; an environment variable sets the endpoint")
-        return Problem(f"{quoted(text)} is not provider:model, such as {models.EXAMPLE}")
+        return Problem(f"{quoted(text)} is not provider:model, such as {providers.EXAMPLE}")
     return None
 
 

@@ -11,18 +11,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from aethr.context import evidence, globs
-from aethr.context.budget import LISTED, Packer
+from aethr.base.errors import UsageError
+from aethr.base.records import (
+    CHANGE,
+    Block,
+    Collect,
+    Entry,
+    Gap,
+    Part,
+    Piece,
+    Remark,
+    Source,
+    View,
+)
+from aethr.base.sanitize import reveal, reveal_name
+from aethr.base.words import suggest
+from aethr.context import evidence, paths
 from aethr.context.changes import POINTER, git_diff, latest_diff
 from aethr.context.diffs import is_pointer
-from aethr.context.files import Refusal, Tree
-from aethr.context.objects import holds as holds
-from aethr.context.objects import tree_of
+from aethr.context.files import Refusal, Tree, tree_of
+from aethr.context.files import holds as holds
+from aethr.context.packer import LISTED, Packer
 from aethr.context.paths import refusal
-from aethr.errors import UsageError
-from aethr.invisible import reveal, reveal_name
-from aethr.records import CHANGE, Block, Collect, Entry, Gap, Part, Piece, Remark, Source, View
-from aethr.words import suggest
 
 GLOB_FILES = 50
 """Files of one ``glob:`` source that are read; the rest are named as not sent."""
@@ -102,7 +112,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark(f"not read: {refused}", complete=False)
         return
     tree = tree_of(view)
-    pattern = globs.pattern(argument)
+    pattern = paths.pattern(argument)
     # A link or a submodule is listed by its own name, as no folder that has files is.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
     wanted = re.compile("|".join([pattern.pattern, *map(re.escape, sorted(folders))]), pattern.flags)

@@ -7,12 +7,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from aethr import git
-from aethr.context.diffs import Hunk, Section, parse
-from aethr.context.secretnames import is_secret
-from aethr.errors import GitMissingError
-from aethr.invisible import reveal, reveal_name
-from aethr.records import (
-    WORKFLOW_FILE,
+from aethr.base.errors import GitMissingError
+from aethr.base.records import (
     Artifacts,
     Entry,
     Gap,
@@ -25,7 +21,11 @@ from aethr.records import (
     View,
     Withhold,
 )
-from aethr.words import capped
+from aethr.base.sanitize import reveal, reveal_name
+from aethr.base.words import capped
+from aethr.config import WORKFLOW_FILE
+from aethr.context.diffs import Hunk, Section, parse
+from aethr.context.secretnames import is_secret
 
 NAMED = 20
 """File names in one remark."""

@@ -13,10 +13,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import credentials, process
-from aethr.errors import ProcessError, UsageError
-from aethr.invisible import reveal
-from aethr.records import CommandCheck, Entry, Part, Piece, Remark, View
+from aethr.base import process
+from aethr.base.errors import ProcessError, UsageError
+from aethr.base.records import (
+    CommandCheck,
+    Entry,
+    Part,
+    Piece,
+    Remark,
+    View,
+)
+from aethr.base.sanitize import reveal
+from aethr.config import credentials
 
 TIMEOUT_S = 600.0
 NOT_RUN = "not run without a model"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from aethr.context import globs
+from aethr.context import paths
 
 _KEYS = """
     *.pem *.key *.p12 *.pfx *.pkcs12 *.p8 *.ppk *.jks *.jceks *.bcfks *.keystore *.keytab *.agekey
@@ -167,7 +167,7 @@ def _sorted(patterns: Iterable[str]) -> _Names:
             prefixes.append(pattern[:-1])
         else:
             others.append(pattern)
-    whole = re.compile(f"(?:.*/)?(?:{globs.any_of(others).pattern})", re.DOTALL)
+    whole = re.compile(f"(?:.*/)?(?:{paths.any_of(others).pattern})", re.DOTALL)
     return _Names(frozenset(ends), tuple(suffixes), tuple(prefixes), whole)
 
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from aethr.errors import GitError, GitMissingError, UsageError
+from aethr.base.errors import GitError, GitMissingError, UsageError
+from aethr.base.options import SCOPES
+from aethr.base.process import Finished
+from aethr.base.records import Checkout, LeftOut, Scope, Survey
+from aethr.base.words import suggest
 from aethr.git import call
-from aethr.options import SCOPES
-from aethr.process import Finished
-from aethr.records import Checkout, LeftOut, Scope, Survey
-from aethr.words import suggest
 
 _LITERAL = "--literal-pathspecs"
 """Paths are names, not patterns. Not for every call: check-ignore does not know it."""
@@ -263,7 +263,7 @@ def diff(seen: Survey, *, as_text: bool = False, paths: Sequence[bytes] = ()) ->
     if scope.kind != "all":
         yield from call.streamed(top, *words)
         return
-    from aethr.git.spare_index import with_new_files  # makes a temporary folder: only where it is wanted
+    from aethr.git.objects import with_new_files  # makes a temporary folder: only where it is wanted
 
     with with_new_files(top, _without(seen.filters)) as index:
         yield from call.streamed(top, *words, index=index)

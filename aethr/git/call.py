@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import process
-from aethr.errors import GitError, GitMissingError, ProcessError
-from aethr.invisible import reveal_name
-from aethr.process import Finished, Streaming
+from aethr.base import process
+from aethr.base.errors import GitError, GitMissingError, ProcessError
+from aethr.base.process import Finished, Streaming
+from aethr.base.sanitize import reveal_name
 
 TIMEOUT_S = 60.0
 """Deadline of a short git call, in seconds."""

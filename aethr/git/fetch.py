@@ -1,4 +1,4 @@
-"""The one place where git reaches out: commits and objects that the clone of a CI job lacks.
+"""Commits, how they relate, and how a CI job's clone gets those that it lacks: git fetches only here.
 
 The address is the operator's, never one of the repository's configuration; only that one protocol is
 allowed, no credential helper, no hook, no other ref and no submodule is touched, and nothing is checked out.
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aethr.errors import GitError, UsageError
+from aethr.base.errors import GitError, UsageError
+from aethr.base.process import Finished
 from aethr.git import call, history
-from aethr.process import Finished
 
 DEPTHS = (50, 300, 2_000, 10_000)
 """How many commits of each side are asked for, until the common commit is certain; then all of them."""

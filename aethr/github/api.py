@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from aethr import __version__
-from aethr.errors import AethrError
+from aethr.base.errors import AethrError
+from aethr.base.network import is_address
+from aethr.base.outside import at, json_value, retry_after_s, text
+from aethr.base.sanitize import one_line
 from aethr.llm import connection
-from aethr.network import is_address
-from aethr.outside import at, json_value, retry_after_s, text
-from aethr.sanitize import one_line
 
 VERSION = "2022-11-28"
 TRIES = 4

@@ -16,12 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import __version__, checkpoint, disk
-from aethr.disk import State
-from aethr.errors import AethrError, UsageError
-from aethr.records import Seal
-from aethr.sanitize import redact
-from aethr.seal import count_sealed, differing
+from aethr import __version__
+from aethr.base import disk
+from aethr.base.disk import State
+from aethr.base.errors import AethrError, UsageError
+from aethr.base.records import Seal
+from aethr.base.sanitize import redact
+from aethr.engine import checkpoint
+from aethr.engine.seal import count_sealed, differing
 
 FILE = "checkpoint.sealed.jsonl"
 SHORTEST_KEY = 20

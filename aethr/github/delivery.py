@@ -1,30 +1,88 @@
 """Everything that a finished (or failed) review leaves: comment, summary, annotations, outputs, report files.
 
-The comment comes first, because its fate is part of the rest; the files are written whatever became of it.
+The comment comes first, because its fate is part of the rest; the files are written whatever became of it. An
+annotation is put on a line only where the diff shows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import NamedTuple, TextIO
 
-from aethr import disk
-from aethr.errors import MEANINGS, AethrError, ExitCode, UsageError
-from aethr.github import comment, files, lines, upsert
+from aethr import git
+from aethr.base import disk
+from aethr.base.errors import MEANINGS, AethrError, ExitCode, UsageError
+from aethr.base.records import Finding, RunResult, Survey
+from aethr.base.sanitize import Redactor
+from aethr.context.diffs import Section, parse
+from aethr.github import commands, comment, upsert
 from aethr.github.api import Api, ReadOnlyError, Sleep
-from aethr.github.comment import Page
+from aethr.github.comment import Blobs, Page
 from aethr.github.event import Change
 from aethr.github.inputs import Inputs
-from aethr.github.lines import Shown
-from aethr.github.marker import Marker
 from aethr.github.runner import Runner
-from aethr.github.sections import Blobs
-from aethr.github.upsert import Place, Posted
-from aethr.output import files as reports
+from aethr.github.upsert import Marker, Place, Posted
 from aethr.output import report, wording
-from aethr.records import RunResult
-from aethr.sanitize import Redactor
+from aethr.output import report_files as reports
+
+_HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
+MAX_HUNK_BYTES = 10_000_000
+"""Of a larger hunk no line is known."""
+
+
+class Shown(NamedTuple):
+    """The lines of the new version that a diff shows, as ranges, by path from the repository's top."""
+
+    ranges: Mapping[str, tuple[range, ...]]
+
+    def holds(self, finding: Finding) -> bool:
+        """Whether GitHub can show something beside this finding's line."""
+        lines = self.ranges.get(finding.path or "", ())
+        return finding.line is not None and any(finding.line in each for each in lines)
+
+
+NONE = Shown({})
+
+
+def shown(survey: Survey) -> Shown:
+    """What the change of a range shows. Raises ``GitError``."""
+    ranges: dict[str, list[range]] = {}
+    path = ""
+    for part in parse(git.diff(survey), MAX_HUNK_BYTES):
+        if isinstance(part, Section):
+            path = os.fsdecode(part.path)
+            ranges.setdefault(path, [])
+        elif part.text is not None and (match := _HUNK.match(part.text)):
+            start, count = int(match[1]), int(match[2] or 1)
+            ranges[path].append(range(start, start + count))
+    return Shown({name: tuple(found) for name, found in ranges.items()})
+
+
+def placed(result: RunResult, prefix: str, known: Shown) -> RunResult:
+    """The result with each finding's path as the repository's top has it.
+
+    A reviewer sees paths from the top in a diff and from the project's folder elsewhere: the diff decides.
+    """
+    findings = tuple(
+        each._replace(path=_from_top(each.path, prefix, known)) for each in result.review.findings
+    )
+    return result._replace(review=result.review._replace(findings=findings))
+
+
+def annotated(result: RunResult, known: Shown) -> RunResult:
+    """The result with only those findings whose line the diff shows."""
+    findings = tuple(each for each in result.review.findings if known.holds(each))
+    return result._replace(review=result.review._replace(findings=findings))
+
+
+def _from_top(path: str | None, prefix: str, known: Shown) -> str | None:
+    if not path or not prefix or path in known.ranges:
+        return path
+    return f"{prefix}/{path}"
+
 
 REPORTS = ("review.json", "review.md", "review.sarif")
 
@@ -48,7 +106,7 @@ class Done(NamedTuple):
     error: AethrError | None = None
     excused: bool = False
     notes: tuple[str, ...] = ()
-    shown: Shown = lines.NONE
+    shown: Shown = NONE
     secrets: tuple[str, ...] = ()
 
     @property
@@ -79,18 +137,18 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
         page = page._replace(notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
     with ExitStack() as rest:  # done from below, each of them whatever became of those before
         rest.callback(_log, log, [redact(line) + "\n" for line in _log_lines(done, delivered)])
-        rest.callback(files.write_summary, job.runner.summary, redact(comment.summary(page)))
+        rest.callback(commands.write_summary, job.runner.summary, redact(comment.summary(page)))
         rest.callback(_write_reports, job, done.result)
-        rest.callback(files.write_outputs, job.runner.output, _outputs(page, delivered))
+        rest.callback(commands.write_outputs, job.runner.output, _outputs(page, delivered))
     return delivered
 
 
 def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
     """The end of a step that does not even know what to review: outputs, summary and a line in the log."""
-    log.write(files.annotation("error", "Aethr", f"{error} {error.fix}") + "\n")
+    log.write(commands.annotation("error", "Aethr", f"{error} {error.fix}") + "\n")
     log.flush()
-    files.write_summary(runner.summary, comment.refusal(error))
-    files.write_outputs(runner.output, {"status": "not-reviewed", "exit-code": str(int(error.exit_code))})
+    commands.write_summary(runner.summary, comment.refusal(error))
+    commands.write_outputs(runner.output, {"status": "not-reviewed", "exit-code": str(int(error.exit_code))})
     return error.exit_code
 
 
@@ -115,7 +173,7 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
     with disk.failing_as(f"{folder}: cannot be made", "Is RUNNER_TEMP a folder?"):
         folder.mkdir(parents=True, exist_ok=True)
     reports.write(map(reports.Target, paths), result)
-    files.write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
+    commands.write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
 
 
 def _log(log: TextIO, lines: list[str]) -> None:
@@ -151,12 +209,12 @@ def _upsert(job: Job, page: Page, done: Done, sleep: Sleep) -> Posted:
 
 def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
     if done.result is not None:
-        yield from report.annotation_lines(lines.annotated(done.result, done.shown))
+        yield from report.annotation_lines(annotated(done.result, done.shown))
     for note in done.notes:
-        yield files.annotation("notice", "Aethr", note)
+        yield commands.annotation("notice", "Aethr", note)
     if done.error is not None:
         level = "notice" if done.excused else "error"
-        yield files.annotation(
+        yield commands.annotation(
             level, f"Aethr: {MEANINGS[done.error.exit_code]}", f"{done.error} {done.error.fix}"
         )
     elif done.exit_code:
@@ -164,13 +222,13 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
         said = " ".join(line.text for line in wording.closing(done.result))
         not_relied_on = done.exit_code == ExitCode.NOT_REVIEWED
         title = done.result.outcome.replace("-", " ") if not_relied_on else MEANINGS[done.exit_code]
-        yield files.annotation("error", f"Aethr: {title}", said)
+        yield commands.annotation("error", f"Aethr: {title}", said)
     if delivered.error is not None:
         level = "notice" if delivered.exit_code == done.exit_code else "error"
         text = f"no comment on the pull request: {delivered.error} {delivered.error.fix}"
-        yield files.annotation(level, "Aethr", text)
+        yield commands.annotation(level, "Aethr", text)
     if delivered.posted is not None and delivered.posted.newer:
-        yield files.annotation(
+        yield commands.annotation(
             "notice", "Aethr", "a later run has written the comment already; it was left alone"
         )
 

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import config, context, workflow
-from aethr.context import globs
-from aethr.errors import UsageError
+from aethr import context
+from aethr.base.errors import UsageError
+from aethr.base.records import Checkout, WorkflowSpec
+from aethr.config import WORKFLOW_FILE, workflow_file
+from aethr.config.presets import REVIEW
+from aethr.context import paths
 from aethr.git import objects
 from aethr.github.event import Change
 from aethr.github.inputs import Inputs
-from aethr.presets import REVIEW
-from aethr.records import WORKFLOW_FILE, Checkout, WorkflowSpec
-from aethr.workflow import Project
+from aethr.workflow import planning
+from aethr.workflow.planning import Project
 
 _FILES = ("100644", "100755")
 
@@ -55,7 +57,7 @@ def read_by(project: Project, top: Path) -> Callable[[str], bool]:
     files = {
         posixpath.normpath(posixpath.join(folder, argument)) for row, argument in found if row.name == "file"
     }
-    patterns = [globs.pattern(argument) for row, argument in found if row.name == "glob"]
+    patterns = [paths.pattern(argument) for row, argument in found if row.name == "glob"]
 
     def reads(path: str) -> bool:
         inside = posixpath.relpath(path, folder)
@@ -93,14 +95,14 @@ def _find(inputs: Inputs, change: Change, here: Checkout) -> Found:
     if change.base is not None and change.proposed:
         side = "base" if inputs.config_from_base else "head"
         return _from_commit(path, side, deciding(inputs, change), here)
-    if path is None and workflow.nearest(cwd) is None:
+    if path is None and planning.nearest(cwd) is None:
         return _preset(REVIEW, cwd, f"no {WORKFLOW_FILE} in this project: the preset {REVIEW} reviews")
-    project = workflow.open_project(cwd, path, None)
+    project = planning.open_project(cwd, path, None)
     return Found(project, "\n".join(project.workflow.lines))
 
 
 def _preset(name: str, cwd: Path, *notes: str) -> Found:
-    project = workflow.open_project(cwd, None, name)
+    project = planning.open_project(cwd, None, name)
     return Found(project, "\n".join(project.workflow.lines), notes)
 
 
@@ -110,7 +112,7 @@ def _from_commit(path: str | None, side: str, commit: str, here: Checkout) -> Fo
     for name in _candidates(path, here):
         content = _content(here.top, commit, name)
         if content is not None:
-            spec = config.from_bytes(content, f"{name} (of {shown})", workflow.vocabulary())
+            spec = workflow_file.from_bytes(content, f"{name} (of {shown})", planning.vocabulary())
             return Found(Project(_root(here.top, name), spec), "\n".join(spec.lines))
     if path is not None:
         raise UsageError(
@@ -123,7 +125,7 @@ def _from_commit(path: str | None, side: str, commit: str, here: Checkout) -> Fo
 def _candidates(path: str | None, here: Checkout) -> tuple[str, ...]:
     """Names relative to the top folder, the nearest first."""
     if path is None:
-        files = (folder / WORKFLOW_FILE for folder in workflow.folders(here.root))
+        files = (folder / WORKFLOW_FILE for folder in planning.folders(here.root))
         return tuple(file.relative_to(here.top).as_posix() for file in files)
     name = posixpath.normpath(posixpath.join(here.root.relative_to(here.top).as_posix(), path))
     if posixpath.isabs(name) or name.startswith(".."):
@@ -148,7 +150,7 @@ def _root(top: Path, name: str) -> Path:
 
 
 def _refuse_unasked(spec: WorkflowSpec, inputs: Inputs) -> None:
-    for program in workflow.programs(spec):
+    for program in planning.programs(spec):
         if program.agent and not inputs.allow_agents:
             raise UsageError(
                 f"{spec.origin}: the step '{program.step}' lets an agent work on the code of a pull request",

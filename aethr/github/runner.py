@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aethr import network
-from aethr.errors import UsageError
-from aethr.outside import json_value
+from aethr.base import network
+from aethr.base.errors import UsageError
+from aethr.base.outside import json_value
 
 MAX_EVENT_BYTES = 32 << 20
 """An event's payload is capped at 25 MB by GitHub."""

@@ -1,19 +1,64 @@
 """One comment per key on a pull request: created once, edited in place, never somebody else's.
 
 A comment is ours if its first line is our marker **and** we wrote it: anybody can copy a marker, and a
-token that may write comments may edit everybody's.
+token that may write comments may edit everybody's. The marker says which run wrote the comment, and what its
+review is of.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from aethr.github import marker
+from aethr.base.network import is_address
+from aethr.base.outside import MOST, at, count, text
 from aethr.github.api import AmbiguousError, Api, ApiError
-from aethr.github.marker import Marker
-from aethr.network import is_address
-from aethr.outside import MOST, at, count, text
+
+_LINE = re.compile(
+    r"<!-- aethr:comment key=([A-Za-z0-9._-]{1,60}) run=([0-9]{1,18}) attempt=([0-9]{1,9})"
+    r" head=([0-9a-f]{40,64}) reviewed=([0-9a-f]{40,64}|none) -->"
+)
+
+
+LATER_RUNS = 10**9
+"""All of github.com starts fewer runs in the 30 days in which a run can be repeated; it is at 2*10**10."""
+MOST_ATTEMPTS = 1000
+
+
+class Marker(NamedTuple):
+    """``reviewed`` is the commit whose review the comment holds; None where it holds none."""
+
+    key: str
+    run: int
+    attempt: int
+    head: str
+    reviewed: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"<!-- aethr:comment key={self.key} run={self.run} attempt={self.attempt}"
+            f" head={self.head} reviewed={self.reviewed or 'none'} -->"
+        )
+
+    def is_older_than(self, other: Marker) -> bool:
+        """Runs are numbered in the order of their start; a repeated one keeps its number.
+
+        Not by so much that ``other`` can be of no run that exists: somebody has edited it.
+        """
+        if other.run - self.run > LATER_RUNS or other.attempt > MOST_ATTEMPTS:
+            return False
+        return (self.run, self.attempt) < (other.run, other.attempt)
+
+
+def read(body: str) -> Marker | None:
+    """The marker on a comment's first line."""
+    match = _LINE.fullmatch(body.split("\n", 1)[0].rstrip("\r"))
+    if match is None:
+        return None
+    key, run, attempt, head, reviewed = match.groups()
+    return Marker(key, int(run), int(attempt), head, None if reviewed == "none" else reviewed)
+
 
 Write = Callable[["str | None"], str]
 """From what the comment says now (None: there is none) to what it shall say."""
@@ -106,7 +151,7 @@ def _comment(value: Any) -> _Comment | None:
     body, number = at(value, "body"), count(at(value, "id"))
     if not isinstance(body, str) or not 0 < number < MOST:
         return None
-    mark = marker.read(body)
+    mark = read(body)
     return None if mark is None else _Comment(number, _url(value), body, mark)
 
 

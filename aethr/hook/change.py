@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import git
+from aethr.base.errors import UsageError
+from aethr.base.records import Checkout, Extent, Scope, Survey
+from aethr.base.sanitize import one_line
 from aethr.context import changes
 from aethr.context.diffs import Hunk, Section, parse
 from aethr.context.paths import is_generated
-from aethr.errors import UsageError
 from aethr.git import call, history
-from aethr.records import Checkout, Extent, Scope, Survey
-from aethr.sanitize import one_line
 
 
 class Change(NamedTuple):

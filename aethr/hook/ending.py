@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aethr import edge, review
-from aethr.errors import MEANINGS, AethrError, DiskError, ExitCode
+from aethr import review
+from aethr.base import edge
+from aethr.base.errors import MEANINGS, AethrError, DiskError, ExitCode
+from aethr.base.records import RELIABLE, Review, RunResult, StepResult
+from aethr.base.sanitize import one_line
+from aethr.base.words import capped, rest
 from aethr.hook.change import Change, Measure
-from aethr.hook.terms import HookOptions
+from aethr.hook.policy import HookOptions
 from aethr.output import wording
-from aethr.records import RELIABLE, Review, RunResult, StepResult
-from aethr.sanitize import one_line
-from aethr.words import capped, rest
 
 SHOWN = 50
 """Findings that are printed; a report has them all."""

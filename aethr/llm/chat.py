@@ -6,15 +6,75 @@ Which settings a model does not take, and which it knows by another name, is as 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from aethr import outside
-from aethr.llm import costs, prices
-from aethr.llm.calls import Call, CallFailed, Chunk
-from aethr.llm.content import Said, said
-from aethr.llm.failures_http import error_in
-from aethr.providers import Provider, provider_of, split
-from aethr.records import Usage
+from aethr.base import outside
+from aethr.base.providers import Provider, provider_of, split
+from aethr.base.records import Usage
+from aethr.llm import Call, CallFailed, Chunk, prices
+from aethr.llm.failures import error_in
+
+TEXT = ("text", "output_text")
+THOUGHT = (
+    "thinking",
+    "redacted_thinking",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_text",
+    "summary_text",
+    "thought",
+)
+SILENT = (
+    "reference",
+    "citation",
+    "tool_use",
+    "tool_call",
+    "tool_calls",
+    "function_call",
+    "image",
+    "image_url",
+    "audio",
+    "input_audio",
+    "file",
+)
+"""Parts that have no words of the answer."""
+
+
+class Said(NamedTuple):
+    """The words of an answer, and those in place of one."""
+
+    text: str = ""
+    refusal: str = ""
+
+
+def said(content: object) -> Said:
+    """The text in ``content``; thinking is left out. Raises ``CallFailed`` for what cannot be read.
+
+    It is a text, one part, or a list of either; nothing is nothing.
+    """
+    if content is None:
+        return Said()
+    if isinstance(content, str):
+        return Said(content)
+    if isinstance(content, dict):
+        return _part(content)
+    if isinstance(content, list):
+        parts = [said(part) for part in content]
+        return Said("".join(part.text for part in parts), "".join(part.refusal for part in parts))
+    raise CallFailed("garbage", f"a piece of the answer cannot be read: {str(content)[:80]}")
+
+
+def _part(part: Mapping[str, Any]) -> Said:
+    kind = part.get("type")
+    if kind in THOUGHT or part.get("thought") is True or kind in SILENT:
+        return Said()
+    if kind == "refusal":
+        return Said(refusal=said(part.get("refusal") or part.get("text")).text)
+    text = part.get("text")
+    if kind in TEXT or (kind is None and "text" in part):
+        return said(text.get("value") if isinstance(text, dict) else text)
+    raise CallFailed("garbage", f"a part of the answer cannot be read: its type is '{str(kind)[:80]}'")
+
 
 PATH = "/chat/completions"
 
@@ -112,7 +172,7 @@ def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     """What the provider counted, None where it counted nothing. A zero is a count that is missing."""
     details = "prompt_tokens_details"
     asked, cached = _count(usage, "prompt_tokens"), _count(usage, details, "cached_tokens")
-    tokens = costs.Tokens(
+    tokens = prices.Tokens(
         asked + cached if cached > asked else asked,  # then those are not among them
         _completion(usage, model_name),
         cached,
@@ -131,15 +191,15 @@ def _completion(usage: Mapping[str, Any], model_name: str) -> int:
     return answered + thought if apart and provider_of(model_name).thinking_apart else answered
 
 
-def _cost(usage: Mapping[str, Any], tokens: costs.Tokens, model_name: str) -> float | None:
+def _cost(usage: Mapping[str, Any], tokens: prices.Tokens, model_name: str) -> float | None:
     """What the provider itself states, else by the price file; unknown for anything but text."""
-    stated = costs.stated(model_name, usage)
+    stated = prices.stated(model_name, usage)
     if stated is not None:
         return stated
     for side in ("prompt_tokens_details", "completion_tokens_details"):
         if _count(usage, side, "audio_tokens") or _count(usage, side, "image_tokens"):
             return None
-    return costs.cost(model_name, tokens)
+    return prices.cost(model_name, tokens)
 
 
 def _count(usage: Mapping[str, Any], *keys: str) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-from aethr import network
-from aethr.credentials import QUOTES
-from aethr.errors import MissingKeyError, UsageError
-from aethr.llm.calls import Endpoint
-from aethr.providers import Provider, provider_of
-from aethr.records import ModelSpec
+from aethr.base import network
+from aethr.base.errors import MissingKeyError, UsageError
+from aethr.base.providers import Provider, provider_of
+from aethr.base.records import ModelSpec
+from aethr.config.credentials import QUOTES
+from aethr.llm import Endpoint
 
 
 def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:

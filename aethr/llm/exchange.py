@@ -12,10 +12,8 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aethr.llm import connection, sse
-from aethr.llm.calls import Alive, Call, CallFailed, Chunk
-from aethr.llm.failures import READ_CHARS
-from aethr.llm.failures_http import broken, causes_of, error_in, refused
+from aethr.llm import Alive, Call, CallFailed, Chunk, connection, sse
+from aethr.llm.failures import READ_CHARS, broken, causes_of, error_in, refused
 
 if TYPE_CHECKING:
     import httpx

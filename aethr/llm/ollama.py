@@ -10,13 +10,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from aethr import outside
-from aethr.llm import costs
-from aethr.llm.calls import Call, Chunk
-from aethr.llm.content import said
+from aethr.base import outside
+from aethr.base.providers import split
+from aethr.base.records import Usage
+from aethr.llm import Call, Chunk, prices
+from aethr.llm.chat import said
 from aethr.llm.spending import estimate_tokens
-from aethr.providers import split
-from aethr.records import Usage
 
 PATH = "/api/chat"
 WHOLE_PROMPT: Mapping[str, bool] = {"truncate": False, "shift": False}
@@ -68,4 +67,4 @@ def _usage(data: Mapping[str, Any], model_name: str) -> Usage | None:
     prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
     if not (prompt and completion):  # a prompt read from its cache is not counted
         return Usage.of(prompt or None, completion or None) if prompt or completion else None
-    return Usage.of(prompt, completion, costs.cost(model_name, costs.Tokens(prompt, completion)))
+    return Usage.of(prompt, completion, prices.cost(model_name, prices.Tokens(prompt, completion)))

@@ -7,9 +7,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from aethr import __version__
-from aethr.llm import chat, ollama
-from aethr.llm.calls import Call, Chunk
-from aethr.providers import PROVIDERS, provider_of, split
+from aethr.base.providers import PROVIDERS, provider_of, split
+from aethr.llm import Call, Chunk, chat, ollama
 
 
 class Spoken(Protocol):

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from aethr import network
-from aethr.network import Proxy
+from aethr.base import network
+from aethr.base.network import Proxy
 
 
 class ProxyFailed(httpx.ProxyError):

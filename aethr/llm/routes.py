@@ -6,9 +6,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from aethr.errors import UsageError
-from aethr.llm.calls import Transport
-from aethr.providers import provider_of
+from aethr.base.errors import UsageError
+from aethr.base.providers import provider_of
+from aethr.llm import Transport
 
 VARIABLE = "AETHR_TRANSPORT"
 CHOICES = ("auto", "direct", "litellm")

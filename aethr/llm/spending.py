@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from aethr.errors import BudgetError
-from aethr.llm import costs
+from aethr.base.errors import BudgetError
+from aethr.base.providers import provider_of
+from aethr.base.records import ModelSpec, Request, Usage
+from aethr.llm import prices
 from aethr.llm.prices import Price
-from aethr.providers import provider_of
-from aethr.records import ModelSpec, Request, Usage
 
 BYTES_PER_TOKEN = 3
 """Text and code have about four bytes a token; three makes the estimate err on the dear side."""
@@ -105,7 +105,7 @@ def believable(usage: Usage) -> bool:
 def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:
     """For a call that the provider did not count, so that an allowance still means something."""
     asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
-    cost = costs.cost(model_name, costs.Tokens(asked, answered))
+    cost = prices.cost(model_name, prices.Tokens(asked, answered))
     return Usage.of(asked, answered, cost, estimated=True)
 
 
@@ -125,7 +125,7 @@ def _by_tokens(request: Request, prompt: int, answer: int, left: int) -> int:
 
 def _by_cost(request: Request, prompt: int, answer: int, limit: int, left: float) -> int:
     assert request.model is not None
-    rates = costs.dearest(request.model.name, prompt)
+    rates = prices.dearest(request.model.name, prompt)
     if rates is None:
         if not states_cost(request.model.name):
             raise BudgetError(

@@ -10,8 +10,7 @@ import functools
 import json
 from typing import TYPE_CHECKING
 
-from aethr.llm import connection
-from aethr.llm.calls import Alive, Call, dropped
+from aethr.llm import Alive, Call, connection, dropped
 from aethr.llm.exchange import Answer, Exchange, in_our_words
 from aethr.llm.protocols import address, headers, spoken_by
 

@@ -21,15 +21,26 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-from aethr import outside
-from aethr.llm import chat, connection, content, costs, ollama, sse
-from aethr.llm.calls import FINISHED, Alive, Call, CallFailed, Chunk, dropped
+from aethr.base import outside
+from aethr.base.providers import litellm_name, provider_of
+from aethr.base.records import Usage
+from aethr.llm import (
+    FINISHED,
+    Alive,
+    Call,
+    CallFailed,
+    Chunk,
+    chat,
+    connection,
+    dropped,
+    ollama,
+    prices,
+    sse,
+)
 from aethr.llm.exchange import Answer, Exchange
-from aethr.llm.failures_litellm import failure_of
+from aethr.llm.failures import failure_of
 from aethr.llm.prices import lookup
 from aethr.llm.protocols import Spoken, spoken_at
-from aethr.providers import litellm_name, provider_of
-from aethr.records import Usage
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else a blocking download
@@ -197,7 +208,7 @@ class LiteLLM:
 def _read(protocol: Spoken, model_name: str, data: dict[str, Any]) -> Chunk:
     """Counted as everywhere; where a price has rules that are not known here, LiteLLM applies them."""
     chunk = protocol.chunk(data, model_name)
-    if chunk.usage is None or costs.understood(model_name):
+    if chunk.usage is None or prices.understood(model_name):
         return chunk
     litellm = load()
     try:
@@ -329,7 +340,7 @@ def _unfolded(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if data.get("type") != "message":
         yield data
         return
-    text = content.said(data.get("content")).text
+    text = chat.said(data.get("content")).text
     usage = data.get("usage")
     start = {"type": "text", "text": ""}
     yield {"type": "message_start", "message": {**data, "content": [], "stop_reason": None}}
@@ -399,7 +410,7 @@ def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
     """US dollars as the provider states them, else by LiteLLM's prices: cached tokens, long prompts."""
-    stated = costs.stated(model_name, dict(usage))
+    stated = prices.stated(model_name, dict(usage))
     if stated is not None:
         return stated
     price = lookup(model_name)
@@ -408,4 +419,4 @@ def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
     try:
         return float(sum(litellm.cost_per_token(model=litellm_name(model_name), usage_object=usage)))
     except Exception:  # noqa: BLE001 - for a model it cannot price it raises Exception itself
-        return costs.cost(model_name, costs.Tokens(usage.prompt_tokens, usage.completion_tokens))
+        return prices.cost(model_name, prices.Tokens(usage.prompt_tokens, usage.completion_tokens))

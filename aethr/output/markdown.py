@@ -1,4 +1,4 @@
-"""Untrusted text made safe for GitHub Markdown (pure).
+"""Untrusted text made safe for GitHub Markdown, tables of findings and steps, charts of workflows (pure).
 
 Two ideas carry it. First, structure is not guessed but set: each fenced block is written anew at the
 left margin, with a fence longer than any inside, and closed; so what is code here is code on GitHub.
@@ -12,11 +12,68 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
+from aethr.base.records import Finding, Receipt, RunResult, StepResult
+from aethr.base.sanitize import one_line, terminal
+from aethr.base.words import counted, rest
 from aethr.output import wording
-from aethr.records import Finding, Receipt, RunResult, StepResult
-from aethr.sanitize import one_line, terminal
-from aethr.words import counted, rest
+
+STEPS = 30
+"""More steps than this are no map any more."""
+
+_PLAIN = re.compile(r"[^A-Za-z0-9 ,._/:-]")
+_LONGEST = 120
+
+
+class Arc(NamedTuple):
+    """A way back from one step to an earlier one (or itself), by their positions."""
+
+    start: int
+    end: int
+    label: str
+
+
+def flowchart(steps: Sequence[Sequence[str]], arcs: Sequence[Arc], direction: str = "LR") -> str:
+    """A fenced block: each step as a box of these lines, in their order, and the arcs dotted.
+
+    Empty without a step, or with too many. Any text may be in a line or a label.
+    """
+    if not steps or len(steps) > STEPS:
+        return ""
+    return "\n".join(("```mermaid", f"flowchart {direction}", *_lines(steps, arcs), "```"))
+
+
+def _lines(steps: Sequence[Sequence[str]], arcs: Sequence[Arc]) -> Iterator[str]:
+    for number, said in enumerate(steps):
+        yield f'  s{number}["{"<br/>".join(_plain(line) for line in said)}"]'
+    for one, following in pairwise(range(len(steps))):
+        yield f"  s{one} --> s{following}"
+    for arc in arcs:
+        yield f'  s{arc.start} -. "{_plain(arc.label)}" .-> s{arc.end}'
+
+
+def _plain(text: str) -> str:
+    """Mermaid reads quotes, brackets, entities and Markdown in a label: only plain characters get there."""
+    return _PLAIN.sub("_", text[:_LONGEST])
+
+
+def run_flowchart(result: RunResult) -> str:
+    """A fenced Mermaid block; empty for a run without steps, or with too many."""
+    latest = {step.id: step for step in result.steps}
+    order = {step_id: number for number, step_id in enumerate(latest)}
+    arcs = [
+        Arc(order[loop.step], order[loop.back_to], f"{_passes(loop.iterations)}, {loop.outcome}")
+        for loop in result.loops
+        if loop.step in order and loop.back_to in order
+    ]
+    return flowchart([(step.id[:40], step.model or step.backend) for step in latest.values()], arcs)
+
+
+def _passes(number: int) -> str:
+    return f"{number} pass{'es' if number != 1 else ''}"
+
 
 Fitting = Callable[[Sequence[str]], Sequence[str]]
 """Those of the first lines for which there is room."""

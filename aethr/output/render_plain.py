@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aethr import sanitize
+from aethr.base import sanitize
+from aethr.base.records import (
+    Event,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepResult,
+    StepStarted,
+    TextDelta,
+)
 from aethr.output import wording
-from aethr.output.render import Display, Renderer
-from aethr.output.stream import Output
+from aethr.output.render import Display, Output, Renderer
 from aethr.output.wording import Line, Tone
-from aethr.records import Event, RunFinished, RunStarted, StepFinished, StepResult, StepStarted, TextDelta
 
 _COLOUR: dict[Tone, str] = {"warning": "33", "good": "32", "bad": "31"}
 

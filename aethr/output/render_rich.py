@@ -16,12 +16,8 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from aethr import sanitize
-from aethr.output import wording
-from aethr.output.render import Display, Renderer
-from aethr.output.stream import Output
-from aethr.output.wording import Line, Tone
-from aethr.records import (
+from aethr.base import sanitize
+from aethr.base.records import (
     Event,
     RunFinished,
     RunStarted,
@@ -31,6 +27,9 @@ from aethr.records import (
     TextDelta,
     Thinking,
 )
+from aethr.output import wording
+from aethr.output.render import Display, Output, Renderer
+from aethr.output.wording import Line, Tone
 
 FRAMES = 8
 TAIL = 1 << 14

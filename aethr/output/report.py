@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from aethr import __version__, codec
+from aethr import __version__
+from aethr.base import codec
+from aethr.base.records import Extent, Finding, Receipt, RunResult, Severity
+from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
 from aethr.output.sarif import sarif
-from aethr.records import Extent, Finding, Receipt, RunResult, Severity
-from aethr.sanitize import one_line, terminal
 
 SCHEMA = 1
 ANNOTATIONS_PER_LEVEL = 10

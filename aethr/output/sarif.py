@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from aethr import __version__, codec
+from aethr import __version__
+from aethr.base import codec
+from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
+from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
-from aethr.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
-from aethr.sanitize import one_line, terminal
 
 SCHEMA_URI = "https://json.schemastore.org/sarif-2.1.0.json"
 HOME = "https://github.com/aethr/action"

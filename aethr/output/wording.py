@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from aethr.records import (
+from aethr.base.records import (
     SEVERITIES,
     Artifacts,
     Event,
@@ -32,9 +32,9 @@ from aethr.records import (
     StepStarted,
     Subject,
 )
+from aethr.base.sanitize import one_line
+from aethr.base.words import SHOWN, capped, counted, path_line, rest
 from aethr.review import NO_REVIEWER
-from aethr.sanitize import one_line
-from aethr.words import SHOWN, capped, counted, path_line, rest
 
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr.errors import ExitCode
-from aethr.records import (
+from aethr.base.errors import ExitCode
+from aethr.base.records import (
     CHANGES,
     RELIABLE,
     SEVERITIES,
@@ -24,7 +24,7 @@ from aethr.records import (
     StepResult,
     Visibility,
 )
-from aethr.words import capped
+from aethr.base.words import capped
 
 if TYPE_CHECKING:
     from aethr.review.places import Ground

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 
-from aethr.records import Finding, Review
+from aethr.base.records import Finding, Review
 from aethr.review import findings, thinking
 from aethr.review.findings import Unread
 from aethr.review.lines import Line

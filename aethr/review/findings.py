@@ -10,9 +10,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from aethr.records import SEVERITIES, Finding, Severity
+from aethr.base.records import SEVERITIES, Finding, Severity
 from aethr.review.lines import Line, Run
-from aethr.review.places import Ground, Location, name_place, read_location, whereabouts, written
+from aethr.review.places import (
+    Ground,
+    Location,
+    name_place,
+    read_location,
+    whereabouts,
+    written,
+)
 
 _SEVERITY: dict[str, Severity] = {
     **dict.fromkeys(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from aethr.records import Whereabouts
+from aethr.base.records import Whereabouts
 from aethr.review.lines import Run
 
 

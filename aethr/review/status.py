@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from aethr.records import ReviewStatus
+from aethr.base.records import ReviewStatus
 from aethr.review.findings import is_none
 from aethr.review.lines import Line
 

@@ -16,12 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
-from aethr.errors import GitError
-from aethr.invisible import reveal_name
-from aethr.records import Artifacts, Baseline
-from aethr.sanitize import redact
-from aethr.snapshot import disk, gitdir, treediff, unseen
-from aethr.snapshot.disk import Rest, Walk
+from aethr.base.errors import GitError
+from aethr.base.records import Artifacts, Baseline
+from aethr.base.sanitize import redact, reveal_name
+from aethr.snapshot import gitdir, listing, treediff, unseen
+from aethr.snapshot.listing import Rest, Walk
 from aethr.snapshot.shadow import Shadow, copy_index, failed, opened, quoted
 from aethr.snapshot.treediff import ChangedFile
 from aethr.snapshot.unseen import listed
@@ -154,7 +153,7 @@ def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
         repository=gitdir.older(now.repository, shadow.git_dir, shadow.common, began_ns),
         began_ns=began_ns,
         walk=now.walk._replace(repositories=set(_known_repositories(now.walk, found))),
-        rest=disk.older(os.fsencode(shadow.top), now.rest, began_ns),
+        rest=listing.older(os.fsencode(shadow.top), now.rest, began_ns),
         skipped=found.skipped,
         nested=found.nested,
         restored=True,
@@ -224,11 +223,11 @@ def _compared(shadow: Shadow, snapshot: Snapshot, after: Look, who: str) -> Chan
 
 def _by_time(shadow: Shadow, before: Look, error: GitError) -> Change:
     """The files written or deleted since a look, as their times tell, where nothing of them can be shown."""
-    found = disk.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
+    found = listing.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
     was = shadow.checked("ls-files", "-z", index=before.record).split(b"\0")[:-1]
     top = os.fsencode(shadow.top)
     gone = (name for name in was if not os.path.lexists(top + b"/" + name))
-    names = sorted({*gone, *disk.written(top, found, before.began_ns)})
+    names = sorted({*gone, *listing.written(top, found, before.began_ns)})
     lines = [f"{error}: files are named by the time of their last change, and not shown"]
     if before.repository.identity != gitdir.state(shadow.top, shadow.git_dir, shadow.common).identity:
         lines.insert(0, unseen.ANOTHER)
@@ -287,7 +286,7 @@ def _record(shadow: Shadow, name: str) -> tuple[list[bytes], Walk]:
 
 
 def _walked(shadow: Shadow) -> Walk:
-    walk = disk.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
+    walk = listing.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
     for path, kind in walk.special.items():
         if path.rpartition(b"/")[2] in _RULES:  # git would wait for somebody to write into a FIFO
             raise GitError(
@@ -329,7 +328,7 @@ def _record_as_written(
     if not any(name.rpartition(b"/")[2] == b".gitattributes" for name in moved):
         return []
     top = os.fsencode(shadow.top)
-    written = {*disk.written(top, after.walk, before.began_ns)}
+    written = {*listing.written(top, after.walk, before.began_ns)}
     rows = shadow.checked("ls-files", "-s", "-z", index=after.record).split(b"\0")
     modes = {path: head[:6] for head, _, path in (row.partition(b"\t") for row in rows)}
     names = [path for path, mode in modes.items() if mode.startswith(b"100") and path in written]
@@ -342,7 +341,7 @@ def _record_as_written(
 
 def _rest(shadow: Shadow, look: Look) -> Rest:
     recorded = shadow.checked("ls-files", "-z", index=look.record).split(b"\0")[:-1]
-    return disk.rest(os.fsencode(shadow.top), look.walk, recorded)
+    return listing.rest(os.fsencode(shadow.top), look.walk, recorded)
 
 
 def _submodules(shadow: Shadow) -> list[bytes]:

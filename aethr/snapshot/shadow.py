@@ -21,10 +21,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from aethr import git
-from aethr.errors import DiskError, GitError, GitMissingError
+from aethr.base.errors import DiskError, GitError, GitMissingError
+from aethr.base.process import Finished, run, stream
+from aethr.base.sanitize import reveal_name
 from aethr.git.call import FIXED, environment
-from aethr.invisible import reveal_name
-from aethr.process import Finished, run, stream
 
 TIMEOUT_S = 600.0
 """Deadline of one git call, in seconds: the first one reads every file that git does not know yet."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from aethr import git, process
+from aethr import git
+from aethr.base import process
 from aethr.snapshot.shadow import TIMEOUT_S, Shadow, failed
 
 DIFF_LIMIT = 10_000_000

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr.invisible import reveal_name
-from aethr.snapshot import disk, gitdir
+from aethr.base.sanitize import reveal_name
+from aethr.snapshot import gitdir, listing
 from aethr.snapshot.shadow import AGENTS_OWN, Shadow
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def find(shadow: Shadow, before: Look, after: Look) -> Unseen:
         *listed("in a repository that was made", list(_oddities(shadow, before, after))),
     ]
     if not (before.walk.whole and after.walk.whole):
-        lines.append(f"not all was looked at: there are more than {disk.MOST:,} files")
+        lines.append(f"not all was looked at: there are more than {listing.MOST:,} files")
     if not is_another(before, after):
         lines += listed("committed or staged, and not what lies in the tree", _held(shadow, before, after))
     return Unseen(tuple(lines), tuple(generated))
@@ -101,8 +101,8 @@ def _files(shadow: Shadow, before: Look, after: Look) -> tuple[list[str], list[s
 def _is_tools(name: bytes) -> bool:
     """Whether a file belongs to a package manager, a cache or the agent itself by its name alone."""
     return (
-        name.endswith(disk.TOOLS_FILES)
-        or not disk.TOOLS_FOLDERS.isdisjoint(name.split(b"/")[:-1])
+        name.endswith(listing.TOOLS_FILES)
+        or not listing.TOOLS_FOLDERS.isdisjoint(name.split(b"/")[:-1])
         or f"/{os.fsdecode(name)}".startswith(AGENTS_OWN)
     )
 

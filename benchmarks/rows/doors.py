@@ -38,7 +38,7 @@ def hook(bench: Bench) -> Iterator[Figure]:
 
 def action(bench: Bench) -> Iterator[Figure]:
     """The job of a consumer under `act`, and the installation by uv from a warm cache."""
-    from tests.action.rig import runner as rig
+    from tests.github.rig import runner as rig
 
     if (why := rig.missing()) is not None:
         raise NotHere(why)
@@ -58,9 +58,9 @@ def action(bench: Bench) -> Iterator[Figure]:
 
 
 def _attempts(bench: Bench, github: str, jobs: list[Mapping[str, float]]) -> Work:
-    from tests.action.rig import runner as rig
-    from tests.action.support import KEY, open_pull_request, runner_environment
-    from tests.action.test_runner import TAKEN
+    from tests.github.rig import runner as rig
+    from tests.github.support import KEY, open_pull_request, runner_environment
+    from tests.github.test_runner import TAKEN
 
     place = bench.folder / "action"
     place.mkdir()

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from aethr import disk
+from aethr.base import disk
 from aethr.cli import main
 from aethr.llm import connection
 

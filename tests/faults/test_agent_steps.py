@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from aethr import checkpoint
+from aethr.engine import checkpoint
 from tests.fake_agent import DIALECTS, install
 from tests.live import PASS, TASK, Aethr, resume_words, serving
 from tests.model_server import text
 from tests.support import Repo, having
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")]
 
 WORKFLOW = """\
 workflow: three

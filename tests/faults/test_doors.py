@@ -3,8 +3,8 @@
 What every door shares is played through the terminal (``test_provider``, ``test_surroundings``,
 ``test_killed``).
 Elsewhere for these two: a closed or full output (``test_output_gone``), a missing key, a mock and a budget
-(``tests/hook/test_hook``, ``tests/action/test_pull_request``), an Action that is killed or cancelled while a
-model works (``test_pull_request``), a comment that is lost or done twice (``tests/action/test_upsert``).
+(``tests/hook/test_hook``, ``tests/github/test_pull_request``), an Action that is killed or cancelled while a
+model works (``test_pull_request``), a comment that is lost or done twice (``tests/github/test_upsert``).
 Agents are refused in a hook.
 """
 
@@ -25,12 +25,12 @@ from typing import Any
 
 import pytest
 
-from aethr import checkpoint
+from aethr.engine import checkpoint
 from aethr.github.carry import FILE
-from tests.action.conftest import Act, Step, act, github
-from tests.action.github_server import GitHubServer
-from tests.action.support import open_pull_request, outputs, runner_environment, started
 from tests.faults.test_provider import HTML, IMPATIENT, Fault, again, assert_clean
+from tests.github.conftest import Act, Step, act, github
+from tests.github.github_server import GitHubServer
+from tests.github.support import open_pull_request, outputs, runner_environment, started
 from tests.hook.conftest import Hooked, hooked, released, run, shared, tool
 from tests.live import KEY, PASS, TWO_STEPS, serving, temp
 from tests.model_server import ModelServer, Reply, error, text

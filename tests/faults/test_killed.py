@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aethr import checkpoint
+from aethr.engine import checkpoint
 from tests.live import KEY, TASK, Aethr
 from tests.model_server import ModelServer
 from tests.support import Repo

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from aethr import checkpoint
-from tests.action.github_server import GitHubServer
-from tests.action.support import open_pull_request, outputs, runner_environment
+from aethr.engine import checkpoint
+from tests.github.github_server import GitHubServer
+from tests.github.support import open_pull_request, outputs, runner_environment
 from tests.live import KEY, PASS, TASK, TWO_STEPS, Aethr, resume_words, serving
 from tests.model_server import ModelServer
 from tests.support import Repo
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")]
 
 GONE = "aethr: standard output was closed before the end"
 DESKS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aethr import checkpoint
+from aethr.engine import checkpoint
 from tests.live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
@@ -21,7 +21,7 @@ IMPATIENT = TWO_STEPS.replace(
     'reviewer: "openai:gpt-4o-mini"', "reviewer: {model: openai:gpt-4o-mini, timeout_s: 1}"
 )
 
-pytestmark = pytest.mark.usefixtures("transport")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("transport")]
 
 
 @dataclass(frozen=True)

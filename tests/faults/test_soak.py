@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from aethr import checkpoint
+from aethr.engine import checkpoint
 from tests.live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, Done
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo

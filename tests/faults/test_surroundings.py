@@ -18,7 +18,10 @@ import pytest
 from tests.live import TASK, TWO_STEPS, resume_line, resume_words
 from tests.support import Repo, aethr
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits and modes")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits and modes"),
+]
 
 RUN = ("run", "--preset", "docs-sync", TASK)
 

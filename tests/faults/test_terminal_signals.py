@@ -18,7 +18,7 @@ from typing import Literal
 
 import pytest
 
-from aethr import checkpoint
+from aethr.engine import checkpoint
 from tests.live import TASK, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo

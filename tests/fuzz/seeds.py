@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aethr import codec
-from aethr.records import Receipt, StepResult, Usage
+from aethr.base import codec
+from aethr.base.records import Receipt, StepResult, Usage
 from tests.oracles import EVENT
 
 DATA = Path(__file__).parent.parent / "data"

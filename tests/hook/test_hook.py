@@ -13,14 +13,24 @@ from pathlib import Path
 
 import pytest
 
+from aethr.base.errors import ExitCode
+from aethr.base.options import HOOK_OPTIONS, RunOptions
+from aethr.base.records import (
+    Checkout,
+    Extent,
+    Finding,
+    Receipt,
+    Review,
+    RunResult,
+    Scope,
+    StepResult,
+    Totals,
+)
 from aethr.cli import main
-from aethr.errors import ExitCode
-from aethr.hook import change, ending, terms
+from aethr.hook import change, ending, policy
 from aethr.hook.change import Measure
 from aethr.hook.ending import Closing
-from aethr.hook.terms import HookOptions
-from aethr.options import HOOK_OPTIONS, RunOptions
-from aethr.records import Checkout, Extent, Finding, Receipt, Review, RunResult, Scope, StepResult, Totals
+from aethr.hook.policy import HookOptions
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo, log_git, outcome_of, surveyed
@@ -551,7 +561,7 @@ def test_an_answer_that_no_disk_takes_is_said_and_passes_nothing(
 def test_the_task_of_a_hook_and_one_of_ones_own(hook: Hook, project: Repo, tmp_path: Path) -> None:
     project.write("app.py", "total = 2\n")
     for words, task in (
-        ([], terms.task(change.Change(STAGED, Checkout(project.root, project.root), "", "main"))),
+        ([], policy.task(change.Change(STAGED, Checkout(project.root, project.root), "", "main"))),
         (["--task", "Only SQL."], "Only SQL."),
     ):
         hook("--report", str(tmp_path / "record.json"), *words)

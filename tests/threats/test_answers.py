@@ -17,6 +17,8 @@ from tests.live import PASS, TASK, Aethr, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
 
+pytestmark = pytest.mark.slow
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 RUN = ("run", "--preset", "review-existing-diff")
 END = "\n\nReview status: pass"

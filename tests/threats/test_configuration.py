@@ -18,6 +18,8 @@ from tests.model_server import ModelServer, Reply, text
 from tests.support import Repo
 from tests.support import aethr as installed
 
+pytestmark = pytest.mark.slow
+
 RUN = ("run", "--preset", "review-existing-diff", TASK)
 SECRET = "value-that-nobody-may-see"
 

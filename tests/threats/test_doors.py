@@ -1,7 +1,7 @@
 """The same hostile changes and answers through the hook and the Action, as through the terminal.
 
 What those doors add of their own has tests beside them: refs, stages and what is refused in ``tests/hook``;
-events, comments, carried checkpoints and inputs in ``tests/action``. A hostile ``.env`` and model name meet
+events, comments, carried checkpoints and inputs in ``tests/github``. A hostile ``.env`` and model name meet
 the same code in every door (``aethr.run.prepare``).
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from aethr.cli import main
-from tests.action.conftest import Act, act, github, request_
-from tests.action.github_server import GitHubServer
-from tests.action.support import WORKFLOW, PullRequest, merge
+from tests.github.conftest import Act, act, github, request_
+from tests.github.github_server import GitHubServer
+from tests.github.support import WORKFLOW, PullRequest, merge
 from tests.live import PASS, serving
 from tests.model_server import ModelServer, Reply, text
 from tests.support import Repo
@@ -27,6 +27,8 @@ from tests.threats import test_configuration as configuration
 from tests.threats import test_repository as repository
 from tests.threats.test_answers import CONTROL, END, HOSTILE, VERDICTS, Verdict
 from tests.threats.test_repository import CHANGES, TRAPS, Change, Trap
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["act", "github", "request_"]
 

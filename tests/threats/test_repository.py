@@ -13,6 +13,8 @@ from tests.live import PASS, TASK, Aethr, serving
 from tests.model_server import Reply, text
 from tests.support import Repo, make_repo
 
+pytestmark = pytest.mark.slow
+
 GATED = ("run", "--preset", "review-existing-diff", "--fail-on", "high", "--json", TASK)
 ALWAYS = text(PASS)
 

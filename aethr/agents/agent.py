@@ -1,0 +1,345 @@
+"""The backend of every agent: snapshot, run, end what is left running, snapshot again.
+
+The prompt goes in on standard input and never into an argument list. Whatever happens in between, no
+program that the agent has started is left running, and a failure says which files it had changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aethr import snapshot
+from aethr.agents import Agent, Run, events, guidance, process_tree
+from aethr.agents.events import Progress, Transcript, decode
+from aethr.agents.program import Installed, access, probe, reduced, skip_flag
+from aethr.base.errors import (
+    AethrError,
+    AgentError,
+    BudgetError,
+    GitError,
+    Interrupted,
+    ProcessError,
+    Terminated,
+    UsageError,
+)
+from aethr.base.providers import split
+from aethr.base.records import (
+    AttemptStarted,
+    Completion,
+    Earlier,
+    ModelSpec,
+    Notice,
+    Request,
+    TextDelta,
+)
+from aethr.base.sanitize import one_line
+from aethr.llm.spending import estimate_tokens
+from aethr.snapshot import attempts
+
+TIMEOUT_S = 1800.0
+"""Deadline of one step where its model sets no ``timeout_s``, in seconds."""
+
+AGENT = "the agent"
+SOMEBODY = "the agent, or somebody since its first attempt,"
+"""Who changed the repository: between two attempts anybody may have."""
+
+MEASURED = "measured from before the first attempt, so what was edited between the attempts is part of it"
+
+_LOST = f"what the failed attempt changed: {attempts.LOST}"
+_LAST_WORDS = 20
+_WORDS = 2000
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(slots=True)
+class _Session:
+    """One run of an agent: what was asked, and what has come back so far."""
+
+    agent: Agent
+    request: Request
+    model: ModelSpec
+    transcript: Transcript
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_WORDS))
+    ended: int = 0
+    thorough: bool = True
+    left_out: tuple[str, ...] = ()
+
+    def feed(self, line: process_tree.Line) -> Progress:
+        """Take one line of output. Raises ``BudgetError`` when it passes what was left."""
+        event = None if line.error else decode(line.text)
+        if event is not None:
+            yield from self.agent.read(event, self.transcript)
+            _stay_within(self)
+            return
+        words = _COLOUR.sub("", line.text[:_WORDS].decode("utf-8", "replace"))
+        self.said.append(words)
+        if line.error:
+            yield from self.agent.read_error(words, self.transcript)
+
+
+class AgentBackend:
+    """Runs one kind of agent, which gets of ``environ`` only what ``agents.environment`` lets through."""
+
+    def __init__(self, agent: Agent, environ: Mapping[str, str]) -> None:
+        self._agent = agent
+        self._environ = environ
+        self._installed: Installed | None = None
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Refuse a model it cannot use and an agent that is missing, not executable or too old.
+
+        Raises ``UsageError`` or ``AgentError``.
+        """
+        if os.name != "posix":
+            raise AgentError(
+                f"{self._agent.name}: agent steps need Linux or macOS", "On Windows, run aethr inside of WSL."
+            )
+        models = [_model(self._agent, request) for request in requests]
+        for request, model in zip(requests, models, strict=True):
+            installed = self._probed(request)
+            self._command(self._run_of(request, model, installed), installed)
+
+    def warm(self, requests: Sequence[Request]) -> None:
+        """An agent starts when its step begins."""
+
+    def complete(self, request: Request) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
+        """Let the agent work. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
+
+        Each of them, and an interruption, carries the files that the agent had changed before it. What
+        earlier attempts left (``request.earlier``) is part of the change.
+        """
+        model = _model(self._agent, request)
+        installed = self._probed(request)
+        transcript = Transcript(request.root.resolve())
+        session = _Session(self._agent, request, model, transcript)
+        _afford(session)
+        objects = request.earlier and request.earlier.objects
+        with (
+            snapshot.opened(request.root, self._environ, objects) as recorder,
+            process_tree.exclusive(recorder.top),
+        ):
+            before = _before(recorder, request.earlier)
+            baseline = snapshot.baseline(recorder, before.first)
+            yield AttemptStarted(baseline, before.own.look.head.commit, recorder.objects)
+            with _blaming(recorder, before):
+                yield from self._run(session, installed)
+            change = _since(recorder, before)
+        return Completion(
+            content=transcript.content,
+            model=model.name,
+            finish_reason=transcript.finish_reason,
+            usage=transcript.usage,
+            transport=f"{self._agent.name} {installed.version}",
+            artifacts=change.artifacts,
+            notes=(*_notes(session, changed=change.moved), *change.notes),
+        )
+
+    def _run(self, session: _Session, installed: Installed) -> Progress:
+        """Start the agent, relay its events, and judge how it ended."""
+        run = self._run_of(session.request, session.model, installed)
+        base = access(session.model.name, self._environ).base_variable
+        if base and not run.own_address:
+            text = f"{self._agent.name} does not read {base}: its own configuration decides"
+            yield Notice(text, "warning")
+        session.left_out = run.guidance.notes
+        argv, env = self._command(run, installed)
+        timeout_s = session.model.timeout_s or TIMEOUT_S
+        with tempfile.TemporaryFile() as prompt:
+            prompt.write(session.request.prompt.encode("utf-8", "replace"))
+            prompt.seek(0)
+            with process_tree.running(argv, cwd=session.transcript.root, env=env, stdin=prompt) as tree:
+                yield from _relayed(session, tree, timeout_s)
+                code = tree.child.wait()
+        error = events.failure(session.agent, session.request, session.transcript, code, tuple(session.said))
+        if error is not None:
+            raise error
+
+    def _probed(self, request: Request) -> Installed:
+        if self._installed is None:
+            root = request.root.resolve()
+            self._installed = probe(self._agent, reduced(self._environ, self._agent, root))
+        return self._installed
+
+    def _run_of(self, request: Request, model: ModelSpec, installed: Installed) -> Run:
+        """What the row needs to know. An address is told where the row knows the provider's own."""
+        agent, root = self._agent, request.root.resolve()
+        provider, name = split(model.name)
+        found = access(model.name, self._environ)
+        within = guidance.folders(root)
+        default = agent.addresses.get(provider, "")
+        return Run(
+            step=request.step,
+            provider=provider,
+            model=name,
+            root=root,
+            skip_flag=skip_flag(agent, installed) if request.unsafe_permissions else "",
+            options=installed.options,
+            folders=within,
+            address=(found.base or default) if default else "",
+            own_address=bool(found.base and default),
+            key=agent.keys.get(provider, found.key_variable) if found.key else "",
+            guidance=guidance.collect(agent, within),
+            settings=reduced(self._environ, agent, root),
+        )
+
+    def _command(self, run: Run, installed: Installed) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment: the user's settings, the one key, and over both what the row sets."""
+        found = access(f"{run.provider}:{run.model}", self._environ)
+        key = {run.key: found.key} if run.key else {}
+        env = {**run.settings, **key, **self._agent.variables(run)}
+        return [installed.program, *self._agent.arguments(run)], env
+
+
+def _relayed(session: _Session, tree: process_tree.Tree, timeout_s: float) -> Progress:
+    session.thorough = tree.thorough
+
+    def ended() -> None:
+        session.ended = tree.end()
+
+    try:
+        for line in process_tree.lines(tree.child, timeout_s, ended):
+            yield from session.feed(line)
+    except ProcessError as error:
+        raise events.late(session.agent, session.request, session.transcript, timeout_s) from error
+
+
+class _Before(NamedTuple):
+    """The tree before the ``first`` attempt, which the step's change is measured from, and before this one.
+
+    ``unseen`` is what earlier attempts changed and nobody can show, as one line.
+    """
+
+    first: snapshot.Snapshot
+    own: snapshot.Snapshot
+    unseen: str = ""
+
+
+def _before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
+    unseen = earlier.unseen if earlier is not None else ""
+    if earlier is not None and earlier.attempt.baseline is not None and not unseen:
+        try:
+            return _Before(*snapshot.restored(recorder, earlier.attempt.baseline))
+        except GitError:
+            unseen = _LOST
+    own = snapshot.take(recorder)
+    return _Before(own, own, unseen)
+
+
+def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
+    """What has changed since before the first attempt; where that cannot be had, since before this one."""
+    unseen = before.unseen
+    resumed = before.first is not before.own
+    try:
+        change = snapshot.since(recorder, before.first, SOMEBODY if resumed else AGENT)
+    except GitError:
+        if not resumed:
+            raise
+        resumed, unseen = False, _LOST
+        change = snapshot.since(recorder, before.own)
+    notes = (unseen,) if unseen else (MEASURED,) if resumed and change.artifacts.changed_files else ()
+    return snapshot.Change(
+        change.artifacts._replace(unseen=(*change.artifacts.unseen, *filter(None, [unseen]))),
+        (*notes, *change.notes),
+        moved=change.moved or bool(unseen),
+    )
+
+
+@contextmanager
+def _blaming(recorder: snapshot.Shadow, before: _Before) -> Iterator[None]:
+    """Add to whatever ends the block early the files that were changed in it."""
+    try:
+        yield
+    except AethrError as error:
+        error.blame(_changed(recorder, before))
+        raise
+    except Terminated as stop:
+        stop.changed_files = _changed(recorder, before)
+        raise
+    except KeyboardInterrupt as stop:
+        raise Interrupted(_changed(recorder, before)) from stop
+
+
+def _changed(recorder: snapshot.Shadow, before: _Before) -> tuple[str, ...]:
+    """The changed files, or none where they cannot be told: the first error is the one to report."""
+    try:
+        return _since(recorder, before).artifacts.changed_files
+    except AethrError:
+        return ()
+
+
+def _model(agent: Agent, request: Request) -> ModelSpec:
+    """The step's model: an agent is always told one, or it would choose for itself."""
+    if request.model is None:
+        raise UsageError(
+            f"step '{request.step}': {agent.name} needs a model for the role '{request.role}'",
+            "Name one under 'models' in the workflow file, or set AETHR_MODEL.",
+        )
+    try:
+        provider, _ = split(request.model.name)
+    except ValueError as error:
+        raise UsageError(f"step '{request.step}': {error}") from error
+    if agent.providers and provider not in agent.providers:
+        raise UsageError(
+            f"step '{request.step}': {agent.name} cannot use {request.model.name}",
+            f"Name a model of {' or '.join(agent.providers)}, or use the backend opencode.",
+        )
+    return request.model
+
+
+def _afford(session: _Session) -> None:
+    left, prompt = session.request.allowance, estimate_tokens(session.request.prompt)
+    who = events.who(session.agent, session.request)
+    if left.tokens is not None and prompt > left.tokens:
+        raise BudgetError(
+            f"{who} needs more than {prompt:,} tokens, {left.tokens:,} are left", "Raise --max-tokens."
+        )
+    if left.cost_usd is not None and not session.agent.tells_cost:
+        raise BudgetError(
+            f"{who} does not say what it costs, so --max-cost cannot hold", "Use --max-tokens instead."
+        )
+    if left.cost_usd is not None and left.cost_usd <= 0:
+        raise BudgetError(f"{who}: nothing is left to spend", "Raise --max-cost.")
+
+
+def _stay_within(session: _Session) -> None:
+    """Stop an agent that has passed the rest of the run's allowance; its calls are its own to make."""
+    left, used = session.request.allowance, session.transcript.usage
+    who = events.who(session.agent, session.request)
+    if left.tokens is not None and used.total_tokens is not None and used.total_tokens > left.tokens:
+        raise BudgetError(
+            f"{who} was stopped after {used.total_tokens:,} tokens, {left.tokens:,} were left",
+            "Raise --max-tokens.",
+        )
+    if left.cost_usd is None or not session.transcript.spent:
+        return
+    if used.cost_usd is None:
+        raise BudgetError(
+            f"{who} does not say what it costs, so --max-cost cannot hold", "Use --max-tokens instead."
+        )
+    if used.cost_usd > left.cost_usd:
+        raise BudgetError(
+            f"{who} was stopped after ${used.cost_usd:.4f}, ${left.cost_usd:.4f} were left",
+            "Raise --max-cost.",
+        )
+
+
+def _notes(session: _Session, *, changed: bool) -> Iterator[str]:
+    if not changed:
+        yield "the agent changed nothing"
+    unsent = [
+        name for name in ("temperature", "seed", "max_tokens") if getattr(session.model, name) is not None
+    ]
+    if unsent:
+        yield f"{session.agent.name} takes no {', '.join(unsent)}: not sent"
+    yield from map(one_line, dict.fromkeys((*session.left_out, *session.transcript.notes)))
+    if session.ended:
+        yield f"{session.ended} programs that the agent had left running were ended"
+    if not session.thorough:
+        yield "this system has no /proc: programs that the agent started in the background may still run"

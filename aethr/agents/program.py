@@ -1,0 +1,143 @@
+"""The installed program of an agent: where it is, what it can do, which of the caller's variables it gets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from shutil import which
+from typing import NamedTuple
+
+from aethr.agents import Agent
+from aethr.base.errors import AgentError, ProcessError
+from aethr.base.process import run
+from aethr.base.providers import provider_of
+from aethr.base.sanitize import one_line
+
+_USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
+_FOLDERS = ("TMPDIR", "TEMP", "TMP")
+_CERTIFICATES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+)
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_OPT_OUTS = ("DO_NOT_TRACK", "DISABLE_*")
+"""What somebody has switched off stays off, for whichever agent."""
+_PLAIN = frozenset((*_USER, *_FOLDERS, *_CERTIFICATES, *_PROXIES, *map(str.upper, _PROXIES)))
+_PREFIXES = ("LC_", "XDG_")
+_KEYS = ("_API_KEY", "_AUTH_TOKEN")
+
+
+class Access(NamedTuple):
+    """What the model of a step needs: its key and its address, each with the variable it came from."""
+
+    key_variable: str = ""
+    key: str = ""
+    base_variable: str = ""
+    base: str = ""
+
+
+def access(model: str, environ: Mapping[str, str]) -> Access:
+    """The one key and the one address for ``provider:model``; empty where the environment has none.
+
+    A missing key is no mistake here: agents have logins of their own.
+    """
+    provider = provider_of(model)
+    key, base = provider.key_in(environ) or "", provider.base_in(environ) or ""
+    return Access(key, environ.get(key, ""), base, environ.get(base, ""))
+
+
+def reduced(environ: Mapping[str, str], agent: Agent, root: Path) -> dict[str, str]:
+    """What ``agent`` gets of the user's environment: what programs need, opt-outs, its own settings; no key.
+
+    ``PWD`` is set because OpenCode follows it rather than its working directory.
+    """
+    own = (f"{agent.own_prefix}*", *agent.keeps, *_OPT_OUTS)
+
+    def gets(name: str) -> bool:
+        if name in _PLAIN or name.startswith(_PREFIXES):
+            return True
+        return not name.endswith(_KEYS) and any(fnmatchcase(name, pattern) for pattern in own)
+
+    return {**{name: value for name, value in environ.items() if gets(name)}, "PWD": str(root)}
+
+
+def find_program(name: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """(where it is, where a file of that name is that cannot be executed); only absolute folders of PATH.
+
+    A relative entry would let a file of the project stand in for the program.
+    """
+    folders = [
+        folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder).is_absolute()
+    ]
+    found = which(name, path=os.pathsep.join(folders)) if folders else None
+    files = (str(Path(folder, name)) for folder in folders if Path(folder, name).is_file())
+    return found, None if found else next(files, None)
+
+
+ROOT = Path("/")
+"""Where an agent is asked: a folder that is nobody's project."""
+
+PROBE_S = 60.0
+"""Seconds for an agent to tell its version or its options: a first start may unpack files."""
+
+
+class Installed(NamedTuple):
+    """``program`` is its absolute path, ``options`` the long options that its help names."""
+
+    program: str
+    version: str
+    options: frozenset[str]
+
+
+def probe(agent: Agent, env: Mapping[str, str]) -> Installed:
+    """Find the agent and ask for its version and options. Raises ``AgentError`` with the install hint."""
+    program, unusable = find_program(agent.name, env)
+    if program is None:
+        problem = f"{unusable} is not executable" if unusable else "not found on PATH"
+        raise AgentError(f"{agent.name}: {problem}", _hint(agent))
+    said = _ask(agent, program, ("--version",), env)
+    version = re.search(r"\d+\.\d+\.\d+\S*", said)
+    if version is None:
+        raise AgentError(f"{agent.name}: {program} tells no version: {one_line(said)!r}", _hint(agent))
+    options = frozenset(re.findall(r"--[a-z][a-z-]+", _ask(agent, program, agent.help, env)))
+    missing = [option for option in agent.needs if option not in options]
+    if missing:
+        raise AgentError(
+            f"{agent.name} {version[0]} is too old: it has no {', '.join(missing)}", _hint(agent)
+        )
+    return Installed(program, version[0], options)
+
+
+def skip_flag(agent: Agent, installed: Installed) -> str:
+    """The option of this version that skips permission checks. Raises ``AgentError`` where it has none."""
+    found = next((flag for flag in agent.skip_flags if flag in installed.options), None)
+    if found is None:
+        raise AgentError(
+            f"{agent.name} {installed.version} has no option that skips permission checks", _hint(agent)
+        )
+    return found
+
+
+def _ask(agent: Agent, program: str, args: tuple[str, ...], env: Mapping[str, str]) -> str:
+    try:
+        # Not in the project: OpenCode loads plugins of the tree even to print its help.
+        done = run((program, *args), cwd=ROOT, env={**env, "PWD": str(ROOT)}, timeout_s=PROBE_S)
+    except ProcessError as error:
+        raise AgentError(str(error), _hint(agent)) from error
+    said = (done.stdout + done.stderr).decode("utf-8", "replace")
+    if done.code != 0:
+        raise AgentError(
+            f"{agent.name}: `{' '.join(args)}` failed (code {done.code}): {one_line(said.strip())}",
+            _hint(agent),
+        )
+    return said
+
+
+def _hint(agent: Agent) -> str:
+    return f"Install or update it: {agent.install}"

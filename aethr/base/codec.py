@@ -1,0 +1,253 @@
+"""Step results to JSON and back: the shape that the run record and the checkpoint share.
+
+What a file holds follows from the annotations in ``records``: a new field of a step is added there alone.
+Reading is strict: a value of the wrong type is a ``ValueError`` with one line that says where it is and
+what was expected. Unknown keys are ignored, so that a newer Aethr's file can be read.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from aethr.base.records import Artifacts, Attempt, StepResult, Usage
+from aethr.base.sanitize import HIDDEN
+
+_Word = TypeVar("_Word", bound=str)
+_Value = TypeVar("_Value")
+
+# Valid in a JSON string as they are, but not for UTF-8 (surrogates) or for a terminal (the others).
+_ESCAPED = re.compile(f"[{HIDDEN}]")
+
+
+def dumps(value: object) -> str:
+    """JSON text, two spaces of indentation, keys in their order, a newline at the end.
+
+    Not ASCII only, but free of what UTF-8 cannot hold and a terminal would obey. Lossless.
+    Raises ``ValueError`` for NaN and infinities.
+    """
+    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
+
+
+def line(value: object) -> str:
+    """JSON text as ``dumps`` gives it, on one line."""
+    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def _harmless(text: str) -> str:
+    return _ESCAPED.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    """JSON's own spelling: a character beyond U+FFFF takes two."""
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def step_to_json(step: StepResult) -> dict[str, Any]:
+    """A step as the run record and the checkpoint hold it: the names of the keys are those of the fields.
+
+    ``artifacts`` is null for a model step.
+    """
+    return {name: _to_json(value) for name, value in step._asdict().items()}
+
+
+def _to_json(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return {name: _to_json(each) for name, each in value._asdict().items()}
+    return [_to_json(each) for each in value] if isinstance(value, tuple) else value
+
+
+def step_from_json(value: object) -> StepResult:
+    """The reverse of ``step_to_json``. Raises ``ValueError`` for anything of another shape."""
+    step: StepResult = _record(StepResult, an_object(value, "a step"))
+    return step
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as the checkpoint holds it: the names of the keys are those of the fields."""
+    return {name: _to_json(value) for name, value in attempt._asdict().items()}
+
+
+def attempt_from_json(value: object) -> Attempt:
+    """The reverse of ``attempt_to_json``. Raises ``ValueError`` for anything of another shape."""
+    attempt: Attempt = _record(Attempt, an_object(value, "'attempt'"), frozenset(Attempt._fields))
+    return attempt
+
+
+def step_from_seed(value: object) -> StepResult:
+    """A step result of the seed form: ``step_id``, ``content``; maybe ``metadata``, ``artifacts``, ``usage``.
+
+    It names neither role nor backend unless its metadata do; both are empty then, for the reader to fill.
+    An empty ``artifacts`` is a step that changed nothing.
+    """
+    data = an_object(value, "a step")
+    metadata, usage, artifacts = (
+        {name: each for name, each in mapping(data, key).items() if each is not None}
+        if data.get(key) is not None
+        else {}
+        for key in ("metadata", "usage", "artifacts")
+    )
+    return StepResult(
+        id=text(data, "step_id"),
+        role=optional_text(metadata, "role") or "",
+        backend=optional_text(metadata, "backend") or "",
+        model=optional_text(metadata, "model"),
+        iteration=1,
+        prompt_sha256="",
+        content=text(data, "content"),
+        usage=_record(Usage, usage, frozenset()),
+        artifacts=_record(Artifacts, artifacts, frozenset()) if artifacts else None,
+    )
+
+
+def an_object(value: object, name: str) -> dict[str, object]:
+    """``value``, which a mistake calls ``name``, as an object."""
+    if isinstance(value, dict):
+        return value
+    raise _mistake(name, "an object", value)
+
+
+def text(data: Mapping[str, object], key: str) -> str:
+    return _typed(data, key, str, "text")
+
+
+def optional_text(data: Mapping[str, object], key: str) -> str | None:
+    return None if data.get(key) is None else text(data, key)
+
+
+def choice(data: Mapping[str, object], key: str, words: Sequence[_Word]) -> _Word:
+    """One of ``words``."""
+    value = _required(data, key, "text")
+    for word in words:
+        if value == word:
+            return word
+    raise _mistake(key, f"one of {', '.join(words)}", value)
+
+
+def optional_flag(data: Mapping[str, object], key: str) -> bool:
+    return data.get(key) is not None and _flag(data, key)
+
+
+def sequence(data: Mapping[str, object], key: str) -> list[object]:
+    return _typed(data, key, list, "an array")
+
+
+def mapping(data: Mapping[str, object], key: str) -> dict[str, object]:
+    return an_object(_required(data, key, "an object"), f"'{key}'")
+
+
+_ALWAYS = frozenset(
+    {
+        *("finish_reason", "truncated", "seconds", "calls", "transport", "usage", "context", "notes"),
+        *("prompt_tokens", "completion_tokens", "total_tokens"),
+        *("bytes_omitted", "complete", "changed_lines", "sent_lines"),
+        *("changed_files", "diff_stat", "git_diff"),
+    }
+)
+"""Fields that are in every file although they have a default: one that lacks them is damaged, not old."""
+
+_LEAST = {"iteration": 1}
+"""The least of a whole number, where it is not 0."""
+
+_hints = functools.cache(get_type_hints)
+
+
+def _record(kind: Any, data: Mapping[str, object], always: frozenset[str] = _ALWAYS) -> Any:
+    """The named tuple of this type that ``data`` holds, each field read as its annotation says.
+
+    A field with a default, or that can be None, may be missing unless it is in ``always``.
+    """
+    values = {}
+    for name, hint in _hints(kind).items():
+        if name in data or name in always:
+            values[name] = _field(hint, data, name)
+        elif name not in kind._field_defaults:
+            values[name] = None if NoneType in get_args(hint) else _field(hint, data, name)
+    return kind(**values)
+
+
+def _field(hint: Any, data: Mapping[str, object], name: str) -> Any:
+    arguments = get_args(hint)
+    if NoneType in arguments:
+        return None if name in data and data[name] is None else _field(arguments[0], data, name)
+    if hint in _READERS:
+        return _READERS[hint](data, name)
+    if get_origin(hint) is tuple:  # of records
+        entry = f"an entry of '{name}'"
+        return tuple(_record(arguments[0], an_object(each, entry)) for each in sequence(data, name))
+    return _record(hint, mapping(data, name))
+
+
+def _texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
+    items = sequence(data, key)
+    for item in items:
+        if not isinstance(item, str):
+            raise _mistake(key, "an array of text", item)
+    return tuple(map(str, items))
+
+
+def _flag(data: Mapping[str, object], key: str) -> bool:
+    return _typed(data, key, bool, "true or false")
+
+
+def _count(data: Mapping[str, object], key: str) -> int:
+    least = _LEAST.get(key, 0)
+    expected = f"a whole number from {least}"
+    value = _required(data, key, expected)
+    # Nothing that is counted here comes near 2**53, the most that JSON readers agree on.
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 53:
+        return value
+    raise _mistake(key, expected, value)
+
+
+def _amount(data: Mapping[str, object], key: str) -> float:
+    value = _required(data, key, "a number from 0")
+    if isinstance(value, float) and math.isfinite(value) and value >= 0:
+        return value
+    if isinstance(value, int):
+        return float(_count(data, key))
+    raise _mistake(key, "a number from 0", value)
+
+
+_READERS: Mapping[Any, Callable[[Mapping[str, object], str], Any]] = {
+    str: text,
+    bool: _flag,
+    int: _count,
+    float: _amount,
+    tuple[str, ...]: _texts,
+}
+"""What reads a field, by its annotation."""
+
+
+def _typed(data: Mapping[str, object], key: str, kind: type[_Value], expected: str) -> _Value:
+    value = _required(data, key, expected)
+    if isinstance(value, kind):
+        return value
+    raise _mistake(key, expected, value)
+
+
+def _required(data: Mapping[str, object], key: str, expected: str) -> object:
+    if key not in data:
+        raise ValueError(f"'{key}' is missing; expected {expected}")
+    return data[key]
+
+
+def _mistake(name: str, expected: str, value: object) -> ValueError:
+    where = name if " " in name or name.startswith("'") else f"'{name}'"
+    return ValueError(f"{where}: expected {expected}, found {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return f"the number {value}" if -(1 << 53) < value < 1 << 53 else "a number out of range"
+    return {"str": "text", "list": "an array", "dict": "an object"}[type(value).__name__]

@@ -1,0 +1,244 @@
+"""Addresses, proxies and trusted certificates as the environment names them, checked before anything is sent.
+
+A value that cannot be used is one line with the variable's name, never with its value: a proxy's address may
+hold a password. No HTTP library is imported here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from aethr.base.errors import UsageError
+
+HTTP = ("http", "https")
+SOCKS = ("socks5", "socks5h")
+LONGEST_ADDRESS = 4096
+
+_PLACE = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
+_EXEMPT = re.compile(r"(?P<host>\[[^\[\]]*\](?:/[0-9]+)?|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
+
+_SCHEMES = ("http", "https", "all")
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def address(text: str, schemes: Collection[str] = HTTP) -> SplitResult:
+    """An address with a host that can be looked up. Raises ``ValueError`` with the reason, without the text.
+
+    What this takes, httpx and ``socket.getaddrinfo`` take too: both raise other errors for what it refuses.
+    """
+    text = text.strip()
+    if len(text) > LONGEST_ADDRESS:
+        raise ValueError("it is too long")
+    if not all(letter.isprintable() and not letter.isspace() for letter in text):
+        raise ValueError("it has a space or a control character in it")
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError("its host cannot be read") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    place = _PLACE.fullmatch(parts.netloc.rpartition("@")[2])
+    if place is None:
+        raise ValueError("its host or port cannot be read")
+    if place["port"] and not 0 < int(place["port"]) < 1 << 16:
+        raise ValueError("its port is not one of 1 to 65535")
+    _check_host(place["host"])
+    return parts
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an http or https address of plain characters."""
+    try:
+        address(text)
+    except ValueError:
+        return False
+    return text.isascii() and text == text.strip()
+
+
+def _check_host(host: str) -> None:
+    if not host:
+        raise ValueError("it has no host")
+    if host.startswith("["):
+        _check_ip(host[1:-1], 6)
+    elif _NUMBERS.fullmatch(host):
+        _check_ip(host, 4)
+    else:
+        labels = _ascii(host).removesuffix(".").split(".")
+        if not all(map(_LABEL.fullmatch, labels)) or sum(map(len, labels)) + len(labels) > 254:
+            raise ValueError("its host is not a name that can be looked up")
+
+
+def _check_ip(text: str, version: int) -> None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        found = None
+    if found is None or found.version != version:
+        raise ValueError(f"its host is not an IPv{version} address")
+
+
+def _ascii(host: str) -> str:
+    """A host name as it is looked up. Raises ``ValueError`` for one that has no such form."""
+    if host.isascii() and "xn--" not in host.lower():
+        return host
+    import idna  # httpx brings it along, and reads both forms with it
+
+    try:
+        found = host if host.isascii() else idna.encode(host.lower()).decode("ascii")
+        idna.decode(found)
+        return found
+    except idna.IDNAError:
+        raise ValueError("its host is not a name that can be looked up") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, and the environment variable that names it."""
+
+    variable: str
+    url: str = field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """``the proxy http://host:port (HTTPS_PROXY)``: never its user and password."""
+        parts = urlsplit(self.url)
+        return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.variable})"
+
+    def require(self) -> None:
+        """Raises ``UsageError`` where httpx lacks what it needs for this kind of proxy."""
+        if self.url.startswith(SOCKS) and find_spec("socksio") is None:
+            raise UsageError(
+                f"{self.variable}: a SOCKS proxy needs the package socksio, which is not installed",
+                f"Install socksio beside aethr, or unset {self.variable}.",
+            )
+
+
+class Proxies(NamedTuple):
+    """The proxy of each scheme (``http``, ``https``, ``all``), and the entries of NO_PROXY."""
+
+    by_scheme: Mapping[str, Proxy]
+    exempt: tuple[str, ...] = ()
+
+    def of(self, scheme: str, host: str, port: int | None) -> Proxy | None:
+        """The proxy on the way to a host, None for the direct way. ``host`` is ASCII, without brackets."""
+        host, port = host.lower().rstrip("."), port or {"http": 80, "https": 443}.get(scheme, 0)
+        if any(_exempts(entry, scheme, host, port) for entry in self.exempt):
+            return None
+        return self.by_scheme.get(scheme) or self.by_scheme.get("all")
+
+    def on_the_way_to(self, url: SplitResult) -> Proxy | None:
+        return self.of(url.scheme, _ascii(url.hostname or ""), url.port)
+
+
+def proxies(environ: Mapping[str, str]) -> Proxies:
+    """The proxies that the environment names, else the system. Raises ``UsageError`` for what is no address.
+
+    As for curl, a variable in lower case goes before the one in upper case, and an empty one is not set.
+    """
+    named: dict[str, tuple[str, str]] = dict(_named(environ))
+    exempt = tuple(filter(None, re.split(r"[,\s]+", named.pop("no", ("", ""))[1])))
+    if "*" in exempt:
+        return Proxies({})
+    if not named and sys.platform in ("darwin", "win32"):
+        from urllib.request import getproxies
+
+        named = {scheme: ("the system's settings", value) for scheme, value in getproxies().items()}
+    if "http" in named and "https" in named:
+        named.pop("all", None)
+    return Proxies({scheme: _proxy(*named[scheme]) for scheme in _SCHEMES if scheme in named}, exempt)
+
+
+def _named(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, str]]]:
+    for scheme in (*_SCHEMES, "no"):
+        lower = f"{scheme}_proxy"
+        name = lower if lower in environ else lower.upper()
+        if value := environ.get(name, "").strip():
+            yield scheme, (name, value)
+
+
+def _proxy(variable: str, value: str) -> Proxy:
+    url = value if "://" in value else f"http://{value}"
+    try:
+        address(url, (*HTTP, *SOCKS))
+    except ValueError as error:
+        raise UsageError(
+            f"{variable} is not the address of a proxy: {error}",
+            f"Set {variable} to an address such as http://proxy.example:8080, or unset it.",
+        ) from None
+    return Proxy(variable, url)
+
+
+def _exempts(entry: str, scheme: str, host: str, port: int) -> bool:
+    """Whether an entry of NO_PROXY is about a host; one that cannot be understood is about none.
+
+    Names cover the names below them, as for curl; networks are CIDR; ``host:port`` and ``scheme://host`` are
+    what httpx adds: https://www.python-httpx.org/environment_variables/#no_proxy
+    """
+    kind, _, place = entry.lower().rpartition("://")
+    if kind not in ("", "all", scheme):
+        return False
+    network, wanted = _network(place), None
+    if network is None:
+        match = _EXEMPT.fullmatch(place)
+        if match is None:
+            return False
+        place, wanted = match["host"], match["port"]
+        network = _network(place.replace("[", "").replace("]", ""))
+    if wanted and int(wanted) != port:
+        return False
+    if network is not None:
+        try:
+            return ipaddress.ip_address(host) in network
+        except ValueError:
+            return False
+    try:
+        name = _ascii(place.removeprefix("*").strip("."))
+    except ValueError:
+        return False
+    return bool(name) and f".{host}".endswith(f".{name}")
+
+
+def _network(text: str) -> _Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def check_certificates(environ: Mapping[str, str]) -> None:
+    """Raises ``UsageError`` for a variable about TLS that names something which cannot be used.
+
+    ``SSL_CERTIFICATE`` is LiteLLM's, the others are read by httpx and by Python's own ``ssl``.
+    """
+    import ssl
+
+    def load(variable: str, read: Callable[[ssl.SSLContext, str], None]) -> None:
+        if not (named := environ.get(variable)):
+            return
+        try:
+            read(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), named)
+        except ssl.SSLError:
+            raise _unusable(variable, "it holds no certificate in PEM") from None
+        except (OSError, ValueError) as error:
+            raise _unusable(variable, getattr(error, "strerror", None) or "not a path") from None
+
+    load("SSL_CERT_FILE", lambda context, file: context.load_verify_locations(cafile=file))
+    load("SSL_CERTIFICATE", lambda context, file: context.load_cert_chain(file))
+    load("SSLKEYLOGFILE", lambda context, file: setattr(context, "keylog_filename", file))
+    folders = environ.get("SSL_CERT_DIR", "").split(os.pathsep)
+    if any(folders) and not any(map(os.path.isdir, folders)):
+        raise _unusable("SSL_CERT_DIR", "no such folder")
+
+
+def _unusable(variable: str, reason: str) -> UsageError:
+    return UsageError(f"{variable} cannot be used: {reason}", f"Correct {variable}, or unset it.")

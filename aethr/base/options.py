@@ -1,0 +1,214 @@
+"""The options of ``aethr run`` as one table: the parser, the environment and the resume command read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from aethr.base.errors import UsageError
+from aethr.base.words import suggest
+
+if TYPE_CHECKING:
+    from aethr.base.records import FailOn  # `aethr run --help` has no other use for records
+
+GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
+SCOPES: tuple[Literal["worktree", "staged", "head", "all"], ...] = ("worktree", "staged", "head", "all")
+"""The words that ``--diff`` takes; whatever else it takes are names of commits."""
+ENVIRONMENT_PREFIX = "AETHR_RUN_"
+
+
+class RunOptions(NamedTuple):
+    """The command line of ``aethr run`` as a plain record. None is: not given."""
+
+    task: str | None = None
+    config: str | None = None
+    preset: str | None = None
+    step: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    save: bool = False
+    diff: str | None = None
+    show_prompt: bool = False
+    run_commands: bool = False
+    stream: bool | None = None
+    json: bool = False
+    report: tuple[str, ...] = ()
+    fail_on: str = "never"
+    require_review: bool = False
+    max_cost: float | None = None
+    max_tokens: int | None = None
+    resume_checkpoint: str | None = None
+    checkpoint_dir: str | None = None
+    model: str | None = None
+    replies: str | None = None
+    verbose: bool = False
+    quiet: bool = False
+
+
+class Option(NamedTuple):
+    """One option: a ``flag``, a ``switch`` (``--x/--no-x``), one ``value``, or a repeatable ``list``."""
+
+    flag: str
+    help: str
+    kind: Literal["flag", "switch", "value", "list"] = "value"
+    metavar: str = ""
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    convert: type = str
+
+    @property
+    def name(self) -> str:
+        """The field of ``RunOptions``."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that gives a default."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("--config", "the workflow file; default .aethr.yaml of this project", metavar="PATH"),
+    Option("--preset", "a built-in workflow, without writing any file", metavar="NAME"),
+    Option(
+        "--step",
+        "a step in place of a workflow: its role, and what the model is told; repeatable",
+        "list",
+        metavar="ROLE:TEXT",
+    ),
+    Option(
+        "--context",
+        "what each --step, and each step that reads git_diff, gets to see instead; repeatable",
+        "list",
+        metavar="SOURCE",
+    ),
+    Option("--save", "write this workflow to .aethr.yaml when the run has completed, exit 0 or 1", "flag"),
+    Option(
+        "--diff",
+        "what git_diff means: worktree, staged, head, all (new files too), REV, A..B or BASE...HEAD; "
+        "default: worktree, or staged where nothing is unstaged",
+        metavar="SCOPE",
+    ),
+    Option("--show-prompt", "print the exact prompts and call nothing", "flag"),
+    Option("--run-commands", "with --show-prompt: run the commands that the context names", "flag"),
+    Option("--stream", "show the answer as it arrives, or one panel a step", "switch"),
+    Option("--json", "the run record on standard output, everything else on standard error", "flag"),
+    Option(
+        "--report", "also write the result here (.md .json .sarif .txt); repeatable", "list", metavar="PATH"
+    ),
+    Option("--fail-on", "the gate: exit 1 at such a review (default never)", choices=GATES),
+    Option("--require-review", "exit 4 unless a real, complete review took place", "flag"),
+    Option("--max-cost", "stop before the call that would pass it, exit 5", metavar="USD", convert=float),
+    Option("--max-tokens", "stop before the call that would pass it, exit 5", metavar="N", convert=int),
+    Option("--resume-checkpoint", "go on from a checkpoint; TASK may be left out", metavar="@FILE|JSON"),
+    Option("--checkpoint-dir", "where checkpoints go; they are kept when given", metavar="DIR"),
+    Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
+    Option("--replies", "play the answers in this file, to test a workflow: no review", metavar="FILE"),
+    Option("--verbose", "tracebacks, and the checkpoint's JSON on a failure", "flag", short="-v"),
+    Option("--quiet", "only the last step's panel", "flag", short="-q"),
+)
+
+_SHARED = frozenset(
+    ("config", "preset", "report", "max_cost", "max_tokens", "checkpoint_dir", "model", "verbose")
+)
+
+HOOK_OPTIONS: tuple[Option, ...] = (
+    Option("--task", "what to review for, in place of the usual instruction", metavar="TEXT"),
+    Option("--fail-on", "the gate: exit 1 at such a review (default revise)", choices=GATES),
+    Option(
+        "--if-not-reviewed",
+        "what a review that did not take place, or not completely, is: fail (default), or pass",
+        choices=("fail", "pass"),
+    ),
+    *(option for option in OPTIONS if option.name in _SHARED),
+)
+"""The options of ``aethr hook``. Which change it is about is not among them: the stage says so."""
+
+_BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
+
+
+def from_environment(environ: Mapping[str, str], options: tuple[Option, ...] = OPTIONS) -> dict[str, Any]:
+    """Defaults from ``AETHR_RUN_…``, by field name. Raises ``UsageError`` naming the variable."""
+    _refuse_unknown(environ)
+    return {
+        option.name: _read(option, value)
+        for option in options
+        if (value := environ.get(option.variable, "").strip())
+    }
+
+
+def build(given: Mapping[str, Any]) -> RunOptions:
+    """The record of what was given, by field name."""
+    frozen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    return RunOptions(**frozen)
+
+
+def command_line(options: RunOptions) -> list[str]:
+    """The arguments that give ``options`` again, without TASK and ``--resume-checkpoint``."""
+    defaults = RunOptions._field_defaults
+    words: list[str] = []
+    for option in OPTIONS:
+        value = getattr(options, option.name)
+        if option.name == "resume_checkpoint" or value == defaults[option.name]:
+            continue
+        if option.kind == "flag":
+            words.append(option.flag)
+        elif option.kind == "switch":
+            words.append(option.flag if value else option.flag.replace("--", "--no-", 1))
+        else:
+            for each in value if option.kind == "list" else (value,):
+                words += [f"{option.flag}={each}"] if str(each).startswith("-") else [option.flag, str(each)]
+    return words
+
+
+def check(options: RunOptions) -> None:
+    """Refuse combinations, numbers and empty values that mean nothing. Raises ``UsageError``."""
+    for option in OPTIONS:
+        if getattr(options, option.name) == "":  # of a variable that is not set: no default was meant
+            raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
+    workflows = {"--config": options.config, "--preset": options.preset, "--step": options.step}
+    _exclusive(*(flag for flag, given in workflows.items() if given))
+    if options.run_commands and not options.show_prompt:
+        raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")
+    if options.quiet and options.verbose:
+        _exclusive("--quiet", "--verbose")
+    for flag, given in (("--save", options.save), ("--replies", options.replies)):
+        if given and options.show_prompt:
+            _exclusive(flag, "--show-prompt")
+    for flag, number in (("--max-cost", options.max_cost), ("--max-tokens", options.max_tokens)):
+        if number is not None and not 0 < number < float("inf"):
+            raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")
+
+
+def _exclusive(*flags: str) -> None:
+    if len(flags) > 1:
+        raise UsageError(f"{' and '.join(flags)} exclude each other", "Give one of them.")
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A gate under a name that is no option would be none. An option of another door is no mistake."""
+    known = [option.name.upper() for option in (*OPTIONS, *HOOK_OPTIONS)]
+    for variable, value in environ.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name != variable and name not in known and value.strip():
+            near = suggest(name, known, f"'{ENVIRONMENT_PREFIX}{{}}'".format)
+            raise UsageError(f"{variable}: no option has this name{near}", "Correct it, or unset it.")
+
+
+def _read(option: Option, value: str) -> object:
+    where = f"{option.variable}={value}"
+    if option.kind in ("flag", "switch"):
+        if value.lower() not in _BOOLEANS:
+            raise UsageError(f"{where}: neither 1 nor 0", f"Set {option.variable} to 1 or 0.")
+        return _BOOLEANS[value.lower()]
+    if option.choices and value not in option.choices:
+        raise UsageError(
+            f"{where}: not one of {', '.join(option.choices)}", f"Set {option.variable} to one of them."
+        )
+    if option.kind == "list":
+        return tuple(line.strip() for line in value.splitlines() if line.strip())
+    try:
+        return option.convert(value)
+    except ValueError:
+        raise UsageError(f"{where}: not a number", f"Set {option.variable} to a number.") from None

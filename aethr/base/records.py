@@ -1,0 +1,853 @@
+"""The nouns of Aethr, as frozen records, and the two Protocols that the tables implement.
+
+Nothing here does anything: configuration becomes a ``WorkflowSpec``, ``workflow.plan`` binds it into
+a ``Plan``, ``executor.run`` turns that into a stream of ``Event`` and one final ``RunResult``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from aethr.base.errors import ExitCode
+
+Mode = Literal["mock", "scripted", "live"]
+Severity = Literal["high", "medium", "low"]
+ReviewStatus = Literal["pass", "revise", "none"]
+Visibility = Literal["all", "latest", "summary", "none"]
+FailOn = Literal["never", "revise", "low", "medium", "high"]
+Whereabouts = Literal["change", "tree", "nowhere"]
+LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
+RunOutcome = Literal["nothing-to-review", "not-reviewed", "incomplete", "revise", "pass"]
+
+RELIABLE: frozenset[RunOutcome] = frozenset({"nothing-to-review", "revise", "pass"})
+"""The outcomes that say something about the code."""
+SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
+VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
+CHANGE = "git_diff"
+"""The context source that is the change under review."""
+CHANGES = frozenset({CHANGE, "latest_diff"})
+"""The context sources that are a change."""
+
+
+# --- the workflow file -------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """A position in the workflow file, both counted from 1."""
+
+    line: int
+    column: int
+
+
+class ModelSpec(NamedTuple):
+    """A model as a workflow names it: ``provider:model`` and the settings sent with each call.
+
+    ``timeout_s`` bounds one whole call, in seconds. None means: the backend's default.
+    """
+
+    name: str
+    temperature: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    timeout_s: float | None = None
+
+
+class Repeat(NamedTuple):
+    """Run the slice from ``back_to`` to this step again until every given condition holds.
+
+    ``max_iterations`` counts all passes, the first one too.
+    """
+
+    back_to: str
+    max_iterations: int
+    until_review_pass: bool = False
+    until_contains: str | None = None
+    until_command_passes: str | None = None
+
+
+class StepSpec(NamedTuple):
+    """One step as written. ``context_chars`` is its budget for all context together, in characters."""
+
+    id: str
+    role: str
+    context_chars: int
+    context: tuple[str, ...] = ()
+    backend: str = "model"
+    unsafe_permissions: bool = False
+    history_visibility: Visibility = "all"
+    repeat: Repeat | None = None
+
+    @property
+    def reviewing(self) -> bool:
+        """Whether this step's answer is a review (DESIGN 8): by its role or by its loop condition."""
+        return self.role == "reviewer" or (self.repeat is not None and self.repeat.until_review_pass)
+
+
+class WorkflowSpec(NamedTuple):
+    """A whole valid workflow file.
+
+    ``places`` maps a dotted path (``steps.2.backend``) to where it stands, for later refusals;
+    ``lines`` are the file's lines, to show one of them; ``origin`` is the name to print.
+    """
+
+    name: str
+    roles: Mapping[str, str]
+    models: Mapping[str, ModelSpec]
+    steps: tuple[StepSpec, ...]
+    origin: str
+    places: Mapping[str, Place] = MappingProxyType({})
+    lines: tuple[str, ...] = ()
+
+
+# --- context -----------------------------------------------------------------------------------
+
+
+EMPTY_TREES = (
+    "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+)
+"""The id of the tree without files, in each of git's hashes."""
+
+
+class Scope(NamedTuple):
+    """What ``git_diff`` means in this run.
+
+    ``text`` is what the user wrote; where nothing was written, ``chosen`` is True and ``text`` the word for
+    what was chosen. Of a ``range`` and a ``revision`` (from there to the working tree) ``base`` is a full
+    commit (or tree) id, already the merge base for a three-dot range, and of a range ``head`` too.
+    ``head_sha`` is the commit checked out, None before the first commit.
+    """
+
+    kind: Literal["worktree", "staged", "head", "all", "revision", "range"] = "worktree"
+    text: str = "worktree"
+    base: str | None = None
+    head: str | None = None
+    head_sha: str | None = None
+    chosen: bool = False
+
+    @property
+    def without_base(self) -> bool:
+        """Whether there is no commit before the change, only an empty tree: of the very first commit."""
+        return self.head_sha is None if self.base is None else self.base in EMPTY_TREES
+
+    @property
+    def reads_disk(self) -> bool:
+        """Whether one side of the change is the working tree."""
+        return self.kind not in ("staged", "range")
+
+    @property
+    def looks_at_disk(self) -> bool:
+        """Whether the working tree matters: as a side of the change, or for what a chosen one leaves out."""
+        return self.reads_disk or self.chosen
+
+
+class LeftOut(NamedTuple):
+    """Changed files that a scope does not show; a folder without any tracked file ends with ``/``."""
+
+    staged: tuple[bytes, ...] = ()
+    unstaged: tuple[bytes, ...] = ()
+    untracked: tuple[bytes, ...] = ()
+
+
+class Checkout(NamedTuple):
+    """The work tree that the folder ``root`` lies in, and what is checked out there.
+
+    ``top`` is its top folder. ``head`` is a full commit id, None before the first commit; ``branch`` is None
+    there too, and where no branch is checked out.
+    """
+
+    root: Path
+    top: Path
+    head: str | None = None
+    branch: str | None = None
+
+
+class Survey(NamedTuple):
+    """A scope in a repository, with what git has to be told or has said of it: ``git.diff`` reads its change.
+
+    ``filters`` are as of ``git.local_filters``; ``left_out`` is None where nobody has asked yet.
+    """
+
+    scope: Scope
+    checkout: Checkout
+    filters: tuple[str, ...] = ()
+    left_out: LeftOut | None = None
+
+    @property
+    def top(self) -> Path:
+        return self.checkout.top
+
+
+class Extent(NamedTuple):
+    """How much a change holds: files, and lines added and removed, whatever of them is sent."""
+
+    files: int = 0
+    added: int = 0
+    removed: int = 0
+
+
+class Receipt(NamedTuple):
+    """What one file (or note) of a context source contributed to a prompt.
+
+    ``sha256`` is that of the bytes sent, None where none were. ``note`` says in a few words why
+    something was not sent or what was replaced. ``complete`` is False when the reader of the prompt
+    did not get all of it (over budget, binary, unreadable, refused, missing).
+    ``changed_lines`` and ``sent_lines`` count added and removed lines of a diff; 0 elsewhere.
+    """
+
+    source: str
+    path: str | None
+    bytes_sent: int
+    bytes_omitted: int = 0
+    sha256: str | None = None
+    note: str | None = None
+    complete: bool = True
+    changed_lines: int = 0
+    sent_lines: int = 0
+
+
+class Block(NamedTuple):
+    """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
+
+    ``change`` says of a source that is a change whether there is one: False when nothing changed, None
+    when that cannot be said, as of every other source. ``extent`` is how much ``git_diff`` holds.
+    """
+
+    source: str
+    text: str
+    receipts: tuple[Receipt, ...] = ()
+    change: bool | None = None
+    extent: Extent | None = None
+
+
+class View(NamedTuple):
+    """All that a context source may look at. In a ``preview`` the history holds placeholders.
+
+    ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
+    required. ``survey`` is what is known of the repository, None where it has to be asked.
+    """
+
+    root: Path
+    scope: Scope
+    history: tuple[StepResult, ...] = ()
+    preview: bool = False
+    run_commands: bool = False
+    strict: bool = False
+    survey: Survey | None = None
+
+
+class Entry(NamedTuple):
+    """What a source says first about one file; the parts after it belong to that file.
+
+    ``order`` places it among the files of its source. ``label`` is a line of ours above the content;
+    ``header`` is content that is sent only together with at least one piece (a diff's file header).
+    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted.
+    """
+
+    path: str
+    order: int
+    label: str = ""
+    header: str = ""
+    note: str | None = None
+    withheld: str | None = None
+    complete: bool = True
+
+
+class Piece(NamedTuple):
+    """What is sent whole or not at all: a hunk, or a file. ``size`` is in bytes, as read.
+
+    ``text`` is None when the piece is too large for any budget. ``changed`` counts the lines of the change
+    that the piece shows, ``added`` and ``removed`` those that git counts; ``revealed`` the invisible
+    characters that ``text`` shows by their code.
+    """
+
+    text: str | None
+    size: int
+    changed: int = 0
+    revealed: int = 0
+    added: int = 0
+    removed: int = 0
+
+
+class Withhold(NamedTuple):
+    """Nothing of the last file may be sent after all."""
+
+    reason: str
+
+
+class Gap(NamedTuple):
+    """Something of the last file cannot be shown, whatever is sent of it; ``note`` says what."""
+
+    note: str
+
+
+class Remark(NamedTuple):
+    """One line about the source as a whole, shown after its content; never dropped, so always short.
+
+    ``change`` is False where the line says that nothing changed, True where it stands for a change that
+    is not shown.
+    """
+
+    text: str
+    complete: bool = True
+    change: bool | None = None
+
+
+Part: TypeAlias = Entry | Piece | Withhold | Gap | Remark
+
+
+# --- calls -------------------------------------------------------------------------------------
+
+
+_Number = TypeVar("_Number", int, float)
+
+
+class Usage(NamedTuple):
+    """What a call used, as its provider counted it; None is unknown, and never zero.
+
+    ``estimated`` is True where the tokens, and with them the cost, were estimated by the length of the texts.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cost_usd: float | None = None
+    estimated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        prompt: int | None,
+        completion: int | None,
+        cost_usd: float | None = None,
+        estimated: bool = False,
+    ) -> Usage:
+        """The usage of one call; its total is unknown if one of the two counts is."""
+        total = None if prompt is None or completion is None else prompt + completion
+        return cls(prompt, completion, total, cost_usd, estimated)
+
+    @classmethod
+    def sum(cls, usages: Sequence[Usage]) -> Usage:
+        """The sum, zero for none: unknown where one figure is, and an estimate where one is."""
+        return cls(
+            _sum([usage.prompt_tokens for usage in usages]),
+            _sum([usage.completion_tokens for usage in usages]),
+            _sum([usage.total_tokens for usage in usages]),
+            _sum([usage.cost_usd for usage in usages]),
+            estimated=any(usage.estimated for usage in usages),
+        )
+
+
+def _sum(figures: Sequence[_Number | None]) -> _Number | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if len(known) == len(figures) else None
+
+
+NO_USAGE = Usage(0, 0, 0, 0.0)
+"""Of what calls no model."""
+
+
+class Artifacts(NamedTuple):
+    """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff.
+
+    Plain lines name what else it changed, of which nothing can be shown: ``unseen`` is missing in any review,
+    ``generated`` is what tools make again, such as caches and installed packages.
+    """
+
+    changed_files: tuple[str, ...] = ()
+    diff_stat: str = ""
+    git_diff: str = ""
+    unseen: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
+
+    @property
+    def edited(self) -> bool:
+        """Whether there is a change to review, seen or not."""
+        return bool(self.changed_files or self.unseen)
+
+
+class Baseline(NamedTuple):
+    """The working tree before the first attempt of an agent step: the step's change is measured from there.
+
+    ``tree`` is the id of a git tree, ``top`` the folder that it was of. ``branch``, ``commit`` and ``stash``
+    say where the repository stood, empty where there was none. ``began_us`` is the wall clock in microseconds
+    since the epoch; ``skipped`` and ``nested`` name what is not in the tree. ``rules`` is a hash of what
+    decides, outside of the tree, which files git ignores and how it converts them.
+    """
+
+    tree: str
+    top: str
+    branch: str = ""
+    commit: str = ""
+    stash: str = ""
+    began_us: int = 0
+    skipped: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
+    rules: str = ""
+
+
+class Attempt(NamedTuple):
+    """An attempt of an agent step that did not finish.
+
+    ``left`` is the commit that was checked out when it was last looked at, empty for none. ``lost`` says why
+    its edits cannot be shown, empty where they can; without a ``baseline`` they cannot.
+    """
+
+    step: str
+    iteration: int
+    baseline: Baseline | None = None
+    left: str = ""
+    lost: str = ""
+
+
+class Earlier(NamedTuple):
+    """What attempts before this run left in the tree, for the next agent step, whose change it is then.
+
+    ``objects`` is a folder of git objects that the baseline needs, None where it needs none. ``files`` are
+    those that differ from the baseline. ``lost`` says why the attempt's edits cannot be shown, empty where
+    they can; ``files`` are then those that it was known to have changed.
+    """
+
+    attempt: Attempt
+    objects: Path | None = None
+    files: tuple[str, ...] = ()
+    lost: str = ""
+
+    @property
+    def remains(self) -> bool:
+        """Whether anything of it is in the tree, or may be."""
+        return bool(self.files or self.lost)
+
+    @property
+    def unseen(self) -> str:
+        """What a reviewer does not get to see of it, as one line; empty where that is nothing."""
+        return self.lost and f"what the failed attempt of step '{self.attempt.step}' changed: {self.lost}"
+
+
+class Allowance(NamedTuple):
+    """What a run may still spend; None is no limit."""
+
+    cost_usd: float | None = None
+    tokens: int | None = None
+
+    def after(self, spent: Usage) -> Allowance:
+        """What remains, never below zero. What is unknown counts as nothing: ``budget`` stops such a run."""
+        return Allowance(
+            None if self.cost_usd is None else max(0.0, self.cost_usd - (spent.cost_usd or 0.0)),
+            None if self.tokens is None else max(0, self.tokens - (spent.total_tokens or 0)),
+        )
+
+
+UNLIMITED = Allowance()
+
+
+class Request(NamedTuple):
+    """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
+
+    ``iteration`` is the step's pass, from 1. ``earlier`` is what an agent finds of attempts before this run.
+    """
+
+    step: str
+    role: str
+    prompt: str
+    model: ModelSpec | None
+    root: Path
+    reviewing: bool = False
+    unsafe_permissions: bool = False
+    allowance: Allowance = UNLIMITED
+    iteration: int = 1
+    earlier: Earlier | None = None
+
+
+class Completion(NamedTuple):
+    """A backend's finished answer.
+
+    ``cut_prompt`` says, in a few words, how it is known that the server read only a part of the prompt,
+    ``over_limit`` by how much the server passed the limit on the answer that it was sent.
+
+    ``finish_reason`` is the provider's own word; ``truncated`` is True when the answer was cut
+    (``length``, ``content_filter``). ``model`` is the name that was asked. ``transport`` names what
+    carried the call (``litellm``, ``mock``, an agent's name and version). ``artifacts`` is None for a
+    backend that does not edit the tree. ``notes`` are plain lines worth reporting.
+    """
+
+    content: str
+    model: str
+    finish_reason: str
+    truncated: bool = False
+    usage: Usage = Usage()
+    transport: str = ""
+    artifacts: Artifacts | None = None
+    notes: tuple[str, ...] = ()
+    cut_prompt: str | None = None
+    over_limit: str | None = None
+
+
+class TextDelta(NamedTuple):
+    """A piece of an answer as it arrives."""
+
+    text: str
+
+
+class Thinking(NamedTuple):
+    """A sign of life that is no part of the answer: the model thinks, or its server says that it works."""
+
+
+class Spent(NamedTuple):
+    """What a provider counted for an attempt that failed: it is paid for, and in no ``Completion``."""
+
+    usage: Usage
+
+
+class AttemptStarted(NamedTuple):
+    """An agent is about to start. Whoever keeps the run keeps the baseline before the next event is taken.
+
+    ``objects`` is a folder with those git objects of its tree that the project's repository does not have;
+    it is gone when the attempt ends. ``commit`` is the one that is checked out now, empty for none.
+    """
+
+    baseline: Baseline
+    commit: str
+    objects: Path
+
+
+class Notice(NamedTuple):
+    """A plain line about the run: a retry, a tool an agent used, a warning about the context."""
+
+    text: str
+    kind: Literal["info", "warning", "tool"] = "info"
+
+
+class Backend(Protocol):
+    """What can run a step. A row of the table ``backends.BACKENDS``."""
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Refuse what can be refused before the first call of the run; prompts are empty here."""
+
+    def warm(self, requests: Sequence[Request]) -> None:
+        """The run begins: get ready in the background what takes long. Called after ``preflight``."""
+
+    def complete(
+        self, request: Request
+    ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
+        """Yield the answer as it arrives, return it whole. Raises ``AethrError``."""
+
+
+class Source(Protocol):
+    """What can fill a context block. The function of a row of the table ``context.SOURCES``."""
+
+    def __call__(self, argument: str, view: View, budget_chars: int, /) -> Iterable[Part]:
+        """Read what ``argument`` names, file by file; what cannot fit ``budget_chars`` need not be held."""
+
+
+# --- results -----------------------------------------------------------------------------------
+
+
+class Finding(NamedTuple):
+    """One finding of a review; ``line`` counts from 1, None where the reviewer named none.
+
+    ``place`` is where its path was found: in the change, elsewhere in the tree (a broken caller), or
+    nowhere. None where it names no path, or nothing was there to hold it against.
+    """
+
+    severity: Severity
+    path: str | None
+    line: int | None
+    message: str
+    place: Whereabouts | None = None
+
+
+class Review(NamedTuple):
+    """The run's verdict. ``coverage`` is changed lines sent / changed lines, None without a change.
+
+    ``reason`` says why there is no verdict to trust, or why a pass was not accepted. ``unexplained`` is True
+    for a ``revise`` that its findings do not explain: it lists none of high or medium severity, or one whose
+    severity cannot be read.
+    """
+
+    status: ReviewStatus = "none"
+    findings: tuple[Finding, ...] = ()
+    coverage: float | None = None
+    reason: str | None = None
+    unexplained: bool = False
+
+
+class CommandCheck(NamedTuple):
+    """How the command of ``until_command_passes`` ended, in ``ended`` as one line."""
+
+    command: str
+    passed: bool
+    ended: str
+
+
+class StepResult(NamedTuple):
+    """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more).
+
+    ``cut_prompt`` is that of its ``Completion``: the answer rests on a part of the prompt alone;
+    ``over_limit`` too: the server did not honour the limit on the answer. ``verdict_from`` is where in
+    ``content`` the answer begins that a review is read from, in characters: behind a first one without a
+    verdict.
+    ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
+    """
+
+    id: str
+    role: str
+    backend: str
+    model: str | None
+    iteration: int
+    prompt_sha256: str
+    content: str
+    finish_reason: str = "stop"
+    truncated: bool = False
+    seconds: float = 0.0
+    calls: int = 1
+    transport: str = ""
+    usage: Usage = Usage()
+    context: tuple[Receipt, ...] = ()
+    artifacts: Artifacts | None = None
+    notes: tuple[str, ...] = ()
+    check: CommandCheck | None = None
+    cut_prompt: str | None = None
+    verdict_from: int = 0
+    over_limit: str | None = None
+    skipped: str | None = None
+
+
+class LoopResult(NamedTuple):
+    """How one ``repeat`` ended, after ``iterations`` passes in all."""
+
+    step: str
+    back_to: str
+    iterations: int
+    outcome: LoopOutcome
+
+
+class Totals(NamedTuple):
+    """Sums over all steps; each is None as soon as one step's figure is unknown.
+
+    ``estimated`` is that of ``Usage``: True as soon as one step's is.
+    """
+
+    calls: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    cost_usd: float | None = 0.0
+    seconds: float = 0.0
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int | None:
+        """Both kinds together."""
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Skipped(NamedTuple):
+    """A step that was not called in a pass, and why."""
+
+    step: str
+    iteration: int
+    reason: str
+
+
+class Subject(NamedTuple):
+    """The change that a run reads: its scope, how much it holds, and whether a reviewer reads it.
+
+    ``extent`` is None where there is no change to measure; ``note`` then says why.
+    """
+
+    scope: Scope
+    extent: Extent | None
+    reviewed: bool
+    note: str = ""
+
+
+class RunResult(NamedTuple):
+    """The run record: every report and every exit code is a function of this one object.
+
+    ``steps`` are those that were called, ``skipped`` the others; ``subject`` is None where no step reads the
+    change. ``outcome`` says whether the review can be relied on, whatever the gate: everything that shows,
+    posts or exits reads it. Where no one has judged the run, that is ``not-reviewed``.
+    """
+
+    task: str
+    workflow: str
+    mode: Mode
+    scope: Scope
+    steps: tuple[StepResult, ...]
+    loops: tuple[LoopResult, ...]
+    review: Review
+    totals: Totals
+    exit_code: ExitCode
+    checkpoint: str | None = None
+    subject: Subject | None = None
+    skipped: tuple[Skipped, ...] = ()
+    outcome: RunOutcome = "not-reviewed"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether models were called: what a mock or a script answers says nothing about the code."""
+        return self.mode == "live"
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+class Gate(NamedTuple):
+    """What the caller demands of the review. Any gate but ``never`` requires one."""
+
+    fail_on: FailOn = "never"
+    require_review: bool = False
+
+    @property
+    def needs_review(self) -> bool:
+        return self.require_review or self.fail_on != "never"
+
+
+class Seal(NamedTuple):
+    """What vouches for the checkpoint of a live run: see ``aethr.seal``.
+
+    ``keys`` are the provider keys that the run has; without any, nothing is sealed. ``binding`` is what must
+    be the same, beside the run itself, for the checkpoint to be resumed: names and values that are shown.
+    """
+
+    keys: tuple[str, ...] = ()
+    binding: Mapping[str, str] = MappingProxyType({})
+
+
+UNSEALED = Seal()
+
+
+Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
+
+
+class PlannedStep(NamedTuple):
+    """A step with its names bound: the text of its role, its model, its backend, its context.
+
+    ``edits_tree`` is a fact of the backend that the workflow names, also when a mock stands in for it.
+    ``check`` runs the command of ``until_command_passes``, None for a step without one. ``runs_commands``
+    says that a live run runs commands of the project for the step's context.
+    """
+
+    spec: StepSpec
+    guidance: str
+    model: ModelSpec | None
+    backend: Backend
+    edits_tree: bool
+    collect: Collect
+    check: Callable[[], CommandCheck] | None = None
+    runs_commands: bool = False
+
+    def request(
+        self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
+    ) -> Request:
+        """What the backend is asked; without a prompt, what it will be asked."""
+        return Request(
+            step=self.spec.id,
+            role=self.spec.role,
+            prompt=prompt,
+            model=self.model,
+            root=root,
+            reviewing=self.spec.reviewing,
+            unsafe_permissions=self.spec.unsafe_permissions,
+            allowance=allowance,
+            iteration=iteration,
+        )
+
+
+class Plan(NamedTuple):
+    """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text.
+
+    ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
+    ``survey`` is good for the first reading only. ``moved`` says what of the scope is no longer what it was.
+    ``earlier`` is what attempts of the run that is resumed left in the tree. ``unproven`` says why the
+    results of the checkpoint do not prove a review; then nothing that this run keeps is sealed either.
+    """
+
+    workflow: WorkflowSpec
+    task: str
+    root: Path
+    mode: Mode
+    scope: Scope
+    steps: tuple[PlannedStep, ...]
+    gate: Gate = Gate()
+    allowance: Allowance = UNLIMITED
+    secrets: tuple[str, ...] = ()
+    holds: Callable[[str], bool] = lambda _: False
+    survey: Survey | None = None
+    earlier: Earlier | None = None
+    moved: Callable[[], str | None] = lambda: None
+    seal: Seal = UNSEALED
+    unproven: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run calls models, agents and commands of the project."""
+        return self.mode == "live"
+
+
+# --- events ------------------------------------------------------------------------------------
+
+
+class RunStarted(NamedTuple):
+    workflow: str
+    task: str
+    mode: Mode
+    steps: int
+    subject: Subject | None = None
+
+
+class StepStarted(NamedTuple):
+    """``number`` of ``total`` is the step's place in the workflow, from 1."""
+
+    id: str
+    role: str
+    backend: str
+    model: str | None
+    iteration: int
+    number: int
+    total: int
+
+
+class StepPrepared(NamedTuple):
+    """The prompt is built and about to be sent; in a preview ``skipped`` says why it would not be."""
+
+    id: str
+    prompt: str
+    prompt_sha256: str
+    receipts: tuple[Receipt, ...]
+    skipped: str | None = None
+
+
+class StepFinished(NamedTuple):
+    """``replayed`` is True when the result came from a checkpoint and no call was made."""
+
+    result: StepResult
+    replayed: bool = False
+
+
+class LoopEnded(NamedTuple):
+    loop: LoopResult
+
+
+class RunFinished(NamedTuple):
+    result: RunResult
+
+
+Event: TypeAlias = (
+    RunStarted
+    | StepStarted
+    | StepPrepared
+    | TextDelta
+    | Thinking
+    | Spent
+    | AttemptStarted
+    | Notice
+    | StepFinished
+    | LoopEnded
+    | RunFinished
+)

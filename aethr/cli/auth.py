@@ -1,0 +1,67 @@
+"""``aethr auth``: providers' keys in ``.env``, and where each one comes from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from aethr.base.errors import UsageError
+from aethr.base.providers import EXAMPLE, LOGINS, PROVIDERS, split
+from aethr.base.sanitize import one_line
+from aethr.config import WORKFLOW_FILE, credentials
+from aethr.config.credentials import DotEnv
+from aethr.output import columns
+from aethr.workflow import planning
+
+
+def login(provider: str, *, key_stdin: bool) -> int:
+    """Store a key, read from a hidden prompt or standard input, never from an argument."""
+    root = planning.project_root(Path.cwd())
+    warnings = credentials.login(root, provider, _key(provider, key_stdin=key_stdin))
+    mode = " (mode 0600)" if os.name == "posix" else ""
+    sys.stdout.write(f"Stored {LOGINS[provider]} in {one_line(str(root / '.env'), 4000)}{mode}.\n")
+    for warning in warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    sys.stdout.write(f"Next, a real review:\n  {_first_run(root, provider)}\n")
+    return 0
+
+
+def status() -> int:
+    """Print each provider with the variable that holds its key, and where that comes from."""
+    dotenv = credentials.load(planning.project_root(Path.cwd()))
+    rows = {name: _held(name, dotenv) for name in LOGINS}
+    sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
+    for warning in dotenv.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    return 0
+
+
+def _held(provider: str, dotenv: DotEnv) -> str:
+    for variable in PROVIDERS[provider].keys:
+        if origin := credentials.origin(variable, os.environ, dotenv):
+            over = origin == "environment" and dotenv.values.get(variable)
+            return f"{variable} ({origin}{', which wins over .env' if over else ''})"
+    return f"no key: `aethr auth login {provider}`, or set {LOGINS[provider]}"
+
+
+def _first_run(root: Path, provider: str) -> str:
+    """A command that calls this provider: by the models of the presets, or by naming one of its models."""
+    preset = "" if (root / WORKFLOW_FILE).exists() else "--preset review-existing-diff "
+    of_the_presets = provider == split(EXAMPLE)[0]
+    live, model = ("AETHR_LIVE=1 ", "") if of_the_presets else ("", f"--model {provider}:MODEL ")
+    return f'{live}aethr run {preset}{model}"review my changes"'
+
+
+def _key(provider: str, *, key_stdin: bool) -> str:
+    if key_stdin:
+        return sys.stdin.readline().strip()
+    if not sys.stdin.isatty():
+        raise UsageError("no terminal to ask for the key on", "Pipe it in: aethr auth login … --key-stdin.")
+    from getpass import getpass
+
+    try:
+        return getpass(f"Key for {provider} ({LOGINS[provider]}), not shown: ").strip()
+    except EOFError:  # Ctrl-D
+        sys.stderr.write("\n")
+        return ""

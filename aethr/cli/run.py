@@ -1,0 +1,113 @@
+"""``aethr run``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aethr import engine
+from aethr.base import sanitize
+from aethr.base.errors import ExitCode
+from aethr.base.options import RunOptions
+from aethr.base.records import Plan, StepPrepared
+from aethr.output import report_files
+from aethr.run import Outcome, Prepared, execute, prepare, telling
+
+if TYPE_CHECKING:
+    from aethr.output.render import Renderer
+    from aethr.run.one_off import Promotion
+
+
+def main(options: RunOptions) -> int:
+    """Run the workflow that ``options`` name and give the result's exit code. Raises ``AethrError``."""
+    reports = report_files.check(options.report)
+    prepared = prepare(options, Path.cwd(), os.environ)
+    if options.show_prompt:
+        return _show_prompts(prepared.plan, options)
+    outcome = execute(prepared, _screen(prepared))
+    with telling(prepared, outcome):
+        _deliver(outcome, options, reports)
+    if outcome.error is not None:
+        raise outcome.error
+    if prepared.promotion is not None:
+        _promote(prepared.promotion, outcome.result.exit_code)
+    return outcome.result.exit_code
+
+
+def _screen(prepared: Prepared) -> Renderer:
+    from aethr.output.render import Display, make_renderer
+
+    options = prepared.options
+    display = Display(stream=options.stream, quiet=options.quiet, verbose=options.verbose, json=options.json)
+    for warning in prepared.warnings:
+        sys.stderr.write(f"note: {sanitize.one_line(warning)}\n")
+    return make_renderer(display, sys.stdout, sys.stderr, os.environ)
+
+
+def _deliver(outcome: Outcome, options: RunOptions, reports: Iterable[report_files.Target]) -> None:
+    """The record on standard output and in files. Raises ``DiskError``, ``OSError``."""
+    if options.verbose and outcome.kept is not None:
+        sys.stderr.write(outcome.kept.read_text(encoding="utf-8"))
+    if options.json:
+        from aethr.output import report
+
+        sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
+        sys.stdout.flush()
+    report_files.write(reports, outcome.result)
+
+
+def _promote(promotion: Promotion, exit_code: ExitCode) -> None:
+    """On standard error: standard output is the run's."""
+    from aethr.run.one_off import COMPLETED
+
+    path = sanitize.one_line(str(promotion.path))
+    if exit_code not in COMPLETED:
+        sys.stderr.write(f"note: {path} was not written, because of exit code {int(exit_code)}\n")
+        return
+    promotion.write()
+    sys.stderr.write(f'Wrote {path}. From now on: aethr run "what to do"\n')
+
+
+def _show_prompts(plan: Plan, options: RunOptions) -> int:
+    prepared = list(engine.preview(plan, run_commands=options.run_commands))
+    if options.json:
+        import json
+
+        shown = [
+            {"id": sanitize.redact(each.id), "prompt_sha256": each.prompt_sha256, "prompt": each.prompt}
+            if each.skipped is None
+            else {
+                "id": sanitize.redact(each.id),
+                "prompt_sha256": None,
+                "prompt": None,
+                "skipped": each.skipped,
+            }
+            for each in prepared
+        ]
+        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        return 0
+    for number, each in enumerate(prepared, start=1):
+        _show_prompt(each, f"{number}/{len(prepared)}")
+    return 0
+
+
+def _show_prompt(prepared: StepPrepared, number: str) -> None:
+    """On a pipe the prompt's own bytes; a terminal gets them with control characters made visible."""
+    if prepared.skipped is not None:
+        sys.stdout.write(
+            f"=== step {prepared.id} ({number}), not called: {sanitize.one_line(prepared.skipped)} ===\n"
+        )
+        return
+    data = prepared.prompt.encode()
+    header = (
+        f"=== step {prepared.id} ({number}), {len(data)} bytes, prompt_sha256 {prepared.prompt_sha256} ===\n"
+    )
+    if sys.stdout.isatty():
+        sys.stdout.write(sanitize.terminal(header + prepared.prompt))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(sanitize.redact(header).encode() + data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,279 @@
+"""Providers' keys: from the environment, from the project's ``.env``, and into it.
+
+``.env`` may come with a repository, so little of it is taken: the key variables of the providers in
+``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine. It never
+overrides the environment, is never interpolated, and is not read at all when it may have come with the
+folder: when git tracks it or has had it, and outside of a repository.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from aethr import git
+from aethr.base import disk, secrecy
+from aethr.base.errors import GitError, UsageError
+from aethr.base.providers import LOGINS, PROVIDERS, provider_of
+from aethr.base.records import Checkout
+from aethr.base.words import capped, counted
+
+MAX_BYTES = 1 << 16
+SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
+KEYS = frozenset(name for provider in PROVIDERS.values() if provider.needs_key for name in provider.keys)
+BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.base_variables)
+
+QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
+"""Around a key they are never a part of it: ``docker run --env-file``, for one, keeps them."""
+
+_SHOWN = 5
+"""Lines of a ``.env`` that are named one by one."""
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class DotEnv(NamedTuple):
+    """What a project's ``.env`` gives. ``warnings`` are lines to print once; they hold no value."""
+
+    values: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+NOTHING = DotEnv({})
+
+
+def load(root: Path, here: Checkout | None = None) -> DotEnv:
+    """Read ``root/.env``, if it is there and may be trusted. Never raises: the run goes on without it.
+
+    ``here`` is the checkout of ``root``, where it is known.
+    """
+    try:
+        content = _read(root / ".env")
+        if content is None:
+            return NOTHING
+        _refuse_foreign(root, here, content)
+        return _taken(content.decode("utf-8-sig"))
+    except (_RefusedError, OSError, UnicodeDecodeError) as error:
+        return DotEnv({}, (f".env is not loaded: {_why(error)}",))
+
+
+def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The values that must appear nowhere: of the providers' key variables and others named like keys."""
+    return secrecy.found_in(environ)
+
+
+def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...]:
+    """The keys of providers that a run of these ``models`` has, whether it uses them or not.
+
+    A resume with a model of another provider still has the key of the run before. What a server of one's own
+    takes for a key is often a placeholder, so it counts only where one of the models is of that server.
+    """
+    used = [provider_of(model) for model in models]
+    rows = [*(row for row in PROVIDERS.values() if not row.own_server), *used]
+    names = {name for row in rows for name in row.keys}
+    return tuple(sorted({value for name in names if (value := environ.get(name, "").strip())}))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds a key."""
+    return secrecy.holds_key(name)
+
+
+def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
+    """Write ``provider``'s key into ``root/.env`` (mode 0600, other lines kept); give warnings to print.
+
+    Raises ``UsageError`` for an unusable key or file, ``DiskError`` where it cannot be written.
+    """
+    name = LOGINS[provider]
+    _check_key(key)
+    path = root / ".env"
+    try:
+        with disk.failing_as(f"{path}: cannot write"):
+            content = _read(path)
+        in_repository = _check_place(path, root, name, content)
+        text = (content or b"").decode("utf-8")
+    except _RefusedError as error:
+        raise UsageError(f"{path}: {error}", "Remove it, and log in again.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
+    with disk.failing_as(f"{path}: cannot write"):
+        disk.write(path, "".join(_with(text, name, key)), mode=0o600)
+    return tuple(_exposed(root)) if in_repository else ()
+
+
+def origin(name: str, environ: Mapping[str, str], dotenv: DotEnv) -> str | None:
+    """Where the value of variable ``name`` comes from: ``environment``, ``.env`` or None."""
+    if environ.get(name):
+        return "environment"
+    return ".env" if dotenv.values.get(name) else None
+
+
+class _RefusedError(Exception):
+    """Why a ``.env`` is left alone."""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _read(path: Path) -> bytes | None:
+    """The file's bytes, read once: what is checked is what is taken. None where there is no file."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise _RefusedError("it is not a regular file")
+        with os.fdopen(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    if len(content) > MAX_BYTES:
+        raise _RefusedError(f"it is larger than {MAX_BYTES >> 10} KiB")
+    return content
+
+
+def _refuse_foreign(root: Path, here: Checkout | None, content: bytes) -> None:
+    try:
+        if came_from := _origin(here or git.checkout(root), content):
+            raise _RefusedError(came_from)
+    except GitError as error:
+        raise _RefusedError(f"git cannot say whether it came with the repository ({error})") from error
+
+
+def _origin(here: Checkout | None, content: bytes) -> str:
+    """Why the file may be somebody else's, and what to do; empty for one's own. Raises ``GitError``.
+
+    One that was taken out of git is as foreign as before, until somebody writes another.
+    """
+    if here is None:
+        return (
+            "this folder is in no git repository, so it may have come with the folder; set the key in the "
+            "environment, or run `git init`"
+        )
+    own = "`git rm --cached .env`, then write one of your own"
+    if git.is_known(here, ".env"):
+        if git.is_tracked(here.root, ".env"):
+            return f"git tracks it, so it may have come from somebody else; {own}"
+        return f"it is in the last commit, so it may have come from somebody else; commit {own}"
+    if git.had_content(here.root, _as_committed(content)):
+        return "git has this very file in its history, so it may have come from somebody else; write your own"
+    return ""
+
+
+def _as_committed(content: bytes) -> tuple[bytes, ...]:
+    """What git may hold of a file that it writes as ``content``: the attributes ``eol`` and ``ident``."""
+    plain = content.replace(b"\r\n", b"\n")
+    return content, plain, re.sub(rb"\$Id:[^$\n]*\$", b"$Id$", plain)
+
+
+def _taken(text: str) -> DotEnv:
+    from dotenv.parser import parse_stream  # costs 30 ms: only where there is a .env
+
+    found: dict[str, str] = {}
+    broken: list[str] = []
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            blank = len(binding.original.string) - len(binding.original.string.lstrip())
+            broken.append(str(binding.original.line + binding.original.string.count("\n", 0, blank)))
+        elif binding.key is not None and binding.value:
+            found[binding.key] = binding.value
+    values = {name: value for name, value in found.items() if _allowed(name, value)}
+    warnings = [
+        f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces"
+        for line in broken[:_SHOWN]
+    ]
+    if len(broken) > _SHOWN:
+        warnings.append(f".env: {counted(len(broken) - _SHOWN, 'more line')} cannot be parsed")
+    ignored = sorted(set(found) - set(values) - BASES)
+    if ignored:
+        warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")
+    foreign = sorted((set(found) - set(values)) & BASES)
+    if foreign:
+        warnings.append(
+            f".env: ignored, an endpoint on another host must come from the environment: {_names(foreign)}"
+        )
+    return DotEnv(values, tuple(warnings))
+
+
+def _allowed(name: str, value: str) -> bool:
+    if any(ord(char) < 32 or ord(char) == 127 for char in value):
+        return False
+    return name in KEYS or name in SWITCHES or (name in BASES and _is_loopback(value))
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK and "@" not in parts.netloc
+    except ValueError:
+        return False
+
+
+def _names(names: list[str]) -> str:
+    def show(name: str) -> str:
+        return name if name.isidentifier() and name.isascii() else "(an odd name)"
+
+    return capped(names, show=show)
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise UsageError("the key is empty", "Paste the key, or pipe it in with --key-stdin.")
+    if key[0] in QUOTES or key[-1] in QUOTES:
+        raise UsageError("the key has quotes around it", "Paste the key without them.")
+    if not key.isascii() or not key.isprintable() or " " in key or "'" in key or "\\" in key:
+        raise UsageError("the key has a character that no key has", "Paste the key alone, in one line.")
+
+
+def _check_place(path: Path, root: Path, name: str, content: bytes | None) -> bool:
+    """What is stored is to be read: so not outside of a repository, nor in a file that came with one.
+
+    False where git cannot say.
+    """
+    try:
+        here = git.checkout(root)
+        if here is None:
+            raise UsageError(
+                f"{root} is in no git repository, and a .env that may have come with a folder is not read",
+                f"Run `git init`, or set {name} in the environment.",
+            )
+        foreign = content is not None and not git.is_tracked(root, ".env") and _origin(here, content)
+    except GitError:
+        return False
+    if foreign:
+        raise UsageError(f"{path}: {foreign}", "Move it away, and log in again.")
+    return True
+
+
+def _with(text: str, name: str, key: str) -> Iterator[str]:
+    """The file's text with one binding replaced in its place, or added at the end."""
+    from dotenv.parser import parse_stream
+
+    line = f"{name}='{key}'\n"
+    written = False
+    last = ""
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.key != name:
+            last = binding.original.string
+            yield last
+        elif not written:
+            written, last = True, line
+            yield line
+    if not written:
+        yield line if not last or last.endswith("\n") else "\n" + line
+
+
+def _exposed(root: Path) -> Iterator[str]:
+    try:
+        if git.is_tracked(root, ".env"):
+            yield "git tracks .env: `git rm --cached .env`, or your key is in the next commit"
+        elif not git.is_ignored(root, ".env"):
+            yield "git does not ignore .env: add a line `.env` to .gitignore, or your key may be committed"
+    except GitError:
+        return

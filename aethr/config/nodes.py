@@ -1,0 +1,305 @@
+"""A YAML file -> text -> nodes that know where they stand; bounded, without conversion.
+
+The nodes are made here, over PyYAML's loader, because its own composer has no bounds and stops at the first
+mistake. Marks come from its pure-Python scanner.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import yaml
+
+from aethr.base.errors import ConfigError
+from aethr.base.records import Place
+from aethr.config.mistakes import Lines, Mistake, quoted, visible
+
+MAX_BYTES = 128 * 1024
+"""The size of the largest file that is read."""
+
+TOO_LARGE = f"larger than {MAX_BYTES // 1024} KiB; a few lines of YAML are expected"
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def shown(path: Path) -> str:
+    """The path from the current folder where it lies below, as compilers print it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def read(path: Path, origin: str, absent: str) -> bytes:
+    """At most one byte more than may be read; never waits for a FIFO, never reads a device.
+
+    ``absent`` is said of a file that is not there. Raises ``ConfigError``.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        if path.is_dir():
+            raise unreadable(origin, "is a folder, not a file")
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise unreadable(origin, "is not a regular file")
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise unreadable(origin, absent) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path itself
+        reason = getattr(error, "strerror", None) or error
+        raise unreadable(origin, f"cannot be read: {visible(str(reason))}") from None
+
+
+def decoded(content: bytes, origin: str) -> str:
+    """UTF-8 only. What is no text is not shown: a link could have led to anything."""
+    if len(content) > MAX_BYTES:
+        raise unreadable(origin, TOO_LARGE)
+    if content.startswith(_UTF16):
+        raise unreadable(origin, "is UTF-16; save it as UTF-8")
+    if b"\0" in content:
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        raise unreadable(f"{origin}:{line}", "holds a NUL byte; save it as UTF-8 text")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        byte = content[error.start]
+        raise unreadable(f"{origin}:{line}", f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8") from None
+
+
+def unreadable(origin: str, reason: str) -> ConfigError:
+    return ConfigError([f"{visible(origin)}: {reason}"])
+
+
+MAX_DEPTH = 50
+MAX_NODES = 10_000
+"""Both count a node again at each alias that stands for it."""
+
+BROKEN = "broken"
+"""The tag of a node about which a mistake has been told already."""
+
+_PROBLEM = 120
+_PREFIX = "tag:yaml.org,2002:"
+_CONTROL_CHARACTER = "the text holds the control character {}"
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Scalar(NamedTuple):
+    """``tag`` is PyYAML's, without its prefix: ``str int float bool null timestamp merge``."""
+
+    place: Place
+    text: str
+    tag: str
+    size: int = 1
+    height: int = 1
+
+
+class Items(NamedTuple):
+    """A YAML sequence. ``size`` counts all nodes in it with aliases expanded, ``height`` its levels."""
+
+    place: Place
+    nodes: tuple[Node, ...]
+    size: int
+    height: int
+
+
+class Entries(NamedTuple):
+    """A YAML mapping, each key once."""
+
+    place: Place
+    pairs: tuple[tuple[Scalar, Node], ...]
+    size: int
+    height: int
+
+
+Node: TypeAlias = Scalar | Items | Entries
+
+
+def compose(text: str, lines: Lines, empty: str) -> tuple[Node | None, list[Mistake]]:
+    """The one document in ``text``, and what is wrong with it as YAML; no node when it cannot be used.
+
+    ``empty`` is said of a file without a document.
+    """
+    try:
+        composer = _Composer(text, lines)
+    except yaml.reader.ReaderError as error:
+        char = quoted(chr(error.character))
+        return None, [Mistake(lines.place(error.position), f"the character {char} is not allowed")]
+    try:
+        root = composer.document()
+    except _UnusableError as unusable:
+        return None, [*composer.mistakes, unusable.mistake]
+    except yaml.MarkedYAMLError as error:
+        return None, [*composer.mistakes, _unusable(error, lines)]
+    except (ValueError, OverflowError):
+        # PyYAML lets these out: a %YAML version of 5,000 digits, an escape beyond Unicode.
+        place = _place(composer.get_mark(), lines)
+        return None, [*composer.mistakes, Mistake(place, "not valid YAML: a number out of range")]
+    if root is None or (isinstance(root, Scalar) and root.tag == "null"):
+        return None, [Mistake(Place(1, 1), empty)]
+    return root, composer.mistakes
+
+
+class _UnusableError(Exception):
+    """A mistake after which the rest of the text cannot be read."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(message)
+        self.mistake = Mistake(place, message)
+
+
+def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> Mistake:
+    """PyYAML's error in one plain line; where something opened and never closed, at its opening."""
+    problem, context = error.problem or "cannot be read", error.context or ""
+    opening, place = _place(error.context_mark, lines), _place(error.problem_mark, lines)
+    if context and any(end in problem for end in _NEVER_CLOSED):
+        return Mistake(opening, "opened here and never closed")
+    if "scanning a simple key" in context:
+        place = opening
+    inside = context in ("while parsing a flow sequence", "while parsing a flow mapping")
+    since = f", in what opened on line {opening.line}" if inside else ""
+    return Mistake(place, f"not valid YAML: {_plain(context, problem)}{since}")
+
+
+def _place(mark: Any, lines: Lines) -> Place:
+    """A mark's place by its index: PyYAML's own line count knows more line ends than editors do."""
+    return lines.place(mark.index if mark is not None else 0)
+
+
+_NEVER_CLOSED = ("end of stream", "got '<stream end>'", "unexpected document separator")
+_PLAIN = {
+    "found character '\\t'": "a tab where only spaces may stand",
+    "cannot start any token": "a text that begins with this character must be in quotes",
+    "mapping values are not allowed": "a second ': ' here; put the text in quotes or check the indentation",
+    "could not find expected ':'": "expected ': ' after a key",
+    "expected <block end>": "the indentation does not fit the lines above",
+    "scanning an alias": "a text that begins with * must be in quotes",
+    "scanning an anchor": "a text that begins with & must be in quotes",
+    "found '<stream end>'": "the file ends where a value is expected",
+    "expected '<document start>'": "this stands after the end of the workflow",
+    "found unknown escape character": "unknown escape after \\; in single quotes \\ is an ordinary character",
+}
+
+
+def _plain(context: str, problem: str) -> str:
+    found = (plain for known, plain in _PLAIN.items() if known in problem or known in context)
+    return next(found, problem[:_PROBLEM].replace(r"'\x00'", "the end of the file"))
+
+
+class _Composer(yaml.SafeLoader):
+    """A loader that gives nodes with their places, and collects mistakes. It recurses ``MAX_DEPTH`` deep."""
+
+    def __init__(self, text: str, lines: Lines) -> None:
+        super().__init__(text)
+        self.mistakes: list[Mistake] = []
+        self._lines = lines
+        self._named: dict[str, Node | None] = {}
+        self._size = 0
+
+    def document(self) -> Node | None:
+        """The document, None where there is none. Raises ``_UnusableError`` and what PyYAML raises."""
+        root = None
+        while not self.check_event(yaml.StreamEndEvent):
+            event = self._next()
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    place = _place(event.start_mark, self._lines)
+                    raise _UnusableError(place, "a second document begins here; a file holds one")
+                root = self._node(1)
+        return root
+
+    def _next(self) -> Any:
+        return self.get_event()  # type: ignore[no-untyped-call]  # the stubs have no types
+
+    def _node(self, level: int) -> Node:
+        event = self._next()
+        place = _place(event.start_mark, self._lines)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(str(event.anchor), place, level)
+        self._bound(place, 1, level)
+        if event.anchor is not None:
+            if event.anchor in self._named:
+                self._refuse(place, f"the anchor {quoted('&' + event.anchor)} is defined a second time")
+            self._named[event.anchor] = None  # an alias inside of the node is refused
+        if event.tag is not None:
+            written = event.tag.replace(_PREFIX, "!!", 1) if event.tag.startswith(_PREFIX) else event.tag
+            self._refuse(place, f"YAML tags are not supported; remove {quoted(written)}")
+        node = (
+            self._scalar(event, place)
+            if isinstance(event, yaml.ScalarEvent)
+            else self._collection(event, place, level)
+        )
+        if event.anchor is not None:
+            self._named[event.anchor] = node
+        return node
+
+    def _alias(self, name: str, place: Place, level: int) -> Node:
+        node = self._named.get(name)
+        if node is None:
+            reason = "stands inside of what it refers to" if name in self._named else "is not defined above"
+            self._refuse(place, f"the alias {quoted('*' + name)} {reason}; quote a text that begins with *")
+            node = Scalar(place, "", BROKEN)
+        self._bound(place, node.size, level - 1 + node.height)
+        return node
+
+    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
+        bad = _unprintable(event.value)
+        if bad and event.tag is None:  # a tag has been refused already
+            self._refuse(place, _CONTROL_CHARACTER.format(bad))
+        if bad or event.tag is not None:
+            return Scalar(place, event.value, BROKEN)
+        tag: str = self.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]  # as above
+        return Scalar(place, event.value, tag.removeprefix(_PREFIX))
+
+    def _collection(self, event: yaml.CollectionStartEvent, place: Place, level: int) -> Items | Entries:
+        children: list[Node] = []
+        while not self.check_event(yaml.CollectionEndEvent):
+            children.append(self._node(level + 1))
+        self._next()
+        size = 1 + sum(child.size for child in children)
+        height = 1 + max((child.height for child in children), default=0)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Items(place, tuple(children), size, height)
+        return Entries(place, self._pairs(children), size, height)
+
+    def _pairs(self, children: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
+        """Keys and values by turns -> pairs, without the keys that cannot be used."""
+        pairs: dict[str, tuple[Scalar, Node]] = {}
+        for key, value in zip(children[::2], children[1::2], strict=True):
+            if not isinstance(key, Scalar):
+                self._refuse(key.place, "a key must be text, not a list or mapping")
+            elif key.tag == "merge":
+                self._refuse(key.place, "merge keys (<<) are not supported; write the entries out")
+            elif key.text in pairs:
+                first = pairs[key.text][0].place.line
+                self._refuse(key.place, f"duplicate key {quoted(key.text)}, first on line {first}")
+            elif key.tag != BROKEN:
+                pairs[key.text] = (key, value)
+        return tuple(pairs.values())
+
+    def _bound(self, place: Place, size: int, level: int) -> None:
+        self._size += size
+        if self._size > MAX_NODES:
+            raise _UnusableError(place, f"more than {MAX_NODES:,} values, counting those behind aliases")
+        if level > MAX_DEPTH:
+            raise _UnusableError(place, f"nested deeper than {MAX_DEPTH} levels")
+
+    def _refuse(self, place: Place, message: str) -> None:
+        self.mistakes.append(Mistake(place, message))
+
+
+def scalar(text: str) -> Scalar | Mistake:
+    """A text that stands in no file as a node; or what a file that held it would be refused for."""
+    place = Place(1, 1)
+    bad = _unprintable(text)
+    return Mistake(place, _CONTROL_CHARACTER.format(bad)) if bad else Scalar(place, text, "str")
+
+
+def _unprintable(text: str) -> str:
+    """The first control character or lone surrogate of ``text``, escaped; an escape in quotes made it."""
+    found = _CONTROL.search(text)
+    return visible(found.group()) if found else ""

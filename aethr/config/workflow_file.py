@@ -1,0 +1,303 @@
+"""YAML text -> ``WorkflowSpec``, or all mistakes in it together, each with its place; and back, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aethr.base.errors import ConfigError
+from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
+from aethr.config import nodes
+from aethr.config.kinds import MISSING, Kind, Reading
+from aethr.config.mistakes import Lines, Mistake, quoted, refusal, told
+from aethr.config.nodes import MAX_BYTES, Node, compose, scalar
+from aethr.config.schema import (
+    ARGUMENT,
+    COMMAND,
+    CONTEXT_CHARS,
+    MODELINE,
+    Vocabulary,
+    context_source,
+    document,
+    guidance,
+    json_schema,
+    step_id,
+)
+
+__all__ = [
+    "ARGUMENT",
+    "COMMAND",
+    "CONTEXT_CHARS",
+    "MAX_BYTES",
+    "Vocabulary",
+    "from_bytes",
+    "json_schema",
+    "load",
+    "parse",
+    "problem_of_id",
+    "problem_of_source",
+    "problem_of_text",
+    "refuse",
+]
+
+
+def load(path: Path, vocabulary: Vocabulary) -> WorkflowSpec:
+    """The workflow in a file. Raises ``ConfigError`` for every mistake in it, or for the file itself."""
+    origin = nodes.shown(path)
+    content = nodes.read(path, origin, "no such file; `aethr init` writes one")
+    return from_bytes(content, origin, vocabulary)
+
+
+def from_bytes(content: bytes, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
+    """The workflow in a file's bytes; ``origin`` is the name to show. Raises ``ConfigError``."""
+    return parse(nodes.decoded(content, origin), origin, vocabulary)
+
+
+def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
+    """The workflow in a text; ``origin`` is the file name to show. Raises ``ConfigError``."""
+    if len(text) > MAX_BYTES:
+        raise nodes.unreadable(origin, nodes.TOO_LARGE)
+    text = text.removeprefix("\ufeff")
+    lines = Lines.of(text)
+    root, mistakes = compose(text, lines, "the file is empty; `aethr init` writes a workflow")
+    reading = Reading("", {}, {}, mistakes)
+    raw = MISSING if root is None else _read(root, vocabulary, reading)
+    if reading.mistakes:
+        raise refusal(origin, lines.texts, reading.mistakes)
+    return _workflow(raw, origin, reading, lines)
+
+
+def refuse(spec: WorkflowSpec, problems: Sequence[tuple[str, str]]) -> ConfigError:
+    """Later refusals as (dotted path, message), at that path's place or the nearest one above it."""
+    return refusal(
+        spec.origin, spec.lines, [Mistake(_place(spec, path), message) for path, message in problems]
+    )
+
+
+def problem_of_id(text: str) -> str:
+    """What a file would say of this step id, without a place; nothing for a good one."""
+    return _problem(step_id(), text)
+
+
+def problem_of_text(text: str) -> str:
+    """The same of a role's text."""
+    return _problem(guidance(), text)
+
+
+def problem_of_source(text: str, vocabulary: Vocabulary) -> str:
+    """The same of a context source."""
+    return _problem(context_source(vocabulary), text)
+
+
+def _problem(kind: Kind, text: str) -> str:
+    node, reading = scalar(text), Reading("", {}, {}, [])
+    if isinstance(node, Mistake):
+        return told(node)
+    reading.value(kind, node)
+    return told(reading.mistakes[0]) if reading.mistakes else ""
+
+
+def _place(spec: WorkflowSpec, path: str) -> Place:
+    while path and path not in spec.places:
+        path = path.rpartition(".")[0]
+    return spec.places.get(path, Place(1, 1))
+
+
+# --- what no single value can tell ----------------------------------------------------------------
+
+
+def _read(root: Node, vocabulary: Vocabulary, reading: Reading) -> Any:
+    """The document as plain values; every mistake is in ``reading``."""
+    raw = reading.value(document(vocabulary), root)
+    if raw is not MISSING:
+        steps = [step or {} for step in raw.get("steps", ())]
+        reading.mistakes.extend(_undefined_roles(raw, steps, reading))
+        reading.mistakes.extend(_duplicate_ids(steps, reading))
+        reading.mistakes.extend(_bad_loops(steps, reading))
+    return raw
+
+
+def _undefined_roles(raw: dict[str, Any], steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    if "roles" not in raw:
+        return
+    roles = tuple(raw["roles"])
+    for name in raw.get("models", ()):
+        if name not in raw["roles"]:
+            yield Mistake(reading.keys[f"models.{name}"], f"undefined role {quoted(name)}", name, roles)
+    for number, step in enumerate(steps):
+        name = step.get("role")
+        if name is not None and name not in raw["roles"]:
+            place = reading.places[f"steps.{number}.role"]
+            yield Mistake(place, f"undefined role {quoted(name)}", name, roles)
+
+
+def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    first: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        name = step.get("id")
+        if name is not None and first.setdefault(name, number) != number:
+            line = reading.places[f"steps.{first[name]}.id"].line
+            yield Mistake(
+                reading.places[f"steps.{number}.id"], f"duplicate step id '{name}', first on line {line}"
+            )
+
+
+def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    """Loops that do not go back, and loops that share a step with the one before."""
+    numbers = {step["id"]: number for number, step in reversed(list(enumerate(steps))) if "id" in step}
+    ids_known = all("id" in step for step in steps)
+    previous: tuple[int, int] | None = None
+    for end, step in enumerate(steps):
+        back_to = step.get("repeat", {}).get("back_to")
+        if back_to is None:
+            continue
+        place = reading.places[f"steps.{end}.repeat.back_to"]
+        start = numbers.get(back_to)
+        if start is None:
+            if ids_known:
+                yield Mistake(place, f"back_to names no step: {quoted(back_to)}", back_to, tuple(numbers))
+        elif start > end:
+            yield Mistake(place, f"back_to must name this step or an earlier one; '{back_to}' comes later")
+        else:
+            if previous is not None and start <= previous[1]:
+                yield Mistake(place, _shared(steps, previous, start))
+            previous = (start, end)
+
+
+def _shared(steps: list[dict[str, Any]], other: tuple[int, int], start: int) -> str:
+    verb = "encloses" if start <= other[0] else "overlaps"
+    first, last = (steps[number].get("id", f"number {number + 1}") for number in other)
+    return f"this loop {verb} the loop of step '{last}', which goes back to '{first}'; loops must be apart"
+
+
+# --- values -> records -----------------------------------------------------------------------------
+
+
+def _workflow(raw: dict[str, Any], origin: str, reading: Reading, lines: Lines) -> WorkflowSpec:
+    chars = _context_chars(raw, CONTEXT_CHARS)
+    return WorkflowSpec(
+        name=raw["workflow"],
+        roles=raw["roles"],
+        models={role: _model(**model) for role, model in raw.get("models", {}).items()},
+        steps=tuple(_step(step, chars) for step in raw["steps"]),
+        origin=origin,
+        places=reading.places,
+        lines=lines.texts,
+    )
+
+
+def _context_chars(raw: dict[str, Any], default: int) -> int:
+    chars: int = raw.get("limits", {}).get("context_chars", default)
+    return chars
+
+
+def _model(model: str, **settings: Any) -> ModelSpec:
+    return ModelSpec(model, **settings)
+
+
+def _step(raw: dict[str, Any], context_chars: int) -> StepSpec:
+    """Keys and fields have the same names; what is left out takes the record's own default."""
+    given = {name: value for name, value in raw.items() if name not in ("context", "repeat", "limits")}
+    return StepSpec(
+        **given,
+        context_chars=_context_chars(raw, context_chars),
+        context=tuple(raw.get("context", ())),
+        repeat=Repeat(**raw["repeat"]) if "repeat" in raw else None,
+    )
+
+
+WIDTH = 80
+"""Characters after which a text of one line is folded at the next space. Other lines stay as they are."""
+
+_HEADER = "# Saved by `aethr run --save`. `aethr check` explains this file."
+
+
+def text(spec: WorkflowSpec) -> str:
+    """The whole file. Of the comments in the file of ``spec`` those at its head are kept."""
+    sizes = {step.context_chars for step in spec.steps}
+    shared = sizes.pop() if len(sizes) == 1 else CONTEXT_CHARS
+    sections: dict[str, Any] = {
+        "workflow": spec.name,
+        "roles": dict(spec.roles),
+        "models": {role: _model_entry(model) for role, model in spec.models.items()},
+        "steps": [_step_entry(step, shared) for step in spec.steps],
+        "limits": _limits(shared, CONTEXT_CHARS),
+    }
+    head = list(takewhile(_is_comment, spec.lines)) or [MODELINE, _HEADER]
+    dumped = (
+        yaml.dump({key: value}, None, _Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
+        for key, value in sections.items()
+        if value
+    )
+    made = "\n".join(("\n".join((*head, "")), *dumped))
+    # PyYAML writes what an editor does not show, such as a bidi mark. `_style` has it in double quotes.
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in made)
+
+
+def _is_comment(line: str) -> bool:
+    """One that stays one: YAML ends a line at more characters than an editor does."""
+    return line.startswith("#") and line.isprintable()
+
+
+def _model_entry(model: ModelSpec) -> str | dict[str, Any]:
+    given = _given(model)
+    return {"model": given.pop("name"), **given} if len(given) > 1 else model.name
+
+
+def _step_entry(step: StepSpec, shared: int) -> dict[str, Any]:
+    given = _given(step)
+    limits = _limits(given.pop("context_chars"), shared)
+    if step.repeat:
+        given["repeat"] = _given(step.repeat)
+    return {**given, **({"limits": limits} if limits else {})}
+
+
+def _limits(size: int, default: int) -> dict[str, int]:
+    return {} if size == default else {"context_chars": size}
+
+
+def _given(record: Any) -> dict[str, Any]:
+    """The fields of a named tuple that are not at their default: keys of a file have the same names."""
+    defaults = record._field_defaults
+    return {
+        name: value
+        for name, value in record._asdict().items()
+        if name not in defaults or value != defaults[name]
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, with lists indented under their key, and tabs in literal text."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - PyYAML's
+        super().increase_indent(flow, indentless=False)
+
+    def analyze_scalar(self, scalar: str) -> Any:
+        analysis = super().analyze_scalar(scalar)
+        analysis.allow_block = True  # `_style` says where
+        return analysis
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, _style(value))
+
+
+def _style(value: str) -> str | None:
+    """Literal for several lines, folded for a long one, quoted where an editor would hide or change it."""
+    lines = value.removesuffix("\n").split("\n")
+    if not all(line.replace("\t", " ").isprintable() for line in lines):
+        return '"'
+    if len(value) <= WIDTH and "\n" not in value:
+        return None
+    if value[0].isspace() or not lines[-1] or any(line[-1:].isspace() for line in lines):
+        return '"'
+    if len(lines) > 1:
+        return "|"
+    return '"' if "\t" in value else ">"
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,268 @@
+"""The packer: which pieces of a step's context fit its budget, and the account of those that do not.
+
+The rule: while the sum is over the budget, drop the worst piece: generated files first, then the
+largest, among equals the last. A piece that no budget could hold does not count. A file's header is
+paid with its first kept piece, and a file without pieces is its header. What is kept stays in its order.
+
+The packer works while the pieces stream by. ``_floor`` makes that give the same as sorting them all:
+a piece worse than one already dropped can never be kept, because the sum only grows. So memory is
+bounded by the budget, however large the change is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from aethr.base.records import (
+    CHANGE,
+    CHANGES,
+    Block,
+    Entry,
+    Extent,
+    Gap,
+    Part,
+    Piece,
+    Receipt,
+    Remark,
+    Withhold,
+)
+from aethr.context.paths import is_generated
+
+LISTED = 50
+"""Files named as not sent at the end of a block; the receipts hold all of them."""
+
+NAME_CHARS = 200
+"""Characters of a file's name in such a line."""
+
+Rank: TypeAlias = tuple[bool, int, int, int, int]
+"""Smaller is worse: (not generated, -characters, -source, -order of the file, -number of the piece)."""
+
+
+class Item:
+    """One file while its pieces come in. ``kept`` maps a piece's number to the piece."""
+
+    __slots__ = (
+        "added",
+        "changed",
+        "entry",
+        "gaps",
+        "generated",
+        "kept",
+        "pieces",
+        "removed",
+        "size",
+        "source",
+        "withheld",
+    )
+
+    def __init__(self, entry: Entry, source: int, withheld: str | None, *, generated: bool) -> None:
+        self.entry = entry
+        self.source = source
+        self.withheld = withheld
+        self.generated = generated
+        self.kept: dict[int, Piece] = {}
+        self.pieces = 0
+        self.size = 0
+        self.changed = 0
+        self.added = 0
+        self.removed = 0
+        self.gaps: list[str] = []
+
+    @property
+    def overhead(self) -> int:
+        """Characters paid with the first kept piece."""
+        return len(self.entry.label) + len(self.entry.header)
+
+    def cost(self) -> int:
+        """Characters that this file takes now."""
+        return sum(len(piece.text or "") for piece in self.kept.values()) + self.overhead * bool(self.kept)
+
+    def rank(self, number: int, piece: Piece) -> Rank:
+        return (not self.generated, -len(piece.text or ""), -self.source, -self.entry.order, -number)
+
+
+class Packer:
+    """Takes the parts of one source after the other, and gives each source's block at the end."""
+
+    def __init__(self, budget_chars: int) -> None:
+        self.budget_chars = budget_chars
+        self._items: list[Item] = []
+        self._remarks: list[tuple[int, Remark]] = []
+        self._heap: list[tuple[Rank, int]] = []
+        self._floor: Rank | None = None
+        self._total = 0
+
+    def take(self, source: int, parts: Iterable[Part]) -> None:
+        """Take all parts of the source with this number. An ``Entry`` comes before its pieces."""
+        item: Item | None = None
+        for part in parts:
+            if isinstance(part, Remark):
+                self._remarks.append((source, part))
+            elif isinstance(part, Entry):
+                self._settle(item)
+                generated = part.withheld is None and is_generated(part.path)
+                item = Item(part, source, part.withheld, generated=generated)
+                self._items.append(item)
+            else:
+                assert item is not None, "a part before the first entry"
+                self._take_part(item, part)
+        self._settle(item)
+
+    def block(self, source: int, name: str) -> Block:
+        """What goes into the prompt of the source with this number, called ``name``."""
+        items = sorted((item for item in self._items if item.source == source), key=lambda i: i.entry.order)
+        remarks = [remark for number, remark in self._remarks if number == source]
+        over = f"over the budget of {self.budget_chars} characters"
+        return Block(
+            source=name,
+            text=_text(items, remarks, over),
+            receipts=(
+                *(_receipt(name, item, over) for item in items),
+                *(Receipt(name, None, 0, note=each.text, complete=each.complete) for each in remarks),
+            ),
+            change=_change(items, remarks) if name in CHANGES else None,
+            extent=_extent(items, remarks) if name == CHANGE else None,
+        )
+
+    def _take_part(self, item: Item, part: Piece | Withhold | Gap) -> None:
+        if isinstance(part, Piece):
+            self._add(item, part)
+        elif isinstance(part, Gap):
+            item.gaps.append(part.note)
+        else:
+            self._total -= item.cost()
+            item.kept.clear()
+            item.withheld = part.reason
+
+    def _settle(self, item: Item | None) -> None:
+        """A file is complete. Without pieces, its header is its only piece."""
+        if item is not None and item.pieces == 0 and item.entry.header:
+            header = item.entry.header
+            item.entry = item.entry._replace(header="")
+            self._add(item, Piece(header, len(header.encode())))
+
+    def _add(self, item: Item, piece: Piece) -> None:
+        number = item.pieces
+        item.pieces += 1
+        item.size += piece.size
+        item.changed += piece.changed
+        item.added += piece.added
+        item.removed += piece.removed
+        if item.withheld is not None or piece.text is None:
+            return
+        rank = item.rank(number, piece)
+        hopeless = len(piece.text) + item.overhead > self.budget_chars
+        if hopeless or (self._floor is not None and rank < self._floor):
+            return
+        self._total += len(piece.text) + (0 if item.kept else item.overhead)
+        item.kept[number] = piece
+        heapq.heappush(self._heap, (rank, len(self._items) - 1))
+        while self._total > self.budget_chars:
+            self._drop_worst()
+
+    def _drop_worst(self) -> None:
+        rank, index = heapq.heappop(self._heap)
+        item = self._items[index]
+        piece = item.kept.pop(-rank[-1], None)
+        if piece is not None:  # None: its file was withheld meanwhile
+            self._total -= len(piece.text or "") + (0 if item.kept else item.overhead)
+            self._floor = rank if self._floor is None else max(self._floor, rank)
+
+
+def _change(items: list[Item], remarks: list[Remark]) -> bool | None:
+    """Whether there is a change; None where neither a file nor a remark says so."""
+    said = {True} if items else {remark.change for remark in remarks}
+    return True if True in said else False if False in said else None
+
+
+def _extent(items: list[Item], remarks: list[Remark]) -> Extent | None:
+    if _change(items, remarks) is None:
+        return None
+    files = len({item.entry.path for item in items})
+    return Extent(files, sum(item.added for item in items), sum(item.removed for item in items))
+
+
+def _text(items: list[Item], remarks: list[Remark], over: str) -> str:
+    """The kept content in its order, then what is missing, then the remarks; each on lines of its own."""
+    texts = [text for item in items for text in (_content(item), _gap(item, over)) if text]
+    texts += _missing([item for item in items if not item.kept], over)
+    texts += [f"[{remark.text}]\n" for remark in remarks]
+    ended = (text if text.endswith("\n") else text + "\n" for text in texts[:-1])
+    return "".join((*ended, *texts[-1:]))
+
+
+def _content(item: Item) -> str:
+    return item.entry.label + _sent(item) if item.kept else ""
+
+
+def _sent(item: Item) -> str:
+    return item.entry.header + "".join(piece.text or "" for piece in item.kept.values()) if item.kept else ""
+
+
+def _gap(item: Item, over: str) -> str:
+    """The line that stands after a file of which a part is missing."""
+    if not item.kept or len(item.kept) == item.pieces:
+        return ""
+    return f"[{_short(item.entry.path)}: {_lost(item)}, {over}]\n"
+
+
+def _lost(item: Item) -> str:
+    lost = item.changed - sum(piece.changed for piece in item.kept.values())
+    return f"{item.pieces - len(item.kept)} of {item.pieces} hunks not sent, {lost:,} changed lines"
+
+
+def _missing(items: list[Item], over: str) -> list[str]:
+    named, rest = items[:LISTED], items[LISTED:]
+    lines = [
+        f"[not sent: {_short(item.entry.path)}{_amount(item)}, {item.withheld or over}]\n" for item in named
+    ]
+    if rest:
+        changed = sum(item.changed for item in rest)
+        lines.append(
+            f"[not sent: {len(rest):,} more files" + (f", {changed:,} changed lines" * bool(changed)) + "]\n"
+        )
+    return lines
+
+
+def _amount(item: Item) -> str:
+    if item.changed:
+        return f", {item.changed:,} changed lines"
+    return f", {item.size:,} bytes" if item.size else ""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_CHARS else name[:NAME_CHARS] + "…"
+
+
+def _receipt(source: str, item: Item, over: str) -> Receipt:
+    sent = _sent(item).encode()
+    header = 0 if item.kept else len(item.entry.header.encode())
+    return Receipt(
+        source=source,
+        path=item.entry.path,
+        bytes_sent=len(sent),
+        bytes_omitted=header + item.size - sum(piece.size for piece in item.kept.values()),
+        sha256=hashlib.sha256(sent).hexdigest() if item.kept else None,
+        note=_note(item, over),
+        complete=(
+            item.entry.complete and item.withheld is None and not item.gaps and len(item.kept) == item.pieces
+        ),
+        changed_lines=item.changed,
+        sent_lines=sum(piece.changed for piece in item.kept.values()),
+    )
+
+
+def _note(item: Item, over: str) -> str | None:
+    """What the receipt says in words, None when the file was sent as it is."""
+    notes = [*([item.entry.note] if item.entry.note else []), *dict.fromkeys(item.gaps)]
+    if not item.kept and (item.withheld or item.pieces):
+        notes.append(item.withheld or over)
+    elif len(item.kept) < item.pieces:
+        notes.append(f"{_lost(item)}, {over}")
+    revealed = sum(piece.revealed for piece in item.kept.values())
+    if revealed:
+        notes.append(f"{revealed:,} invisible characters shown by their code")
+    return "; ".join(notes) or None

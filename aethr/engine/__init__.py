@@ -1,0 +1,596 @@
+"""The sequential loop and the repeat rule, as one generator of events.
+
+What comes next is a function of the finished results alone (``Progress``). A resume therefore needs
+no saved loop state: it feeds the checkpoint's results through the same loop and calls a backend for
+the first one that is missing. A step that is not called, because the change that it would read is empty,
+has a result too (``skipped``), so that a replay need not look at the tree again. No concrete source, backend
+or terminal is known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from aethr import review
+from aethr.base import budget
+from aethr.base.errors import AethrError, ModelError, UsageError
+from aethr.base.records import (
+    CHANGE,
+    CHANGES,
+    AttemptStarted,
+    Block,
+    Completion,
+    Earlier,
+    Event,
+    LoopEnded,
+    LoopOutcome,
+    LoopResult,
+    Notice,
+    Plan,
+    PlannedStep,
+    Receipt,
+    Repeat,
+    Request,
+    RunFinished,
+    RunResult,
+    RunStarted,
+    Skipped,
+    Spent,
+    StepFinished,
+    StepPrepared,
+    StepResult,
+    StepStarted,
+    Subject,
+    TextDelta,
+    Thinking,
+    Totals,
+    Usage,
+    View,
+)
+from aethr.base.sanitize import REDACTED, Redactor
+from aethr.engine import conditions, prompts
+from aethr.review import Verdict
+
+Clock = Callable[[], float]
+
+
+class Turn(NamedTuple):
+    """The next thing to run: the step's position in the workflow, from 0, and its pass, from 1."""
+
+    position: int
+    iteration: int
+
+
+class Progress:
+    """Where a run stands. It changes only by ``add``, so replaying the results rebuilds it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.results: list[StepResult] = []
+        self.loops: list[LoopResult] = []
+        self.turn: Turn | None = Turn(0, 1)
+
+    def add(self, result: StepResult) -> LoopResult | None:
+        """Take a finished step; give the loop that ended with it, if one did."""
+        assert self.turn is not None
+        index = self.turn.position
+        self.results.append(result)
+        repeat = self.plan.steps[index].spec.repeat
+        ended = self._ended(repeat, result) if repeat else None
+        if ended:
+            self.loops.append(ended)
+        if repeat and not ended:
+            self.turn = Turn(self._index(repeat.back_to), result.iteration + 1)
+        else:
+            self.turn = self._after(index, result.iteration)
+        return ended
+
+    def _after(self, index: int, iteration: int) -> Turn | None:
+        following = index + 1
+        if following == len(self.plan.steps):
+            return None
+        inside = any(
+            self._index(step.spec.repeat.back_to) < following <= end
+            for end, step in enumerate(self.plan.steps)
+            if step.spec.repeat
+        )
+        return Turn(following, iteration if inside else 1)
+
+    def _ended(self, repeat: Repeat, result: StepResult) -> LoopResult | None:
+        def end(outcome: LoopOutcome) -> LoopResult:
+            return LoopResult(result.id, repeat.back_to, result.iteration, outcome)
+
+        if result.skipped is not None:
+            return end("satisfied" if self._nothing_left(repeat, result) else "stalled")
+        if conditions.hold(repeat, result, result):
+            return end("satisfied")
+        if self._stalled(repeat, result):
+            return end("stalled")
+        return end("exhausted") if result.iteration >= repeat.max_iterations else None
+
+    def _nothing_left(self, repeat: Repeat, skipped: StepResult) -> bool:
+        """Whether a loop whose last step had nothing to read may end well: its last answer still counts.
+
+        Without an answer nothing was there to review, unless a step has edited files that it does not see.
+        """
+        for each in reversed(self.results[:-1]):
+            if each.artifacts is not None and each.artifacts.edited:
+                return False
+            if each.id == skipped.id and each.skipped is None:
+                return conditions.hold(repeat, each, skipped)
+        return conditions.hold(repeat, None, skipped)
+
+    def _stalled(self, repeat: Repeat, result: StepResult) -> bool:
+        """This pass edited nothing and the findings are those of the pass before."""
+        if result.iteration == 1:
+            return False
+        since = max(n for n, each in enumerate(self.results) if each.id == repeat.back_to)
+        edits = [each.artifacts for each in self.results[since:] if each.artifacts is not None]
+        before = next(each for each in reversed(self.results[:-1]) if each.id == result.id)
+        unchanged = bool(edits) and not any(artifacts.edited for artifacts in edits)
+        return unchanged and review.same_findings(before, result)
+
+    def _index(self, step_id: str) -> int:
+        return next(n for n, step in enumerate(self.plan.steps) if step.spec.id == step_id)
+
+
+def run(
+    plan: Plan, done: Sequence[StepResult] = (), clock: Clock = time.monotonic
+) -> Generator[Event, None, None]:
+    """Run ``plan`` to its end; ``done`` are results to replay. The last event is ``RunFinished``.
+
+    Raises ``AethrError`` where a step fails; every ``StepFinished`` before it was yielded. Whoever
+    consumes the events writes the checkpoint before showing anything. What earlier attempts left in the tree
+    belongs to the next step that edits it, whichever that is by now.
+    """
+    subject, first = _look(plan, afresh=not done)
+    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
+    progress = Progress(plan)
+    waiting = iter(done)
+    earlier = plan.earlier
+    while progress.turn is not None:
+        turn = progress.turn
+        finished = next(waiting, None)
+        if finished is None:
+            blocks = first if turn == Turn(0, 1) else None
+            result = yield from _perform(progress, turn, blocks, earlier, clock)
+            earlier = None if plan.steps[turn.position].edits_tree else earlier
+        else:
+            result = _expected(plan, turn, finished)
+        ended = progress.add(result)
+        yield StepFinished(result, replayed=finished is not None)
+        if ended:
+            yield LoopEnded(ended)
+        over = budget.exceeded(plan.allowance, progress.results)
+        if over is not None and progress.turn is not None:  # after the last step the run is complete
+            raise over
+    reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
+    visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
+    doubt = plan.unproven
+    if plan.is_live and plan.gate.needs_review:
+        doubt = _moved(plan, progress.results) or doubt
+    if earlier is not None and earlier.remains and reviewing:
+        # The workflow has changed since: no step that edits the tree has run, so none has it in its change.
+        doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
+    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
+    yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
+
+
+def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
+    """What comes after ``done``, None at the end. Raises ``UsageError`` where it does not fit ``plan``."""
+    progress = Progress(plan)
+    for result in done:
+        if progress.turn is None:
+            raise UsageError(
+                f"the checkpoint does not fit the workflow: step '{result.id}' comes after its end",
+                "Start afresh without --resume-checkpoint.",
+            )
+        progress.add(_expected(plan, progress.turn, result))
+    return progress.turn
+
+
+def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
+    """The id of a step among ``done`` whose change is no more, and on which a review rests.
+
+    That is a reviewing step, or any other where no reviewing step sees the change itself. None where an agent
+    may have edited the tree since: that change is the run's own.
+    """
+    if any(step.edits_tree for step in plan.steps):
+        return None
+    turn = fits(plan, done)
+    latest = {result.id: result for result in done}
+    readers = [step for step in plan.steps if CHANGE in step.spec.context]
+    counted = [step for step in readers if step.spec.reviewing] or readers
+    for step in plan.steps[: turn.position if turn else None]:
+        if step in counted and not _same_change(latest[step.spec.id].context, _now(plan, step)):
+            return step.spec.id
+    return None
+
+
+def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]:
+    """The prompts of the first pass, calling nothing; a placeholder stands where an answer would.
+
+    Commands of the project are run for it only where ``run_commands`` says so.
+    """
+    history: list[StepResult] = []
+    for step in plan.steps:
+        view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
+        blocks = step.collect(view)
+        resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
+        prepared = _prepare(plan, step, history, blocks, plan.earlier if resumed else None)
+        if _has_nothing_to_read(plan, step, blocks):
+            skipped = _skipped(step, Turn(0, 1), blocks)
+            yield prepared._replace(skipped=skipped.skipped)
+            history.append(skipped)
+            continue
+        yield prepared
+        placeholder = Completion(f"(The answer of the step '{step.spec.id}' will stand here.)", "", "")
+        history.append(_result(step, Turn(0, 1), prepared, [placeholder], 0.0))
+
+
+def record(
+    plan: Plan,
+    results: Sequence[StepResult],
+    loops: Sequence[LoopResult],
+    verdict: Verdict,
+    subject: Subject | None = None,
+    failed: Sequence[Usage] = (),
+) -> RunResult:
+    """The run record, of a finished run or of one that stopped on the way.
+
+    ``failed`` is what was counted for the attempts of the call that stopped it.
+    """
+    skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
+    recorded = review.as_recorded(verdict, plan.mode)
+    return RunResult(
+        task=plan.task,
+        workflow=plan.workflow.name,
+        mode=plan.mode,
+        scope=plan.scope,
+        steps=tuple(each for each in results if each.skipped is None),
+        loops=tuple(loops),
+        review=recorded.review,
+        totals=totals(results, failed),
+        exit_code=review.exit_code(verdict, loops, plan.gate, plan.mode),
+        subject=subject,
+        skipped=tuple(skipped),
+        outcome=recorded.outcome,
+    )
+
+
+def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Totals:
+    """Sums over ``results`` and ``failed`` attempts; one unknown figure makes its sum unknown."""
+    used = budget.used(results, failed)
+    return Totals(
+        calls=sum(result.calls for result in results) + bool(failed),
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        cost_usd=used.cost_usd,
+        seconds=sum(result.seconds for result in results),
+        estimated=used.estimated,
+    )
+
+
+def _perform(
+    progress: Progress,
+    turn: Turn,
+    blocks: tuple[Block, ...] | None,
+    earlier: Earlier | None,
+    clock: Clock,
+) -> Generator[Event, None, StepResult]:
+    """One live step: context, prompt, call, and a second short call where a review has no verdict.
+
+    A step that would read an empty change and review it is not called.
+    """
+    plan, step = progress.plan, progress.plan.steps[turn.position]
+    model = step.model.name if step.model else None
+    spec = step.spec
+    yield StepStarted(
+        spec.id, spec.role, spec.backend, model, turn.iteration, turn.position + 1, len(plan.steps)
+    )
+    if blocks is None:
+        blocks = step.collect(_view(plan, progress.results))
+    if _has_nothing_to_read(plan, step, blocks):
+        return _with_check(step, _skipped(step, turn, blocks))
+    prepared = _prepare(plan, step, progress.results, blocks, earlier)
+    yield prepared
+    began = clock()
+    allowance = plan.allowance.after(budget.used(progress.results))
+    request = step.request(plan.root, prepared.prompt, allowance, turn.iteration)._replace(earlier=earlier)
+    failed: list[Usage] = []
+    answers = [(yield from _call(plan, step, request, failed))]
+    doubt = _doubt(plan, step, prepared, answers[0])
+    if doubt:
+        yield Notice(f"{spec.id}: no verdict: {doubt}; asking once more", "warning")
+        answers += yield from _ask_verdict(plan, step, request, answers[0], failed)
+    return _with_check(step, _result(step, turn, prepared, answers, clock() - began, failed))
+
+
+def _with_check(step: PlannedStep, result: StepResult) -> StepResult:
+    return result._replace(check=step.check()) if step.check else result
+
+
+def _has_nothing_to_read(plan: Plan, step: PlannedStep, blocks: Sequence[Block]) -> bool:
+    """Whether a step is there for a change, and there is none."""
+    there = {block.change for block in blocks}
+    if True in there or False not in there or step.edits_tree:
+        return False
+    return step.spec.reviewing or all(map(_only_reads_the_change, plan.steps))
+
+
+def _only_reads_the_change(step: PlannedStep) -> bool:
+    context = step.spec.context
+    return not step.edits_tree and CHANGE in context and set(context) <= set(CHANGES)
+
+
+def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResult:
+    """The result of a step that is not called: why not, and what was found instead of a change."""
+    receipts = tuple(each for block in blocks for each in block.receipts if each.source in CHANGES)
+    return StepResult(
+        id=step.spec.id,
+        role=step.spec.role,
+        backend=step.spec.backend,
+        model=None,
+        iteration=turn.iteration,
+        prompt_sha256="",
+        content="",
+        calls=0,
+        usage=Usage(cost_usd=0.0),
+        context=receipts,
+        skipped="; ".join(each.note for each in receipts if each.note) or "nothing changed",
+    )
+
+
+def _ask_verdict(
+    plan: Plan, step: PlannedStep, request: Request, answer: Completion, failed: list[Usage]
+) -> Generator[Event, None, list[Completion]]:
+    """Ask once more; the answer already paid for is kept whatever becomes of this call."""
+    left = request.allowance.after(Usage.sum([answer.usage, *failed]))
+    again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
+    try:
+        return [(yield from _call(plan, step, again, failed))]
+    except AethrError as error:
+        yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
+        return []
+
+
+def _call(
+    plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
+) -> Generator[Event, None, Completion]:
+    """Relay a backend's events without the values of known keys, also across chunks, and without thinking.
+
+    ``failed`` gets what attempts that failed were counted for.
+    """
+    from aethr.review.thinking import Filter
+
+    redactor = Redactor(plan.secrets)
+    stream, filtered = redactor.stream(), Filter()
+    shown: list[str] = []
+    call = step.backend.complete(request)
+    try:
+        while True:
+            try:
+                event = next(call)
+            except StopIteration as stop:
+                if rest := filtered.feed(stream.close()) + filtered.close():
+                    shown.append(rest)
+                    yield TextDelta(rest)
+                completion = _redacted(stop.value, redactor.redact)
+                return (yield from _without_thinking(step, completion, "".join(shown)))
+            match event:
+                case TextDelta():
+                    text = filtered.feed(stream.feed(event.text))
+                    if text:
+                        shown.append(text)
+                        yield TextDelta(text)
+                    elif filtered.thinking:
+                        yield Thinking()
+                case Notice():
+                    yield event._replace(text=redactor.redact(event.text))
+                case Spent():
+                    failed.append(event.usage)
+                    yield event
+                case Thinking() | AttemptStarted():
+                    yield event
+    finally:
+        call.close()
+
+
+def _without_thinking(
+    step: PlannedStep, completion: Completion, shown: str
+) -> Generator[Event, None, Completion]:
+    """The completion without its thinking. Without an end of it there is no answer, and no review.
+
+    ``shown`` is the text that has been shown while it came.
+    """
+    from aethr.review.thinking import split
+
+    thought = split(completion.content)
+    if thought.thinking and shown.strip() != thought.answer.strip():
+        yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
+    if thought.finished or step.edits_tree:
+        return completion._replace(content=thought.answer)
+    if step.spec.reviewing:
+        return completion._replace(content="", notes=(*completion.notes, "it never stopped thinking"))
+    yield Spent(completion.usage)
+    raise ModelError(
+        f"{completion.model}: the answer is empty: all of it was thinking",
+        "Raise the model's max_tokens, or let it think less.",
+    )
+
+
+def _redacted(completion: Completion, redact: Callable[[str], str]) -> Completion:
+    artifacts = completion.artifacts
+    if artifacts is not None:
+        artifacts = artifacts._replace(git_diff=redact(artifacts.git_diff))
+    return completion._replace(content=redact(completion.content), artifacts=artifacts)
+
+
+def _prepare(
+    plan: Plan,
+    step: PlannedStep,
+    history: Sequence[StepResult],
+    blocks: Sequence[Block],
+    earlier: Earlier | None,
+) -> StepPrepared:
+    spec = step.spec
+    setting = prompts.Setting(
+        workflow=plan.workflow.name,
+        step=spec.id,
+        role=spec.role,
+        guidance=step.guidance,
+        reviewing=spec.reviewing,
+        edits_tree=step.edits_tree,
+    )
+    told = prompts.told([each for each in history if each.skipped is None], spec.history_visibility)
+    redactor = Redactor(plan.secrets)
+    found = earlier if step.edits_tree else None
+    prompt = redactor.redact(prompts.build(setting, plan.task, told, blocks, found))
+    receipts = [receipt for block in blocks for receipt in (*block.receipts, *_hidden(block, redactor))]
+    return StepPrepared(spec.id, prompt, prompts.digest(prompt), tuple(receipts))
+
+
+def _hidden(block: Block, redactor: Redactor) -> Iterator[Receipt]:
+    """What of a source its reader does not get to see as it is."""
+    if count := redactor.count(block.text):
+        places = "1 place" if count == 1 else f"{count:,} places"
+        note = f"the value of a key is replaced by {REDACTED} in {places}"
+        yield Receipt(block.source, None, 0, note=note)
+
+
+def _view(plan: Plan, results: Sequence[StepResult]) -> View:
+    """A mock run calls nothing, so it runs nothing either. What was known when the run began is soon old."""
+    return View(
+        plan.root,
+        plan.scope,
+        tuple(results),
+        run_commands=plan.is_live,
+        strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
+        survey=None if results else plan.survey,
+    )
+
+
+def _result(
+    step: PlannedStep,
+    turn: Turn,
+    prepared: StepPrepared,
+    answers: Sequence[Completion],
+    seconds: float,
+    failed: Sequence[Usage] = (),
+) -> StepResult:
+    first = answers[0]
+    before = "".join(f"{review.closed(each.content)}\n\n" for each in answers[:-1])
+    return StepResult(
+        id=step.spec.id,
+        role=step.spec.role,
+        backend=step.spec.backend,
+        model=first.model or None,
+        iteration=turn.iteration,
+        prompt_sha256=prepared.prompt_sha256,
+        content=before + answers[-1].content,
+        finish_reason=first.finish_reason,
+        truncated=any(answer.truncated for answer in answers),
+        seconds=round(seconds, 3),
+        calls=len(answers),
+        transport=first.transport,
+        usage=Usage.sum([*(answer.usage for answer in answers), *failed]),
+        context=prepared.receipts,
+        artifacts=first.artifacts,
+        notes=tuple(note for answer in answers for note in answer.notes),
+        cut_prompt=next((answer.cut_prompt for answer in answers if answer.cut_prompt), None),
+        verdict_from=len(before),
+        over_limit=next((answer.over_limit for answer in answers if answer.over_limit), None),
+    )
+
+
+def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion) -> str | None:
+    """Why the verdict of this answer is asked for once more; None where it is not.
+
+    A mock always answers in the form. An empty or a cut answer, or one to a cut prompt, is not asked about
+    again: whatever was said then, the review would not be complete.
+    """
+    asked = step.spec.reviewing and not step.edits_tree and plan.mode != "mock"
+    if not asked or not answer.content or answer.truncated or answer.cut_prompt:
+        return None
+    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))
+    return read.reason if read.status == "none" else None
+
+
+def _expected(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
+    """A checkpoint's result, which must be the very step and pass that comes next."""
+    spec = plan.steps[turn.position].spec
+    if (finished.id, finished.iteration) != (spec.id, turn.iteration):
+        raise UsageError(
+            f"the checkpoint does not fit the workflow: it has step '{finished.id}' "
+            f"(pass {finished.iteration}) where '{spec.id}' (pass {turn.iteration}) comes next",
+            "Start afresh without --resume-checkpoint.",
+        )
+    return finished
+
+
+def _look(plan: Plan, *, afresh: bool) -> tuple[Subject | None, tuple[Block, ...] | None]:
+    """What the run is about, and the context of its very first step where that was read for it.
+
+    Commands of the project are not run for it: they may take minutes, and nothing is shown yet.
+    """
+    reader = next((n for n, step in enumerate(plan.steps) if CHANGE in step.spec.context), None)
+    if reader is None:
+        return None, None
+    used = afresh and reader == 0 and not plan.steps[0].runs_commands
+    blocks = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
+    change = next(block for block in blocks if block.source == CHANGE)
+    notes = (each.note for each in change.receipts if each.path is None and each.note)
+    subject = Subject(
+        plan.scope,
+        change.extent if change.change else None,
+        any(step.spec.reviewing and CHANGE in step.spec.context for step in plan.steps),
+        "" if change.change else next(notes, ""),
+    )
+    return subject, blocks if used else None
+
+
+def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
+    """Why a review is of something that is no longer there: what it read has changed during the run.
+
+    What an agent edits, and where it moves HEAD, is of the run's own doing.
+    """
+    if any(step.edits_tree for step in plan.steps):
+        return None
+    if (moved := plan.moved()) is not None:
+        return f"{moved} during the run, so the review is of what was there before"
+    if plan.scope.kind == "range":  # between commits, which do not change
+        return None
+    step = saw_another_change(plan, results)
+    return f"the change that step '{step}' read was changed during the run" if step else None
+
+
+def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
+    """What a step would be sent now; no command is run for it."""
+    fixed = None if plan.scope.looks_at_disk else plan.survey
+    view = _view(plan, ())._replace(run_commands=False, survey=fixed)
+    return (receipt for block in step.collect(view) for receipt in block.receipts)
+
+
+def _same_change(then: Iterable[Receipt], now: Iterable[Receipt]) -> bool:
+    """Whether the same files changed, and those that were sent whole both times in the same way.
+
+    What fits a budget depends on the other sources, so only whole files can be compared.
+    """
+    old, new = _files(then), _files(now)
+    return old.keys() == new.keys() and all(
+        old[path] == new[path] for path in old if None not in (*old[path], *new[path])
+    )
+
+
+def _files(receipts: Iterable[Receipt]) -> Mapping[str | None, Sequence[str | None]]:
+    """The files of the change under review, with the hash of what was sent where that was all of it.
+
+    git shows a file that became a link twice. Beside the files is what is missing without being one.
+    """
+    found: dict[str | None, list[str | None]] = {}
+    for each in receipts:
+        if each.source == CHANGE and (each.path or not each.complete):
+            found.setdefault(each.path or each.note, []).append(each.sha256 if each.complete else None)
+    return found

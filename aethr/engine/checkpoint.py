@@ -1,0 +1,430 @@
+"""The checkpoint: what a run has finished, on disk after every step, and whether it still fits.
+
+A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
+the workflow that its result rests on, an attempt of an agent that is under way or failed, and last why the
+run stopped. It holds no key (results are redacted
+before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
+what a run writes is proportional to what it did. Only its last line can ever be half there. In a live run
+each line, whatever it holds, carries its seals (``aethr.seal``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from aethr import __version__
+from aethr.base import codec, disk
+from aethr.base.errors import UsageError
+from aethr.base.options import SCOPES
+from aethr.base.records import (
+    Attempt,
+    Mode,
+    Plan,
+    PlannedStep,
+    Scope,
+    Seal,
+    StepResult,
+)
+from aethr.base.sanitize import everywhere, redact
+
+SCHEMA = 2
+ONE_DOCUMENT = 1
+"""The schema of earlier files, which are one JSON object; they are still read."""
+MAX_BYTES = 64 << 20
+_BACK_TO: Mapping[Mode, str] = {
+    "live": "Set AETHR_LIVE=1 to go on live.",
+    "mock": "Unset AETHR_LIVE and AETHR_MODEL.",
+    "scripted": "Give the script again with --replies.",
+}
+MODES = tuple(_BACK_TO)
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
+
+_AFRESH = "Start afresh without --resume-checkpoint."
+_ROOM = "Free some space, or name another folder with --checkpoint-dir."
+
+
+class Failure(NamedTuple):
+    """Why the run that wrote the checkpoint stopped, and what its failed step had already changed."""
+
+    step: str
+    error: str
+    changed_files: tuple[str, ...] = ()
+
+
+class Checkpoint(NamedTuple):
+    """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
+
+    ``attempt`` is one of an agent step that did not finish.
+    ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
+    a bare array of results, has no task, no scope and no contract: None. ``held`` are its lines as they
+    stand, each with the name of what it holds; earlier forms have none.
+    """
+
+    steps: tuple[StepResult, ...]
+    task: str | None = None
+    mode: Mode | None = None
+    scope: Scope | None = None
+    contract: Mapping[str, Mapping[str, object]] | None = None
+    failure: Failure | None = None
+    attempt: Attempt | None = None
+    cut: bool = False
+    held: tuple[tuple[str, str], ...] = ()
+
+
+def check(folder: str) -> None:
+    """Refuse a folder that can take no checkpoint, before anything is paid for. Raises ``UsageError``.
+
+    One that is not there yet is made by ``create``.
+    """
+    path = Path(folder)
+    above = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"--checkpoint-dir {folder}: no checkpoint can be written there", "Name a folder that is yours."
+        )
+
+
+def create(folder: Path, workflow: str) -> Path:
+    """A path for a new checkpoint in ``folder``, which is made. Raises ``DiskError``.
+
+    Nothing is there before ``write``, so whatever stops a run, a checkpoint that is there is whole.
+    """
+    workflow = redact(workflow)
+    name = "".join(char if char.isalnum() or char in "-_" else "-" for char in workflow)[:40]
+    with disk.failing_as(f"{folder}: cannot write a checkpoint", _ROOM):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"aethr-{name}-{os.urandom(4).hex()}.jsonl"
+
+
+def dump(
+    plan: Plan,
+    steps: Iterable[StepResult],
+    failure: Failure | None = None,
+    attempt: Attempt | None = None,
+    seal: Callable[[str], str] = str,
+) -> str:
+    """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON.
+
+    ``attempt`` is one of an agent that did not finish its step. ``seal`` is given each line in turn, to add
+    its seals.
+    """
+    head = {
+        "schema": SCHEMA,
+        "aethr": __version__,
+        "task": plan.task,
+        "workflow": redact(plan.workflow.name),
+        "mode": plan.mode,
+        "scope": {
+            "diff": redact(plan.scope.text),
+            "chosen": plan.scope.chosen,
+            "base": plan.scope.base,
+            "head": plan.scope.head,
+            "head_sha": plan.scope.head_sha,
+        },
+        **(_bound(plan.seal) if plan.seal.keys else {}),
+    }
+    lines = [codec.line(head), *(entry(plan, step) for step in steps)]
+    lines += [attempted(attempt)] if attempt else []
+    lines += [codec.line({"failure": failure._asdict()})] if failure else []
+    return "".join(seal(line) for line in lines)
+
+
+def entry(plan: Plan, step: StepResult) -> str:
+    """The line of a finished step."""
+    step = everywhere(step, redact)
+    return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
+
+
+def _bound(seal: Seal) -> dict[str, object]:
+    """What ties the seals of a file to it alone: no line of it fits into another file."""
+    return {"binding": dict(seal.binding), "file": os.urandom(16).hex()}
+
+
+def attempted(attempt: Attempt) -> str:
+    """The line of an attempt of an agent step. The next step that edits the tree finishes it."""
+    return codec.line({"attempt": codec.attempt_to_json(everywhere(attempt, redact))})
+
+
+def write(path: Path, text: str) -> disk.State:
+    """Put a whole checkpoint at ``path``, in one step and on disk before this returns.
+
+    What is there is replaced; where it is a link, the link and not its target. Raises ``DiskError``.
+    """
+    with disk.failing_as(f"{path}: cannot write the checkpoint", _ROOM):
+        return disk.write(path, text, mode=0o600, durable=True)
+
+
+def append(path: Path, line: str, left: disk.State) -> disk.State | None:
+    """Add a line to the checkpoint as it was left, on disk before this returns; all of it or nothing.
+
+    None where it is not as it was left: then it has to be written whole. Raises ``DiskError``.
+    """
+    with disk.failing_as(f"{path}: cannot write the checkpoint", _ROOM):
+        return disk.append(path, line, left)
+
+
+def load(text: str) -> Checkpoint:
+    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
+    if text.startswith("@"):
+        return parse(_read(Path(text[1:])), text[1:])
+    if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
+        raise UsageError(f"--resume-checkpoint {text}: a file's name without @", f"Write @{text}.")
+    return parse(text, "--resume-checkpoint")
+
+
+def parse(text: str, where: str) -> Checkpoint:
+    """The text of a checkpoint; ``where`` names it in errors. Raises ``UsageError``."""
+    text = text.replace("\r\n", "\n")
+    first, _, rest = text.partition("\n")
+    try:
+        head = _head(first)
+        if head is not None:
+            return _from_lines(head, first, rest)
+        document = _json(text, 0)
+        if isinstance(document, list):
+            return Checkpoint(_numbered(codec.step_from_seed(item) for item in document))
+        return _from_document(document)
+    except ValueError as error:
+        raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _AFRESH) from error
+
+
+def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
+    """What the result of each finished step rests on: a change in any of it makes the result stale.
+
+    By the ids that a result has, in which there is no key.
+    """
+    wanted = set(ids)
+    found = {redact(step.spec.id): everywhere(_rests_on(step), redact) for step in plan.steps}
+    return {step_id: rests_on for step_id, rests_on in found.items() if step_id in wanted}
+
+
+def _rests_on(step: PlannedStep) -> dict[str, object]:
+    return {
+        "role": step.spec.role,
+        "role text": step.guidance,
+        "context": list(step.spec.context),
+        "history_visibility": step.spec.history_visibility,
+        "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
+    }
+
+
+def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
+    """Why its seals do not prove that a run with the keys of this one wrote it all; None where they do."""
+    if checkpoint.contract is None:
+        seed = "the checkpoint is a plain list of answers, which is no proof of a review"
+        return seed if checkpoint.steps else None
+    if not checkpoint.held:
+        return "the checkpoint is of an earlier version of Aethr, which sealed nothing"
+    lines = [line for line, _ in checkpoint.held]
+    names = [f"{name} of the checkpoint" for _, name in checkpoint.held]
+    if not seal.keys:
+        return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
+    from aethr.engine.seal import count_sealed, differing, is_sealed
+
+    if not is_sealed(lines[0]):
+        return f"{names[0]} is not sealed"
+    if others := differing(json.loads(lines[0]).get("binding"), seal.binding):
+        return f"{names[0]} was made for another {' and another '.join(others)}"
+    count = count_sealed(lines, seal.keys)
+    if count == len(lines):
+        return None
+    if count == 0:
+        return f"{names[0]} was sealed with another key than this run has, or its first line was edited"
+    if not is_sealed(lines[count]):
+        return f"{names[count]} is not sealed"
+    return f"{names[count]} does not fit its seal: it, or a line before it, was edited, moved or removed"
+
+
+def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
+    """The checkpoint, its results ready to replay in ``plan``. Raises ``UsageError`` where it does not fit.
+
+    Models and steps that have not run may differ: that is how one mends a failure. Order and passes are
+    checked while replaying.
+    """
+    _same_run(checkpoint, plan)
+    specs = {redact(step.spec.id): step.spec for step in plan.steps}
+    _same_contract(checkpoint, contract(plan, specs))
+    unknown = [step.id for step in checkpoint.steps if step.id not in specs]
+    if unknown:
+        raise UsageError(f"the checkpoint has a step '{unknown[0]}' that the workflow has not", _AFRESH)
+    steps = tuple(
+        step._replace(
+            id=specs[step.id].id,
+            role=step.role or specs[step.id].role,
+            backend=step.backend or specs[step.id].backend,
+        )
+        for step in checkpoint.steps
+    )
+    return checkpoint._replace(steps=steps)
+
+
+def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
+    if checkpoint.task not in (None, plan.task):
+        raise UsageError(
+            "the checkpoint is of another task", "Leave TASK out to go on with the checkpoint's own."
+        )
+    if checkpoint.mode is not None and checkpoint.mode != plan.mode:
+        raise UsageError(
+            f"the checkpoint is of a {checkpoint.mode} run, and this one is {plan.mode}",
+            _BACK_TO[checkpoint.mode],
+        )
+    if checkpoint.scope is not None and checkpoint.scope.text != redact(plan.scope.text):
+        raise UsageError(
+            f"the checkpoint is of --diff {checkpoint.scope.text}, and this run of --diff {plan.scope.text}",
+            "Leave --diff out to resume it.",
+        )
+
+
+def _same_contract(checkpoint: Checkpoint, now: Mapping[str, Mapping[str, object]]) -> None:
+    for step_id, then in (checkpoint.contract or {}).items():
+        if step_id not in now:
+            raise UsageError(f"the checkpoint has a step '{step_id}' that the workflow has not", _AFRESH)
+        changed = [name for name, value in now[step_id].items() if then.get(name) != value]
+        if changed:
+            raise UsageError(
+                f"step '{step_id}' is finished in the checkpoint, and its {' and '.join(changed)} "
+                "changed since then",
+                "Undo that change to go on, or start afresh without --resume-checkpoint.",
+            )
+
+
+def _head(line: str) -> Mapping[str, object] | None:
+    """The first line of a checkpoint of lines; None where the text is one document, as earlier forms are."""
+    try:
+        head = _json(line, 0)
+    except ValueError:
+        return None
+    return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
+
+
+def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint:
+    run = _run(head, SCHEMA)
+    steps: list[StepResult] = []
+    contracts: dict[str, Mapping[str, object]] = {}
+    held = [(first, "the first line")]
+    *lines, last = rest.split("\n")
+    cut = bool(last.strip()) and not _is_json(last)
+    for number, line in enumerate(lines if cut else [*lines, last], start=1):
+        if not line.strip():
+            continue
+        record = codec.an_object(_json(line, number), f"line {number + 1}")
+        held.append((line, f"line {number + 1}"))
+        if record.get("failure") is not None:
+            run = run._replace(failure=_failure(record["failure"]))
+            continue
+        if record.get("attempt") is not None:
+            run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
+            continue
+        steps.append(codec.step_from_json(record.get("step")))
+        if steps[-1].artifacts is not None:
+            run = run._replace(attempt=None)
+        contracts[steps[-1].id] = codec.mapping(record, "contract")
+        held[-1] = line, f"step '{steps[-1].id}'"
+    if len(held) > 1:
+        held[0] = first, held[1][1]  # what the first line says is said of everything after it
+    return run._replace(steps=tuple(steps), contract=contracts, cut=cut, held=tuple(held))
+
+
+def _from_document(document: object) -> Checkpoint:
+    """A checkpoint as one JSON object, as earlier versions wrote it."""
+    whole = codec.an_object(document, "a checkpoint")
+    run = _run(whole, ONE_DOCUMENT)
+    contracts = codec.mapping(whole, "contract")
+    failure = whole.get("failure")
+    return run._replace(
+        steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
+        contract={name: codec.mapping(contracts, name) for name in contracts},
+        failure=_failure(failure) if failure is not None else None,
+    )
+
+
+def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
+    """What both forms say of the run itself."""
+    if head.get("schema") != schema:
+        raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
+    scope = codec.mapping(head, "scope")
+    return Checkpoint(
+        steps=(),
+        task=codec.text(head, "task"),
+        mode=codec.choice(head, "mode", MODES),
+        scope=_scope(scope),
+    )
+
+
+def _scope(saved: Mapping[str, object]) -> Scope:
+    """The scope as it was, of whose ids nothing is known to be here. Earlier files had no ``chosen``."""
+    text = codec.text(saved, "diff")
+    word = next((word for word in SCOPES if word == text), None)
+    return Scope(
+        kind=word or ("range" if ".." in text else "revision"),
+        text=text,
+        base=codec.optional_text(saved, "base"),
+        head=codec.optional_text(saved, "head"),
+        head_sha=codec.optional_text(saved, "head_sha"),
+        chosen=codec.optional_flag(saved, "chosen"),
+    )
+
+
+def _failure(value: object) -> Failure:
+    failure = codec.an_object(value, "'failure'")
+    files = codec.sequence(failure, "changed_files")
+    return Failure(
+        codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
+    )
+
+
+def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
+    """The seed form does not count passes: the nth result of a step is of its nth pass."""
+    seen: dict[str, int] = {}
+    numbered = []
+    for step in steps:
+        seen[step.id] = seen.get(step.id, 0) + 1
+        numbered.append(step._replace(iteration=seen[step.id]))
+    return tuple(numbered)
+
+
+def _json(text: str, above: int) -> object:
+    """The value of a text with so many lines ``above`` it. Raises ``ValueError``, one line."""
+    if not text.strip():
+        raise ValueError("it is empty")
+    try:
+        document = json.loads(text)
+        if _HALF.search(text):
+            document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+        return document
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON, or cut short (line {above + error.lineno})") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError("it is nested too deeply, or has a number too long") from error
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _read(path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path}: not a checkpoint: not a regular file", _AFRESH)
+        if status.st_size > MAX_BYTES:
+            raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _AFRESH)
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _AFRESH) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        fix = "Check the path after the @."
+        raise UsageError(f"{path}: cannot read the checkpoint: {reason}", fix) from error

@@ -1,0 +1,85 @@
+"""The table of loop conditions: what a workflow may write under ``repeat`` beside its bounds.
+
+A loop is satisfied once every condition that it gives holds. A new condition is a field of ``records.Repeat``
+and a row here: the schema, the reference, the loop and the map of ``aethr check`` read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from aethr import review
+from aethr.base.records import Repeat, StepResult
+from aethr.base.sanitize import one_line
+from aethr.config.kinds import Flag, Key, Text
+from aethr.config.schema import COMMAND
+
+
+class Condition(NamedTuple):
+    """``key`` is how a workflow file gives it; its name is a field of ``Repeat``.
+
+    ``holds`` takes the value from the file and a finished step; ``words`` gives the text after "until".
+    ``runs`` is True if the value is a command to run after each pass of the step, whose result is in
+    ``StepResult.check``.
+    """
+
+    key: Key
+    holds: Callable[[Any, StepResult], bool]
+    words: Callable[[Any], str]
+    runs: bool = False
+
+
+def given(repeat: Repeat | None) -> Iterator[tuple[Condition, Any]]:
+    """The conditions of a loop, each with its value."""
+    for name, row in CONDITIONS.items() if repeat is not None else ():
+        if value := getattr(repeat, name):
+            yield row, value
+
+
+def hold(repeat: Repeat, answered: StepResult | None, latest: StepResult) -> bool:
+    """Whether every condition holds: a command's by the step's ``latest`` pass, any other by its answer.
+
+    ``answered`` is the pass that has the answer, None if there was none yet: then only commands count. A cut
+    answer meets no condition, because its end is unknown.
+    """
+    if answered is not None and answered.truncated:
+        return False
+    return all(
+        row.holds(value, result)
+        for row, value in given(repeat)
+        if (result := latest if row.runs else answered) is not None
+    )
+
+
+def until(repeat: Repeat) -> str:
+    """The conditions in words, for one line: what stands after "until"."""
+    return " and ".join(row.words(value) for row, value in given(repeat))
+
+
+_ROWS = (
+    Condition(
+        Key("until_review_pass", Flag(only_true=True), "Stop when this step's review passes.", True),
+        lambda _, result: review.read(result).status == "pass",
+        lambda _: "the review passes",
+    ),
+    Condition(
+        Key("until_contains", Text(), "Stop when this step's answer has this text in it.", "ALL GREEN"),
+        lambda text, result: text in result.content,
+        lambda text: f"the answer contains '{one_line(text, 60)}'",
+    ),
+    Condition(
+        Key(
+            "until_command_passes",
+            COMMAND,
+            "Stop when this command, run after this step without a shell, exits with 0.",
+            "pytest -q",
+        ),
+        lambda _, result: result.check is not None and result.check.passed,
+        lambda command: f"`{one_line(command)}` passes",
+        runs=True,
+    ),
+)
+
+CONDITIONS: Mapping[str, Condition] = {row.key.name: row for row in _ROWS}
+"""Every loop condition there is."""

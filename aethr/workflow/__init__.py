@@ -1,0 +1,1 @@
+"""From a workflow file and its options to a plan: every name bound, nothing called."""

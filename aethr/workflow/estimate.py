@@ -1,0 +1,173 @@
+"""What a run will need before it begins: about, and at most, in calls, tokens and dollars.
+
+Nothing is called. "About" is a run in which all goes well: each loop ends with its first pass, each answer
+is of usual length, and no call has to be made twice. "At most" holds for every server that honours the
+limit it was sent: each loop goes on to its last pass, each review is asked once more for its verdict, each
+call is made as often as the backend may make it, and each answer is as long as its limit. Prompts are
+measured as they are now; what will be known only while the run is on counts at most as the whole of its
+budget, and in "about" as nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from aethr import context, engine
+from aethr.base.errors import BudgetError
+from aethr.base.records import Plan, PlannedStep, StepPrepared
+from aethr.engine import prompts
+from aethr.llm import ATTEMPTS, prices, spending
+from aethr.llm.prices import lookup
+from aethr.output import wording
+
+NO_MODEL = "(no model)"
+
+
+class Need(NamedTuple):
+    """Sums for one model, called by Aethr or (``agent``) by an agent as often as the agent sees fit.
+
+    ``calls`` are the requests that it gets. ``cost_usd`` is None where it is not known: for a model without
+    a price, and for every agent.
+    """
+
+    model: str
+    agent: str | None = None
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+class Estimate(NamedTuple):
+    """What a plan needs, for each model in order of first use."""
+
+    about: tuple[Need, ...]
+    most: tuple[Need, ...]
+
+
+class _Case(NamedTuple):
+    """How one of the two is counted. ``unread`` are the tokens for a character of context not known yet."""
+
+    tokens: Callable[[str], int]
+    unread: int
+    longest_answer: int | None
+    attempts: int
+    every_pass: bool
+
+
+_ABOUT = _Case(spending.estimate_tokens, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False)
+_MOST = _Case(spending.most_tokens, 4, None, ATTEMPTS, every_pass=True)  # UTF-8: 4 bytes for a character
+
+
+def estimate(plan: Plan, prepared: Sequence[StepPrepared]) -> Estimate:
+    """What ``plan`` needs. ``prepared`` are its prompts as they are now (``executor.preview``)."""
+    measured = {each.id: each for each in prepared}
+    return Estimate(_needs(plan, measured, _ABOUT), _needs(plan, measured, _MOST))
+
+
+def against_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
+    """What a budget of so many dollars means for a run of ``plan``, as lines to say first.
+
+    Raises ``BudgetError`` where it cannot hold, because nobody states what a model costs.
+    """
+    most = estimate(plan, list(engine.preview(plan))).most
+    for need in most:
+        if need.cost_usd is not None or need.agent is not None:
+            continue
+        if need.model == NO_MODEL or not spending.states_cost(need.model):
+            raise BudgetError(
+                f"{need.model}: its price is not known, so --max-cost cannot hold",
+                "Use --max-tokens instead.",
+            )
+        yield (
+            f"{need.model}: its price is not known before a call, so --max-cost stops the run after the call "
+            "that passed it"
+        )
+    known = sum(need.cost_usd or 0.0 for need in most)
+    if known > cost_usd:
+        yield (
+            f"the models can cost {wording.cost(known)} at most, more than --max-cost "
+            f"{cost_usd:g}: the run stops before the call that could pass it"
+        )
+    for need in most:
+        if need.agent is not None:
+            yield f"--max-cost does not bound what {need.agent} spends inside of its step"
+
+
+def turns(plan: Plan) -> Iterator[PlannedStep]:
+    """The steps in the order of a run whose loops all go on to their last pass."""
+    ids = [step.spec.id for step in plan.steps]
+    start = 0
+    for end, step in enumerate(plan.steps):
+        repeat = step.spec.repeat
+        if repeat is None:
+            continue
+        back_to = ids.index(repeat.back_to)
+        yield from plan.steps[start:back_to]
+        for _ in range(repeat.max_iterations):
+            yield from plan.steps[back_to : end + 1]
+        start = end + 1
+    yield from plan.steps[start:]
+
+
+def _needs(plan: Plan, prepared: Mapping[str, StepPrepared], case: _Case) -> tuple[Need, ...]:
+    needs: dict[tuple[str, str | None], Need] = {}
+    earlier: list[int] = []
+    edited = False
+    for step in turns(plan) if case.every_pass else plan.steps:
+        key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
+        answer = _answer(step, case)
+        prompt = _prompt(step, prepared[step.spec.id], case, edited=edited) + _history(step, earlier)
+        need = _plus(needs.get(key, Need(*key)), prompt, answer, case)
+        if case.every_pass and step.spec.reviewing and not step.edits_tree:
+            need = _plus(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
+            answer *= 2  # later steps are told both answers
+        needs[key] = need
+        earlier.append(answer)
+        edited = edited or step.edits_tree
+    return tuple(needs.values())
+
+
+def _plus(need: Need, prompt: int, answer: int, case: _Case) -> Need:
+    """``need`` and one more call, or one more run of an agent."""
+    if need.agent is not None or need.model == NO_MODEL:
+        return need._replace(calls=need.calls + 1, cost_usd=None)
+    price = lookup(need.model)
+    if price is not None and price.window is not None:
+        prompt = min(prompt, price.window)  # a longer one is refused
+    rates = prices.dearest(need.model, prompt)
+    cost = None
+    if rates is not None and need.cost_usd is not None:
+        cost = need.cost_usd + case.attempts * rates.cost(prompt, answer)
+    return need._replace(
+        calls=need.calls + case.attempts,
+        input_tokens=need.input_tokens + case.attempts * prompt,
+        output_tokens=need.output_tokens + case.attempts * answer,
+        cost_usd=cost,
+    )
+
+
+def _answer(step: PlannedStep, case: _Case) -> int:
+    """Tokens of an answer, by the limit that is sent where the prompt leaves it the most room."""
+    if step.model is None:
+        return spending.ANSWER_TOKENS
+    limit = spending.answer_limit(step.model, lookup(step.model.name), prompt=0)
+    return limit if case.longest_answer is None else min(limit, case.longest_answer)
+
+
+def _prompt(step: PlannedStep, now: StepPrepared, case: _Case, *, edited: bool) -> int:
+    """Tokens of a step's prompt without its history; its context may grow to its budget."""
+    tokens = case.tokens(now.prompt)
+    sources = [context.find(source)[0] for source in step.spec.context]
+    if not any(row.late for row in sources) and not (edited and sources):
+        return tokens
+    rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in now.receipts)
+    return tokens + case.unread * max(0, rest)
+
+
+def _history(step: PlannedStep, earlier: list[int]) -> int:
+    visibility = step.spec.history_visibility
+    if visibility == "none":
+        return 0
+    return sum(earlier[-1:] if visibility == "latest" else earlier)

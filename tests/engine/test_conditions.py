@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from aethr.base.records import CommandCheck, Repeat, StepResult
+from aethr.engine import conditions
+from aethr.engine.conditions import CONDITIONS
+
+PASS = StepResult("review", "reviewer", "model", "openai:m", 1, "0" * 64, "DONE\n\nReview status: pass")
+REVISE = PASS._replace(content="- [high] a.py:1 - wrong\n\nReview status: revise")
+PASSED, FAILED = CommandCheck("make", True, "exit status 0"), CommandCheck("make", False, "exit status 2")
+ALL = Repeat("review", 3, until_review_pass=True, until_contains="DONE", until_command_passes="make")
+
+
+def test_a_repeat_has_a_field_for_each_row_and_no_other() -> None:
+    assert Repeat._fields == ("back_to", "max_iterations", *CONDITIONS)
+
+
+def test_only_what_the_file_gives_is_a_condition() -> None:
+    assert [row.key.name for row, _ in conditions.given(ALL)] == list(CONDITIONS)
+    assert [value for _, value in conditions.given(Repeat("a", 2, until_contains="x"))] == ["x"]
+    assert list(conditions.given(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("result", "held"),
+    [
+        (PASS._replace(check=PASSED), True), (PASS._replace(check=FAILED), False), (PASS, False),
+        (PASS._replace(check=PASSED, content="Review status: pass"), False),
+        (REVISE._replace(check=PASSED, content=f"DONE {REVISE.content}"), False),
+        (PASS._replace(check=PASSED, truncated=True), False),
+    ],
+)  # fmt: skip
+def test_all_that_are_given_must_hold(result: StepResult, held: bool) -> None:
+    assert conditions.hold(ALL, result, result) is held
+
+
+def test_a_cut_answer_does_not_meet_a_command_either() -> None:
+    repeat = Repeat("review", 3, until_command_passes="make")
+    cut = REVISE._replace(check=PASSED, truncated=True)
+    assert not conditions.hold(repeat, cut, cut)
+
+
+def test_a_command_counts_by_the_latest_pass_and_an_answer_by_the_one_that_has_it() -> None:
+    latest = PASS._replace(content="", skipped="nothing changed", iteration=2)
+    assert conditions.hold(ALL, PASS._replace(check=FAILED), latest._replace(check=PASSED))
+    assert not conditions.hold(ALL, PASS._replace(check=PASSED), latest._replace(check=FAILED))
+    assert conditions.hold(ALL, None, latest._replace(check=PASSED))
+    assert not conditions.hold(ALL, None, latest._replace(check=FAILED))
+
+
+def test_the_words_of_a_loop_name_every_condition_on_one_line() -> None:
+    repeat = ALL._replace(until_contains="two\nlines \x1b[31m")
+    said = conditions.until(repeat)
+    assert said.startswith("the review passes and the answer contains 'two")
+    assert said.endswith("and `make` passes")
+    assert said.isprintable()

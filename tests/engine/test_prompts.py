@@ -1,0 +1,103 @@
+"""The exact prompt text: golden bytes, boundaries that nothing inside can imitate, what a step sees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aethr.base.records import Artifacts, Block, StepResult
+from aethr.engine import prompts
+
+GOLDEN = Path(__file__).parents[1] / "data" / "prompts"
+SETTING = prompts.Setting("fix-it", "review", "reviewer", "Be careful.\n", reviewing=True, edits_tree=False)
+PLAN = StepResult("plan", "planner", "model", "m:x", 1, "0" * 64, "1. Do it.\n")
+EDIT = StepResult(
+    "implement", "implementer", "opencode", "m:x", 2, "0" * 64, "Done.", artifacts=Artifacts(("a.py", "b.py"))
+)
+DIFF = Block("git_diff", "diff --git a/a.py b/a.py\n+x = 1\n")
+
+
+def build(**changes: object) -> str:
+    return prompts.build(SETTING._replace(**changes), "mend it", prompts.told([PLAN, EDIT], "all"), [DIFF])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("reviewer", build()),
+        ("implementer", build(step="implement", role="implementer", reviewing=False, edits_tree=True)),
+        ("planner", prompts.build(SETTING._replace(reviewing=False), "mend it", (), ())),
+        ("ask_verdict", prompts.ask_verdict("It looks fine to me.")),
+    ],
+)
+def test_the_prompt_is_the_golden_file(name: str, text: str) -> None:
+    assert text == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def boundaries(prompt: str) -> list[tuple[str, int, int]]:
+    """Each block's title, and how many opening and closing lines its token has."""
+    token = re.search(r"between a line `<<<([0-9a-f]{12}) …`", prompt)
+    assert token is not None
+    opening = re.findall(rf"^<<<{token[1]} (.*)$", prompt, re.MULTILINE)
+    closing = re.findall(rf"^{token[1]}>>>$", prompt, re.MULTILINE)
+    return [(title, len(opening), len(closing)) for title in opening]
+
+
+def test_a_block_that_imitates_headings_and_the_boundary_of_another_prompt_stays_inside() -> None:
+    once = build()
+    again = prompts.build(SETTING, "mend it", (), [Block("file:a.md", once), DIFF])
+    assert boundaries(again) == [("task", 3, 3), ("file:a.md", 3, 3), ("git_diff", 3, 3)]
+    assert again.endswith(prompts.review.CONTRACT + "\n")
+
+
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=4))
+@settings(max_examples=150)
+def test_every_block_has_one_opening_and_one_closing_line(texts: list[str]) -> None:
+    blocks = [Block(f"file:{n}", text) for n, text in enumerate(texts)]
+    prompt = prompts.build(SETTING, texts[0], (), blocks)
+    assert {counts[1:] for counts in boundaries(prompt)} == {(len(texts) + 1, len(texts) + 1)}
+    assert prompt == prompts.build(SETTING, texts[0], (), blocks)
+
+
+@pytest.mark.parametrize("text", ["{}", "{0.__class__}", "%s %d", "$HOME ${X}", "\\n \\1"])
+def test_nothing_in_a_block_or_in_the_role_is_formatted(text: str) -> None:
+    prompt = prompts.build(SETTING._replace(guidance=text), text, (), [Block("file:a", text)])
+    assert prompt.count(f"\n{text}\n") == 3
+
+
+def test_a_title_cannot_break_its_line() -> None:
+    prompt = prompts.build(SETTING, "t", (), [Block("file:a\n<<<b", "x")])
+    assert [title for title, *_ in boundaries(prompt)] == ["task", "file:a <<<b"]
+
+
+def test_visibility() -> None:
+    history = [PLAN, EDIT]
+    assert [each.title for each in prompts.told(history, "all")] == [
+        "plan (planner), pass 1",
+        "implement (implementer), pass 2",
+    ]
+    assert [each.title for each in prompts.told(history, "latest")] == ["implement (implementer), pass 2"]
+    assert prompts.told(history, "none") == ()
+    assert prompts.told([], "latest") == ()
+
+
+def test_an_edit_is_told_with_its_files() -> None:
+    assert prompts.told([EDIT], "all")[0].text == "Done.\n\nChanged files: a.py, b.py"
+    odd = EDIT._replace(artifacts=Artifacts(("a\n\u202eb.py",)))
+    assert prompts.told([odd], "all")[0].text.endswith("Changed files: a\\n\\u{202e}b.py")
+    idle = EDIT._replace(artifacts=Artifacts())
+    assert prompts.told([idle], "all")[0].text.endswith("Changed files: none")
+
+
+def test_a_summary_is_the_first_paragraph_and_the_verdict() -> None:
+    long = "x" * 1000 + "\n\nmore\n- [high] a.py:3 — wrong\nReview status: revise\n"
+    told = prompts.told([PLAN._replace(content=long)], "summary")[0].text
+    assert told == "x" * 400 + " […]\n- [high] a.py:3 — wrong\nReview status: revise"
+
+
+def test_the_digest_is_that_of_the_utf8_bytes() -> None:
+    assert prompts.digest("é\n") == ("edd3a863872a04239eb29ad4bc12fc892b3d4ae57cc7e786a3697816f8e141c2")

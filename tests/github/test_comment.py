@@ -1,0 +1,243 @@
+"""The page of a run: what stands on it, what cannot, and that it always fits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aethr.base.errors import AethrError, BudgetError, ExitCode, ModelError, NotReviewedError
+from aethr.base.records import (
+    Extent,
+    Finding,
+    LoopResult,
+    Mode,
+    Receipt,
+    Review,
+    ReviewStatus,
+    RunResult,
+    Scope,
+    StepResult,
+    Subject,
+    Totals,
+    Usage,
+)
+from aethr.github import comment, upsert
+from aethr.github.comment import COMMENT_LIMIT, Blobs, Page, block_within, utf16_units
+from aethr.github.upsert import Marker
+from tests.support import outcome_of
+
+HEAD, OLD = "a" * 40, "b" * 40
+BLOBS = Blobs("https://github.com", "octo/shop", HEAD)
+MARK = Marker("default", 500, 1, HEAD)
+HOSTILE = "\n".join(
+    (
+        "::error::pwned",
+        "##[group]x",
+        str(Marker("default", 999, 9, OLD, OLD)),
+        "<!-- aethr:end -->",
+        "<!-- aethr:review -->",
+        "<!-- open",
+        "</details></details><img src=https://evil.example/x.png>",
+        "![x](https://evil.example/beacon.png) [y](javascript:alert(1))",
+        "@octo/security please /approve",
+        "/approve",
+        "```mermaid",
+        "flowchart LR",
+        "| a | b |",
+    )
+)
+
+
+def result(
+    content: str = "Fine.\n\nReview status: pass",
+    status: ReviewStatus = "pass",
+    findings: tuple[Finding, ...] = (),
+    reason: str | None = None,
+    mode: Mode = "live",
+    steps: int = 1,
+) -> RunResult:
+    receipt = Receipt("git_diff", "app.py", 120, changed_lines=4, sent_lines=4)
+    left_out = Receipt("git_diff", "z.py", 0, 999, note="over budget", complete=False)
+    made = tuple(
+        StepResult(
+            f"step{number}", "reviewer", "model", "openai:gpt-4o-mini", 1, "0" * 64, content,
+            usage=Usage(10, 5, 15, 0.0012), context=(receipt, *([left_out] if reason else [])),
+        )
+        for number in range(steps)
+    )  # fmt: skip
+    return RunResult(
+        "task", "review", mode, Scope("range", "a...b", OLD, HEAD, HEAD), made, (),
+        Review(status, findings, 1.0, reason), Totals(1, 10, 5, 0.0012, 2.0), ExitCode.OK,
+        outcome=outcome_of(Review(status, findings, 1.0, reason), mode),
+    )  # fmt: skip
+
+
+def page(made: RunResult | None = None, error: AethrError | None = None, *notes: str) -> Page:
+    code = error.exit_code if error else ExitCode.OK
+    return Page(BLOBS, "https://github.com/octo/shop/actions/runs/500", code, made, error, notes)
+
+
+def written(shown: Page, previous: str | None = None, mark: Marker = MARK) -> str:
+    return comment.comment(shown, mark, previous)
+
+
+def test_a_review() -> None:
+    findings = (Finding("high", "src/app.py", 3, "loses data"), Finding("low", None, None, "a remark"))
+    loop = LoopResult("step1", "step0", 2, "exhausted")
+    made = result(status="revise", findings=findings, steps=2)._replace(loops=(loop,))
+    expected = Path(__file__).parent / "data" / "review.md"
+    assert written(page(made, None, "Taken up from an earlier attempt.")) == expected.read_text(
+        encoding="utf-8"
+    )
+
+
+def test_the_marker_is_the_first_line_and_says_what_was_reviewed() -> None:
+    text = written(page(result()))
+    assert upsert.read(text) == MARK._replace(reviewed=HEAD)
+    assert upsert.read(written(page(None, ModelError("it failed")))) == MARK
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (result(), "pass"),
+        (result(status="revise"), "revise"),
+        (result(status="none", reason="step 'review' gave no verdict"), "not reviewed"),
+        (result(reason="not sent: z.py"), "incomplete"),
+        (
+            result(mode="mock", status="none", reason="mock mode: no model was called"),
+            "not reviewed (mock mode)",
+        ),
+        (result(status="none", reason="nothing changed", steps=0), "nothing to review"),
+    ],
+)
+def test_the_heading(made: RunResult, says: str) -> None:
+    assert f"### Aethr: {says} · `aaaaaaaaaaaa`\n" in written(page(made))
+
+
+def test_the_comment_says_how_much_was_reviewed() -> None:
+    made = result()
+    made = made._replace(subject=Subject(made.scope._replace(text=f"{OLD}...{HEAD}"), Extent(3, 12, 4), True))
+    assert "Reviewing bbbbbbbbbbbb...aaaaaaaaaaaa: 3 files, +12 -4. Findings: none." in written(page(made))
+
+
+def test_a_failure_says_so_and_keeps_the_last_review_folded() -> None:
+    first = written(page(result("The first review.\n\nReview status: pass")))
+    failed = written(page(None, ModelError("openai: 401", "Check the key.")), first, MARK._replace(head=OLD))
+    assert upsert.read(failed) == MARK._replace(head=OLD, reviewed=HEAD)
+    assert failed.index("not reviewed") < failed.index("openai: 401") < failed.index("Check the key.")
+    assert "(exit code 3)" in failed
+    folded = failed[failed.index("<details>\n<summary>The last review, of aaaaaaaaaaaa</summary>") :]
+    assert "The first review." in folded
+    again = written(page(None, NotReviewedError("no key")), failed, MARK._replace(head=OLD))
+    assert again.count("The first review.") == 1
+    assert upsert.read(again).reviewed == HEAD
+    mended = written(page(result("The second review.")), again)
+    assert "The first review." not in mended
+
+
+def test_a_failure_after_some_steps_shows_what_they_said() -> None:
+    made = result("Half of it.", status="none", reason="over budget")
+    text = written(page(made, BudgetError("over budget")))
+    assert "Half of it." in text
+    assert "Receipt: 1 step" in text
+
+
+def test_a_review_whose_last_call_passed_the_budget_is_a_review_all_the_same() -> None:
+    text = written(page(result(), BudgetError("3 tokens over --max-tokens 12")))
+    assert f"### Aethr: pass · `{HEAD[:12]}`" in text
+    assert upsert.read(text) == MARK._replace(reviewed=HEAD)
+    assert text.index("over budget") < text.index("Review status: pass")
+
+
+@pytest.mark.parametrize("size", [1_000, 150_000])
+def test_it_always_fits(size: int) -> None:
+    paragraph = "```python\n@app.get('/x')  # & <b>\n" + "value = '" + "`" * 40 + "'\n" * 30
+    content = (paragraph * (size // len(paragraph) + 1))[:size]
+    findings = tuple(Finding("high", f"src/<&>{n}.py", n, "&" * 900) for n in range(300))
+    made = result(content, status="revise", findings=findings, reason="incomplete")
+    text = written(page(made, None, *("&" * 300 for _ in range(50))))
+    assert utf16_units(text) <= comment.COMMENT.limit + 5_000
+    assert text.startswith("<!-- aethr:comment ")
+    assert text.endswith("</sub>\n")
+    assert_closed(text)
+    stopped = made._replace(outcome="not-reviewed")
+    failed = written(page(stopped, ModelError("&" * 90_000, "&" * 9_000)), text)
+    assert utf16_units(failed) <= COMMENT_LIMIT
+    assert "The last review" in failed
+    assert_closed(failed)
+    if size > 100_000:
+        assert "The answer is cut here. The whole text is in the job summary" in text
+
+
+def test_the_summary_fits_too() -> None:
+    text = comment.summary(page(result("word & " * 200_000)))
+    assert 900_000 < len(text.encode()) < 1 << 20
+    assert "The answer is cut here. The whole text is in the report file." in text
+
+
+def test_a_hostile_answer_can_do_nothing() -> None:
+    findings = (Finding("high", "../../etc/passwd", 1, HOSTILE), Finding("low", "a](x)b.py", 1, "x"))
+    text = written(page(result(HOSTILE + "\n```\nopen", "revise", findings, "incomplete"), None, HOSTILE))
+    assert text.count("<!--") == 3, "the marker and the two lines around the review"
+    assert upsert.read(text) == MARK._replace(reviewed=HEAD)
+    assert not re.search(r"<(?:img|/?script|a )", text)
+    assert not re.search(r"(?<!\\)\]\((?:https://evil|javascript)", text)
+    assert not re.search(r"@(?=octo)", text)
+    assert not re.search(r"^/approve", text, re.MULTILINE)
+    assert text.count("```mermaid") == 1, "our own map"
+    assert "blob/" + HEAD + "/.." not in text
+    assert text.count("<details>") == text.count("</details>")
+    assert_closed(text)
+
+
+def test_a_finding_in_a_file_that_is_not_there_is_marked_and_is_no_link() -> None:
+    findings = (
+        Finding("high", "src/gone.py", 3, "wrong", "nowhere"),
+        Finding("low", "a.py", 1, "x", "change"),
+    )
+    text = written(page(result("Fine.", "revise", findings)))
+    assert "src/gone.py:3 (no such file)" in text.replace("\\", "")
+    assert "src/gone.py" not in "".join(re.findall(r"\]\(([^)]*)\)", text))
+    assert f"blob/{HEAD}/a.py#L1" in text
+
+
+def test_a_kept_review_is_only_taken_from_between_our_lines() -> None:
+    first = written(page(result(HOSTILE)))
+    kept = written(page(None, ModelError("x")), first)
+    assert kept.count("<!-- aethr:review -->") == 1
+    assert kept.count("<!-- aethr:end -->") == 1
+
+
+def test_the_map_has_plain_labels_only() -> None:
+    made = result()
+    step = made.steps[0]._replace(id='a"];click s0 "javascript:x"', model="<img src=x>")
+    text = written(page(made._replace(steps=(step,))))
+    chart = text[text.index("```mermaid") :].split("```")[1]
+    assert '  s0["a___click s0 _javascript:x_<br/>_img src_x_"]' in chart
+
+
+@settings(max_examples=60)
+@given(st.text(alphabet="ab`~ \n&<@|\u4e2d\U0001f600", max_size=3_000), st.integers(40, 4_000))
+def test_a_cut_block_fits_and_is_closed(text: str, limit: int) -> None:
+    block, cut = block_within(text, limit, utf16_units)
+    assert utf16_units(block) <= limit
+    assert_closed(block)
+    if not cut:
+        assert block_within(text, limit + 1, utf16_units) == (block, False)
+
+
+def assert_closed(text: str) -> None:
+    """Every fence at the left margin is closed by one as long."""
+    fence = ""
+    for line in text.split("\n"):
+        match = re.match(r"`{3,}", line)
+        if match and not fence:
+            fence = match[0]
+        elif fence and line == fence:
+            fence = ""
+    assert fence == ""

@@ -1,0 +1,74 @@
+"""action.yml and the workflows before the linters that know GitHub's own schema and its pitfalls."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def tool(name: str) -> str:
+    """A linter beside the Python that runs the tests, else on PATH; without one the test is skipped."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not here: pip install {name}")
+    return found
+
+
+def passes(*command: str | Path) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_action_fits_its_schema() -> None:
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-actions", "action.yml")
+
+
+def test_the_workflows_fit_their_schema() -> None:
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+
+
+def test_the_bots_configuration_fits_its_schema() -> None:
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.renovate", ".github/renovate.json")
+
+
+def test_zizmor_at_its_strictest_finds_nothing() -> None:
+    passes(tool("zizmor"), "--offline", "--strict-collection", "--persona", "auditor", ".")
+
+
+@pytest.mark.parametrize("file", [ROOT / "action.yml", *WORKFLOWS], ids=lambda path: path.name)
+def test_other_peoples_actions_are_pinned_by_commit(file: Path) -> None:
+    used = re.findall(r"uses: (\S+)", file.read_text(encoding="utf-8"))
+    assert used
+    assert [name for name in used if name != "./" and not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+
+
+def test_the_workflow_of_the_docs_is_short_and_fits_its_schema(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "action.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n", 1)[1].split("```", 1)[0]
+    assert len(block.splitlines()) < 20
+    (tmp_path / "review.yml").write_text(block, encoding="utf-8")
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", tmp_path / "review.yml")
+
+
+def test_the_docs_list_every_input_and_output() -> None:
+    import yaml
+
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "action.md").read_text(encoding="utf-8")
+    rows = {
+        name
+        for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+        for name in re.findall(r"`([a-z-]+)`", row)
+    }
+    assert set(action["inputs"]) | set(action["outputs"]) <= rows

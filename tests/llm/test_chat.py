@@ -1,0 +1,360 @@
+"""OpenAI's protocol as it is spoken without LiteLLM: the same request, and the same price, as with it."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aethr.base.providers import PROVIDERS
+from aethr.base.records import ModelSpec, Usage
+from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, chat, prices, protocols, transport_litellm
+from aethr.llm.transport_litellm import LiteLLM
+from tests.model_server import ModelServer, Reply
+
+UNKNOWN = (
+    "openai:of-our-own",
+    "openai:o9-of-tomorrow",
+    "openai:gpt-6-of-tomorrow",
+    "openai:gpt-5-chat-of-tomorrow",
+    "openai:acme/some-model",
+    "openrouter:openai/gpt-5",
+    "openrouter:openai/o3",
+    "openrouter:anthropic/claude-x",
+    "hosted_vllm:gpt-5",
+    "lm_studio:o3",
+    "xai:grok-x",
+)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Mapping[str, Any]:
+    """The price file's rows by ``provider:model``, of the providers that are called directly."""
+    litellm = transport_litellm.load()
+    return {
+        f"{row['litellm_provider']}:{name.removeprefix(row['litellm_provider'] + '/')}": row
+        for name, row in litellm.model_cost.items()
+        if (provider := PROVIDERS.get(row.get("litellm_provider"))) and provider.protocol == "chat"
+    }
+
+
+def served(rows: Mapping[str, Any]) -> Iterator[str]:
+    yield from (name for name in rows if protocols.serves(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [None, 0.0, 1.0])
+def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature: float | None) -> None:
+    names = [*served(rows), *UNKNOWN]
+    assert len(names) > 100
+    with ModelServer(lambda _: Reply()) as server:
+        endpoint = Endpoint("sk-12345678", server.base_url)
+        for name in names:
+            spec = ModelSpec(name, temperature=temperature, seed=7)
+            call = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
+            list(LiteLLM().open(call, lambda: None).chunks())
+            assert chat.body(call) == server.bodies[-1], name
+
+
+@pytest.mark.slow
+def test_models_of_another_protocol_and_with_other_prices_are_litellms(rows: Mapping[str, Any]) -> None:
+    modes = {rows[name]["mode"] for name in rows if protocols.serves(name)}
+    assert modes == {"chat"}
+    for name in ("openai:gpt-5-codex", "openai:responses/gpt-4o", "openai:openai/o3"):
+        assert not protocols.serves(name)
+    chats = [name for name, row in rows.items() if row.get("mode") == "chat"]
+    assert [name for name in chats if not protocols.serves(name)] == []
+
+
+def test_the_price_of_an_answer_is_litellms(rows: Mapping[str, Any]) -> None:
+    litellm = transport_litellm.load()
+    dice = random.Random(7)
+    compared = 0
+    for name in served(rows):
+        for _ in range(20):
+            usage = some_usage(dice)
+            ours = chat.chunk(event(usage), name).usage
+            assert ours is not None
+            provider, _, model = name.partition(":")
+            theirs = sum(
+                litellm.cost_per_token(model=f"{provider}/{model}", usage_object=litellm.Usage(**usage))
+            )
+            if ours.cost_usd is None:
+                assert theirs == 0, name
+                continue
+            assert ours.cost_usd == pytest.approx(theirs, rel=1e-9, abs=1e-15), (name, usage)
+            compared += 1
+    assert compared > 1000
+
+
+def some_usage(dice: random.Random) -> dict[str, Any]:
+    """Around every threshold, with and without cached tokens."""
+    prompt = dice.choice([1, 999, 128_000, 128_001, 199_999, 200_000, 200_001, 272_000, 272_001, 900_000])
+    completion = dice.randrange(1, 9000)
+    cached = dice.choice([0, prompt // 3, prompt])
+    written = dice.choice([0, 0, (prompt - cached) // 2])
+    details = {"cached_tokens": cached, "cache_write_tokens": written, "audio_tokens": 0}
+    thought = {"reasoning_tokens": dice.choice([0, completion // 2])}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": thought,
+    }
+
+
+def event(usage: object) -> dict[str, Any]:
+    return {"choices": [], "usage": usage}
+
+
+def test_a_price_with_an_unknown_rule_is_unknown() -> None:
+    assert prices.understood("openai:gpt-4o-mini")
+    assert prices.understood("openai:of-our-own")
+    assert not prices.understood("perplexity:sonar")  # it also charges for each request
+    assert prices.cost("perplexity:sonar", prices.Tokens(10, 5)) is None
+    assert prices.dearest("perplexity:sonar", 10) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "completion", "cost"),
+    [
+        # What xAI thinks is counted beside the answer, and it says itself what it charges.
+        ({"total_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 25}}, 30, None),
+        ({"total_tokens": 15, "completion_tokens_details": {"reasoning_tokens": 3}}, 5, None),
+        ({"cost_in_usd_ticks": 123_000_000}, 5, 0.0123),
+        ({"cost_in_usd_ticks": 0}, 5, 0.0),
+        ({"cost": 0.5}, 5, 0.5),
+        ({"cost": -0.5}, 5, None),
+    ],
+)
+def test_xai_counts_and_charges_in_its_own_way(
+    usage: dict[str, Any], completion: int, cost: float | None
+) -> None:
+    name = next(name for name in ("xai:grok-4.3",) if protocols.serves(name))
+    said = chat.chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
+    assert said is not None
+    assert said.completion_tokens == completion
+    priced = prices.cost(name, prices.Tokens(10, completion))
+    assert said.cost_usd == pytest.approx(priced if cost is None else cost)
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [
+        ({"cost": 0.0123}, 0.0123),
+        ({"cost": 0.0123, "cost_details": {"upstream_inference_cost": 0.5}}, 0.0123),
+        ({"cost": 0.0123, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.5}}, 0.5123),
+        ({"cost": 0.0123, "is_byok": True}, None),
+        ({"cost": "0.0123"}, None),
+        ({"cost": {"total": 1}}, None),
+        ({"cost": 1e400}, None),
+        ({"cost": 10**400}, None),
+        ({"cost": -1e-9}, None),
+        ({"cost": True}, None),
+    ],
+)
+def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | None) -> None:
+    usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **said}), "openrouter:a/b").usage
+    assert usage == Usage(9, 1, 10, None if cost is None else pytest.approx(cost))
+
+
+def test_the_dearest_price_is_that_of_a_long_prompt_written_to_a_cache() -> None:
+    short, long = prices.dearest("openai:gpt-6-sol", 1000), prices.dearest("openai:gpt-6-sol", 300_000)
+    assert short == prices.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
+    assert long == prices.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
+    assert prices.dearest("openai:of-our-own", 1000) is None
+
+
+def test_no_answer_costs_more_than_the_dearest_price(rows: Mapping[str, Any]) -> None:
+    dice = random.Random(11)
+    compared = 0
+    for name in served(rows):
+        for _ in range(20):
+            usage = some_usage(dice)
+            paid = chat.chunk(event(usage), name).usage
+            rates = prices.dearest(name, usage["prompt_tokens"])
+            assert paid is not None
+            if rates is None or paid.cost_usd is None:
+                continue
+            most = rates.cost(usage["prompt_tokens"], usage["completion_tokens"])
+            assert paid.cost_usd <= most * (1 + 1e-9), (name, usage)
+            compared += 1
+    assert compared > 1000
+
+
+def test_an_unknown_rule_leaves_the_call_direct_and_its_cost_unknown(tmp_path: Path) -> None:
+    """LiteLLM 1.110.2 brought such a key for most of OpenAI's models."""
+    (tmp_path / "litellm").mkdir()
+    (tmp_path / "litellm" / "__init__.py").touch()
+    priced = {
+        "litellm_provider": "openai",
+        "mode": "chat",
+        "input_cost_per_token": 1,
+        "output_cost_per_token": 2,
+    }
+    file = {"plain": priced, "odd": {**priced, "full_moon_multiplier": 3}}
+    (tmp_path / "litellm" / prices.FILE).write_text(json.dumps(file))
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from aethr.llm import prices, protocols\n"
+        "for name in ('openai:plain', 'openai:odd'):\n"
+        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), prices.dearest(name, 1))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "limit"),
+    [
+        ("openai:gpt-7-of-tomorrow", None, "max_completion_tokens"),
+        ("openai:gpt-7-of-tomorrow", "https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("openai:gpt-4o", None, "max_completion_tokens"),
+        ("openai:gpt-7-of-tomorrow", "https://api.openai.com.example/v1", "max_tokens"),
+        ("openai:gpt-4o", "http://127.0.0.1:8000/v1", "max_tokens"),
+        ("xai:grok-4.3", None, "max_tokens"),
+    ],
+)
+def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | None, limit: str) -> None:
+    call = Call("", ModelSpec(name), Endpoint("k", base), Deadlines(), 99)
+    for sent in (chat.body(call), transport_litellm._arguments(call)):
+        assert {key: sent[key] for key in sent if key.startswith("max_") and key != "max_retries"} == {
+            limit: 99
+        }
+
+
+def test_tokens_that_are_no_text_have_no_known_price() -> None:
+    details = {"prompt_tokens_details": {"audio_tokens": 3}}
+    usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o").usage
+    assert usage is not None
+    assert (usage.total_tokens, usage.cost_usd) == (10, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"choices": None},
+        {"choices": [None]},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"delta": {"content": None, "role": "assistant"}, "finish_reason": 7}]},
+        {"choices": [{"index": 1, "delta": {"content": "of another choice"}}]},
+        {"choices": [], "usage": [1]},
+        {"choices": [], "usage": {"prompt_tokens": "many", "completion_tokens": None}},
+        {"choices": [], "usage": {"prompt_tokens": float("inf"), "completion_tokens": True}},
+        {"choices": [], "usage": {"prompt_tokens": float("nan")}},
+    ],
+    ids=str,
+)
+def test_what_means_nothing_is_nothing(said: dict[str, Any]) -> None:
+    assert chat.chunk(said, "openai:gpt-4o") == Chunk()
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "refusal"),
+    [
+        ({"delta": {"content": [{"type": "text", "text": "a"}, {"text": "b"}, "c", None]}}, "abc", ""),
+        (
+            {"delta": {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]}},
+            "a",
+            "",
+        ),
+        ({"delta": {"content": [{"type": "reasoning", "text": "hm"}]}}, "", ""),
+        ({"delta": {"content": [{"text": "hm", "thought": True}]}}, "", ""),
+        ({"delta": {"content": [{"type": "reference", "reference_ids": [1]}]}}, "", ""),
+        ({"delta": {"content": {"type": "text", "text": {"value": "a"}}}}, "a", ""),
+        ({"delta": {}, "message": {"content": "a"}}, "a", ""),
+        ({"delta": {"role": "assistant"}, "message": {"content": "a"}}, "a", ""),
+        ({"message": {"content": "a", "reasoning_content": "hm"}}, "a", ""),
+        ({"text": "a", "index": 0}, "a", ""),
+        ({"delta": {"content": "a"}, "index": None}, "a", ""),
+        ({"delta": {"refusal": "no"}}, "", "no"),
+        ({"message": {"content": None, "refusal": "no"}}, "", "no"),
+        ({"delta": {"content": [{"type": "refusal", "refusal": "no"}]}}, "", "no"),
+    ],
+    ids=str,
+)
+def test_the_words_of_an_answer_are_found_in_every_shape(
+    choice: dict[str, Any], text: str, refusal: str
+) -> None:
+    read = chat.chunk({"choices": [choice]}, "openai:gpt-4o")
+    assert (read.text, read.refusal) == (text, refusal)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"0": {"delta": {"content": "a"}}},
+        "a",
+        [3],
+        ["a"],
+        [{"delta": "a"}],
+        [{"message": ["a"]}],
+        [{"delta": {"content": 7}}],
+        [{"delta": {"content": True}}],
+        [{"delta": {"content": [7]}}],
+        [{"delta": {"content": [{"type": "markdown", "value": "- [high] a"}]}}],
+        [{"delta": {"content": [{"type": 3}]}}],
+        [{"delta": {"content": {}}}],
+        [{"delta": {"refusal": 7}}],
+        [{"text": 7}],
+    ],
+    ids=str,
+)
+def test_a_piece_that_cannot_be_read_is_an_error_and_not_nothing(choices: object) -> None:
+    with pytest.raises(CallFailed) as caught:
+        chat.chunk({"choices": choices}, "openai:gpt-4o")
+    assert caught.value.kind == "garbage"
+
+
+@pytest.mark.parametrize(
+    ("usage", "prompt"),
+    [
+        ({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 80}}, 100),
+        ({"prompt_tokens": 20, "prompt_tokens_details": {"cached_tokens": 80}}, 100),
+        ({"prompt_tokens": 10**400}, 1 << 53),
+        ({"prompt_tokens": 12.0}, 12),
+    ],
+    ids=["cached among them", "cached apart", "huge", "a float"],
+)
+def test_the_tokens_of_a_prompt_are_all_that_were_read(usage: dict[str, Any], prompt: int) -> None:
+    counted = chat.chunk(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
+    assert counted is not None
+    assert counted.prompt_tokens == prompt
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1}},
+        {"choices": [{"delta": {}, "usage": {"prompt_tokens": 5, "completion_tokens": 1}}]},
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 1}}},
+    ],
+    ids=["beside", "in the choice", "groq"],
+)
+def test_counts_are_found_wherever_a_server_puts_them(data: dict[str, Any]) -> None:
+    usage = chat.chunk(data, "openai:of-our-own").usage
+    assert usage is not None
+    assert usage.total_tokens == 6
+
+
+@pytest.mark.parametrize(
+    ("base", "where"),
+    [
+        (None, "https://api.openai.com/v1/chat/completions"),
+        ("http://127.0.0.1:1/v1/", "http://127.0.0.1:1/v1/chat/completions"),
+        ("http://127.0.0.1:1/v1/chat/completions", "http://127.0.0.1:1/v1/chat/completions"),
+        ("https://proxy.example/v1?team=a", "https://proxy.example/v1/chat/completions?team=a"),
+    ],
+)
+def test_the_address_is_the_base_and_the_path(base: str | None, where: str) -> None:
+    assert (
+        protocols.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)) == where
+    )

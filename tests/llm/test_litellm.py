@@ -1,0 +1,140 @@
+"""LiteLLM itself, and the server that stands in for the providers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aethr.base.errors import ModelError
+from aethr.base.records import ModelSpec
+from aethr.llm import Call, Endpoint, transport_litellm
+from aethr.llm.exchange import Exchange
+from aethr.llm.transport_litellm import LiteLLMStream
+from tests.llm.test_model import GPT, PATIENT, backend, request
+from tests.model_server import ModelServer, Reply
+
+
+@pytest.fixture(scope="module", autouse=True)
+def litellm_is_loaded() -> None:
+    """Its import must not count against a deadline."""
+    transport_litellm.load()
+
+
+@pytest.mark.slow
+def test_loading_litellm_leaves_the_environment_alone_and_goes_nowhere(tmp_path: Path) -> None:
+    code = """
+import os, sys, threading
+from aethr.llm import transport_litellm
+before = dict(os.environ)
+thread = threading.Thread(target=transport_litellm.load)
+thread.start()
+litellm = transport_litellm.load()
+thread.join()
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+assert transport_litellm.load() is litellm
+from aethr.llm import Call, Deadlines, Endpoint
+from aethr.base.records import ModelSpec
+call = Call("hi", ModelSpec("anthropic:claude-x"), Endpoint("k", sys.argv[1]), Deadlines(), 10)
+answer = transport_litellm.LiteLLM().open(call, lambda: None)
+assert "".join(chunk.text for chunk in answer.chunks()) == "Hello, world."
+"""
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=from-a-dot-env\n")
+    with ModelServer([Reply(finish_reason="end_turn")]) as server:
+        environ = {
+            **os.environ,
+            "LITELLM_MODEL_COST_MAP_URL": server.origin,
+            "LITELLM_ANTHROPIC_BETA_HEADERS_URL": server.origin,
+            "LITELLM_LOG": "nonsense",
+        }
+        command = [sys.executable, "-c", code, server.origin]
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert [request["path"] for request in server.requests] == ["/v1/messages"]
+
+
+def test_a_provider_without_credentials_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    sleeps: list[float] = []
+    with pytest.raises(ModelError, match="azure/gpt-4o: the key was refused: Missing credentials"):
+        list(backend({}, sleeps).complete(request("azure/gpt-4o")))
+    assert sleeps == []
+
+
+# --- the server as a process -------------------------------------------------------------------
+
+
+def test_the_test_server_runs_as_a_process_from_a_script(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text('["first", {"chunks": ["a", "b"], "usage": [3, 4]}]')
+    log = tmp_path / "log.jsonl"
+    command = [sys.executable, "-m", "tests.model_server", "--script", str(script), "--log", str(log)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, text=True
+    ) as child:
+        assert child.stdout is not None
+        model = backend({"OPENAI_BASE_URL": child.stdout.readline().strip()})
+        shown = [event.text for _ in range(2) for event in model.complete(request())]
+        child.communicate("")
+    assert shown == ["first", "a", "b"]
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_googles_own_variable_wins() -> None:
+    keys = {"GEMINI_API_KEY": "gemini-key", "GOOGLE_API_KEY": "google-key"}
+    with ModelServer([Reply(finish_reason="STOP")]) as server:
+        environ = {**keys, "GEMINI_API_BASE": server.origin}
+        list(backend(environ).complete(request("gemini:gemini-x")))
+        assert server.requests[0]["headers"]["x-goog-api-key"] == "google-key"
+
+
+@pytest.mark.parametrize(
+    ("lines", "own", "reason"),
+    [
+        (['{"output": "in a protocol of its own"}'], "stop", "stop"),
+        (['{"output": "in a protocol of its own"}'], None, None),
+        (['data: {"choices": [{"finish_reason": null}]}', "data: [DONE]"], "stop", None),
+        (['data: {"candidates": [{"finishReason": "STOP"}]}'], "stop", "STOP"),
+        (['data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}'], "stop", None),
+    ],
+)
+def test_litellms_own_word_for_the_end_only_counts_where_the_protocol_is_unknown(
+    lines: list[str], own: str | None, reason: str | None
+) -> None:
+    stream = StreamOfLiteLLM(lines, own)
+    one = Call("", ModelSpec(GPT), Endpoint(), PATIENT, None)
+    read = LiteLLMStream(one, Exchange(one, lambda: None), stream, stream)
+    assert [chunk.finish_reason for chunk in read.chunks()] == [reason]
+
+
+class StreamOfLiteLLM:
+    """The shape of LiteLLM's stream object, as far as the transport looks at it."""
+
+    def __init__(self, lines: list[str], own: str | None) -> None:
+        self.streaming_response = iter(lines)
+        self.received_finish_reason = own
+        self.intermittent_finish_reason = None
+
+    def __iter__(self) -> Iterator[Any]:
+        for _ in self.streaming_response:
+            yield from ()
+
+
+def test_a_request_without_a_stream_is_answered_whole() -> None:
+    litellm = transport_litellm.load()
+    with ModelServer([Reply(usage=(3, 4))]) as server:
+        answer = litellm.completion(
+            model="openai/gpt-4o-mini",
+            messages=[{"role": "user", "content": "x"}],
+            api_base=server.base_url,
+            api_key="k",
+        )
+    assert answer.choices[0].message.content == "Hello, world."
+    assert answer.usage.total_tokens == 7

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aethr.llm import prices
+from aethr.llm.prices import lookup
+
+
+def test_a_known_model_has_prices_and_sizes() -> None:
+    price = lookup("openai:gpt-4o-mini")
+    assert price is not None
+    assert price.input_usd == pytest.approx(1.5e-07)
+    assert price.output_usd == pytest.approx(6e-07)
+    assert (price.window, price.max_output) == (128_000, 16_384)
+
+
+def test_both_spellings_and_provider_names_find_the_same_row() -> None:
+    assert lookup("google:gemini-2.5-pro") == lookup("gemini/gemini-2.5-pro")
+    assert lookup("google:gemini-2.5-pro") is not None
+
+
+@pytest.mark.parametrize("name", ["openai:no-such-model", "hosted_vllm:gpt-4o-mini", "nobody:gpt-4o-mini"])
+def test_a_model_that_the_file_does_not_have_is_unknown(name: str) -> None:
+    assert lookup(name) is None
+
+
+def test_a_price_of_zero_is_unknown_for_a_paid_provider_and_free_on_a_server_of_ones_own() -> None:
+    preview = lookup("google:gemma-3-27b-it")
+    local = lookup("ollama:llama3")
+    assert preview is not None
+    assert local is not None
+    assert (preview.input_usd, preview.output_usd) == (None, None)
+    assert preview.window == 131_072
+    assert prices.cost("google:gemma-3-27b-it", prices.Tokens(10, 3)) is None
+    assert prices.cost("ollama:llama3", prices.Tokens(10, 3)) == 0.0
+
+
+def test_litellm_is_not_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from aethr.llm.prices import lookup; assert lookup('openai:gpt-4o-mini');"
+        "sys.exit('litellm' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"gpt-4o-mini": ', b"\xff", b'{"gpt-4o-mini": 3}'])
+def test_a_missing_or_damaged_file_means_that_nothing_is_known(tmp_path: Path, content: bytes | None) -> None:
+    package = tmp_path / "litellm"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if content is not None:
+        (package / "model_prices_and_context_window_backup.json").write_bytes(content)
+    code = "from aethr.llm.prices import lookup; assert lookup('openai:gpt-4o-mini') is None"
+    search = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    done = subprocess.run([sys.executable, "-c", search + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

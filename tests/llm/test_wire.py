@@ -1,0 +1,681 @@
+"""Servers on a bad day, through both transports: no text vanishes, heartbeats are life, errors are errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from aethr.base import outside
+from aethr.base.records import Allowance, ModelSpec, Usage
+from aethr.llm import Call, CallFailed, Deadlines, Endpoint
+from aethr.llm.exchange import Exchange
+from aethr.llm.failures import broken, error_in
+from aethr.llm.model import LONGEST_WAIT_S, MEANINGFUL, cut_prompt
+from aethr.llm.transport_direct import Direct
+from aethr.llm.transport_litellm import LiteLLM
+from tests.llm.test_model import GPT, KEY, PATIENT, WAYS, Outcome, call, litellm_is_loaded, request, transport
+from tests.model_server import ModelServer, Reply, error
+
+__all__ = ["litellm_is_loaded", "transport"]
+
+CHAT = ("openai", "hosted_vllm")
+"""LiteLLM calls the one through OpenAI's SDK and the other with httpx."""
+
+
+def event(value: object) -> bytes:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"data: {text}\n\n".encode()
+
+
+def chunk(text: object = None, end: str | None = None, index: int = 0, **more: object) -> bytes:
+    delta = {**more, **({} if text is None else {"content": text})}
+    return event({"choices": [{"index": index, "delta": delta, "finish_reason": end}]})
+
+
+def counted(prompt: int, completion: int) -> bytes:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return event({"choices": [], "usage": usage})
+
+
+END = (chunk(None, "stop"), event("[DONE]"))
+
+
+def sent(*pieces: bytes | float, kind: str = "text/event-stream", **more: Any) -> Reply:
+    return Reply(pieces=pieces, content_type=kind, **more)
+
+
+def asked(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any) -> Outcome:
+    return call(
+        [*replies, *[error(418, "one request too many")] * 3], request(WAYS[name].model, **fields), limits
+    )
+
+
+# --- text --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ((chunk([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]), *END), "a b"),
+        ((chunk([{"type": "thinking", "thinking": "hm"}]), chunk("a"), *END), "a"),
+        ((chunk([{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}]), *END), "a"),
+        ((chunk("a\u0085b\u2028c\u2029d\x0be\x0cf\x1cg"), *END), "a\u0085b\u2028c\u2029d\x0be\x0cf\x1cg"),
+        ((chunk("a"), chunk("of another choice", index=1), *END), "a"),
+        ((chunk("of another choice", "stop", index=1), chunk("a"), *END), "a"),
+        ((event({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}),), "a"),
+        ((event({"choices": [{"text": "a", "index": 0, "finish_reason": "stop"}]}),), "a"),
+        ((chunk("a"), chunk(None, "stop").rstrip()), "a"),
+        ((b"event: message\r\n", chunk("a").replace(b"\n", b"\r\n"), *END), "a"),
+        ((chunk("a").rstrip() + b"\n", chunk("b"), *END), "ab"),
+    ],
+    ids=[
+        "parts", "a thought in parts", "reasoning in parts", "letters that end lines elsewhere",
+        "two choices", "the other choice ends first", "a message in the stream", "a legacy text",
+        "no line end at the end", "named events", "no empty line between",
+    ],
+)  # fmt: skip
+def test_every_word_of_the_answer_arrives(name: str, pieces: tuple[bytes, ...], text: str) -> None:
+    outcome = asked(name, sent(*pieces))
+    assert (outcome.done.content, outcome.done.truncated) == (text, False)
+    assert "".join(outcome.deltas) == text
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_later_stop_forgives_no_cut(name: str, reason: str) -> None:
+    outcome = asked(name, sent(chunk("Review status: pass"), chunk(None, reason), *END))
+    assert (outcome.done.truncated, outcome.done.finish_reason) == (True, reason)
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize(
+    "piece",
+    [
+        chunk([{"type": "markdown", "value": "- [high] a.py:2 — lost"}]),
+        chunk(7),
+        event({"choices": [{"delta": "- [high] a.py:2 — lost"}]}),
+        event("- [high] a.py:2 — lost"),
+        event('{"choices": [{"delta": {"content": "- [high] a.py:2 — cut'),
+    ],
+    ids=["a part of unknown type", "a number", "a delta that is a text", "words alone", "half an object"],
+)
+def test_a_piece_that_cannot_be_read_is_an_error_even_before_a_pass(name: str, piece: bytes) -> None:
+    outcome = asked(name, sent(piece, chunk("Review status: pass"), *END))
+    assert "the answer is not in the protocol" in outcome.line
+    assert len(outcome.requests) == 1
+
+
+ODD = "a\u0085b\u2028c\u2029d"
+
+
+@pytest.mark.parametrize("name", ["ollama", "anthropic", "google"])
+def test_letters_that_end_lines_elsewhere_stay_in_the_other_protocols(name: str) -> None:
+    way = WAYS[name]
+    outcome = asked(name, Reply((ODD, "e"), way.finished))
+    assert (outcome.done.content, outcome.done.finish_reason) == (ODD + "e", way.finished)
+
+
+def test_what_litellm_asks_beside_a_call_is_not_the_call(transport: str) -> None:
+    """Of a model of Ollama's that it has not seen it asks ``/api/show``, before the call and after it."""
+    outcome = call([Reply((ODD, "e"))], request(f"ollama:never-seen-with-{transport}"))
+    assert (outcome.done.content, outcome.done.usage.total_tokens) == (ODD + "e", 15)
+    refused = error(400, "it exceeds the context length")
+    outcome = call([refused], request(f"ollama:another-never-seen-with-{transport}"))
+    assert "too long for the model's window (400)" in outcome.line
+
+
+# --- heartbeats --------------------------------------------------------------------------------
+
+BEATS = {
+    "comment": b": OPENROUTER PROCESSING\n\n",
+    "ping": b"event: ping\ndata:\n\n",
+    "ping with data": b'event: ping\ndata: {"type": "ping"}\n\n',
+    "comment as data": b"data: : PROCESSING\n\n",
+    "empty data": b"data:\n\n",
+    "white data": b"data:    \n\n",
+    "empty lines": b"\n\n\n",
+    "null": b"data: null\n\n",
+    "no choices": event({"choices": []}),
+    "no choice at all": event({"id": "x", "choices": None}),
+    "empty object": event({}),
+}
+
+
+@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google"])
+@pytest.mark.parametrize("beat", BEATS)
+def test_a_heartbeat_is_never_an_error(name: str, beat: str) -> None:
+    way = WAYS[name]
+    if name in CHAT:
+        whole = [chunk("Fine. "), chunk("Yes."), *END]
+    elif name == "google":
+        parts = [{"content": {"parts": [{"text": text}], "role": "model"}} for text in ("Fine. ", "Yes.")]
+        whole = [event({"candidates": [part]}) for part in [parts[0], {**parts[1], "finishReason": "STOP"}]]
+    else:
+        whole = anthropic("Fine. ", "Yes.")
+    outcome = asked(name, sent(*(BEATS[beat] + piece for piece in whole)))
+    assert (outcome.done.content, outcome.done.finish_reason) == ("Fine. Yes.", way.finished)
+
+
+def anthropic(*texts: str) -> list[bytes]:
+    start = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": []}
+    deltas = [{"type": "text_delta", "text": text} for text in texts]
+    events = [
+        {"type": "message_start", "message": {**start, "usage": {"input_tokens": 1, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ]
+    return [b"event: " + str(each["type"]).encode() + b"\n" + event(each) for each in events]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAT)
+def test_any_byte_restarts_the_silence_clock_and_is_a_sign_that_the_model_thinks(name: str) -> None:
+    limits = Deadlines(silence_s=0.6, whole_s=30)
+    beats = [piece for _ in range(6) for piece in (b": x\n\n", 0.25)]
+    outcome = asked(name, sent(*beats, chunk("a"), *beats, chunk("b"), *END), limits=limits)
+    assert outcome.done.content == "ab"
+    assert len(outcome.requests) == 1
+    assert 0 < outcome.thoughts <= 10
+
+
+@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama"])
+def test_before_the_first_text_only_the_whole_calls_limit_counts(name: str) -> None:
+    limits = Deadlines(silence_s=0.6, whole_s=30)
+    first = b'{"done": false}\n' if name == "ollama" else b": x\n\n"
+    rest = {
+        "anthropic": anthropic("ok"),
+        "google": [event({"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]})],
+        "ollama": [b'{"message": {"content": "ok"}, "done": true, "done_reason": "stop"}\n'],
+    }.get(name, [chunk("ok"), *END])
+    outcome = asked(name, sent(first, 0.8, *rest), limits=limits)
+    assert outcome.done.content == "ok"
+    assert len(outcome.requests) == 1
+
+
+# --- errors inside of an answer ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("form", ["whole", "event", "named event", "pretty"])
+@pytest.mark.parametrize(
+    ("body", "said", "requests"),
+    [
+        ({"error": {"message": "Insufficient credits", "code": 402}}, "no credit left (402): Insuff", 1),
+        ({"error": {"message": "Slow down", "code": 429}}, "too many requests (429): Slow down", 3),
+        ({"error": {"message": "Slow down", "code": "429"}}, "too many requests (429): Slow down", 3),
+        ({"error": {"message": "Slow down", "code": "rate_limit_exceeded"}}, "too many requests (429)", 3),
+        ({"error": {"message": "Slow", "status": "RESOURCE_EXHAUSTED"}}, "too many requests (429): Slow", 3),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Full"}}, "failed: Full", 3),
+        ({"object": "error", "message": "CUDA out of memory", "code": 500}, "failed: CUDA out of", 3),
+        ({"code": "Client specified an invalid argument", "error": "Not this"}, "failed: Not this", 3),
+        ({"error": "model runner crashed"}, "the provider failed: model runner crashed", 3),
+        ({"detail": "Model not loaded"}, "the provider failed: Model not loaded", 3),
+        ({"error": {"message": "no key", "type": "authentication_error"}}, "refused (401): no key", 1),
+        ({"error": {"message": "gone", "code": "model_not_found"}}, "(404): gone", 1),
+        ({"error": {"message": "the request exceeds the available context size"}}, "too long for the", 1),
+        ([{"error": {"code": 503, "message": "later", "status": "UNAVAILABLE"}}], "failed: later", 3),
+    ],
+    ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict | list) else None,
+)
+def test_an_error_in_an_answer_is_that_error(
+    name: str, form: str, body: object, said: str, requests: int
+) -> None:
+    pieces = {
+        "whole": json.dumps(body).encode(),
+        "event": event(body),
+        "named event": b"event: error\n" + event(body),
+        "pretty": json.dumps(body, indent=2).encode(),
+    }
+    kind = "application/json" if form == "whole" else "text/event-stream"
+    outcome = asked(name, *[sent(pieces[form], kind=kind)] * requests)
+    assert said in outcome.line
+    assert len(outcome.requests) == requests
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("anthropic", {"type": "error", "error": {"type": "overloaded_error", "message": "Full up"}}),
+        ("google", {"error": {"code": 503, "message": "Full up", "status": "UNAVAILABLE"}}),
+        ("google", [{"error": {"code": 503, "message": "Full up", "status": "UNAVAILABLE"}}]),
+        ("ollama", {"error": "Full up"}),
+    ],
+)
+@pytest.mark.parametrize("bare", [True, False])
+def test_an_error_in_an_answer_is_that_error_in_the_other_protocols(
+    name: str, body: object, bare: bool
+) -> None:
+    piece = json.dumps(body).encode() + b"\n" if bare or name == "ollama" else event(body)
+    outcome = asked(name, *[sent(piece)] * 3)
+    assert outcome.line == f"{WAYS[name].model}: the provider failed: Full up"
+    assert len(outcome.requests) == 3
+
+
+def test_what_reports_no_error_is_none() -> None:
+    for data in (
+        {"error": None, "choices": []},
+        {"error": False},
+        {"error": ""},
+        {"error": {}},
+        {"choices": [], "detail": "x"},
+        {"message": {"content": "x"}, "done": False},
+        {"type": "ping"},
+    ):
+        assert error_in(data) is None, data
+
+
+def test_an_error_that_is_nested_for_ever_is_one_line() -> None:
+    body: object = "deep"
+    for _ in range(300):
+        body = {"error": body}
+    outcome = asked("openai", *[sent(event(body))] * 3)
+    assert "the provider failed" in outcome.line
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
+def test_a_whole_answer_to_a_streamed_request_is_an_answer(name: str, kind: str) -> None:
+    choice = {"index": 0, "message": {"content": "Fine."}, "finish_reason": "stop"}
+    body = {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+    for indent in (None, 2):
+        outcome = asked(name, sent(json.dumps(body, indent=indent).encode(), kind=kind))
+        assert (outcome.done.content, outcome.done.usage.total_tokens) == ("Fine.", 11)
+        assert len(outcome.requests) == 1
+
+
+def test_a_whole_answer_is_one_in_the_other_protocols() -> None:
+    text = {"type": "text", "text": "Fine."}
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [text]}
+    usage = {"input_tokens": 9, "output_tokens": 2}
+    body = {**message, "stop_reason": "end_turn", "usage": usage}
+    done = asked("anthropic", sent(json.dumps(body).encode())).done
+    assert (done.content, done.finish_reason, done.usage.total_tokens) == ("Fine.", "end_turn", 11)
+    candidate = {"content": {"parts": [{"text": "Fine."}], "role": "model"}, "finishReason": "STOP"}
+    done = asked("google", sent(json.dumps([{"candidates": [candidate]}], indent=1).encode())).done
+    assert (done.content, done.finish_reason) == ("Fine.", "STOP")
+
+
+def test_a_prompt_that_gemini_blocks_says_so() -> None:
+    outcome = asked("google", sent(event({"promptFeedback": {"blockReason": "SAFETY"}})))
+    assert "content filter refused: the prompt was blocked: SAFETY" in outcome.line
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize(
+    ("late", "note"),
+    [
+        (event({"error": {"message": "late", "code": 500}}), "late"),
+        (event('{"choices": [{"del'), "broken JSON"),
+        (event({"choices": 7}), "broken JSON"),
+        (30.0, None),
+    ],
+    ids=["an error", "half an object", "not the protocol", "silence"],
+)
+def test_what_was_complete_before_a_late_error_is_kept(
+    name: str, late: bytes | float, note: str | None
+) -> None:
+    limits = Deadlines(linger_s=0.3, whole_s=20)
+    outcome = asked(name, sent(chunk("whole"), chunk(None, "stop"), counted(9, 2), late), limits=limits)
+    assert (outcome.done.content, outcome.done.usage.total_tokens) == ("whole", 11)
+    assert [
+        said for said in outcome.done.notes if "after the end" in said and (note or "!") in said
+    ] or not note
+    assert len(outcome.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])
+def test_what_was_complete_before_a_late_error_is_kept_in_the_other_protocols(name: str) -> None:
+    late = event({"error": {"message": "late", "code": 500}})
+    pieces = {
+        "anthropic": [*anthropic("whole")[:-1], late],
+        "google": [
+            event({"candidates": [{"content": {"parts": [{"text": "whole"}]}, "finishReason": "STOP"}]}),
+            late,
+        ],
+        "ollama": [b'{"message": {"content": "whole"}, "done": true}\n', b'{"error": "late"}\n'],
+    }[name]
+    outcome = asked(name, sent(*pieces))
+    assert outcome.done.content == "whole"
+    assert [note for note in outcome.done.notes if "an error after the end of the answer: late" in note]
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (chunk(refusal="I cannot "), chunk(refusal="help."), *END),
+        (chunk("Well. "), chunk(refusal="I cannot help."), *END),
+        (chunk([{"type": "refusal", "refusal": "I cannot help."}]), *END),
+        (
+            json.dumps(
+                {"choices": [{"message": {"refusal": "I cannot help."}, "finish_reason": "stop"}]}
+            ).encode(),
+        ),
+    ],
+    ids=["deltas", "after text", "a part", "whole"],
+)
+def test_a_refusal_is_shown_in_its_own_words(name: str, pieces: tuple[bytes, ...]) -> None:
+    outcome = asked(name, sent(*pieces))
+    assert outcome.line == f"{WAYS[name].model}: the model refused to answer: I cannot help."
+    assert len(outcome.requests) == 1
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("reason", ["length", "max_tokens"])
+def test_thinking_that_used_all_tokens_is_said_and_counted(name: str, reason: str) -> None:
+    thought = (chunk(reasoning_content="hm"), chunk(None, reason), counted(90, 60), event("[DONE]"))
+    outcome = asked(name, sent(*thought))
+    assert outcome.line.endswith("the answer is empty: all 60 answer tokens went to thinking")
+    assert outcome.error is not None
+    assert "max_tokens" in outcome.error.fix
+    assert [usage.total_tokens for usage in outcome.spent] == [150]
+    assert len(outcome.requests) == 1
+
+
+def test_what_a_failed_attempt_was_counted_for_is_told_and_leaves_less() -> None:
+    broke = sent(chunk("half"), counted(1000, 900), event({"error": {"message": "x", "code": 500}}))
+    spec = ModelSpec(GPT, max_tokens=500)
+    outcome = call([broke, "whole"], request(spec, allowance=Allowance(tokens=2000)))
+    assert [usage.total_tokens for usage in outcome.spent] == [1900]
+    assert "100 are left" in outcome.line
+
+
+# --- refusals ----------------------------------------------------------------------------------
+
+RAW = json.dumps({"error": {"message": "acme/some-model is rate-limited upstream"}})
+WRAPPED = {"message": "Provider returned error", "code": 429, "metadata": {"raw": RAW, "provider_name": "A"}}
+
+
+@pytest.mark.parametrize("name", [*CHAT, "openrouter", "anthropic", "google", "ollama"])
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "said", "sleeps"),
+    [
+        (409, {}, '{"error": {"message": "conflict"}}', "the provider failed (409): conflict", [1.0, 2.0]),
+        (413, {}, "<html><title>Too Large</title></html>", "request is too large for the server (413)", []),
+        (413, {}, '{"error": {"message": "maximum context length is 9"}}', "too long for the model", []),
+        (
+            403,
+            {},
+            '{"error": {"code": "unsupported_country_region_territory", "message": "Not in your region"}}',
+            "the provider does not serve this place (403): Not in your region",
+            [],
+        ),
+        (
+            429,
+            {},
+            json.dumps({"error": WRAPPED}),
+            "(429): Provider returned error: acme/some-model is rate-limited upstream",
+            [1.0, 2.0],
+        ),
+        (429, {"Retry-After": "inf"}, "", "too many requests (429)", [1.0, 2.0]),
+        (429, {"Retry-After": "nan"}, "", "too many requests (429)", [1.0, 2.0]),
+        (429, {"Retry-After": "-5"}, "", "too many requests (429)", [1.0, 2.0]),
+        (429, {"Retry-After": "1e400"}, "", "too many requests (429)", [1.0, 2.0]),
+        (429, {"Retry-After": "9" * 400}, "", "it asks to wait 1,000,000,000 s", []),
+        (
+            429,
+            {"Retry-After": "Thu, 01 Jan 100000000000000000000 00:00:00 GMT"},
+            "",
+            "too many requests (429)",
+            [1.0, 2.0],
+        ),
+        (429, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, "", "too many requests (429)", [0.0, 0.0]),
+        (504, {}, "", "no answer in time (504)", [1.0, 2.0]),
+        (418, {}, "teapot", "the request was refused (418): teapot", []),
+    ],
+    ids=[
+        "409", "413 page", "413 window", "403 region", "429 raw", "inf", "nan", "negative", "1e400", "huge",
+        "a date beyond time", "a date long ago", "504", "418",
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_same_words_and_tries_everywhere(
+    name: str, status: int, headers: Mapping[str, str], body: str, said: str, sleeps: list[float]
+) -> None:
+    outcome = call([Reply(status=status, headers=headers, body=body)] * 4, request(WAYS[name].model))
+    assert said in outcome.line
+    assert outcome.sleeps == sleeps
+    assert len(outcome.requests) == 1 + len(sleeps)
+
+
+def test_a_wait_in_milliseconds_counts() -> None:
+    outcome = call([error(429, retry_after_ms="1500", Retry_After="2"), "ok"])
+    assert outcome.sleeps == [1.5]
+
+
+@pytest.mark.parametrize("said", ["inf", "-inf", "nan", "", "soon", "1_000", "0x10", "１２", "1e3", "\ud800"])
+def test_a_wait_that_is_none_is_none(said: str) -> None:
+    assert outside.retry_after_s(said) is None
+
+
+def test_a_wait_is_never_negative_and_never_without_end() -> None:
+    assert outside.retry_after_s(" 7 ") == 7.0
+    assert outside.retry_after_s("2.5") == 2.5
+    assert outside.retry_after_s("Mon, 01 Jan 1990 00:00:00 GMT") == 0.0
+    assert (outside.retry_after_s("9" * 4000) or 0) > LONGEST_WAIT_S
+
+
+# --- without a stream --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*CHAT, "lm_studio", "ollama"])
+def test_an_empty_stream_is_asked_for_whole_once_and_finds_the_reason(name: str) -> None:
+    said = "the model is loaded with context length of only 4096 tokens, which is not enough"
+    empty = b'{"done": true}\n' if name == "ollama" else chunk(None, "stop") + counted(9, 0)
+    outcome = asked(name, sent(empty), error(400, said))
+    assert f"too long for the model's window (400): {said}" in outcome.line
+    assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
+    assert "stream_options" not in outcome.requests[1]["body"]
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_an_empty_stream_may_have_an_answer_without_one(name: str) -> None:
+    outcome = asked(name, sent(event("[DONE]")), Reply(("Fine.",)))
+    assert outcome.done.content == "Fine."
+    assert len(outcome.requests) == 2
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("second", [Reply(()), error(503), error(429), Reply(fault="reset_before")])
+def test_at_most_one_more_request_is_made_for_an_empty_stream(name: str, second: Reply) -> None:
+    outcome = asked(name, sent(*END), second)
+    assert outcome.error is not None
+    assert len(outcome.requests) == 2
+    assert outcome.sleeps == []
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": "Your organization must be verified to stream this model.", "param": "stream"},
+        {"message": "stream is not supported here", "param": "stream", "code": "unsupported_value"},
+    ],
+    ids=["verified", "unsupported"],
+)
+def test_an_account_that_may_not_stream_is_asked_without(name: str, body: object) -> None:
+    outcome = asked(name, Reply(status=400, body=json.dumps({"error": body})), Reply(("Fine.",)))
+    assert outcome.done.content == "Fine."
+    assert "asking once more without streaming" in outcome.notices[0]
+    assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
+
+
+# --- a prompt that was not read whole ----------------------------------------------------------
+
+LONG = "def total(prices):\n    return sum(prices) + 1\n" * 900
+
+
+@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama"])
+@pytest.mark.parametrize(("counts", "cut"), [((4096, 5), True), ((9000, 5), False), ((0, 5), False)])
+def test_a_count_that_is_too_small_for_the_prompt_shows_that_it_was_cut(
+    name: str, counts: tuple[int, int], cut: bool
+) -> None:
+    outcome = asked(name, Reply(("Fine.",), WAYS[name].finished, counts), prompt=LONG)
+    said = outcome.done.cut_prompt
+    assert (said is not None) is cut
+    if said is not None:
+        assert said.startswith(f"the server counted 4,096 tokens for {len(LONG):,} characters")
+        assert "OLLAMA_CONTEXT_LENGTH" in said
+        assert "context_chars" in said
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "x" * 100_000,
+        "\n".join(" " * 120 + "x" for _ in range(500)),
+        ("=" * 79 + "\n") * 300,
+        "ab" * (MEANINGFUL // 2 - 1),
+    ],
+    ids=["one letter", "deep indentation", "ruled lines", "short"],
+)
+def test_runs_of_one_letter_and_short_prompts_raise_no_alarm(prompt: str) -> None:
+    assert cut_prompt(prompt, Usage(prompt_tokens=max(40, len(prompt) // 70))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "per_token"),
+    [
+        ("The quick brown fox jumps over the lazy dog. ", 5),
+        ("Съешь же ещё этих мягких французских булок. ", 4.5),
+        ("那只敏捷的棕色狐狸跳过了那只懒狗。", 2.2),
+        ("एक तेज़ भूरी लोमड़ी आलसी कुत्ते के ऊपर से कूदती है। ", 4.5),
+        ("😀", 1),
+    ],
+)
+def test_no_language_raises_an_alarm(text: str, per_token: float) -> None:
+    """``per_token``: characters a token in the vocabulary that is best at it, rounded up."""
+    prompt = text * (20_000 // len(text))
+    assert cut_prompt(prompt, Usage(prompt_tokens=int(len(prompt) / per_token))) is None
+
+
+def test_the_count_includes_what_was_cached() -> None:
+    usage = {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 9900}}
+    outcome = asked(
+        "openai", sent(chunk("Fine."), *END[:1], event({"choices": [], "usage": usage})), prompt=LONG
+    )
+    assert outcome.done.cut_prompt is None
+
+
+@pytest.mark.parametrize("limit", [None, 9000])
+def test_ollama_is_told_how_much_it_has_to_hold_and_not_to_cut(limit: int | None, transport: str) -> None:
+    spec = ModelSpec("ollama:some-model", temperature=0.0, seed=7, max_tokens=limit)
+    outcome = call([Reply(("Fine.",), usage=(12_000, 5))], request(spec, prompt=LONG))
+    body = outcome.requests[-1]["body"]
+    assert (body["truncate"], body["shift"], body["stream"]) == (False, False, True)
+    needed = len(LONG) / 3 + 8192
+    assert needed <= body["options"]["num_ctx"] < needed + 4097
+    assert (body["options"]["temperature"], body["options"]["seed"]) == (0.0, 7)
+    assert body["options"]["num_predict"] == (limit or 16_384)
+    assert "think" not in body
+    assert outcome.done.transport == transport
+    assert outcome.done.notes == ()
+
+
+def test_a_prompt_that_ollama_cannot_hold_is_said_in_our_words() -> None:
+    refusal = Reply(status=400, body='{"error": "the prompt is too long: it exceeds the context length"}')
+    outcome = call([refusal], request("ollama:some-model", prompt=LONG))
+    assert "the prompt is too long for the model's window (400)" in outcome.line
+    assert outcome.error is not None
+    assert "context_chars" in outcome.error.fix
+
+
+# --- deadlines and bounds ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*CHAT, "ollama"])
+def test_a_fast_endless_stream_to_a_slow_reader_ends_with_the_calls_time(name: str) -> None:
+    """The reader takes 5 ms for each piece: what has come is worth minutes of its time."""
+    import time
+
+    from tests.llm.test_model import backend, environ_for
+
+    piece = b'{"message": {"content": "x"}, "done": false}\n' if name == "ollama" else chunk("x")
+    with ModelServer([sent(*[piece * 1000] * 2000)]) as server:
+        model = backend(environ_for(WAYS[name], server))
+        began = time.monotonic()
+        with pytest.raises(Exception, match="the whole call took longer than 1 s"):  # noqa: PT012
+            for _ in model.complete(request(ModelSpec(WAYS[name].model, timeout_s=1))):
+                time.sleep(0.005)
+        assert time.monotonic() - began < 2.5
+
+
+def test_what_has_come_whole_is_kept_however_slow_its_reader_is() -> None:
+    from aethr.llm.connection import feeding
+
+    with ModelServer([Reply(("a", "b"))]) as server:
+        one = Call("hi", ModelSpec(GPT), Endpoint(KEY, server.base_url), PATIENT, None)
+        with feeding(Direct(), one) as feed:
+            assert feed.next(10, 10) is not None
+            assert feed._ended.wait(10)
+            read = []
+            while (piece := feed.next(-1, 10)) is not None:
+                read.append(piece.text)
+    assert "b" in read
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_body_that_unpacks_to_a_gigabyte_is_left_early(name: str, status: int) -> None:
+    resource = pytest.importorskip("resource", reason="measures as POSIX does")
+    packed = gzip.compress(b"x" * (64 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bomb = sent(packed, *[packed] * 4, status=status, headers={"Content-Encoding": "gzip"})
+    outcome = asked(name, *[bomb] * 3)
+    assert outcome.error is not None
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "in kilobytes"
+
+
+def test_an_encoding_that_nobody_asked_for_is_said() -> None:
+    outcome = asked("openai", sent(b"x", headers={"Content-Encoding": "br"}))
+    assert "compressed as nobody asked for: br" in outcome.line
+
+
+@pytest.mark.parametrize("kind", [Direct, LiteLLM])
+def test_a_socket_notices_a_peer_that_is_gone(kind: type[Direct | LiteLLM]) -> None:
+    with ModelServer([Reply(("half",), fault="stall")]) as server:
+        one = Call("hi", ModelSpec(GPT), Endpoint(KEY, server.base_url), PATIENT, None)
+        stream = kind().open(one, lambda: None)
+        exchange = stream._exchange
+        assert isinstance(exchange, Exchange)
+        assert exchange.response is not None
+        made = exchange.response.extensions["network_stream"].get_extra_info("socket")
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        list_until_hung_up(stream)
+
+
+def list_until_hung_up(stream: Any) -> None:
+    chunks = stream.chunks()
+    next(chunks)
+    stream.hang_up()
+    with pytest.raises(CallFailed):
+        list(chunks)
+
+
+def test_a_peer_that_answers_no_keepalive_is_a_lost_connection() -> None:
+    gone = TimeoutError(110, "Connection timed out")
+    failure = broken([gone])
+    assert failure is not None
+    assert (failure.kind, failure.message) == ("lost", "the server is gone: it answers no keepalive")
+
+
+@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("fault", ["reset_before", "reset_mid"])
+def test_a_connection_that_was_lost_is_made_again_once(name: str, fault: Any) -> None:
+    outcome = asked(name, *[Reply(("half",), fault=fault)] * 2)
+    assert re.search("connection reset|closed inside", outcome.line)
+    assert len(outcome.requests) == 2

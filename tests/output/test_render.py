@@ -1,0 +1,628 @@
+"""What a run shows: plain lines for logs, a live region and panels for a person's terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from aethr.base.errors import ExitCode
+from aethr.base.records import (
+    Artifacts,
+    Event,
+    Finding,
+    LoopEnded,
+    LoopResult,
+    Mode,
+    Notice,
+    Receipt,
+    Review,
+    RunFinished,
+    RunResult,
+    RunStarted,
+    Scope,
+    StepFinished,
+    StepPrepared,
+    StepResult,
+    StepStarted,
+    TextDelta,
+    Thinking,
+    Totals,
+    Usage,
+)
+from aethr.output.render import Display, Renderer, make_renderer
+from aethr.review import NO_REVIEWER
+from tests.support import outcome_of
+
+ANSWER = "## Look\n\n- [high] a.py:3 — **wrong**\n\nReview status: revise\n"
+NASTY = (
+    "\x1b[2J\x1b]8;;http://x\x07a\x1b]8;;\x07 \x1b]52;c;aGk=\x07 \x9b31m \x08\r\x7f \u202e "
+    "[/red] [link=x]y[/] :x: <b>tag</b> &#x9b; &#x202e; [l](http://h/%1b) \ud800\n::set-output name=a::b\n"
+)
+FINDINGS = (
+    Finding("high", "a.py", 3, "wrong"),
+    Finding("low", None, None, "remark"),
+    Finding("low", "b.py", None, "x"),
+)
+
+
+def step(content: str = ANSWER, **values: object) -> StepResult:
+    fields: dict[str, object] = {
+        "id": "review",
+        "role": "reviewer",
+        "backend": "model",
+        "model": "openai:gpt-4o-mini",
+        "iteration": 1,
+        "prompt_sha256": "0" * 64,
+        "content": content,
+        "seconds": 12.34,
+        "usage": Usage(400, 31, 431, 0.0012),
+        **values,
+    }
+    return StepResult(**fields)  # type: ignore[arg-type]  # the fields are those of the call
+
+
+def result(
+    *steps: StepResult, review: Review | None = None, mode: Mode = "live", code: ExitCode = ExitCode.OK
+) -> RunResult:
+    found = Review("revise", FINDINGS) if review is None else review
+    return RunResult(
+        task="look",
+        workflow="w",
+        mode=mode,
+        scope=Scope(),
+        steps=steps,
+        loops=(),
+        review=found,
+        totals=Totals(len(steps), 400, 31, 0.0012 if mode == "live" else None, 12.34),
+        exit_code=code,
+        outcome=outcome_of(found, mode),
+    )
+
+
+STARTED = StepStarted("review", "reviewer", "model", "openai:gpt-4o-mini", 1, 1, 1)
+
+
+def run_of(answer: str = ANSWER, mode: Mode = "live", pieces: Sequence[str] | None = None) -> list[Event]:
+    done = step(answer)
+    return [
+        RunStarted("w", "look", mode, 1),
+        STARTED,
+        StepPrepared("review", "the prompt", "0" * 64, ()),
+        *(TextDelta(piece) for piece in (pieces if pieces is not None else [answer])),
+        StepFinished(done),
+        RunFinished(result(done, mode=mode)),
+    ]
+
+
+def show(renderer: Renderer, events: Sequence[Event]) -> None:
+    with renderer:
+        for event in events:
+            renderer.show(event)
+
+
+def plain(events: Sequence[Event], options: Display | None = None, **environ: str) -> str:
+    out, err = io.StringIO(), io.StringIO()
+    show(make_renderer(options or Display(), out, err, environ), events)
+    assert (err if not (options and options.json) else out).getvalue() == ""
+    return out.getvalue() + err.getvalue()
+
+
+def interrupted(renderer: Renderer, *events: Event) -> None:
+    with renderer:
+        for event in events:
+            renderer.show(event)
+        raise KeyboardInterrupt
+
+
+class Terminal:
+    """A pseudo-terminal of a given size, and all the bytes that were written to it."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self.columns, self.rows = columns, rows
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.data = b""
+        self.more = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        try:
+            while piece := os.read(self.master, 1 << 16):
+                with self.more:
+                    self.data += piece
+                    self.more.notify_all()
+        except OSError:
+            return  # Linux says EIO when the last writer has closed
+
+    def close(self) -> str:
+        os.close(self.slave)
+        self._reader.join()
+        os.close(self.master)
+        return self.data.decode()
+
+    def stream(self, encoding: str = "utf-8") -> TextIO:
+        return os.fdopen(os.dup(self.slave), "w", encoding=encoding, newline="\n")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"TERM": "xterm-256color", "COLUMNS": str(self.columns), "LINES": str(self.rows)}
+
+
+def drawn(events: Sequence[Event], options: Display | None = None, columns: int = 80, **environ: str) -> str:
+    """The bytes that a run leaves on a real pseudo-terminal."""
+    terminal = Terminal(columns, 24)
+    with terminal.stream() as stream:
+        show(
+            make_renderer(options or Display(), stream, io.StringIO(), {**terminal.environ, **environ}),
+            events,
+        )
+    return terminal.close()
+
+
+def screen(data: str) -> list[str]:
+    """What a terminal of endless height shows in the end. Fails on a sequence it does not know."""
+    rows, row, column = [""], 0, 0
+    for match in re.finditer(r"\x1b\[(\??[\d;]*)([A-Za-z])|([^\x1b])", data):
+        argument, command, character = match.groups()
+        if command == "A":
+            row -= int(argument or 1)
+        elif command == "K":
+            rows[row] = ""
+        elif command is not None:
+            assert command == "m" or (command in "lh" and argument == "?25"), match.group()
+        elif character == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif character == "\r":
+            column = 0
+        else:
+            rows[row] = rows[row][:column].ljust(column) + character + rows[row][column + 1 :]
+            column += 1
+    return rows
+
+
+def controls(data: str) -> str:
+    """The control characters in what is left after Rich's own sequences are taken out."""
+    rest = re.sub(r"\x1b\[[\d;]*[mAK]|\x1b\[\?25[lh]|\r\n|\r(?=\x1b\[)", "", data)
+    return "".join(c for c in rest if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160)
+
+
+# --- plain ---------------------------------------------------------------------------------------
+
+
+def test_a_plain_run_is_a_header_the_answer_and_a_closing_line() -> None:
+    assert plain(run_of()) == (
+        "== review (1/1) reviewer · openai:gpt-4o-mini ==\n"
+        f"{ANSWER}"
+        "Findings: 1 high, 2 low\n"
+        "Review status: revise\n"
+        "1 step, 431 tokens, $0.0012, 12.3 s\n"
+    )
+
+
+def test_streaming_gives_the_same_text_once() -> None:
+    pieces = list(ANSWER.strip())
+    assert plain(run_of(pieces=pieces), Display(stream=True)) == plain(run_of())
+
+
+def test_streamed_text_is_written_as_it_arrives() -> None:
+    out = io.StringIO()
+    with make_renderer(Display(stream=True), out, out, {}) as show:
+        show(STARTED)
+        show(TextDelta("half a li"))
+        assert out.getvalue().endswith("==\nhalf a li")
+        show(Notice("retrying in 2 s", "warning"))
+        assert out.getvalue().endswith("half a li\nwarning: retrying in 2 s\n")
+
+
+def test_an_interrupted_stream_ends_its_line() -> None:
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(make_renderer(Display(stream=True), out, out, {}), TextDelta("half\r"))
+    assert out.getvalue() == "half\\r\n"
+
+
+def test_json_leaves_standard_output_to_the_record() -> None:
+    assert "Review status: revise" in plain(run_of(), Display(json=True))
+
+
+def test_quiet_is_the_last_answer() -> None:
+    assert plain(run_of(), Display(quiet=True)) == ANSWER
+    events = [RunStarted("w", "t", "mock", 1), RunFinished(unreviewed("mock"))]
+    assert plain(events, Display(quiet=True)).splitlines() == [
+        "note: mock mode: no model is called; set AETHR_LIVE=1 for a real review",
+        *ANSWER.splitlines(),
+        "NOT REVIEWED: mock mode",
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", ["- [high] a.py:1 — wrong\n\nReview status: pass", "Review status: revise."]
+)
+def test_quiet_says_a_verdict_that_the_answer_does_not_end_with(answer: str) -> None:
+    assert plain(run_of(answer), Display(quiet=True)) == f"{answer}\nReview status: revise\n"
+
+
+def test_quiet_says_which_loop_may_have_closed_the_gate() -> None:
+    done = result(step())._replace(loops=(LoopResult("review", "review", 2, "exhausted"),))
+    assert plain([RunFinished(done)], Display(quiet=True)).splitlines() == [
+        *ANSWER.splitlines(),
+        "warning: loop review -> review: exhausted after 2 passes",
+    ]
+
+
+def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> RunResult:
+    return result(*(steps or (step(),)), review=Review(reason=reason), mode=mode)
+
+
+def test_mock_mode_is_said_at_the_start_and_in_the_closing_line() -> None:
+    lines = plain([RunStarted("w", "t", "mock", 1), RunFinished(unreviewed("mock"))]).splitlines()
+    assert lines[0] == "note: mock mode: no model is called; set AETHR_LIVE=1 for a real review"
+    assert lines[1] == "NOT REVIEWED: mock mode"
+    assert lines[2] == "mock mode, no model was called: 1 step, 431 tokens, no cost, 12.3 s"
+
+
+def said(*events: Event) -> list[str]:
+    return plain(events).splitlines()
+
+
+def test_what_was_not_sent_is_one_line_per_step_and_capped() -> None:
+    def lost(name: str, note: str, sent: int = 0) -> Receipt:
+        return Receipt("git_diff", name, sent, 5, None, note, complete=False)
+
+    receipts = (lost("z.py", "over budget"), lost("logo\n.png", "binary"), lost("a.py", "over budget", 9))
+    note = Receipt("git_diff", None, 9, note="2 untracked files are outside of this scope")
+    assert said(StepPrepared("review", "p", "0", (*receipts, note))) == [
+        "warning: not sent: z.py (over budget), logo\\n.png (binary), a.py (in part: over budget)",
+        "note: git_diff: 2 untracked files are outside of this scope",
+    ]
+    many = tuple(lost(f"{n}.py", "over budget") for n in range(25))
+    (line,) = said(StepPrepared("review", "p", "0", many))
+    assert line.endswith("9.py (over budget) and 15 more")
+
+
+def test_replays_loops_cuts_and_changes_have_their_line() -> None:
+    edited = step(
+        "", artifacts=Artifacts(("a.py", "b\x1b.py")), truncated=True, finish_reason="length", notes=("n",)
+    )
+    assert said(
+        StepFinished(step(iteration=2), replayed=True),
+        StepFinished(edited),
+        LoopEnded(LoopResult("review", "implement", 2, "satisfied")),
+        LoopEnded(LoopResult("review", "implement", 1, "exhausted")),
+    ) == [
+        "review (pass 2): from the checkpoint",
+        "(no answer)",
+        "note: n",
+        "warning: the answer was cut (length)",
+        "changed: a.py, b\\x1b.py",
+        "loop review -> implement: satisfied after 2 passes",
+        "warning: loop review -> implement: exhausted after 1 pass",
+    ]
+
+
+def test_the_same_notice_is_said_once_a_step() -> None:
+    events = [STARTED, Notice("seed is not supported", "warning"), Notice("seed is not supported", "warning")]
+    assert len(said(*events)) == 2
+    assert len(said(*events, *events)) == 4
+
+
+@pytest.mark.parametrize(
+    ("run", "lines"),
+    [
+        (result(step(), review=Review("pass", ())), ["Review status: pass"]),
+        (
+            result(step(), review=Review("pass", (), 0.5, "not sent: z.py")),
+            ["INCOMPLETE (pass on what was sent): not sent: z.py"],
+        ),
+        (unreviewed("live", reason="no verdict"), ["NOT REVIEWED: no verdict"]),
+        (
+            unreviewed("live", step(role="critic"), reason="the answer was cut (length)"),
+            ["NOT REVIEWED: the answer was cut (length)"],
+        ),
+        (
+            unreviewed("live", step(role="planner"), reason=str(NO_REVIEWER.review.reason)),
+            ["No review: the workflow has no reviewing step"],
+        ),
+        (result(review=Review(reason="nothing changed")), ["Nothing to review: nothing changed"]),
+        (
+            result(review=Review(reason="no key"), code=ExitCode.NOT_REVIEWED),
+            ["NOT REVIEWED: no key"],
+        ),
+    ],
+)
+def test_the_verdict_says_what_it_is_worth(run: RunResult, lines: list[str]) -> None:
+    assert said(RunFinished(run))[:-1] == lines
+
+
+def test_an_unknown_cost_is_not_zero() -> None:
+    run = result(step())
+    unknown = RunResult(
+        run.task,
+        run.workflow,
+        "live",
+        run.scope,
+        run.steps,
+        (),
+        run.review,
+        Totals(1, 5, 5, None, 1),
+        ExitCode.OK,
+    )
+    assert said(RunFinished(unknown))[-1] == "1 step, 10 tokens, cost unknown, 1.0 s"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("runner", ["", "true"])
+def test_nothing_untrusted_controls_a_log(stream: bool, runner: str) -> None:
+    nasty = StepStarted(NASTY, NASTY, NASTY, NASTY, 1, 1, 1)
+    receipt = Receipt(NASTY, NASTY, 0, note=NASTY, complete=False)
+    events: list[Event] = [
+        RunStarted(NASTY, NASTY, "live", 1),
+        nasty,
+        StepPrepared(NASTY, NASTY, NASTY, (receipt,)),
+        *(TextDelta(c) for c in NASTY),
+        Notice(NASTY),
+        StepFinished(step(NASTY, id=NASTY, notes=(NASTY,), artifacts=Artifacts((NASTY,)))),
+        LoopEnded(LoopResult(NASTY, NASTY, 1, "stalled")),
+        RunFinished(result(step(), review=Review("none", (), None, NASTY))),
+    ]
+    text = plain(events, Display(stream=stream, verbose=True), GITHUB_ACTIONS=runner)
+    assert controls(text) == ""
+    assert "[/red] [link=x]y[/] :x:" in text
+    if runner:
+        assert not [line for line in text.splitlines() if line.lstrip().startswith("::")]
+    else:
+        assert "\n::set-output" in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_no_encoding_ends_a_run(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    show(make_renderer(Display(), stream, stream, {}), run_of("a 你 → “b” é\n"))
+    stream.seek(0)
+    text = stream.read()
+    assert {"ascii": 'a \\u4f60 -> "b" \\xe9', "cp1252": "a \\u4f60 -> “b” é"}.get(
+        encoding, "a 你 → “b” é"
+    ) in text
+    assert ("reviewer · openai" in text) == (encoding != "ascii")
+
+
+def test_force_color_colours_plain_lines_and_no_color_wins() -> None:
+    assert "\x1b[31mReview status: revise\x1b[0m\n" in plain(run_of(), FORCE_COLOR="1")
+    assert "\x1b" not in plain(run_of(), FORCE_COLOR="1", NO_COLOR="1")
+    assert "\x1b" not in plain(run_of())
+
+
+def test_the_plain_path_imports_no_rich() -> None:
+    code = (
+        "import sys, io\nfrom aethr.output.render import Display, make_renderer\n"
+        "from aethr.base import records\nfrom aethr.output import report, markdown\n"
+        "with make_renderer(Display(stream=True), io.StringIO(), io.StringIO(), {}) as show:\n"
+        "    show(records.RunStarted('w', 't', 'mock', 1))\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('rich', 'markdown_it', 'pygments')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_closed_pipe_is_the_callers() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w", encoding="utf-8")
+    with pytest.raises(BrokenPipeError):
+        show(make_renderer(Display(), stream, stream, {}), run_of())
+    with pytest.raises(BrokenPipeError):
+        stream.close()
+
+
+# --- a person's terminal -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TERM", "dumb"), ("PRE_COMMIT", "1"), ("GITHUB_ACTIONS", "true")]
+)
+def test_a_terminal_that_is_not_a_persons_gets_plain_lines(name: str, value: str) -> None:
+    assert drawn(run_of(), **{name: value}) == plain(run_of()).replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_step_leaves_its_panel_and_nothing_else(columns: int) -> None:
+    rows = screen(
+        drawn(run_of("# Title\n\n" + "many words " * 40 + "\n\n```python\nx = 1\n```\n"), columns=columns)
+    )
+    assert rows[0].startswith("╭─ review · reviewer · ")
+    assert max(map(len, rows)) == columns
+    assert [row for row in rows if "Title" in row and "#" not in row]
+    assert [row for row in rows if row.startswith("│ many words")]
+    assert not [row for row in rows if "step 1/1" in row]
+    assert rows[-4:] == [
+        "Findings: 1 high, 2 low",
+        "Review status: revise",
+        "1 step, 431 tokens, $0.0012, 12.3 s",
+        "",
+    ]
+
+
+@contextmanager
+def live(options: Display, columns: int = 80) -> Iterator[tuple[Renderer, Terminal]]:
+    terminal = Terminal(columns, 10)
+    with terminal.stream() as stream:
+        renderer = make_renderer(options, stream, io.StringIO(), terminal.environ)
+        with renderer:
+            yield renderer, terminal
+    terminal.close()
+
+
+def wait_for(terminal: Terminal, text: str) -> str:
+    with terminal.more:
+        assert terminal.more.wait_for(lambda: text.encode() in terminal.data, 5), terminal.data
+        return terminal.data.decode()
+
+
+def test_while_a_step_runs_its_state_and_the_end_of_its_text_are_seen() -> None:
+    with live(Display(), columns=100) as (renderer, terminal):
+        renderer.show(STARTED)
+        wait_for(terminal, "step 1/1 review · reviewer · openai:gpt-4o-mini · 0 s")
+        renderer.show(TextDelta("".join(f"line {n} [red]x[/red]\n" for n in range(50)) + "the end"))
+        rows = screen(wait_for(terminal, "the end"))
+    assert "tokens" in rows[0]
+    assert "~" in rows[0]
+    assert rows[1:9] == [*(f"line {n} [red]x[/red]" for n in range(43, 50)), "the end"]
+
+
+def test_until_a_text_comes_the_state_says_that_the_model_thinks_and_since_when() -> None:
+    with live(Display(), columns=100) as (renderer, terminal):
+        renderer.show(STARTED)
+        wait_for(terminal, "openai:gpt-4o-mini · 0 s")
+        renderer.show(Thinking())
+        wait_for(terminal, "thinking, 0 s")
+        renderer.show(Thinking())
+        wait_for(terminal, "thinking, 1 s")
+        renderer.show(TextDelta("a text"))
+        assert "thinking" not in screen(wait_for(terminal, "a text"))[0]
+
+
+def test_in_a_log_thinking_is_silent() -> None:
+    events = run_of()
+    assert plain([*events[:3], Thinking(), Thinking(), *events[3:]]) == plain(events)
+
+
+def test_without_streaming_only_the_state_is_seen() -> None:
+    with live(Display(stream=False)) as (renderer, terminal):
+        renderer.show(STARTED)
+        renderer.show(TextDelta("a secret thought"))
+        wait_for(terminal, "~4 tokens")
+        renderer.show(Notice("agent: read a.py", "tool"))
+        data = wait_for(terminal, "agent: read a.py")
+    assert "a secret thought" not in data
+
+
+def test_with_json_the_terminal_is_standard_error() -> None:
+    terminal, record = Terminal(80, 24), io.StringIO()
+    with terminal.stream() as stream:
+        show(make_renderer(Display(json=True), record, stream, terminal.environ), run_of())
+    assert screen(terminal.close())[0].startswith("╭─ review")
+    assert record.getvalue() == ""
+
+
+def test_notices_stand_above_the_region_and_stay() -> None:
+    events = run_of()
+    events.insert(3, Notice("[b]read[/b] a.py", "tool"))
+    assert "[b]read[/b] a.py" in screen(drawn(events))
+
+
+def test_the_cursor_comes_back_whatever_happens() -> None:
+    terminal = Terminal(80, 24)
+    with terminal.stream() as stream, pytest.raises(KeyboardInterrupt):
+        interrupted(make_renderer(Display(), stream, stream, terminal.environ), STARTED, TextDelta("text"))
+    data = terminal.close()
+    assert data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l") > -1
+    assert "".join(screen(data)).strip() == ""
+
+
+def test_no_color_takes_the_colours_away() -> None:
+    assert re.search(r"\x1b\[[\d;]*3[1-6]", drawn(run_of()))
+    assert not re.search(r"\x1b\[(?:\d+;)*[34]\d", drawn(run_of(), NO_COLOR="1"))
+
+
+def test_quiet_on_a_terminal_is_the_last_panel() -> None:
+    rows = screen(drawn(run_of(), Display(quiet=True)))
+    assert rows[0].startswith("╭─ review")
+    assert rows[-2].startswith("╰─")
+
+
+@pytest.mark.parametrize(("mode", "said"), [("mock", "mock mode"), ("scripted", "scripted answers")])
+def test_a_panel_that_no_model_wrote_says_so(mode: Mode, said: str) -> None:
+    rows = screen(drawn(run_of(mode=mode)))
+    assert rows[0].startswith(f"note: {said}")
+    assert rows[1].startswith(f"╭─ {mode} · review")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("stream", [True, False])
+def test_nothing_untrusted_controls_a_terminal(columns: int, stream: bool) -> None:
+    events: list[Event] = [
+        RunStarted(NASTY, NASTY, "live", 1),
+        StepStarted(NASTY, NASTY, NASTY, NASTY, 1, 1, 1),
+        *(TextDelta(c) for c in NASTY),
+        Notice(NASTY, "tool"),
+        StepFinished(step(NASTY, id=NASTY, role=NASTY, model=NASTY)),
+        RunFinished(result(step(NASTY), review=Review("none", (), None, NASTY))),
+    ]
+    data = drawn(events, Display(stream=stream), columns)
+    assert controls(data) == ""
+    assert "\u202e" not in data
+    text = "".join(row.strip("│ ") for row in screen(data)).replace(" ", "")
+    assert "[/red][link=x]y[/]:x:<b>tag</b>" in text
+    assert max(map(len, screen(data))) <= columns
+
+
+def test_a_terminal_of_another_encoding_gets_a_plainer_panel() -> None:
+    terminal = Terminal(60, 24)
+    with terminal.stream("ascii") as stream:
+        show(make_renderer(Display(), stream, stream, terminal.environ), run_of("- a 你\n\n> quoted\n"))
+    rows = screen(terminal.close())
+    assert rows[0].startswith("+- review - reviewer - openai:gpt-4o-mini ")
+    assert [row for row in rows if "* a \\u4f60" in row]
+
+
+def test_a_megabyte_in_16000_pieces_costs_little_and_redraws_little() -> None:
+    piece = "some words of a long answer, and [brackets] of ``code`` as well\n"
+    events = run_of(piece * 16_000, pieces=[piece] * 16_000)
+    start = time.process_time()
+    began = time.monotonic()
+    data = drawn(events)
+    assert time.process_time() - start < 3
+    assert data.count("step 1/1") <= 2 + 9 * (time.monotonic() - began)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 40_000, "> " * 20_000, "*a " * 20_000, "`" * 40_000, "- " * 10_000, "|a" * 20_000]
+)
+def test_text_that_is_hard_on_a_markdown_parser_is_shown_in_time(text: str) -> None:
+    start = time.process_time()
+    assert screen(drawn(run_of(text)))[0].startswith("╭─ review")
+    assert time.process_time() - start < 5
+
+
+def test_the_size_is_that_of_the_terminal_and_a_signal_leaves_it_clean(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from aethr.output.render import Display, make_renderer\n"
+        "from aethr.base.records import StepStarted, TextDelta\n"
+        "with make_renderer(Display(), sys.stdout, sys.stderr, os.environ) as show:\n"
+        "    show(StepStarted('a', 'r', 'b', 'm' * 90, 1, 1, 1))\n"
+        "    show(TextDelta('x' * 100))\n"
+        "    while True: time.sleep(1)\n"
+    )
+    terminal = Terminal(50, 24)
+    child = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=terminal.slave,
+        stdout=terminal.slave,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    data = wait_for(terminal, f"{'x' * 50}\x1b[0m\r\n")
+    assert max(map(len, screen(data))) == 50
+    child.send_signal(2)
+    assert child.wait(10) in (-2, 130, 1)
+    data = terminal.close()
+    assert data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l") > -1

@@ -1,0 +1,243 @@
+"""The review protocol: what an answer means, what the run's verdict is, what it exits with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aethr import review
+from aethr.base.errors import ExitCode
+from aethr.base.records import (
+    Artifacts,
+    Finding,
+    Gate,
+    LoopResult,
+    Receipt,
+    Review,
+    RunOutcome,
+    StepResult,
+)
+from aethr.review import Verdict
+
+CASES = sorted((Path(__file__).parents[1] / "data" / "review").glob("*.txt"))
+HIGH = Finding("high", "a.py", 1, "wrong")
+MEDIUM = Finding("medium", "a.py", 1, "no test")
+LOW = Finding("low", "a.py", 1, "a remark")
+REVIEW = frozenset({"review", "audit"})
+
+
+def result(content: str, step: str = "review", **more: Any) -> StepResult:
+    made = StepResult(step, "reviewer", "model", "m:x", 1, "0" * 64, content)
+    return made._replace(**more)
+
+
+def loop(outcome: str) -> LoopResult:
+    return LoopResult("review", "implement", 3, outcome)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_an_answer_is_read_as_the_case_says(case: Path) -> None:
+    text, expected = case.read_bytes().decode().split("=====\n")
+    parsed = review.parse(text)
+    shown = [parsed.status, *(f"{f.severity}|{f.path}|{f.line}|{f.message}" for f in parsed.findings)]
+    assert shown == expected.splitlines()
+
+
+def test_the_contract_itself_gives_no_verdict() -> None:
+    assert review.parse(review.CONTRACT.replace("Review status: pass\n", "")).status != "pass"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said", "gate", "code"),
+    [
+        ("pass", Review("pass"), Gate(), ExitCode.OK),
+        ("pass", Review("pass"), Gate("revise"), ExitCode.OK),
+        ("pass", Review("pass", (LOW,)), Gate("low"), ExitCode.GATE),
+        ("pass", Review("pass", (LOW,)), Gate("medium"), ExitCode.OK),
+        ("revise", Review("revise", (HIGH,)), Gate(), ExitCode.OK),
+        ("revise", Review("revise", (HIGH,)), Gate("revise"), ExitCode.GATE),
+        ("revise", Review("revise", (HIGH,)), Gate("high"), ExitCode.GATE),
+        ("revise", Review("revise", (MEDIUM,)), Gate("high"), ExitCode.OK),
+        ("revise", Review("revise", (MEDIUM,)), Gate("revise"), ExitCode.GATE),
+        ("revise", Review("revise", (LOW,), unexplained=True), Gate("high"), ExitCode.GATE),
+        ("revise", Review("revise", unexplained=True), Gate("revise"), ExitCode.GATE),
+        ("revise", Review("revise", (LOW,), unexplained=True), Gate(), ExitCode.OK),
+        ("revise", Review("revise", (LOW,), unexplained=True), Gate(require_review=True), ExitCode.OK),
+        ("revise", Review("revise", (HIGH,)), Gate(require_review=True), ExitCode.OK),
+        ("not-reviewed", Review(reason="no verdict"), Gate(), ExitCode.OK),
+        ("not-reviewed", Review(reason="no verdict"), Gate(require_review=True), ExitCode.NOT_REVIEWED),
+        ("not-reviewed", Review(reason="no verdict"), Gate("low"), ExitCode.NOT_REVIEWED),
+        ("incomplete", Review("pass", reason="not sent"), Gate("high"), ExitCode.NOT_REVIEWED),
+        ("incomplete", Review("pass", (LOW,), reason="not sent"), Gate("low"), ExitCode.GATE),
+        ("incomplete", Review("pass", reason="not sent"), Gate(require_review=True), ExitCode.NOT_REVIEWED),
+        ("incomplete", Review("revise", (HIGH,), reason="not sent"), Gate("high"), ExitCode.GATE),
+        ("incomplete", Review("none", (HIGH,), reason="no verdict"), Gate("high"), ExitCode.GATE),
+        ("nothing-to-review", Review(reason="nothing changed"), Gate("high"), ExitCode.OK),
+    ],
+)
+def test_exit_codes(outcome: RunOutcome, said: Review, gate: Gate, code: ExitCode) -> None:
+    assert review.exit_code(Verdict(said, outcome), (), gate) is code
+
+
+@pytest.mark.parametrize("outcome", ["exhausted", "stalled"])
+def test_a_loop_that_did_not_get_there_closes_every_gate_but_never(outcome: str) -> None:
+    loops = [loop("satisfied"), loop(outcome)]
+    for verdict in (Verdict(Review("pass"), "pass"), review.unreviewed("no verdict"), review.NO_REVIEWER):
+        assert review.exit_code(verdict, loops, Gate("high")) is ExitCode.GATE
+        assert review.exit_code(verdict, loops, Gate()) is ExitCode.OK
+
+
+def test_a_gate_about_loops_alone_needs_no_review() -> None:
+    loops = [loop("satisfied")]
+    assert review.exit_code(review.NO_REVIEWER, loops, Gate("high")) is ExitCode.OK
+    assert review.exit_code(review.NO_REVIEWER, loops, Gate("high", True)) is ExitCode.NOT_REVIEWED
+    assert review.exit_code(review.unreviewed("moved"), loops, Gate("high")) is ExitCode.NOT_REVIEWED
+
+
+def test_a_mock_answer_is_never_a_pass() -> None:
+    verdict = review.judge([result("Review status: pass")], REVIEW, "mock")
+    assert (verdict.outcome, verdict.review.status, verdict.review.findings) == ("not-reviewed", "none", ())
+    assert "mock" in (verdict.review.reason or "")
+
+
+@pytest.mark.parametrize("end", ["satisfied", "exhausted", "stalled"])
+def test_how_the_loop_of_a_mock_ends_decides_no_gate(end: str) -> None:
+    verdict = review.judge([result("Review status: pass")], REVIEW, "mock")
+    assert review.exit_code(verdict, [loop(end)], Gate("high"), "mock") is ExitCode.NOT_REVIEWED
+
+
+def test_a_cut_answer_is_never_a_pass() -> None:
+    cut = result("Review status: pass", truncated=True, finish_reason="length")
+    verdict = review.judge([cut], REVIEW, "live")
+    assert (verdict.outcome, verdict.review.status) == ("not-reviewed", "none")
+    assert verdict.review.reason == "the answer of step 'review' was cut (length)"
+
+
+def test_the_worst_of_several_reviewers_counts_and_findings_come_most_severe_first() -> None:
+    first = result("- [low] a.py:1 — a remark\nReview status: pass", "audit")
+    second = result("- [high] a.py:1 — wrong\nReview status: revise")
+    verdict = review.judge([first, second], REVIEW, "live")
+    assert (verdict.review.status, verdict.review.findings) == ("revise", (HIGH, LOW))
+
+
+PASS, REVISE, SILENT = "Review status: pass", "- [high] a.py:1 — wrong\nReview status: revise", "Hm."
+CUT_OFF: dict[str, Any] = {"truncated": True, "finish_reason": "length"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([result(PASS), result(PASS, "audit")], "pass"),
+        ([result(PASS), result(REVISE, "audit")], "revise"),
+        ([result(PASS), result(SILENT, "audit")], "incomplete"),
+        ([result(PASS), result(PASS, "audit", **CUT_OFF)], "incomplete"),
+        ([result(REVISE), result(SILENT, "audit")], "incomplete"),
+        ([result(REVISE, **CUT_OFF)], "incomplete"),
+        ([result(REVISE, cut_prompt="1 of 2 tokens")], "incomplete"),
+        ([result(SILENT, **CUT_OFF), result(SILENT, "audit")], "not-reviewed"),
+        ([result("I cannot.", **CUT_OFF)], "not-reviewed"),
+        ([result("", skipped="nothing changed")], "nothing-to-review"),
+    ],
+)
+def test_the_first_outcome_that_applies_is_that_of_the_run(
+    answers: list[StepResult], outcome: RunOutcome
+) -> None:
+    assert review.judge(answers, REVIEW, "live").outcome == outcome
+    recorded = review.as_recorded(review.judge(answers, REVIEW, "scripted"), "scripted")
+    assert recorded.outcome == (outcome if outcome == "nothing-to-review" else "not-reviewed")
+
+
+@pytest.mark.parametrize("answers", [[result(PASS)], [result("", skipped="nothing changed")]])
+def test_what_moved_during_the_run_was_not_reviewed(answers: list[StepResult]) -> None:
+    verdict = review.judge(answers, REVIEW, "live", doubt="HEAD moved")
+    assert verdict.review.reason == "HEAD moved"
+    assert verdict.outcome == ("incomplete" if answers[0].skipped is None else "not-reviewed")
+
+
+def test_only_the_latest_answer_of_a_reviewer_counts() -> None:
+    results = [result("- [high] a.py:1 — wrong"), result("Review status: pass", iteration=2)]
+    assert review.judge(results, REVIEW, "live") == Verdict(Review("pass"), "pass")
+
+
+def test_a_review_before_the_last_change_of_the_tree_does_not_count() -> None:
+    edit = result("done", "implement", artifacts=Artifacts(("a.py",)))
+    verdict = review.judge([result("Review status: pass"), edit], REVIEW, "live")
+    assert (verdict.outcome, verdict.review.reason) == (
+        "not-reviewed",
+        "the tree changed after the last review",
+    )
+
+
+def test_an_implementing_step_that_changed_nothing_leaves_the_review_standing() -> None:
+    idle = result("nothing to do", "implement", artifacts=Artifacts())
+    assert review.judge([result("Review status: pass"), idle], REVIEW, "live").outcome == "pass"
+
+
+def test_what_was_not_sent_is_a_reason_to_distrust_a_pass() -> None:
+    receipts = (
+        Receipt("git_diff", "a.py", 10, changed_lines=3, sent_lines=3),
+        Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, changed_lines=1),
+    )
+    verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")
+    said = Review("pass", (), 0.75, "not sent: z.py (over budget)")
+    assert verdict == Verdict(said, "incomplete")
+
+
+CHANGED = Receipt("git_diff", "a.py", 10, changed_lines=3, sent_lines=3)
+CUT = Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, changed_lines=1)
+
+
+@pytest.mark.parametrize(
+    ("seen", "read", "own", "reason"),
+    [
+        ("all", (CHANGED,), (), None),
+        ("latest", (CHANGED,), (), None),
+        ("summary", (CHANGED, CUT), (), "not sent: z.py (over budget)"),
+        ("latest", (CHANGED, CUT), (), "not sent: z.py (over budget)"),
+        ("none", (CHANGED,), (), "step 'review' saw nothing of the change"),
+        ("none", (CHANGED, CUT), (CHANGED,), None),
+        ("all", (), (), None),
+    ],
+)
+def test_a_review_rests_on_what_its_reviewer_saw_of_the_change(
+    seen: Any, read: tuple[Receipt, ...], own: tuple[Receipt, ...], reason: str | None
+) -> None:
+    results = [result("It adds one.", "read", context=read), result("Review status: pass", context=own)]
+    verdict = review.judge(results, REVIEW, "live", visibility={"review": seen})
+    assert (verdict.review.status, verdict.review.reason) == ("pass", reason)
+    assert verdict.outcome == ("incomplete" if reason else "pass")
+
+
+def test_a_reviewer_that_is_told_of_an_edit_and_sees_no_diff_saw_nothing_of_it() -> None:
+    edit = result("done", "implement", artifacts=Artifacts(("a.py",)))
+    verdict = review.judge([edit, result("Review status: pass")], REVIEW, "live")
+    assert verdict.review.reason == "step 'review' saw nothing of the change"
+
+
+def test_what_a_long_loop_rests_on_is_found_at_once() -> None:
+    results = [result("text", f"s{number}") for number in range(500)]
+    results[0] = results[0]._replace(context=(CHANGED,))
+    results.append(result("Review status: pass"))
+    told: dict[str, Any] = {each.id: "latest" for each in results}
+    assert review.judge(results, REVIEW, "live", visibility=told).outcome == "pass"
+    assert review.judge(results, REVIEW, "live").outcome == "pass"
+
+
+def test_a_long_list_of_what_was_not_sent_is_counted() -> None:
+    receipts = tuple(Receipt("git_diff", f"{n}.py", 0, 1, note="x", complete=False) for n in range(7))
+    verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")
+    assert (verdict.review.reason or "").endswith("4.py (x) and 2 more")
+
+
+def test_no_reviewing_step_is_said() -> None:
+    assert review.judge([result("x", "plan")], frozenset(), "live") == review.NO_REVIEWER
+    assert review.NO_REVIEWER.review.reason == "the workflow has no reviewing step"
+
+
+def test_the_same_findings_in_another_order_are_the_same() -> None:
+    one = "- [high] a.py:1 — wrong\n- [low] b.py:2 — hm\nReview status: revise"
+    other = "- [low] b.py:2 — hm\n- [high] a.py:1 — wrong\nReview status: revise"
+    assert review.same_findings(result(one), result(other))
+    assert not review.same_findings(result(one), result(other.replace("hm", "other")))
