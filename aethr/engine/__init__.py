@@ -19,6 +19,7 @@ from aethr.base.errors import AethrError, ModelError, UsageError
 from aethr.base.records import (
     CHANGE,
     CHANGES,
+    NO_USAGE,
     AttemptStarted,
     Block,
     Completion,
@@ -337,7 +338,7 @@ def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResu
         prompt_sha256="",
         content="",
         calls=0,
-        usage=Usage(cost_usd=0.0),
+        usage=NO_USAGE,
         context=receipts,
         skipped="; ".join(each.note for each in receipts if each.note) or "nothing changed",
     )
