@@ -42,7 +42,7 @@ VOCABULARY = Vocabulary(
     conditions=planning.vocabulary().conditions,
 )
 _ABOUT = re.compile(r"(?<![a-z])reviewstatus")
-_PASS = re.compile(r"[^a-z]*reviewstatus:pass")
+_PASS = re.compile(r"[^a-z]*reviewstatus:+pass:*")
 _HIDDEN = frozenset((
     "blockquote", "comment", "del", "details", "head", "iframe", "noembed", "noframes", "object", "plaintext",
     "pre", "q", "s", "script", "select", "strike", "style", "svg", "template", "textarea", "title", "xmp",
@@ -87,7 +87,9 @@ def a_pass_only_when_it_is_said(text: str) -> None:
     if verdict.status != "pass":
         return
     assert all(finding.severity == "low" for finding in verdict.findings)
-    seen = [re.sub("[^a-z:]", "", line.lower()) for line in visible(_answer(text))]
+    # A dash or an equals sign before the word says the same as a colon.
+    lines = (re.sub("[-\N{EN DASH}\N{EM DASH}=]", ":", line.lower()) for line in visible(_answer(text)))
+    seen = [re.sub("[^a-z:]", "", line) for line in lines]
     about = [line for line in seen if _ABOUT.search(line)]
     assert about, "no line about the status is visible"
     assert _PASS.fullmatch(about[-1]), f"the last line about the status is {about[-1]!r}"
