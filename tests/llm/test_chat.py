@@ -115,11 +115,11 @@ def event(usage: object) -> dict[str, Any]:
 
 
 def test_a_price_with_an_unknown_rule_is_unknown() -> None:
-    assert prices.understood("openai:gpt-4o-mini")
-    assert prices.understood("openai:of-our-own")
-    assert not prices.understood("perplexity:sonar")  # it also charges for each request
+    assert prices.understands_price("openai:gpt-4o-mini")
+    assert prices.understands_price("openai:of-our-own")
+    assert not prices.understands_price("perplexity:sonar")  # it also charges for each request
     assert prices.cost("perplexity:sonar", prices.Tokens(10, 5)) is None
-    assert prices.dearest("perplexity:sonar", 10) is None
+    assert prices.highest_rates("perplexity:sonar", 10) is None
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,13 @@ def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | N
 
 
 def test_the_dearest_price_is_that_of_a_long_prompt_written_to_a_cache() -> None:
-    short, long = prices.dearest("openai:gpt-6-sol", 1000), prices.dearest("openai:gpt-6-sol", 300_000)
+    short, long = (
+        prices.highest_rates("openai:gpt-6-sol", 1000),
+        prices.highest_rates("openai:gpt-6-sol", 300_000),
+    )
     assert short == prices.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
     assert long == prices.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
-    assert prices.dearest("openai:of-our-own", 1000) is None
+    assert prices.highest_rates("openai:of-our-own", 1000) is None
 
 
 def test_no_answer_costs_more_than_the_dearest_price(rows: Mapping[str, Any]) -> None:
@@ -179,7 +182,7 @@ def test_no_answer_costs_more_than_the_dearest_price(rows: Mapping[str, Any]) ->
         for _ in range(20):
             usage = some_usage(dice)
             paid = chat.chunk(event(usage), name).usage
-            rates = prices.dearest(name, usage["prompt_tokens"])
+            rates = prices.highest_rates(name, usage["prompt_tokens"])
             assert paid is not None
             if rates is None or paid.cost_usd is None:
                 continue
@@ -205,7 +208,8 @@ def test_an_unknown_rule_leaves_the_call_direct_and_its_cost_unknown(tmp_path: P
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from aethr.llm import prices, protocols\n"
         "for name in ('openai:plain', 'openai:odd'):\n"
-        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), prices.dearest(name, 1))"
+        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), end=' ')\n"
+        "    print(prices.highest_rates(name, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"

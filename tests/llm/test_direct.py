@@ -274,7 +274,7 @@ def test_a_model_goes_directly_where_that_is_the_same(name: str, word: str, tran
 )
 def test_a_variable_that_litellm_alone_reads_is_heeded(name: str, variable: str) -> None:
     assert route({variable: "x"})(name).name == "litellm"
-    with pytest.raises(UsageError, match=f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM heeds"):
+    with pytest.raises(UsageError, match=f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM reads"):
         route({variable: "x", VARIABLE: "direct"})(name)
 
 
@@ -284,8 +284,8 @@ def test_direct_refuses_what_it_cannot_call(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         ModelBackend(environ, route(environ)).preflight([request(name)])
     assert str(caught.value) == (
-        f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can; "
-        "direct are the chat models of openai, openrouter, xai, lm_studio, hosted_vllm, ollama"
+        f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can call it; "
+        "Aethr itself calls the chat models of openai, openrouter, xai, lm_studio, hosted_vllm, ollama"
     )
     assert caught.value.fix == "Unset AETHR_TRANSPORT."
 

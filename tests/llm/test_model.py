@@ -318,7 +318,7 @@ def test_a_stream_that_breaks_twice_is_an_error() -> None:
     outcome = call([Reply(("half",), fault="cut")] * 3)
     assert len(outcome.requests) == 2
     assert outcome.line == (
-        f"{GPT}: the answer was cut off: the stream ended without saying so after 4 characters"
+        f"{GPT}: the answer was cut off: the stream ended without a finish reason after 4 characters"
     )
 
 
@@ -388,8 +388,8 @@ def test_a_passing_error_is_tried_again_and_announced(name: str, status: int) ->
     assert outcome.done.content == "ok"
     assert outcome.sleeps == [1.0, 2.0]
     assert outcome.notices == [
-        f"{way.model} answered {status}; trying again in 1 s (2/3)",
-        f"{way.model} answered {status}; trying again in 2 s (3/3)",
+        f"{way.model} answered {status}; retrying in 1 s (2/3)",
+        f"{way.model} answered {status}; retrying in 2 s (3/3)",
     ]
     assert outcome.done.notes == ()
 
@@ -434,7 +434,7 @@ def test_a_wait_beyond_the_whole_calls_deadline_is_not_begun() -> None:
 def test_a_reset_before_the_answer_is_tried_again(name: str) -> None:
     outcome = call([Reply(fault="reset_before"), "ok"], request(WAYS[name].model))
     assert outcome.done.content == "ok"
-    assert outcome.notices == [f"{WAYS[name].model}: connection reset; trying again in 1 s (2/3)"]
+    assert outcome.notices == [f"{WAYS[name].model}: connection reset; retrying in 1 s (2/3)"]
 
 
 def failing(environ: Mapping[str, str], model: str = GPT) -> AethrError:

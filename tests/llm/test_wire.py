@@ -15,7 +15,7 @@ from aethr.base import outside
 from aethr.base.records import Allowance, ModelSpec, Usage
 from aethr.llm import Call, CallFailed, Deadlines, Endpoint
 from aethr.llm.exchange import Exchange
-from aethr.llm.failures import broken, error_in
+from aethr.llm.failures import error_in, transport_failure
 from aethr.llm.model import LONGEST_WAIT_S, MEANINGFUL, cut_prompt
 from aethr.llm.transport_direct import Direct
 from aethr.llm.transport_litellm import LiteLLM
@@ -507,11 +507,11 @@ def test_at_most_one_more_request_is_made_for_an_empty_stream(name: str, second:
 def test_an_account_that_may_not_stream_is_asked_without(name: str, body: object) -> None:
     outcome = asked(name, Reply(status=400, body=json.dumps({"error": body})), Reply(("Fine.",)))
     assert outcome.done.content == "Fine."
-    assert "asking once more without streaming" in outcome.notices[0]
+    assert "retrying once without streaming" in outcome.notices[0]
     assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
 
 
-# --- a prompt that was not read whole ----------------------------------------------------------
+# --- a prompt that was cut ------------------------------------------------------------------
 
 LONG = "def total(prices):\n    return sum(prices) + 1\n" * 900
 
@@ -613,11 +613,13 @@ def test_a_fast_endless_stream_to_a_slow_reader_ends_with_the_calls_time(name: s
 
 
 def test_what_has_come_whole_is_kept_however_slow_its_reader_is() -> None:
-    from aethr.llm.connection import feeding
+    from contextlib import closing
+
+    from aethr.llm.connection import Feed
 
     with ModelServer([Reply(("a", "b"))]) as server:
         one = Call("hi", ModelSpec(GPT), Endpoint(KEY, server.base_url), PATIENT, None)
-        with feeding(Direct(), one) as feed:
+        with closing(Feed(Direct(), one)) as feed:
             assert feed.next(10, 10) is not None
             assert feed._ended.wait(10)
             read = []
@@ -640,7 +642,7 @@ def test_a_body_that_unpacks_to_a_gigabyte_is_left_early(name: str, status: int)
 
 def test_an_encoding_that_nobody_asked_for_is_said() -> None:
     outcome = asked("openai", sent(b"x", headers={"Content-Encoding": "br"}))
-    assert "compressed as nobody asked for: br" in outcome.line
+    assert "compressed, but not as requested: br" in outcome.line
 
 
 @pytest.mark.parametrize("kind", [Direct, LiteLLM])
@@ -668,7 +670,7 @@ def list_until_hung_up(stream: Any) -> None:
 
 def test_a_peer_that_answers_no_keepalive_is_a_lost_connection() -> None:
     gone = TimeoutError(110, "Connection timed out")
-    failure = broken([gone])
+    failure = transport_failure([gone])
     assert failure is not None
     assert (failure.kind, failure.message) == ("lost", "the server is gone: it answers no keepalive")
 
