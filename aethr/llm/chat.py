@@ -126,7 +126,7 @@ def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
     if failure is not None:
         raise failure
     text, refusal = _choice_content(choice)
-    # Some servers count in the choice, Groq under a name of its own.
+    # Some servers count in the choice, Groq under its own key.
     places = (data.get("usage"), choice.get("usage"), outside.at(data, "x_groq", "usage"))
     counted = next((each for each in places if isinstance(each, dict)), None)
     return Chunk(

@@ -10,7 +10,6 @@ import functools
 import importlib
 import os
 import queue
-import socket
 import ssl
 import sys
 import threading
@@ -74,15 +73,6 @@ def timeout(limits: Deadlines) -> httpx.Timeout:
     """The socket's limits, a little longer than ours, so that ours end a call."""
     made: httpx.Timeout = load().Timeout(limits.whole_s + 1.0, connect=limits.connect_s)
     return made
-
-
-def hang_up(response: Any) -> None:
-    """Shut down the socket of an unfinished response: closing it would not wake a blocked reader."""
-    network = getattr(response, "extensions", {}).get("network_stream")
-    sock = network.get_extra_info("socket") if network is not None else None
-    if sock is not None:
-        with suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 SLICE_S = 0.2

@@ -104,8 +104,14 @@ class Exchange:
                 yield data
 
     def hang_up(self) -> None:
-        if self.response is not None and not self.response.is_closed:
-            connection.hang_up(self.response)
+        """Shut down the socket of an unfinished response: closing it would not wake a blocked reader."""
+        if self.response is None or self.response.is_closed:
+            return
+        network = getattr(self.response, "extensions", {}).get("network_stream")
+        sock = network.get_extra_info("socket") if network is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

@@ -90,7 +90,7 @@ _FIX: Mapping[FailureKind, str] = {
 
 
 def explain(failure: CallFailed, model_name: str, endpoint: Endpoint) -> ModelError:
-    """The error that a user sees: without the key, and with the base address where that helps."""
+    """The error that a user sees: without the key, and with the base address if that helps."""
     kind, provider = failure.kind, provider_of(model_name)
     status = f" ({failure.status})" if failure.status is not None else ""
     where = f" at {public_address(endpoint.base)}" if endpoint.base is not None and kind in _AT else ""

@@ -172,8 +172,8 @@ class ModelBackend:
             limit = call.model.timeout_s or limits.whole_s
             raise CallFailed("deadline", f"the whole call took longer than {limit:g} s") from None
         except Silent:
-            said = f"{silence_s:g} s of silence after {answer.length:,} characters"
-            raise CallFailed("silent", said) from None
+            cause = f"{silence_s:g} s of silence after {answer.length:,} characters"
+            raise CallFailed("silent", cause) from None
 
     def _wait(self, failure: CallFailed, history: _History, answer: _Answer, ends_at: float) -> float | None:
         """Seconds until the next attempt; None if there must not be one."""

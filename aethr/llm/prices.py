@@ -131,7 +131,7 @@ def _find(name: str) -> Mapping[str, Any]:
 
 @functools.cache
 def _text() -> str:
-    """The file, read once a process; empty where it is missing."""
+    """The text of the file, read once; empty if it is missing."""
     spec = importlib.util.find_spec("litellm")
     folders = (spec.submodule_search_locations if spec is not None else None) or []
     files = [file for folder in folders if (file := Path(folder, FILE)).is_file()]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from aethr import __version__
 from aethr.base.providers import PROVIDERS, provider_of, split
 from aethr.llm import Call, Chunk, chat, ollama
 
@@ -53,10 +52,3 @@ def address(call: Call) -> str:
     base = urlsplit(call.endpoint.base or provider_of(call.model.name).address or "")
     path, end = base.path.rstrip("/"), protocol_of(call.model.name).PATH
     return urlunsplit(base._replace(path=path if path.endswith(end) else path + end))
-
-
-def headers(call: Call) -> dict[str, str]:
-    """The headers of a direct request; without a key they have no ``Authorization``."""
-    key = call.endpoint.key
-    own = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
-    return {**own, "Authorization": f"Bearer {key}"} if key else own

@@ -9,9 +9,10 @@ import contextlib
 import functools
 import json
 
+from aethr import __version__
 from aethr.llm import Alive, Call, connection, note_dropped
 from aethr.llm.exchange import Exchange, ProtocolStream, translated_errors
-from aethr.llm.protocols import address, headers, protocol_of
+from aethr.llm.protocols import address, protocol_of
 
 
 class Direct:
@@ -25,6 +26,9 @@ class Direct:
     def open(self, call: Call, alive: Alive) -> ProtocolStream:
         protocol, exchange, url = protocol_of(call.model.name), Exchange(call, alive), address(call)
         body = protocol.body(call)
+        headers = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
+        if call.endpoint.key:
+            headers["Authorization"] = f"Bearer {call.endpoint.key}"
         client = connection.load().Client(
             timeout=connection.timeout(call.deadlines),
             transport=connection.transport(connection.trusted() if url.startswith("https:") else False),
@@ -33,7 +37,7 @@ class Direct:
         )
         with contextlib.ExitStack() as on_failure, translated_errors():
             on_failure.callback(client.close)
-            request = client.build_request("POST", url, headers=headers(call), content=json.dumps(body))
+            request = client.build_request("POST", url, headers=headers, content=json.dumps(body))
             client.send(request, stream=True)
             on_failure.pop_all()
         read = functools.partial(protocol.chunk, model_name=call.model.name)

@@ -122,7 +122,7 @@ def test_both_transports_read_ollamas_answers_alike(monkeypatch: pytest.MonkeyPa
     for word in ("litellm", "direct"):
         monkeypatch.setenv(VARIABLE, word)
         reply = Reply(body=body, content_type="application/x-ndjson")
-        seen.append(told(call([reply] * 3, request("ollama:some-model"))))
+        seen.append(visible_facts(call([reply] * 3, request("ollama:some-model"))))
     assert seen[0] == seen[1]
 
 
@@ -132,7 +132,7 @@ def test_both_transports_read_ollamas_refusals_alike(monkeypatch: pytest.MonkeyP
     seen = []
     for word in ("litellm", "direct"):
         monkeypatch.setenv(VARIABLE, word)
-        seen.append(told(call([REPLIES[case]] * 3, request("ollama:some-model"))))
+        seen.append(visible_facts(call([REPLIES[case]] * 3, request("ollama:some-model"))))
     assert seen[0] == seen[1]
 
 
@@ -145,11 +145,11 @@ def test_both_transports_read_answers_alike(
     seen = []
     for word in ("litellm", "direct"):
         monkeypatch.setenv(VARIABLE, word)
-        seen.append(told(call([REPLIES[case]] * 3, request(WAYS[provider].model))))
+        seen.append(visible_facts(call([REPLIES[case]] * 3, request(WAYS[provider].model))))
     assert seen[0] == seen[1]
 
 
-def told(outcome: Outcome) -> Iterable[object]:
+def visible_facts(outcome: Outcome) -> Iterable[object]:
     """Everything that an answer shows, without the server's port."""
     done = outcome.completion and outcome.completion._replace(transport="")
     failed = outcome.error and (re.sub(r":\d{4,5}\b", ":PORT", str(outcome.error)), outcome.error.fix)

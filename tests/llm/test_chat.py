@@ -125,7 +125,7 @@ def test_a_price_with_an_unknown_rule_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("usage", "completion", "cost"),
     [
-        # What xAI thinks is counted beside the answer, and it says itself what it charges.
+        # xAI counts thinking beside the answer, and states the cost itself.
         ({"total_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 25}}, 30, None),
         ({"total_tokens": 15, "completion_tokens_details": {"reasoning_tokens": 3}}, 5, None),
         ({"cost_in_usd_ticks": 123_000_000}, 5, 0.0123),

@@ -52,7 +52,7 @@ def failure(base: str) -> str:
 
 
 @contextmanager
-def saying(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
+def server_sending(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server that sends these bytes to each client; yields its base URL."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -68,7 +68,7 @@ def saying(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[st
 
         def serve() -> None:
             while not stop.is_set():
-                with suppress(OSError):  # nobody came, or somebody went away early
+                with suppress(OSError):  # no client, or one that left early
                     answer_one()
 
         thread = threading.Thread(target=serve)
@@ -110,25 +110,25 @@ def test_a_compressed_answer_is_read(end: str) -> None:
     packed = gzip.compress(ANSWER)
     length = b"Content-Length: %d\r\n" % len(packed) if end == "length" else b""
     head = HEAD % b"200 OK" + length + b"Content-Encoding: gzip\r\n\r\n"
-    with saying(head, packed[:20], packed[20:]) as base:
+    with server_sending(head, packed[:20], packed[20:]) as base:
         assert answer(base).content == "Hello."
 
 
 def test_broken_compression_is_an_error() -> None:
-    with saying(HEAD % b"200 OK" + b"Content-Encoding: gzip\r\n\r\n" + ANSWER) as base:
+    with server_sending(HEAD % b"200 OK" + b"Content-Encoding: gzip\r\n\r\n" + ANSWER) as base:
         assert "not in the protocol" in failure(base)
 
 
 @pytest.mark.parametrize("status", [b"500 Oops", b"200 OK"])
 def test_reading_stops_early_in_a_body_without_line_ends(status: bytes) -> None:
-    with saying(HEAD % status + b"\r\n", *[b"x" * (1 << 20)] * 64) as base:
+    with server_sending(HEAD % status + b"\r\n", *[b"x" * (1 << 20)] * 64) as base:
         line = failure(base)
     assert "the provider failed (500): xxx" in line or "an event is longer than 16,777,216 bytes" in line
 
 
 @pytest.mark.parametrize("reply", [b"", b"\x00\x01\x02\r\n\r\n", b"SSH-2.0-x\r\n"])
 def test_a_reply_that_is_not_http_is_a_broken_connection(reply: bytes) -> None:
-    with saying(reply) as base:
+    with server_sending(reply) as base:
         assert failure(base).startswith(f"{GPT}: no connection at {base}")
 
 
@@ -156,7 +156,7 @@ def test_a_certificate_of_the_environment_is_trusted(tmp_path: Path) -> None:
     context.load_cert_chain(cert, key)
     code = "import sys; from tests.llm.test_direct import *; print(answer(sys.argv[1]).content)"
     said = []
-    with saying(HEAD % b"200 OK" + b"\r\n" + ANSWER, context=context) as base:
+    with server_sending(HEAD % b"200 OK" + b"\r\n" + ANSWER, context=context) as base:
         for trusted in (str(cert), "", str(tmp_path / "missing.pem")):
             env = {**os.environ, "SSL_CERT_FILE": trusted}
             done = subprocess.run(

@@ -442,7 +442,7 @@ def failing(environ: Mapping[str, str], model: str = GPT) -> AethrError:
 
 
 def test_a_refused_connection_names_the_address() -> None:
-    with socket.socket() as deaf:  # bound, so that nobody else gets the port, and not listening
+    with socket.socket() as deaf:  # bound, so that the port stays free, and not listening
         deaf.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
         failure = failing({"OPENAI_BASE_URL": url})
@@ -468,7 +468,7 @@ def test_a_server_that_never_answers_is_not_retried(
     name: str,
 ) -> None:
     started = time.monotonic()
-    # What was given up at its deadline may still be on its way to the server.
+    # The request that ended at its deadline may still be under way to the server.
     one_came = operator.methodcaller("wait_for", 1)
     outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT, one_came)
     assert outcome.line == f"{WAYS[name].model}: no answer in time: the whole call took longer than 0.5 s"
@@ -584,7 +584,7 @@ def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
 @pytest.mark.parametrize(
     ("model", "sent"),
     [
-        (ModelSpec(GPT), 16_384),  # the most that it can answer, by the price file
+        (ModelSpec(GPT), 16_384),  # its maximum by the price file
         (ModelSpec(GPT, max_tokens=500), 500),
         (ModelSpec(GPT, max_tokens=32_000), 16_384),  # the provider would refuse it
         (ModelSpec("openai:of-our-own"), spending.UNKNOWN_LIMIT),

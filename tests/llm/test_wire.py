@@ -46,11 +46,11 @@ def counted(prompt: int, completion: int) -> bytes:
 END = (chunk(None, "stop"), event("[DONE]"))
 
 
-def sent(*pieces: bytes | float, kind: str = "text/event-stream", **more: Any) -> Reply:
+def raw_reply(*pieces: bytes | float, kind: str = "text/event-stream", **more: Any) -> Reply:
     return Reply(pieces=pieces, content_type=kind, **more)
 
 
-def asked(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any) -> Outcome:
+def call_model(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any) -> Outcome:
     return call(
         [*replies, *[error(418, "one request too many")] * 3], request(WAYS[name].model, **fields), limits
     )
@@ -82,7 +82,7 @@ def asked(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any
     ],
 )  # fmt: skip
 def test_every_word_of_the_answer_arrives(name: str, pieces: tuple[bytes, ...], text: str) -> None:
-    outcome = asked(name, sent(*pieces))
+    outcome = call_model(name, raw_reply(*pieces))
     assert (outcome.done.content, outcome.done.truncated) == (text, False)
     assert "".join(outcome.deltas) == text
 
@@ -90,7 +90,7 @@ def test_every_word_of_the_answer_arrives(name: str, pieces: tuple[bytes, ...], 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 def test_a_later_stop_does_not_undo_a_cut(name: str, reason: str) -> None:
-    outcome = asked(name, sent(chunk("Review status: pass"), chunk(None, reason), *END))
+    outcome = call_model(name, raw_reply(chunk("Review status: pass"), chunk(None, reason), *END))
     assert (outcome.done.truncated, outcome.done.finish_reason) == (True, reason)
 
 
@@ -107,7 +107,7 @@ def test_a_later_stop_does_not_undo_a_cut(name: str, reason: str) -> None:
     ids=["a part of unknown type", "a number", "a delta that is a text", "words alone", "half an object"],
 )
 def test_an_unreadable_piece_fails_even_before_a_pass(name: str, piece: bytes) -> None:
-    outcome = asked(name, sent(piece, chunk("Review status: pass"), *END))
+    outcome = call_model(name, raw_reply(piece, chunk("Review status: pass"), *END))
     assert "the answer is not in the protocol" in outcome.line
     assert len(outcome.requests) == 1
 
@@ -118,7 +118,7 @@ ODD = "a\u0085b\u2028c\u2029d"
 @pytest.mark.parametrize("name", ["ollama", "anthropic", "google"])
 def test_unicode_line_ends_stay_in_other_protocols(name: str) -> None:
     way = WAYS[name]
-    outcome = asked(name, Reply((ODD, "e"), way.finished))
+    outcome = call_model(name, Reply((ODD, "e"), way.finished))
     assert (outcome.done.content, outcome.done.finish_reason) == (ODD + "e", way.finished)
 
 
@@ -159,7 +159,7 @@ def test_a_heartbeat_is_never_an_error(name: str, beat: str) -> None:
         whole = [event({"candidates": [part]}) for part in [parts[0], {**parts[1], "finishReason": "STOP"}]]
     else:
         whole = anthropic("Fine. ", "Yes.")
-    outcome = asked(name, sent(*(BEATS[beat] + piece for piece in whole)))
+    outcome = call_model(name, raw_reply(*(BEATS[beat] + piece for piece in whole)))
     assert (outcome.done.content, outcome.done.finish_reason) == ("Fine. Yes.", way.finished)
 
 
@@ -181,7 +181,7 @@ def anthropic(*texts: str) -> list[bytes]:
 def test_any_byte_restarts_the_silence_limit(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
     beats = [piece for _ in range(6) for piece in (b": x\n\n", 0.25)]
-    outcome = asked(name, sent(*beats, chunk("a"), *beats, chunk("b"), *END), limits=limits)
+    outcome = call_model(name, raw_reply(*beats, chunk("a"), *beats, chunk("b"), *END), limits=limits)
     assert outcome.done.content == "ab"
     assert len(outcome.requests) == 1
     assert 0 < outcome.thoughts <= 10
@@ -196,7 +196,7 @@ def test_before_the_first_text_only_the_deadline_counts(name: str) -> None:
         "google": [event({"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]})],
         "ollama": [b'{"message": {"content": "ok"}, "done": true, "done_reason": "stop"}\n'],
     }.get(name, [chunk("ok"), *END])
-    outcome = asked(name, sent(first, 0.8, *rest), limits=limits)
+    outcome = call_model(name, raw_reply(first, 0.8, *rest), limits=limits)
     assert outcome.done.content == "ok"
     assert len(outcome.requests) == 1
 
@@ -234,7 +234,7 @@ def test_an_error_in_an_answer_is_read(name: str, form: str, body: object, said:
         "pretty": json.dumps(body, indent=2).encode(),
     }
     kind = "application/json" if form == "whole" else "text/event-stream"
-    outcome = asked(name, *[sent(pieces[form], kind=kind)] * requests)
+    outcome = call_model(name, *[raw_reply(pieces[form], kind=kind)] * requests)
     assert said in outcome.line
     assert len(outcome.requests) == requests
 
@@ -251,7 +251,7 @@ def test_an_error_in_an_answer_is_read(name: str, form: str, body: object, said:
 @pytest.mark.parametrize("bare", [True, False])
 def test_an_error_in_an_answer_is_read_in_other_protocols(name: str, body: object, bare: bool) -> None:
     piece = json.dumps(body).encode() + b"\n" if bare or name == "ollama" else event(body)
-    outcome = asked(name, *[sent(piece)] * 3)
+    outcome = call_model(name, *[raw_reply(piece)] * 3)
     assert outcome.line == f"{WAYS[name].model}: the provider failed: Full up"
     assert len(outcome.requests) == 3
 
@@ -273,7 +273,7 @@ def test_a_deeply_nested_error_is_one_line() -> None:
     body: object = "deep"
     for _ in range(300):
         body = {"error": body}
-    outcome = asked("openai", *[sent(event(body))] * 3)
+    outcome = call_model("openai", *[raw_reply(event(body))] * 3)
     assert "the provider failed" in outcome.line
 
 
@@ -283,7 +283,7 @@ def test_an_unstreamed_answer_to_a_streamed_request_is_read(name: str, kind: str
     choice = {"index": 0, "message": {"content": "Fine."}, "finish_reason": "stop"}
     body = {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
     for indent in (None, 2):
-        outcome = asked(name, sent(json.dumps(body, indent=indent).encode(), kind=kind))
+        outcome = call_model(name, raw_reply(json.dumps(body, indent=indent).encode(), kind=kind))
         assert (outcome.done.content, outcome.done.usage.total_tokens) == ("Fine.", 11)
         assert len(outcome.requests) == 1
 
@@ -293,15 +293,15 @@ def test_an_unstreamed_answer_is_read_in_other_protocols() -> None:
     message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [text]}
     usage = {"input_tokens": 9, "output_tokens": 2}
     body = {**message, "stop_reason": "end_turn", "usage": usage}
-    done = asked("anthropic", sent(json.dumps(body).encode())).done
+    done = call_model("anthropic", raw_reply(json.dumps(body).encode())).done
     assert (done.content, done.finish_reason, done.usage.total_tokens) == ("Fine.", "end_turn", 11)
     candidate = {"content": {"parts": [{"text": "Fine."}], "role": "model"}, "finishReason": "STOP"}
-    done = asked("google", sent(json.dumps([{"candidates": [candidate]}], indent=1).encode())).done
+    done = call_model("google", raw_reply(json.dumps([{"candidates": [candidate]}], indent=1).encode())).done
     assert (done.content, done.finish_reason) == ("Fine.", "STOP")
 
 
 def test_a_prompt_that_gemini_blocks_has_a_clear_error() -> None:
-    outcome = asked("google", sent(event({"promptFeedback": {"blockReason": "SAFETY"}})))
+    outcome = call_model("google", raw_reply(event({"promptFeedback": {"blockReason": "SAFETY"}})))
     assert "content filter refused: the prompt was blocked: SAFETY" in outcome.line
 
 
@@ -321,7 +321,9 @@ def test_a_prompt_that_gemini_blocks_has_a_clear_error() -> None:
 )
 def test_a_late_error_keeps_the_complete_answer(name: str, late: bytes | float, note: str | None) -> None:
     limits = Deadlines(linger_s=0.3, whole_s=20)
-    outcome = asked(name, sent(chunk("whole"), chunk(None, "stop"), counted(9, 2), late), limits=limits)
+    outcome = call_model(
+        name, raw_reply(chunk("whole"), chunk(None, "stop"), counted(9, 2), late), limits=limits
+    )
     assert (outcome.done.content, outcome.done.usage.total_tokens) == ("whole", 11)
     assert [
         said for said in outcome.done.notes if "after the end" in said and (note or "!") in said
@@ -340,7 +342,7 @@ def test_a_late_error_keeps_the_answer_in_other_protocols(name: str) -> None:
         ],
         "ollama": [b'{"message": {"content": "whole"}, "done": true}\n', b'{"error": "late"}\n'],
     }[name]
-    outcome = asked(name, sent(*pieces))
+    outcome = call_model(name, raw_reply(*pieces))
     assert outcome.done.content == "whole"
     assert [note for note in outcome.done.notes if "an error after the end of the answer: late" in note]
 
@@ -361,7 +363,7 @@ def test_a_late_error_keeps_the_answer_in_other_protocols(name: str) -> None:
     ids=["deltas", "after text", "a part", "whole"],
 )
 def test_a_refusal_is_shown_in_the_models_words(name: str, pieces: tuple[bytes, ...]) -> None:
-    outcome = asked(name, sent(*pieces))
+    outcome = call_model(name, raw_reply(*pieces))
     assert outcome.line == f"{WAYS[name].model}: the model refused to answer: I cannot help."
     assert len(outcome.requests) == 1
 
@@ -370,7 +372,7 @@ def test_a_refusal_is_shown_in_the_models_words(name: str, pieces: tuple[bytes, 
 @pytest.mark.parametrize("reason", ["length", "max_tokens"])
 def test_thinking_that_used_all_tokens_is_reported(name: str, reason: str) -> None:
     thought = (chunk(reasoning_content="hm"), chunk(None, reason), counted(90, 60), event("[DONE]"))
-    outcome = asked(name, sent(*thought))
+    outcome = call_model(name, raw_reply(*thought))
     assert outcome.line.endswith("the answer is empty: all 60 answer tokens went to thinking")
     assert outcome.error is not None
     assert "max_tokens" in outcome.error.fix
@@ -379,7 +381,7 @@ def test_thinking_that_used_all_tokens_is_reported(name: str, reason: str) -> No
 
 
 def test_tokens_of_a_failed_attempt_reduce_the_allowance() -> None:
-    broke = sent(chunk("half"), counted(1000, 900), event({"error": {"message": "x", "code": 500}}))
+    broke = raw_reply(chunk("half"), counted(1000, 900), event({"error": {"message": "x", "code": 500}}))
     spec = ModelSpec(GPT, max_tokens=500)
     outcome = call([broke, "whole"], request(spec, allowance=Allowance(tokens=2000)))
     assert [usage.total_tokens for usage in outcome.spent] == [1900]
@@ -467,7 +469,7 @@ def test_a_retry_after_is_not_negative_or_infinite() -> None:
 def test_an_empty_stream_is_retried_unstreamed_for_the_reason(name: str) -> None:
     said = "the model is loaded with context length of only 4096 tokens, which is not enough"
     empty = b'{"done": true}\n' if name == "ollama" else chunk(None, "stop") + counted(9, 0)
-    outcome = asked(name, sent(empty), error(400, said))
+    outcome = call_model(name, raw_reply(empty), error(400, said))
     assert f"too long for the model's window (400): {said}" in outcome.line
     assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
     assert "stream_options" not in outcome.requests[1]["body"]
@@ -475,7 +477,7 @@ def test_an_empty_stream_is_retried_unstreamed_for_the_reason(name: str) -> None
 
 @pytest.mark.parametrize("name", CHAT)
 def test_an_empty_stream_may_be_answered_unstreamed(name: str) -> None:
-    outcome = asked(name, sent(event("[DONE]")), Reply(("Fine.",)))
+    outcome = call_model(name, raw_reply(event("[DONE]")), Reply(("Fine.",)))
     assert outcome.done.content == "Fine."
     assert len(outcome.requests) == 2
 
@@ -483,7 +485,7 @@ def test_an_empty_stream_may_be_answered_unstreamed(name: str) -> None:
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("second", [Reply(()), error(503), error(429), Reply(fault="reset_before")])
 def test_an_empty_stream_is_retried_at_most_once(name: str, second: Reply) -> None:
-    outcome = asked(name, sent(*END), second)
+    outcome = call_model(name, raw_reply(*END), second)
     assert outcome.error is not None
     assert len(outcome.requests) == 2
     assert outcome.sleeps == []
@@ -499,7 +501,7 @@ def test_an_empty_stream_is_retried_at_most_once(name: str, second: Reply) -> No
     ids=["verified", "unsupported"],
 )
 def test_an_account_that_may_not_stream_is_retried_unstreamed(name: str, body: object) -> None:
-    outcome = asked(name, Reply(status=400, body=json.dumps({"error": body})), Reply(("Fine.",)))
+    outcome = call_model(name, Reply(status=400, body=json.dumps({"error": body})), Reply(("Fine.",)))
     assert outcome.done.content == "Fine."
     assert "retrying once without streaming" in outcome.notices[0]
     assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
@@ -515,7 +517,7 @@ LONG = "def total(prices):\n    return sum(prices) + 1\n" * 900
 def test_a_small_token_count_shows_that_the_prompt_was_cut(
     name: str, counts: tuple[int, int], cut: bool
 ) -> None:
-    outcome = asked(name, Reply(("Fine.",), WAYS[name].finished, counts), prompt=LONG)
+    outcome = call_model(name, Reply(("Fine.",), WAYS[name].finished, counts), prompt=LONG)
     said = outcome.done.cut_prompt
     assert (said is not None) is cut
     if said is not None:
@@ -556,8 +558,8 @@ def test_no_language_looks_like_a_cut_prompt(text: str, per_token: float) -> Non
 
 def test_the_count_includes_what_was_cached() -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 9900}}
-    outcome = asked(
-        "openai", sent(chunk("Fine."), *END[:1], event({"choices": [], "usage": usage})), prompt=LONG
+    outcome = call_model(
+        "openai", raw_reply(chunk("Fine."), *END[:1], event({"choices": [], "usage": usage})), prompt=LONG
     )
     assert outcome.done.cut_prompt is None
 
@@ -597,7 +599,7 @@ def test_an_endless_stream_ends_with_the_deadline(name: str) -> None:
     from tests.llm.test_model import backend, environ_for
 
     piece = b'{"message": {"content": "x"}, "done": false}\n' if name == "ollama" else chunk("x")
-    with ModelServer([sent(*[piece * 1000] * 2000)]) as server:
+    with ModelServer([raw_reply(*[piece * 1000] * 2000)]) as server:
         model = backend(environ_for(WAYS[name], server))
         began = time.monotonic()
         with pytest.raises(Exception, match="the whole call took longer than 1 s"):  # noqa: PT012
@@ -628,14 +630,14 @@ def test_reading_stops_early_in_a_compressed_gigabyte(name: str, status: int) ->
     resource = pytest.importorskip("resource", reason="measures as POSIX does")
     packed = gzip.compress(b"x" * (64 << 20))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bomb = sent(packed, *[packed] * 4, status=status, headers={"Content-Encoding": "gzip"})
-    outcome = asked(name, *[bomb] * 3)
+    bomb = raw_reply(packed, *[packed] * 4, status=status, headers={"Content-Encoding": "gzip"})
+    outcome = call_model(name, *[bomb] * 3)
     assert outcome.error is not None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "in kilobytes"
 
 
 def test_an_encoding_that_was_not_requested_is_an_error() -> None:
-    outcome = asked("openai", sent(b"x", headers={"Content-Encoding": "br"}))
+    outcome = call_model("openai", raw_reply(b"x", headers={"Content-Encoding": "br"}))
     assert "compressed, but not as requested: br" in outcome.line
 
 
@@ -672,6 +674,6 @@ def test_a_peer_that_answers_no_keepalive_is_a_lost_connection() -> None:
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("fault", ["reset_before", "reset_mid"])
 def test_a_lost_connection_is_retried_once(name: str, fault: Any) -> None:
-    outcome = asked(name, *[Reply(("half",), fault=fault)] * 2)
+    outcome = call_model(name, *[Reply(("half",), fault=fault)] * 2)
     assert re.search("connection reset|closed inside", outcome.line)
     assert len(outcome.requests) == 2
