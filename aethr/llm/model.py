@@ -91,7 +91,7 @@ class ModelBackend:
         """Check names, providers, keys, endpoints and proxies of all models. Raises ``UsageError``."""
         proxies = network.proxies(self._environ)
         network.check_certificates(self._environ)
-        for name in dict.fromkeys([_model(request).name for request in requests]):  # first all names
+        for name in dict.fromkeys([_model(request).name for request in requests]):  # all names before keys
             self._route(name)
             if split(name)[0] not in PROVIDERS:
                 _refuse_unknown(name)
@@ -187,8 +187,7 @@ class ModelBackend:
         return wait if self._clock() + wait < ends_at else None
 
     def _completion(self, request: Request, call: Call, answer: _Answer, history: _History) -> Completion:
-        usage = answer.usage or Usage()
-        counted: tuple[str, ...] = ()
+        usage, notes = answer.usage or Usage(), [*history.notes, *answer.notes]
         if usage.total_tokens is None:
             note = "the provider sent no token counts"
             if own_server(call):
@@ -196,16 +195,15 @@ class ModelBackend:
             if request.allowance.tokens is not None or request.allowance.cost_usd is not None:
                 usage = estimated_usage(request.prompt, answer.text, call.model.name)
                 note += "; these are estimates by length"
-            counted = (note,)
-        cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
+            notes.append(note)
         reason = answer.finish_reason or ""
         truncated = reason.lower() not in FINISHED
-        over = over_limit(usage, call.max_tokens)
-        limited = limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
-        unread = (
-            (f"the server did not read the whole prompt: {cut}",) if cut and not request.reviewing else ()
-        )
-        exceeded = (f"the server {over}",) if over else ()
+        notes += limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
+        if over := over_limit(usage, call.max_tokens):
+            notes.append(f"the server {over}")
+        cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
+        if cut and not request.reviewing:
+            notes.append(f"the server did not read the whole prompt: {cut}")
         return Completion(
             content=answer.text,
             model=call.model.name,
@@ -213,7 +211,7 @@ class ModelBackend:
             truncated=truncated,
             usage=usage,
             transport=self._route(call.model.name).name,
-            notes=(*history.notes, *answer.notes, *counted, *limited, *exceeded, *unread),
+            notes=tuple(notes),
             cut_prompt=cut,
             over_limit=over,
         )
