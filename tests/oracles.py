@@ -28,7 +28,7 @@ from aethr.github.api import LONGEST_WAIT_S, TRIES, Api, ApiError
 from aethr.github.upsert import Marker, Place
 from aethr.llm import CallFailed, Endpoint, chat, sse
 from aethr.llm.failures import error_in, explain
-from aethr.llm.spending import believable
+from aethr.llm.spending import is_plausible
 from aethr.review import thinking
 from aethr.workflow import planning
 
@@ -239,7 +239,7 @@ def a_stream_of_events_or_a_failed_call(text: str) -> None:
             if failure := error_in(each):
                 raise failure
             chunk = chat.chunk(each, "xai:grok-4")
-            if chunk.usage is not None and believable(chunk.usage):
+            if chunk.usage is not None and is_plausible(chunk.usage):
                 usage = chunk.usage
     except CallFailed as failure:
         said = str(explain(failure, "xai:grok-4", Endpoint("k" * 20)))

@@ -1,7 +1,7 @@
-"""Calling models. Here are the types of one call: what is asked, what arrives, how it fails.
+"""Calling models. This module has the types of a call: its request, its chunks, its failure.
 
-A transport is one file with one class that implements ``Transport``. Retries, deadlines, allowances,
-cut and empty answers and all error texts live above this seam and are the same for every transport.
+A transport is a module with one class that implements ``Transport``. Retries, deadlines, allowances, cut and
+empty answers and all error texts are above this interface, and the same for every transport.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from typing import Literal, NamedTuple, Protocol
 from aethr.base.records import ModelSpec, Usage
 
 ATTEMPTS = 3
-"""How often a call is made at most."""
+"""The most attempts of a call."""
 
 FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"})
-"""Words for a whole answer, in lower case. Every other word means that something is missing."""
+"""Finish reasons of a complete answer, in lower case. With any other, something is missing."""
 
 FailureKind = Literal[
     "auth",  # the key was refused
-    "not_found",  # no such model, or no such path on that server
+    "not_found",  # the model or the path does not exist on that server
     "bad_request",  # the provider refused the request as it is
     "context_window",  # the prompt is longer than the model's window
-    "rate_limit",  # too many requests; worth another try
-    "quota",  # no credit left; another try cannot help
-    "too_large",  # the server takes no request of this size
-    "region",  # the provider does not serve the place that the call came from
+    "rate_limit",  # too many requests; a retry can help
+    "quota",  # no credit left; a retry cannot help
+    "too_large",  # the server refuses a request of this size
+    "region",  # the provider does not serve the caller's country
     "no_stream",  # the provider answers this account only without streaming
     "server",  # 5xx, or an error event inside a stream
-    "connection",  # never made: refused, no such host, no answer to the handshake
-    "lost",  # made and accepted, then broken: reset, closed inside the answer, the peer is gone
+    "connection",  # not made: refused, unknown host, no answer to the handshake
+    "lost",  # made, then broken: reset, closed within the answer, the peer is gone
     "proxy",  # a proxy of the environment refused
-    "tls",  # no trusted connection
-    "timeout",  # the server itself says that it took too long
-    "deadline",  # the call's own time is over
-    "silent",  # the connection stands, and nothing comes any more
-    "cut",  # the stream ended without saying that the answer is finished
+    "tls",  # the connection is not trusted
+    "timeout",  # the server reports that it took too long
+    "deadline",  # the call's time is over
+    "silent",  # the connection is open, but nothing arrives any more
+    "cut",  # the stream ended without a finish reason
     "garbage",  # not the protocol: an HTML page, broken JSON
-    "empty",  # finished, and no text
-    "all_thought",  # finished by the limit on its length, and all of it was thinking
+    "empty",  # finished, without text
+    "all_thought",  # finished by the limit on its length, and all of it is thinking
     "content_filter",  # the provider refused to answer
     "refusal",  # the model refused to answer
     "install",  # a package that this model needs is not installed
@@ -46,9 +46,9 @@ FailureKind = Literal[
 
 
 class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not what users see
-    """One attempt failed. ``message`` is the cause alone: no model name, no advice; untrusted text.
+    """One attempt failed. ``message`` is only the cause, without model name and advice; untrusted text.
 
-    ``status`` is the HTTP status where there was one, ``retry_after_s`` what the provider asked to wait.
+    ``status`` is the HTTP status, if any, ``retry_after_s`` the wait that the provider asks for, in seconds.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
 class Deadlines(NamedTuple):
     """Limits of one call, in seconds; ``whole_s`` spans all of its attempts and the waits between them.
 
-    Until the first text only ``whole_s`` counts: a model may think for minutes without a word, and TCP
-    keepalive finds a peer that is gone. After it the server may be silent, to the last byte, for
-    ``silence_s``, and after the end of the answer for ``linger_s``.
+    Until the first text only ``whole_s`` counts: a model may think for minutes without sending anything, and
+    TCP keepalive notices a peer that is gone. After it the server may send no byte for ``silence_s``, and
+    after the end of the answer for ``linger_s``.
     """
 
     connect_s: float = 10.0
@@ -80,7 +80,7 @@ class Deadlines(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where a call goes. None for ``key``: none is needed, or the transport finds it itself; for ``base``:
+    """Where a call goes. ``key`` is None if none is needed or the transport finds it; ``base`` is None for
     the provider's own address."""
 
     key: str | None = None
@@ -88,10 +88,10 @@ class Endpoint(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One attempt. ``max_tokens`` is what is sent (the model's own setting or less).
+    """One attempt. ``max_tokens`` is the limit that is sent: the model's own setting or less.
 
-    ``deadlines`` are what is left of the whole call's. ``stream`` is False for a request whose answer comes
-    as one JSON body.
+    ``deadlines`` are what is left of the call's deadlines. ``stream`` is False for a request whose answer is
+    one JSON body.
     """
 
     prompt: str
@@ -103,9 +103,9 @@ class Call(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What arrived: a piece of text, or the end (its provider's own word), what was counted, a remark.
+    """A piece of an answer: text, the provider's finish reason, its token counts, or a note for the user.
 
-    ``refusal`` is a piece of what the model says in place of an answer.
+    ``refusal`` is a piece of the text with which the model refuses to answer.
     """
 
     text: str = ""
@@ -116,33 +116,33 @@ class Chunk(NamedTuple):
 
 
 Alive = Callable[[], None]
-"""Called, from any thread, whenever a byte of an answer has come."""
+"""Called, from any thread, when bytes of an answer arrive."""
 
 
-def dropped(call: Call, sent: Container[str]) -> Iterator[Chunk]:
-    """Say which settings were left out of the request because the model does not take them."""
+def note_dropped(call: Call, sent: Container[str]) -> Iterator[Chunk]:
+    """Note each setting that was not sent because the model does not take it."""
     for name in ("temperature", "seed"):
         if getattr(call.model, name) is not None and name not in sent:
             yield Chunk(note=f"{call.model.name} does not take {name}: it was not sent")
 
 
 class Stream(Protocol):
-    """An answer under way."""
+    """The answer to a call, as it arrives."""
 
     def chunks(self) -> Generator[Chunk, None, None]:
-        """What arrives. Raises ``CallFailed``. Without a ``finish_reason`` in any of them it was cut."""
+        """The answer in pieces. Raises ``CallFailed``. An answer without a ``finish_reason`` was cut."""
 
     def hang_up(self) -> None:
-        """End the connection, from any thread, as often as one likes; ``chunks`` then ends by itself."""
+        """End the connection, and ``chunks`` with it. Safe from any thread, and more than once."""
 
 
 class Transport(Protocol):
-    """What carries calls; ``name`` goes into the record."""
+    """Makes the calls; ``name`` is in the run record."""
 
     name: str
 
     def load(self) -> None:
-        """Import what a call needs, in up to seconds; from any thread, as often as one likes."""
+        """Import what a call needs, which may take seconds. Safe from any thread, and more than once."""
 
     def open(self, call: Call, alive: Alive) -> Stream:
-        """Send the request and wait for the answer to begin. Raises ``CallFailed``."""
+        """Send the request and wait for the start of the answer. Raises ``CallFailed``."""

@@ -1,6 +1,7 @@
-"""OpenAI's chat-completions protocol: what is sent, what an event of the answer means (pure).
+"""OpenAI's chat-completions protocol: the body of a request, the meaning of an event (pure).
 
-Which settings a model does not take, and which it knows by another name, is as LiteLLM has it.
+https://platform.openai.com/docs/api-reference/chat. Which settings a model does not take, or takes under
+another name, follows LiteLLM.
 """
 
 from __future__ import annotations
@@ -37,42 +38,37 @@ SILENT = (
     "input_audio",
     "file",
 )
-"""Parts that have no words of the answer."""
+"""Types of parts that have no text of the answer."""
 
 
-class Said(NamedTuple):
-    """The words of an answer, and those in place of one."""
+class Content(NamedTuple):
+    """The text of an answer, and the text of a refusal in its place."""
 
     text: str = ""
     refusal: str = ""
 
 
-def said(content: object) -> Said:
-    """The text in ``content``; thinking is left out. Raises ``CallFailed`` for what cannot be read.
+def read_content(content: object) -> Content:
+    """The text in ``content`` (a string, a part, or a list of either) without the model's thinking.
 
-    It is a text, one part, or a list of either; nothing is nothing.
+    None is empty. Raises ``CallFailed`` for a part of an unknown type.
     """
     if content is None:
-        return Said()
+        return Content()
     if isinstance(content, str):
-        return Said(content)
-    if isinstance(content, dict):
-        return _part(content)
+        return Content(content)
     if isinstance(content, list):
-        parts = [said(part) for part in content]
-        return Said("".join(part.text for part in parts), "".join(part.refusal for part in parts))
-    raise CallFailed("garbage", f"a piece of the answer cannot be read: {str(content)[:80]}")
-
-
-def _part(part: Mapping[str, Any]) -> Said:
-    kind = part.get("type")
-    if kind in THOUGHT or part.get("thought") is True or kind in SILENT:
-        return Said()
+        parts = [read_content(part) for part in content]
+        return Content("".join(part.text for part in parts), "".join(part.refusal for part in parts))
+    if not isinstance(content, dict):
+        raise CallFailed("garbage", f"a piece of the answer cannot be read: {str(content)[:80]}")
+    kind, text = content.get("type"), content.get("text")
+    if kind in THOUGHT or content.get("thought") is True or kind in SILENT:
+        return Content()
     if kind == "refusal":
-        return Said(refusal=said(part.get("refusal") or part.get("text")).text)
-    text = part.get("text")
-    if kind in TEXT or (kind is None and "text" in part):
-        return said(text.get("value") if isinstance(text, dict) else text)
+        return Content(refusal=read_content(content.get("refusal") or text).text)
+    if kind in TEXT or (kind is None and "text" in content):
+        return read_content(text.get("value") if isinstance(text, dict) else text)
     raise CallFailed("garbage", f"a part of the answer cannot be read: its type is '{str(kind)[:80]}'")
 
 
@@ -80,42 +76,59 @@ PATH = "/chat/completions"
 
 
 def serves(model_name: str) -> bool:
-    """Whether it is the protocol of ``provider:model``; ``responses/`` is LiteLLM's word for another one."""
+    """Whether ``provider:model`` speaks it; LiteLLM marks models of another protocol with ``responses/``."""
     row = prices.row(model_name) or {}
     return not split(model_name)[1].startswith("responses/") and row.get("mode", "chat") == "chat"
 
 
 def limit_name(call: Call) -> str:
-    """The setting that limits the answer; a server that only speaks the protocol may not know a newer one."""
+    """The setting that limits the answer; a compatible server may not know the provider's newer name."""
     provider = provider_of(call.model.name)
     return provider.limit if provider.is_at(call.endpoint.base) else Provider._field_defaults["limit"]
 
 
 def body(call: Call) -> dict[str, Any]:
-    """The request, without the settings that the model does not take."""
-    limit, settings = _settings(call)
+    """The JSON of the request, without the settings that the model does not take."""
+    spec, provider = call.model, provider_of(call.model.name)
+    model, row = split(spec.name)[1], prices.row(spec.name) or {}
+    limit = limit_name(call)
+    settings: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
+    if provider.thinks(model, bool(row)):
+        limit = provider.limit  # wherever the model is served, it takes only this name
+        free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
+        if "gpt-5" in model and "search" in model:
+            settings = {}
+        elif not free and spec.temperature != 1:
+            del settings["temperature"]
     wanted = {limit: call.max_tokens, **settings}
     streaming = {"stream": True, "stream_options": {"include_usage": True}}
     return {
-        "model": split(call.model.name)[1],
+        "model": model,
         "messages": [{"role": "user", "content": call.prompt}],
         **(streaming if call.stream else {"stream": False}),
-        **provider_of(call.model.name).request,
+        **provider.request,
         **{name: value for name, value in wanted.items() if value is not None},
     }
 
 
 def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
-    """What one object of the answer says: an event of a stream, or all of it at once.
+    """Read one object of the answer: an event of a stream, or the complete answer.
 
-    Only the first choice counts. Raises ``CallFailed`` for an error in it and for what cannot be read.
+    Only the first choice counts. Raises ``CallFailed`` for an error in it and for data in another form.
     """
-    choice = _first(data.get("choices"))
+    choices = [] if data.get("choices") is None else data["choices"]
+    if not isinstance(choices, list) or not all(each is None or isinstance(each, dict) for each in choices):
+        raise CallFailed("garbage", "broken JSON in the answer: choices is not a list of objects")
+    choice: Mapping[str, Any] = next(
+        (each for each in choices if each and each.get("index") in (0, None, "0")), {}
+    )
     failure = error_in(choice) if choice.get("error") else None
     if failure is not None:
         raise failure
-    text, refusal = _said(choice)
-    counted = _counts(data, choice)
+    text, refusal = _choice_content(choice)
+    # Some servers count in the choice, Groq under its own key.
+    places = (data.get("usage"), choice.get("usage"), outside.at(data, "x_groq", "usage"))
+    counted = next((each for each in places if isinstance(each, dict)), None)
     return Chunk(
         text,
         outside.text(choice.get("finish_reason")) or None,
@@ -124,84 +137,46 @@ def chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
     )
 
 
-def _first(choices: object) -> Mapping[str, Any]:
-    """The choice with index 0, or without one; empty where it has no news."""
-    each = [] if choices is None else choices
-    if not isinstance(each, list) or not all(choice is None or isinstance(choice, dict) for choice in each):
-        raise CallFailed("garbage", "broken JSON in the answer: choices is not a list of objects")
-    return next((choice for choice in each if choice and choice.get("index") in (0, None, "0")), {})
-
-
-def _said(choice: Mapping[str, Any]) -> Said:
-    """The text of a choice: of its piece, or of the whole message; ``text`` is that of older servers."""
+def _choice_content(choice: Mapping[str, Any]) -> Content:
+    """The content of a piece (``delta``) or of a complete ``message``; older servers have ``text``."""
     for name in ("delta", "message"):
         message = choice.get(name)
         if message is not None and not isinstance(message, dict):
             raise CallFailed("garbage", f"broken JSON in the answer: {name} is not an object")
-        words = said((message or {}).get("content")), said((message or {}).get("refusal"))
-        if any(words[0]) or words[1].text:
-            return Said(words[0].text, words[0].refusal + words[1].text)
-    return said(choice.get("text"))
-
-
-def _counts(data: Mapping[str, Any], choice: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Some servers count in the choice, and Groq under a name of its own."""
-    places = (data.get("usage"), choice.get("usage"), outside.at(data, "x_groq", "usage"))
-    return next((each for each in places if isinstance(each, dict)), None)
-
-
-def _settings(call: Call) -> tuple[str, dict[str, Any]]:
-    """The name under which the model takes ``max_tokens``, and the settings it takes.
-
-    A model that thinks takes the provider's own name alone, wherever it is served.
-    """
-    spec, provider = call.model, provider_of(call.model.name)
-    settings: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
-    model, row = split(spec.name)[1], prices.row(spec.name) or {}
-    if not provider.thinks(model, bool(row)):
-        return limit_name(call), settings
-    if "gpt-5" in model and "search" in model:
-        return provider.limit, {}
-    free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
-    if not free and spec.temperature != 1:
-        del settings["temperature"]
-    return provider.limit, settings
+        content = read_content((message or {}).get("content"))
+        refusal = read_content((message or {}).get("refusal")).text
+        if any(content) or refusal:
+            return Content(content.text, content.refusal + refusal)
+    return read_content(choice.get("text"))
 
 
 def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
-    """What the provider counted, None where it counted nothing. A zero is a count that is missing."""
+    """The provider's counts; None if it counted nothing. A count of zero is a missing count."""
     details = "prompt_tokens_details"
     asked, cached = _count(usage, "prompt_tokens"), _count(usage, details, "cached_tokens")
+    answered = _count(usage, "completion_tokens")
+    thought = _count(usage, "completion_tokens_details", "reasoning_tokens")
+    # Nearly every provider counts thinking in completion_tokens.
+    apart = _count(usage, "total_tokens") == asked + answered + thought
     tokens = prices.Tokens(
-        asked + cached if cached > asked else asked,  # then those are not among them
-        _completion(usage, model_name),
+        asked + cached if cached > asked else asked,  # more cached than counted: they were not included
+        answered + thought if apart and provider_of(model_name).thinking_apart else answered,
         cached,
         _count(usage, details, "cache_write_tokens") or _count(usage, details, "cache_creation_tokens"),
     )
     if not (tokens.prompt and tokens.completion):
         return Usage.of(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
-    return Usage.of(tokens.prompt, tokens.completion, _cost(usage, tokens, model_name))
-
-
-def _completion(usage: Mapping[str, Any], model_name: str) -> int:
-    """The answer's tokens with those of thinking, which nearly everybody counts among them."""
-    answered = _count(usage, "completion_tokens")
-    thought = _count(usage, "completion_tokens_details", "reasoning_tokens")
-    apart = _count(usage, "total_tokens") == _count(usage, "prompt_tokens") + answered + thought
-    return answered + thought if apart and provider_of(model_name).thinking_apart else answered
-
-
-def _cost(usage: Mapping[str, Any], tokens: prices.Tokens, model_name: str) -> float | None:
-    """What the provider itself states, else by the price file; unknown for anything but text."""
-    stated = prices.stated(model_name, usage)
-    if stated is not None:
-        return stated
-    for side in ("prompt_tokens_details", "completion_tokens_details"):
-        if _count(usage, side, "audio_tokens") or _count(usage, side, "image_tokens"):
-            return None
-    return prices.cost(model_name, tokens)
+    cost = prices.stated_cost(model_name, usage)
+    media = any(
+        _count(usage, side, kind)
+        for side in ("prompt_tokens_details", "completion_tokens_details")
+        for kind in ("audio_tokens", "image_tokens")
+    )
+    if cost is None and not media:  # the prices known here are those of text
+        cost = prices.cost(model_name, tokens)
+    return Usage.of(tokens.prompt, tokens.completion, cost)
 
 
 def _count(usage: Mapping[str, Any], *keys: str) -> int:
-    """A count as it was sent: whether one can be true is said in ``spending``."""
+    """A count as it was sent; ``spending.is_plausible`` says whether it can be true."""
     return outside.count(outside.at(usage, *keys))

@@ -1,23 +1,20 @@
-"""HTTP connections of both transports: httpx without what it need not import, deadlines, hanging up.
+"""HTTP connections of both transports: a lighter httpx, deadlines, hanging up.
 
-A stream is read in a thread of its own: a server that stalls must not hold up a deadline or Ctrl-C, and a
-blocked read cannot be interrupted.
+A thread of its own reads a stream: a blocked read cannot be interrupted, and a server that stalls must not
+delay a deadline or Ctrl-C.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import os
 import queue
-import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,33 +31,28 @@ _LOADING = threading.Lock()
 
 
 def load() -> ModuleType:
-    """httpx. Safe from any thread."""
+    """httpx, without its optional parts. Safe from any thread.
+
+    The import of a module that is None in ``sys.modules`` fails, and httpx and httpcore then do without it.
+    """
     with _LOADING:
-        return _loaded()
-
-
-@functools.cache
-def _loaded() -> ModuleType:
-    """While ``sys.modules`` has None for a module its import fails; httpx then does without it."""
-    hidden = () if "httpcore" in sys.modules else [name for name in _UNUSED if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        importlib.import_module("httpcore")  # httpx itself would put it off to the first call
-        return importlib.import_module("httpx")
-    finally:
+        hidden = () if "httpcore" in sys.modules else [name for name in _UNUSED if name not in sys.modules]
         for name in hidden:
-            del sys.modules[name]
+            sys.modules[name] = None  # type: ignore[assignment]
+        try:
+            importlib.import_module("httpcore")  # httpx itself would import it in the first call
+            return importlib.import_module("httpx")
+        finally:
+            for name in hidden:
+                del sys.modules[name]
 
 
 def transport(verify: ssl.SSLContext | bool, **settings: Any) -> httpx.BaseTransport:
-    """What a client sends by: directly, or by the proxy that the environment names for the address.
+    """A transport for httpx that uses the proxy which the environment names for an address.
 
     ``settings`` are those of ``httpx.HTTPTransport``.
     """
     load()
-    # DROPPED-IMPORT
-
     from aethr.llm.routed import Routed
 
     return Routed(verify, **settings)
@@ -68,9 +60,9 @@ def transport(verify: ssl.SSLContext | bool, **settings: Any) -> httpx.BaseTrans
 
 @functools.cache
 def trusted() -> ssl.SSLContext:
-    """Whom to trust: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else certifi's list. It takes 20 ms to read.
+    """The trusted certificates: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else certifi's list (20 ms to read).
 
-    Raises ``UsageError`` where the variable names nothing that can be read.
+    Raises ``UsageError`` if the file or folder of the variable cannot be read.
     """
     network.check_certificates(os.environ)
     context: ssl.SSLContext = load().create_ssl_context()
@@ -78,36 +70,27 @@ def trusted() -> ssl.SSLContext:
 
 
 def timeout(limits: Deadlines) -> httpx.Timeout:
-    """The socket's own limits: a little more than ours, so that ours are the ones that end a call."""
+    """The socket's limits, a little longer than ours, so that ours end a call."""
     made: httpx.Timeout = load().Timeout(limits.whole_s + 1.0, connect=limits.connect_s)
     return made
 
 
-def hang_up(response: Any) -> None:
-    """Shut the socket of an unfinished response down: that wakes a reader in it, closing would not."""
-    network = getattr(response, "extensions", {}).get("network_stream")
-    sock = network.get_extra_info("socket") if network is not None else None
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
 SLICE_S = 0.2
-"""The longest single wait: on Windows Ctrl-C is only noticed between two waits."""
+"""The longest single wait: on Windows, Python notices Ctrl-C only between two waits."""
 WAITING = 1 << 16
-"""Chunks that wait for a slow reader. When there are more the server is not read from either."""
+"""Chunks that may wait for a slow reader; until it takes one, nothing more is read from the server."""
 
 
-class Overdue(Exception):  # noqa: N818 - how a wait ended, and its name in ``Feed.next``
-    """The time of the whole call is over."""
+class Overdue(Exception):  # noqa: N818 - how a wait ended
+    """The time of the call is over."""
 
 
 class Silent(Exception):  # noqa: N818 - the same
-    """No byte has come for too long."""
+    """The server has sent no byte for too long."""
 
 
 class Feed:
-    """The chunks of one call, read by a daemon thread."""
+    """The chunks of one call, read by a daemon thread; ``close`` it in any case."""
 
     def __init__(self, transport: Transport, call: Call) -> None:
         self._box: queue.Queue[Chunk | BaseException | None] = queue.Queue(WAITING)
@@ -119,10 +102,10 @@ class Feed:
         thread.start()
 
     def next(self, left_s: float, silence_s: float) -> Chunk | None:
-        """The next chunk, an empty one for a sign of life alone, None at the end.
+        """The next chunk; an empty one if bytes arrived without text; None at the end.
 
-        Raises ``Overdue`` after ``left_s``, however much has come, unless the answer is over and only waits
-        to be taken; ``Silent`` when no byte has come for ``silence_s``; or what the transport raised.
+        Raises ``Overdue`` after ``left_s`` seconds, unless the answer has ended and only waits to be taken,
+        ``Silent`` after ``silence_s`` seconds without a byte, or what the transport raised.
         """
         ends_at = time.monotonic() + left_s
         while True:
@@ -143,7 +126,7 @@ class Feed:
             return item
 
     def close(self) -> None:
-        """Hang up without waiting for the thread: it ends at its next byte or its socket's own limit."""
+        """Hang up without waiting for the thread: it ends at its next byte or its socket's timeout."""
         self._closed.set()
         if self._stream is not None:
             self._stream.hang_up()
@@ -165,7 +148,7 @@ class Feed:
         self._alive_at = time.monotonic()
 
     def _put(self, item: Chunk | BaseException | None) -> None:
-        """Wait for room; not to read for so long is no silence of the server's."""
+        """Wait for room. That time does not count as the server's silence."""
         if not isinstance(item, Chunk):
             self._ended.set()
         while not self._closed.is_set():
@@ -173,13 +156,3 @@ class Feed:
                 self._box.put(item, timeout=SLICE_S)
                 return
             self._alive()
-
-
-@contextmanager
-def feeding(transport: Transport, call: Call) -> Iterator[Feed]:
-    """A ``Feed`` that is hung up whatever happens in the block."""
-    feed = Feed(transport, call)
-    try:
-        yield feed
-    finally:
-        feed.close()

@@ -1,7 +1,7 @@
-"""One call over HTTP, seen at its bytes: the same for both transports.
+"""The bytes of one HTTP call, for both transports.
 
-LiteLLM has clients of its own, so what is done to a request and to a response is done in httpx's event hooks
-(https://www.python-httpx.org/advanced/event-hooks/), which any client can be given.
+LiteLLM makes its own HTTP clients, so requests and responses are handled in httpx's event hooks, which any
+client can be given: https://www.python-httpx.org/advanced/event-hooks/
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aethr.llm import Alive, Call, CallFailed, Chunk, connection, sse
-from aethr.llm.failures import READ_CHARS, broken, causes_of, error_in, refused
+from aethr.llm.failures import READ_CHARS, error_in, iterate_causes, response_failure, transport_failure
 
 if TYPE_CHECKING:
     import httpx
 
 LONGEST_BODY = 512 << 20
-"""In bytes, decoded: an answer of ``LONGEST_ANSWER`` in small pieces is shorter."""
+"""In bytes, decoded: more than an answer of ``LONGEST_ANSWER`` takes, even in small pieces."""
 PIECE = 1 << 16
-"""In bytes: how much of a compressed body is unpacked at a time. A kilobyte can hold a megabyte."""
+"""In bytes: a compressed body is unpacked in such pieces, as a kilobyte of it can hold a megabyte."""
 _IDLE_S, _INTERVAL_S, _PROBES = 30, 10, 6
-"""A peer that is gone is noticed after 90 s of silence."""
+"""In seconds, and a count: a peer that is gone is noticed after 90 s."""
 _KEEPALIVE = (
     ("TCP_KEEPIDLE", _IDLE_S),
     ("TCP_KEEPALIVE", _IDLE_S),  # as macOS calls it
@@ -33,63 +33,69 @@ _KEEPALIVE = (
 
 
 class Exchange:
-    """The request of one call and what came back. ``failure`` is what ended it, once something did."""
+    """The request of one call and its response. ``failure`` is the one that ended it, if any.
+
+    ``whole`` is the body, once ``read`` has read it.
+    """
 
     def __init__(self, call: Call, alive: Alive) -> None:
         self.response: httpx.Response | None = None
         self.failure: CallFailed | None = None
         self.call = call
+        self.whole: bytes | None = None
         self._alive = alive
-        self._whole: bytes | None = None
 
-    def sending(self, request: httpx.Request) -> None:
-        """The hook for a request: its limits, and a socket that notices a peer that is gone.
+    def prepare(self, request: httpx.Request) -> None:
+        """The hook for a request: set its limits, and make its socket notice a peer that is gone.
 
         LiteLLM may ask for other things before it makes the call: the last request is the call's.
         """
         self.response = self.failure = None
         request.extensions["timeout"] = connection.timeout(self.call.deadlines).as_dict()
-        request.extensions["trace"] = _connected
+        request.extensions["trace"] = _keep_alive
         request.headers["Accept-Encoding"] = "identity"  # a stream is read as it comes
 
-    def arrived(self, response: httpx.Response) -> None:
-        """The hook for a response whose body has not been read. Raises ``CallFailed`` for a refusal."""
+    def receive(self, response: httpx.Response) -> None:
+        """The hook for a response whose body is not read yet. Raises ``CallFailed`` for an error status."""
         self._alive()
         self.response = response
-        if not response.is_success:
-            with self.watching():
-                raise refused(response.status_code, response.headers, self._start())
+        if response.is_success:
+            return
+        with self.watching():
+            start = bytearray()
+            for piece in _decode(response, self._alive):
+                start += piece
+                if len(start) > 4 * READ_CHARS:
+                    break
+            text = start.decode("utf-8", "replace")[:READ_CHARS]
+            raise response_failure(response.status_code, response.headers, text)
 
     def body(self) -> Iterator[bytes]:
-        """The decoded bytes as they come, each a sign of life. Raises ``CallFailed``."""
+        """The decoded bytes as they arrive. Raises ``CallFailed``."""
         assert self.response is not None
-        if self._whole is not None:
-            yield self._whole
+        if self.whole is not None:
+            yield self.whole
             return
         left = LONGEST_BODY
         with self.watching():
-            for piece in _decoded(self.response, self._alive):
+            for piece in _decode(self.response, self._alive):
                 left -= len(piece)
                 if left < 0:
                     raise CallFailed("garbage", f"it is longer than {LONGEST_BODY:,} bytes")
                 yield piece
 
     def read(self) -> None:
-        """Read all of a body that is not a stream; ``body`` then gives it again. Raises ``CallFailed``."""
+        """Read a body that is not a stream; ``body`` then yields it again. Raises ``CallFailed``."""
         whole = bytearray()
         with self.watching():
             for piece in self.body():
                 whole += piece
                 if len(whole) > sse.LONGEST_EVENT:
                     raise sse.EventTooLongError(f"it is longer than {sse.LONGEST_EVENT:,} bytes")
-        self._whole = bytes(whole)
-
-    @property
-    def is_read(self) -> bool:
-        return self._whole is not None
+        self.whole = bytes(whole)
 
     def objects(self) -> Iterator[dict[str, Any]]:
-        """The JSON objects of the body. Raises ``CallFailed``, also for an error that one of them reports."""
+        """The JSON objects of the body. Raises ``CallFailed``, also for an object that reports an error."""
         with self.watching():
             for data in sse.objects(self.body()):
                 failure = error_in(data)
@@ -98,34 +104,30 @@ class Exchange:
                 yield data
 
     def hang_up(self) -> None:
-        if self.response is not None and not self.response.is_closed:
-            connection.hang_up(self.response)
+        """Shut down the socket of an unfinished response: closing it would not wake a blocked reader."""
+        if self.response is None or self.response.is_closed:
+            return
+        network = getattr(self.response, "extensions", {}).get("network_stream")
+        sock = network.get_extra_info("socket") if network is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """What httpx or a reader raises in the block, as a ``CallFailed``, which is kept; a bug as it is."""
+        """Like ``translated_errors``, and keep the ``CallFailed`` in ``failure``."""
         try:
-            with in_our_words():
+            with translated_errors():
                 yield
         except CallFailed as failure:
             self.failure = failure
             raise
 
-    def _start(self) -> str:
-        """The first ``READ_CHARS`` of the body, however long it is."""
-        read = bytearray()
-        assert self.response is not None
-        for piece in _decoded(self.response, self._alive):
-            read += piece
-            if len(read) > 4 * READ_CHARS:
-                break
-        return read.decode("utf-8", "replace")[:READ_CHARS]
 
+class ProtocolStream:
+    """The stream of an answer in one of our own ``protocols``; ``read`` makes a chunk of an object.
 
-class Answer:
-    """An answer under way in a protocol that is known here: ``read`` says what an object of it means.
-
-    ``close`` gives the connection back; ``notes`` are remarks on the request.
+    ``close`` returns the connection; ``notes`` are remarks on the request.
     """
 
     def __init__(
@@ -155,8 +157,8 @@ class Answer:
 
 
 @contextlib.contextmanager
-def in_our_words() -> Iterator[None]:
-    """What httpx or a reader raises in the block, as a ``CallFailed``; a bug as it is."""
+def translated_errors() -> Iterator[None]:
+    """Raise what httpx or a reader raises in the block as a ``CallFailed``; a bug stays as it is."""
     httpx = connection.load()
     try:
         yield
@@ -167,16 +169,18 @@ def in_our_words() -> Iterator[None]:
     except zlib.error as error:
         raise CallFailed("garbage", "broken compression in the answer") from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-        raise broken(tuple(causes_of(error))) or CallFailed("connection", str(error)) from error
+        raise transport_failure(tuple(iterate_causes(error))) or CallFailed(
+            "connection", str(error)
+        ) from error
 
 
-def _decoded(response: httpx.Response, alive: Alive) -> Iterator[bytes]:
-    """The body, unpacked in bounded pieces: httpx unpacks whatever one packet holds at once."""
+def _decode(response: httpx.Response, alive: Alive) -> Iterator[bytes]:
+    """The body, unpacked in bounded pieces: httpx unpacks all that one packet holds at once."""
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise CallFailed("garbage", f"compressed as nobody asked for: {encoding}")
+        raise CallFailed("garbage", f"compressed, but not as requested: {encoding}")
     packed = encoding not in ("", "identity")
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed else None  # 32: gzip or zlib, by its head
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32) if packed else None  # 32: gzip or zlib, by its header
     for piece in response.iter_raw():
         alive()
         if unpacker is None:
@@ -190,14 +194,17 @@ def _decoded(response: httpx.Response, alive: Alive) -> Iterator[bytes]:
             return
 
 
-def _connected(event: str, details: dict[str, Any]) -> None:
-    """httpcore's trace (https://www.encode.io/httpcore/extensions/#trace): set a new socket up."""
+def _keep_alive(event: str, details: dict[str, Any]) -> None:
+    """Turn TCP keepalive on for a new socket, in httpcore's trace.
+
+    https://www.encode.io/httpcore/extensions/#trace
+    """
     if event != "connection.connect_tcp.complete":
         return
     made = details["return_value"].get_extra_info("socket")
     if made is None:
         return
-    with contextlib.suppress(OSError):  # a system that lacks an option has its own idea of keepalive
+    with contextlib.suppress(OSError):  # a system may not have every option
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE:
             option = getattr(socket, name, None)

@@ -1,4 +1,4 @@
-"""A failed call, as HTTP and LiteLLM report it, as one line: what happened and how to fix it (pure)."""
+"""What a failed call means, as HTTP or LiteLLM reports it: one line with the cause, and a fix (pure)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from aethr.base.errors import ModelError
 from aethr.base.providers import provider_of
 from aethr.base.sanitize import redact
 from aethr.llm import CallFailed, Endpoint, FailureKind, connection
-from aethr.llm.endpoints import shown
+from aethr.llm.endpoints import public_address
 
 KEY_CHARS = 6
-"""Shorter "keys" are placeholders for servers that want none; as words they occur in any text."""
+"""Shorter "keys" are placeholders for servers without keys, and words that occur in any text."""
 
 READ_CHARS = 10_000
 SHOWN_CHARS = 300
@@ -53,10 +53,10 @@ _WHAT: Mapping[FailureKind, str] = {
 }
 
 _DEEPEST = 6
-"""How far an error object is looked into: servers wrap that of another one, some several times."""
+"""Levels of an error object that are searched: servers wrap each other's errors, some several times."""
 _LIKE_A_KEY = re.compile(r"\b(?:(?:sk|key|xai|gsk)[-_]|AIza)[\w*.-]{8,}")
 _BYTES = re.compile(r"b'(\{.*\})'", re.DOTALL)
-"""A Python bytes literal: LiteLLM shows some providers' bodies so."""
+"""A Python bytes literal: LiteLLM shows the bodies of some providers in this form."""
 
 _SHORTER = "Lower the step's context_chars, name fewer context sources, or use a model with a larger window."
 _AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "lost", "proxy", "tls", "garbage"})
@@ -90,24 +90,29 @@ _FIX: Mapping[FailureKind, str] = {
 
 
 def explain(failure: CallFailed, model_name: str, endpoint: Endpoint) -> ModelError:
-    """The error that a user sees: its key never appears in it, its base address where that matters."""
+    """The error that a user sees: without the key, and with the base address if that helps."""
+    kind, provider = failure.kind, provider_of(model_name)
     status = f" ({failure.status})" if failure.status is not None else ""
-    address = shown(endpoint.base) if endpoint.base is not None and failure.kind in _AT else ""
-    where = f" at {address}" if address else ""
-    said = tidy(failure.message, [endpoint.key or ""])
-    line = f"{model_name}: {_WHAT[failure.kind]}{where}{status}" + (f": {said}" if said else "")
-    return ModelError(line, fix=_fix(failure.kind, model_name, endpoint))
+    where = f" at {public_address(endpoint.base)}" if endpoint.base is not None and kind in _AT else ""
+    cause = tidy(failure.message, [endpoint.key or ""])
+    line = f"{model_name}: {_WHAT[kind]}{where}{status}" + (f": {cause}" if cause else "")
+    key = provider.keys[0] if provider.needs_key else f"the key of {provider.name}"
+    base = f" and {provider.base_variables[0]}" if provider.listed and endpoint.base is not None else ""
+    fix = _FIX[kind].format(key=key, provider=provider.name, base=base)
+    if kind == "auth" and not provider.needs_key:  # such a key is not in .env
+        fix = f"Check {key} in the environment."
+    return ModelError(line, fix=fix)
 
 
 def headline(failure: CallFailed) -> str:
-    """A few words for the line that announces another try."""
+    """A few words for the line that announces a retry."""
     if failure.status is not None:
         return f"answered {failure.status}"
     return failure.message if failure.kind in ("connection", "lost") else _WHAT[failure.kind]
 
 
 def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError:
-    """The prompt cannot fit; nothing was sent."""
+    """The error for a prompt that is longer than the window; nothing was sent."""
     return ModelError(
         f"{model_name}: the prompt of step '{step}' is too long for the model's window: "
         f"{tokens:,} tokens, the window holds {window:,}; {tokens - window:,} have to go",
@@ -116,7 +121,7 @@ def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError
 
 
 def tidy(text: str, secrets: Sequence[str] = ()) -> str:
-    """A provider's text made fit for one line: its message alone, no HTML, no key, no line break."""
+    """A provider's text as one line: only its message, without HTML, keys and line breaks."""
     text = _redacted(message_of(_redacted(text, secrets)[:READ_CHARS]), secrets)
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(text.split())
@@ -124,7 +129,7 @@ def tidy(text: str, secrets: Sequence[str] = ()) -> str:
 
 
 def message_of(text: str) -> str:
-    """The message inside of an error page or an error object, else the text itself."""
+    """The message in an error page or an error object, else the text itself."""
     if re.search(r"<!doctype|<html|<head|<body", text[:2000], re.IGNORECASE):
         title = re.search(r"<title>(.*?)</title>", text[:5000], re.IGNORECASE | re.DOTALL)
         return "an HTML page" + (f": '{title.group(1).strip()}'" if title else "")
@@ -136,40 +141,31 @@ def message_of(text: str) -> str:
         found = outside.json_value(text[start : text.rindex("}") + 1])
     except ValueError:
         return text
-    return _said(found) or text
+    return _message_in(found) or text
 
 
-def _said(error: object, depth: int = 0) -> str:
-    """The words of an error, in whichever of the usual places they stand; empty where in none.
+def _message_in(error: object, depth: int = 0) -> str:
+    """The message in any of the usual places of an error object; empty if it has none.
 
-    OpenRouter's own message is only that its provider failed: the reason is in ``metadata.raw``.
+    OpenRouter's own message only says that its provider failed: the reason is in ``metadata.raw``.
     """
     if depth > _DEEPEST or not isinstance(error, dict | list):
         return error if isinstance(error, str) else ""
     if isinstance(error, list):
-        return next(filter(None, (_said(each, depth + 1) for each in error)), "")
+        return next(filter(None, (_message_in(each, depth + 1) for each in error)), "")
     inner = (error.get(name) for name in ("error", "message", "detail", "errors", "fault", "msg"))
-    message = next(filter(None, (_said(each, depth + 1) for each in inner)), "")
+    message = next(filter(None, (_message_in(each, depth + 1) for each in inner)), "")
     raw = outside.at(error, "metadata", "raw")
-    reason = message_of(raw) if isinstance(raw, str) else _said(raw, depth + 1)
+    reason = message_of(raw) if isinstance(raw, str) else _message_in(raw, depth + 1)
     return f"{message}: {reason}" if message and reason and reason not in message else message or reason
 
 
 def _redacted(text: str, secrets: Sequence[str]) -> str:
-    text = redact(text)  # first: what only looks like a key may be a part of one
+    text = redact(text)  # first: a secret may be only a part of what looks like a key
     for secret in secrets:
         if len(secret) >= KEY_CHARS:
             text = text.replace(secret, "[key]")
     return _LIKE_A_KEY.sub("[key]", text)
-
-
-def _fix(kind: FailureKind, model_name: str, endpoint: Endpoint) -> str:
-    provider = provider_of(model_name)
-    key = provider.keys[0] if provider.needs_key else f"the key of {provider.name}"
-    base = f" and {provider.base_variables[0]}" if provider.listed and endpoint.base is not None else ""
-    if kind == "auth" and not provider.needs_key:
-        return f"Check {key} in the environment."
-    return _FIX[kind].format(key=key, provider=provider.name, base=base)
 
 
 _NO_CREDIT = (
@@ -200,7 +196,7 @@ _BY_STATUS: dict[int, FailureKind] = {
     403: "auth",
     404: "not_found",
     408: "timeout",
-    409: "server",  # another request holds a lock: the providers' own SDKs try again
+    409: "server",  # another request holds a lock: the providers' own SDKs retry
     413: "too_large",
     425: "server",  # too early
     429: "rate_limit",
@@ -220,11 +216,11 @@ _BY_WORD: Mapping[str, int] = {
     **dict.fromkeys(("contextlengthexceeded", "exceedcontextsize", "invalidprompt"), 400),
     **dict.fromkeys(("contentfilter", "contentpolicyviolation"), 400),
 }
-"""The status that stands behind the word of an error which came with none, as ``_word`` spells it."""
+"""The status that the word of an error means, in lower case without ``error`` and other signs."""
 
 
-def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """``error`` and what it came from, outermost first."""
+def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """``error`` and its causes, outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -232,14 +228,14 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def broken(causes: Sequence[BaseException]) -> CallFailed | None:
-    """A connection, a deadline or a body that broke; None where none of ``causes`` says so."""
+def transport_failure(causes: Sequence[BaseException]) -> CallFailed | None:
+    """A broken connection or body, or a socket's timeout; None if ``causes`` has none of them."""
     httpx = connection.load()
     from aethr.llm.routed import ProxyFailed
 
     for error in causes:
         if isinstance(error, ProxyFailed):
-            inner = broken(tuple(causes_of(error.__cause__)))
+            inner = transport_failure(tuple(iterate_causes(error.__cause__)))
             reason = inner.message if inner else error.reason
             return CallFailed("proxy" if error.refused else "connection", f"{error.way}: {reason}")
     table: tuple[tuple[type[BaseException], FailureKind, str], ...] = (
@@ -256,7 +252,7 @@ def broken(causes: Sequence[BaseException]) -> CallFailed | None:
         (httpx.TransportError, "lost", ""),
     )
     for cause in reversed(causes):
-        if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:  # not of a timeout that was set
+        if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:  # not a timeout of ours
             return CallFailed("lost", "the server is gone: it answers no keepalive")
         for kind_of_error, kind, message in table:
             if isinstance(cause, kind_of_error):
@@ -264,39 +260,42 @@ def broken(causes: Sequence[BaseException]) -> CallFailed | None:
     return None
 
 
-def kind_of(status: int | None, said: str) -> FailureKind:
-    """What a status means together with the words of the answer, ``said`` in lower case."""
+_BY_TEXT: tuple[tuple[tuple[int | None, ...], Sequence[str], FailureKind], ...] = (
+    ((None, 400, 413, 422, 500), _TOO_LONG, "context_window"),
+    ((None, 400, 403), _FILTERED, "content_filter"),
+    ((None, 400, 403), _REGION, "region"),
+    ((None, 400, 402, 403, 429), _NO_CREDIT, "quota"),
+    ((400,), _NO_STREAM, "no_stream"),
+)
+"""Statuses with several meanings, and the words that tell them apart; the first match counts."""
 
-    def says(words: Sequence[str]) -> bool:
-        return any(word in said for word in words)
 
-    if status in (None, 400, 413, 422, 500) and says(_TOO_LONG):
-        return "context_window"
-    if status in (None, 400, 403) and says(_FILTERED):
-        return "content_filter"
-    if status in (None, 400, 403) and says(_REGION):
-        return "region"
-    if status in (None, 400, 402, 403, 429) and says(_NO_CREDIT):
-        return "quota"
-    if status == 400 and says(_NO_STREAM):
-        return "no_stream"
+def kind_of(status: int | None, text: str) -> FailureKind:
+    """The kind of a status together with the text of the answer, in lower case."""
+    for statuses, words, kind in _BY_TEXT:
+        if status in statuses and any(word in text for word in words):
+            return kind
     if status is None:
         return "server"
     return _BY_STATUS.get(status, "server" if status >= 500 else "bad_request")
 
 
-def refused(status: int, headers: Mapping[str, str], body: str) -> CallFailed:
-    """An answer whose status is no success, by the start of its body."""
+def response_failure(status: int, headers: Mapping[str, str], body: str) -> CallFailed:
+    """The failure that a status other than 2xx means; ``body`` is the start of the response's body."""
     if 300 <= status < 400 and headers.get("location"):
         return CallFailed("not_found", f"it redirects to {headers['location']}", status)
-    kind = kind_of(status, body.lower())
-    if status == 400 and _parameter(body) == "stream":
-        kind = "no_stream"
-    return CallFailed(kind, message_of(body), status, _wait(headers))
+    try:
+        parameter = outside.at(outside.json_value(body), "error", "param")
+    except ValueError:
+        parameter = None
+    kind = "no_stream" if status == 400 and parameter == "stream" else kind_of(status, body.lower())
+    wait_ms = outside.retry_after_s(headers.get("retry-after-ms", ""))  # of OpenAI, which means these
+    wait_s = outside.retry_after_s(headers.get("retry-after", "")) if wait_ms is None else wait_ms / 1000
+    return CallFailed(kind, message_of(body), status, wait_s)
 
 
 def error_in(data: Mapping[str, Any]) -> CallFailed | None:
-    """The error that an object in an answer with status 200 reports; None for what reports none."""
+    """The error that an object in an answer with status 200 reports; None if it reports none."""
     error = data.get("error")
     if error:
         return error_event({**data, **error} if isinstance(error, dict) else data)
@@ -311,42 +310,26 @@ def error_in(data: Mapping[str, Any]) -> CallFailed | None:
 
 
 def error_event(error: Mapping[str, Any]) -> CallFailed:
-    """An error object inside of an answer; its code counts as a status where it is one, or means one."""
+    """The failure that an error object in an answer means; its code counts if it is or names a status."""
     try:
         text = json.dumps(error)
-    except (RecursionError, ValueError):  # what could just be read may be too deep to be written
+    except (RecursionError, ValueError):  # JSON that can just be read may be too deep to write
         text = ""
     status = next(filter(None, (_status(error.get(name)) for name in ("code", "status", "type"))), None)
     kind = kind_of(status, text.lower())
     return CallFailed(kind, message_of(text), None if kind in ("server", "timeout") else status)
 
 
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """OpenAI says it in milliseconds too, and means those."""
-    exact = outside.retry_after_s(headers.get("retry-after-ms", ""))
-    return outside.retry_after_s(headers.get("retry-after", "")) if exact is None else exact / 1000
-
-
 def _status(code: object) -> int | None:
     """A number, digits or a word (``rate_limit_exceeded``, ``UNAVAILABLE``) as an HTTP status."""
-    if isinstance(code, str):
-        if re.fullmatch(r"[45][0-9][0-9]", code.strip()):
-            return int(code)
-        return _BY_WORD.get(_word(code))
-    return int(code) if isinstance(code, int | float) and 400 <= code < 600 else None
-
-
-def _word(code: str) -> str:
-    """``RateLimitError`` and ``rate_limit_error`` are one word."""
-    letters = "".join(filter(str.isalpha, code.lower()))
-    return letters.removesuffix("exception").removesuffix("error")
-
-
-def _parameter(body: str) -> object:
-    try:
-        return outside.at(outside.json_value(body), "error", "param")
-    except ValueError:
+    if isinstance(code, int | float):
+        return int(code) if 400 <= code < 600 else None
+    if not isinstance(code, str):
         return None
+    if re.fullmatch(r"[45][0-9][0-9]", code.strip()):
+        return int(code)
+    letters = "".join(filter(str.isalpha, code.lower()))  # RateLimitError is rate_limit_error
+    return _BY_WORD.get(letters.removesuffix("exception").removesuffix("error"))
 
 
 _PREFIX = re.compile(
@@ -355,62 +338,41 @@ _PREFIX = re.compile(
 
 
 def failure_of(error: BaseException, litellm: ModuleType, seen: CallFailed | None = None) -> CallFailed:
-    """``error`` and its causes in our words. ``litellm`` is the loaded module.
+    """The failure that LiteLLM's ``error`` reports. ``litellm`` is the loaded module.
 
-    ``seen`` is what was read of the answer below LiteLLM; it does not always keep that as a cause.
+    ``seen`` is a failure that was read below LiteLLM, which does not always keep it as a cause.
     """
     outer = getattr(error, "original_exception", None) or error
-    causes = tuple(causes_of(outer))
-    known = (
-        _ours(causes) or seen or _missing(causes) or _keyless(causes) or broken(causes) or _garbage(causes)
-    )
+    causes = tuple(iterate_causes(outer))
+    known = _failure_in(causes, seen)
     if known is not None:
         return known
-    status = _litellm_status(outer)
+    status = getattr(outer, "status_code", None)
+    status = status if isinstance(status, int) else None
     message = _PREFIX.sub("", str(getattr(outer, "message", "") or outer))
-    said = " ".join((message, *(str(cause) for cause in causes))).lower()
-    kind = _kind(outer, status, said, litellm)
+    kind = kind_of(status, " ".join((message, *(str(cause) for cause in causes))).lower())
+    if isinstance(outer, litellm.ContextWindowExceededError):
+        kind = "context_window"
+    elif isinstance(outer, litellm.ContentPolicyViolationError):
+        kind = "content_filter"
     return CallFailed(kind, message, None if kind in ("timeout", "server") else status)
 
 
-def _ours(causes: Sequence[BaseException]) -> CallFailed | None:
-    """What the server itself said was read here, below LiteLLM."""
-    return next((cause for cause in causes if isinstance(cause, CallFailed)), None)
-
-
-def _missing(causes: Sequence[BaseException]) -> CallFailed | None:
+def _failure_in(causes: Sequence[BaseException], seen: CallFailed | None) -> CallFailed | None:
+    """The failure that is known without LiteLLM's classes: first the one that was read below it."""
+    ours = next((cause for cause in causes if isinstance(cause, CallFailed)), seen)
+    if ours is not None:
+        return ours
     for cause in reversed(causes):
         if isinstance(cause, ModuleNotFoundError):
             return CallFailed("install", f"LiteLLM needs the package '{cause.name}' for it")
-    return None
-
-
-def _keyless(causes: Sequence[BaseException]) -> CallFailed | None:
-    """The openai package raises its base class for one thing: a client without credentials, never a call.
-
-    LiteLLM has a class of the same name, for every answer that OpenAI's protocol refuses.
-    """
     for cause in causes:
         kind = type(cause)
+        # The openai package raises its base class for a client without credentials only, never for a call.
+        # LiteLLM has a class of the same name, for every answer that OpenAI's protocol refuses.
         if kind.__name__ == "OpenAIError" and f"{kind.__module__}.".startswith("openai."):
             return CallFailed("auth", str(cause))
-    return None
-
-
-def _garbage(causes: Sequence[BaseException]) -> CallFailed | None:
-    if any(isinstance(cause, json.JSONDecodeError) for cause in causes):
+    failure = transport_failure(causes)
+    if failure is None and any(isinstance(cause, json.JSONDecodeError) for cause in causes):
         return CallFailed("garbage", "broken JSON in the answer")
-    return None
-
-
-def _kind(error: BaseException, status: int | None, said: str, litellm: ModuleType) -> FailureKind:
-    if isinstance(error, litellm.ContextWindowExceededError):
-        return "context_window"
-    if isinstance(error, litellm.ContentPolicyViolationError):
-        return "content_filter"
-    return kind_of(status, said)
-
-
-def _litellm_status(error: BaseException) -> int | None:
-    status = getattr(error, "status_code", None)
-    return status if isinstance(status, int) else None
+    return failure

@@ -1,7 +1,7 @@
-"""The backend ``model``: one call to a model, retried where that can help, honest about how it ended.
+"""The backend ``model``: one call to a model, with retries if they can help, and how the answer ended.
 
-Servers of local models cut a prompt that is longer than their window and say nothing (Ollama keeps some four
-tokens of its beginning and about the last half of the window): the tokens that a server counted tell.
+Local model servers silently cut a prompt that is longer than their window (Ollama keeps some four tokens of
+its beginning and about the last half of the window). The tokens that a server counted show it.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from aethr.llm import (
     FailureKind,
     routes,
 )
-from aethr.llm.connection import Feed, Overdue, Silent, feeding
+from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, tidy, too_long
 from aethr.llm.prices import lookup
 from aethr.llm.spending import (
     answer_tokens,
-    believable,
     estimate_tokens,
     estimated_usage,
+    is_plausible,
     limit_notes,
     over_limit,
 )
 
 DEADLINES = Deadlines()
 BACKOFF_S = (1.0, 2.0)
-"""Waited before the second and the third attempt, unless the provider says how long."""
+"""Waits before the second and the third attempt, unless the provider says how long."""
 LONGEST_WAIT_S = 60.0
 LONGEST_ANSWER = 8_000_000
-"""In characters: no model says so much, so a server that does is broken."""
+"""In characters: no model writes so much, so a server that sends more is broken."""
 
 RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "connection", "lost", "timeout", "cut"})
 VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
-"""What a stream that brings nothing is: the same request without one may find the reason."""
+"""Failures of a stream that brings nothing: the same request without streaming may find the reason."""
 LENGTH = frozenset({"length", "max_tokens", "max_output_tokens"})
 REFUSED: Mapping[str, FailureKind] = {
     "refusal": "refusal",
@@ -67,11 +67,11 @@ REFUSED: Mapping[str, FailureKind] = {
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
 }
-"""Words for an answer that was not given."""
+"""Finish reasons of an answer that was refused."""
 
 
 class ModelBackend:
-    """Calls models, each through its transport. ``environ`` has the keys and the endpoints."""
+    """Calls models, each through its transport. ``environ`` has the keys and endpoints."""
 
     def __init__(
         self,
@@ -88,12 +88,10 @@ class ModelBackend:
         self._clock = clock
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Refuse a model without a name, a provider, a key or an endpoint. Raises ``UsageError``."""
+        """Check names, providers, keys, endpoints and proxies of all models. Raises ``UsageError``."""
         proxies = network.proxies(self._environ)
         network.check_certificates(self._environ)
-        for request in requests:
-            _split(_model(request).name, request.step)
-        for name in dict.fromkeys(_model(request).name for request in requests):
+        for name in dict.fromkeys([_model(request).name for request in requests]):  # all names before keys
             self._route(name)
             if split(name)[0] not in PROVIDERS:
                 _refuse_unknown(name)
@@ -102,7 +100,7 @@ class ModelBackend:
                 proxy.require()
 
     def warm(self, requests: Sequence[Request]) -> None:
-        """Start the imports that the calls will need, beside whatever comes before them."""
+        """Start the imports that the calls need, in a thread."""
         routes.load_ahead(self._route(_model(request).name) for request in requests)
 
     def complete(
@@ -110,14 +108,14 @@ class ModelBackend:
     ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
         """Stream one answer. Raises ``ModelError``, ``BudgetError``, ``UsageError``.
 
-        An attempt that broke is made again after a ``Notice``: up to three in all, only once after the server
-        had accepted it, never where another try cannot help. Where a stream brought nothing, the same is
-        asked for once without one.
+        A failed attempt is retried after a ``Notice`` if that can help: at most ``ATTEMPTS`` in all, and only
+        once after the server had accepted the request. If a stream brought nothing, the same is requested
+        once without streaming.
         """
         model = _model(request)
         self._check_window(request, model)
-        with contextlib.suppress(Exception):  # the call will meet it again, and tell
-            self._route(model.name).load()  # imports are not on the model's time
+        with contextlib.suppress(Exception):  # the call meets the same error, and reports it
+            self._route(model.name).load()  # imports do not count in the model's time
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
         history = _History()
         while True:
@@ -129,28 +127,27 @@ class ModelBackend:
                 failure = caught
             if answer.usage is not None:
                 yield Spent(answer.usage)
-            request = self._charged(request, answer)
-            whole = history.may_ask_whole and _may_come_whole(failure, call, answer)
-            if whole and self._affords(request):
-                history.ask_whole(failure)
-                yield Notice(
-                    f"{model.name}: {headline(failure)}; asking once more without streaming", "warning"
-                )
+            request = self._charge(request, answer)
+            if history.attempts_left and self._may_help_unstreamed(failure, request, call, answer):
+                history.streamed = failure
+                history.attempts += 1
+                notice = f"{model.name}: {headline(failure)}; retrying once without streaming"
+                yield Notice(notice, "warning")
                 continue
             wait = self._wait(failure, history, answer, ends_at)
             if wait is None:
-                told = history.tell(failure)
-                raise explain(told, model.name, call.endpoint) from told
-            yield Notice(_announcement(model, failure, answer, wait, history.attempts + 1), kind="warning")
+                failure = history.choose(failure)
+                raise explain(failure, model.name, call.endpoint) from failure
+            yield Notice(_describe_retry(model, failure, answer, wait, history.attempts + 1), kind="warning")
             history.add(failure, answer)
             self._sleep(wait)
 
     def _attempt(
         self, call: Call, answer: _Answer, ends_at: float
     ) -> Generator[TextDelta | Thinking, None, None]:
-        """One request and its answer. What goes wrong once the answer is complete takes nothing from it."""
+        """One request and its answer. An error after the complete answer becomes a note."""
         try:
-            with feeding(self._route(call.model.name), call) as feed:
+            with contextlib.closing(Feed(self._route(call.model.name), call)) as feed:
                 while (chunk := self._next(feed, call, answer, ends_at)) is not None:
                     if text := answer.add(chunk):
                         yield TextDelta(text)
@@ -175,12 +172,13 @@ class ModelBackend:
             limit = call.model.timeout_s or limits.whole_s
             raise CallFailed("deadline", f"the whole call took longer than {limit:g} s") from None
         except Silent:
-            said = f"{silence_s:g} s of silence after {answer.length:,} characters"
-            raise CallFailed("silent", said) from None
+            cause = f"{silence_s:g} s of silence after {answer.length:,} characters"
+            raise CallFailed("silent", cause) from None
 
     def _wait(self, failure: CallFailed, history: _History, answer: _Answer, ends_at: float) -> float | None:
-        """Seconds until the next attempt; None when there shall be none."""
-        if failure.kind not in RETRIED or not history.allows(failure, answer):
+        """Seconds until the next attempt; None if there must not be one."""
+        accepted = failure.kind == "lost" or answer.length > 0  # and is paid for each time
+        if failure.kind not in RETRIED or not history.attempts_left or (accepted and history.repeated):
             return None
         if failure.retry_after_s is not None and failure.retry_after_s > LONGEST_WAIT_S:
             failure.message += f" (it asks to wait {failure.retry_after_s:,.0f} s)"
@@ -189,14 +187,23 @@ class ModelBackend:
         return wait if self._clock() + wait < ends_at else None
 
     def _completion(self, request: Request, call: Call, answer: _Answer, history: _History) -> Completion:
-        usage, counted = self._counted(request, call, answer)
-        cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
+        usage, notes = answer.usage or Usage(), [*history.notes, *answer.notes]
+        if usage.total_tokens is None:
+            note = "the provider sent no token counts"
+            if own_server(call):
+                note += ": whether it read the whole prompt is not known"
+            if request.allowance.tokens is not None or request.allowance.cost_usd is not None:
+                usage = estimated_usage(request.prompt, answer.text, call.model.name)
+                note += "; these are estimates by length"
+            notes.append(note)
         reason = answer.finish_reason or ""
         truncated = reason.lower() not in FINISHED
-        over = over_limit(usage, call.max_tokens)
-        limited = limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
-        unread = (f"the prompt was not read whole: {cut}",) if cut and not request.reviewing else ()
-        passed = (f"the server {over}",) if over else ()
+        notes += limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
+        if over := over_limit(usage, call.max_tokens):
+            notes.append(f"the server {over}")
+        cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
+        if cut and not request.reviewing:
+            notes.append(f"the server did not read the whole prompt: {cut}")
         return Completion(
             content=answer.text,
             model=call.model.name,
@@ -204,38 +211,39 @@ class ModelBackend:
             truncated=truncated,
             usage=usage,
             transport=self._route(call.model.name).name,
-            notes=(*history.notes, *answer.notes, *counted, *limited, *passed, *unread),
+            notes=tuple(notes),
             cut_prompt=cut,
             over_limit=over,
         )
 
-    def _counted(self, request: Request, call: Call, answer: _Answer) -> tuple[Usage, tuple[str, ...]]:
-        """The provider's count; where it is not whole and an allowance must hold, an estimate."""
-        usage = answer.usage or Usage()
-        if usage.total_tokens is not None:
-            return usage, ()
-        unknown = ": whether it read the whole prompt is not known" if own_server(call) else ""
-        if request.allowance.tokens is None and request.allowance.cost_usd is None:
-            return usage, (f"the provider sent no token counts{unknown}",)
-        usage = estimated_usage(request.prompt, answer.text, call.model.name)
-        return usage, (f"the provider sent no token counts{unknown}; these are estimates by length",)
-
-    def _charged(self, request: Request, answer: _Answer) -> Request:
-        """What an attempt that failed leaves of the allowance."""
+    def _charge(self, request: Request, answer: _Answer) -> Request:
+        """The request with what a failed attempt leaves of its allowance."""
         spent = answer.usage
         if spent is None and answer.length:
             spent = estimated_usage(request.prompt, answer.text, _model(request).name)
         return request._replace(allowance=request.allowance.after(spent)) if spent else request
 
-    def _affords(self, request: Request) -> bool:
+    def _may_help_unstreamed(
+        self, failure: CallFailed, request: Request, call: Call, answer: _Answer
+    ) -> bool:
+        """Whether the same request without streaming may be answered, or bring the reason for the failure.
+
+        LM Studio ends a stream without a word if the prompt is longer than its window:
+        https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2339
+        """
+        if provider_of(call.model.name).protocol is None:  # only here is ``stream`` a part of the body
+            return False
+        nothing = failure.kind in VAGUE and answer.ended and not answer.text.strip()
+        if failure.kind != "no_stream" and not (nothing and own_server(call)):
+            return False
         try:
-            answer_tokens(request, lookup(_model(request).name))
+            answer_tokens(request, lookup(call.model.name))
         except BudgetError:
             return False
         return True
 
     def _call(self, request: Request, model: ModelSpec, ends_at: float, *, stream: bool) -> Call:
-        left = max(0.1, ends_at - self._clock())  # to a socket no time at all means: do not wait
+        left = max(0.1, ends_at - self._clock())  # a timeout of 0 would make the socket non-blocking
         limits = self._deadlines._replace(whole_s=left, connect_s=min(left, self._deadlines.connect_s))
         return Call(
             prompt=request.prompt,
@@ -247,12 +255,12 @@ class ModelBackend:
         )
 
     def _check_window(self, request: Request, model: ModelSpec) -> None:
-        """Count exactly only where the length says that the prompt may be too long."""
+        """Count exactly only if the prompt may be too long by its length. Raises ``ModelError``."""
         price = lookup(model.name)
         window = price.window if price is not None else None
         if window is None or estimate_tokens(request.prompt) <= window:
             return
-        from aethr.llm.transport_litellm import count_tokens  # also of a direct call: it has the tokenizers
+        from aethr.llm.transport_litellm import count_tokens  # it has the tokenizers, also for a direct call
 
         tokens = count_tokens(model.name, request.prompt)
         if tokens > window:
@@ -260,39 +268,33 @@ class ModelBackend:
 
 
 class _History:
-    """The attempts of a call so far. ``streamed`` is how a stream failed that is asked for whole now."""
+    """The attempts of a call so far.
+
+    ``streamed`` is how the stream failed, once the request is made without one; ``repeated`` is True once a
+    request that the server had accepted has been made again.
+    """
 
     def __init__(self) -> None:
         self.attempts = 1
         self.notes: tuple[str, ...] = ()
         self.streamed: CallFailed | None = None
-        self._repeated = False
-
-    def allows(self, failure: CallFailed, answer: _Answer) -> bool:
-        """Whether one more attempt may be made: what a server had accepted is paid for each time."""
-        accepted = failure.kind == "lost" or answer.length > 0
-        return self.streamed is None and self.attempts < ATTEMPTS and not (accepted and self._repeated)
+        self.repeated = False
 
     @property
-    def may_ask_whole(self) -> bool:
-        """Whether the request without a stream would still be one of the attempts that a call has."""
+    def attempts_left(self) -> bool:
+        """Whether one more attempt may be made; one without streaming is the last."""
         return self.streamed is None and self.attempts < ATTEMPTS
 
-    def ask_whole(self, failure: CallFailed) -> None:
-        """The next attempt, the last one, is made without a stream."""
-        self.streamed = failure
-        self.attempts += 1
-
     def add(self, failure: CallFailed, answer: _Answer) -> None:
-        """One more attempt is made after this one."""
+        """Count the next attempt, which follows ``failure``."""
         self.attempts += 1
-        self._repeated = self._repeated or failure.kind == "lost" or answer.length > 0
+        self.repeated = self.repeated or failure.kind == "lost" or answer.length > 0
         if answer.length:
             broken = f"the stream broke once after {answer.length:,} characters"
             self.notes = (f"{broken}; that part was paid for too",)
 
-    def tell(self, failure: CallFailed) -> CallFailed:
-        """The failure to report: of a stream and the same without one, the one that gives a reason."""
+    def choose(self, failure: CallFailed) -> CallFailed:
+        """The failure to report: with and without streaming, the one that gives a reason."""
         vague = failure.kind in VAGUE or failure.kind in ("deadline", "lost")
         return self.streamed if self.streamed is not None and vague else failure
 
@@ -300,7 +302,7 @@ class _History:
 class _Answer:
     """An answer as it grows, ``length`` in characters. Half of a surrogate pair waits for its other half.
 
-    ``ended`` is True once its stream has.
+    ``ended`` is True once its stream has ended.
     """
 
     def __init__(self) -> None:
@@ -315,7 +317,7 @@ class _Answer:
 
     @property
     def complete(self) -> bool:
-        """Whether there is text, and the provider has said that it is all."""
+        """Whether it has text, and the provider has said that this is the end."""
         return bool(self.finish_reason and self.finish_reason.lower() != "error" and self.text.strip())
 
     @property
@@ -323,10 +325,10 @@ class _Answer:
         return "".join(self._pieces)
 
     def add(self, chunk: Chunk) -> str:
-        """Take a chunk; give the text that can be shown."""
+        """Take a chunk; return the text that can be shown."""
         if self.finish_reason is None or self.finish_reason.lower() in FINISHED:
-            self.finish_reason = chunk.finish_reason or self.finish_reason  # a later word forgives no cut
-        if chunk.usage is not None and believable(chunk.usage):
+            self.finish_reason = chunk.finish_reason or self.finish_reason  # a later word does not undo a cut
+        if chunk.usage is not None and is_plausible(chunk.usage):
             self.usage = chunk.usage
         if chunk.note:
             self.notes.append(chunk.note)
@@ -336,33 +338,30 @@ class _Answer:
         return self._keep(text[: len(text) - len(self._half)])
 
     def finish(self) -> str:
-        """Its stream has ended: what was still held back."""
+        """End the stream; return the text that was held back."""
         self.ended = True
         half, self._half = self._half, ""
         return self._keep(half)
 
     def check(self) -> None:
-        """Raise ``CallFailed`` where this is no finished answer."""
+        """Raise ``CallFailed`` unless this is a finished answer."""
         reason = (self.finish_reason or "").lower()
         if reason == "error":
             raise CallFailed("server", "the answer ended with an error")
         if self._refusal.strip():
             raise CallFailed("refusal", self._refusal)
         if not reason and self.length:
-            raise CallFailed("cut", f"the stream ended without saying so after {self.length:,} characters")
+            raise CallFailed(
+                "cut", f"the stream ended without a finish reason after {self.length:,} characters"
+            )
         if not reason:
             raise CallFailed("garbage", "it ended without any text")
-        if not self.text.strip():
-            raise self._empty(reason)
-
-    def _empty(self, reason: str) -> CallFailed:
-        said = f"no text, finish reason '{self.finish_reason}'"
+        if self.text.strip():
+            return
         if reason in LENGTH:
             count = f"{self.usage.completion_tokens:,} " if self.usage else ""
-            return CallFailed("all_thought", f"all {count}answer tokens went to thinking")
-        if reason in REFUSED:
-            return CallFailed(REFUSED[reason], said)
-        return CallFailed("empty", said)
+            raise CallFailed("all_thought", f"all {count}answer tokens went to thinking")
+        raise CallFailed(REFUSED.get(reason, "empty"), f"no text, finish reason '{self.finish_reason}'")
 
     def _keep(self, text: str) -> str:
         whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -373,32 +372,23 @@ class _Answer:
         return whole
 
 
-def _may_come_whole(failure: CallFailed, call: Call, answer: _Answer) -> bool:
-    """Whether a stream brought nothing and its server may say why, or does not stream for this account.
-
-    LM Studio ends a stream without a word where the prompt is longer than its window:
-    https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2339
-    """
-    from aethr.llm.protocols import can_come_whole  # only after a failure
-
-    if not can_come_whole(call.model.name):
-        return False
-    nothing = failure.kind in VAGUE and answer.ended and not answer.text.strip()
-    return failure.kind == "no_stream" or (nothing and own_server(call))
-
-
 def own_server(call: Call) -> bool:
-    """Whether the call goes to a server of one's own, not to a provider's."""
+    """Whether the call goes to the user's own server, not to a provider's."""
     provider = provider_of(call.model.name)
     return provider.own_server or not provider.is_at(call.endpoint.base)
 
 
 def _model(request: Request) -> ModelSpec:
+    """The model of a step. Raises ``UsageError`` if it has none, or one without a provider."""
     if request.model is None:
         raise UsageError(
             f"step '{request.step}': role '{request.role}' has no model",
             fix=f"Add a model for '{request.role}' under models:, or set AETHR_MODEL=provider:model.",
         )
+    try:
+        split(request.model.name)
+    except ValueError as error:
+        raise UsageError(f"step '{request.step}': {error}", fix="Name a model as provider:model.") from error
     return request.model
 
 
@@ -415,32 +405,25 @@ def _refuse_unknown(name: str) -> None:
     )
 
 
-def _split(name: str, step: str) -> None:
-    try:
-        split(name)
-    except ValueError as error:
-        raise UsageError(f"step '{step}': {error}", fix="Name a model as provider:model.") from error
-
-
-def _announcement(model: ModelSpec, failure: CallFailed, answer: _Answer, wait: float, attempt: int) -> str:
+def _describe_retry(model: ModelSpec, failure: CallFailed, answer: _Answer, wait: float, attempt: int) -> str:
     count = f"({attempt}/{ATTEMPTS})"
     if answer.length:
         return (
             f"{model.name}: the stream broke after {answer.length:,} characters; "
-            f"asking again in {wait:g} s, the answer starts over {count}"
+            f"retrying in {wait:g} s, the answer starts over {count}"
         )
     colon = "" if failure.status else ":"
-    return f"{model.name}{colon} {headline(failure)}; trying again in {wait:g} s {count}"
+    return f"{model.name}{colon} {headline(failure)}; retrying in {wait:g} s {count}"
 
 
 MEANINGFUL = 8192
-"""In characters: in a shorter prompt the comparison means little, and hardly a window is so small."""
+"""In characters: for a shorter prompt the comparison means little, and few windows are so small."""
 PER_TOKEN = 8
-"""Characters a token in no text of that length, with any tokenizer.
+"""Characters per token: more than in any text of that length, with any tokenizer.
 
-Prose and code have three to five in the largest vocabularies there are (200,000 to 260,000 tokens); letters
-beyond ASCII fewer, so characters are counted and not bytes. Only a run of one letter, such as the indentation
-of code or a ruled line, has more: of each run as much is counted as a token may hold.
+Prose and code have three to five in the largest vocabularies (200,000 to 260,000 tokens), text beyond ASCII
+has fewer, so characters are counted and not bytes. Only a run of one letter, such as the indentation of code
+or a ruled line, has more: a run counts as at most one token's characters.
 """
 WAY_OUT = (
     "raise the server's window (OLLAMA_CONTEXT_LENGTH for Ollama), or lower limits.context_chars "
@@ -450,9 +433,9 @@ _RUN = re.compile(rf"(.)\1{{{PER_TOKEN},}}", re.DOTALL)
 
 
 def cut_prompt(prompt: str, usage: Usage) -> str | None:
-    """How it is known that the server read only a part of ``prompt``; None where it may have read it all.
+    """The evidence that the server read only a part of ``prompt``; None if it may have read all of it.
 
-    A count of zero is none: some servers leave it out for a prompt that they have in their cache.
+    A count of zero is ignored: some servers omit the count of a prompt that they have in their cache.
     """
     counted = usage.prompt_tokens
     if not counted or len(prompt) < MEANINGFUL:

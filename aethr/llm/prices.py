@@ -1,7 +1,7 @@
-"""What models cost and hold, from the price file that LiteLLM ships, without importing LiteLLM.
+"""Prices and windows of models, from the price file in LiteLLM's package, without importing LiteLLM.
 
-Cached tokens and those written to a cache have prices of their own, and some models cost more in a long
-prompt. A row with any other rule is not ``understood``: what its calls cost is unknown here.
+Tokens read from a cache and written to one have their own prices, and some models cost more with a long
+prompt. The cost of a row with any other rule is unknown here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aethr.base.providers import provider_of, split
 FILE = "model_prices_and_context_window_backup.json"
 
 SOON_DAYS = 90
-"""So long before a model retires it is said."""
+"""A warning is given so many days before a model retires."""
 
 _PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
 _OBJECT = re.compile(r"\s*:\s*(?=\{)")
@@ -30,8 +30,8 @@ _OBJECT = re.compile(r"\s*:\s*(?=\{)")
 class Price(NamedTuple):
     """US dollars a token, and sizes in tokens; None is unknown.
 
-    A price of zero counts as unknown, except on a server of one's own: the file has zeros for models in
-    preview and for free tiers. What a call costs is in ``costs``: these are the prices of short prompts.
+    A price of zero counts as unknown, except on the user's own server: the file has zeros for models in
+    preview and for free tiers. These are the prices of short prompts; ``cost`` gives that of a call.
     """
 
     input_usd: float | None = None
@@ -41,7 +41,7 @@ class Price(NamedTuple):
 
 
 def lookup(model_name: str) -> Price | None:
-    """The row of ``provider:model``; None for a model that the file does not know."""
+    """Prices and sizes of ``provider:model``; None if the file does not have the model."""
     found = row(model_name)
     if found is None:
         return None
@@ -58,9 +58,9 @@ def lookup(model_name: str) -> Price | None:
 
 
 def retires(model_name: str) -> datetime.date | None:
-    """The day on which its provider shuts ``provider:model`` down; None where the file has none.
+    """The day on which its provider shuts ``provider:model`` down; None if the file does not have it.
 
-    A name without a date of its own stands for one of its snapshots (``gpt-5-mini`` for
+    A name without its own date stands for one of its snapshots (``gpt-5-mini`` for
     ``gpt-5-mini-2025-08-07``): it retires with the last of them, once all of them have a date.
     """
     found = row(model_name)
@@ -77,7 +77,7 @@ def retires(model_name: str) -> datetime.date | None:
 
 
 def retirement(model_name: str, today: datetime.date) -> str | None:
-    """A line on a model that retires within ``SOON_DAYS``, or has done so; None for any other."""
+    """A warning for a model that retires within ``SOON_DAYS``, or has retired; None for any other."""
     date = retires(model_name)
     if date is None or (date - today).days > SOON_DAYS:
         return None
@@ -85,13 +85,13 @@ def retirement(model_name: str, today: datetime.date) -> str | None:
 
 
 def providers() -> frozenset[str]:
-    """The names of all providers that the file has a model of."""
+    """The providers of all models in the file, as LiteLLM spells them."""
     return frozenset(_PROVIDER.findall(_text()))
 
 
 @functools.cache
 def row(model_name: str) -> Mapping[str, Any] | None:
-    """The file's own row of ``provider:model``; None for a model that it does not know.
+    """The row of ``provider:model`` as it is in the file; None if the file does not have the model.
 
     LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider.
     """
@@ -99,7 +99,7 @@ def row(model_name: str) -> Mapping[str, Any] | None:
     prefix = provider_of(model_name).prefix
     family = prefix.removesuffix("_chat")
     for name in (f"{prefix}/{model}", f"{family}/{model}", model):
-        found = _found(name)
+        found = _find(name)
         if found.get("litellm_provider") in (prefix, family):
             return found
     return None
@@ -112,29 +112,26 @@ def _date(value: object) -> datetime.date | None:
         return None
 
 
-def _found(name: str) -> Mapping[str, Any]:
-    """The object that follows ``name``, empty where none does. All of the file is 3 MB: one row is read."""
+def _find(name: str) -> Mapping[str, Any]:
+    """The object that follows ``name``, or an empty one. The file is 3 MB, so only this row is parsed."""
     text, quoted = _text(), json.dumps(name)
     at = text.find(quoted)
     while at >= 0:
         follows = _OBJECT.match(text, at + len(quoted))
-        if follows is not None:
-            return _object(text, follows.end())
-        at = text.find(quoted, at + 1)
+        if follows is None:
+            at = text.find(quoted, at + 1)
+            continue
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text, follows.end())
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
     return {}
-
-
-def _object(text: str, at: int) -> Mapping[str, Any]:
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text, at)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @functools.cache
 def _text() -> str:
-    """The file, read once a process; empty where it is missing."""
+    """The text of the file, read once; empty if it is missing."""
     spec = importlib.util.find_spec("litellm")
     folders = (spec.submodule_search_locations if spec is not None else None) or []
     files = [file for folder in folders if (file := Path(folder, FILE)).is_file()]
@@ -149,22 +146,22 @@ _OUTPUT = "output_cost_per_token"
 _CACHED = "cache_read_input_token_cost"
 _WRITTEN = "cache_creation_input_token_cost"
 _SAME = {"output_cost_per_reasoning_token": _OUTPUT, "input_cost_per_token_cache_hit": _CACHED}
-"""Keys that are understood while they say the same as another one."""
+"""Keys that are understood as long as their price is that of another key."""
 _BASES = "|".join((_INPUT, _OUTPUT, _CACHED, _WRITTEN))
 _ABOVE = re.compile(rf"(?:{_BASES})_above_((\d+)(k?)_tokens)")
 
 _OURS = re.compile(rf"(?:{_BASES})(?:_above_\d+k?_tokens)?")
 _NOT_OURS = re.compile(
-    rf"(?:{_BASES})\w*_(?:batches|flex|priority|ultrafast|decisions)"  # tiers that nobody asks for here
-    rf"|{_WRITTEN}_above_\d+hr\w*"  # caches that live longer, for which one has to ask as well
+    rf"(?:{_BASES})\w*_(?:batches|flex|priority|ultrafast|decisions)"  # tiers that Aethr does not ask for
+    rf"|{_WRITTEN}_above_\d+hr\w*"  # caches that live longer: on request only
     r"|(?:in|out)put_cost_per_(?:audio|image|video)\w*"  # text goes in, text comes out
     r"|cache_read_input_audio_token_cost\w*"
     r"|\w+_cost_per_(?:query|session)"  # searches and other tools of the provider
-    # For data that has to stay in a region, which is not asked for here either.
+    # For data that must stay in a region: on request only.
     r"|regional_processing_uplift_multiplier_\w+|fedramp_uplift_multiplier"
 )
 _SEARCH = "search_context_cost_per_query"
-"""Charged for a search: by some providers in each call, elsewhere only where one asks for it."""
+"""The price of a search: some providers make one in each call, others on request only."""
 _ABOUT_MONEY = re.compile(r"cost|pric|multiplier|uplift")
 
 
@@ -187,8 +184,8 @@ class Rates(NamedTuple):
         return prompt * self.prompt + completion * self.completion
 
 
-def understood(model_name: str) -> bool:
-    """Whether every rule of the model's price is known here; also True where it has no price."""
+def understands_price(model_name: str) -> bool:
+    """Whether every rule of the model's price is known here; True for a model without a price."""
     rates = row(model_name) or {}
     if provider_of(model_name).always_searches and _SEARCH in rates:
         return False
@@ -202,7 +199,7 @@ def understood(model_name: str) -> bool:
 
 
 def cost(model_name: str, tokens: Tokens) -> float | None:
-    """US dollars; None where the price is unknown or has rules that are."""
+    """US dollars; None if the price or one of its rules is unknown."""
     rates = _priced(model_name)
     if rates is None:
         return None
@@ -217,10 +214,10 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     return prompt + tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
 
 
-def dearest(model_name: str, prompt: int) -> Rates | None:
-    """The most that a token can cost in a call whose prompt has at most so many tokens; None as in ``cost``.
+def highest_rates(model_name: str, prompt: int) -> Rates | None:
+    """The highest rates of a call whose prompt has at most ``prompt`` tokens; None as in ``cost``.
 
-    A provider may write all of a prompt to its cache, unasked, and for some that costs more than to read it.
+    A provider may write the whole prompt to its cache without being asked, for some at a higher price.
     """
     rates = _priced(model_name)
     if rates is None:
@@ -233,21 +230,21 @@ def dearest(model_name: str, prompt: int) -> Rates | None:
     return Rates(most(_INPUT, _CACHED, _WRITTEN), most(_OUTPUT))
 
 
-def stated(model_name: str, usage: Mapping[str, Any]) -> float | None:
-    """US dollars that the provider states in ``usage``; None where it states none, or no sound number."""
+def stated_cost(model_name: str, usage: Mapping[str, Any]) -> float | None:
+    """US dollars that the provider states in ``usage``; None if it states none or not a valid number."""
     read = provider_of(model_name).stated_cost
     return read(usage) if read is not None else None
 
 
 def _priced(model_name: str) -> Mapping[str, Any] | None:
-    """The row of a model whose price is known with all of its rules."""
+    """The row of a model whose price and rules are all known; None for any other."""
     price = lookup(model_name)
     known = price is not None and price.input_usd is not None and price.output_usd is not None
-    return row(model_name) if known and understood(model_name) else None
+    return row(model_name) if known and understands_price(model_name) else None
 
 
 def _surcharge(rates: Mapping[str, Any], prompt: int, *, inclusive: bool) -> tuple[str, ...]:
-    """The endings of the keys that hold for so long a prompt, the longest first."""
+    """The suffixes of the keys that apply to a prompt of that length, the longest prompt first."""
     found = {}
     for match in filter(None, map(_ABOVE.fullmatch, rates)):
         found[int(match[2]) * (1000 if match[3] else 1)] = match[1]

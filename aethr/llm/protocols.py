@@ -1,4 +1,4 @@
-"""The protocols that are read here, whichever transport carries them: one module each."""
+"""The protocols that Aethr reads itself, over both transports: one module each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from aethr import __version__
 from aethr.base.providers import PROVIDERS, provider_of, split
 from aethr.llm import Call, Chunk, chat, ollama
 
 
-class Spoken(Protocol):
-    """A protocol: what is sent, and what an object of the answer means. A module is one."""
+class WireProtocol(Protocol):
+    """A module with a protocol: the path, the body of a request, the meaning of an object of the answer."""
 
     PATH: str
 
@@ -23,45 +22,33 @@ class Spoken(Protocol):
     def chunk(self, data: Mapping[str, Any], model_name: str) -> Chunk: ...
 
 
-PROTOCOLS: Mapping[str, Spoken] = {"chat": chat, "ollama": ollama}
-"""By the names that the table of providers has for them."""
+PROTOCOLS: Mapping[str, WireProtocol] = {"chat": chat, "ollama": ollama}
+"""By their names in the table ``PROVIDERS``."""
 
 DIRECT = tuple(name for name, provider in PROVIDERS.items() if provider.protocol)
 """The providers whose chat models are called without LiteLLM."""
 
 
 def serves(model_name: str) -> bool:
-    """Whether calls of ``provider:model`` are the same without LiteLLM as through it."""
+    """Whether a call of ``provider:model`` is the same without LiteLLM as through it."""
     provider = provider_of(model_name)
     if provider.protocol is None or split(model_name)[1].startswith(provider.litellm_models):
         return False
     return PROTOCOLS[provider.protocol].serves(model_name)
 
 
-def can_come_whole(model_name: str) -> bool:
-    """Whether the answer may be asked for without a stream: where ``stream`` stands in the body."""
-    return provider_of(model_name).protocol is not None
-
-
-def spoken_by(model_name: str) -> Spoken:
+def protocol_of(model_name: str) -> WireProtocol:
     """The protocol of a provider that is called directly."""
     return PROTOCOLS[provider_of(model_name).protocol or ""]
 
 
-def spoken_at(path: str) -> Spoken | None:
-    """The protocol that the path of a request belongs to; None for one that only LiteLLM reads."""
+def protocol_at(path: str) -> WireProtocol | None:
+    """The protocol of a request's path; None for one that only LiteLLM reads."""
     return next((each for each in PROTOCOLS.values() if path.endswith(each.PATH)), None)
 
 
 def address(call: Call) -> str:
-    """Where a direct request goes."""
+    """The URL of a direct request."""
     base = urlsplit(call.endpoint.base or provider_of(call.model.name).address or "")
-    path, end = base.path.rstrip("/"), spoken_by(call.model.name).PATH
+    path, end = base.path.rstrip("/"), protocol_of(call.model.name).PATH
     return urlunsplit(base._replace(path=path if path.endswith(end) else path + end))
-
-
-def headers(call: Call) -> dict[str, str]:
-    """Those of a direct request; without a key it asks for none."""
-    key = call.endpoint.key
-    own = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
-    return {**own, "Authorization": f"Bearer {key}"} if key else own

@@ -1,8 +1,8 @@
-"""The way of a request, by a proxy of the environment or not; for every client that Aethr makes or lends.
+"""The transport of every httpx client: directly, or through a proxy of the environment.
 
-httpx (0.28) reads the same variables itself, but raises for an entry of NO_PROXY that it cannot read, knows
-no networks there, and does not say that it is a proxy that failed.
-Imports httpx: ``connection.load`` comes first.
+httpx (0.28) reads the same variables itself, but raises for an entry of NO_PROXY that it cannot read, does
+not support networks there, and does not report that it was a proxy that failed.
+This module imports httpx: call ``connection.load`` first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aethr.base.network import Proxy
 
 
 class ProxyFailed(httpx.ProxyError):
-    """A proxy could not be reached, or did not let a request through; ``refused`` if it will not either.
+    """A proxy could not be reached, or refused a request; ``refused`` if a retry would be refused too.
 
     ``way`` names the proxy and its variable.
     """
@@ -32,7 +32,7 @@ class ProxyFailed(httpx.ProxyError):
 
 
 class Routed(httpx.BaseTransport):
-    """Sends each request by its proxy or directly. ``settings`` are those of ``httpx.HTTPTransport``."""
+    """Sends a request through its proxy, or directly. ``settings`` are those of ``httpx.HTTPTransport``."""
 
     def __init__(self, verify: ssl.SSLContext | bool, **settings: Any) -> None:
         self._verify = verify
@@ -48,7 +48,10 @@ class Routed(httpx.BaseTransport):
         try:
             response = self._by(proxy).handle_request(request)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            if _concerns_certificates(error):  # of the server behind the tunnel
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ssl.SSLError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is not None:  # the certificate of the server behind the tunnel, not the proxy
                 raise
             reason = str(error) or type(error).__name__
             raise ProxyFailed(proxy.shown, reason, refused=reason.startswith("4")) from error
@@ -63,21 +66,14 @@ class Routed(httpx.BaseTransport):
 
     def _by(self, proxy: Proxy | None) -> httpx.BaseTransport:
         with self._making:
-            if proxy not in self._made:
-                self._made[proxy] = self._transport(proxy)
-            return self._made[proxy]
-
-    def _transport(self, proxy: Proxy | None) -> httpx.BaseTransport:
-        if proxy is None:
-            return httpx.HTTPTransport(verify=self._verify, **self._settings)
-        proxy.require()
-        trusted = self._verify if isinstance(self._verify, ssl.SSLContext) else None
-        encrypted = proxy.url.startswith("https:")
-        named = httpx.Proxy(proxy.url, ssl_context=trusted if encrypted else None)
-        return httpx.HTTPTransport(verify=self._verify, proxy=named, **self._settings)
-
-
-def _concerns_certificates(error: BaseException | None) -> bool:
-    while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
-    return error is not None
+            if proxy in self._made:
+                return self._made[proxy]
+            named = None
+            if proxy is not None:
+                proxy.require()
+                trusted = self._verify if isinstance(self._verify, ssl.SSLContext) else None
+                encrypted = proxy.url.startswith("https:")
+                named = httpx.Proxy(proxy.url, ssl_context=trusted if encrypted else None)
+            made = httpx.HTTPTransport(verify=self._verify, proxy=named, **self._settings)
+            self._made[proxy] = made
+            return made

@@ -1,4 +1,4 @@
-"""Which transport carries the calls of a model: the variable ``AETHR_TRANSPORT``, and what is possible."""
+"""Which transport carries the calls of a model: ``AETHR_TRANSPORT``, as far as the model allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIABLE = "AETHR_TRANSPORT"
 CHOICES = ("auto", "direct", "litellm")
 
 _TLS = ("SSL_VERIFY", "SSL_CERTIFICATE", "SSL_SECURITY_LEVEL", "SSL_ECDH_CURVE")
-"""Variables that LiteLLM reads by itself: where one is set, all calls are LiteLLM's."""
+"""Variables that only LiteLLM reads: if one is set, every call goes through it."""
 
 Route = Callable[[str], Transport]
 """From ``provider:model`` to its transport. Raises ``UsageError``."""
@@ -32,7 +32,7 @@ def wanted(environ: Mapping[str, str]) -> str:
 
 
 def route(environ: Mapping[str, str]) -> Route:
-    """The way that ``environ`` asks for."""
+    """The route that ``environ`` sets."""
     word = wanted(environ)
 
     def choose(model_name: str) -> Transport:
@@ -41,13 +41,17 @@ def route(environ: Mapping[str, str]) -> Route:
         obstacle = _obstacle(model_name, environ)
         if obstacle and word == "direct":
             raise UsageError(f"{model_name}: not with {VARIABLE}=direct: {obstacle}", f"Unset {VARIABLE}.")
-        return _litellm() if obstacle else _direct()
+        if obstacle:
+            return _litellm()
+        from aethr.llm.transport_direct import Direct
+
+        return Direct()
 
     return choose
 
 
 def load_ahead(transports: Iterable[Transport]) -> None:
-    """Let them import what they need in a thread. A failure is told by the call that meets it again."""
+    """Import what they need, in a thread. Ignore failures: a call meets the same one, and reports it."""
 
     def load() -> None:
         for transport in each:
@@ -55,24 +59,19 @@ def load_ahead(transports: Iterable[Transport]) -> None:
                 transport.load()
 
     each = {transport.name: transport for transport in transports}.values()
-    with contextlib.suppress(RuntimeError):  # no more threads: then the calls load
+    with contextlib.suppress(RuntimeError):  # no thread can be started: the calls load it
         threading.Thread(target=load, name="aethr-load", daemon=True).start()
 
 
 def _obstacle(model_name: str, environ: Mapping[str, str]) -> str:
-    """Why only LiteLLM can call the model; empty where nothing is in the way."""
+    """Why only LiteLLM can call the model; empty if it can be called directly."""
     from aethr.llm import protocols
 
     if not protocols.serves(model_name):
-        return f"only LiteLLM can; direct are the chat models of {', '.join(protocols.DIRECT)}"
+        names = ", ".join(protocols.DIRECT)
+        return f"only LiteLLM can call it; Aethr itself calls the chat models of {names}"
     variables = (*_TLS, *provider_of(model_name).litellm_variables)
-    return next((f"only LiteLLM heeds {name}" for name in variables if environ.get(name)), "")
-
-
-def _direct() -> Transport:
-    from aethr.llm.transport_direct import Direct
-
-    return Direct()
+    return next((f"only LiteLLM reads {name}" for name in variables if environ.get(name)), "")
 
 
 def _litellm() -> Transport:

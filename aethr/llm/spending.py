@@ -1,4 +1,4 @@
-"""The limit on an answer: what is always sent, and how far a run's allowance lowers it (pure)."""
+"""The limit on an answer: the one that is always sent, and how a run's allowance lowers it (pure)."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ from aethr.llm import prices
 from aethr.llm.prices import Price
 
 BYTES_PER_TOKEN = 3
-"""Text and code have about four bytes a token; three makes the estimate err on the dear side."""
+"""Text and code have about four bytes per token; with three an estimate is rather too high."""
 
 ANSWER_TOKENS = 4096
-"""An answer of usual length, with what was thought before it: a call that cannot afford it is not made."""
+"""A usual answer with its thinking: a call is not made if the allowance is smaller."""
 
 UNKNOWN_LIMIT = 16_384
 """Sent for a model that sets no ``max_tokens`` and that the price file does not know.
 
-Most of these run on a server of one's own, some of which refuse a limit that does not fit their window.
+Most of these run on the user's own server, and some servers refuse a limit that does not fit their window.
 """
 
 MOST_TOKENS = 1 << 40
-"""No call comes near so many."""
+"""Far more than any call can use."""
 
 _RAISE = "Raise {option}, or lower the step's context_chars or the model's max_tokens."
 
 
 def estimate_tokens(text: str) -> int:
     """Tokens of ``text`` by its length alone: UTF-8 bytes / 3, rounded up."""
-    return math.ceil(_bytes(text) / BYTES_PER_TOKEN)
+    return math.ceil(most_tokens(text) / BYTES_PER_TOKEN)
 
 
 def most_tokens(text: str) -> int:
-    """More tokens than any tokenizer makes of ``text``: they all work on bytes, or on more than one."""
-    return _bytes(text)
+    """At least as many tokens as any tokenizer makes of ``text``: its UTF-8 bytes, the smallest tokens."""
+    return len(text.encode("utf-8", "replace"))
 
 
 def answer_limit(model: ModelSpec, price: Price | None, prompt: int) -> int:
-    """The most tokens of an answer to a prompt of so many, as it is sent where nothing else limits it.
+    """The most tokens of an answer to a prompt of ``prompt`` tokens, before any allowance lowers it.
 
-    The model's own ``max_tokens``, or the most that it can answer by the price file where that is less.
-    Without a ``max_tokens`` the latter, as far as its window has room: where prompt and answer share one, a
-    provider refuses a limit that does not fit.
+    The model's ``max_tokens``, but at most its maximum by the price file. The default is that maximum, as
+    far as the window has room: a provider refuses a limit that does not fit beside the prompt.
     """
     most = price.max_output if price is not None else None
     if model.max_tokens is not None:
@@ -56,9 +55,9 @@ def answer_limit(model: ModelSpec, price: Price | None, prompt: int) -> int:
 
 
 def answer_tokens(request: Request, price: Price | None) -> int:
-    """The ``max_tokens`` to send: ``answer_limit``, lowered to what the rest of the run's allowance affords.
+    """The ``max_tokens`` to send: ``answer_limit``, lowered to the rest of the run's allowance.
 
-    Before anything is sent, an answer of usual length must be affordable. Raises ``BudgetError``.
+    Raises ``BudgetError`` if that does not pay for a usual answer.
     """
     assert request.model is not None
     prompt = estimate_tokens(request.prompt)
@@ -66,19 +65,25 @@ def answer_tokens(request: Request, price: Price | None) -> int:
     usual = min(limit, ANSWER_TOKENS)
     allowance = request.allowance
     if allowance.tokens is not None:
-        limit = min(limit, _by_tokens(request, prompt, usual, allowance.tokens))
+        if prompt + usual > allowance.tokens:
+            raise BudgetError(
+                f"{_who(request)} needs about {prompt + usual:,} tokens "
+                f"({prompt:,} prompt, {usual:,} answer), {allowance.tokens:,} are left",
+                fix=_RAISE.format(option="--max-tokens"),
+            )
+        limit = min(limit, allowance.tokens - prompt)
     if allowance.cost_usd is not None:
-        limit = min(limit, _by_cost(request, prompt, usual, limit, allowance.cost_usd))
+        limit = min(limit, _limit_by_cost(request, prompt, usual, limit, allowance.cost_usd))
     return limit
 
 
 def states_cost(model_name: str) -> bool:
-    """Whether a budget in dollars can hold after each call where no price says so before it."""
+    """Whether the provider states each call's cost, so that a budget in dollars can hold without a price."""
     return provider_of(model_name).stated_cost is not None
 
 
 def limit_notes(request: Request, price: Price | None, sent: int, *, truncated: bool) -> Iterator[str]:
-    """What there is to say about the limit that was sent, ``sent``."""
+    """Notes on the limit ``sent``, if it is not the one that the model's settings ask for."""
     assert request.model is not None
     own = request.model.max_tokens
     limit = answer_limit(request.model, price, estimate_tokens(request.prompt))
@@ -89,43 +94,29 @@ def limit_notes(request: Request, price: Price | None, sent: int, *, truncated: 
 
 
 def over_limit(usage: Usage, sent: int) -> str | None:
-    """How a server did not honour the limit that it was sent; None where it did, or where nobody counted."""
+    """How a server exceeded the limit it was sent; None if it did not, or did not count."""
     answered = usage.completion_tokens
     if answered is None or usage.estimated or answered <= sent:
         return None
     return f"answered {answered:,} tokens where {sent:,} were allowed"
 
 
-def believable(usage: Usage) -> bool:
-    """Whether a count can be true: a checkpoint takes no other, and a budget must not grow by one."""
+def is_plausible(usage: Usage) -> bool:
+    """Whether counts can be true: a checkpoint refuses others, and a negative one would raise a budget."""
     counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
     return all(count is None or 0 <= count < MOST_TOKENS for count in counts)
 
 
 def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:
-    """For a call that the provider did not count, so that an allowance still means something."""
+    """An estimate for a call that the provider did not count, so that an allowance still holds."""
     asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
     cost = prices.cost(model_name, prices.Tokens(asked, answered))
     return Usage.of(asked, answered, cost, estimated=True)
 
 
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "replace"))
-
-
-def _by_tokens(request: Request, prompt: int, answer: int, left: int) -> int:
-    if prompt + answer > left:
-        raise BudgetError(
-            f"{_who(request)} needs about {prompt + answer:,} tokens "
-            f"({prompt:,} prompt, {answer:,} answer), {left:,} are left",
-            fix=_RAISE.format(option="--max-tokens"),
-        )
-    return left - prompt
-
-
-def _by_cost(request: Request, prompt: int, answer: int, limit: int, left: float) -> int:
+def _limit_by_cost(request: Request, prompt: int, answer: int, limit: int, left: float) -> int:
     assert request.model is not None
-    rates = prices.dearest(request.model.name, prompt)
+    rates = prices.highest_rates(request.model.name, prompt)
     if rates is None:
         if not states_cost(request.model.name):
             raise BudgetError(

@@ -1,9 +1,9 @@
-"""What a model server streams: bytes in pieces of any size to JSON objects (pure).
+"""Read the stream of a model server: bytes in pieces of any size to JSON objects (pure).
 
-Server-sent events after https://html.spec.whatwg.org/multipage/server-sent-events.html, and what stands in
-their place on real servers: one JSON object a line, or one JSON body. What arrives decides, not its content
-type. A line ends with CR, LF or CR LF and nothing else: U+0085, U+2028 and U+2029 may stand in a JSON string,
-so ``str.splitlines``, and with it httpx's ``iter_lines``, would cut one in two.
+Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), and what real servers
+send in their place: one JSON object per line, or one JSON body. The data decides, not its content type. Only
+CR, LF and CR LF end a line: U+0085, U+2028 and U+2029 may stand in a JSON string, which ``str.splitlines``,
+and with it httpx's ``iter_lines``, would cut in two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 LONGEST_EVENT = 16 << 20
-"""In bytes, and thereby what a stream without line ends can make this process hold."""
+"""In bytes: a stream without line ends must not fill the memory."""
 
 _END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
@@ -29,27 +29,26 @@ _HEARTBEAT = re.compile(
     r"[\s:.*…!-]*",
     re.IGNORECASE,
 )
-"""What servers and the proxies before them send as data to keep a connection open: no words of an answer."""
+"""Data that servers and proxies send to keep a connection open; it is not a part of an answer."""
 
 
 class EventTooLongError(Exception):
-    """An event, or a line that never ends, is longer than ``LONGEST_EVENT``."""
+    """An event or a line is longer than ``LONGEST_EVENT``."""
 
 
 class UnreadableError(Exception):
-    """Something came that is neither JSON nor a heartbeat: a part of the answer may be in it."""
+    """Data that is neither JSON nor a heartbeat arrived: it may be a part of the answer."""
 
 
 class _Done(Exception):  # noqa: N818 - the stream's own end, not an error
-    """``[DONE]``: what follows is not read."""
+    """``[DONE]`` arrived: nothing after it is read."""
 
 
 def objects(pieces: Iterable[bytes], longest: int = LONGEST_EVENT) -> Iterator[dict[str, Any]]:
-    """Each JSON object, as soon as it is there; heartbeats and comments are left out.
+    """Yield each JSON object as soon as it is complete, without heartbeats and comments.
 
-    The data of an event named ``error`` comes as ``{"error": …}``. What the end of the body leaves
-    unfinished is dropped. Bytes that are not UTF-8 are replaced. Raises ``EventTooLongError``,
-    ``UnreadableError``.
+    The data of an event named ``error`` becomes ``{"error": …}``. An unfinished object at the end of the
+    body is dropped. Bytes that are not UTF-8 are replaced. Raises ``EventTooLongError``, ``UnreadableError``.
     """
     reader = _Reader(longest)
     try:
@@ -61,7 +60,7 @@ def objects(pieces: Iterable[bytes], longest: int = LONGEST_EVENT) -> Iterator[d
 
 
 def lines(pieces: Iterable[bytes], longest: int = LONGEST_EVENT) -> Iterator[bytes]:
-    """The lines without their ends, the last one with or without one. Raises ``EventTooLongError``."""
+    """The lines without their ends; the last one may lack its end. Raises ``EventTooLongError``."""
     rest = bytearray()
     first = True
     after_cr = False
@@ -86,7 +85,7 @@ def lines(pieces: Iterable[bytes], longest: int = LONGEST_EVENT) -> Iterator[byt
 
 
 class _Reader:
-    """What has been read of an event, or of a JSON body that is longer than a line."""
+    """The part read so far of an event, or of a JSON body of several lines."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -97,17 +96,17 @@ class _Reader:
         self._read_any = False
 
     def take(self, line: bytes) -> Iterator[dict[str, Any]]:
-        """The objects that end with this line."""
+        """Yield the objects that end with this line."""
         self._size += len(line)
         _bound(self._size, self._longest)
         if self._body:
             self._body.append(line)
         elif not line:
-            yield from self._event()
+            yield from self._end_event()
         elif line.lstrip()[:1] == b"<" and not self._read_any:
             raise UnreadableError("an HTML page")
         elif line.lstrip()[:1] in (b"{", b"["):
-            yield from self._whole(line, self._body)
+            yield from self._take_line(line, self._body)
         else:
             field, _, value = line.partition(b":")
             field = field.strip().lower()
@@ -116,22 +115,22 @@ class _Reader:
             elif field == b"data" and self._data:
                 self._data.append(value.removeprefix(b" "))
             elif field == b"data":
-                yield from self._whole(value.removeprefix(b" "), self._data)
+                yield from self._take_line(value.removeprefix(b" "), self._data)
 
     def end(self) -> Iterator[dict[str, Any]]:
-        """What the body ended with, where that is whole. The first half of a line means that it was cut."""
+        """Yield the last object if it is complete. Half a line at the end means that the body was cut."""
         found = _json(b"\n".join(self._body or self._data))
         if found is not _BROKEN:
             yield from _each(found, self._name)
         elif self._body and (len(self._body) > 1 or not self._read_any):
             raise _unreadable(self._body[0].decode("utf-8", "replace"))
         elif self._name == "error":
-            yield from self._event()
+            yield from self._end_event()
 
-    def _whole(self, text: bytes, otherwise: list[bytes]) -> Iterator[dict[str, Any]]:
-        """One line is all of it in nearly every stream; what is not goes to ``otherwise``, to be continued.
+    def _take_line(self, text: bytes, otherwise: list[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield the objects of a line, or keep it in ``otherwise`` until the next line continues it.
 
-        Nothing may follow a JSON object, so no longer text can begin with one.
+        In nearly every stream an object is one line. A longer JSON text cannot begin with a complete object.
         """
         found = _json(text)
         if found is _BROKEN:
@@ -140,8 +139,8 @@ class _Reader:
             self._size, self._read_any = 0, True
             yield from _each(found, self._name)
 
-    def _event(self) -> Iterator[dict[str, Any]]:
-        """The end of an event: its lines of data are JSON together, or each, or only keep the stream open."""
+    def _end_event(self) -> Iterator[dict[str, Any]]:
+        """End an event: its lines of data are JSON together, or each by itself, or heartbeats."""
         name, data = self._name, self._data
         self._name, self._data, self._size = "", [], 0
         found = _json(b"\n".join(data))
@@ -153,7 +152,7 @@ class _Reader:
 
 
 def _each(found: Any, name: str, line: bytes = b"") -> Iterator[dict[str, Any]]:
-    """The objects in ``found``: itself, or the members of a list. ``line`` is what was no JSON."""
+    """The objects in ``found``: itself, or the members of a list. ``line`` is the text if it is not JSON."""
     if isinstance(found, dict):
         yield found if name != "error" or found.get("error") else {"error": found}
     elif isinstance(found, list):
@@ -168,7 +167,7 @@ def _each(found: Any, name: str, line: bytes = b"") -> Iterator[dict[str, Any]]:
 
 
 def _json(text: bytes) -> Any:
-    """What the text says, ``_BROKEN`` where it is not JSON. Raises ``_Done``."""
+    """The value of a JSON text, ``_BROKEN`` if it is not JSON. Raises ``_Done``."""
     plain = text.decode("utf-8", "replace").strip()
     if plain.upper() == _DONE:
         raise _Done

@@ -1,7 +1,7 @@
-"""Calls through LiteLLM: the only file that imports it, and only when a call is about to be made.
+"""Calls through LiteLLM: only this file imports it, and only when a call is about to be made.
 
-The settings, and why each is needed, were measured with 1.106.2. LiteLLM reports an answer that was cut
-off cleanly as complete, so how an answer ended is read from what the provider itself sent.
+Each setting was found necessary with LiteLLM 1.106.2. It reports an answer that was cut off cleanly as
+complete, so the finish reason is read from what the provider itself sent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -32,37 +32,37 @@ from aethr.llm import (
     Chunk,
     chat,
     connection,
-    dropped,
+    note_dropped,
     ollama,
     prices,
     sse,
 )
-from aethr.llm.exchange import Answer, Exchange
+from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
 from aethr.llm.prices import lookup
-from aethr.llm.protocols import Spoken, spoken_at
+from aethr.llm.protocols import WireProtocol, protocol_at
 
 ENVIRONMENT = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else a blocking download
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise a blocking download
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",  # the same
-    "LITELLM_MODE": "PRODUCTION",  # else it loads a .env it finds above its own folder
+    "LITELLM_MODE": "PRODUCTION",  # otherwise it loads a .env from above its own folder
     "LITELLM_LOG": "CRITICAL",  # an unknown word there crashes the import
 }
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _LOADING = threading.Lock()
 _EVENTS = re.compile(r"/messages$|:streamGenerateContent$|:streamRawPredict$")
-"""Paths whose answers are objects in events: Anthropic's and Gemini's."""
+"""Paths whose answers are objects in events: those of Anthropic and Gemini."""
 
 
 def load() -> ModuleType:
-    """LiteLLM, quiet and offline; the first call takes about two seconds. Safe from any thread."""
+    """LiteLLM, quiet and offline; its import takes about two seconds. Safe from any thread."""
     with _LOADING:
         return _loaded()
 
 
 @functools.cache
 def _loaded() -> ModuleType:
-    with _environment(), _without_collector():
+    with _importing():
         litellm = importlib.import_module("litellm")
         headers = importlib.import_module("litellm.anthropic_beta_headers_manager")
         headers.get_provider_name("anthropic")  # it reads its variable at first use and keeps the answer
@@ -82,12 +82,35 @@ def _loaded() -> ModuleType:
     return litellm
 
 
-def _hook(litellm: ModuleType) -> None:
-    """Give every client that LiteLLM makes our hooks, and let it follow no redirect.
+@contextlib.contextmanager
+def _importing() -> Iterator[None]:
+    """Set what LiteLLM reads during its import, and the garbage collector off; restore both.
 
-    A prompt goes where the operator sends it, not where an answer points, and by our own reading of the
-    proxies, for which see ``routed``. There is no setting for any of it (undocumented attributes; the tests
-    pin them).
+    The collector costs 0.4 s of the import, and again at exit unless what was imported is frozen.
+    """
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    collecting = gc.isenabled()
+    os.environ.update(ENVIRONMENT)
+    gc.disable()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if collecting:
+            gc.enable()
+        gc.freeze()
+
+
+def _hook(litellm: ModuleType) -> None:
+    """Give our hooks and transport to every client that LiteLLM makes, and let it follow no redirect.
+
+    A prompt goes to the operator's endpoint, not to the one that an answer names. ``routed`` says why the
+    proxies are read by us. LiteLLM has no setting for any of this: these attributes are undocumented, and
+    the tests pin them.
     """
     handlers = importlib.import_module("litellm.llms.custom_httpx.http_handler")
     handler = handlers.HTTPHandler
@@ -101,7 +124,7 @@ def _hook(litellm: ModuleType) -> None:
     def hooked(self: Any) -> Any:
         client = create(self)
         client.follow_redirects = False
-        client.event_hooks = {"request": [_sending], "response": [_arrived]}
+        client.event_hooks = {"request": [_prepare], "response": [_receive]}
         return client
 
     handler._create_sync_transport = transport  # noqa: SLF001
@@ -110,57 +133,29 @@ def _hook(litellm: ModuleType) -> None:
 
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
-"""That of the call which this thread makes."""
+"""The exchange of the call that this thread makes."""
 _ASIDE = "/api/show"
-"""What LiteLLM asks Ollama about a model that it has not seen, before a call and while it goes on."""
+"""LiteLLM asks Ollama about each model that is new to it, before a call and during it."""
 
 
-def _sending(request: Any) -> None:
+def _prepare(request: Any) -> None:
     exchange = _EXCHANGE.get()
     if exchange is not None and not request.url.path.endswith(_ASIDE):
-        exchange.sending(request)
+        exchange.prepare(request)
 
 
-def _arrived(response: Any) -> None:
+def _receive(response: Any) -> None:
     exchange, path = _EXCHANGE.get(), response.request.url.path
     if exchange is None or path.endswith(_ASIDE):
         return
-    exchange.arrived(response)
-    if not exchange.call.stream and spoken_at(path) is not None:
+    exchange.receive(response)
+    if not exchange.call.stream and protocol_at(path) is not None:
         exchange.read()
-        raise _TakenError
+        raise _ReadError
 
 
-class _TakenError(Exception):
-    """An answer that came whole has been read: LiteLLM, which would read any length, needs no part of it."""
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """Set what LiteLLM reads while it is imported, and take it away again."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """The collector costs 0.4 s of the import, and again at exit unless what was imported is frozen."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-        gc.freeze()
+class _ReadError(Exception):
+    """A complete answer has been read here, so that LiteLLM, which has no limit on its length, does not."""
 
 
 def providers() -> Collection[str]:
@@ -169,7 +164,7 @@ def providers() -> Collection[str]:
 
 
 def count_tokens(model_name: str, text: str) -> int:
-    """Tokens of ``text`` by the best tokenizer at hand for ``provider:model``."""
+    """Tokens of ``text`` by LiteLLM's best tokenizer for ``provider:model``."""
     return len(load().encode(model=litellm_name(model_name), text=text))
 
 
@@ -181,10 +176,10 @@ class LiteLLM:
     def load(self) -> None:
         load()
 
-    def open(self, call: Call, alive: Alive) -> Answer | LiteLLMStream:
-        """What comes in a protocol that is known here is read here, as in a direct call.
+    def open(self, call: Call, alive: Alive) -> ProtocolStream | LiteLLMStream:
+        """Answers in one of our own ``protocols`` are read as in a direct call.
 
-        The rest of it LiteLLM reads, from a stream without what it cannot read.
+        LiteLLM reads the others, from a stream that has been cleaned of what it cannot read.
         """
         litellm, exchange = load(), Exchange(call, alive)
         stream = source = None
@@ -193,71 +188,69 @@ class LiteLLM:
             stream = litellm.completion(**_arguments(call))
             source = stream.fetch_sync_stream()
         except Exception as error:
-            if not exchange.is_read:
+            if exchange.whole is None:
                 raise failure_of(error, litellm, exchange.failure) from error
         finally:
             _EXCHANGE.reset(token)
         response = exchange.response = _response(source) or exchange.response
-        protocol = spoken_at(response.request.url.path) if response is not None else None
-        if response is None or protocol is None or (response.is_stream_consumed and not exchange.is_read):
+        protocol = protocol_at(response.request.url.path) if response is not None else None
+        if response is None or protocol is None or (response.is_stream_consumed and exchange.whole is None):
             return LiteLLMStream(call, exchange, stream, source)
         read = functools.partial(_read, protocol, call.model.name)
-        return Answer(exchange, read, response.close, _dropped(call, response))
+        return ProtocolStream(exchange, read, response.close, _note_dropped(call, response))
 
 
-def _read(protocol: Spoken, model_name: str, data: dict[str, Any]) -> Chunk:
-    """Counted as everywhere; where a price has rules that are not known here, LiteLLM applies them."""
+def _read(protocol: WireProtocol, model_name: str, data: dict[str, Any]) -> Chunk:
+    """Read an object; LiteLLM computes the cost if the price has rules that are not known here."""
     chunk = protocol.chunk(data, model_name)
-    if chunk.usage is None or prices.understood(model_name):
+    if chunk.usage is None or prices.understands_price(model_name):
         return chunk
     litellm = load()
     try:
         counted = litellm.Usage(**data["usage"])
-    except Exception:  # noqa: BLE001 - whatever Pydantic says of what a server sent
+    except Exception:  # noqa: BLE001 - whatever Pydantic raises for what a server sent
         return chunk
     return chunk._replace(usage=chunk.usage._replace(cost_usd=_cost(litellm, model_name, counted)))
 
 
 class LiteLLMStream:
-    """One answer as LiteLLM reads it, with its end as the provider sent it."""
+    """An answer as LiteLLM reads it, with the finish reason as the provider sent it."""
 
     def __init__(self, call: Call, exchange: Exchange, stream: Any, source: Any) -> None:
         self._call = call
         self._exchange = exchange
         self._stream = stream
-        self._ending = _watch(exchange, stream, source)
+        self._watcher = _watch(exchange, stream, source)
 
     def chunks(self) -> Generator[Chunk, None, None]:
         litellm, response = load(), self._exchange.response
         usage = None
         try:
-            yield from _dropped(self._call, response)
+            yield from _note_dropped(self._call, response)
             for part in self._stream:
                 usage = getattr(part, "usage", None) or usage
-                yield Chunk(_text(part))
+                choice = next(iter(part.choices), None)
+                yield Chunk((choice.delta.content or "") if choice is not None else "")
         except Exception as error:
-            yield Chunk(finish_reason=self._ending.reason)
+            yield Chunk(finish_reason=self._watcher.reason)
             raise failure_of(error, litellm, self._exchange.failure) from error
         finally:
-            if response is not None:  # left to the garbage collector it would be closed inside a later call
+            if response is not None:  # the garbage collector would close it during a later call
                 response.close()
-        yield Chunk(finish_reason=self._reason(), usage=_usage(litellm, self._call.model.name, usage))
-
-    def _reason(self) -> str | None:
-        """LiteLLM's own word only counts for a protocol that we cannot read."""
-        if self._ending.readable:
-            return self._ending.reason
-        return self._stream.received_finish_reason or self._stream.intermittent_finish_reason or None
+        reason = self._watcher.reason
+        if not self._watcher.readable:  # only then LiteLLM's own word counts
+            reason = self._stream.received_finish_reason or self._stream.intermittent_finish_reason or None
+        yield Chunk(finish_reason=reason, usage=_usage(litellm, self._call.model.name, usage))
 
     def hang_up(self) -> None:
         self._exchange.hang_up()
 
 
-class Ending:
-    """How the provider ended its answer, in its own word; None when it never said so.
+class FinishWatcher:
+    """Reads the provider's own finish reason; ``reason`` is None if it never sent one.
 
     LiteLLM turns ``data: [DONE]``, words that it does not know and some errors into ``stop``.
-    ``readable`` is True once what arrived was in a protocol whose words are known here.
+    ``readable`` is True once data in a known protocol has arrived.
     """
 
     _KNOWN = re.compile(r'"(?:choices|candidates|message_start|done)"')
@@ -268,7 +261,7 @@ class Ending:
         self.readable = False
 
     def of_lines(self, lines: Iterator[str | bytes]) -> Iterator[str | bytes]:
-        """The raw lines, unchanged. In JSON a quote inside of a text is escaped, so no text can match."""
+        """The raw lines, unchanged. In JSON a quote within a text is escaped, so a text cannot match."""
         for line in lines:
             raw = line.decode("utf-8", "replace") if isinstance(line, bytes) else line
             self.readable = self.readable or self._KNOWN.search(raw) is not None
@@ -279,7 +272,7 @@ class Ending:
             yield line
 
     def _take(self, reason: str | None) -> None:
-        """A later word forgives no cut."""
+        """Keep a cut: a later word does not make the answer complete."""
         if reason and (self.reason is None or self.reason.lower() in FINISHED):
             self.reason = reason
 
@@ -300,66 +293,65 @@ def _response(source: Any) -> Any:
     return getattr(source, "response", None)
 
 
-def _watch(exchange: Exchange, stream: Any, source: Any) -> Ending:
-    """Stand between LiteLLM and what it reads (undocumented attributes; the tests pin them).
+def _watch(exchange: Exchange, stream: Any, source: Any) -> FinishWatcher:
+    """Put a watcher between LiteLLM and what it reads (undocumented attributes; the tests pin them).
 
-    Its lines come from httpx, which cuts them at letters that may stand in a text.
+    httpx's ``iter_lines`` is replaced: it also cuts lines at letters that may stand in a text (see ``sse``).
     """
-    ending = Ending()
+    watcher = FinishWatcher()
     if hasattr(source, "streaming_response"):
         lines = source.streaming_response
         if exchange.response is not None and inspect.isgenerator(lines) and lines.__name__ == "iter_lines":
             lines = _lines(exchange, exchange.response)
-        source.streaming_response = source.response_iterator = ending.of_lines(iter(lines))
+        source.streaming_response = source.response_iterator = watcher.of_lines(iter(lines))
     elif hasattr(source, "__next__"):
-        stream.completion_stream = ending.of_chunks(source)
-    return ending
+        stream.completion_stream = watcher.of_chunks(source)
+    return watcher
 
 
 def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
-    """Anthropic's and Gemini's answers without heartbeats, errors and broken pieces; others as they are."""
+    """Anthropic's and Gemini's answers without heartbeats, errors and broken pieces; others unchanged."""
     if not _EVENTS.search(response.request.url.path):
         for line in sse.lines(exchange.body()):
             yield line.decode("utf-8", "replace")
         return
     for data in exchange.objects():
+        # Gemini answers a prompt that it refuses without a candidate.
+        if reason := outside.at(data, "promptFeedback", "blockReason"):
+            with exchange.watching():
+                raise CallFailed("content_filter", f"the prompt was blocked: {reason}")
         with exchange.watching():
-            _blocked(data)
-        for event in _unfolded(data):
+            events = _stream_events(data) if data.get("type") == "message" else [data]
+        for event in events:
             yield f"data: {json.dumps(event)}"
 
 
-def _blocked(data: Mapping[str, Any]) -> None:
-    """Gemini answers a prompt that it will not take without a candidate."""
-    if reason := outside.at(data, "promptFeedback", "blockReason"):
-        raise CallFailed("content_filter", f"the prompt was blocked: {reason}")
-
-
-def _unfolded(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """An answer of Anthropic's that came whole, as the events of a stream; any other object as it is."""
-    if data.get("type") != "message":
-        yield data
-        return
-    text = chat.said(data.get("content")).text
-    usage = data.get("usage")
+def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a stream that say the same as a complete answer of Anthropic's."""
+    text = chat.read_content(data.get("content")).text
     start = {"type": "text", "text": ""}
-    yield {"type": "message_start", "message": {**data, "content": [], "stop_reason": None}}
-    yield {"type": "content_block_start", "index": 0, "content_block": start}
-    yield {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
-    yield {"type": "content_block_stop", "index": 0}
-    yield {"type": "message_delta", "delta": {"stop_reason": data.get("stop_reason")}, "usage": usage}
-    yield {"type": "message_stop"}
+    end = {"stop_reason": data.get("stop_reason")}
+    return [
+        {"type": "message_start", "message": {**data, "content": [], "stop_reason": None}},
+        {"type": "content_block_start", "index": 0, "content_block": start},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": end, "usage": data.get("usage")},
+        {"type": "message_stop"},
+    ]
 
 
 def _arguments(call: Call) -> dict[str, Any]:
     settings = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
-        # LiteLLM itself translates it for the names alone that it knows.
-        chat.limit_name(call): call.max_tokens,
+        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
+    extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
+    if provider_of(call.model.name).protocol == "ollama":
+        extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": call.prompt}],
@@ -368,33 +360,22 @@ def _arguments(call: Call) -> dict[str, Any]:
         "max_retries": 0,
         "drop_params": True,
         **{name: value for name, value in settings.items() if value is not None},
-        **_extra(call),
+        **extra,
     }
 
 
-def _extra(call: Call) -> dict[str, Any]:
-    if provider_of(call.model.name).protocol == "ollama":
-        return {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
-    return {"stream_options": {"include_usage": True}} if call.stream else {}
+def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
+    """Compare with the request that LiteLLM sent, if it can be read.
 
-
-def _dropped(call: Call, response: Any) -> Iterator[Chunk]:
-    """By the request that LiteLLM sent, where it can be read.
-
-    In JSON a quote inside of a text is escaped, so no prompt can look like a setting.
+    In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
     if response is not None:
         sent = re.findall(rb'"(temperature|seed)"\s*:', response.request.read())
-        yield from dropped(call, [name.decode() for name in sent])
-
-
-def _text(part: Any) -> str:
-    choice = next(iter(part.choices), None)
-    return (choice.delta.content or "") if choice is not None else ""
+        yield from note_dropped(call, [name.decode() for name in sent])
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
-    """None where the provider counted nothing: LiteLLM then says zero."""
+    """None if the provider counted nothing: LiteLLM then says zero."""
     if usage is None or not usage.total_tokens:
         return None
     asked = outside.count(usage.prompt_tokens) or None
@@ -410,7 +391,7 @@ def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
     """US dollars as the provider states them, else by LiteLLM's prices: cached tokens, long prompts."""
-    stated = prices.stated(model_name, dict(usage))
+    stated = prices.stated_cost(model_name, dict(usage))
     if stated is not None:
         return stated
     price = lookup(model_name)

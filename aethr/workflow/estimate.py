@@ -136,7 +136,7 @@ def _plus(need: Need, prompt: int, answer: int, case: _Case) -> Need:
     price = lookup(need.model)
     if price is not None and price.window is not None:
         prompt = min(prompt, price.window)  # a longer one is refused
-    rates = prices.dearest(need.model, prompt)
+    rates = prices.highest_rates(need.model, prompt)
     cost = None
     if rates is not None and need.cost_usd is not None:
         cost = need.cost_usd + case.attempts * rates.cost(prompt, answer)

@@ -66,7 +66,7 @@ def test_every_model_of_the_table_can_be_called_and_priced_and_has_a_future(name
     row = prices.row(name)
     assert row is not None
     assert row["mode"] == "chat"
-    assert prices.dearest(name, 1000) is not None
+    assert prices.highest_rates(name, 1000) is not None
     assert provider_of(name).name == "anthropic" or protocols.serves(name)
     retires = prices.retires(name)
     assert retires is None or (retires - RELEASED).days >= prices.SOON_DAYS

@@ -100,7 +100,7 @@ def test_about_is_a_run_in_which_all_goes_well(project: Repo) -> None:
     ]
     reviewer = about["openai:gpt-5.4-mini"]
     assert 0 < reviewer.input_tokens < 4 * spending.ANSWER_TOKENS
-    rates = prices.dearest("openai:gpt-5.4-mini", reviewer.input_tokens)
+    rates = prices.highest_rates("openai:gpt-5.4-mini", reviewer.input_tokens)
     assert rates is not None
     assert reviewer.cost_usd == pytest.approx(rates.cost(reviewer.input_tokens, 1000))
 
@@ -109,7 +109,7 @@ def test_a_long_prompt_counts_at_the_price_of_a_long_one(project: Repo) -> None:
     project.write("a.py", "x" * 400_000)
     project.write(".aethr.yaml", REVIEW.replace("openai:gpt-5.4-mini", "xai:grok-4.7") + LARGE)
     (about,), (need,) = estimated(project.root)
-    short = prices.dearest("xai:grok-4.7", 1000)
+    short = prices.highest_rates("xai:grok-4.7", 1000)
     assert short is not None
     assert about.input_tokens < 200_000 < need.input_tokens / need.calls
     assert need.cost_usd is not None

@@ -54,7 +54,7 @@ FAULTS = (
     Fault("429 and an hour", (error(429, Retry_After="3600"),), "it asks to wait 3,600 s"),
     Fault("500 for ever", again(error(500, "oops", Retry_After="0")), "the provider failed (500)"),
     Fault("a page for 200", (Reply(body=HTML, content_type="text/html"),), "not in the protocol"),
-    Fault("cut", again(Reply(fault="cut"), 2), "ended without saying so"),
+    Fault("cut", again(Reply(fault="cut"), 2), "ended without a finish reason"),
     Fault("stall", (Reply(fault="stall"),), "no answer in time", workflow=IMPATIENT),
     Fault("too long", (error(400, TOO_LONG, "context_length_exceeded"),), "too long for the model"),
     Fault("empty", (Reply(chunks=()),) * 2, "the answer is empty"),  # asked once more, without a stream

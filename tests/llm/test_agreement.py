@@ -1,4 +1,4 @@
-"""Answers as servers really send them, odd ones too: both transports make the same of each."""
+"""Answers as real servers send them, odd ones too: both transports read each of them alike."""
 
 from __future__ import annotations
 
@@ -116,45 +116,41 @@ REPLIES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", LINES)
-def test_both_transports_make_the_same_of_an_answer_of_ollamas(
-    monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_both_transports_read_ollamas_answers_alike(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     body = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in LINES[case])
     seen = []
     for word in ("litellm", "direct"):
         monkeypatch.setenv(VARIABLE, word)
         reply = Reply(body=body, content_type="application/x-ndjson")
-        seen.append(told(call([reply] * 3, request("ollama:some-model"))))
+        seen.append(visible_facts(call([reply] * 3, request("ollama:some-model"))))
     assert seen[0] == seen[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSALS)
-def test_both_transports_make_the_same_of_a_refusal_of_ollamas(
-    monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_both_transports_read_ollamas_refusals_alike(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     seen = []
     for word in ("litellm", "direct"):
         monkeypatch.setenv(VARIABLE, word)
-        seen.append(told(call([REPLIES[case]] * 3, request("ollama:some-model"))))
+        seen.append(visible_facts(call([REPLIES[case]] * 3, request("ollama:some-model"))))
     assert seen[0] == seen[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REPLIES)
 @pytest.mark.parametrize("provider", DIRECT)
-def test_both_transports_make_the_same_of_an_answer(
+def test_both_transports_read_answers_alike(
     monkeypatch: pytest.MonkeyPatch, provider: str, case: str
 ) -> None:
     seen = []
     for word in ("litellm", "direct"):
         monkeypatch.setenv(VARIABLE, word)
-        seen.append(told(call([REPLIES[case]] * 3, request(WAYS[provider].model))))
+        seen.append(visible_facts(call([REPLIES[case]] * 3, request(WAYS[provider].model))))
     assert seen[0] == seen[1]
 
 
-def told(outcome: Outcome) -> Iterable[object]:
-    """All that an answer shows, without the server's port."""
+def visible_facts(outcome: Outcome) -> Iterable[object]:
+    """Everything that an answer shows, without the server's port."""
     done = outcome.completion and outcome.completion._replace(transport="")
     failed = outcome.error and (re.sub(r":\d{4,5}\b", ":PORT", str(outcome.error)), outcome.error.fix)
     return (done, failed, outcome.deltas, outcome.notices, outcome.sleeps, len(outcome.requests))

@@ -1,4 +1,4 @@
-"""OpenAI's protocol as it is spoken without LiteLLM: the same request, and the same price, as with it."""
+"""OpenAI's protocol without LiteLLM: requests and costs are the same as with it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
 
 
 @pytest.mark.slow
-def test_models_of_another_protocol_and_with_other_prices_are_litellms(rows: Mapping[str, Any]) -> None:
+def test_models_of_another_protocol_go_through_litellm(rows: Mapping[str, Any]) -> None:
     modes = {rows[name]["mode"] for name in rows if protocols.serves(name)}
     assert modes == {"chat"}
     for name in ("openai:gpt-5-codex", "openai:responses/gpt-4o", "openai:openai/o3"):
@@ -72,7 +72,7 @@ def test_models_of_another_protocol_and_with_other_prices_are_litellms(rows: Map
     assert [name for name in chats if not protocols.serves(name)] == []
 
 
-def test_the_price_of_an_answer_is_litellms(rows: Mapping[str, Any]) -> None:
+def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any]) -> None:
     litellm = transport_litellm.load()
     dice = random.Random(7)
     compared = 0
@@ -94,7 +94,7 @@ def test_the_price_of_an_answer_is_litellms(rows: Mapping[str, Any]) -> None:
 
 
 def some_usage(dice: random.Random) -> dict[str, Any]:
-    """Around every threshold, with and without cached tokens."""
+    """Token counts around every threshold, with and without cached tokens."""
     prompt = dice.choice([1, 999, 128_000, 128_001, 199_999, 200_000, 200_001, 272_000, 272_001, 900_000])
     completion = dice.randrange(1, 9000)
     cached = dice.choice([0, prompt // 3, prompt])
@@ -115,17 +115,17 @@ def event(usage: object) -> dict[str, Any]:
 
 
 def test_a_price_with_an_unknown_rule_is_unknown() -> None:
-    assert prices.understood("openai:gpt-4o-mini")
-    assert prices.understood("openai:of-our-own")
-    assert not prices.understood("perplexity:sonar")  # it also charges for each request
+    assert prices.understands_price("openai:gpt-4o-mini")
+    assert prices.understands_price("openai:of-our-own")
+    assert not prices.understands_price("perplexity:sonar")  # it also charges for each request
     assert prices.cost("perplexity:sonar", prices.Tokens(10, 5)) is None
-    assert prices.dearest("perplexity:sonar", 10) is None
+    assert prices.highest_rates("perplexity:sonar", 10) is None
 
 
 @pytest.mark.parametrize(
     ("usage", "completion", "cost"),
     [
-        # What xAI thinks is counted beside the answer, and it says itself what it charges.
+        # xAI counts thinking beside the answer, and states the cost itself.
         ({"total_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 25}}, 30, None),
         ({"total_tokens": 15, "completion_tokens_details": {"reasoning_tokens": 3}}, 5, None),
         ({"cost_in_usd_ticks": 123_000_000}, 5, 0.0123),
@@ -165,21 +165,24 @@ def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | N
     assert usage == Usage(9, 1, 10, None if cost is None else pytest.approx(cost))
 
 
-def test_the_dearest_price_is_that_of_a_long_prompt_written_to_a_cache() -> None:
-    short, long = prices.dearest("openai:gpt-6-sol", 1000), prices.dearest("openai:gpt-6-sol", 300_000)
+def test_the_highest_rate_is_a_long_prompt_written_to_cache() -> None:
+    short, long = (
+        prices.highest_rates("openai:gpt-6-sol", 1000),
+        prices.highest_rates("openai:gpt-6-sol", 300_000),
+    )
     assert short == prices.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
     assert long == prices.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
-    assert prices.dearest("openai:of-our-own", 1000) is None
+    assert prices.highest_rates("openai:of-our-own", 1000) is None
 
 
-def test_no_answer_costs_more_than_the_dearest_price(rows: Mapping[str, Any]) -> None:
+def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) -> None:
     dice = random.Random(11)
     compared = 0
     for name in served(rows):
         for _ in range(20):
             usage = some_usage(dice)
             paid = chat.chunk(event(usage), name).usage
-            rates = prices.dearest(name, usage["prompt_tokens"])
+            rates = prices.highest_rates(name, usage["prompt_tokens"])
             assert paid is not None
             if rates is None or paid.cost_usd is None:
                 continue
@@ -189,7 +192,7 @@ def test_no_answer_costs_more_than_the_dearest_price(rows: Mapping[str, Any]) ->
     assert compared > 1000
 
 
-def test_an_unknown_rule_leaves_the_call_direct_and_its_cost_unknown(tmp_path: Path) -> None:
+def test_an_unknown_price_rule_keeps_the_call_direct(tmp_path: Path) -> None:
     """LiteLLM 1.110.2 brought such a key for most of OpenAI's models."""
     (tmp_path / "litellm").mkdir()
     (tmp_path / "litellm" / "__init__.py").touch()
@@ -205,7 +208,8 @@ def test_an_unknown_rule_leaves_the_call_direct_and_its_cost_unknown(tmp_path: P
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from aethr.llm import prices, protocols\n"
         "for name in ('openai:plain', 'openai:odd'):\n"
-        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), prices.dearest(name, 1))"
+        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), end=' ')\n"
+        "    print(prices.highest_rates(name, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"
@@ -230,7 +234,7 @@ def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | N
         }
 
 
-def test_tokens_that_are_no_text_have_no_known_price() -> None:
+def test_tokens_of_audio_and_images_have_an_unknown_cost() -> None:
     details = {"prompt_tokens_details": {"audio_tokens": 3}}
     usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o").usage
     assert usage is not None
@@ -253,7 +257,7 @@ def test_tokens_that_are_no_text_have_no_known_price() -> None:
     ],
     ids=str,
 )
-def test_what_means_nothing_is_nothing(said: dict[str, Any]) -> None:
+def test_an_event_without_content_is_an_empty_chunk(said: dict[str, Any]) -> None:
     assert chat.chunk(said, "openai:gpt-4o") == Chunk()
 
 
@@ -281,7 +285,7 @@ def test_what_means_nothing_is_nothing(said: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_the_words_of_an_answer_are_found_in_every_shape(
+def test_the_text_of_an_answer_is_found_in_every_form(
     choice: dict[str, Any], text: str, refusal: str
 ) -> None:
     read = chat.chunk({"choices": [choice]}, "openai:gpt-4o")
@@ -308,7 +312,7 @@ def test_the_words_of_an_answer_are_found_in_every_shape(
     ],
     ids=str,
 )
-def test_a_piece_that_cannot_be_read_is_an_error_and_not_nothing(choices: object) -> None:
+def test_an_unreadable_choice_is_an_error(choices: object) -> None:
     with pytest.raises(CallFailed) as caught:
         chat.chunk({"choices": choices}, "openai:gpt-4o")
     assert caught.value.kind == "garbage"
@@ -324,7 +328,7 @@ def test_a_piece_that_cannot_be_read_is_an_error_and_not_nothing(choices: object
     ],
     ids=["cached among them", "cached apart", "huge", "a float"],
 )
-def test_the_tokens_of_a_prompt_are_all_that_were_read(usage: dict[str, Any], prompt: int) -> None:
+def test_cached_tokens_are_part_of_the_prompt_count(usage: dict[str, Any], prompt: int) -> None:
     counted = chat.chunk(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
     assert counted is not None
     assert counted.prompt_tokens == prompt

@@ -1,4 +1,4 @@
-"""Calls without LiteLLM: what httpx is trusted with, what it leaves behind, and who is called so."""
+"""Calls without LiteLLM: the wire, what a call leaves behind, and which models are called directly."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def failure(base: str) -> str:
 
 
 @contextmanager
-def saying(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server that says these bytes to whoever comes; gives its base URL."""
+def server_sending(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server that sends these bytes to each client; yields its base URL."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.02)
@@ -68,7 +68,7 @@ def saying(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[st
 
         def serve() -> None:
             while not stop.is_set():
-                with suppress(OSError):  # nobody came, or somebody went away early
+                with suppress(OSError):  # no client, or one that left early
                     answer_one()
 
         thread = threading.Thread(target=serve)
@@ -82,7 +82,7 @@ def saying(*pieces: bytes, context: ssl.SSLContext | None = None) -> Iterator[st
 
 
 def read_request(client: socket.socket) -> None:
-    """All of it: closing before it is read would reset the connection."""
+    """Read all of it: closing before would reset the connection."""
     read = b""
     while (length := re.search(rb"(?i)content-length: (\d+).*?\r\n\r\n", read, re.DOTALL)) is None or (
         len(read) - length.end() < int(length[1])
@@ -94,7 +94,7 @@ def read_request(client: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_an_error_and_nobody_else_gets_the_prompt(status: int) -> None:
+def test_a_redirect_is_an_error_and_is_not_followed(status: int) -> None:
     with ModelServer([Reply()]) as other:
         there = f"{other.base_url}/chat/completions"
         with ModelServer([error(status, Location=there)]) as server:
@@ -110,29 +110,29 @@ def test_a_compressed_answer_is_read(end: str) -> None:
     packed = gzip.compress(ANSWER)
     length = b"Content-Length: %d\r\n" % len(packed) if end == "length" else b""
     head = HEAD % b"200 OK" + length + b"Content-Encoding: gzip\r\n\r\n"
-    with saying(head, packed[:20], packed[20:]) as base:
+    with server_sending(head, packed[:20], packed[20:]) as base:
         assert answer(base).content == "Hello."
 
 
-def test_broken_compression_is_said() -> None:
-    with saying(HEAD % b"200 OK" + b"Content-Encoding: gzip\r\n\r\n" + ANSWER) as base:
+def test_broken_compression_is_an_error() -> None:
+    with server_sending(HEAD % b"200 OK" + b"Content-Encoding: gzip\r\n\r\n" + ANSWER) as base:
         assert "not in the protocol" in failure(base)
 
 
 @pytest.mark.parametrize("status", [b"500 Oops", b"200 OK"])
-def test_a_body_that_never_ends_a_line_is_left_early(status: bytes) -> None:
-    with saying(HEAD % status + b"\r\n", *[b"x" * (1 << 20)] * 64) as base:
+def test_reading_stops_early_in_a_body_without_line_ends(status: bytes) -> None:
+    with server_sending(HEAD % status + b"\r\n", *[b"x" * (1 << 20)] * 64) as base:
         line = failure(base)
     assert "the provider failed (500): xxx" in line or "an event is longer than 16,777,216 bytes" in line
 
 
 @pytest.mark.parametrize("reply", [b"", b"\x00\x01\x02\r\n\r\n", b"SSH-2.0-x\r\n"])
-def test_what_is_no_http_is_a_broken_connection(reply: bytes) -> None:
-    with saying(reply) as base:
+def test_a_reply_that_is_not_http_is_a_broken_connection(reply: bytes) -> None:
+    with server_sending(reply) as base:
         assert failure(base).startswith(f"{GPT}: no connection at {base}")
 
 
-def test_a_proxy_of_the_environment_is_used_and_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_used_unless_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
     with ModelServer([Reply(("through a proxy",))]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.origin)
         assert answer("http://nowhere.invalid/v1").content == "through a proxy"
@@ -144,7 +144,7 @@ def test_a_proxy_of_the_environment_is_used_and_can_be_left_out(monkeypatch: pyt
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-def test_a_certificate_is_checked_against_the_environments_own(tmp_path: Path) -> None:
+def test_a_certificate_of_the_environment_is_trusted(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     words = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x", "-keyout", key, "-out", cert]
     subprocess.run(
@@ -156,7 +156,7 @@ def test_a_certificate_is_checked_against_the_environments_own(tmp_path: Path) -
     context.load_cert_chain(cert, key)
     code = "import sys; from tests.llm.test_direct import *; print(answer(sys.argv[1]).content)"
     said = []
-    with saying(HEAD % b"200 OK" + b"\r\n" + ANSWER, context=context) as base:
+    with server_sending(HEAD % b"200 OK" + b"\r\n" + ANSWER, context=context) as base:
         for trusted in (str(cert), "", str(tmp_path / "missing.pem")):
             env = {**os.environ, "SSL_CERT_FILE": trusted}
             done = subprocess.run(
@@ -192,7 +192,7 @@ def test_no_socket_outlives_its_call(reply: Reply) -> None:
 
 
 def sockets() -> set[str]:
-    """The sockets that this process holds, by their inodes."""
+    """The open sockets of this process, by their inodes."""
     links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     return {to for link in links if link.is_symlink() and (to := str(link.readlink())).startswith("socket:")}
 
@@ -212,7 +212,7 @@ def test_an_unfinished_answer_is_hung_up_from_another_thread() -> None:
         server.wait_abandoned()
 
 
-def test_a_call_imports_neither_litellm_nor_what_httpx_can_do_without(tmp_path: Path) -> None:
+def test_a_direct_call_imports_neither_litellm_nor_extras(tmp_path: Path) -> None:
     code = """
 import sys, os
 from aethr.workflow.backends import BACKENDS
@@ -240,7 +240,7 @@ import httpx, httpcore._sync.http2
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
-# --- who is called so --------------------------------------------------------------------------
+# --- the choice of the transport ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ import httpx, httpcore._sync.http2
         ("groq:some-model", "auto", "litellm"),
     ],
 )
-def test_a_model_goes_directly_where_that_is_the_same(name: str, word: str, transport: str) -> None:
+def test_the_transport_of_each_model_and_setting(name: str, word: str, transport: str) -> None:
     assert route({VARIABLE: word})(name).name == transport
 
 
@@ -272,9 +272,9 @@ def test_a_model_goes_directly_where_that_is_the_same(name: str, word: str, tran
         ("xai:grok-x", "SSL_VERIFY"),
     ],
 )
-def test_a_variable_that_litellm_alone_reads_is_heeded(name: str, variable: str) -> None:
+def test_a_variable_that_only_litellm_reads_selects_litellm(name: str, variable: str) -> None:
     assert route({variable: "x"})(name).name == "litellm"
-    with pytest.raises(UsageError, match=f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM heeds"):
+    with pytest.raises(UsageError, match=f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM reads"):
         route({variable: "x", VARIABLE: "direct"})(name)
 
 
@@ -284,18 +284,18 @@ def test_direct_refuses_what_it_cannot_call(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         ModelBackend(environ, route(environ)).preflight([request(name)])
     assert str(caught.value) == (
-        f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can; "
-        "direct are the chat models of openai, openrouter, xai, lm_studio, hosted_vllm, ollama"
+        f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can call it; "
+        "Aethr itself calls the chat models of openai, openrouter, xai, lm_studio, hosted_vllm, ollama"
     )
     assert caught.value.fix == "Unset AETHR_TRANSPORT."
 
 
-def test_another_word_is_refused() -> None:
+def test_an_unknown_transport_is_refused() -> None:
     with pytest.raises(UsageError, match="AETHR_TRANSPORT=DIRECT: not one of auto, direct, litellm"):
         route({VARIABLE: "DIRECT"})
 
 
-def test_what_fails_to_load_ahead_fails_when_it_is_used() -> None:
+def test_a_failed_early_import_fails_in_the_call() -> None:
     class Broken(Direct):
         tried = threading.Event()
 

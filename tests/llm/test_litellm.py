@@ -1,4 +1,4 @@
-"""LiteLLM itself, and the server that stands in for the providers."""
+"""LiteLLM itself, and the test server as a process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def litellm_is_loaded() -> None:
 
 
 @pytest.mark.slow
-def test_loading_litellm_leaves_the_environment_alone_and_goes_nowhere(tmp_path: Path) -> None:
+def test_loading_litellm_restores_environment_and_is_offline(tmp_path: Path) -> None:
     code = """
 import os, sys, threading
 from aethr.llm import transport_litellm
@@ -58,7 +58,7 @@ assert "".join(chunk.text for chunk in answer.chunks()) == "Hello, world."
         assert [request["path"] for request in server.requests] == ["/v1/messages"]
 
 
-def test_a_provider_without_credentials_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_without_credentials_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AZURE_")]:
         monkeypatch.delenv(name)
     sleeps: list[float] = []
@@ -87,7 +87,7 @@ def test_the_test_server_runs_as_a_process_from_a_script(tmp_path: Path) -> None
     assert len(log.read_text().splitlines()) == 2
 
 
-def test_googles_own_variable_wins() -> None:
+def test_google_api_key_wins_over_gemini_api_key() -> None:
     keys = {"GEMINI_API_KEY": "gemini-key", "GOOGLE_API_KEY": "google-key"}
     with ModelServer([Reply(finish_reason="STOP")]) as server:
         environ = {**keys, "GEMINI_API_BASE": server.origin}
@@ -105,7 +105,7 @@ def test_googles_own_variable_wins() -> None:
         (['data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}'], "stop", None),
     ],
 )
-def test_litellms_own_word_for_the_end_only_counts_where_the_protocol_is_unknown(
+def test_litellms_finish_reason_counts_for_unknown_protocols(
     lines: list[str], own: str | None, reason: str | None
 ) -> None:
     stream = StreamOfLiteLLM(lines, own)
@@ -115,7 +115,7 @@ def test_litellms_own_word_for_the_end_only_counts_where_the_protocol_is_unknown
 
 
 class StreamOfLiteLLM:
-    """The shape of LiteLLM's stream object, as far as the transport looks at it."""
+    """The attributes of LiteLLM's stream object that the transport uses."""
 
     def __init__(self, lines: list[str], own: str | None) -> None:
         self.streaming_response = iter(lines)

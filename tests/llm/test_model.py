@@ -61,14 +61,14 @@ def litellm_is_loaded() -> None:
 
 @pytest.fixture(autouse=True, params=[pytest.param("litellm", marks=pytest.mark.slow), "direct"])
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What carries the calls of a test: LiteLLM, or nothing of it where the provider can do without."""
+    """The transport of a test's calls: LiteLLM, or direct if the provider can be called directly."""
     monkeypatch.setenv(VARIABLE, "litellm" if request.param == "litellm" else "auto")
     return request.param
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a provider is reached on the test server, and its own word for a whole answer."""
+    """How to reach a provider on the test server, and its finish reason of a complete answer."""
 
     model: str
     base: str
@@ -166,7 +166,7 @@ def call(
 # --- a good answer -----------------------------------------------------------------------------
 
 
-def test_an_answer_streams_and_comes_back_whole_with_its_usage_and_cost(transport: str) -> None:
+def test_an_answer_streams_with_its_usage_and_cost(transport: str) -> None:
     outcome = call([Reply(("Hello", ", ", "world."), usage=(1000, 100))])
     assert outcome.deltas == ["Hello", ", ", "world."]
     assert outcome.done == Completion(
@@ -178,7 +178,7 @@ def test_an_answer_streams_and_comes_back_whole_with_its_usage_and_cost(transpor
     )
 
 
-def test_the_request_has_the_prompt_and_the_models_settings_and_nothing_else() -> None:
+def test_the_request_has_only_the_prompt_and_the_settings() -> None:
     spec = ModelSpec(GPT, temperature=0.0, seed=7, max_tokens=99)
     (sent,) = call([Reply()], request(spec, prompt="Ünïcode {0} %s $HOME")).requests
     assert sent["headers"]["authorization"] == f"Bearer {KEY}"
@@ -205,7 +205,7 @@ def test_each_provider_streams_from_its_base_url(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["hosted_vllm", "lm_studio"])
-def test_a_server_of_ones_own_may_want_a_key(name: str) -> None:
+def test_your_own_server_may_need_a_key(name: str) -> None:
     way = WAYS[name]
     with ModelServer([Reply()]) as server:
         environ = {**environ_for(way, server), f"{name.upper()}_API_KEY": KEY}
@@ -225,13 +225,13 @@ def test_an_unknown_price_is_unknown_and_not_zero() -> None:
     assert call([Reply()], request("openai:of-our-own")).done.usage.cost_usd is None
 
 
-def test_missing_token_counts_are_said_and_not_invented() -> None:
+def test_missing_token_counts_are_noted() -> None:
     done = call([Reply(usage=None)]).done
     assert done.usage == Usage()
     assert done.notes == ("the provider sent no token counts: whether it read the whole prompt is not known",)
 
 
-def test_a_hosted_provider_without_counts_is_not_suspected() -> None:
+def test_a_hosted_provider_without_counts_is_not_suspect() -> None:
     call = Call("", ModelSpec(GPT), Endpoint(KEY), PATIENT, None)
     assert not own_server(call)
     assert own_server(call._replace(endpoint=Endpoint(KEY, "http://127.0.0.1:1/v1")))
@@ -239,13 +239,13 @@ def test_a_hosted_provider_without_counts_is_not_suspected() -> None:
 
 
 @pytest.mark.parametrize("count", [10**400, -(10**400), 1 << 60])
-def test_an_absurd_token_count_costs_no_answer(count: int) -> None:
+def test_an_implausible_token_count_is_ignored(count: int) -> None:
     done = call([Reply(usage=(count, 5))]).done
     assert (done.content, done.usage) == ("Hello, world.", Usage())
     assert done.notes == ("the provider sent no token counts: whether it read the whole prompt is not known",)
 
 
-def test_missing_token_counts_are_estimated_where_an_allowance_must_hold() -> None:
+def test_missing_counts_are_estimated_for_an_allowance() -> None:
     done = call(
         [Reply(("123456",), usage=None)], request(prompt="123", allowance=Allowance(tokens=9000))
     ).done
@@ -259,18 +259,18 @@ def test_a_setting_that_the_model_does_not_take_is_named() -> None:
     assert outcome.done.notes == ("openai:gpt-5 does not take temperature: it was not sent",)
 
 
-def test_a_hundred_equal_pieces_are_an_answer() -> None:
+def test_a_hundred_equal_pieces_are_one_answer() -> None:
     assert call([Reply(("na ",) * 150)]).done.content == "na " * 150
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
-def test_letters_split_over_packets_arrive_whole(name: str, size: int) -> None:
+def test_letters_split_over_packets_are_joined(name: str, size: int) -> None:
     outcome = call([Reply(("né😀", "漢字"), packets=size)], request(WAYS[name].model))
     assert outcome.done.content == "né😀漢字"
 
 
-def test_a_pair_of_surrogates_split_over_chunks_is_one_letter_and_half_a_pair_is_replaced() -> None:
+def test_surrogates_split_over_chunks_are_joined() -> None:
     outcome = call([Reply(("a\ud83d", "\ude00b", "\ude00c", "d\ud83d"))])
     assert outcome.done.content == "a😀b\ufffdcd\ufffd"
     assert "".join(outcome.deltas) == outcome.done.content
@@ -283,12 +283,12 @@ def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr() == ("", "")
 
 
-# --- an answer that is none --------------------------------------------------------------------
+# --- no usable answer --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "max_tokens", "a word of tomorrow"])
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
-def test_an_answer_that_did_not_end_by_itself_is_marked_as_cut(name: str, reason: str) -> None:
+def test_an_answer_without_a_normal_end_is_marked_as_cut(name: str, reason: str) -> None:
     done = call([Reply(("half",), reason)], request(WAYS[name].model)).done
     assert (done.content, done.finish_reason, done.truncated) == ("half", reason, True)
 
@@ -298,9 +298,7 @@ CUTS = ["cut", "done_only", "cut_body", "reset_mid", "error_event"]
 
 @pytest.mark.parametrize("fault", CUTS)
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "lm_studio", "openrouter", "xai"])
-def test_a_stream_that_breaks_is_asked_for_again_once_and_says_that_it_starts_over(
-    name: str, fault: Any
-) -> None:
+def test_a_broken_stream_is_retried_once_and_starts_over(name: str, fault: Any) -> None:
     outcome = call([Reply(("half",), fault=fault), "whole"], request(WAYS[name].model))
     assert outcome.done.content == "whole"
     assert outcome.deltas == ["half", "whole"]
@@ -309,7 +307,7 @@ def test_a_stream_that_breaks_is_asked_for_again_once_and_says_that_it_starts_ov
 
 
 @pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])
-def test_a_clean_cut_is_seen_in_the_other_protocols(name: str) -> None:
+def test_a_clean_cut_is_detected_in_other_protocols(name: str) -> None:
     outcome = call([Reply(("half",), fault="cut")] * 2, request(WAYS[name].model))
     assert "the answer was cut off" in outcome.line
 
@@ -318,11 +316,11 @@ def test_a_stream_that_breaks_twice_is_an_error() -> None:
     outcome = call([Reply(("half",), fault="cut")] * 3)
     assert len(outcome.requests) == 2
     assert outcome.line == (
-        f"{GPT}: the answer was cut off: the stream ended without saying so after 4 characters"
+        f"{GPT}: the answer was cut off: the stream ended without a finish reason after 4 characters"
     )
 
 
-def test_an_answer_that_ends_with_an_error_is_one() -> None:
+def test_a_finish_reason_of_error_is_an_error() -> None:
     outcome = call([Reply(("half",), "error")] * 2, request("openrouter:acme/some-model"))
     assert "the provider failed" in outcome.line
 
@@ -336,13 +334,13 @@ def test_an_empty_answer_is_an_error(chunks: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("body", [HTML, "", "{}", "[]", "data: nonsense\n\n"])
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
-def test_a_page_in_place_of_a_stream_is_not_an_answer(name: str, body: str) -> None:
+def test_an_html_page_is_not_an_answer(name: str, body: str) -> None:
     outcome = call([Reply(body=body, content_type="text/html")] * 3, request(WAYS[name].model))
     assert "the answer is not in the protocol at http://127.0.0.1:" in outcome.line
     assert len(outcome.requests) == (1 if "<" in body or "nonsense" in body else 2)
 
 
-def test_broken_json_inside_of_a_stream_is_an_error() -> None:
+def test_broken_json_within_a_stream_is_an_error() -> None:
     outcome = call([Reply(("half",), fault="bad_json")])
     assert "broken JSON" in outcome.line
 
@@ -362,7 +360,7 @@ def test_broken_json_inside_of_a_stream_is_an_error() -> None:
         (error(429, "You exceeded your current quota"), "no credit left (429)", "billing"),
     ],
 )
-def test_an_error_that_another_try_cannot_mend_is_one_line_at_once(
+def test_an_error_that_a_retry_cannot_fix_is_not_retried(
     name: str, reply: Reply, what: str, fix: str
 ) -> None:
     outcome = call([reply], request(WAYS[name].model))
@@ -382,31 +380,31 @@ def test_the_login_command_is_named_when_a_key_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "anthropic", "google"])
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_a_passing_error_is_tried_again_and_announced(name: str, status: int) -> None:
+def test_a_temporary_error_is_retried_with_a_notice(name: str, status: int) -> None:
     way = WAYS[name]
     outcome = call([error(status), error(status), Reply(("ok",), way.finished)], request(way.model))
     assert outcome.done.content == "ok"
     assert outcome.sleeps == [1.0, 2.0]
     assert outcome.notices == [
-        f"{way.model} answered {status}; trying again in 1 s (2/3)",
-        f"{way.model} answered {status}; trying again in 2 s (3/3)",
+        f"{way.model} answered {status}; retrying in 1 s (2/3)",
+        f"{way.model} answered {status}; retrying in 2 s (3/3)",
     ]
     assert outcome.done.notes == ()
 
 
-def test_three_failures_are_the_end() -> None:
+def test_a_call_ends_after_three_failed_attempts() -> None:
     outcome = call([error(500, "it burns")] * 4)
     assert outcome.line == f"{GPT}: the provider failed (500): it burns"
     assert len(outcome.requests) == 3
 
 
-def test_a_gateways_page_becomes_its_title() -> None:
+def test_an_html_error_page_becomes_its_title() -> None:
     outcome = call([Reply(status=502, body=HTML, content_type="text/html")] * 3)
     assert outcome.line == f"{GPT}: the provider failed (502): an HTML page: 'Bad Gateway'"
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "anthropic"])
-def test_retry_after_is_obeyed(name: str) -> None:
+def test_retry_after_is_respected(name: str) -> None:
     way = WAYS[name]
     outcome = call([error(429, Retry_After="7"), Reply(("ok",), way.finished)], request(way.model))
     assert outcome.sleeps == [7.0]
@@ -418,23 +416,23 @@ def test_retry_after_may_be_a_date() -> None:
     assert outcome.sleeps == [pytest.approx(20, abs=3)]
 
 
-def test_a_wait_that_is_too_long_is_told_instead() -> None:
+def test_a_retry_after_that_is_too_long_is_an_error() -> None:
     outcome = call([error(429, "slow down", Retry_After="3600")])
     assert outcome.line == f"{GPT}: too many requests (429): slow down (it asks to wait 3,600 s)"
     assert (outcome.sleeps, len(outcome.requests)) == ([], 1)
 
 
-def test_a_wait_beyond_the_whole_calls_deadline_is_not_begun() -> None:
+def test_a_wait_beyond_the_deadline_is_not_started() -> None:
     outcome = call([error(429, Retry_After="30")], request(ModelSpec(GPT, timeout_s=5)))
     assert "too many requests (429)" in outcome.line
     assert outcome.sleeps == []
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
-def test_a_reset_before_the_answer_is_tried_again(name: str) -> None:
+def test_a_reset_before_the_answer_is_retried(name: str) -> None:
     outcome = call([Reply(fault="reset_before"), "ok"], request(WAYS[name].model))
     assert outcome.done.content == "ok"
-    assert outcome.notices == [f"{WAYS[name].model}: connection reset; trying again in 1 s (2/3)"]
+    assert outcome.notices == [f"{WAYS[name].model}: connection reset; retrying in 1 s (2/3)"]
 
 
 def failing(environ: Mapping[str, str], model: str = GPT) -> AethrError:
@@ -443,8 +441,8 @@ def failing(environ: Mapping[str, str], model: str = GPT) -> AethrError:
     return caught.value
 
 
-def test_a_refused_connection_says_so_and_where() -> None:
-    with socket.socket() as deaf:  # bound, so that nobody else gets the port, and not listening
+def test_a_refused_connection_names_the_address() -> None:
+    with socket.socket() as deaf:  # bound, so that the port stays free, and not listening
         deaf.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
         failure = failing({"OPENAI_BASE_URL": url})
@@ -452,25 +450,25 @@ def test_a_refused_connection_says_so_and_where() -> None:
     assert failure.fix == "Check the network and OPENAI_BASE_URL, then continue with the resume command."
 
 
-def test_a_host_that_does_not_exist_says_so() -> None:
+def test_an_unknown_host_is_named_as_the_cause() -> None:
     assert "no such host" in str(failing({"OPENAI_BASE_URL": "http://nowhere.invalid/v1"}))
 
 
-def test_a_server_without_tls_says_so() -> None:
+def test_a_server_without_tls_is_named_as_the_cause() -> None:
     with ModelServer() as server:
         url = server.base_url.replace("http:", "https:")
         assert "no secure connection at https://127.0.0.1" in str(failing({"OPENAI_BASE_URL": url}))
 
 
-# --- deadlines and leaving ---------------------------------------------------------------------
+# --- deadlines and interruptions ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic", "ollama"])
-def test_a_server_that_never_answers_is_left_when_the_calls_time_is_over_and_not_asked_again(
+def test_a_server_that_never_answers_is_not_retried(
     name: str,
 ) -> None:
     started = time.monotonic()
-    # What was given up at its deadline may still be on its way to the server.
+    # The request that ended at its deadline may still be under way to the server.
     one_came = operator.methodcaller("wait_for", 1)
     outcome = call([Reply(fault="never")] * 3, request(WAYS[name].model), SHORT, one_came)
     assert outcome.line == f"{WAYS[name].model}: no answer in time: the whole call took longer than 0.5 s"
@@ -481,7 +479,7 @@ def test_a_server_that_never_answers_is_left_when_the_calls_time_is_over_and_not
 
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm", "google", "anthropic", "ollama"])
-def test_a_stalled_stream_is_hung_up_and_not_asked_for_again(name: str) -> None:
+def test_a_stalled_stream_is_hung_up_and_not_retried(name: str) -> None:
     limits = SHORT._replace(whole_s=10)
     stalls = [Reply(("half",), fault="stall")] * 2
     outcome = call(stalls, request(WAYS[name].model), limits, ModelServer.wait_abandoned)
@@ -492,7 +490,7 @@ def test_a_stalled_stream_is_hung_up_and_not_asked_for_again(name: str) -> None:
 
 
 class Slow:
-    """A transport whose imports take five seconds of its own clock, and its answer none."""
+    """A transport whose imports take five seconds by its own clock, and its answer no time."""
 
     name = "slow"
 
@@ -512,14 +510,14 @@ class Slow:
         pass
 
 
-def test_what_a_transport_imports_is_not_on_the_models_time() -> None:
+def test_imports_do_not_count_in_the_models_timeout() -> None:
     slow = Slow()
     model = ModelBackend({"OPENAI_API_KEY": KEY}, lambda _: slow, PATIENT, clock=lambda: slow.now)
     *_, delta = model.complete(request(ModelSpec(GPT, timeout_s=1)))
     assert (delta, slow.now) == (TextDelta("ok"), 105.0)
 
 
-def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:
+def test_an_endless_drip_ends_with_the_deadline() -> None:
     asked = request(ModelSpec(GPT, timeout_s=0.5))
     started = time.monotonic()
     outcome = call([Reply(("x",), fault="drip", delay_s=0.02)], asked, PATIENT, ModelServer.wait_abandoned)
@@ -528,12 +526,12 @@ def test_a_drip_for_ever_ends_with_the_whole_calls_deadline() -> None:
     assert time.monotonic() - started < 3
 
 
-def test_an_answer_without_end_is_stopped() -> None:
+def test_an_answer_that_is_too_long_is_stopped() -> None:
     outcome = call([Reply(("x" * 1_000_000,) * 9)])
     assert "longer than 8,000,000 characters" in outcome.line
 
 
-def test_a_caller_that_leaves_hangs_up() -> None:
+def test_closing_the_generator_hangs_up() -> None:
     with ModelServer([Reply(("half",), fault="stall")]) as server:
         stream = backend(environ_for(WAYS["openai"], server)).complete(request())
         assert next(stream) == TextDelta("half")
@@ -570,7 +568,7 @@ for event in model.complete(Request("s", "r", "p", ModelSpec("openai:gpt-4o-mini
 
 @pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
 def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
-    """Left to the garbage collector it happened inside of a later call, and blocked that for ever."""
+    """The garbage collector did it during a later call, and blocked that for ever."""
     broken = [Reply(("half",), fault="error_open")] * 2
     gc.disable()
     try:
@@ -586,7 +584,7 @@ def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
 @pytest.mark.parametrize(
     ("model", "sent"),
     [
-        (ModelSpec(GPT), 16_384),  # the most that it can answer, by the price file
+        (ModelSpec(GPT), 16_384),  # its maximum by the price file
         (ModelSpec(GPT, max_tokens=500), 500),
         (ModelSpec(GPT, max_tokens=32_000), 16_384),  # the provider would refuse it
         (ModelSpec("openai:of-our-own"), spending.UNKNOWN_LIMIT),
@@ -611,21 +609,21 @@ def test_a_limit_is_always_sent(model: ModelSpec, sent: int) -> None:
     )
 
 
-def test_without_a_limit_of_its_own_a_model_gets_what_its_window_has_left() -> None:
+def test_the_default_limit_is_what_the_window_has_left() -> None:
     prompt = "one two three four five " * 14_000
     left = 128_000 - estimate_tokens(prompt)
     assert spending.ANSWER_TOKENS < left < 16_384
     assert call([Reply()], request(prompt=prompt)).requests[0]["body"]["max_tokens"] == left
 
 
-def test_a_limit_that_the_server_does_not_honour_is_named() -> None:
+def test_an_answer_over_its_limit_is_named() -> None:
     done = call([Reply(usage=(10, 60))], request(ModelSpec(GPT, max_tokens=50))).done
     assert done.over_limit == "answered 60 tokens where 50 were allowed"
     assert done.notes == ("the server answered 60 tokens where 50 were allowed",)
     assert call([Reply(usage=(10, 50))], request(ModelSpec(GPT, max_tokens=50))).done.over_limit is None
 
 
-def test_an_answer_that_the_budget_cut_says_so() -> None:
+def test_an_answer_that_the_budget_cut_has_a_note() -> None:
     asked = request(ModelSpec(GPT, max_tokens=9000), prompt="x" * 3000, allowance=Allowance(tokens=6000))
     done = call([Reply(finish_reason="length")], asked).done
     assert done.notes == ("the budget left 5,000 tokens for this answer, 9,000 would have been allowed",)
@@ -639,7 +637,7 @@ def test_an_answer_that_the_budget_cut_says_so() -> None:
         ((0, 0), Usage()),
     ],
 )
-def test_a_count_of_zero_is_a_count_that_is_missing(usage: tuple[int, int], read: Usage) -> None:
+def test_a_count_of_zero_is_a_missing_count(usage: tuple[int, int], read: Usage) -> None:
     done = call([Reply(usage=usage)]).done
     assert done.usage == read
     assert done.notes == ("the provider sent no token counts: whether it read the whole prompt is not known",)
@@ -720,7 +718,7 @@ def test_a_call_that_cannot_be_afforded_is_not_made(allowance: Allowance, figure
     assert outcome.requests == []
 
 
-def test_a_cost_limit_cannot_hold_where_the_price_is_unknown() -> None:
+def test_a_cost_limit_is_refused_if_the_price_is_unknown() -> None:
     outcome = call([Reply()], request("openai:of-our-own", allowance=Allowance(cost_usd=5.0)))
     assert isinstance(outcome.error, BudgetError)
     assert "openai:of-our-own: its price is not known" in outcome.line
@@ -728,7 +726,7 @@ def test_a_cost_limit_cannot_hold_where_the_price_is_unknown() -> None:
     assert outcome.requests == []
 
 
-def test_a_model_without_a_price_is_called_where_its_provider_states_the_cost() -> None:
+def test_a_stated_cost_replaces_a_missing_price() -> None:
     name = "openrouter:acme/some-model"
     outcome = call([Reply()], request(name, allowance=Allowance(cost_usd=0.01)))
     assert outcome.requests[0]["body"]["max_tokens"] == spending.UNKNOWN_LIMIT
@@ -737,7 +735,7 @@ def test_a_model_without_a_price_is_called_where_its_provider_states_the_cost() 
     assert nothing_left.requests == []
 
 
-def test_a_broken_attempt_is_charged_before_the_next() -> None:
+def test_a_failed_attempt_is_charged_before_the_next() -> None:
     script = [Reply(("x" * 3000,), fault="cut"), "ok"]
     outcome = call(script, request(prompt="x" * 3000, allowance=Allowance(tokens=6000)))
     assert isinstance(outcome.error, BudgetError)
@@ -745,7 +743,7 @@ def test_a_broken_attempt_is_charged_before_the_next() -> None:
     assert len(outcome.requests) == 1
 
 
-def test_a_prompt_longer_than_the_window_is_refused_before_the_call() -> None:
+def test_a_prompt_longer_than_the_window_is_refused() -> None:
     prompt = "one two three four five " * 26_000
     outcome = call([Reply()], request(prompt=prompt))
     assert isinstance(outcome.error, ModelError)
@@ -755,7 +753,7 @@ def test_a_prompt_longer_than_the_window_is_refused_before_the_call() -> None:
     assert outcome.requests == []
 
 
-def test_a_prompt_that_only_looks_too_long_is_sent() -> None:
+def test_a_prompt_that_fits_by_exact_count_is_sent() -> None:
     prompt = "one two three four five " * 17_000
     assert estimate_tokens(prompt) > 128_000
     assert call([Reply()], request(prompt=prompt)).done.content == "Hello, world."

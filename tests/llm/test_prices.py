@@ -24,11 +24,11 @@ def test_both_spellings_and_provider_names_find_the_same_row() -> None:
 
 
 @pytest.mark.parametrize("name", ["openai:no-such-model", "hosted_vllm:gpt-4o-mini", "nobody:gpt-4o-mini"])
-def test_a_model_that_the_file_does_not_have_is_unknown(name: str) -> None:
+def test_a_model_outside_the_price_file_is_unknown(name: str) -> None:
     assert lookup(name) is None
 
 
-def test_a_price_of_zero_is_unknown_for_a_paid_provider_and_free_on_a_server_of_ones_own() -> None:
+def test_a_price_of_zero_means_free_only_on_your_own_server() -> None:
     preview = lookup("google:gemma-3-27b-it")
     local = lookup("ollama:llama3")
     assert preview is not None
@@ -48,7 +48,7 @@ def test_litellm_is_not_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[]", b'{"gpt-4o-mini": ', b"\xff", b'{"gpt-4o-mini": 3}'])
-def test_a_missing_or_damaged_file_means_that_nothing_is_known(tmp_path: Path, content: bytes | None) -> None:
+def test_prices_are_unknown_without_a_sound_price_file(tmp_path: Path, content: bytes | None) -> None:
     package = tmp_path / "litellm"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""The reader of what a model server streams: the same objects however the bytes are cut."""
+"""Reading the stream of a model server: the objects are the same wherever the bytes are cut."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_body_of_json_is_read_in_every_layout(body: str) -> None:
         "retry: 3000",
     ],
 )
-def test_a_heartbeat_is_nothing(beat: str) -> None:
+def test_a_heartbeat_yields_nothing(beat: str) -> None:
     stream = f'data: {{"n": 1}}\n\n{beat}\n\ndata: {{"n": 2}}\n\n'
     assert [each for each in objects([stream.encode()]) if each] == [{"n": 1}, {"n": 2}]
 
@@ -118,18 +118,18 @@ def test_a_heartbeat_is_nothing(beat: str) -> None:
         '{"n": 2\n\n{"n": 3}',
     ],
 )
-def test_a_piece_that_cannot_be_read_is_an_error(piece: str) -> None:
+def test_an_unreadable_event_is_an_error(piece: str) -> None:
     with pytest.raises(UnreadableError, match="broken JSON in the answer"):
         list(objects([f'data: {{"n": 1}}\n\n{piece}\n\ndata: {{"n": 3}}\n\n'.encode()]))
 
 
 @pytest.mark.parametrize("end", ['data: {"n": 2', 'data: {"n": 2\n', "data: pi", '{"n": 2', "event: x"])
-def test_what_the_end_leaves_unfinished_is_dropped(end: str) -> None:
+def test_an_unfinished_event_at_the_end_is_dropped(end: str) -> None:
     assert list(objects([f'data: {{"n": 1}}\n\n{end}'.encode()])) == [{"n": 1}]
 
 
 @pytest.mark.parametrize("body", ['{"n": ', '{"n": 1}}', "[1, ", "<html><title>Bad Gateway</title></html>"])
-def test_a_body_that_is_no_json_is_an_error(body: str) -> None:
+def test_a_body_that_is_not_json_is_an_error(body: str) -> None:
     with pytest.raises(UnreadableError):
         list(objects([body.encode()]))
 
@@ -152,7 +152,7 @@ def test_bytes_that_are_not_utf8_are_replaced() -> None:
     assert list(objects([b'data: {"a": "\xff"}\n\n'])) == [{"a": "\ufffd"}]
 
 
-def test_each_object_is_given_as_soon_as_its_line_ends() -> None:
+def test_each_object_is_yielded_when_its_line_ends() -> None:
     read = []
 
     def pieces() -> object:
@@ -165,7 +165,7 @@ def test_each_object_is_given_as_soon_as_its_line_ends() -> None:
 
 
 @pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000])
-def test_what_is_nested_too_deep_or_too_long_a_number_is_an_error(nested: str) -> None:
+def test_json_too_deep_or_with_too_long_numbers_is_an_error(nested: str) -> None:
     with pytest.raises(UnreadableError):
         list(objects([f"data: {nested}\n\n".encode()]))
 
@@ -180,7 +180,7 @@ def test_what_is_nested_too_deep_or_too_long_a_number_is_an_error(nested: str) -
     ],
     ids=["a line without end", "an event without end", "one long line", "a body without end"],
 )
-def test_what_never_ends_is_not_held(pieces: list[bytes]) -> None:
+def test_an_endless_event_is_an_error(pieces: list[bytes]) -> None:
     with pytest.raises(EventTooLongError, match="longer than 100 bytes"):
         list(objects(pieces, longest=100))
     assert list(objects([b'data: {"a": "' + b"x" * 60 + b'"}\n\n'] * 5, longest=100)) == [{"a": "x" * 60}] * 5

@@ -1,4 +1,4 @@
-"""Servers on a bad day, through both transports: no text vanishes, heartbeats are life, errors are errors."""
+"""Faulty servers, over both transports: text is never lost, heartbeats are ignored, errors are reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aethr.base import outside
 from aethr.base.records import Allowance, ModelSpec, Usage
 from aethr.llm import Call, CallFailed, Deadlines, Endpoint
 from aethr.llm.exchange import Exchange
-from aethr.llm.failures import broken, error_in
+from aethr.llm.failures import error_in, transport_failure
 from aethr.llm.model import LONGEST_WAIT_S, MEANINGFUL, cut_prompt
 from aethr.llm.transport_direct import Direct
 from aethr.llm.transport_litellm import LiteLLM
@@ -25,7 +25,7 @@ from tests.model_server import ModelServer, Reply, error
 __all__ = ["litellm_is_loaded", "transport"]
 
 CHAT = ("openai", "hosted_vllm")
-"""LiteLLM calls the one through OpenAI's SDK and the other with httpx."""
+"""LiteLLM calls the first with OpenAI's SDK, the second with httpx."""
 
 
 def event(value: object) -> bytes:
@@ -46,11 +46,11 @@ def counted(prompt: int, completion: int) -> bytes:
 END = (chunk(None, "stop"), event("[DONE]"))
 
 
-def sent(*pieces: bytes | float, kind: str = "text/event-stream", **more: Any) -> Reply:
+def raw_reply(*pieces: bytes | float, kind: str = "text/event-stream", **more: Any) -> Reply:
     return Reply(pieces=pieces, content_type=kind, **more)
 
 
-def asked(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any) -> Outcome:
+def call_model(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any) -> Outcome:
     return call(
         [*replies, *[error(418, "one request too many")] * 3], request(WAYS[name].model, **fields), limits
     )
@@ -82,15 +82,15 @@ def asked(name: str, *replies: Reply, limits: Deadlines = PATIENT, **fields: Any
     ],
 )  # fmt: skip
 def test_every_word_of_the_answer_arrives(name: str, pieces: tuple[bytes, ...], text: str) -> None:
-    outcome = asked(name, sent(*pieces))
+    outcome = call_model(name, raw_reply(*pieces))
     assert (outcome.done.content, outcome.done.truncated) == (text, False)
     assert "".join(outcome.deltas) == text
 
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
-def test_a_later_stop_forgives_no_cut(name: str, reason: str) -> None:
-    outcome = asked(name, sent(chunk("Review status: pass"), chunk(None, reason), *END))
+def test_a_later_stop_does_not_undo_a_cut(name: str, reason: str) -> None:
+    outcome = call_model(name, raw_reply(chunk("Review status: pass"), chunk(None, reason), *END))
     assert (outcome.done.truncated, outcome.done.finish_reason) == (True, reason)
 
 
@@ -106,8 +106,8 @@ def test_a_later_stop_forgives_no_cut(name: str, reason: str) -> None:
     ],
     ids=["a part of unknown type", "a number", "a delta that is a text", "words alone", "half an object"],
 )
-def test_a_piece_that_cannot_be_read_is_an_error_even_before_a_pass(name: str, piece: bytes) -> None:
-    outcome = asked(name, sent(piece, chunk("Review status: pass"), *END))
+def test_an_unreadable_piece_fails_even_before_a_pass(name: str, piece: bytes) -> None:
+    outcome = call_model(name, raw_reply(piece, chunk("Review status: pass"), *END))
     assert "the answer is not in the protocol" in outcome.line
     assert len(outcome.requests) == 1
 
@@ -116,14 +116,14 @@ ODD = "a\u0085b\u2028c\u2029d"
 
 
 @pytest.mark.parametrize("name", ["ollama", "anthropic", "google"])
-def test_letters_that_end_lines_elsewhere_stay_in_the_other_protocols(name: str) -> None:
+def test_unicode_line_ends_stay_in_other_protocols(name: str) -> None:
     way = WAYS[name]
-    outcome = asked(name, Reply((ODD, "e"), way.finished))
+    outcome = call_model(name, Reply((ODD, "e"), way.finished))
     assert (outcome.done.content, outcome.done.finish_reason) == (ODD + "e", way.finished)
 
 
-def test_what_litellm_asks_beside_a_call_is_not_the_call(transport: str) -> None:
-    """Of a model of Ollama's that it has not seen it asks ``/api/show``, before the call and after it."""
+def test_litellms_side_request_is_not_taken_for_the_call(transport: str) -> None:
+    """It asks Ollama's ``/api/show`` about a model that is new to it, before the call and after it."""
     outcome = call([Reply((ODD, "e"))], request(f"ollama:never-seen-with-{transport}"))
     assert (outcome.done.content, outcome.done.usage.total_tokens) == (ODD + "e", 15)
     refused = error(400, "it exceeds the context length")
@@ -159,7 +159,7 @@ def test_a_heartbeat_is_never_an_error(name: str, beat: str) -> None:
         whole = [event({"candidates": [part]}) for part in [parts[0], {**parts[1], "finishReason": "STOP"}]]
     else:
         whole = anthropic("Fine. ", "Yes.")
-    outcome = asked(name, sent(*(BEATS[beat] + piece for piece in whole)))
+    outcome = call_model(name, raw_reply(*(BEATS[beat] + piece for piece in whole)))
     assert (outcome.done.content, outcome.done.finish_reason) == ("Fine. Yes.", way.finished)
 
 
@@ -178,17 +178,17 @@ def anthropic(*texts: str) -> list[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHAT)
-def test_any_byte_restarts_the_silence_clock_and_is_a_sign_that_the_model_thinks(name: str) -> None:
+def test_any_byte_restarts_the_silence_limit(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
     beats = [piece for _ in range(6) for piece in (b": x\n\n", 0.25)]
-    outcome = asked(name, sent(*beats, chunk("a"), *beats, chunk("b"), *END), limits=limits)
+    outcome = call_model(name, raw_reply(*beats, chunk("a"), *beats, chunk("b"), *END), limits=limits)
     assert outcome.done.content == "ab"
     assert len(outcome.requests) == 1
     assert 0 < outcome.thoughts <= 10
 
 
 @pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama"])
-def test_before_the_first_text_only_the_whole_calls_limit_counts(name: str) -> None:
+def test_before_the_first_text_only_the_deadline_counts(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
     first = b'{"done": false}\n' if name == "ollama" else b": x\n\n"
     rest = {
@@ -196,12 +196,12 @@ def test_before_the_first_text_only_the_whole_calls_limit_counts(name: str) -> N
         "google": [event({"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]})],
         "ollama": [b'{"message": {"content": "ok"}, "done": true, "done_reason": "stop"}\n'],
     }.get(name, [chunk("ok"), *END])
-    outcome = asked(name, sent(first, 0.8, *rest), limits=limits)
+    outcome = call_model(name, raw_reply(first, 0.8, *rest), limits=limits)
     assert outcome.done.content == "ok"
     assert len(outcome.requests) == 1
 
 
-# --- errors inside of an answer ----------------------------------------------------------------
+# --- errors within an answer -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CHAT)
@@ -226,9 +226,7 @@ def test_before_the_first_text_only_the_whole_calls_limit_counts(name: str) -> N
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict | list) else None,
 )
-def test_an_error_in_an_answer_is_that_error(
-    name: str, form: str, body: object, said: str, requests: int
-) -> None:
+def test_an_error_in_an_answer_is_read(name: str, form: str, body: object, said: str, requests: int) -> None:
     pieces = {
         "whole": json.dumps(body).encode(),
         "event": event(body),
@@ -236,7 +234,7 @@ def test_an_error_in_an_answer_is_that_error(
         "pretty": json.dumps(body, indent=2).encode(),
     }
     kind = "application/json" if form == "whole" else "text/event-stream"
-    outcome = asked(name, *[sent(pieces[form], kind=kind)] * requests)
+    outcome = call_model(name, *[raw_reply(pieces[form], kind=kind)] * requests)
     assert said in outcome.line
     assert len(outcome.requests) == requests
 
@@ -251,16 +249,14 @@ def test_an_error_in_an_answer_is_that_error(
     ],
 )
 @pytest.mark.parametrize("bare", [True, False])
-def test_an_error_in_an_answer_is_that_error_in_the_other_protocols(
-    name: str, body: object, bare: bool
-) -> None:
+def test_an_error_in_an_answer_is_read_in_other_protocols(name: str, body: object, bare: bool) -> None:
     piece = json.dumps(body).encode() + b"\n" if bare or name == "ollama" else event(body)
-    outcome = asked(name, *[sent(piece)] * 3)
+    outcome = call_model(name, *[raw_reply(piece)] * 3)
     assert outcome.line == f"{WAYS[name].model}: the provider failed: Full up"
     assert len(outcome.requests) == 3
 
 
-def test_what_reports_no_error_is_none() -> None:
+def test_an_object_without_an_error_is_not_an_error() -> None:
     for data in (
         {"error": None, "choices": []},
         {"error": False},
@@ -273,39 +269,39 @@ def test_what_reports_no_error_is_none() -> None:
         assert error_in(data) is None, data
 
 
-def test_an_error_that_is_nested_for_ever_is_one_line() -> None:
+def test_a_deeply_nested_error_is_one_line() -> None:
     body: object = "deep"
     for _ in range(300):
         body = {"error": body}
-    outcome = asked("openai", *[sent(event(body))] * 3)
+    outcome = call_model("openai", *[raw_reply(event(body))] * 3)
     assert "the provider failed" in outcome.line
 
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
-def test_a_whole_answer_to_a_streamed_request_is_an_answer(name: str, kind: str) -> None:
+def test_an_unstreamed_answer_to_a_streamed_request_is_read(name: str, kind: str) -> None:
     choice = {"index": 0, "message": {"content": "Fine."}, "finish_reason": "stop"}
     body = {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
     for indent in (None, 2):
-        outcome = asked(name, sent(json.dumps(body, indent=indent).encode(), kind=kind))
+        outcome = call_model(name, raw_reply(json.dumps(body, indent=indent).encode(), kind=kind))
         assert (outcome.done.content, outcome.done.usage.total_tokens) == ("Fine.", 11)
         assert len(outcome.requests) == 1
 
 
-def test_a_whole_answer_is_one_in_the_other_protocols() -> None:
+def test_an_unstreamed_answer_is_read_in_other_protocols() -> None:
     text = {"type": "text", "text": "Fine."}
     message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [text]}
     usage = {"input_tokens": 9, "output_tokens": 2}
     body = {**message, "stop_reason": "end_turn", "usage": usage}
-    done = asked("anthropic", sent(json.dumps(body).encode())).done
+    done = call_model("anthropic", raw_reply(json.dumps(body).encode())).done
     assert (done.content, done.finish_reason, done.usage.total_tokens) == ("Fine.", "end_turn", 11)
     candidate = {"content": {"parts": [{"text": "Fine."}], "role": "model"}, "finishReason": "STOP"}
-    done = asked("google", sent(json.dumps([{"candidates": [candidate]}], indent=1).encode())).done
+    done = call_model("google", raw_reply(json.dumps([{"candidates": [candidate]}], indent=1).encode())).done
     assert (done.content, done.finish_reason) == ("Fine.", "STOP")
 
 
-def test_a_prompt_that_gemini_blocks_says_so() -> None:
-    outcome = asked("google", sent(event({"promptFeedback": {"blockReason": "SAFETY"}})))
+def test_a_prompt_that_gemini_blocks_has_a_clear_error() -> None:
+    outcome = call_model("google", raw_reply(event({"promptFeedback": {"blockReason": "SAFETY"}})))
     assert "content filter refused: the prompt was blocked: SAFETY" in outcome.line
 
 
@@ -323,11 +319,11 @@ def test_a_prompt_that_gemini_blocks_says_so() -> None:
     ],
     ids=["an error", "half an object", "not the protocol", "silence"],
 )
-def test_what_was_complete_before_a_late_error_is_kept(
-    name: str, late: bytes | float, note: str | None
-) -> None:
+def test_a_late_error_keeps_the_complete_answer(name: str, late: bytes | float, note: str | None) -> None:
     limits = Deadlines(linger_s=0.3, whole_s=20)
-    outcome = asked(name, sent(chunk("whole"), chunk(None, "stop"), counted(9, 2), late), limits=limits)
+    outcome = call_model(
+        name, raw_reply(chunk("whole"), chunk(None, "stop"), counted(9, 2), late), limits=limits
+    )
     assert (outcome.done.content, outcome.done.usage.total_tokens) == ("whole", 11)
     assert [
         said for said in outcome.done.notes if "after the end" in said and (note or "!") in said
@@ -336,7 +332,7 @@ def test_what_was_complete_before_a_late_error_is_kept(
 
 
 @pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])
-def test_what_was_complete_before_a_late_error_is_kept_in_the_other_protocols(name: str) -> None:
+def test_a_late_error_keeps_the_answer_in_other_protocols(name: str) -> None:
     late = event({"error": {"message": "late", "code": 500}})
     pieces = {
         "anthropic": [*anthropic("whole")[:-1], late],
@@ -346,7 +342,7 @@ def test_what_was_complete_before_a_late_error_is_kept_in_the_other_protocols(na
         ],
         "ollama": [b'{"message": {"content": "whole"}, "done": true}\n', b'{"error": "late"}\n'],
     }[name]
-    outcome = asked(name, sent(*pieces))
+    outcome = call_model(name, raw_reply(*pieces))
     assert outcome.done.content == "whole"
     assert [note for note in outcome.done.notes if "an error after the end of the answer: late" in note]
 
@@ -366,17 +362,17 @@ def test_what_was_complete_before_a_late_error_is_kept_in_the_other_protocols(na
     ],
     ids=["deltas", "after text", "a part", "whole"],
 )
-def test_a_refusal_is_shown_in_its_own_words(name: str, pieces: tuple[bytes, ...]) -> None:
-    outcome = asked(name, sent(*pieces))
+def test_a_refusal_is_shown_in_the_models_words(name: str, pieces: tuple[bytes, ...]) -> None:
+    outcome = call_model(name, raw_reply(*pieces))
     assert outcome.line == f"{WAYS[name].model}: the model refused to answer: I cannot help."
     assert len(outcome.requests) == 1
 
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("reason", ["length", "max_tokens"])
-def test_thinking_that_used_all_tokens_is_said_and_counted(name: str, reason: str) -> None:
+def test_thinking_that_used_all_tokens_is_reported(name: str, reason: str) -> None:
     thought = (chunk(reasoning_content="hm"), chunk(None, reason), counted(90, 60), event("[DONE]"))
-    outcome = asked(name, sent(*thought))
+    outcome = call_model(name, raw_reply(*thought))
     assert outcome.line.endswith("the answer is empty: all 60 answer tokens went to thinking")
     assert outcome.error is not None
     assert "max_tokens" in outcome.error.fix
@@ -384,8 +380,8 @@ def test_thinking_that_used_all_tokens_is_said_and_counted(name: str, reason: st
     assert len(outcome.requests) == 1
 
 
-def test_what_a_failed_attempt_was_counted_for_is_told_and_leaves_less() -> None:
-    broke = sent(chunk("half"), counted(1000, 900), event({"error": {"message": "x", "code": 500}}))
+def test_tokens_of_a_failed_attempt_reduce_the_allowance() -> None:
+    broke = raw_reply(chunk("half"), counted(1000, 900), event({"error": {"message": "x", "code": 500}}))
     spec = ModelSpec(GPT, max_tokens=500)
     outcome = call([broke, "whole"], request(spec, allowance=Allowance(tokens=2000)))
     assert [usage.total_tokens for usage in outcome.spent] == [1900]
@@ -440,7 +436,7 @@ WRAPPED = {"message": "Provider returned error", "code": 429, "metadata": {"raw"
         "a date beyond time", "a date long ago", "504", "418",
     ],
 )  # fmt: skip
-def test_a_refusal_has_the_same_words_and_tries_everywhere(
+def test_a_refusal_has_the_same_text_and_retries_everywhere(
     name: str, status: int, headers: Mapping[str, str], body: str, said: str, sleeps: list[float]
 ) -> None:
     outcome = call([Reply(status=status, headers=headers, body=body)] * 4, request(WAYS[name].model))
@@ -449,47 +445,47 @@ def test_a_refusal_has_the_same_words_and_tries_everywhere(
     assert len(outcome.requests) == 1 + len(sleeps)
 
 
-def test_a_wait_in_milliseconds_counts() -> None:
+def test_a_retry_after_in_milliseconds_counts() -> None:
     outcome = call([error(429, retry_after_ms="1500", Retry_After="2"), "ok"])
     assert outcome.sleeps == [1.5]
 
 
 @pytest.mark.parametrize("said", ["inf", "-inf", "nan", "", "soon", "1_000", "0x10", "１２", "1e3", "\ud800"])
-def test_a_wait_that_is_none_is_none(said: str) -> None:
+def test_an_invalid_retry_after_is_ignored(said: str) -> None:
     assert outside.retry_after_s(said) is None
 
 
-def test_a_wait_is_never_negative_and_never_without_end() -> None:
+def test_a_retry_after_is_not_negative_or_infinite() -> None:
     assert outside.retry_after_s(" 7 ") == 7.0
     assert outside.retry_after_s("2.5") == 2.5
     assert outside.retry_after_s("Mon, 01 Jan 1990 00:00:00 GMT") == 0.0
     assert (outside.retry_after_s("9" * 4000) or 0) > LONGEST_WAIT_S
 
 
-# --- without a stream --------------------------------------------------------------------------
+# --- without streaming -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*CHAT, "lm_studio", "ollama"])
-def test_an_empty_stream_is_asked_for_whole_once_and_finds_the_reason(name: str) -> None:
+def test_an_empty_stream_is_retried_unstreamed_for_the_reason(name: str) -> None:
     said = "the model is loaded with context length of only 4096 tokens, which is not enough"
     empty = b'{"done": true}\n' if name == "ollama" else chunk(None, "stop") + counted(9, 0)
-    outcome = asked(name, sent(empty), error(400, said))
+    outcome = call_model(name, raw_reply(empty), error(400, said))
     assert f"too long for the model's window (400): {said}" in outcome.line
     assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
     assert "stream_options" not in outcome.requests[1]["body"]
 
 
 @pytest.mark.parametrize("name", CHAT)
-def test_an_empty_stream_may_have_an_answer_without_one(name: str) -> None:
-    outcome = asked(name, sent(event("[DONE]")), Reply(("Fine.",)))
+def test_an_empty_stream_may_be_answered_unstreamed(name: str) -> None:
+    outcome = call_model(name, raw_reply(event("[DONE]")), Reply(("Fine.",)))
     assert outcome.done.content == "Fine."
     assert len(outcome.requests) == 2
 
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("second", [Reply(()), error(503), error(429), Reply(fault="reset_before")])
-def test_at_most_one_more_request_is_made_for_an_empty_stream(name: str, second: Reply) -> None:
-    outcome = asked(name, sent(*END), second)
+def test_an_empty_stream_is_retried_at_most_once(name: str, second: Reply) -> None:
+    outcome = call_model(name, raw_reply(*END), second)
     assert outcome.error is not None
     assert len(outcome.requests) == 2
     assert outcome.sleeps == []
@@ -504,24 +500,24 @@ def test_at_most_one_more_request_is_made_for_an_empty_stream(name: str, second:
     ],
     ids=["verified", "unsupported"],
 )
-def test_an_account_that_may_not_stream_is_asked_without(name: str, body: object) -> None:
-    outcome = asked(name, Reply(status=400, body=json.dumps({"error": body})), Reply(("Fine.",)))
+def test_an_account_that_may_not_stream_is_retried_unstreamed(name: str, body: object) -> None:
+    outcome = call_model(name, Reply(status=400, body=json.dumps({"error": body})), Reply(("Fine.",)))
     assert outcome.done.content == "Fine."
-    assert "asking once more without streaming" in outcome.notices[0]
+    assert "retrying once without streaming" in outcome.notices[0]
     assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
 
 
-# --- a prompt that was not read whole ----------------------------------------------------------
+# --- a prompt that was cut ---------------------------------------------------------------------
 
 LONG = "def total(prices):\n    return sum(prices) + 1\n" * 900
 
 
 @pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama"])
 @pytest.mark.parametrize(("counts", "cut"), [((4096, 5), True), ((9000, 5), False), ((0, 5), False)])
-def test_a_count_that_is_too_small_for_the_prompt_shows_that_it_was_cut(
+def test_a_small_token_count_shows_that_the_prompt_was_cut(
     name: str, counts: tuple[int, int], cut: bool
 ) -> None:
-    outcome = asked(name, Reply(("Fine.",), WAYS[name].finished, counts), prompt=LONG)
+    outcome = call_model(name, Reply(("Fine.",), WAYS[name].finished, counts), prompt=LONG)
     said = outcome.done.cut_prompt
     assert (said is not None) is cut
     if said is not None:
@@ -540,7 +536,7 @@ def test_a_count_that_is_too_small_for_the_prompt_shows_that_it_was_cut(
     ],
     ids=["one letter", "deep indentation", "ruled lines", "short"],
 )
-def test_runs_of_one_letter_and_short_prompts_raise_no_alarm(prompt: str) -> None:
+def test_runs_of_one_letter_do_not_look_like_a_cut_prompt(prompt: str) -> None:
     assert cut_prompt(prompt, Usage(prompt_tokens=max(40, len(prompt) // 70))) is None
 
 
@@ -554,22 +550,22 @@ def test_runs_of_one_letter_and_short_prompts_raise_no_alarm(prompt: str) -> Non
         ("😀", 1),
     ],
 )
-def test_no_language_raises_an_alarm(text: str, per_token: float) -> None:
-    """``per_token``: characters a token in the vocabulary that is best at it, rounded up."""
+def test_no_language_looks_like_a_cut_prompt(text: str, per_token: float) -> None:
+    """``per_token``: characters per token in the best vocabulary for it, rounded up."""
     prompt = text * (20_000 // len(text))
     assert cut_prompt(prompt, Usage(prompt_tokens=int(len(prompt) / per_token))) is None
 
 
 def test_the_count_includes_what_was_cached() -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 9900}}
-    outcome = asked(
-        "openai", sent(chunk("Fine."), *END[:1], event({"choices": [], "usage": usage})), prompt=LONG
+    outcome = call_model(
+        "openai", raw_reply(chunk("Fine."), *END[:1], event({"choices": [], "usage": usage})), prompt=LONG
     )
     assert outcome.done.cut_prompt is None
 
 
 @pytest.mark.parametrize("limit", [None, 9000])
-def test_ollama_is_told_how_much_it_has_to_hold_and_not_to_cut(limit: int | None, transport: str) -> None:
+def test_ollama_gets_the_window_and_must_not_cut(limit: int | None, transport: str) -> None:
     spec = ModelSpec("ollama:some-model", temperature=0.0, seed=7, max_tokens=limit)
     outcome = call([Reply(("Fine.",), usage=(12_000, 5))], request(spec, prompt=LONG))
     body = outcome.requests[-1]["body"]
@@ -583,7 +579,7 @@ def test_ollama_is_told_how_much_it_has_to_hold_and_not_to_cut(limit: int | None
     assert outcome.done.notes == ()
 
 
-def test_a_prompt_that_ollama_cannot_hold_is_said_in_our_words() -> None:
+def test_a_prompt_too_long_for_ollama_has_a_clear_error() -> None:
     refusal = Reply(status=400, body='{"error": "the prompt is too long: it exceeds the context length"}')
     outcome = call([refusal], request("ollama:some-model", prompt=LONG))
     assert "the prompt is too long for the model's window (400)" in outcome.line
@@ -596,14 +592,14 @@ def test_a_prompt_that_ollama_cannot_hold_is_said_in_our_words() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*CHAT, "ollama"])
-def test_a_fast_endless_stream_to_a_slow_reader_ends_with_the_calls_time(name: str) -> None:
-    """The reader takes 5 ms for each piece: what has come is worth minutes of its time."""
+def test_an_endless_stream_ends_with_the_deadline(name: str) -> None:
+    """The reader takes 5 ms for each piece, so that it would need minutes for all that arrives."""
     import time
 
     from tests.llm.test_model import backend, environ_for
 
     piece = b'{"message": {"content": "x"}, "done": false}\n' if name == "ollama" else chunk("x")
-    with ModelServer([sent(*[piece * 1000] * 2000)]) as server:
+    with ModelServer([raw_reply(*[piece * 1000] * 2000)]) as server:
         model = backend(environ_for(WAYS[name], server))
         began = time.monotonic()
         with pytest.raises(Exception, match="the whole call took longer than 1 s"):  # noqa: PT012
@@ -612,12 +608,14 @@ def test_a_fast_endless_stream_to_a_slow_reader_ends_with_the_calls_time(name: s
         assert time.monotonic() - began < 2.5
 
 
-def test_what_has_come_whole_is_kept_however_slow_its_reader_is() -> None:
-    from aethr.llm.connection import feeding
+def test_a_slow_reader_still_gets_the_complete_answer() -> None:
+    from contextlib import closing
+
+    from aethr.llm.connection import Feed
 
     with ModelServer([Reply(("a", "b"))]) as server:
         one = Call("hi", ModelSpec(GPT), Endpoint(KEY, server.base_url), PATIENT, None)
-        with feeding(Direct(), one) as feed:
+        with closing(Feed(Direct(), one)) as feed:
             assert feed.next(10, 10) is not None
             assert feed._ended.wait(10)
             read = []
@@ -628,19 +626,19 @@ def test_what_has_come_whole_is_kept_however_slow_its_reader_is() -> None:
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("status", [200, 500])
-def test_a_body_that_unpacks_to_a_gigabyte_is_left_early(name: str, status: int) -> None:
+def test_reading_stops_early_in_a_compressed_gigabyte(name: str, status: int) -> None:
     resource = pytest.importorskip("resource", reason="measures as POSIX does")
     packed = gzip.compress(b"x" * (64 << 20))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bomb = sent(packed, *[packed] * 4, status=status, headers={"Content-Encoding": "gzip"})
-    outcome = asked(name, *[bomb] * 3)
+    bomb = raw_reply(packed, *[packed] * 4, status=status, headers={"Content-Encoding": "gzip"})
+    outcome = call_model(name, *[bomb] * 3)
     assert outcome.error is not None
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "in kilobytes"
 
 
-def test_an_encoding_that_nobody_asked_for_is_said() -> None:
-    outcome = asked("openai", sent(b"x", headers={"Content-Encoding": "br"}))
-    assert "compressed as nobody asked for: br" in outcome.line
+def test_an_encoding_that_was_not_requested_is_an_error() -> None:
+    outcome = call_model("openai", raw_reply(b"x", headers={"Content-Encoding": "br"}))
+    assert "compressed, but not as requested: br" in outcome.line
 
 
 @pytest.mark.parametrize("kind", [Direct, LiteLLM])
@@ -668,14 +666,14 @@ def list_until_hung_up(stream: Any) -> None:
 
 def test_a_peer_that_answers_no_keepalive_is_a_lost_connection() -> None:
     gone = TimeoutError(110, "Connection timed out")
-    failure = broken([gone])
+    failure = transport_failure([gone])
     assert failure is not None
     assert (failure.kind, failure.message) == ("lost", "the server is gone: it answers no keepalive")
 
 
 @pytest.mark.parametrize("name", CHAT)
 @pytest.mark.parametrize("fault", ["reset_before", "reset_mid"])
-def test_a_connection_that_was_lost_is_made_again_once(name: str, fault: Any) -> None:
-    outcome = asked(name, *[Reply(("half",), fault=fault)] * 2)
+def test_a_lost_connection_is_retried_once(name: str, fault: Any) -> None:
+    outcome = call_model(name, *[Reply(("half",), fault=fault)] * 2)
     assert re.search("connection reset|closed inside", outcome.line)
     assert len(outcome.requests) == 2
