@@ -71,7 +71,7 @@ class _Session:
     thorough: bool = True
     left_out: tuple[str, ...] = ()
 
-    def feed(self, line: process_tree.Line) -> Progress:
+    def feed(self, line: process_tree.OutputLine) -> Progress:
         """Take one line of output. Raises ``BudgetError`` when it passes what was left."""
         event = None if line.error else decode(line.text)
         if event is not None:
@@ -197,7 +197,7 @@ class AgentBackend:
         return [installed.program, *self._agent.arguments(run)], env
 
 
-def _relayed(session: _Session, tree: process_tree.Tree, timeout_s: float) -> Progress:
+def _relayed(session: _Session, tree: process_tree.ProcessTree, timeout_s: float) -> Progress:
     session.thorough = tree.thorough
 
     def ended() -> None:

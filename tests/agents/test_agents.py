@@ -409,7 +409,7 @@ LEFT = (".session", ".bare", ".deaf")
 
 def _runs(pid: int) -> bool:
     """Whether there is such a program; one that has ended and waits for its parent does not count."""
-    return any(entry.pid == pid and not entry.zombie for entry in process_tree.from_ps())
+    return any(entry.pid == pid and not entry.zombie for entry in process_tree.list_with_ps())
 
 
 def test_programs_left_running_are_ended_and_counted(stage: Stage) -> None:
@@ -517,14 +517,14 @@ def test_a_program_is_found_by_its_mark_alone() -> None:
     pid = int(subprocess.run(["sh", "-c", start], capture_output=True, check=True).stdout)
     with subprocess.Popen(["true"]) as child:
         child.wait()
-        ours = frozenset(entry.pid for entry in process_tree.from_ps() if entry.parent == os.getpid())
-        assert process_tree.Tree(child, b"AGENT_RUN_ID=some-run", ours).end() > 0
+        ours = frozenset(entry.pid for entry in process_tree.list_with_ps() if entry.parent == os.getpid())
+        assert process_tree.ProcessTree(child, b"AGENT_RUN_ID=some-run", ours).end() > 0
     assert not _runs(pid)
 
 
 def test_ps_tells_what_proc_tells() -> None:
-    own = next(entry for entry in process_tree.from_ps() if entry.pid == os.getpid())
-    assert own == process_tree.Entry(os.getpid(), os.getppid())
+    own = next(entry for entry in process_tree.list_with_ps() if entry.pid == os.getpid())
+    assert own == process_tree.Process(os.getpid(), os.getppid())
 
 
 def test_this_process_adopts_orphans_only_while_an_agent_runs(opencode: Stage) -> None:
@@ -548,7 +548,7 @@ def test_two_runs_in_one_tree_exclude_each_other(stage: Stage, tmp_path: Path) -
     next(first)
     (stage.repo.root / "sub").mkdir()
     error = stage.fails(root=stage.repo.root / "sub")
-    assert f"another agent step is at work in this tree (process {os.getpid()})" in str(error)
+    assert f"another agent step is running in this tree (process {os.getpid()})" in str(error)
     first.close()
     stage.script(say.says(*say.text("ok"), *say.finish()))
     _, done = stage.run()
