@@ -35,6 +35,7 @@ from aethr.base.records import (
     Request,
     TextDelta,
 )
+from aethr.cli import main
 from aethr.workflow.backends import BACKENDS
 from tests.fake_agent import DIALECTS, Dialect, install
 from tests.support import Repo
@@ -154,6 +155,24 @@ def test_the_prompt_arrives_whole_on_standard_input_and_in_no_argument(stage: St
     argv = stage.said(f"{say.name}.argv")
     assert "xxx" not in argv
     assert say.model.split(":")[1] in argv
+
+
+def test_a_prompt_never_begins_with_a_slash_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent runs ``/command`` at the very start of a prompt; Aethr's own words come first."""
+    say = stage.dialect
+    stage.script('cat > "$0.stdin"', say.says(*say.text("ok"), *say.finish()))
+    workflow = (
+        'workflow: w\nroles: {implementer: "/canary"}\n'
+        f"models: {{implementer: {say.model}}}\n"
+        f"steps: [{{id: implement, role: implementer, backend: {say.name}}}]\n"
+    )
+    stage.repo.write(".aethr.yaml", workflow)
+    monkeypatch.chdir(stage.repo.root)
+    monkeypatch.setenv("AETHR_LIVE", "1")
+    assert main(["run", "--quiet", "/canary now"]) == ExitCode.OK
+    prompt = stage.said(f"{say.name}.stdin")
+    assert prompt.startswith('You are the implementer in the step "implement"')
+    assert prompt.count("/canary") == 2
 
 
 def test_it_works_in_the_project_whatever_pwd_says(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +438,7 @@ def test_programs_left_running_are_ended_and_counted(stage: Stage) -> None:
     assert done.content == "ok"
     assert survivors(stage) == []
     (note,) = done.notes
-    assert note.endswith(" programs that the agent had left running were ended")
+    assert note.endswith(" programs that the agent left running were ended")
 
 
 def test_a_program_that_does_not_end_when_asked_is_killed(opencode: Stage) -> None:
@@ -576,7 +595,7 @@ def test_a_cost_limit_holds_or_is_refused(stage: Stage) -> None:
     stage.script(say.says(*say.finish()), "sleep 600")
     with pytest.raises(BudgetError) as caught:
         stage.run(allowance=Allowance(cost_usd=0.1))
-    expected = "does not say what it costs" if say.cost is None else "$0.1000 were left"
+    expected = "does not report its cost" if say.cost is None else "$0.1000 were left"
     assert expected in str(caught.value)
 
 
@@ -621,7 +640,7 @@ def test_an_agent_that_is_not_executable(stage: Stage, monkeypatch: pytest.Monke
 def test_an_agent_that_is_too_old(stage: Stage) -> None:
     last = stage.dialect.agent.needs[-1]
     stage.script("exit 0", options=stage.dialect.agent.needs[:-1])
-    assert f"is too old: it has no {last}" in str(refusal(stage))
+    assert f"is too old: it does not have {last}" in str(refusal(stage))
 
 
 def test_an_agent_that_cannot_skip_permission_checks(stage: Stage) -> None:
@@ -894,7 +913,7 @@ def test_retries_of_claude_and_codex_are_shown(
         stage.script(stage.dialect.says(event(), *stage.dialect.finish()))
         seen, _ = stage.run()
         texts += [event.text for event in seen if isinstance(event, Notice) and event.kind == "warning"]
-    assert texts == ["claude: overloaded (HTTP 529); it tries again", "codex: Reconnecting... 1/5"]
+    assert texts == ["claude: overloaded (HTTP 529); it retries", "codex: Reconnecting... 1/5"]
 
 
 @pytest.mark.parametrize("name", agents.AGENTS)

@@ -251,7 +251,7 @@ def test_instructions_of_the_project_arrive_and_lead_nowhere_else(world: World) 
     if AGENTS[world.name].imports:
         assert "MORE @../.env" in seen
         left = [note.partition("the agent was not given ")[2] for note in done.notes]
-        assert "../outside.md: it is outside of the project" in left
+        assert "../outside.md: it is outside the project" in left
         assert ".env: a file that holds secrets" in left
 
 
