@@ -263,7 +263,7 @@ def test_outside_of_git_it_works_with_a_note(stage: Stage, tmp_path: Path) -> No
     _, done = stage.run(root=tmp_path / "plain")
     assert done.artifacts is not None
     assert done.artifacts.changed_files == ("b.py",)
-    assert done.notes == (f"{tmp_path / 'plain'} is in no git repository: all files in it were compared",)
+    assert done.notes == (f"{tmp_path / 'plain'} is not in a git repository: all files in it were compared",)
 
 
 # --- what an agent may say ---

@@ -313,7 +313,8 @@ def test_nothing_that_was_planted_runs(repo: Repo, tmp_path: Path, index: str) -
     assert files(before_and_after[1]) == ("c.py",)
     assert not ran.exists()
     assert (
-        "content of other repositories inside this one is not seen: nested, sub" in before_and_after[0].notes
+        "content of other repositories inside this one is not compared: nested, sub"
+        in before_and_after[0].notes
     )
 
 
@@ -387,7 +388,7 @@ def test_without_git(tmp_path: Path) -> None:
 
     found = change(project.root, act)
     assert files(found) == ("mine.py",)
-    assert found.notes == (f"{project.root} is in no git repository: all files in it were compared",)
+    assert found.notes == (f"{project.root} is not in a git repository: all files in it were compared",)
     assert not (project.root / ".git").exists()
 
 
@@ -513,7 +514,7 @@ def test_files_that_come_into_sight_by_a_new_ignore_rule_are_not_the_steps(repo:
 
     found = change(repo.root, act)
     assert files(found) == (".gitignore", "new.log")
-    assert "ignored before and no longer, so not taken for new: old.log" in found.notes
+    assert "ignored before and no longer, so not counted as new: old.log" in found.notes
 
 
 def test_what_opencode_writes_for_itself_counts_only_when_tracked(repo: Repo) -> None:
@@ -534,7 +535,7 @@ def test_what_git_could_not_read_is_reported(repo: Repo) -> None:
     found = change(repo.root, lambda: repo.write("a.py"))
     assert files(found) == ("a.py",)
     assert found.notes == (
-        "not seen, git could not read it: 'empty repository/' does not have a commit checked out",
+        "not compared, git could not read it: 'empty repository/' does not have a commit checked out",
     )
 
 
