@@ -122,7 +122,7 @@ class AgentBackend:
         _check_allowance(session)
         objects = request.earlier and request.earlier.objects
         with (
-            snapshot.opened(request.root, self._environ, objects) as recorder,
+            snapshot.open_shadow(request.root, self._environ, objects) as recorder,
             process_tree.exclusive(recorder.top),
         ):
             before = _take_before(recorder, request.earlier)
@@ -225,7 +225,7 @@ def _take_before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
     unseen = earlier.unseen if earlier is not None else ""
     if earlier is not None and earlier.attempt.baseline is not None and not unseen:
         try:
-            return _Before(*snapshot.restored(recorder, earlier.attempt.baseline))
+            return _Before(*snapshot.restore(recorder, earlier.attempt.baseline))
         except GitError:
             unseen = _LOST
     own = snapshot.take(recorder)
@@ -343,4 +343,4 @@ def _notes(session: _Session, *, changed: bool) -> Iterator[str]:
     if session.ended:
         yield f"{session.ended} programs that the agent left running were ended"
     if not session.thorough:
-        yield "this system has no /proc: programs that the agent started in the background may still run"
+        yield "programs that the agent started in the background may still run: this system lacks /proc"

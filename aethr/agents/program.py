@@ -121,7 +121,8 @@ def find_skip_flag(agent: Agent, installed: Installed) -> str:
     found = next((flag for flag in agent.skip_flags if flag in installed.options), None)
     if found is None:
         raise AgentError(
-            f"{agent.name} {installed.version} has no option that skips permission checks", _hint(agent)
+            f"{agent.name} {installed.version} does not have an option that skips permission checks",
+            _hint(agent),
         )
     return found
 

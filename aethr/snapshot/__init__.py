@@ -21,7 +21,7 @@ from aethr.base.records import Artifacts, Baseline
 from aethr.base.sanitize import redact, reveal_name
 from aethr.snapshot import gitdir, listing, treediff, unseen
 from aethr.snapshot.listing import Rest, Walk
-from aethr.snapshot.shadow import Shadow, copy_index, failure, opened, quote
+from aethr.snapshot.shadow import Shadow, copy_index, failure, open_shadow, quote
 from aethr.snapshot.treediff import ChangedFile
 from aethr.snapshot.unseen import list_names
 
@@ -33,8 +33,8 @@ __all__ = [
     "Snapshot",
     "baseline",
     "follows",
-    "opened",
-    "restored",
+    "open_shadow",
+    "restore",
     "since",
     "take",
 ]
@@ -133,7 +133,7 @@ def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
     )
 
 
-def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
+def restore(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
     """The snapshot of an earlier shadow, for ``since``, and one of now. ``shadow`` must not have one yet.
 
     Files that were recorded then are recorded again, even if they are ignored by now or no longer tracked.
@@ -154,10 +154,10 @@ def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
     look = Look(
         record=_BASELINE,
         head=Head(found.branch, found.commit, found.stash),
-        repository=gitdir.older(now.repository, shadow.git_dir, shadow.common, began_ns),
+        repository=gitdir.drop_newer(now.repository, shadow.git_dir, shadow.common, began_ns),
         began_ns=began_ns,
         walk=now.walk._replace(repositories=repositories),
-        rest=listing.older(os.fsencode(shadow.top), now.rest, began_ns),
+        rest=listing.drop_newer(os.fsencode(shadow.top), now.rest, began_ns),
         skipped=found.skipped,
         nested=found.nested,
         restored=True,
@@ -166,7 +166,7 @@ def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
 
 
 def follows(shadow: Shadow, commit: str, later: str = "HEAD") -> bool:
-    """Whether a commit is ``later`` or an ancestor of it. An empty ``commit`` is no commit: always true."""
+    """Whether a commit is ``later`` or an ancestor of it; true for an empty ``commit`` (none yet)."""
     if not commit:
         return True
     if shadow.git_dir is None:
@@ -222,7 +222,7 @@ def _name_written(shadow: Shadow, before: Look, error: GitError) -> Change:
     was = shadow.checked("ls-files", "-z", index=before.record).split(b"\0")[:-1]
     top = os.fsencode(shadow.top)
     gone = (name for name in was if not os.path.lexists(top + b"/" + name))
-    names = sorted({*gone, *listing.written(top, found, before.began_ns)})
+    names = sorted({*gone, *listing.list_written(top, found, before.began_ns)})
     lines = [f"{error}: the files written since are named, but not shown"]
     if before.repository.identity != gitdir.state(shadow.top, shadow.git_dir, shadow.common).identity:
         lines.insert(0, unseen.ANOTHER)
@@ -323,7 +323,7 @@ def _record_as_written(
     if not any(name.rpartition(b"/")[2] == b".gitattributes" for name in moved):
         return []
     top = os.fsencode(shadow.top)
-    written = {*listing.written(top, after.walk, before.began_ns)}
+    written = {*listing.list_written(top, after.walk, before.began_ns)}
     rows = shadow.checked("ls-files", "-s", "-z", index=after.record).split(b"\0")
     modes = {path: head[:6] for head, _, path in (row.partition(b"\t") for row in rows)}
     names = [path for path, mode in modes.items() if mode.startswith(b"100") and path in written]

@@ -42,7 +42,7 @@ def keep(checkpoint: Path, objects: Path) -> None:
             shutil.copyfile(file, folder / file.parent.name / file.name)
 
 
-def kept(checkpoint: Path) -> Path | None:
+def find(checkpoint: Path) -> Path | None:
     """The folder beside a checkpoint; None if it does not exist, or belongs to another user."""
     folder = _folder(checkpoint)
     try:
@@ -55,7 +55,7 @@ def kept(checkpoint: Path) -> Path | None:
 
 def discard(checkpoint: Path) -> None:
     """Remove what was kept for a checkpoint, but nothing else in a folder of that name."""
-    folder = kept(checkpoint)
+    folder = find(checkpoint)
     if folder is None:
         return
     for each in folder.glob("[0-9a-f][0-9a-f]"):

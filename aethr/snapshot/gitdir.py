@@ -74,7 +74,7 @@ def state(top: Path, git_dir: Path | None, common: Path | None) -> State:
     )
 
 
-def older(found: State, git_dir: Path | None, common: Path | None, than_ns: int) -> State:
+def drop_newer(found: State, git_dir: Path | None, common: Path | None, than_ns: int) -> State:
     """``found`` without the settings, hooks and refs written since a wall-clock time."""
     if git_dir is None or common is None:
         return found

@@ -117,13 +117,13 @@ def rest(top: bytes, found: Walk, recorded: Sequence[bytes]) -> Rest:
     return Rest({name: _state(top + b"/" + name) for name in names}, tools)
 
 
-def older(top: bytes, found: Rest, than_ns: int) -> Rest:
+def drop_newer(top: bytes, found: Rest, than_ns: int) -> Rest:
     """The part of ``found`` unchanged since a time, in nanoseconds of the wall clock."""
     files = {name: state for name, state in found.files.items() if changed_ns(top + b"/" + name) < than_ns}
     return Rest(files, found.tools)
 
 
-def written(top: bytes, found: Walk, since_ns: int) -> list[bytes]:
+def list_written(top: bytes, found: Walk, since_ns: int) -> list[bytes]:
     """The files changed since a time, in nanoseconds of the wall clock."""
     return [name for name in found.files if changed_ns(top + b"/" + name) >= since_ns]
 

@@ -190,7 +190,7 @@ class Shadow(NamedTuple):
 
 
 @contextmanager
-def opened(root: Path, environ: Mapping[str, str], objects: Path | None = None) -> Iterator[Shadow]:
+def open_shadow(root: Path, environ: Mapping[str, str], objects: Path | None = None) -> Iterator[Shadow]:
     """A shadow of the project that has ``root``, removed at the end of the block.
 
     ``objects`` is a folder with git objects of an earlier shadow, which are read too. Raises
@@ -220,7 +220,7 @@ def copy_index(shadow: Shadow, name: str) -> bool:
     """Copy the project's index here, with its time: git trusts a file's time only if it is older.
 
     https://git-scm.com/docs/racy-git has the reason. A split index has two files; git never changes the
-    shared one, so it is copied once: git may be reading the copy. False if there is no index: before the
+    shared one, so it is copied once: git may be reading the copy. False without an index: before the
     first commit, or without git.
     """
     if shadow.git_dir is None:
@@ -374,7 +374,7 @@ def _find_users_file(configured: str | None, name: str, environ: Mapping[str, st
 
 
 def _copy(source: Path | None, target: Path) -> Path:
-    """Copy a file, so that what an agent writes into the original later has no effect."""
+    """Copy a file, so that an agent's later edits to the original do not matter."""
     if source is not None:
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError):
             shutil.copyfile(source, target)

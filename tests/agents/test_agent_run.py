@@ -160,7 +160,7 @@ def test_a_failing_project_is_fixed_until_its_tests_pass(
     model = Model(project.root, [edit("a.py", "x = 1", "x = 2"), edit("a.py", "x = 2", "x = 3")])
     with ModelServer(model) as server:
         serve(server)
-        code = main(["run", "--json", "mend it"])
+        code = main(["run", "--json", "fix it"])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     record = json.loads(captured.out)

@@ -178,7 +178,7 @@ def test_a_prompt_never_begins_with_a_slash_command(stage: Stage, monkeypatch: p
 def test_an_agent_works_in_the_project_and_ignores_pwd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     say = stage.dialect
     monkeypatch.setenv("PWD", "/somewhere/else")
-    # A shell corrects PWD for itself; what it was started with stands in /proc.
+    # A shell corrects PWD for itself; /proc has what it was started with.
     stage.script(
         'tr "\\0" "\\n" < /proc/$$/environ | grep ^PWD= > "$0.pwd"; pwd -P > "$0.cwd"',
         say.says(*say.text("ok"), *say.finish()),
@@ -645,7 +645,9 @@ def test_an_agent_that_is_too_old(stage: Stage) -> None:
 
 def test_unsafe_permissions_need_an_option_that_skips_checks(stage: Stage) -> None:
     stage.script("exit 0", options=stage.dialect.agent.needs)
-    assert "no option that skips permission checks" in str(refusal(stage, unsafe_permissions=True))
+    assert "does not have an option that skips permission checks" in str(
+        refusal(stage, unsafe_permissions=True)
+    )
 
 
 def test_an_older_opencode_gets_the_flag_that_it_has(opencode: Stage) -> None:
@@ -732,7 +734,7 @@ def given(stage: Stage, **environ: str) -> tuple[str, dict[str, str]]:
 
 
 def addresses_named(stage: Stage, **environ: str) -> set[str]:
-    """Every address that an agent is told, whether in its arguments or by a variable."""
+    """Every address that an agent gets, in its arguments or by a variable."""
     argv, variables = given(stage, **environ)
     told = [
         argv,
@@ -774,7 +776,7 @@ def test_attachments_and_settings_of_the_tree_are_switched_off(stage: Stage) -> 
 
 
 def test_an_agent_is_asked_for_its_version_outside_of_the_project(stage: Stage) -> None:
-    """OpenCode, for one, loads plugins of the folder that it stands in even for that."""
+    """OpenCode loads plugins of its working directory even for that."""
     stage.script("exit 0")
     program = stage.bin / stage.dialect.name
     program.write_text(

@@ -276,14 +276,14 @@ def without_objects(desk: Desk, file: Path) -> Path:
 
 
 def damaged(desk: Desk, file: Path) -> Path:
-    for each in attempts.kept(file).glob("*/*"):
+    for each in attempts.find(file).glob("*/*"):
         each.chmod(0o600)
         each.write_bytes(b"")
     return file
 
 
 def behind_a_link(desk: Desk, file: Path) -> Path:
-    objects = attempts.kept(file)
+    objects = attempts.find(file)
     objects.symlink_to(objects.rename(file.with_name("elsewhere")))
     return file
 
@@ -444,11 +444,11 @@ def test_the_smallest_objects_are_kept_up_to_the_limit(tmp_path: Path) -> None:
         each.touch()
         os.truncate(each, size)
     attempts.keep(file, tmp_path / "objects")
-    folder = attempts.kept(file)
+    folder = attempts.find(file)
     assert folder is not None
     assert sorted(each.name for each in folder.glob("*/*")) == ["small", "tree"]
     attempts.discard(file)
-    assert attempts.kept(file) is None
+    assert attempts.find(file) is None
 
 
 def test_only_its_own_objects_are_removed_or_read(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_only_its_own_objects_are_removed_or_read(tmp_path: Path) -> None:
     folder.symlink_to(victim)
     attempts.keep(file, objects)
     attempts.discard(file)
-    assert (attempts.kept(file), list(victim.iterdir()), folder.is_symlink()) == (None, [], True)
+    assert (attempts.find(file), list(victim.iterdir()), folder.is_symlink()) == (None, [], True)
     folder.unlink()
     folder.mkdir()
     (folder / "notes.txt").write_text("of the user")

@@ -1,6 +1,6 @@
 """Every agent of the table, as the real program, against a scripted model: what leaves the machine.
 
-A second server stands wherever a tree or a home folder would send the calls: it must get nothing.
+A second server is wherever a tree or a home folder would redirect the calls: it must get nothing.
 """
 
 from __future__ import annotations
@@ -381,7 +381,7 @@ def test_the_tree_moves_neither_calls_nor_key_and_runs_nothing(world: World) -> 
 
 
 def test_plugins_that_nothing_switches_off_are_refused_before_the_first_call(world: World) -> None:
-    """OpenCode imports them whatever it is told; to the others they are files."""
+    """OpenCode imports them with any options; to the others they are plain files."""
     world.fill(world.repo.root, {".opencode/plugin/p.js": PLUGIN.format("plugin")})
     if world.name == "opencode":
         with pytest.raises(AgentError, match=r"\.opencode/plugin has plugins"):

@@ -1,4 +1,4 @@
-"""What one step changed, told by two snapshots of real work trees."""
+"""What one step changed, from two snapshots of real work trees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support import Repo, leave_a_conflict, make_repo
 
 def change(root: Path, act: Callable[[], object]) -> Change:
     """What ``act`` changed in the project at ``root``."""
-    with snapshot.opened(root, os.environ) as recorder:
+    with snapshot.open_shadow(root, os.environ) as recorder:
         before = snapshot.take(recorder)
         act()
         return snapshot.since(recorder, before)
@@ -551,14 +551,17 @@ def test_a_damaged_index_is_an_error_not_an_empty_change(repo: Repo, damage: byt
 def test_no_git_program(repo: Repo, tmp_path: Path) -> None:
     with (
         pytest.raises(GitMissingError, match="git: not found"),
-        snapshot.opened(repo.root, {"PATH": str(tmp_path)}),
+        snapshot.open_shadow(repo.root, {"PATH": str(tmp_path)}),
     ):
         pass
 
 
 def test_no_temporary_folder(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(DiskError, match="cannot record the state"), snapshot.opened(repo.root, os.environ):
+    with (
+        pytest.raises(DiskError, match="cannot record the state"),
+        snapshot.open_shadow(repo.root, os.environ),
+    ):
         pass
 
 
@@ -635,7 +638,7 @@ def test_staging_and_stashing_are_noted_but_not_a_refresh(repo: Repo) -> None:
 
 def test_an_unrecordable_tree_is_refused_before_the_agent_runs(repo: Repo) -> None:
     os.mkfifo(repo.root / ".gitignore")
-    with snapshot.opened(repo.root, os.environ) as recorder, pytest.raises(GitError, match="is a FIFO"):
+    with snapshot.open_shadow(repo.root, os.environ) as recorder, pytest.raises(GitError, match="is a FIFO"):
         snapshot.take(recorder)
 
 

@@ -47,8 +47,8 @@ def tree(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
 
 
 def after(repo: Repo, script: str) -> Change:
-    """What is told of a script of shell, which runs at the top of the project."""
-    with snapshot.opened(repo.root, os.environ) as recorder:
+    """The change that a shell script makes, run at the top of the project."""
+    with snapshot.open_shadow(repo.root, os.environ) as recorder:
         before = snapshot.take(recorder)
         subprocess.run(["sh", "-ec", script], cwd=repo.root, check=True, capture_output=True)
         return snapshot.since(recorder, before)
@@ -236,7 +236,7 @@ def test_nothing_waits_at_a_fifo_that_git_would_read(tree: Repo, name: str) -> N
     assert f"{name} is a FIFO" in found.artifacts.unseen[0]
 
 
-def test_an_unknown_encoding_does_not_fail_the_step(tree: Repo) -> None:
+def test_a_wrong_encoding_attribute_does_not_fail_the_step(tree: Repo) -> None:
     found = after(tree, "echo '*.py working-tree-encoding=UTF-16' > .gitattributes; echo y > a.py")
     assert found.artifacts.changed_files == (".gitattributes", "a.py")
     assert len(found.artifacts.unseen) == 1
@@ -288,7 +288,7 @@ def test_a_tree_with_too_many_files_is_reported_as_such(tree: Repo) -> None:
     assert listing.walk(top, b"", most=100).complete
     part = listing.walk(top, b"", most=5)
     assert (part.complete, len(part.files) < 20) == (False, True)
-    with snapshot.opened(tree.root, os.environ) as recorder:
+    with snapshot.open_shadow(tree.root, os.environ) as recorder:
         before = snapshot.take(recorder)
         cut = before.look._replace(walk=before.look.walk._replace(complete=False))
         found = snapshot.since(recorder, before._replace(look=cut))
