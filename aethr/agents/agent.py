@@ -232,7 +232,7 @@ def _take_before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
     return _Before(own, own, unseen)
 
 
-def _measure(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
+def _measure(recorder: snapshot.Shadow, before: _Before) -> snapshot.Difference:
     """The change since before the first attempt or, if that cannot be compared, since before this one."""
     unseen = before.unseen
     resumed = before.first is not before.own
@@ -244,7 +244,7 @@ def _measure(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
         resumed, unseen = False, _LOST
         change = snapshot.since(recorder, before.own)
     notes = (unseen,) if unseen else (MEASURED,) if resumed and change.artifacts.changed_files else ()
-    return snapshot.Change(
+    return snapshot.Difference(
         change.artifacts._replace(unseen=(*change.artifacts.unseen, *filter(None, [unseen]))),
         (*notes, *change.notes),
         moved=change.moved or bool(unseen),

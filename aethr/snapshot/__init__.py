@@ -26,7 +26,7 @@ from aethr.snapshot.treediff import ChangedFile
 from aethr.snapshot.unseen import list_names
 
 __all__ = [
-    "Change",
+    "Difference",
     "Head",
     "Look",
     "Shadow",
@@ -97,7 +97,7 @@ class Snapshot(NamedTuple):
     tree: str
 
 
-class Change(NamedTuple):
+class Difference(NamedTuple):
     """What has changed since a snapshot, and notes on what that does not show.
 
     ``moved`` is False if nothing at all has changed, shown or not.
@@ -174,7 +174,7 @@ def follows(shadow: Shadow, commit: str, later: str = "HEAD") -> bool:
     return shadow.project_git("merge-base", "--is-ancestor", commit, later).code == 0
 
 
-def since(shadow: Shadow, snapshot: Snapshot, who: str = "the agent") -> Change:
+def since(shadow: Shadow, snapshot: Snapshot, who: str = "the agent") -> Difference:
     """What has changed since a snapshot, and what ``who`` did to the repository.
 
     If the files can no longer be recorded, because of what was done to them or to the repository, the files
@@ -190,7 +190,7 @@ def since(shadow: Shadow, snapshot: Snapshot, who: str = "the agent") -> Change:
         return _name_written(shadow, snapshot.look, error)
 
 
-def _compare(shadow: Shadow, snapshot: Snapshot, after: Look, who: str) -> Change:
+def _compare(shadow: Shadow, snapshot: Snapshot, after: Look, who: str) -> Difference:
     before = snapshot.look
     with ThreadPoolExecutor(1) as beside:
         rest = beside.submit(_rest, shadow, after)
@@ -213,10 +213,10 @@ def _compare(shadow: Shadow, snapshot: Snapshot, after: Look, who: str) -> Chang
     artifacts = Artifacts(
         tuple(_escape(file.path) for file in files), patch.stat, text, lines.unseen, lines.generated
     )
-    return Change(artifacts, notes, moved=bool(files or own or lines.unseen or lines.generated))
+    return Difference(artifacts, notes, moved=bool(files or own or lines.unseen or lines.generated))
 
 
-def _name_written(shadow: Shadow, before: Look, error: GitError) -> Change:
+def _name_written(shadow: Shadow, before: Look, error: GitError) -> Difference:
     """Only the names of the files written or deleted since a look, found by their times."""
     found = listing.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
     was = shadow.checked("ls-files", "-z", index=before.record).split(b"\0")[:-1]
@@ -226,7 +226,7 @@ def _name_written(shadow: Shadow, before: Look, error: GitError) -> Change:
     lines = [f"{error}: the files written since are named, but not shown"]
     if before.repository.identity != gitdir.state(shadow.top, shadow.git_dir, shadow.common).identity:
         lines.insert(0, unseen.ANOTHER)
-    return Change(Artifacts(tuple(map(_escape, names)), unseen=tuple(lines)), moved=True)
+    return Difference(Artifacts(tuple(map(_escape, names)), unseen=tuple(lines)), moved=True)
 
 
 def _look(shadow: Shadow, before: Look | None = None) -> Look:

@@ -14,11 +14,11 @@ import pytest
 
 from aethr import snapshot
 from aethr.base.errors import DiskError, GitError, GitMissingError
-from aethr.snapshot import Change, treediff
+from aethr.snapshot import Difference, treediff
 from tests.support import Repo, leave_a_conflict, make_repo
 
 
-def change(root: Path, act: Callable[[], object]) -> Change:
+def change(root: Path, act: Callable[[], object]) -> Difference:
     """What ``act`` changed in the project at ``root``."""
     with snapshot.open_shadow(root, os.environ) as recorder:
         before = snapshot.take(recorder)
@@ -26,7 +26,7 @@ def change(root: Path, act: Callable[[], object]) -> Change:
         return snapshot.since(recorder, before)
 
 
-def files(found: Change) -> tuple[str, ...]:
+def files(found: Difference) -> tuple[str, ...]:
     return found.artifacts.changed_files
 
 
@@ -82,7 +82,7 @@ def test_nothing_changed_is_empty(repo: Repo) -> None:
     repo.commit()
     repo.write("dirty.py")
     found = change(repo.root, lambda: None)
-    assert found == Change(found.artifacts)
+    assert found == Difference(found.artifacts)
     assert found.artifacts.changed_files == ()
     assert found.artifacts.git_diff == ""
     assert found.artifacts.diff_stat == ""

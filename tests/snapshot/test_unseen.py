@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from aethr import snapshot
-from aethr.snapshot import Change, listing
+from aethr.snapshot import Difference, listing
 from tests.fake_agent import DIALECTS, install
 from tests.live import PASS, TASK, Aethr, aethr, project, serving, temp
 from tests.model_server import text
@@ -46,7 +46,7 @@ def tree(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     return Repo(shutil.copytree(made, tmp_path / "p"))
 
 
-def after(repo: Repo, script: str) -> Change:
+def after(repo: Repo, script: str) -> Difference:
     """The change that a shell script makes, run at the top of the project."""
     with snapshot.open_shadow(repo.root, os.environ) as recorder:
         before = snapshot.take(recorder)
