@@ -1,7 +1,7 @@
-"""The table of agents that edit the tree: a new one is one row here, and the reader of its events.
+"""The table of agents that edit the tree: a new one is a row here and a reader of its events.
 
-Measured with opencode 1.18.33, claude 2.1.328 and codex 0.169.0. Each start of Aethr reads this table, so it
-imports nothing that only a run of an agent needs.
+Measured with opencode 1.18.33, claude 2.1.328 and codex 0.169.0. Every start of Aethr loads this table, so it
+imports nothing that only an agent's run needs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Guidance(NamedTuple):
-    """The project's own instructions: the files that an agent may read, and all of their text, bounded.
+    """The project's own instructions: the files that an agent may read, and their text up to a limit.
 
-    ``notes`` name what was left out and why; ``agents.guidance`` collects them.
+    ``notes`` say what was excluded and why; ``agents.guidance`` collects all three.
     """
 
     files: tuple[Path, ...] = ()
@@ -32,12 +32,12 @@ class Guidance(NamedTuple):
 class Run(NamedTuple):
     """One run of an agent. ``model`` is the name without its provider.
 
-    - ``folders``: those of the project from its top to ``root``, where settings and skills may be.
-    - ``skip_flag``: skips its permission checks, empty to keep them.
-    - ``options``: those that the installed version names in its help.
-    - ``address``: where its calls go, empty where the row knows none for the provider; ``own_address``
-      says that the user has named it. ``key`` is the variable that holds the key, empty without one.
-    - ``settings``: what of the user's environment it gets.
+    - ``folders``: the project's folders from its top to ``root``, where settings and skills may be.
+    - ``skip_flag``: the option that skips permission checks; empty keeps the checks.
+    - ``options``: the options in the help of the installed version.
+    - ``address``: where its calls go; empty if the row has no address for the provider. ``own_address``
+      says that the user set it. ``key`` is the variable that holds the key; empty without a key.
+    - ``settings``: the part of the user's environment that it gets.
     """
 
     step: str
@@ -54,29 +54,25 @@ class Run(NamedTuple):
     settings: Mapping[str, str] = MappingProxyType({})
 
 
-def _silent(_line: str, _transcript: Transcript) -> Progress:
-    yield from ()
-
-
 class Agent(NamedTuple):
-    """How one agent is found, called, kept to what Aethr says, and understood.
+    """How one agent is found, called, restricted and understood.
 
-    - ``help``: the arguments that print its options; ``needs``: those it must have.
-    - ``skip_flags``: options that skip its permission checks; the first that it has is taken.
+    - ``help``: the arguments that print its options; ``needs``: the options it must have.
+    - ``skip_flags``: options that skip its permission checks; the first that it has is used.
     - ``arguments``: builds its command line; the prompt comes on standard input.
-    - ``variables``: what is set for it, whatever the user's environment says: the address, and the switches
-      that keep it from attaching files and from reading settings of the tree.
+    - ``variables``: set over the user's environment: the address, and the switches that keep it from
+      attaching files and from reading settings in the tree.
     - ``read``: takes one event; ``read_error``: takes one line of standard error.
-    - ``own_prefix``: begins the names of its own environment variables, which it gets; ``keeps`` are patterns
-      of other names that are settings of it. Names of keys are never among them.
-    - ``login``, ``models``: for error messages: the command to log in, where its models are listed.
-    - ``providers``: whose models it can use, empty for any; ``tells_cost``: whether its events have a price.
-    - ``keys``: by provider, the variable it reads the key from where that is not the usual one.
-    - ``addresses``: by provider, where calls go unless the user names an address. They are pinned too, or a
-      settings file could send them elsewhere.
-    - ``guidance``: the project's files with instructions; of each group the first that a folder has.
-      ``imports`` says that ``@path`` in them names another one.
-    - ``unread``: what it would take from the tree when run by hand, and does not here; a step names it.
+    - ``own_prefix``: the prefix of its own environment variables, which it gets; ``keeps``: patterns of its
+      settings with other names. A name of a key never matches either.
+    - ``login``, ``models``: for error messages: the command to log in, where to find its models.
+    - ``providers``: whose models it can use, empty for any; ``reports_cost``: its events have a price.
+    - ``keys``: by provider, the variable it reads the key from, if that is not the usual one.
+    - ``addresses``: by provider, where calls go if the user sets no address. They are pinned too, or a
+      settings file could redirect them.
+    - ``guidance``: groups of file names for the project's instructions; a folder's first of each group is
+      read. ``imports`` says that ``@path`` in such a file names another one.
+    - ``unread``: what it would read from the tree when run by hand, but not here; the step's notes name it.
     """
 
     name: str
@@ -90,10 +86,10 @@ class Agent(NamedTuple):
     own_prefix: str
     login: str
     models: str
-    read_error: Callable[[str, Transcript], Progress] = _silent
+    read_error: Callable[[str, Transcript], Progress] | None = None
     keeps: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
-    tells_cost: bool = True
+    reports_cost: bool = True
     keys: Mapping[str, str] = MappingProxyType({})
     addresses: Mapping[str, str] = MappingProxyType({})
     guidance: tuple[tuple[str, ...], ...] = ()
@@ -101,8 +97,8 @@ class Agent(NamedTuple):
     unread: tuple[str, ...] = ()
 
 
-def _events(name: str) -> Callable[..., Progress]:
-    """A reader of ``agents.events``, which is imported when the first event comes."""
+def _lazy_reader(name: str) -> Callable[..., Progress]:
+    """A function of ``agents.events``, which is imported at the first event."""
 
     def read(event: object, transcript: Transcript) -> Progress:
         from aethr.agents import events
@@ -113,13 +109,13 @@ def _events(name: str) -> Callable[..., Progress]:
 
 
 _OPENCODE_PROVIDERS = {"gemini": "google"}
-"""Where OpenCode's name of a provider is not ours."""
+"""Providers that OpenCode calls by another name."""
 
 
 def _refuse_plugins(run: Run) -> None:
-    """Raises ``AgentError`` for plugins of the tree: OpenCode 1.18 runs them even without its configuration.
+    """Raises ``AgentError`` for plugins in the tree: OpenCode 1.18 runs them even without project config.
 
-    An escape may spell the key, which only a reader of JSON with comments could tell: it is refused too.
+    A file with any ``\\u`` escape is refused too, since an escape can spell the key.
     """
     for folder in (each for place in run.folders for each in (place, place / ".opencode")):
         found = [folder / name for name in ("plugin", "plugins") if folder.name == ".opencode"]
@@ -130,7 +126,7 @@ def _refuse_plugins(run: Run) -> None:
                 found.append(path)
         if found:
             raise AgentError(
-                f"opencode: {found[0]} has plugins, which it would run, and which nothing switches off",
+                f"opencode: {found[0]} has plugins, which OpenCode runs and no option disables",
                 "Remove them from the tree for this run, or name another backend.",
             )
 
@@ -139,16 +135,16 @@ def _opencode(run: Run) -> list[str]:
     _refuse_plugins(run)
     provider = _OPENCODE_PROVIDERS.get(run.provider, run.provider)
     argv = ["run", "--model", f"{provider}/{run.model}", "--title", f"aethr: {run.step}", "--format", "json"]
-    # Its answer to an unknown model or a broken connection is only in its log.
+    # OpenCode reports an unknown model or a broken connection only in its log.
     argv += ["--print-logs", "--log-level", "ERROR"] if "--print-logs" in run.options else []
     return [*argv, "--dir", str(run.root), *_flag(run)]
 
 
 def _opencode_variables(run: Run) -> dict[str, str]:
-    """Nothing of the tree configures it; its last layer of configuration is Aethr's, over the user's own.
+    """The tree does not configure it: the last layer of its configuration is Aethr's, over the user's own.
 
-    https://opencode.ai/docs/config/ has the order of the layers. Without the project's configuration it reads
-    no AGENTS.md either, so that is named as an instruction.
+    https://opencode.ai/docs/config/ has the order of the layers. Without the project's configuration OpenCode
+    does not read AGENTS.md either, so that file is passed as an instruction.
     """
     pins: dict[str, object] = {
         "share": "disabled",
@@ -170,22 +166,22 @@ def _opencode_variables(run: Run) -> dict[str, str]:
     except (ValueError, RecursionError):
         raise UsageError(
             "OPENCODE_CONFIG_CONTENT is not a JSON object",
-            "Write it without comments, or put it into a file and name that in OPENCODE_CONFIG.",
+            "Write it without comments, or put it in a file and name the file in OPENCODE_CONFIG.",
         ) from None
     return {
         "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
         "OPENCODE_DISABLE_EXTERNAL_SKILLS": "1",
-        "OPENCODE_CONFIG_CONTENT": json.dumps(_over(settings, pins)),
+        "OPENCODE_CONFIG_CONTENT": json.dumps(_merge(settings, pins)),
     }
 
 
-def _over(settings: Mapping[str, object], pins: Mapping[str, object]) -> dict[str, object]:
-    """``pins`` over ``settings``: mappings are merged, lists joined, anything else is replaced."""
+def _merge(settings: Mapping[str, object], pins: Mapping[str, object]) -> dict[str, object]:
+    """``settings`` with ``pins`` over them: mappings are merged, lists joined, other values replaced."""
     merged = dict(settings)
     for name, pin in pins.items():
         own = merged.get(name)
         if isinstance(own, dict) and isinstance(pin, dict):
-            merged[name] = _over(own, pin)
+            merged[name] = _merge(own, pin)
         elif isinstance(own, list) and isinstance(pin, list):
             merged[name] = [*own, *pin]
         else:
@@ -196,7 +192,7 @@ def _over(settings: Mapping[str, object], pins: Mapping[str, object]) -> dict[st
 _CLAUDE_ROUTES = (
     "BEDROCK", "VERTEX", "FOUNDRY", "MANTLE", "GATEWAY", "ANTHROPIC_AWS", "ANTHROPIC_GOOGLE_CLOUD",
 )  # fmt: skip
-"""Each CLAUDE_CODE_USE_… sends the calls to a cloud, whatever the address is."""
+"""CLAUDE_CODE_USE_… with one of these sends the calls to a cloud and ignores the address."""
 
 
 def _claude(run: Run) -> list[str]:
@@ -204,22 +200,18 @@ def _claude(run: Run) -> list[str]:
 
     argv = ["--print", "--output-format", "stream-json", "--verbose", "--model", run.model]
     argv += _flag(run) or ["--permission-mode", "acceptEdits"]
-    # The settings of the tree could move the calls, run hooks and start servers. Without them it does not
-    # read CLAUDE.md, which it gets here. The user's own file may set an address: --settings goes before it,
-    # https://code.claude.com/docs/en/settings#settings-precedence
-    argv += ["--setting-sources", "user", "--settings", json.dumps({"env": _claude_settings(run)})]
+    # Settings in the tree could redirect the calls, run hooks and start servers. Without them Claude Code
+    # does not read CLAUDE.md, so its text is appended here. The user's own file may set an address, but
+    # --settings takes precedence: https://code.claude.com/docs/en/settings#settings-precedence
+    env = {**{f"CLAUDE_CODE_USE_{name}": "" for name in _CLAUDE_ROUTES}, **_claude_variables(run)}
+    if run.key == "ANTHROPIC_API_KEY":
+        env["ANTHROPIC_AUTH_TOKEN"] = ""  # or it would be used instead of the key
+    argv += ["--setting-sources", "user", "--settings", json.dumps({"env": env})]
     return argv + (["--append-system-prompt", run.guidance.text] if run.guidance.text else [])
 
 
-def _claude_settings(run: Run) -> dict[str, str]:
-    routes = {f"CLAUDE_CODE_USE_{name}": "" for name in _CLAUDE_ROUTES}
-    # A key that is passed is the one that is used.
-    other = {"ANTHROPIC_AUTH_TOKEN": ""} if run.key == "ANTHROPIC_API_KEY" else {}
-    return {**routes, **other, **_claude_variables(run)}
-
-
 def _claude_variables(run: Run) -> dict[str, str]:
-    # Without this switch `@path` anywhere in a prompt, a diff in it too, is replaced by what the file holds.
+    # Without this switch `@path` anywhere in a prompt, even in a diff, attaches the file's content.
     base = run.address.rstrip("/").removesuffix("/v1")
     return {"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "ANTHROPIC_BASE_URL": base}
 
@@ -227,10 +219,10 @@ def _claude_variables(run: Run) -> dict[str, str]:
 def _codex(run: Run) -> list[str]:
     argv = ["exec", "--json", "--model", run.model, "--cd", str(run.root), "--skip-git-repo-check"]
     argv += _flag(run) or ["--sandbox", "workspace-write"]
-    # A project that the user trusts brings settings, hooks and servers; without trust not even AGENTS.md.
+    # A trusted project brings settings, hooks and servers; an untrusted one not even AGENTS.md.
     untrusted = ",".join(f'{_toml(str(folder))}={{trust_level="untrusted"}}' for folder in run.folders)
     settings = [f"projects={{{untrusted}}}", "skills.bundled.enabled=false", *_codex_address(run)]
-    # `$name` in a prompt is replaced by what the skill's file holds.
+    # `$name` in a prompt attaches the content of that skill's file.
     skills = ",".join(f"{{path={_toml(skill)},enabled=false}}" for skill in _codex_skills(run))
     settings += [f"skills.config=[{skills}]"] if skills else []
     if run.guidance.text:
@@ -239,13 +231,13 @@ def _codex(run: Run) -> list[str]:
 
 
 def _codex_address(run: Run) -> tuple[str, ...]:
-    """The address as configuration, before which the user's own file does not go.
+    """The address as configuration, which takes precedence over the user's own file.
 
-    An address of one's own gets a provider of its own: the one that is built in tries WebSockets first.
+    An address that the user set gets its own provider: the built-in one tries WebSockets first.
     """
     if not run.own_address:
         login = "https://chatgpt.com/backend-api/"
-        # Empty is the default: that of the API for a key, that of ChatGPT for a login.
+        # Empty means the default: the API's address with a key, ChatGPT's with a login.
         return ('model_provider="openai"', 'openai_base_url=""', f"chatgpt_base_url={_toml(login)}")
     key = f",env_key={_toml(run.key)}" if run.key else ""
     kind = 'name="aethr",wire_api="responses",supports_websockets=false'
@@ -258,9 +250,9 @@ _MOST_FOLDERS = 2000
 
 
 def _codex_skills(run: Run) -> Iterator[str]:
-    """Every skill that Codex would find. Raises ``AgentError`` for more than can be switched off.
+    """Every skill that Codex would find. Raises ``AgentError`` if there are too many to switch off.
 
-    https://developers.openai.com/codex/skills has the places. It follows links, to six folders below.
+    https://developers.openai.com/codex/skills lists the places. Codex follows links, six folders deep.
     """
     home = Path(run.settings.get("HOME") or "/")
     own = Path(run.settings.get("CODEX_HOME") or home / ".codex")
@@ -282,7 +274,7 @@ def _codex_skills(run: Run) -> Iterator[str]:
 
 
 def _toml(text: str) -> str:
-    """A string of TOML: as in JSON, but without pairs of surrogates for what is beyond sixteen bits."""
+    """A TOML string: as in JSON, but TOML has no surrogate pairs, so nothing is escaped to ASCII."""
     import json
 
     return json.dumps(text, ensure_ascii=False)
@@ -300,11 +292,11 @@ OPENCODE = Agent(
     skip_flags=("--auto", "--dangerously-skip-permissions"),
     arguments=_opencode,
     variables=_opencode_variables,
-    read=_events("read_opencode"),
-    read_error=_events("read_opencode_error"),
+    read=_lazy_reader("read_opencode"),
+    read_error=_lazy_reader("read_opencode_error"),
     own_prefix="OPENCODE_",
     login="opencode auth login",
-    models="`opencode models` lists the names it knows",
+    models="`opencode models` lists them",
     keys={
         "google": "GOOGLE_GENERATIVE_AI_API_KEY",
         "gemini": "GOOGLE_GENERATIVE_AI_API_KEY",
@@ -338,11 +330,11 @@ CLAUDE = Agent(
     skip_flags=("--dangerously-skip-permissions",),
     arguments=_claude,
     variables=_claude_variables,
-    read=_events("read_claude"),
+    read=_lazy_reader("read_claude"),
     own_prefix="CLAUDE_",
     login="claude auth login",
-    models="`claude --help` tells what --model takes",
-    # Of https://code.claude.com/docs/en/env-vars; BASH_ENV, for one, is not a setting of it.
+    models="`claude --help` says what --model takes",
+    # From https://code.claude.com/docs/en/env-vars. No wider patterns: BASH_ENV, for one, is bash's own.
     keeps=(
         "ANTHROPIC_BETAS",
         "ANTHROPIC_CUSTOM_HEADERS",
@@ -385,12 +377,12 @@ CODEX = Agent(
     skip_flags=("--dangerously-bypass-approvals-and-sandbox",),
     arguments=_codex,
     variables=lambda _run: {},
-    read=_events("read_codex"),
+    read=_lazy_reader("read_codex"),
     own_prefix="CODEX_",
     login="codex login",
     models="the model must be one that Codex can use",
     providers=("openai",),
-    tells_cost=False,
+    reports_cost=False,
     keys={"openai": "CODEX_API_KEY"},
     addresses={"openai": "https://api.openai.com/v1"},
     guidance=(("AGENTS.override.md", "AGENTS.md"),),

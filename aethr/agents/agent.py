@@ -1,7 +1,7 @@
 """The backend of every agent: snapshot, run, end what is left running, snapshot again.
 
-The prompt goes in on standard input and never into an argument list. Whatever happens in between, no
-program that the agent has started is left running, and a failure says which files it had changed.
+The prompt goes in on standard input, never as an argument. However the run ends, no program that the agent
+started is left running, and a failure says which files it had changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from aethr import snapshot
 from aethr.agents import Agent, Run, events, guidance, process_tree
 from aethr.agents.events import Progress, Transcript, decode
-from aethr.agents.program import Installed, access, probe, reduced, skip_flag
+from aethr.agents.program import Installed, access, filter_environment, find_skip_flag, probe
 from aethr.base.errors import (
     AethrError,
     AgentError,
@@ -44,11 +44,11 @@ from aethr.llm.spending import estimate_tokens
 from aethr.snapshot import attempts
 
 TIMEOUT_S = 1800.0
-"""Deadline of one step where its model sets no ``timeout_s``, in seconds."""
+"""Default deadline of one step, in seconds."""
 
 AGENT = "the agent"
 SOMEBODY = "the agent, or somebody since its first attempt,"
-"""Who changed the repository: between two attempts anybody may have."""
+"""Who changed the repository, if there was an earlier attempt: anybody may have in between."""
 
 MEASURED = "measured from before the first attempt, so what was edited between the attempts is part of it"
 
@@ -60,7 +60,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(slots=True)
 class _Session:
-    """One run of an agent: what was asked, and what has come back so far."""
+    """One run of an agent: the request, and what the agent has said so far."""
 
     agent: Agent
     request: Request
@@ -69,23 +69,23 @@ class _Session:
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_WORDS))
     ended: int = 0
     thorough: bool = True
-    left_out: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
-    def feed(self, line: process_tree.Line) -> Progress:
-        """Take one line of output. Raises ``BudgetError`` when it passes what was left."""
+    def feed(self, line: process_tree.OutputLine) -> Progress:
+        """Take one line of output. Raises ``BudgetError`` when the agent exceeds the allowance."""
         event = None if line.error else decode(line.text)
         if event is not None:
             yield from self.agent.read(event, self.transcript)
-            _stay_within(self)
+            _check_usage(self)
             return
         words = _COLOUR.sub("", line.text[:_WORDS].decode("utf-8", "replace"))
         self.said.append(words)
-        if line.error:
+        if line.error and self.agent.read_error is not None:
             yield from self.agent.read_error(words, self.transcript)
 
 
 class AgentBackend:
-    """Runs one kind of agent, which gets of ``environ`` only what ``agents.environment`` lets through."""
+    """Runs one agent of the table, which gets only what ``program.filter_environment`` lets through."""
 
     def __init__(self, agent: Agent, environ: Mapping[str, str]) -> None:
         self._agent = agent
@@ -93,7 +93,7 @@ class AgentBackend:
         self._installed: Installed | None = None
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Refuse a model it cannot use and an agent that is missing, not executable or too old.
+        """Refuse a model that the agent cannot use, and an agent that is missing, not executable or too old.
 
         Raises ``UsageError`` or ``AgentError``.
         """
@@ -103,34 +103,34 @@ class AgentBackend:
             )
         models = [_model(self._agent, request) for request in requests]
         for request, model in zip(requests, models, strict=True):
-            installed = self._probed(request)
+            installed = self._probe(request)
             self._command(self._run_of(request, model, installed), installed)
 
     def warm(self, requests: Sequence[Request]) -> None:
         """An agent starts when its step begins."""
 
     def complete(self, request: Request) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
-        """Let the agent work. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
+        """Run the agent. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
 
-        Each of them, and an interruption, carries the files that the agent had changed before it. What
-        earlier attempts left (``request.earlier``) is part of the change.
+        Each error, and an interruption, lists the files that the agent had already changed. What earlier
+        attempts left (``request.earlier``) is part of the change.
         """
         model = _model(self._agent, request)
-        installed = self._probed(request)
+        installed = self._probe(request)
         transcript = Transcript(request.root.resolve())
         session = _Session(self._agent, request, model, transcript)
-        _afford(session)
+        _check_allowance(session)
         objects = request.earlier and request.earlier.objects
         with (
-            snapshot.opened(request.root, self._environ, objects) as recorder,
+            snapshot.open_shadow(request.root, self._environ, objects) as recorder,
             process_tree.exclusive(recorder.top),
         ):
-            before = _before(recorder, request.earlier)
+            before = _take_before(recorder, request.earlier)
             baseline = snapshot.baseline(recorder, before.first)
             yield AttemptStarted(baseline, before.own.look.head.commit, recorder.objects)
-            with _blaming(recorder, before):
+            with _blame_on_failure(recorder, before):
                 yield from self._run(session, installed)
-            change = _since(recorder, before)
+            change = _measure(recorder, before)
         return Completion(
             content=transcript.content,
             model=model.name,
@@ -148,27 +148,27 @@ class AgentBackend:
         if base and not run.own_address:
             text = f"{self._agent.name} does not read {base}: its own configuration decides"
             yield Notice(text, "warning")
-        session.left_out = run.guidance.notes
+        session.excluded = run.guidance.notes
         argv, env = self._command(run, installed)
         timeout_s = session.model.timeout_s or TIMEOUT_S
         with tempfile.TemporaryFile() as prompt:
             prompt.write(session.request.prompt.encode("utf-8", "replace"))
             prompt.seek(0)
             with process_tree.running(argv, cwd=session.transcript.root, env=env, stdin=prompt) as tree:
-                yield from _relayed(session, tree, timeout_s)
+                yield from _relay(session, tree, timeout_s)
                 code = tree.child.wait()
         error = events.failure(session.agent, session.request, session.transcript, code, tuple(session.said))
         if error is not None:
             raise error
 
-    def _probed(self, request: Request) -> Installed:
+    def _probe(self, request: Request) -> Installed:
         if self._installed is None:
             root = request.root.resolve()
-            self._installed = probe(self._agent, reduced(self._environ, self._agent, root))
+            self._installed = probe(self._agent, filter_environment(self._environ, self._agent, root))
         return self._installed
 
     def _run_of(self, request: Request, model: ModelSpec, installed: Installed) -> Run:
-        """What the row needs to know. An address is told where the row knows the provider's own."""
+        """What the row needs to know. Only a provider whose default address it has gets an address."""
         agent, root = self._agent, request.root.resolve()
         provider, name = split(model.name)
         found = access(model.name, self._environ)
@@ -179,41 +179,41 @@ class AgentBackend:
             provider=provider,
             model=name,
             root=root,
-            skip_flag=skip_flag(agent, installed) if request.unsafe_permissions else "",
+            skip_flag=find_skip_flag(agent, installed) if request.unsafe_permissions else "",
             options=installed.options,
             folders=within,
             address=(found.base or default) if default else "",
             own_address=bool(found.base and default),
             key=agent.keys.get(provider, found.key_variable) if found.key else "",
             guidance=guidance.collect(agent, within),
-            settings=reduced(self._environ, agent, root),
+            settings=filter_environment(self._environ, agent, root),
         )
 
     def _command(self, run: Run, installed: Installed) -> tuple[list[str], dict[str, str]]:
-        """Arguments and environment: the user's settings, the one key, and over both what the row sets."""
+        """Arguments and environment: the user's settings and the one key; the row overrides both."""
         found = access(f"{run.provider}:{run.model}", self._environ)
         key = {run.key: found.key} if run.key else {}
         env = {**run.settings, **key, **self._agent.variables(run)}
         return [installed.program, *self._agent.arguments(run)], env
 
 
-def _relayed(session: _Session, tree: process_tree.Tree, timeout_s: float) -> Progress:
+def _relay(session: _Session, tree: process_tree.ProcessTree, timeout_s: float) -> Progress:
     session.thorough = tree.thorough
 
-    def ended() -> None:
+    def end_tree() -> None:
         session.ended = tree.end()
 
     try:
-        for line in process_tree.lines(tree.child, timeout_s, ended):
+        for line in process_tree.lines(tree.child, timeout_s, end_tree):
             yield from session.feed(line)
     except ProcessError as error:
         raise events.late(session.agent, session.request, session.transcript, timeout_s) from error
 
 
 class _Before(NamedTuple):
-    """The tree before the ``first`` attempt, which the step's change is measured from, and before this one.
+    """The work tree before the ``first`` attempt, where the step's change begins, and before this one.
 
-    ``unseen`` is what earlier attempts changed and nobody can show, as one line.
+    ``unseen`` says in one line what earlier attempts changed that cannot be shown.
     """
 
     first: snapshot.Snapshot
@@ -221,19 +221,19 @@ class _Before(NamedTuple):
     unseen: str = ""
 
 
-def _before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
+def _take_before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
     unseen = earlier.unseen if earlier is not None else ""
     if earlier is not None and earlier.attempt.baseline is not None and not unseen:
         try:
-            return _Before(*snapshot.restored(recorder, earlier.attempt.baseline))
+            return _Before(*snapshot.restore(recorder, earlier.attempt.baseline))
         except GitError:
             unseen = _LOST
     own = snapshot.take(recorder)
     return _Before(own, own, unseen)
 
 
-def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
-    """What has changed since before the first attempt; where that cannot be had, since before this one."""
+def _measure(recorder: snapshot.Shadow, before: _Before) -> snapshot.Difference:
+    """The change since before the first attempt or, if that cannot be compared, since before this one."""
     unseen = before.unseen
     resumed = before.first is not before.own
     try:
@@ -244,7 +244,7 @@ def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
         resumed, unseen = False, _LOST
         change = snapshot.since(recorder, before.own)
     notes = (unseen,) if unseen else (MEASURED,) if resumed and change.artifacts.changed_files else ()
-    return snapshot.Change(
+    return snapshot.Difference(
         change.artifacts._replace(unseen=(*change.artifacts.unseen, *filter(None, [unseen]))),
         (*notes, *change.notes),
         moved=change.moved or bool(unseen),
@@ -252,8 +252,8 @@ def _since(recorder: snapshot.Shadow, before: _Before) -> snapshot.Change:
 
 
 @contextmanager
-def _blaming(recorder: snapshot.Shadow, before: _Before) -> Iterator[None]:
-    """Add to whatever ends the block early the files that were changed in it."""
+def _blame_on_failure(recorder: snapshot.Shadow, before: _Before) -> Iterator[None]:
+    """Add the changed files to any error or interruption of the block."""
     try:
         yield
     except AethrError as error:
@@ -267,15 +267,15 @@ def _blaming(recorder: snapshot.Shadow, before: _Before) -> Iterator[None]:
 
 
 def _changed(recorder: snapshot.Shadow, before: _Before) -> tuple[str, ...]:
-    """The changed files, or none where they cannot be told: the first error is the one to report."""
+    """The changed files; empty if they cannot be found, because the first error is the one to report."""
     try:
-        return _since(recorder, before).artifacts.changed_files
+        return _measure(recorder, before).artifacts.changed_files
     except AethrError:
         return ()
 
 
 def _model(agent: Agent, request: Request) -> ModelSpec:
-    """The step's model: an agent is always told one, or it would choose for itself."""
+    """The step's model. It is required: without one the agent would choose for itself."""
     if request.model is None:
         raise UsageError(
             f"step '{request.step}': {agent.name} needs a model for the role '{request.role}'",
@@ -293,23 +293,24 @@ def _model(agent: Agent, request: Request) -> ModelSpec:
     return request.model
 
 
-def _afford(session: _Session) -> None:
+def _check_allowance(session: _Session) -> None:
+    """Refuse to start if the prompt alone exceeds the allowance, or the cost cannot be known."""
     left, prompt = session.request.allowance, estimate_tokens(session.request.prompt)
     who = events.who(session.agent, session.request)
     if left.tokens is not None and prompt > left.tokens:
         raise BudgetError(
             f"{who} needs more than {prompt:,} tokens, {left.tokens:,} are left", "Raise --max-tokens."
         )
-    if left.cost_usd is not None and not session.agent.tells_cost:
+    if left.cost_usd is not None and not session.agent.reports_cost:
         raise BudgetError(
-            f"{who} does not say what it costs, so --max-cost cannot hold", "Use --max-tokens instead."
+            f"{who} does not report its cost, so --max-cost cannot be enforced", "Use --max-tokens instead."
         )
     if left.cost_usd is not None and left.cost_usd <= 0:
         raise BudgetError(f"{who}: nothing is left to spend", "Raise --max-cost.")
 
 
-def _stay_within(session: _Session) -> None:
-    """Stop an agent that has passed the rest of the run's allowance; its calls are its own to make."""
+def _check_usage(session: _Session) -> None:
+    """Stop an agent that has exceeded the allowance. It makes its own calls: this shows only afterwards."""
     left, used = session.request.allowance, session.transcript.usage
     who = events.who(session.agent, session.request)
     if left.tokens is not None and used.total_tokens is not None and used.total_tokens > left.tokens:
@@ -321,7 +322,7 @@ def _stay_within(session: _Session) -> None:
         return
     if used.cost_usd is None:
         raise BudgetError(
-            f"{who} does not say what it costs, so --max-cost cannot hold", "Use --max-tokens instead."
+            f"{who} does not report its cost, so --max-cost cannot be enforced", "Use --max-tokens instead."
         )
     if used.cost_usd > left.cost_usd:
         raise BudgetError(
@@ -338,8 +339,8 @@ def _notes(session: _Session, *, changed: bool) -> Iterator[str]:
     ]
     if unsent:
         yield f"{session.agent.name} takes no {', '.join(unsent)}: not sent"
-    yield from map(one_line, dict.fromkeys((*session.left_out, *session.transcript.notes)))
+    yield from map(one_line, dict.fromkeys((*session.excluded, *session.transcript.notes)))
     if session.ended:
-        yield f"{session.ended} programs that the agent had left running were ended"
+        yield f"{session.ended} programs that the agent left running were ended"
     if not session.thorough:
-        yield "this system has no /proc: programs that the agent started in the background may still run"
+        yield "programs that the agent started in the background may still run: this system lacks /proc"

@@ -1,6 +1,6 @@
-"""What agents print, one JSON event a line, read into one ``Transcript``; was it a success? (pure)
+"""What agents print, one JSON event per line, read into a ``Transcript`` and judged (pure).
 
-An event is untrusted: a field may be missing or of any type, and a line may not be JSON at all.
+An event is untrusted: a field may be missing or of any type, and a line need not be JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Event: TypeAlias = dict[str, Any]
 Progress: TypeAlias = Iterator[TextDelta | Notice]
 
 MOST_TOKENS = 1 << 40
-"""No call comes near so many: a larger count is none."""
+"""No call uses nearly as many: a larger count is treated as unknown."""
 
 TOOL_LINE = 120
 """Characters of the line that says which tool an agent used."""
@@ -39,11 +39,11 @@ class About(NamedTuple):
 
 @dataclass(slots=True)
 class Transcript:
-    """All that was learned from the events so far. ``root`` shortens paths in tool lines.
+    """What the events so far say. ``root`` shortens paths in tool lines.
 
-    ``finish_reason`` is the agent's last word on why it stopped; ``stop`` means: it was finished.
+    ``finish_reason`` is the agent's last word on why it stopped; ``stop`` means that it finished.
     ``errors`` are causes without advice, ``refused`` the tools whose permission was refused, ``asked``
-    the permissions it would have needed. ``log`` are causes that stand only in its log.
+    the permissions it would have needed, ``log`` causes that are only in its log.
     """
 
     root: Path
@@ -62,31 +62,31 @@ class Transcript:
 
     @property
     def usage(self) -> Usage:
-        """The sum; unknown where the agent has stated nothing, or one call's figure is missing."""
+        """The sum; unknown if the agent reported nothing, or a call's figure is missing."""
         return Usage.sum(self.spent) if self.spent else Usage()
 
     def say(self, text: str) -> Progress:
-        """A finished piece of the answer; the pieces shown live, joined, are ``content``."""
+        """Add a finished piece of the answer. The pieces yielded here, joined, are ``content``."""
         if text:
             lead = "\n\n" if self.texts else ""
             self.texts.append(text)
             yield TextDelta(lead + text)
 
     def tool(self, name: str, about: About, failure: str = "") -> Progress:
-        """One line for a tool that was used: ``edit a.py``, ``bash: pytest -q``."""
+        """Show a tool that was used in one line: ``edit a.py``, ``bash: pytest -q``."""
         path = about.path.removeprefix(f"{self.root}/")
         line = name + (f" {path}" if path else "") + (f": {about.words}" if about.words else "")
         line += f" failed: {failure}" if failure else ""
         yield Notice(one_line(" ".join(line.split()), TOOL_LINE), "tool")
 
     def spend(self, prompt: int | None, completion: int | None, cost: float | None) -> None:
-        """Count one call. Agents say 0 where they do not know the price."""
+        """Count one call. Agents report a cost of 0 when they do not know the price."""
         free = prompt == completion == 0
         self.spent.append(Usage.of(prompt, completion, cost or (0.0 if free else None)))
 
 
 def decode(line: bytes) -> Event | None:
-    """The event of a line, None where it is no JSON object."""
+    """The event of a line; None if it is not a JSON object."""
     try:
         event = outside.json_value(line.decode("utf-8", "replace"))
     except ValueError:
@@ -112,7 +112,10 @@ def read_opencode(event: Event, transcript: Transcript) -> Progress:
                 _dollars(part.get("cost")),
             )
         case "error":
-            transcript.errors.append(_opencode_error(_dict(event.get("error"))))
+            error = _dict(event.get("error"))
+            data = _dict(error.get("data"))
+            cause = _text(data.get("message")) or _text(error.get("name")) or "an error without a message"
+            transcript.errors.append(cause + _status(data.get("statusCode")))
 
 
 def _opencode_tool(part: Event, transcript: Transcript) -> Progress:
@@ -125,19 +128,13 @@ def _opencode_tool(part: Event, transcript: Transcript) -> Progress:
         transcript.notes.append(f"a rule of your OpenCode configuration refused the tool {name}")
 
 
-def _opencode_error(error: Event) -> str:
-    data = _dict(error.get("data"))
-    said = _text(data.get("message")) or _text(error.get("name")) or "an error without a message"
-    return said + _status(data.get("statusCode"))
-
-
 _ASKED = re.compile(r"permission requested: (.+?); auto-rejecting")
 _LOGGED = re.compile(r'level=ERROR .*? error(?:\.error)?="((?:[^"\\]|\\.)*)"')
 _AGAIN = 'message="stream error"'
 
 
 def read_opencode_error(line: str, transcript: Transcript) -> Progress:
-    """A line of OpenCode's standard error: its log, and what it would have asked a person."""
+    """A line of OpenCode's standard error: its log, and the permissions it would have asked for."""
     if asked := _ASKED.search(line):
         transcript.asked.append(asked[1])
     if logged := _LOGGED.search(line):
@@ -159,7 +156,7 @@ def read_claude(event: Event, transcript: Transcript) -> Progress:
                     yield from transcript.tool(name, _about(_dict(part.get("input"))))
         case "system" if event.get("subtype") == "api_retry":
             cause = _text(event.get("error")) + _status(event.get("error_status"))
-            yield Notice(one_line(f"claude: {cause}; it tries again"), "warning")
+            yield Notice(one_line(f"claude: {cause}; it retries"), "warning")
         case "result":
             _claude_result(event, transcript)
 
@@ -234,7 +231,7 @@ def _dicts(value: object) -> list[Event]:
 
 
 def _text(value: object) -> str:
-    """A string without lone surrogates, which could be written nowhere; anything else is empty."""
+    """A string without lone surrogates, which UTF-8 cannot encode; empty for any other value."""
     return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else ""
 
 
@@ -243,15 +240,13 @@ def _status(value: object) -> str:
 
 
 def _count(first: object, *parts: object) -> int | None:
-    """The sum of counts; unknown without the first, while a part that is missing is zero."""
-    counts = [_believable(value) for value in (first, *parts)]
+    """The sum of counts; unknown without the first, while any other missing part counts as zero."""
+    counts = []
+    for value in (first, *parts):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = outside.count(value) if is_number else -1
+        counts.append(number if 0 <= number < MOST_TOKENS else None)
     return None if counts[0] is None else sum(count or 0 for count in counts)
-
-
-def _believable(value: object) -> int | None:
-    is_count = isinstance(value, int | float) and not isinstance(value, bool)
-    number = outside.count(value)
-    return number if is_count and 0 <= number < MOST_TOKENS else None
 
 
 def _dollars(value: object) -> float | None:
@@ -260,7 +255,7 @@ def _dollars(value: object) -> float | None:
 
 
 _HOLLOW = "Unexpected server error"
-"""What OpenCode says instead of the cause, which is in its log."""
+"""OpenCode's message when the cause is only in its log."""
 
 _AUTH = ("401", "403", "api key", "api-key", "authenticat", "unauthorized")
 _NO_MODEL = ("model not found", "not_found_error", "no such model", "does not exist")
@@ -269,24 +264,32 @@ _NO_MODEL = ("model not found", "not_found_error", "no such model", "does not ex
 def failure(
     agent: Agent, request: Request, transcript: Transcript, code: int, said: Sequence[str]
 ) -> AgentError | None:
-    """The error of a run that ended with ``code``; None for a success. ``said`` are its last words.
+    """The error of a run that ended with ``code``; None for a success. ``said`` are its last lines.
 
-    Success is exit code 0, a finished last answer, no error event and no refused permission: agents
-    exit with 0 after most failures.
+    Agents exit with 0 after most failures, so a success is exit code 0, a finished last answer, no error
+    event and no refused permission.
     """
     if transcript.refused:
-        return _refused(agent, request, transcript)
-    cause = _cause(transcript, code, said)
+        tools = ", ".join(dict.fromkeys(transcript.refused))
+        asked = f" (it asked for: {', '.join(dict.fromkeys(transcript.asked))})" if transcript.asked else ""
+        skip = (
+            f", or set `unsafe_permissions: true` for the step '{request.step}', which skips all its checks"
+        )
+        return AgentError(
+            one_line(f"step '{request.step}': {agent.name}: permission refused: {tools}{asked}", 500),
+            f"Allow it in the configuration of {agent.name}{'' if request.unsafe_permissions else skip}.",
+        )
+    cause = _find_cause(transcript, code, said)
     if cause is None:
         return None
-    return AgentError(f"{who(agent, request)}: {cause}", _fix(agent, cause))
+    return AgentError(f"{who(agent, request)}: {cause}", _advise(agent, cause))
 
 
 def late(agent: Agent, request: Request, transcript: Transcript, seconds: float) -> AgentError:
-    """The error of a run that did not end in time."""
+    """The error of a run that passed its deadline."""
     last = (transcript.log or transcript.errors or [""])[-1]
     cause = f"no end after {seconds:g} s" + (f"; its last error: {one_line(last)}" if last else "")
-    fix = _fix(agent, last) or "Raise `timeout_s` of the model of this role, or make the step smaller."
+    fix = _advise(agent, last) or "Raise `timeout_s` of the model of this role, or make the step smaller."
     return AgentError(f"{who(agent, request)}: {cause}", fix)
 
 
@@ -295,22 +298,13 @@ def who(agent: Agent, request: Request) -> str:
     return f"step '{request.step}': {agent.name}{model}"
 
 
-def _refused(agent: Agent, request: Request, transcript: Transcript) -> AgentError:
-    tools = ", ".join(dict.fromkeys(transcript.refused))
-    asked = f" (it asked for: {', '.join(dict.fromkeys(transcript.asked))})" if transcript.asked else ""
-    skip = f"set `unsafe_permissions: true` for the step '{request.step}', which skips all of its checks"
-    return AgentError(
-        one_line(f"step '{request.step}': {agent.name}: permission refused: {tools}{asked}", 500),
-        f"Allow it in the configuration of {agent.name}"
-        + ("." if request.unsafe_permissions else f", or {skip}."),
-    )
-
-
-def _cause(transcript: Transcript, code: int, said: Sequence[str]) -> str | None:
+def _find_cause(transcript: Transcript, code: int, said: Sequence[str]) -> str | None:
     if transcript.errors:
-        return one_line(_telling(transcript), 500)
+        last = transcript.errors[-1]
+        return one_line(transcript.log[-1] if _HOLLOW in last and transcript.log else last, 500)
     if code < 0:
-        return f"ended by {_signal_name(-code)}"
+        name = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+        return f"ended by {name}"
     if code > 0:
         words = (transcript.log or [line for line in said if line.strip()] or ["no message"])[-1]
         return f"exit code {code}: {one_line(words.strip(), 500)}"
@@ -321,25 +315,12 @@ def _cause(transcript: Transcript, code: int, said: Sequence[str]) -> str | None
     return None
 
 
-def _telling(transcript: Transcript) -> str:
-    """The last error, or what the log has where the error itself says nothing."""
-    last = transcript.errors[-1]
-    return transcript.log[-1] if _HOLLOW in last and transcript.log else last
-
-
-def _fix(agent: Agent, cause: str) -> str:
+def _advise(agent: Agent, cause: str) -> str:
     lower = cause.lower()
     if any(sign in lower for sign in _NO_MODEL):
         return f"Correct the model's name in the workflow file: {agent.models}."
     if any(sign in lower for sign in _AUTH):
         return f"Check the key of this provider, or log in with `{agent.login}`."
     if _HOLLOW in cause:
-        return f"Most often it does not know the model: {agent.models}."
+        return f"Most often it does not know the model's name: {agent.models}."
     return ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -1,7 +1,7 @@
-"""The project's own instructions for an agent, such as AGENTS.md: which of them it gets, and with what text.
+"""The project's own instructions for an agent, such as AGENTS.md: which files it gets, and their text.
 
-Agents follow links and imports in them anywhere, to ``.env`` and out of the project too. So their own reading
-of the tree is off, and what is collected here is handed over.
+Agents follow links and imports anywhere, even to ``.env`` and out of the project. So they do not read
+instructions in the tree themselves; they get what is collected here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aethr.base.sanitize import one_line, reveal, reveal_name
 from aethr.context import paths
 
 MOST_CHARS = 32_768
-"""Of all the files together; Codex's own limit. An argument of a program has at most 128 KiB on Linux."""
+"""All files together; Codex's own limit. On Linux one argument of a program has at most 128 KiB."""
 
 _DEEPEST = 5
 _IMPORT = re.compile(r"(?:^|(?<=[\s(]))@(?P<path>(?:[^\s\\]|\\ )+)", re.MULTILINE)
@@ -27,7 +27,7 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`", re.DOTALL)
 
 
 def folders(root: Path) -> tuple[Path, ...]:
-    """The folders of the project from its top down to ``root``, both included."""
+    """The folders from the top of the project down to ``root``, both included."""
     root = root.resolve()
     here = git.checkout(root)
     top = (here.top if here else root).resolve()
@@ -36,7 +36,7 @@ def folders(root: Path) -> tuple[Path, ...]:
 
 
 def collect(agent: Agent, within: tuple[Path, ...]) -> Guidance:
-    """What the folders ``within`` have for ``agent``, that of the top first. Raises ``GitError``."""
+    """The instructions for ``agent`` in the folders ``within``, top folder first. Raises ``GitError``."""
     found = _Found(within[0], agent.imports)
     for folder in within:
         for group in agent.guidance:
@@ -47,7 +47,17 @@ def collect(agent: Agent, within: tuple[Path, ...]) -> Guidance:
     if len(text) > MOST_CHARS:
         text = text[:MOST_CHARS]
         found.notes.append(f"the project's instructions were cut after {MOST_CHARS:,} characters")
-    return Guidance(tuple(found.files), text, (*found.notes, *_unread(agent, within)))
+    ignored = [
+        reveal_name(os.path.relpath(folder / name, within[0]))
+        for folder in within
+        for name in agent.unread
+        if os.path.lexists(folder / name)
+    ]
+    if ignored:
+        found.notes.append(
+            f"{agent.name} was kept from reading {', '.join(ignored)}: settings in the tree do not apply"
+        )
+    return Guidance(tuple(found.files), text, tuple(found.notes))
 
 
 @dataclass(slots=True)
@@ -60,13 +70,13 @@ class _Found:
     seen: set[Path] = field(default_factory=set)
 
     def take(self, path: Path, depth: int = 0) -> None:
-        """Add a file and what it imports, or a note on why it is left out."""
+        """Add a file and its imports, or a note on why it is excluded."""
         real = path.resolve()
         if real in self.seen:
             return
         self.seen.add(real)
         shown = reveal_name(os.path.relpath(path, self.top))
-        reason = self._refusal(real)
+        reason = self._find_refusal(real)
         if reason is None:
             try:
                 with real.open("rb") as file:
@@ -79,17 +89,15 @@ class _Found:
         self.files.append(path)
         self.texts.append(f"Instructions of the project, from {shown}:\n\n{reveal(content)[0]}")
         if self.imports and depth < _DEEPEST:
-            for named in _imported(content):
+            for named in _imports(content):
                 if named.startswith("~"):
-                    self.notes.append(
-                        f"the agent was not given {one_line(named)}: it is outside of the project"
-                    )
+                    self.notes.append(f"the agent was not given {one_line(named)}: it is outside the project")
                 elif os.path.lexists(real.parent / named):
                     self.take(real.parent / named, depth + 1)
 
-    def _refusal(self, real: Path) -> str | None:
+    def _find_refusal(self, real: Path) -> str | None:
         if not real.is_relative_to(self.top):
-            return "it is outside of the project"
+            return "it is outside the project"
         if not real.is_file():
             return "it is not a file"
         name = real.relative_to(self.top).as_posix()
@@ -98,19 +106,8 @@ class _Found:
         return "git ignores it" if git.is_ignored(self.top, name) else None
 
 
-def _imported(text: str) -> Iterator[str]:
+def _imports(text: str) -> Iterator[str]:
     for match in _IMPORT.finditer(_CODE.sub("", text)):
         named = match["path"].replace("\\ ", " ").partition("#")[0]
         if named and "\0" not in named:
             yield named
-
-
-def _unread(agent: Agent, within: tuple[Path, ...]) -> Iterator[str]:
-    there = [
-        reveal_name(os.path.relpath(folder / name, within[0]))
-        for folder in within
-        for name in agent.unread
-        if os.path.lexists(folder / name)
-    ]
-    if there:
-        yield f"{agent.name} was kept from reading {', '.join(there)}: no settings of the tree apply here"

@@ -1,9 +1,10 @@
-"""A running agent: its output by lines, its end with all that it has started, the lock on its work tree.
+"""A running agent: its lines of output, how it is ended with all that it started, the lock on its work tree.
 
 An agent's tool commands run in sessions of their own and survive their parent, so killing its process
 group misses them. They are found by three signs: they descend from the agent; they carry a mark in
-their environment; or, on Linux, they were orphaned and came to this process, which adopts orphans
-while an agent runs (``PR_SET_CHILD_SUBREAPER``). Without /proc only the first sign is there.
+their environment; or, on Linux, they were orphaned and this process adopted them, as it does while
+an agent runs (``PR_SET_CHILD_SUBREAPER``, https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html).
+Without /proc there is only the first sign.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from aethr.base import process
 from aethr.base.errors import AgentError, DiskError, ProcessError
 
 LINE_LIMIT = 16 << 20
-"""Bytes; a longer line is left out whole."""
+"""In bytes; a longer line is dropped."""
 
 DRAIN_S = 1.0
-"""Seconds in which what is still in the pipes is read after the program has ended."""
+"""Seconds to read what is still in the pipes after the program has ended."""
 
 _PIPE_POLL_S = 0.1
 _CHUNK = 1 << 16
 
 
-class Line(NamedTuple):
+class OutputLine(NamedTuple):
     """One line without its newline; ``error`` is True for standard error."""
 
     text: bytes
@@ -49,7 +50,7 @@ class _Splitter:
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
 
-    def feed(self, chunk: bytes) -> Iterator[Line]:
+    def feed(self, chunk: bytes) -> Iterator[OutputLine]:
         """The lines that ``chunk`` completes; an empty chunk is the end and completes the last one."""
         *complete, rest = chunk.split(b"\n")
         for piece in complete:
@@ -64,17 +65,19 @@ class _Splitter:
         if self.size <= LINE_LIMIT:
             self.parts.append(piece)
 
-    def _flush(self) -> Iterator[Line]:
+    def _flush(self) -> Iterator[OutputLine]:
         if self.size <= LINE_LIMIT:
-            yield Line(b"".join(self.parts).rstrip(b"\r"), self.error)
+            yield OutputLine(b"".join(self.parts).rstrip(b"\r"), self.error)
         self.parts, self.size = [], 0
 
 
-def lines(child: subprocess.Popen[bytes], timeout_s: float, ended: Callable[[], object]) -> Iterator[Line]:
+def lines(
+    child: subprocess.Popen[bytes], timeout_s: float, on_end: Callable[[], object]
+) -> Iterator[OutputLine]:
     """The lines of both outputs as they come, until both are closed or the program has ended.
 
-    ``ended`` is called once the program itself has ended: orphans may hold its pipes open for ever, so
-    reading goes on for ``DRAIN_S`` at most after it. Raises ``ProcessError`` after ``timeout_s`` seconds.
+    ``on_end`` is called once, when the program itself has ended. Orphans may hold its pipes open for ever, so
+    they are read for at most ``DRAIN_S`` after that. Raises ``ProcessError`` after ``timeout_s`` seconds.
     """
     deadline, draining = time.monotonic() + timeout_s, False
     with selectors.DefaultSelector() as selector:
@@ -87,18 +90,20 @@ def lines(child: subprocess.Popen[bytes], timeout_s: float, ended: Callable[[], 
                 if draining:
                     break
                 raise ProcessError(f"no end after {timeout_s:g} s")
-            yield from _ready(child, selector, min(left, _PIPE_POLL_S))
+            yield from _read_ready(child, selector, min(left, _PIPE_POLL_S))
             if not draining and child.poll() is not None:
-                ended()
+                on_end()
                 deadline, draining = time.monotonic() + DRAIN_S, True
         if not draining:
-            ended()
+            on_end()
         for key in list(selector.get_map().values()):
             yield from key.data.feed(b"")
 
 
-def _ready(child: subprocess.Popen[bytes], selector: selectors.BaseSelector, wait_s: float) -> Iterator[Line]:
-    """Read once from each pipe that has something; wait ``wait_s`` at most for that, or for the end."""
+def _read_ready(
+    child: subprocess.Popen[bytes], selector: selectors.BaseSelector, wait_s: float
+) -> Iterator[OutputLine]:
+    """Read once from each pipe that has output. Wait at most ``wait_s`` seconds for output or the end."""
     if not selector.get_map():
         with suppress(subprocess.TimeoutExpired):
             child.wait(wait_s)
@@ -110,13 +115,13 @@ def _ready(child: subprocess.Popen[bytes], selector: selectors.BaseSelector, wai
 
 
 MARK = "AGENT_RUN_ID"
-"""The environment variable by which everything below an agent is recognised."""
+"""The environment variable that marks everything an agent starts."""
 
 GRACE_S = 1.0
-"""Seconds between asking the programs of a tree to end and killing them."""
+"""Seconds between SIGTERM and SIGKILL to the programs of a tree."""
 
 KILL_S = 3.0
-"""Seconds to wait for killed programs to be gone: one that sleeps inside the kernel may not go."""
+"""Seconds to wait for killed programs: one that sleeps inside the kernel may stay."""
 
 _POLL_S = 0.02
 _PS_S = 10.0
@@ -124,19 +129,19 @@ _PROC = Path("/proc")
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
 
 
-class Entry(NamedTuple):
-    """One running program; ``zombie`` when it has ended and its parent has not yet asked how."""
+class Process(NamedTuple):
+    """One running program; ``zombie`` if it has ended and its parent has not yet reaped it."""
 
     pid: int
     parent: int
     zombie: bool = False
 
 
-class Tree(NamedTuple):
+class ProcessTree(NamedTuple):
     """A started program with its descendants.
 
-    ``known`` are this process's children from before: adopted orphans are those that are not in it.
-    None where this system has no adoption.
+    ``known`` are the children that this process had before: its other children are adopted orphans.
+    None if this system cannot adopt.
     """
 
     child: subprocess.Popen[bytes]
@@ -145,74 +150,79 @@ class Tree(NamedTuple):
 
     @property
     def thorough(self) -> bool:
-        """Whether programs that left the tree are found too; False on a system without /proc."""
+        """Whether programs that left the tree are found too. Not on a system without /proc."""
         return self.known is not None
 
     def end(self) -> int:
-        """Ask every program of the tree to end, kill what has not; give how many there were.
+        """Ask every program of the tree to end, then kill those still running. Returns how many there were.
 
-        An interruption while waiting does not leave them running.
+        An interruption during the wait kills them at once.
         """
         asked: set[int] = set()
         deadline = time.monotonic() + GRACE_S
         try:
             while (found := self._found()) and time.monotonic() < deadline:
                 # A program may have started another one just before it was asked.
-                left = {entry.pid for entry in found if not entry.zombie}
+                left = {each.pid for each in found if not each.zombie}
                 _signal(left - asked, signal.SIGTERM)
                 asked |= left
                 time.sleep(_POLL_S)
         finally:
             deadline = time.monotonic() + KILL_S
             while (found := self._found()) and time.monotonic() < deadline:
-                _signal({entry.pid for entry in found if not entry.zombie}, signal.SIGKILL)
+                _signal({each.pid for each in found if not each.zombie}, signal.SIGKILL)
                 time.sleep(_POLL_S)
         return len(asked)
 
-    def _found(self) -> list[Entry]:
-        """The programs of the tree, without those that have ended and could be reaped here."""
+    def _found(self) -> list[Process]:
+        """The programs of the tree; orphans that have ended are reaped, and not among them."""
         self.child.poll()
-        table = _table()
-        own = {entry.pid for entry in table if self._is_seed(entry)}
+        table = _list_programs()
+        own = {each.pid for each in table if self._is_seed(each)}
         grown = True
         while grown:
-            below = {entry.pid for entry in table if entry.parent in own} - own
+            below = {each.pid for each in table if each.parent in own} - own
             own |= below
             grown = bool(below)
-        return [entry for entry in table if entry.pid in own and not self._reaped(entry)]
+        found = [each for each in table if each.pid in own]
+        # A zombie of another parent is that parent's until it ends too.
+        ended = [each for each in found if each.zombie and self._is_adopted(each)]
+        for each in ended:
+            with suppress(ChildProcessError):
+                os.waitpid(each.pid, os.WNOHANG)
+        return [each for each in found if each not in ended]
 
-    def _is_seed(self, entry: Entry) -> bool:
-        if entry.pid == self.child.pid:
+    def _is_seed(self, candidate: Process) -> bool:
+        if candidate.pid == self.child.pid:
             return self.child.returncode is None
-        return self._adopted(entry) or (self.thorough and _marked(entry.pid, self.mark))
+        if not self.thorough or self._is_adopted(candidate):
+            return self.thorough
+        with suppress(OSError):
+            return self.mark in (_PROC / str(candidate.pid) / "environ").read_bytes().split(b"\0")
+        return False
 
-    def _adopted(self, entry: Entry) -> bool:
-        if self.known is None or entry.pid == self.child.pid:
+    def _is_adopted(self, candidate: Process) -> bool:
+        if self.known is None or candidate.pid == self.child.pid:
             return False
-        return entry.parent == os.getpid() and entry.pid not in self.known
-
-    def _reaped(self, entry: Entry) -> bool:
-        """Reap an orphan that has ended; one of another parent is that parent's until it ends too."""
-        if not entry.zombie or not self._adopted(entry):
-            return False
-        with suppress(ChildProcessError):
-            os.waitpid(entry.pid, os.WNOHANG)
-        return True
+        return candidate.parent == os.getpid() and candidate.pid not in self.known
 
 
 @contextmanager
-def running(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: IO[bytes]) -> Iterator[Tree]:
-    """Run ``argv``, both outputs pipes; leaving the block ends it and all that it has started.
+def running(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: IO[bytes]
+) -> Iterator[ProcessTree]:
+    """Run ``argv`` with a pipe for each output. The end of the block ends it and all that it has started.
 
-    Nothing else in this process may start a child inside the block: it would be taken for an orphan
-    of this tree. Raises ``ProcessError`` when it cannot start.
+    Nothing else in this process may start a child inside the block: it would count as an orphan of this
+    tree. Raises ``ProcessError`` if it cannot start.
     """
     mark = uuid.uuid4().hex
-    with _adopting() as adopts:
-        known = frozenset(e.pid for e in _table() if e.parent == os.getpid()) if adopts else None
+    with _adopt_orphans() as adopts:
+        own = frozenset(each.pid for each in _list_programs() if each.parent == os.getpid())
+        known = own if adopts else None
         with process.undisturbed() as go_on:
             child = process.start(argv, cwd, {**env, MARK: mark}, stdin)
-            tree = Tree(child, f"{MARK}={mark}".encode(), known)
+            tree = ProcessTree(child, f"{MARK}={mark}".encode(), known)
             try:
                 go_on()
                 yield tree
@@ -220,7 +230,8 @@ def running(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: IO
                 try:
                     tree.end()
                 finally:
-                    _close(child)
+                    for pipe in filter(None, (child.stdout, child.stderr)):
+                        pipe.close()
 
 
 def _signal(pids: Collection[int], number: int) -> None:
@@ -229,15 +240,9 @@ def _signal(pids: Collection[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _close(child: subprocess.Popen[bytes]) -> None:
-    for pipe in (child.stdout, child.stderr):
-        if pipe is not None:
-            pipe.close()
-
-
 @contextmanager
-def _adopting() -> Iterator[bool]:
-    """Let orphans of the block come to this process; False where the system cannot."""
+def _adopt_orphans() -> Iterator[bool]:
+    """Orphans of the block become children of this process; False if the system cannot do that."""
     if not sys.platform.startswith("linux") or not (_PROC / "self" / "stat").exists():
         yield False
         return
@@ -253,23 +258,21 @@ def _adopting() -> Iterator[bool]:
         prctl(_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
-def _table() -> list[Entry]:
-    return list(_from_proc()) if (_PROC / "self" / "stat").exists() else from_ps()
-
-
-def _from_proc() -> Iterator[Entry]:
-    for folder in _PROC.iterdir():
-        if not folder.name.isdigit():
-            continue
+def _list_programs() -> list[Process]:
+    if not (_PROC / "self" / "stat").exists():
+        return list_with_ps()
+    found = []
+    for folder in _PROC.glob("[0-9]*"):
         with suppress(OSError, ValueError):
             stat = (folder / "stat").read_bytes()
             # The name in parentheses may hold anything, a parenthesis too.
             state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
-            yield Entry(int(folder.name), int(parent), state in (b"Z", b"X"))
+            found.append(Process(int(folder.name), int(parent), state in (b"Z", b"X")))
+    return found
 
 
-def from_ps() -> list[Entry]:
-    """The same table from ``ps``, for systems without /proc; empty where that fails too."""
+def list_with_ps() -> list[Process]:
+    """All running programs as ``ps`` lists them, for systems without /proc; empty if that fails too."""
     try:
         ps = process.run(
             ["ps", "-A", "-o", "pid=,ppid=,stat="],
@@ -280,22 +283,15 @@ def from_ps() -> list[Entry]:
     except ProcessError:
         return []
     rows = (line.split() for line in ps.stdout.splitlines())
-    return [Entry(int(row[0]), int(row[1]), row[2].startswith(b"Z")) for row in rows if len(row) >= 3]
-
-
-def _marked(pid: int, mark: bytes) -> bool:
-    try:
-        return mark in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    return [Process(int(row[0]), int(row[1]), row[2].startswith(b"Z")) for row in rows if len(row) >= 3]
 
 
 @contextmanager
 def exclusive(top: Path) -> Iterator[None]:
-    """Hold the lock of a work tree; the system frees it also when this process is killed.
+    """Hold the lock of a work tree; the system frees it even if this process is killed.
 
-    Raises ``AgentError``, which names the other process, and ``DiskError``. On a system without
-    ``flock`` there is no lock.
+    Raises ``AgentError``, which names the other process, and ``DiskError``. A system without ``flock`` has
+    no lock.
     """
     lock = _lock(top)
     if lock is None:
@@ -312,44 +308,31 @@ def exclusive(top: Path) -> Iterator[None]:
 
 
 def _lock(top: Path) -> tuple[int, Path] | None:
-    """The locked file, open, and its path; None where the system has no such locks."""
+    """The locked file, open, and its path; None if the system has no such locks."""
     try:
         import fcntl
     except ImportError:
         return None
-    path = _path(top)
+    key = hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"aethr-agent-{os.getuid()}-{key}.lock")
     while True:
-        held = _open(path)
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DiskError(
+                f"{path}: cannot lock the work tree: {error.strerror or error}",
+                "Remove that file, or name another folder in TMPDIR.",
+            ) from error
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.read(held, 64).decode("ascii", "replace").strip()
             os.close(held)
             raise AgentError(
-                f"{top}: another agent step is at work in this tree (process {owner or 'unknown'})",
+                f"{top}: another agent step is running in this tree (process {owner or 'unknown'})",
                 "Wait for it to end, or work in another clone or `git worktree`.",
             ) from error
-        if _is_current(held, path):
-            return held, path
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), path.lstat()):
+                return held, path
         os.close(held)  # Its last holder removed the file between our two calls.
-
-
-def _path(top: Path) -> Path:
-    key = hashlib.sha256(os.fsencode(top.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir(), f"aethr-agent-{os.getuid()}-{key}.lock")
-
-
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise DiskError(
-            f"{path}: cannot lock the work tree: {error.strerror or error}",
-            "Remove that file, or name another folder in TMPDIR.",
-        ) from error
-
-
-def _is_current(held: int, path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(held), path.lstat())
-    return False

@@ -1,4 +1,4 @@
-"""The installed program of an agent: where it is, what it can do, which of the caller's variables it gets."""
+"""The installed program of an agent: its path, its options, and which of the user's variables it gets."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _CERTIFICATES = (
 )
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _OPT_OUTS = ("DO_NOT_TRACK", "DISABLE_*")
-"""What somebody has switched off stays off, for whichever agent."""
+"""What you have switched off stays off, for any agent."""
 _PLAIN = frozenset((*_USER, *_FOLDERS, *_CERTIFICATES, *_PROXIES, *map(str.upper, _PROXIES)))
 _PREFIXES = ("LC_", "XDG_")
 _KEYS = ("_API_KEY", "_AUTH_TOKEN")
 
 
 class Access(NamedTuple):
-    """What the model of a step needs: its key and its address, each with the variable it came from."""
+    """The key and the address for the model of a step, each with the variable that it came from."""
 
     key_variable: str = ""
     key: str = ""
@@ -43,19 +43,19 @@ class Access(NamedTuple):
 
 
 def access(model: str, environ: Mapping[str, str]) -> Access:
-    """The one key and the one address for ``provider:model``; empty where the environment has none.
+    """The one key and the one address for ``provider:model``; empty if the environment does not have them.
 
-    A missing key is no mistake here: agents have logins of their own.
+    A missing key is not a mistake here: agents have their own logins.
     """
     provider = provider_of(model)
     key, base = provider.key_in(environ) or "", provider.base_in(environ) or ""
     return Access(key, environ.get(key, ""), base, environ.get(base, ""))
 
 
-def reduced(environ: Mapping[str, str], agent: Agent, root: Path) -> dict[str, str]:
-    """What ``agent`` gets of the user's environment: what programs need, opt-outs, its own settings; no key.
+def filter_environment(environ: Mapping[str, str], agent: Agent, root: Path) -> dict[str, str]:
+    """What ``agent`` gets of the user's environment: what programs need, opt-outs, its settings; no key.
 
-    ``PWD`` is set because OpenCode follows it rather than its working directory.
+    ``PWD`` is set because OpenCode follows it instead of its working directory.
     """
     own = (f"{agent.own_prefix}*", *agent.keeps, *_OPT_OUTS)
 
@@ -68,9 +68,9 @@ def reduced(environ: Mapping[str, str], agent: Agent, root: Path) -> dict[str, s
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """(where it is, where a file of that name is that cannot be executed); only absolute folders of PATH.
+    """The path of a program, or else of a file with that name that is not executable.
 
-    A relative entry would let a file of the project stand in for the program.
+    Only absolute folders of PATH count: with a relative one a file of the project could replace the program.
     """
     folders = [
         folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if Path(folder).is_absolute()
@@ -81,14 +81,14 @@ def find_program(name: str, environ: Mapping[str, str]) -> tuple[str | None, str
 
 
 ROOT = Path("/")
-"""Where an agent is asked: a folder that is nobody's project."""
+"""Where an agent is asked for its version and options: a folder that is not a project."""
 
 PROBE_S = 60.0
-"""Seconds for an agent to tell its version or its options: a first start may unpack files."""
+"""Seconds for an agent to print its version or its options: a first start may unpack files."""
 
 
 class Installed(NamedTuple):
-    """``program`` is its absolute path, ``options`` the long options that its help names."""
+    """``program`` is its absolute path, ``options`` the long options in its help."""
 
     program: str
     version: str
@@ -104,22 +104,25 @@ def probe(agent: Agent, env: Mapping[str, str]) -> Installed:
     said = _ask(agent, program, ("--version",), env)
     version = re.search(r"\d+\.\d+\.\d+\S*", said)
     if version is None:
-        raise AgentError(f"{agent.name}: {program} tells no version: {one_line(said)!r}", _hint(agent))
+        raise AgentError(
+            f"{agent.name}: {program} does not report a version: {one_line(said)!r}", _hint(agent)
+        )
     options = frozenset(re.findall(r"--[a-z][a-z-]+", _ask(agent, program, agent.help, env)))
     missing = [option for option in agent.needs if option not in options]
     if missing:
         raise AgentError(
-            f"{agent.name} {version[0]} is too old: it has no {', '.join(missing)}", _hint(agent)
+            f"{agent.name} {version[0]} is too old: it does not have {', '.join(missing)}", _hint(agent)
         )
     return Installed(program, version[0], options)
 
 
-def skip_flag(agent: Agent, installed: Installed) -> str:
-    """The option of this version that skips permission checks. Raises ``AgentError`` where it has none."""
+def find_skip_flag(agent: Agent, installed: Installed) -> str:
+    """The option of this version that skips permission checks. Raises ``AgentError`` if there is none."""
     found = next((flag for flag in agent.skip_flags if flag in installed.options), None)
     if found is None:
         raise AgentError(
-            f"{agent.name} {installed.version} has no option that skips permission checks", _hint(agent)
+            f"{agent.name} {installed.version} does not have an option that skips permission checks",
+            _hint(agent),
         )
     return found
 

@@ -56,7 +56,7 @@ def run(root: Path, *args: str, stdin: bytes | None = None, index: Path | None =
     """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
     env = environment(root, other_index=index)
     with _missed():
-        return process.run(_argv(*args), cwd=root, env=env, timeout_s=TIMEOUT_S, stdin=stdin)
+        return process.run(command(*args), cwd=root, env=env, timeout_s=TIMEOUT_S, stdin=stdin)
 
 
 def streamed(root: Path, *args: str, index: Path | None = None) -> Iterator[bytes]:
@@ -90,7 +90,7 @@ def _stream(root: Path, *args: str, index: Path | None = None) -> Iterator[Strea
     env = environment(root, other_index=index)
     with (
         _missed(),
-        process.stream(_argv(*args), cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S) as child,
+        process.stream(command(*args), cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S) as child,
     ):
         yield child
 
@@ -130,12 +130,13 @@ def reaching_out(
     for number, (name, value) in enumerate(configuration, start=first):
         env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     env |= {"GIT_CONFIG_COUNT": str(first + len(configuration)), "GIT_ALLOW_PROTOCOL": protocol}
-    argv = _argv(*settings({"credential.helper": "", "core.askPass": ""}), *args)
+    argv = command(*settings({"credential.helper": "", "core.askPass": ""}), *args)
     return process.run(argv, cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S, stdin=stdin)
 
 
-def _argv(*args: str) -> tuple[str, ...]:
-    return ("git", "--no-pager", "--no-optional-locks", *settings(_SAFE), *args)
+def command(*args: str, program: str = "git") -> tuple[str, ...]:
+    """The command line of a git call, with the settings that keep it safe in a hostile repository."""
+    return (program, "--no-pager", "--no-optional-locks", *settings(_SAFE), *args)
 
 
 def environment(

@@ -138,12 +138,12 @@ def earlier(
     from aethr import snapshot
     from aethr.snapshot import attempts
 
-    objects = attempts.kept(Path(named[1:])) if named and named.startswith("@") else None
+    objects = attempts.find(Path(named[1:])) if named and named.startswith("@") else None
     try:
-        with snapshot.opened(root, environ, objects) as shadow:
+        with snapshot.open_shadow(root, environ, objects) as shadow:
             lost = _out_of_sight(shadow, attempt, attempt.baseline)
             if not lost:
-                before, _ = snapshot.restored(shadow, attempt.baseline)
+                before, _ = snapshot.restore(shadow, attempt.baseline)
                 change = snapshot.since(shadow, before)
                 return Earlier(attempt, objects, change.artifacts.changed_files)
     except GitError:

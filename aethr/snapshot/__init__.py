@@ -1,8 +1,8 @@
-"""What one step changed: a snapshot of the work tree, and what a later look finds changed, as artifacts.
+"""What one step changed: a snapshot of the work tree before it, and the difference after it, as artifacts.
 
-What was dirty before is in the snapshot, so only the step's own part is in the difference. Of files that git
-ignores, and of those in repositories that were inside of this one before, it has no content; ``unseen``
-tells which of them moved.
+What was dirty before is in the snapshot, so the difference has only the step's own part. It does not have the
+content of files that git ignores, or of files in repositories that were inside this one before; ``unseen``
+says which of those changed.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from aethr.base.records import Artifacts, Baseline
 from aethr.base.sanitize import redact, reveal_name
 from aethr.snapshot import gitdir, listing, treediff, unseen
 from aethr.snapshot.listing import Rest, Walk
-from aethr.snapshot.shadow import Shadow, copy_index, failed, opened, quoted
+from aethr.snapshot.shadow import Shadow, copy_index, failure, open_shadow, quote
 from aethr.snapshot.treediff import ChangedFile
-from aethr.snapshot.unseen import listed
+from aethr.snapshot.unseen import list_names
 
 __all__ = [
-    "Change",
+    "Difference",
     "Head",
     "Look",
     "Shadow",
     "Snapshot",
     "baseline",
     "follows",
-    "opened",
-    "restored",
+    "open_shadow",
+    "restore",
     "since",
     "take",
 ]
 
 _SUBMODULE = (0o160000).to_bytes(4, "big")
-"""The mode of a submodule as an index file of any version has it: where it is not found, there is none."""
+"""The mode of a submodule in an index file of any version: a file without it does not have submodules."""
 
 _BASELINE = "baseline"
 """The index of a restored snapshot's files."""
@@ -53,10 +53,10 @@ _RULES = (b".gitignore", b".gitattributes")
 
 
 class Head(NamedTuple):
-    """Where the project's own repository stands. Empty strings: no commit yet, no branch, no stash.
+    """What is checked out. Empty strings: no commit yet, no branch, no stash.
 
-    ``index_copy`` is the name of a copy of its index file in the shadow. ``lost`` is True where the commit of
-    an earlier look is no longer there.
+    ``index_copy`` is the name of a copy of the project's index in the shadow. ``lost`` is True if the commit
+    of an earlier look no longer exists.
     """
 
     branch: str = ""
@@ -69,10 +69,10 @@ class Head(NamedTuple):
 class Look(NamedTuple):
     """The work tree at one moment. ``record`` names an index file of the shadow that lists its files.
 
-    ``began_ns`` is the wall clock when it was begun. ``skipped`` are git's own words for what it could
-    not read, ``nested`` the submodules and other repositories whose content is not seen. ``walk`` names all
-    that lies in the tree, ``rest`` tells the state of what is in no record. ``restored`` is a look that an
-    earlier shadow had: it has no copy of the project's index.
+    ``began_ns`` is the wall clock at its start. ``skipped`` is git's own words for what it could not read,
+    ``nested`` the submodules and other repositories whose content is not read. ``walk`` names everything in
+    the tree, ``rest`` has the state of what is not in the record. ``restored``: the look is from an earlier
+    shadow, and does not have a copy of the project's index.
     """
 
     record: str
@@ -86,21 +86,21 @@ class Look(NamedTuple):
     restored: bool = False
 
     def repositories(self) -> set[bytes]:
-        """The folders that are repositories, the project's own among them."""
+        """The folders that are repositories, including the project's own."""
         return self.walk.repositories | ({b"."} if self.repository.identity[0] else set())
 
 
 class Snapshot(NamedTuple):
-    """What a later look is compared with: a look, and the id of the tree of its files."""
+    """What a later look is compared with: a look, and the id of the git tree with its files."""
 
     look: Look
     tree: str
 
 
-class Change(NamedTuple):
-    """What has changed since a snapshot, and plain lines on what that does not show.
+class Difference(NamedTuple):
+    """What has changed since a snapshot, and notes on what that does not show.
 
-    ``moved`` is False where nothing at all has changed, seen or not.
+    ``moved`` is False if nothing at all has changed, shown or not.
     """
 
     artifacts: Artifacts
@@ -112,13 +112,13 @@ def take(shadow: Shadow) -> Snapshot:
     """Record the work tree as it is now. Raises ``GitError``."""
     look = _look(shadow)
     with ThreadPoolExecutor(1) as beside:
-        tree = beside.submit(shadow.write_tree, look.record)
+        tree = beside.submit(shadow.checked, "write-tree", "--missing-ok", index=look.record)
         look = look._replace(rest=_rest(shadow, look))
-    return Snapshot(look, tree.result())
+    return Snapshot(look, tree.result().decode().strip())
 
 
 def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
-    """What of a snapshot outlives its shadow, beside the objects of its tree."""
+    """The part of a snapshot that outlives its shadow, beside the objects of its tree."""
     look, head = snapshot.look, snapshot.look.head
     return Baseline(
         tree=snapshot.tree,
@@ -133,12 +133,11 @@ def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
     )
 
 
-def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
-    """The snapshot of an earlier shadow, for ``since``, and one of now; this shadow has not been looked at.
+def restore(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
+    """The snapshot of an earlier shadow, for ``since``, and one of now. ``shadow`` must not have one yet.
 
-    Files that were recorded then are looked at, also where they are ignored by now or no longer tracked. Of
-    what is in no record, whatever has not been written since then is taken to be as it was. Raises
-    ``GitError``.
+    Files that were recorded then are recorded again, even if they are ignored by now or no longer tracked.
+    What is not in a record and has not been written since then counts as unchanged. Raises ``GitError``.
     """
     known = frozenset(shadow.checked("ls-files", "-z").split(b"\0"))
     rows = shadow.checked("ls-tree", "-r", "-z", "--full-tree", found.tree).split(b"\0")
@@ -147,13 +146,18 @@ def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
     shadow.checked("read-tree", found.tree, index=_BASELINE)
     own = take(shadow)
     now, began_ns = own.look, found.began_us * 1000
+    repositories = set()
+    for folder in now.walk.repositories:
+        name = reveal_name(folder)
+        if name in found.nested or f"'{name}/' does not have a commit checked out" in found.skipped:
+            repositories.add(folder)
     look = Look(
         record=_BASELINE,
         head=Head(found.branch, found.commit, found.stash),
-        repository=gitdir.older(now.repository, shadow.git_dir, shadow.common, began_ns),
+        repository=gitdir.drop_newer(now.repository, shadow.git_dir, shadow.common, began_ns),
         began_ns=began_ns,
-        walk=now.walk._replace(repositories=set(_known_repositories(now.walk, found))),
-        rest=listing.older(os.fsencode(shadow.top), now.rest, began_ns),
+        walk=now.walk._replace(repositories=repositories),
+        rest=listing.drop_newer(os.fsencode(shadow.top), now.rest, began_ns),
         skipped=found.skipped,
         nested=found.nested,
         restored=True,
@@ -161,81 +165,72 @@ def restored(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
     return Snapshot(look, found.tree), own
 
 
-def _known_repositories(walk: Walk, found: Baseline) -> Iterator[bytes]:
-    for folder in walk.repositories:
-        name = reveal_name(folder)
-        if name in found.nested or f"'{name}/' does not have a commit checked out" in found.skipped:
-            yield folder
-
-
-def follows(shadow: Shadow, commit: str) -> bool:
-    """Whether this commit (empty: none) is the one checked out, or among those that it was made from."""
+def follows(shadow: Shadow, commit: str, later: str = "HEAD") -> bool:
+    """Whether a commit is ``later`` or an ancestor of it; true for an empty ``commit`` (none yet)."""
     if not commit:
         return True
     if shadow.git_dir is None:
         return False
-    return shadow.project_git("merge-base", "--is-ancestor", commit, "HEAD").code == 0
+    return shadow.project_git("merge-base", "--is-ancestor", commit, later).code == 0
 
 
-def since(shadow: Shadow, snapshot: Snapshot, who: str = "the agent") -> Change:
+def since(shadow: Shadow, snapshot: Snapshot, who: str = "the agent") -> Difference:
     """What has changed since a snapshot, and what ``who`` did to the repository.
 
-    Where the files cannot be recorded any more, because of what was done to them or to the repository, those
-    that were written since are named, and nothing is shown. Raises ``GitError``, also where a restored
-    snapshot cannot be compared.
+    If the files can no longer be recorded, because of what was done to them or to the repository, the files
+    written since are named and none is shown. Raises ``GitError``, also if a restored snapshot cannot be
+    compared.
     """
     try:
         after = _look(shadow, snapshot.look)
-        return _compared(shadow, snapshot, after, who)
+        return _compare(shadow, snapshot, after, who)
     except GitError as error:
         if snapshot.look.restored:
             raise
-        return _by_time(shadow, snapshot.look, error)
+        return _name_written(shadow, snapshot.look, error)
 
 
-def _compared(shadow: Shadow, snapshot: Snapshot, after: Look, who: str) -> Change:
+def _compare(shadow: Shadow, snapshot: Snapshot, after: Look, who: str) -> Difference:
     before = snapshot.look
     with ThreadPoolExecutor(1) as beside:
         rest = beside.submit(_rest, shadow, after)
         files, patch = treediff.difference(shadow, snapshot.tree, after.record)
     after = after._replace(rest=rest.result())
-    ignored_before = _not_new(shadow, files, before.began_ns)
+    ignored_before = _find_not_new(shadow, files, before.began_ns)
     if ignored_before:
         shadow.forget(ignored_before, after.record)
     as_written = _record_as_written(shadow, before, after, files)
     if ignored_before or as_written:
         files, patch = treediff.difference(shadow, snapshot.tree, after.record)
-    text, foreign = _decoded(patch.sections)
     lines = unseen.find(shadow, before, after)
-    own = tuple(_head_notes(shadow, before, after, who))
+    own = tuple(_describe_repository(shadow, before, after, who))
     notes = (
         *own,
-        *_sizes(shadow, [file for file in files if file.binary]),
-        *listed("not shown, the diff is too long", [reveal_name(file.path) for file in patch.left_out]),
-        *listed("bytes that are not UTF-8 are shown as \N{REPLACEMENT CHARACTER}", foreign),
-        *listed("ignored before and no longer, so not taken for new", list(map(reveal_name, ignored_before))),
-        *_limits(shadow, before, after),
+        *_describe_diff(shadow, files, patch, ignored_before),
+        *_describe_gaps(shadow, before, after),
     )
-    names = tuple(_name(file.path) for file in files)
-    artifacts = Artifacts(names, patch.stat, text, lines.unseen, lines.generated)
-    return Change(artifacts, notes, moved=bool(files or own or lines.unseen or lines.generated))
+    text = "".join(section.decode("utf-8", "replace") for section in patch.sections)
+    artifacts = Artifacts(
+        tuple(_escape(file.path) for file in files), patch.stat, text, lines.unseen, lines.generated
+    )
+    return Difference(artifacts, notes, moved=bool(files or own or lines.unseen or lines.generated))
 
 
-def _by_time(shadow: Shadow, before: Look, error: GitError) -> Change:
-    """The files written or deleted since a look, as their times tell, where nothing of them can be shown."""
+def _name_written(shadow: Shadow, before: Look, error: GitError) -> Difference:
+    """Only the names of the files written or deleted since a look, found by their times."""
     found = listing.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
     was = shadow.checked("ls-files", "-z", index=before.record).split(b"\0")[:-1]
     top = os.fsencode(shadow.top)
     gone = (name for name in was if not os.path.lexists(top + b"/" + name))
-    names = sorted({*gone, *listing.written(top, found, before.began_ns)})
-    lines = [f"{error}: files are named by the time of their last change, and not shown"]
+    names = sorted({*gone, *listing.list_written(top, found, before.began_ns)})
+    lines = [f"{error}: the files written since are named, but not shown"]
     if before.repository.identity != gitdir.state(shadow.top, shadow.git_dir, shadow.common).identity:
         lines.insert(0, unseen.ANOTHER)
-    return Change(Artifacts(tuple(map(_name, names)), unseen=tuple(lines)), moved=True)
+    return Difference(Artifacts(tuple(map(_escape, names)), unseen=tuple(lines)), moved=True)
 
 
 def _look(shadow: Shadow, before: Look | None = None) -> Look:
-    """Look at the work tree. The files of a repository that was none ``before`` are recorded one by one."""
+    """Look at the work tree. Files in a repository made since ``before`` are recorded one by one."""
     began_ns = time.time_ns()
     name = f"record-{began_ns}"
     repository = gitdir.state(shadow.top, shadow.git_dir, shadow.common)
@@ -266,29 +261,29 @@ def _look(shadow: Shadow, before: Look | None = None) -> Look:
 
 
 def _record(shadow: Shadow, name: str) -> tuple[list[bytes], Walk]:
-    """List all files in an index of this name; gives what git said of those it could not read, and a walk."""
-    submodules = _submodules(shadow)
-    walk = _walked(shadow) if submodules else None
+    """List all files in an index called ``name``. Returns git's lines on unreadable files, and a walk."""
+    submodules = _find_submodules(shadow)
+    walk = _walk(shadow) if submodules else None
     if submodules:
         shadow.forget(submodules)
-    with shadow.begun("add", "--all", "--ignore-errors", "--", ".") as add:
-        walk = walk or _walked(shadow)
-        added = add()
+    with shadow.start("add", "--all", "--ignore-errors", "--", ".") as finish:
+        walk = walk or _walk(shadow)
+        added = finish()
     said = added.stderr.splitlines()
     if added.code not in (0, 1) or (added.code == 1 and not any(line.startswith(_ERROR) for line in said)):
-        raise failed(added)
-    with suppress(FileNotFoundError):  # without any file git writes no index
+        raise failure(added)
+    with suppress(FileNotFoundError):  # git does not write an index without files
         shutil.copyfile(shadow.folder / "index", shadow.folder / name)
     walk.closed.update(match[1] for line in said if (match := _NOT_READ.fullmatch(line)))
-    if stale := [*walk.special, *walk.closed]:  # git keeps what it had of them
+    if stale := [*walk.special, *walk.closed]:  # git keeps their old entries
         shadow.forget(stale, name)
     return said, walk
 
 
-def _walked(shadow: Shadow) -> Walk:
+def _walk(shadow: Shadow) -> Walk:
     walk = listing.walk(os.fsencode(shadow.top), os.fsencode(shadow.folder))
     for path, kind in walk.special.items():
-        if path.rpartition(b"/")[2] in _RULES:  # git would wait for somebody to write into a FIFO
+        if path.rpartition(b"/")[2] in _RULES:  # git would wait for a writer of the FIFO
             raise GitError(
                 f"cannot record the state of the files: {reveal_name(path)} is {kind}", "Remove it."
             )
@@ -296,7 +291,7 @@ def _walked(shadow: Shadow) -> Walk:
 
 
 def _record_inside(shadow: Shadow, record: str, folders: Sequence[bytes]) -> None:
-    """Record the files of other repositories as if they lay in plain folders, without ignored ones."""
+    """Record the files of other repositories as if in plain folders, except ignored ones."""
     left = list(folders)
     names: list[bytes] = []
     while left:
@@ -319,20 +314,20 @@ def _record_inside(shadow: Shadow, record: str, folders: Sequence[bytes]) -> Non
 def _record_as_written(
     shadow: Shadow, before: Look, after: Look, files: Collection[ChangedFile]
 ) -> list[bytes]:
-    """Where git attributes changed: record what was written since byte for byte, and give the names.
+    """If git attributes changed, record what was written since byte for byte. Returns the names.
 
-    ``ident``, ``working-tree-encoding`` and line endings would change it on its way into the record.
+    ``ident``, ``working-tree-encoding`` and line endings would change the bytes on their way into the record.
     """
     rest, was = after.rest.files, before.rest.files
     moved = [*(file.path for file in files), *(name for name in rest if rest[name] != was.get(name))]
     if not any(name.rpartition(b"/")[2] == b".gitattributes" for name in moved):
         return []
     top = os.fsencode(shadow.top)
-    written = {*listing.written(top, after.walk, before.began_ns)}
+    written = {*listing.list_written(top, after.walk, before.began_ns)}
     rows = shadow.checked("ls-files", "-s", "-z", index=after.record).split(b"\0")
     modes = {path: head[:6] for head, _, path in (row.partition(b"\t") for row in rows)}
     names = [path for path, mode in modes.items() if mode.startswith(b"100") and path in written]
-    asked = b"".join(quoted(top + b"/" + name) + b"\n" for name in names)
+    asked = b"".join(quote(top + b"/" + name) + b"\n" for name in names)
     ids = shadow.checked("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked).split()
     lines = (b"%s %s\t%s\0" % (modes[name], each, name) for name, each in zip(names, ids, strict=True))
     shadow.checked("update-index", "-z", "--index-info", stdin=b"".join(lines), index=after.record)
@@ -344,11 +339,11 @@ def _rest(shadow: Shadow, look: Look) -> Rest:
     return listing.rest(os.fsencode(shadow.top), look.walk, recorded)
 
 
-def _submodules(shadow: Shadow) -> list[bytes]:
-    """The submodules in the index, to be forgotten, so that ``git add`` looks into no other repository.
+def _find_submodules(shadow: Shadow) -> list[bytes]:
+    """The submodules in the index, to be forgotten, so that ``git add`` does not look into them.
 
-    For one in the index git runs ``git status`` inside of it, with its configuration and whatever that
-    starts; without an entry only its HEAD is read.
+    git runs ``git status`` inside a submodule that is in the index, with all that its configuration starts.
+    Of one without an entry git reads only HEAD.
     """
     indexes = (*shadow.folder.glob("index"), *shadow.folder.glob("sharedindex.*"))
     if not any(_SUBMODULE in file.read_bytes() for file in indexes):
@@ -357,54 +352,52 @@ def _submodules(shadow: Shadow) -> list[bytes]:
     return [row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")]
 
 
-def _decoded(sections: Sequence[bytes]) -> tuple[str, list[str]]:
-    """The diff as text, and the files in it that are not UTF-8."""
-    foreign = []
-    texts = []
-    for section in sections:
-        text = section.decode("utf-8", "replace")
-        texts.append(text)
-        if text.encode() != section:
-            foreign.append(text.partition("\n")[0].removeprefix("diff --git "))
-    return "".join(texts), foreign
-
-
-def _name(path: bytes) -> str:
+def _escape(path: bytes) -> str:
     r"""A path for people and JSON; a byte that is not UTF-8 shows as ``\xe9``."""
     return path.decode("utf-8", "backslashreplace")
 
 
-def _not_new(shadow: Shadow, files: Sequence[ChangedFile], since_ns: int) -> list[bytes]:
-    """Files that were there before and come into sight because a ``.gitignore`` changed.
+def _find_not_new(shadow: Shadow, files: Sequence[ChangedFile], since_ns: int) -> list[bytes]:
+    """Files that existed before, and are seen now because a ``.gitignore`` changed.
 
-    The time of a file's last change of status cannot be set by a program.
+    A program cannot set the time of a file's last status change (ctime).
     """
     if not any(file.path.rpartition(b"/")[2] == b".gitignore" for file in files):
         return []
-    return [file.path for file in files if file.status == "A" and _older(shadow, file.path, since_ns)]
+    top = os.fsencode(shadow.top)
+    added = [file.path for file in files if file.status == "A"]
+    return [path for path in added if 0 < gitdir.changed_ns(top + b"/" + path) < since_ns]
 
 
-def _older(shadow: Shadow, path: bytes, since_ns: int) -> bool:
-    try:
-        return (shadow.top / os.fsdecode(path)).lstat().st_ctime_ns < since_ns
-    except OSError:
-        return False
+def _describe_diff(
+    shadow: Shadow, files: Sequence[ChangedFile], patch: treediff.Patch, ignored_before: Sequence[bytes]
+) -> Iterator[str]:
+    """What the diff does not show of the changed files."""
+    binary = [file for file in files if file.binary]
+    pairs = zip(binary, treediff.sizes(shadow, binary), strict=True)
+    sizes = [f"{reveal_name(file.path)} ({old} -> {new} bytes)" for file, (old, new) in pairs]
+    yield from list_names("binary or too large to show", sizes)
+    yield from list_names(
+        "not shown, the diff is too long", [reveal_name(file.path) for file in patch.excluded]
+    )
+    texts = ((section, section.decode("utf-8", "replace")) for section in patch.sections)
+    headers = [text.partition("\n")[0] for section, text in texts if text.encode() != section]
+    yield from list_names(
+        "bytes that are not UTF-8 are shown as \N{REPLACEMENT CHARACTER}",
+        [header.removeprefix("diff --git ") for header in headers],
+    )
+    not_new = list(map(reveal_name, ignored_before))
+    yield from list_names("ignored before and no longer, so not counted as new", not_new)
 
 
-def _sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> Iterator[str]:
-    """How the size of each file that is not shown as text changed, in bytes."""
-    pairs = zip(files, treediff.sizes(shadow, files), strict=True)
-    lines = [f"{reveal_name(file.path)} ({old} -> {new} bytes)" for file, (old, new) in pairs]
-    yield from listed("binary or too large to show", lines)
-
-
-def _limits(shadow: Shadow, before: Look, after: Look) -> Iterator[str]:
+def _describe_gaps(shadow: Shadow, before: Look, after: Look) -> Iterator[str]:
+    """What could not be compared."""
     if shadow.git_dir is None:
-        yield f"{reveal_name(str(shadow.top))} is in no git repository: all files in it were compared"
+        yield f"{reveal_name(str(shadow.top))} is not in a git repository: all files in it were compared"
     skipped = dict.fromkeys((*before.skipped, *after.skipped))
-    yield from listed("not seen, git could not read it", list(skipped))
+    yield from list_names("not compared, git could not read it", list(skipped))
     nested = dict.fromkeys((*before.nested, *after.nested))
-    yield from listed("content of other repositories inside this one is not seen", list(nested))
+    yield from list_names("content of other repositories inside this one is not compared", list(nested))
 
 
 def _head(shadow: Shadow, index: str, before: Look | None) -> Head:
@@ -412,7 +405,10 @@ def _head(shadow: Shadow, index: str, before: Look | None) -> Head:
         return Head()
     branch = shadow.project_git("symbolic-ref", "--quiet", "HEAD").stdout.decode("utf-8", "replace")
     earlier = "" if before is None else before.head.commit
-    commit, stash, still = _ids(shadow, "HEAD", "refs/stash", earlier or "HEAD")
+    asked = f"HEAD\nrefs/stash\n{earlier or 'HEAD'}\n".encode()
+    answers = shadow.project_git("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout.splitlines()
+    ids = ["" if answer.endswith(b" missing") else answer.decode("utf-8", "replace") for answer in answers]
+    commit, stash, still = ids if len(ids) == 3 else ("", "", "")
     return Head(
         branch=branch.strip().removeprefix("refs/heads/"),
         commit=commit,
@@ -422,20 +418,10 @@ def _head(shadow: Shadow, index: str, before: Look | None) -> Head:
     )
 
 
-def _ids(shadow: Shadow, *names: str) -> list[str]:
-    """The ids that these names stand for in the project's repository, empty where there is none."""
-    asked = "".join(f"{name}\n" for name in names).encode()
-    done = shadow.project_git("cat-file", "--batch-check=%(objectname)", stdin=asked)
-    answers = done.stdout.decode("utf-8", "replace").splitlines()
-    if len(answers) != len(names):
-        return [""] * len(names)
-    return ["" if answer.endswith(" missing") else answer for answer in answers]
-
-
-def _head_notes(shadow: Shadow, earlier: Look, later: Look, who: str) -> Iterator[str]:
-    """What was done to the repository itself, and to others, said plainly."""
+def _describe_repository(shadow: Shadow, earlier: Look, later: Look, who: str) -> Iterator[str]:
+    """What ``who`` did to the repository itself, and which repositories it made."""
     made = [reveal_name(folder) for folder in sorted(later.repositories() - earlier.repositories())]
-    yield from listed(f"{who} made a repository", made)
+    yield from list_names(f"{who} made a repository", made)
     if unseen.is_another(earlier, later):
         return
     before, after = earlier.head, later.head
@@ -444,31 +430,25 @@ def _head_notes(shadow: Shadow, earlier: Look, later: Look, who: str) -> Iterato
         old, new = (reveal_name(head.branch) or "a detached HEAD" for head in (before, after))
         yield f"{who} switched from {old} to {new}" + (f" ({moved})" if before.commit != after.commit else "")
     elif before.commit != after.commit:
-        yield f"{who} {'committed' if _follows(shadow, before, after) else 'moved the branch'} ({moved})"
-    elif not earlier.restored and _staged(shadow, before, after):
+        how = "committed" if follows(shadow, before.commit, after.commit) else "moved the branch"
+        yield f"{who} {how} ({moved})"
+    elif not earlier.restored and _is_restaged(shadow, before, after):
         yield f"{who} changed the index (git add, git rm or git reset)"
     if before.stash != after.stash:
         yield f"{who} changed the stash"
     refs = unseen.moved_refs(earlier, later)
-    yield from listed(f"{who} changed branches or tags", [reveal_name(name) for name in refs])
+    yield from list_names(f"{who} changed branches or tags", [reveal_name(name) for name in refs])
 
 
-def _follows(shadow: Shadow, before: Head, after: Head) -> bool:
-    if not before.commit:
-        return True
-    return shadow.project_git("merge-base", "--is-ancestor", before.commit, after.commit).code == 0
-
-
-def _staged(shadow: Shadow, before: Head, after: Head) -> bool:
-    """Whether another set of files is staged; the index file also changes when git only refreshes it."""
+def _is_restaged(shadow: Shadow, before: Head, after: Head) -> bool:
+    """Whether other content is staged. The index file also changes when git only refreshes it."""
+    if not unseen.index_moved(shadow, before.index_copy, after.index_copy):
+        return False
     old, new = (
-        (shadow.folder / head.index_copy).read_bytes() if head.index_copy else b"" for head in (before, after)
+        shadow.checked("ls-files", "-s", "-v", "-z", index=copy) if copy else b""
+        for copy in (before.index_copy, after.index_copy)
     )
-    return old != new and _listing(shadow, before) != _listing(shadow, after)
-
-
-def _listing(shadow: Shadow, head: Head) -> bytes:
-    return shadow.checked("ls-files", "-s", "-v", "-z", index=head.index_copy) if head.index_copy else b""
+    return old != new
 
 
 def _short(commit: str) -> str:

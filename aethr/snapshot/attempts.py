@@ -1,7 +1,7 @@
 """The tree from before an agent's first attempt, kept beside the checkpoint until the step is finished.
 
-The checkpoint says which tree that was. Of its objects those that the project's repository does not have lie
-in a folder beside it: with them the next attempt's change can be shown from there.
+The checkpoint has the tree's id. The objects of the tree that the project's repository does not have are in a
+folder beside the checkpoint: the next attempt's change is compared with them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 
 LIMIT = 64 << 20
-"""Bytes of objects that are kept; of more the smallest. Where another one is needed, edits are lost."""
+"""Bytes of objects that are kept, smallest first. If a dropped one is needed, edits cannot be shown."""
 
 LOST = f"the files from before it are no longer here (up to {LIMIT >> 20} MiB are kept beside the checkpoint)"
-"""Why a failed attempt's edits cannot be shown where git does not find the tree from before it."""
+"""Why a failed attempt's edits cannot be shown: git does not find the tree from before it."""
 
 _BLOCK = 4096
-"""What the smallest file takes on a disk, in bytes."""
+"""The size of the smallest file on a disk, in bytes."""
 
 
 def keep(checkpoint: Path, objects: Path) -> None:
-    """Copy a folder of loose objects beside the checkpoint, in place of what was kept there before.
+    """Copy a folder of loose objects beside the checkpoint, replacing what was kept there before.
 
-    What does not fit, or cannot be written, is left out: whether it is needed is known only later.
+    An object that does not fit or cannot be written is dropped: only later is it known whether it is needed.
     """
     discard(checkpoint)
     loose = sorted((file.stat().st_size, file) for file in objects.glob("[0-9a-f][0-9a-f]/*"))
@@ -33,7 +33,7 @@ def keep(checkpoint: Path, objects: Path) -> None:
         return
     folder, room = _folder(checkpoint), LIMIT
     with suppress(OSError):
-        folder.mkdir(mode=0o700)  # not over anything that is there
+        folder.mkdir(mode=0o700)  # never replaces anything
         for size, file in loose:
             room -= max(size, _BLOCK)
             if room < 0:
@@ -42,8 +42,8 @@ def keep(checkpoint: Path, objects: Path) -> None:
             shutil.copyfile(file, folder / file.parent.name / file.name)
 
 
-def kept(checkpoint: Path) -> Path | None:
-    """The folder beside a checkpoint; None where there is none, or somebody else's, which is not read."""
+def find(checkpoint: Path) -> Path | None:
+    """The folder beside a checkpoint; None if it does not exist, or belongs to another user."""
     folder = _folder(checkpoint)
     try:
         status = folder.lstat()
@@ -54,8 +54,8 @@ def kept(checkpoint: Path) -> Path | None:
 
 
 def discard(checkpoint: Path) -> None:
-    """Remove what was kept for a checkpoint, and nothing else that a folder of that name may hold."""
-    folder = kept(checkpoint)
+    """Remove what was kept for a checkpoint, but nothing else in a folder of that name."""
+    folder = find(checkpoint)
     if folder is None:
         return
     for each in folder.glob("[0-9a-f][0-9a-f]"):

@@ -1,6 +1,6 @@
-"""The project's own repository beside its work tree: what changes there without a trace in a file.
+"""The project's git directory: changes in it that do not show in the files of the work tree.
 
-Read without git: after an agent has worked anything may stand there, and at a FIFO git would wait for ever.
+Read without git: an agent may leave anything there, and git would wait for ever at a FIFO.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 READ_MAX = 1 << 26
-"""Bytes of a file that are read; of a larger one size and times are compared."""
+"""Bytes of the largest file that is read; of a larger one size and times are compared."""
 
 _SETTINGS = (
     *("config", "config.worktree", "commondir", "objects/info/alternates"),
     *("info/attributes", "info/exclude", "info/sparse-checkout", "info/grafts"),
 )
-"""With the hooks: what git runs, what it ignores and how it shows files, where it looks for objects."""
+"""Together with the hooks: what git runs and ignores, how it shows files, where it looks for objects."""
 
 _REFS = ("heads", "tags", "notes", "replace")
-"""Refs that are made here; those of remotes move with every fetch."""
+"""Refs that are made locally; those of remotes move with every fetch."""
 
 _PACKED = re.compile(rb"^([0-9a-f]{40,64}) (refs/(?:heads|tags|notes|replace)/[^\n]+)$", re.MULTILINE)
 
@@ -32,14 +32,14 @@ _PLAIN_KEYS = (
     rb"|name|email|defaultbranch|url|fetch|remote|merge)"
 )
 _PLAIN_LINE = re.compile(rb"\s*(?:" + _PLAIN_SECTIONS + rb"|" + _PLAIN_KEYS + rb" ?=[^\\\n]*)?\s*")
-"""A line of a configuration as ``git init`` and ``git clone`` write it: it names no program."""
+"""A line of a configuration as ``git init`` and ``git clone`` write it: it does not name a program."""
 
 
 class State(NamedTuple):
     """A repository at one moment.
 
-    ``identity`` tells it from another one in its place. ``files`` are settings and hooks by their name, with
-    their content. Refs are as git keeps them: ``packed`` in one file, ``loose`` in one each.
+    ``identity`` differs if another repository takes its place. ``files`` has the content of settings and
+    hooks by name. Refs are as git keeps them: ``packed`` all in one file, ``loose`` in one file each.
     """
 
     identity: tuple[bytes, ...] = ()
@@ -48,19 +48,22 @@ class State(NamedTuple):
     loose: Mapping[bytes, bytes] = {}
 
     def refs(self) -> dict[str, str]:
-        """What each ref stands for: an id, or ``ref: `` and another ref. Not read: the format reftable."""
+        """The value of each ref: an id, or ``ref: `` and another ref. The format reftable is not read."""
         packed = {match[2]: match[1] for match in _PACKED.finditer(self.packed)}
-        return {_text(name): _text(value) for name, value in {**packed, **self.loose}.items()}
+        refs = {**packed, **self.loose}
+        return {
+            name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in refs.items()
+        }
 
 
 def state(top: Path, git_dir: Path | None, common: Path | None) -> State:
-    """The state of a work tree's repository: ``git_dir``, and ``common``, which it may share with others."""
+    """The state of a work tree's repository: ``git_dir``, and the ``common`` directory it may share."""
     named = top / ".git"
     identity = [_content(named), b"link" if named.is_symlink() else b""]
     if git_dir is None or common is None:
         return State(tuple(identity))
     identity += [_kind(path) for path in (git_dir, git_dir / "HEAD", common / "objects", common / "refs")]
-    # These come and go; but git would wait at a FIFO.
+    # These may come and go, but at a FIFO git would wait.
     often = (git_dir / "index", common / "config", common / "packed-refs")
     identity += [kind for kind in map(_kind, often) if kind not in (b"", b"file")]
     return State(
@@ -71,13 +74,13 @@ def state(top: Path, git_dir: Path | None, common: Path | None) -> State:
     )
 
 
-def older(found: State, git_dir: Path | None, common: Path | None, than_ns: int) -> State:
-    """``found`` without the settings, hooks and refs that were written since a time of the wall clock."""
+def drop_newer(found: State, git_dir: Path | None, common: Path | None, than_ns: int) -> State:
+    """``found`` without the settings, hooks and refs written since a wall-clock time."""
     if git_dir is None or common is None:
         return found
 
     def is_older(name: str) -> bool:
-        return all(_changed_ns(folder / name) < than_ns for folder in (git_dir, common))
+        return all(changed_ns(folder / name) < than_ns for folder in (git_dir, common))
 
     return found._replace(
         files={name: content for name, content in found.files.items() if is_older(name)},
@@ -86,16 +89,12 @@ def older(found: State, git_dir: Path | None, common: Path | None, than_ns: int)
 
 
 def oddities(git_dir: Path) -> tuple[str, ...]:
-    """What in a new repository may run a program, which nothing does that ``git init`` makes."""
+    """The files of a new repository that may run a program. ``git init`` makes none of them."""
     files = dict(_files(git_dir))
     odd = [name for name in files if name.startswith("hooks/") and not name.endswith(".sample")]
     plain = all(_PLAIN_LINE.fullmatch(line) for line in files.pop("config", b"").split(b"\n"))
     odd += [] if plain else ["config"]
     return tuple(odd + [name for name in _SETTINGS if name in files and not name.startswith("info/")])
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -114,7 +113,7 @@ def _loose(refs: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _content(path: Path) -> bytes:
-    """What stands in a file; of anything else what it is, and nothing where nothing is."""
+    """The content of a file, the kind of anything else, or empty if it does not exist."""
     try:
         found = path.stat()
         if stat.S_ISREG(found.st_mode) and found.st_size <= READ_MAX:
@@ -126,15 +125,16 @@ def _content(path: Path) -> bytes:
     return _kind(path)
 
 
-def _changed_ns(path: Path) -> int:
+def changed_ns(path: Path | bytes) -> int:
+    """The time of the last status change (ctime), which no program can set; 0 if it cannot be read."""
     try:
-        return path.lstat().st_ctime_ns
+        return os.lstat(path).st_ctime_ns
     except OSError:
         return 0
 
 
 def _kind(path: Path) -> bytes:
-    """Which thing this is, folders by device and inode: another one of the same name is another one."""
+    """The kind of a file. A folder has its device and inode, so that another one in its place differs."""
     try:
         found = path.stat()
     except OSError:

@@ -1,22 +1,22 @@
-"""The difference of two records, for a reader: files, statistics and a diff of bounded size.
+"""The difference of two records: files, statistics and a diff of limited size.
 
-Runs on what is recorded and sees no work tree, so no attribute there changes what is shown.
+git reads only what is recorded, not the work tree, so no attribute in the tree changes the diff.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from aethr import git
 from aethr.base import process
-from aethr.snapshot.shadow import TIMEOUT_S, Shadow, failed
+from aethr.snapshot.shadow import TIMEOUT_S, Shadow, output
 
 DIFF_LIMIT = 10_000_000
-"""Bytes of a diff; beyond it, whole files are only named."""
+"""Bytes of a diff; files beyond it are only named."""
 
 _FORMAT = (*git.PLAIN_DIFF, f"-O{os.devnull}")
 
@@ -24,7 +24,7 @@ _FORMAT = (*git.PLAIN_DIFF, f"-O{os.devnull}")
 class ChangedFile(NamedTuple):
     """A changed file: its name after the change, git's status letter, the ids before and after.
 
-    ``binary`` is True where git does not show it as text.
+    ``binary`` is True if git does not show it as text.
     """
 
     path: bytes
@@ -35,43 +35,50 @@ class ChangedFile(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """``sections`` are the diff, one a file (two where a file became a link).
+    """``sections`` are the diff, one per file (two if a file became a link).
 
-    ``left_out`` are the files of whose content nothing is shown because the diff is too long.
+    ``excluded`` are the files whose content is not shown because the diff is too long.
     """
 
     stat: str = ""
     sections: tuple[bytes, ...] = ()
-    left_out: tuple[ChangedFile, ...] = ()
+    excluded: tuple[ChangedFile, ...] = ()
 
 
 def difference(shadow: Shadow, old: str, record: str) -> tuple[tuple[ChangedFile, ...], Patch]:
-    """The files in which a record differs from a tree, in git's order, and how. Raises ``GitError``."""
+    """The files that differ between a tree and a record, in git's order, and a diff. Raises ``GitError``."""
     with ThreadPoolExecutor(1) as beside:
         text = beside.submit(
             _read, shadow, record, (*_diff(), "--patch-with-stat", "--stat=120", *_FORMAT, old)
         )
         files = _files(shadow, old, record)
-    output, whole = text.result()
-    stat, opening, rest = output.partition(b"\n\ndiff --git ")
+    printed, complete = text.result()
+    stat, opening, rest = printed.partition(b"\n\ndiff --git ")
     sections = _sections(b"diff --git " + rest if opening else b"")
     shown = stat.decode("utf-8", "replace").strip("\n")
-    if whole:
+    if complete:
         return files, Patch(shown, sections)
     kept = sections[:-1]
-    # With a threshold of one byte git calls every file binary: the same sections, without content.
+    # With a threshold of one byte git treats every file as binary: the same sections, without content.
     named = _sections(shadow.object_git(*_diff(1), "--patch", *_FORMAT, old, index=record))
-    return files, Patch(shown, kept + named[len(kept) :], _beyond(files, len(kept)))
+    whole_files, position = 0, 0
+    for file in files:
+        position += 2 if file.status == "T" else 1  # a change of type has two sections
+        whole_files += position <= len(kept)
+    return files, Patch(shown, kept + named[len(kept) :], files[whole_files:])
 
 
 def _files(shadow: Shadow, old: str, record: str) -> tuple[ChangedFile, ...]:
-    output = shadow.object_git(*_diff(), "--raw", "--numstat", "-z", old, index=record)
-    fields = iter(output.split(b"\0"))
+    printed = shadow.object_git(*_diff(), "--raw", "--numstat", "-z", old, index=record)
+    fields = iter(printed.split(b"\0"))
     files: dict[bytes, ChangedFile] = {}
     for head in fields:
         if head.startswith(b":"):
-            file = _raw(head, fields)
-            files[file.path] = file
+            _, _, before, after, status = head.decode().split(" ")
+            path = next(fields)
+            if status[0] in "RC":
+                path = next(fields)
+            files[path] = ChangedFile(path, status[0], before, after)
         elif head:
             added, _, path = head.split(b"\t", 2)
             if not path:
@@ -82,7 +89,7 @@ def _files(shadow: Shadow, old: str, record: str) -> tuple[ChangedFile, ...]:
 
 
 def sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> tuple[tuple[str, str], ...]:
-    """The sizes of each file before and after, in bytes; ``none`` where it does not exist."""
+    """The sizes of each file before and after, in bytes; ``none`` if it does not exist."""
     ids = {side for file in files for side in (file.old, file.new) if side.strip("0")}
     if not ids:
         return ()
@@ -92,47 +99,26 @@ def sizes(shadow: Shadow, files: Sequence[ChangedFile]) -> tuple[tuple[str, str]
     return tuple((known.get(file.old, "none"), known.get(file.new, "none")) for file in files)
 
 
-def _raw(head: bytes, fields: Iterator[bytes]) -> ChangedFile:
-    _, _, before, after, status = head.decode().split(" ")
-    path = next(fields)
-    if status[0] in "RC":
-        path = next(fields)
-    return ChangedFile(path, status[0], before, after)
-
-
 def _diff(big_file: int = DIFF_LIMIT) -> tuple[str, ...]:
     threshold = f"core.bigFileThreshold={big_file}"
     return ("-c", threshold, "diff-index", "--cached", "-M", "-l1000", "--full-index")
 
 
 def _read(shadow: Shadow, record: str, args: Sequence[str]) -> tuple[bytes, bool]:
-    """Output of git up to the limit, and whether that is all of it."""
+    """The output of git up to the limit, and whether it is complete."""
     env = {**shadow.environment(), **shadow.recorded(record)}
     parts: list[bytes] = []
     size = 0
-    argv = [shadow.program, *args]
-    with process.stream(argv, cwd=shadow.plain, env=env, timeout_s=TIMEOUT_S) as child:
+    with process.stream(shadow.command(*args), cwd=shadow.plain, env=env, timeout_s=TIMEOUT_S) as child:
         for chunk in child.chunks():
             parts.append(chunk)
             size += len(chunk)
             if size > DIFF_LIMIT:
                 return b"".join(parts), False
-        done = child.finish()
-    if done.code != 0:
-        raise failed(done)
+        output(child.finish())
     return b"".join(parts), True
 
 
 def _sections(patch: bytes) -> tuple[bytes, ...]:
-    """One text a file: every line of content begins with a character of its own."""
+    """One text per file. A line of content cannot look like a header: it begins with a space, + or -."""
     return tuple(re.split(rb"^(?=diff --git )", patch, flags=re.MULTILINE)[1:])
-
-
-def _beyond(files: Sequence[ChangedFile], kept: int) -> tuple[ChangedFile, ...]:
-    """The files after the first ``kept`` sections; a change of type takes two."""
-    position = 0
-    for number, file in enumerate(files):
-        position += 2 if file.status == "T" else 1
-        if position > kept:
-            return tuple(files[number:])
-    return ()

@@ -69,7 +69,7 @@ def snapshots(bench: Bench) -> Iterator[Figure]:
 
     def pair() -> Sample:
         began = time.perf_counter()
-        with snapshot.opened(root, bench.env) as recorder:
+        with snapshot.open_shadow(root, bench.env) as recorder:
             before = snapshot.take(recorder)
             taken = time.perf_counter()
             edit()

@@ -121,7 +121,7 @@ def changed_lines(diff: str) -> list[str]:
     return [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
 
 
-def test_the_default_preset_goes_round_until_the_review_passes(
+def test_the_default_preset_loops_until_the_review_passes(
     project: Repo, serve: Callable[[ModelServer], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.write(".aethr.yaml", WORKFLOW)
@@ -152,7 +152,7 @@ def test_the_default_preset_goes_round_until_the_review_passes(
     assert project.git("diff", "--cached") == staged
 
 
-def test_a_failing_test_project_is_mended_until_its_tests_pass(
+def test_a_failing_project_is_fixed_until_its_tests_pass(
     project: Repo, serve: Callable[[ModelServer], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.write("test_a.py", "import a\n\n\ndef test_x():\n    assert a.x == 3\n")
@@ -160,7 +160,7 @@ def test_a_failing_test_project_is_mended_until_its_tests_pass(
     model = Model(project.root, [edit("a.py", "x = 1", "x = 2"), edit("a.py", "x = 2", "x = 3")])
     with ModelServer(model) as server:
         serve(server)
-        code = main(["run", "--json", "mend it"])
+        code = main(["run", "--json", "fix it"])
     captured = capsys.readouterr()
     assert code == 0, captured.err
     record = json.loads(captured.out)
@@ -172,7 +172,7 @@ def test_a_failing_test_project_is_mended_until_its_tests_pass(
     assert "exit status 1]" in plan["messages"][0]["content"]
 
 
-def test_a_run_that_is_killed_in_the_agent_is_resumed_and_says_what_had_changed(
+def test_a_run_killed_in_the_agent_resumes_and_lists_its_edits(
     project: Repo, serve: Callable[[ModelServer], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     project.write(".aethr.yaml", WORKFLOW)

@@ -35,6 +35,7 @@ from aethr.base.records import (
     Request,
     TextDelta,
 )
+from aethr.cli import main
 from aethr.workflow.backends import BACKENDS
 from tests.fake_agent import DIALECTS, Dialect, install
 from tests.support import Repo
@@ -115,7 +116,7 @@ def _stage(dialect: Dialect, repo: Repo, tmp_path: Path, monkeypatch: pytest.Mon
 # --- a run that works ---
 
 
-def test_an_edit_is_told_live_and_comes_back_as_artifacts(stage: Stage) -> None:
+def test_an_edit_is_shown_live_and_returned_as_artifacts(stage: Stage) -> None:
     say = stage.dialect
     stage.repo.write("dirty.py", "mine\n")
     stage.script(
@@ -145,7 +146,7 @@ def test_an_edit_is_told_live_and_comes_back_as_artifacts(stage: Stage) -> None:
     assert done.notes == ()
 
 
-def test_the_prompt_arrives_whole_on_standard_input_and_in_no_argument(stage: Stage) -> None:
+def test_the_prompt_comes_complete_on_standard_input_only(stage: Stage) -> None:
     say = stage.dialect
     prompt = "<ask> 'quoted' \\ día\n" + "x" * 300_000 + "\nno newline at the end"
     stage.script('cat > "$0.stdin"; echo "$*" > "$0.argv"', say.says(*say.text("ok"), *say.finish()))
@@ -156,10 +157,28 @@ def test_the_prompt_arrives_whole_on_standard_input_and_in_no_argument(stage: St
     assert say.model.split(":")[1] in argv
 
 
-def test_it_works_in_the_project_whatever_pwd_says(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_never_begins_with_a_slash_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent runs ``/command`` at the very start of a prompt; Aethr's own words come first."""
+    say = stage.dialect
+    stage.script('cat > "$0.stdin"', say.says(*say.text("ok"), *say.finish()))
+    workflow = (
+        'workflow: w\nroles: {implementer: "/canary"}\n'
+        f"models: {{implementer: {say.model}}}\n"
+        f"steps: [{{id: implement, role: implementer, backend: {say.name}}}]\n"
+    )
+    stage.repo.write(".aethr.yaml", workflow)
+    monkeypatch.chdir(stage.repo.root)
+    monkeypatch.setenv("AETHR_LIVE", "1")
+    assert main(["run", "--quiet", "/canary now"]) == ExitCode.OK
+    prompt = stage.said(f"{say.name}.stdin")
+    assert prompt.startswith('You are the implementer in the step "implement"')
+    assert prompt.count("/canary") == 2
+
+
+def test_an_agent_works_in_the_project_and_ignores_pwd(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     say = stage.dialect
     monkeypatch.setenv("PWD", "/somewhere/else")
-    # A shell corrects PWD for itself; what it was started with stands in /proc.
+    # A shell corrects PWD for itself; /proc has what it was started with.
     stage.script(
         'tr "\\0" "\\n" < /proc/$$/environ | grep ^PWD= > "$0.pwd"; pwd -P > "$0.cwd"',
         say.says(*say.text("ok"), *say.finish()),
@@ -212,7 +231,7 @@ def test_permission_checks_are_skipped_only_when_asked(stage: Stage) -> None:
     assert flag in unsafe
 
 
-def test_an_agent_that_changes_nothing_is_said_to(stage: Stage) -> None:
+def test_a_note_says_that_the_agent_changed_nothing(stage: Stage) -> None:
     stage.script(stage.dialect.says(*stage.dialect.text("Nothing to do."), *stage.dialect.finish()))
     _, done = stage.run()
     assert done.notes == ("the agent changed nothing",)
@@ -227,7 +246,7 @@ def test_settings_that_an_agent_does_not_take_are_named(stage: Stage) -> None:
     assert done.notes == (f"{say.name} takes no temperature, max_tokens: not sent",)
 
 
-def test_a_commit_of_the_agent_is_in_the_notes_and_its_change_in_the_artifacts(stage: Stage) -> None:
+def test_a_commit_is_in_the_notes_and_its_diff_in_the_artifacts(stage: Stage) -> None:
     say = stage.dialect
     commit = "echo 'x = 3' > a.py; git -c user.name=a -c user.email=a@b commit -qam work"
     stage.script(commit, say.says(*say.text("ok"), *say.finish()))
@@ -244,7 +263,7 @@ def test_outside_of_git_it_works_with_a_note(stage: Stage, tmp_path: Path) -> No
     _, done = stage.run(root=tmp_path / "plain")
     assert done.artifacts is not None
     assert done.artifacts.changed_files == ("b.py",)
-    assert done.notes == (f"{tmp_path / 'plain'} is in no git repository: all files in it were compared",)
+    assert done.notes == (f"{tmp_path / 'plain'} is not in a git repository: all files in it were compared",)
 
 
 # --- what an agent may say ---
@@ -270,7 +289,7 @@ def test_hostile_events_are_text_and_nothing_else(stage: Stage) -> None:
     assert len(line) <= 120
 
 
-def test_a_line_too_long_to_hold_is_left_out(opencode: Stage) -> None:
+def test_a_line_over_the_limit_is_dropped(opencode: Stage) -> None:
     say = opencode.dialect
     opencode.script(
         "head -c 20000000 /dev/zero | tr '\\0' 'x'; echo",
@@ -319,7 +338,7 @@ def test_opencode_says_what_it_would_have_asked(opencode: Stage) -> None:
     assert "permission refused: write (it asked for: bash (rm /opt/*))" in str(opencode.fails())
 
 
-def test_a_tool_that_a_rule_of_the_user_denies_is_noted(opencode: Stage) -> None:
+def test_a_tool_denied_by_the_users_rule_is_noted(opencode: Stage) -> None:
     say = opencode.dialect
     state = {
         "status": "error",
@@ -349,7 +368,7 @@ def test_a_refused_key_names_the_login(stage: Stage) -> None:
     assert f"log in with `{stage.dialect.agent.login}`" in error.fix
 
 
-def test_a_hollow_error_is_replaced_by_what_the_log_says(opencode: Stage) -> None:
+def test_an_error_without_a_cause_gets_it_from_the_log(opencode: Stage) -> None:
     say = opencode.dialect
     log = 'level=ERROR message=failed error="ProviderModelNotFoundError: Model not found: openai/gpt-5."'
     hollow = say.error("Unexpected server error. Check server logs for details.")
@@ -375,7 +394,7 @@ def test_an_end_without_an_answer_is_an_error(stage: Stage, ending: str, message
     assert error.changed_files == ("b.py",)
 
 
-def test_an_answer_that_was_cut_is_an_error(opencode: Stage) -> None:
+def test_a_cut_answer_is_an_error(opencode: Stage) -> None:
     cut = {"type": "step_finish", "part": {"reason": "length", "tokens": {}}}
     opencode.script(opencode.dialect.says(*opencode.dialect.text("and then"), cut))
     assert "it stopped before it was finished (length)" in str(opencode.fails())
@@ -409,7 +428,7 @@ LEFT = (".session", ".bare", ".deaf")
 
 def _runs(pid: int) -> bool:
     """Whether there is such a program; one that has ended and waits for its parent does not count."""
-    return any(entry.pid == pid and not entry.zombie for entry in process_tree.from_ps())
+    return any(entry.pid == pid and not entry.zombie for entry in process_tree.list_with_ps())
 
 
 def test_programs_left_running_are_ended_and_counted(stage: Stage) -> None:
@@ -419,7 +438,7 @@ def test_programs_left_running_are_ended_and_counted(stage: Stage) -> None:
     assert done.content == "ok"
     assert survivors(stage) == []
     (note,) = done.notes
-    assert note.endswith(" programs that the agent had left running were ended")
+    assert note.endswith(" programs that the agent left running were ended")
 
 
 def test_a_program_that_does_not_end_when_asked_is_killed(opencode: Stage) -> None:
@@ -429,7 +448,7 @@ def test_a_program_that_does_not_end_when_asked_is_killed(opencode: Stage) -> No
     assert survivors(opencode) == []
 
 
-def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(stage: Stage) -> None:
+def test_the_deadline_ends_everything_and_lists_partial_edits(stage: Stage) -> None:
     """The deadline leaves a busy machine the time to begin."""
     say = stage.dialect
     stage.script(LEAVE, "echo half > a.py", say.says(*say.text("I think")), "sleep 600")
@@ -440,7 +459,7 @@ def test_after_the_deadline_nothing_runs_and_the_partial_edits_are_listed(stage:
     assert survivors(stage) == []
 
 
-def test_an_agent_that_retries_for_ever_is_quoted_at_the_deadline(opencode: Stage) -> None:
+def test_the_deadline_quotes_the_last_error_of_a_retrying_agent(opencode: Stage) -> None:
     log = 'level=ERROR message="stream error" error.error="AI_APICallError: boom \\"x\\""'
     opencode.script(f"echo {shlex.quote(log)} >&2", "sleep 600")
     call = begun(
@@ -452,7 +471,7 @@ def test_an_agent_that_retries_for_ever_is_quoted_at_the_deadline(opencode: Stag
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated])
-def test_an_interruption_ends_everything_and_tells_the_partial_edits(
+def test_an_interruption_ends_everything_and_lists_partial_edits(
     stage: Stage, stop: type[BaseException]
 ) -> None:
     say = stage.dialect
@@ -517,14 +536,14 @@ def test_a_program_is_found_by_its_mark_alone() -> None:
     pid = int(subprocess.run(["sh", "-c", start], capture_output=True, check=True).stdout)
     with subprocess.Popen(["true"]) as child:
         child.wait()
-        ours = frozenset(entry.pid for entry in process_tree.from_ps() if entry.parent == os.getpid())
-        assert process_tree.Tree(child, b"AGENT_RUN_ID=some-run", ours).end() > 0
+        ours = frozenset(entry.pid for entry in process_tree.list_with_ps() if entry.parent == os.getpid())
+        assert process_tree.ProcessTree(child, b"AGENT_RUN_ID=some-run", ours).end() > 0
     assert not _runs(pid)
 
 
-def test_ps_tells_what_proc_tells() -> None:
-    own = next(entry for entry in process_tree.from_ps() if entry.pid == os.getpid())
-    assert own == process_tree.Entry(os.getpid(), os.getppid())
+def test_ps_lists_the_same_as_proc() -> None:
+    own = next(entry for entry in process_tree.list_with_ps() if entry.pid == os.getpid())
+    assert own == process_tree.Process(os.getpid(), os.getppid())
 
 
 def test_this_process_adopts_orphans_only_while_an_agent_runs(opencode: Stage) -> None:
@@ -541,14 +560,14 @@ def test_this_process_adopts_orphans_only_while_an_agent_runs(opencode: Stage) -
 # --- one at a time, and no more than was left ---
 
 
-def test_two_runs_in_one_tree_exclude_each_other(stage: Stage, tmp_path: Path) -> None:
+def test_two_agent_steps_in_one_tree_exclude_each_other(stage: Stage, tmp_path: Path) -> None:
     say = stage.dialect
     stage.script(say.says(*say.text("I think")), "sleep 600")
     first = begun(stage.backend().complete(stage.request()))
     next(first)
     (stage.repo.root / "sub").mkdir()
     error = stage.fails(root=stage.repo.root / "sub")
-    assert f"another agent step is at work in this tree (process {os.getpid()})" in str(error)
+    assert f"another agent step is running in this tree (process {os.getpid()})" in str(error)
     first.close()
     stage.script(say.says(*say.text("ok"), *say.finish()))
     _, done = stage.run()
@@ -576,7 +595,7 @@ def test_a_cost_limit_holds_or_is_refused(stage: Stage) -> None:
     stage.script(say.says(*say.finish()), "sleep 600")
     with pytest.raises(BudgetError) as caught:
         stage.run(allowance=Allowance(cost_usd=0.1))
-    expected = "does not say what it costs" if say.cost is None else "$0.1000 were left"
+    expected = "does not report its cost" if say.cost is None else "$0.1000 were left"
     assert expected in str(caught.value)
 
 
@@ -604,7 +623,7 @@ def test_an_agent_that_is_missing(stage: Stage, monkeypatch: pytest.MonkeyPatch)
     assert error.exit_code == ExitCode.WORLD
 
 
-def test_an_agent_of_the_project_itself_is_not_taken(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_program_in_the_project_is_ignored(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     install(stage.repo.root, stage.dialect, "exit 0\n")
     monkeypatch.chdir(stage.repo.root)
     monkeypatch.setenv("PATH", ".::bin:/usr/bin:/bin")
@@ -621,12 +640,14 @@ def test_an_agent_that_is_not_executable(stage: Stage, monkeypatch: pytest.Monke
 def test_an_agent_that_is_too_old(stage: Stage) -> None:
     last = stage.dialect.agent.needs[-1]
     stage.script("exit 0", options=stage.dialect.agent.needs[:-1])
-    assert f"is too old: it has no {last}" in str(refusal(stage))
+    assert f"is too old: it does not have {last}" in str(refusal(stage))
 
 
-def test_an_agent_that_cannot_skip_permission_checks(stage: Stage) -> None:
+def test_unsafe_permissions_need_an_option_that_skips_checks(stage: Stage) -> None:
     stage.script("exit 0", options=stage.dialect.agent.needs)
-    assert "no option that skips permission checks" in str(refusal(stage, unsafe_permissions=True))
+    assert "does not have an option that skips permission checks" in str(
+        refusal(stage, unsafe_permissions=True)
+    )
 
 
 def test_an_older_opencode_gets_the_flag_that_it_has(opencode: Stage) -> None:
@@ -641,7 +662,7 @@ def test_an_older_opencode_gets_the_flag_that_it_has(opencode: Stage) -> None:
 
 
 @pytest.mark.parametrize("body", ["echo hello", "echo 'no config' >&2; exit 3", "exit 0"])
-def test_a_program_of_that_name_that_is_no_agent(stage: Stage, body: str) -> None:
+def test_another_program_with_the_agents_name_is_refused(stage: Stage, body: str) -> None:
     stage.bin.mkdir()
     (stage.bin / stage.dialect.name).write_text(f"#!/bin/sh\n{body}\n")
     (stage.bin / stage.dialect.name).chmod(0o755)
@@ -713,7 +734,7 @@ def given(stage: Stage, **environ: str) -> tuple[str, dict[str, str]]:
 
 
 def addresses_named(stage: Stage, **environ: str) -> set[str]:
-    """Every address that an agent is told, whether in its arguments or by a variable."""
+    """Every address that an agent gets, in its arguments or by a variable."""
     argv, variables = given(stage, **environ)
     told = [
         argv,
@@ -738,7 +759,7 @@ def test_the_address_is_pinned_also_where_nobody_names_one(stage: Stage) -> None
     assert addresses_named(stage, **{f"{provider.upper()}_BASE_URL": "http://h:1/v1"}) == {"http://h:1"}
 
 
-def test_each_agent_is_kept_from_attaching_files_and_from_settings_of_the_tree(stage: Stage) -> None:
+def test_attachments_and_settings_of_the_tree_are_switched_off(stage: Stage) -> None:
     """That these switches do so is shown with the real programs, in test_real_agents.py."""
     stage.repo.write(".agents/skills/s/SKILL.md", "x")
     argv, variables = given(stage)
@@ -755,7 +776,7 @@ def test_each_agent_is_kept_from_attaching_files_and_from_settings_of_the_tree(s
 
 
 def test_an_agent_is_asked_for_its_version_outside_of_the_project(stage: Stage) -> None:
-    """OpenCode, for one, loads plugins of the folder that it stands in even for that."""
+    """OpenCode loads plugins of its working directory even for that."""
     stage.script("exit 0")
     program = stage.bin / stage.dialect.name
     program.write_text(
@@ -796,7 +817,7 @@ def test_an_agent_gets_the_instructions_of_the_project_and_no_file_behind_them(s
     assert names[0] not in told
 
 
-def test_what_an_agent_was_kept_from_is_named(stage: Stage) -> None:
+def test_a_note_names_what_an_agent_was_kept_from_reading(stage: Stage) -> None:
     name = stage.dialect.agent.unread[-1]
     stage.repo.write(f"{name}/x", "x")
     stage.script("echo y > a.py", stage.dialect.says(*stage.dialect.text("ok"), *stage.dialect.finish()))
@@ -805,7 +826,7 @@ def test_what_an_agent_was_kept_from_is_named(stage: Stage) -> None:
     assert name in done.notes[-1]
 
 
-def test_settings_of_opencode_are_kept_and_pins_go_before_them(opencode: Stage) -> None:
+def test_pins_override_opencode_settings_and_keep_the_others(opencode: Stage) -> None:
     own = {
         "autoupdate": False,
         "share": "auto",
@@ -831,7 +852,7 @@ def test_settings_of_opencode_are_kept_and_pins_go_before_them(opencode: Stage) 
         ("sub/.opencode/plugin/p.js", "x"),
     ],
 )
-def test_plugins_of_the_tree_that_opencode_would_run_are_refused_before_the_run(
+def test_opencode_plugins_in_the_tree_are_refused_before_the_run(
     opencode: Stage, name: str, content: str
 ) -> None:
     opencode.script("exit 0")
@@ -841,7 +862,7 @@ def test_plugins_of_the_tree_that_opencode_would_run_are_refused_before_the_run(
         opencode.backend().preflight([opencode.request("", root=opencode.repo.root / "sub")])
 
 
-def test_a_project_configured_for_opencode_without_plugins_is_worked_in(opencode: Stage) -> None:
+def test_opencode_settings_without_plugins_are_accepted(opencode: Stage) -> None:
     opencode.script("exit 0")
     opencode.repo.write("opencode.json", '{"plugin": [], "share": "disabled"}')
     opencode.repo.write(".opencode/agent/a.md", "x")
@@ -849,15 +870,13 @@ def test_a_project_configured_for_opencode_without_plugins_is_worked_in(opencode
 
 
 @pytest.mark.parametrize("content", ["{ // mine\n}", "[]", "[" * 100_000])
-def test_settings_of_opencode_that_cannot_be_read_are_refused_before_the_run(
-    opencode: Stage, content: str
-) -> None:
+def test_unreadable_opencode_settings_are_refused_before_the_run(opencode: Stage, content: str) -> None:
     opencode.script("exit 0")
     with pytest.raises(UsageError, match="OPENCODE_CONFIG_CONTENT is not a JSON object"):
         opencode.backend(OPENCODE_CONFIG_CONTENT=content).preflight([opencode.request("")])
 
 
-def test_more_skills_than_can_be_switched_off_are_refused_before_the_run(
+def test_too_many_codex_skills_are_refused_before_the_run(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = _stage(DIALECTS["codex"], repo, tmp_path, monkeypatch)
@@ -867,7 +886,7 @@ def test_more_skills_than_can_be_switched_off_are_refused_before_the_run(
     assert "too many skills or folders" in str(refusal(stage))
 
 
-def test_an_address_of_a_server_that_only_opencode_knows_is_said_not_to_be_told(opencode: Stage) -> None:
+def test_a_warning_says_that_opencode_does_not_read_an_address(opencode: Stage) -> None:
     opencode.script("echo y > a.py", opencode.dialect.says(*opencode.dialect.finish()))
     request = opencode.request(model=ModelSpec("ollama:m"))
     seen, _ = drain(opencode.backend(OLLAMA_API_BASE="http://h").complete(request))
@@ -894,7 +913,7 @@ def test_retries_of_claude_and_codex_are_shown(
         stage.script(stage.dialect.says(event(), *stage.dialect.finish()))
         seen, _ = stage.run()
         texts += [event.text for event in seen if isinstance(event, Notice) and event.kind == "warning"]
-    assert texts == ["claude: overloaded (HTTP 529); it tries again", "codex: Reconnecting... 1/5"]
+    assert texts == ["claude: overloaded (HTTP 529); it retries", "codex: Reconnecting... 1/5"]
 
 
 @pytest.mark.parametrize("name", agents.AGENTS)

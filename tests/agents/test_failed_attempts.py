@@ -126,7 +126,7 @@ def test_what_a_failed_attempt_changed_is_reviewed(desk: Desk, temp: Path, name:
     assert list(temp.iterdir()) == []
 
 
-def test_a_resume_that_finds_all_done_is_not_told_as_one_that_changed_nothing(desk: Desk) -> None:
+def test_edits_of_an_earlier_attempt_are_not_called_no_change(desk: Desk) -> None:
     words = desk.fail(edit("first.py", "BACKDOOR"))
     done = desk.resume(words)
     assert done.code == 0, done.err
@@ -151,7 +151,7 @@ def test_several_attempts_and_what_was_edited_between_them(desk: Desk, temp: Pat
     assert list(temp.iterdir()) == []
 
 
-def test_what_was_reverted_before_the_resume_is_no_change(desk: Desk) -> None:
+def test_what_was_reverted_before_the_resume_is_not_a_change(desk: Desk) -> None:
     desk.agent()
     desk.run("run", "do it")
     fresh = desk.prompt
@@ -165,7 +165,7 @@ def test_what_was_reverted_before_the_resume_is_no_change(desk: Desk) -> None:
     assert "the failed attempt" not in done.err
 
 
-def test_a_run_that_is_not_a_resume_takes_the_tree_as_it_is(desk: Desk) -> None:
+def test_a_run_without_a_checkpoint_starts_over(desk: Desk) -> None:
     desk.fail(edit("first.py", "BACKDOOR"))
     desk.agent(edit("second.py", "more"))
     done = desk.run("run", *GATE, "do it", answers=(PASS,))
@@ -183,7 +183,7 @@ def test_commits_and_a_branch_of_the_failed_attempt(desk: Desk) -> None:
     assert "switched from main to topic (HEAD moved" in "".join(done.record["steps"][0]["notes"])
 
 
-def test_an_attempt_cannot_hide_what_it_changed_from_the_next_one(desk: Desk) -> None:
+def test_an_attempt_cannot_hide_its_edits_from_the_next_one(desk: Desk) -> None:
     """What was recorded before it is looked at again, whether or not git still would."""
     script = (edit("README.md", "BACKDOOR"), edit("mine.py", "and this"), "git rm -q --cached README.md")
     words = desk.fail(*script, "echo '*.md\nmine.py' > .gitignore")
@@ -203,7 +203,7 @@ FAILURES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAILURES)
-def test_however_an_attempt_fails(desk: Desk, name: str) -> None:
+def test_edits_are_reviewed_however_an_attempt_fails(desk: Desk, name: str) -> None:
     ends, code, options = FAILURES[name]
     desk.agent(edit("first.py", "BACKDOOR"), ends=ends)
     failed = desk.run("run", *GATE, *options, "do it")
@@ -240,7 +240,7 @@ def test_however_aethr_is_stopped(desk: Desk, temp: Path, number: signal.Signals
     assert list(temp.glob("*.objects")) == []
 
 
-def test_an_attempt_of_a_later_pass_is_measured_from_before_that_pass(desk: Desk, temp: Path) -> None:
+def test_an_attempt_of_a_later_pass_starts_at_that_pass(desk: Desk, temp: Path) -> None:
     loop = ", repeat: {back_to: implement, until_review_pass: true, max_iterations: 3}"
     desk.uses(repeat=loop)
     one = desk.say.says(*desk.say.text("One."), *desk.say.finish())
@@ -257,7 +257,7 @@ def test_an_attempt_of_a_later_pass_is_measured_from_before_that_pass(desk: Desk
     assert [step["iteration"] for step in done.record["steps"]] == [1, 1, 2, 2]
 
 
-def test_the_next_agent_takes_it_over_also_under_another_name(desk: Desk) -> None:
+def test_the_next_agent_step_takes_the_edits_over_if_renamed(desk: Desk) -> None:
     words = desk.fail(edit("first.py", "BACKDOOR"))
     workflow = desk.repo.root / ".aethr.yaml"
     workflow.write_text(workflow.read_text().replace("id: implement", "id: build"))
@@ -276,14 +276,14 @@ def without_objects(desk: Desk, file: Path) -> Path:
 
 
 def damaged(desk: Desk, file: Path) -> Path:
-    for each in attempts.kept(file).glob("*/*"):
+    for each in attempts.find(file).glob("*/*"):
         each.chmod(0o600)
         each.write_bytes(b"")
     return file
 
 
 def behind_a_link(desk: Desk, file: Path) -> Path:
-    objects = attempts.kept(file)
+    objects = attempts.find(file)
     objects.symlink_to(objects.rename(file.with_name("elsewhere")))
     return file
 
@@ -356,7 +356,7 @@ def test_what_cannot_be_shown_makes_the_review_incomplete(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lose", UNSEALED, ids=lambda each: each.__name__)
-def test_what_no_seal_vouches_for_is_incomplete_without_a_gate_too(
+def test_an_unsealed_attempt_is_incomplete_even_without_a_gate(
     desk: Desk, temp: Path, lose: Callable[[Desk, Path], Path]
 ) -> None:
     words = desk.fail(edit("first.py", "BACKDOOR"), edit("mine.py", "and the agent"))
@@ -391,7 +391,7 @@ def test_a_commit_of_the_attempt_that_is_no_longer_checked_out(desk: Desk) -> No
     assert "is not part of what is checked out now" in str(review_of(done)["reason"])
 
 
-def test_a_reviewer_that_reads_another_change_does_not_make_it_complete(desk: Desk, temp: Path) -> None:
+def test_a_review_of_another_change_stays_incomplete(desk: Desk, temp: Path) -> None:
     desk.uses(context="git_diff")
     desk.repo.git("add", "-A")
     desk.repo.commit("all of mine")
@@ -402,7 +402,7 @@ def test_a_reviewer_that_reads_another_change_does_not_make_it_complete(desk: De
     assert review_of(done)["status"] == "none"
 
 
-def test_a_workflow_that_has_lost_its_agent_leaves_the_edits_unreviewed(desk: Desk) -> None:
+def test_a_workflow_without_its_agent_step_is_incomplete(desk: Desk) -> None:
     words = desk.fail(edit("app.py", "BACKDOOR"))
     workflow = desk.repo.root / ".aethr.yaml"
     changed = workflow.read_text().replace(", backend: opencode", "").replace("latest_diff", '"file:app.py"')
@@ -431,7 +431,7 @@ def test_what_is_lost_while_the_next_attempt_works(desk: Desk, temp: Path) -> No
 # --- what is kept ---
 
 
-def test_of_too_much_the_smallest_is_kept(tmp_path: Path) -> None:
+def test_the_smallest_objects_are_kept_up_to_the_limit(tmp_path: Path) -> None:
     file = tmp_path / "run.jsonl"
     for name, size in (
         ("aa/tree", 100),
@@ -444,14 +444,14 @@ def test_of_too_much_the_smallest_is_kept(tmp_path: Path) -> None:
         each.touch()
         os.truncate(each, size)
     attempts.keep(file, tmp_path / "objects")
-    folder = attempts.kept(file)
+    folder = attempts.find(file)
     assert folder is not None
     assert sorted(each.name for each in folder.glob("*/*")) == ["small", "tree"]
     attempts.discard(file)
-    assert attempts.kept(file) is None
+    assert attempts.find(file) is None
 
 
-def test_nothing_but_its_own_is_removed_and_nobody_elses_folder_is_read(tmp_path: Path) -> None:
+def test_only_its_own_objects_are_removed_or_read(tmp_path: Path) -> None:
     file, folder = tmp_path / "run.jsonl", tmp_path / "run.jsonl.objects"
     objects = tmp_path / "objects"
     (objects / "ab").mkdir(parents=True)
@@ -461,7 +461,7 @@ def test_nothing_but_its_own_is_removed_and_nobody_elses_folder_is_read(tmp_path
     folder.symlink_to(victim)
     attempts.keep(file, objects)
     attempts.discard(file)
-    assert (attempts.kept(file), list(victim.iterdir()), folder.is_symlink()) == (None, [], True)
+    assert (attempts.find(file), list(victim.iterdir()), folder.is_symlink()) == (None, [], True)
     folder.unlink()
     folder.mkdir()
     (folder / "notes.txt").write_text("of the user")
@@ -470,7 +470,7 @@ def test_nothing_but_its_own_is_removed_and_nobody_elses_folder_is_read(tmp_path
     assert [each.name for each in folder.iterdir()] == ["notes.txt"]
 
 
-def test_a_checkpoint_with_an_attempt_that_is_something_else_is_refused(desk: Desk) -> None:
+def test_a_checkpoint_with_a_malformed_attempt_is_refused(desk: Desk) -> None:
     words = desk.fail(edit("first.py", "BACKDOOR"))
     file = Path(words[-1][1:])
     for value in (1, {}, {"step": "a", "iteration": 0}, {"step": "a", "iteration": 1, "baseline": []}):

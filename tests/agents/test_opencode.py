@@ -173,14 +173,14 @@ def test_ctrl_c_in_the_middle_of_a_tool_leaves_nothing_running(dirty: Repo, tmp_
     assert having(f"HOME={os.environ['HOME']}") == {}
 
 
-def test_a_refused_key_is_told_as_one(dirty: Repo) -> None:
+def test_a_refused_key_is_reported(dirty: Repo) -> None:
     with serving(Fault(401, "Incorrect API key provided")) as server, pytest.raises(AgentError) as caught:
         run(start(server, dirty))
     assert "Incorrect API key provided (HTTP 401)" in str(caught.value)
     assert "opencode auth login" in caught.value.fix
 
 
-def test_an_unknown_model_is_told_as_one(dirty: Repo) -> None:
+def test_an_unknown_model_is_reported(dirty: Repo) -> None:
     with serving() as server, pytest.raises(AgentError) as caught:
         run(start(server, dirty, model="fake:nope"))
     assert str(caught.value).startswith("step 'implement': opencode (fake:nope): Model not found: fake/nope")

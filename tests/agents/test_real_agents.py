@@ -1,6 +1,6 @@
 """Every agent of the table, as the real program, against a scripted model: what leaves the machine.
 
-A second server stands wherever a tree or a home folder would send the calls: it must get nothing.
+A second server is wherever a tree or a home folder would redirect the calls: it must get nothing.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def test_instructions_of_the_project_arrive_and_lead_nowhere_else(world: World) 
     if AGENTS[world.name].imports:
         assert "MORE @../.env" in seen
         left = [note.partition("the agent was not given ")[2] for note in done.notes]
-        assert "../outside.md: it is outside of the project" in left
+        assert "../outside.md: it is outside the project" in left
         assert ".env: a file that holds secrets" in left
 
 
@@ -381,7 +381,7 @@ def test_the_tree_moves_neither_calls_nor_key_and_runs_nothing(world: World) -> 
 
 
 def test_plugins_that_nothing_switches_off_are_refused_before_the_first_call(world: World) -> None:
-    """OpenCode imports them whatever it is told; to the others they are files."""
+    """OpenCode imports them with any options; to the others they are plain files."""
     world.fill(world.repo.root, {".opencode/plugin/p.js": PLUGIN.format("plugin")})
     if world.name == "opencode":
         with pytest.raises(AgentError, match=r"\.opencode/plugin has plugins"):

@@ -79,7 +79,7 @@ ENDS_WELL = (
     Case(
         "a program that holds its pipes",
         EDIT + "sleep 600 &\n" + DONE,
-        "that the agent had left running",
+        "that the agent left running",
         ("app.py",),
         0,
     ),

@@ -89,7 +89,7 @@ def test_a_second_agent_is_refused_with_the_number_of_the_first(
     second = begin()
     _, refused = second.communicate(timeout=60)
     assert second.returncode == 3
-    assert f"another agent step is at work in this tree (process {first.pid})" in refused
+    assert f"another agent step is running in this tree (process {first.pid})" in refused
     assert "git worktree" in refused
     may_end.write_text("\n")
     said = first.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""What one step changed, told by two snapshots of real work trees."""
+"""What one step changed, from two snapshots of real work trees."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import pytest
 
 from aethr import snapshot
 from aethr.base.errors import DiskError, GitError, GitMissingError
-from aethr.snapshot import Change, treediff
+from aethr.snapshot import Difference, treediff
 from tests.support import Repo, leave_a_conflict, make_repo
 
 
-def change(root: Path, act: Callable[[], object]) -> Change:
+def change(root: Path, act: Callable[[], object]) -> Difference:
     """What ``act`` changed in the project at ``root``."""
-    with snapshot.opened(root, os.environ) as recorder:
+    with snapshot.open_shadow(root, os.environ) as recorder:
         before = snapshot.take(recorder)
         act()
         return snapshot.since(recorder, before)
 
 
-def files(found: Change) -> tuple[str, ...]:
+def files(found: Difference) -> tuple[str, ...]:
     return found.artifacts.changed_files
 
 
@@ -82,13 +82,13 @@ def test_nothing_changed_is_empty(repo: Repo) -> None:
     repo.commit()
     repo.write("dirty.py")
     found = change(repo.root, lambda: None)
-    assert found == Change(found.artifacts)
+    assert found == Difference(found.artifacts)
     assert found.artifacts.changed_files == ()
     assert found.artifacts.git_diff == ""
     assert found.artifacts.diff_stat == ""
 
 
-def test_only_the_steps_own_part_of_a_dirty_tree_is_in_it(repo: Repo) -> None:
+def test_only_the_steps_own_edits_of_a_dirty_tree_are_in_it(repo: Repo) -> None:
     repo.write("both.py", "one\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\nten\n")
     repo.write("mine.py", "mine\n")
     repo.write("staged.py", "staged\n")
@@ -116,7 +116,7 @@ def test_only_the_steps_own_part_of_a_dirty_tree_is_in_it(repo: Repo) -> None:
     ]
 
 
-def test_odd_names_are_told_apart_and_safe_for_json(repo: Repo) -> None:
+def test_odd_names_are_distinct_and_safe_for_json(repo: Repo) -> None:
     names = [
         b"new\nline.py",
         b'quo"te.py',
@@ -178,7 +178,7 @@ def test_a_file_that_became_a_link(repo: Repo) -> None:
     assert "root:" not in found.artifacts.git_diff
 
 
-def test_a_diff_beyond_the_limit_names_whole_files_it_leaves_out(repo: Repo) -> None:
+def test_a_diff_over_the_limit_names_the_files_it_excludes(repo: Repo) -> None:
     line = "x" * 79 + "\n"
     small = treediff.DIFF_LIMIT // len(line) // 2
 
@@ -225,7 +225,7 @@ def test_users_diff_settings_change_nothing(repo: Repo) -> None:
 # --- what is left alone ---
 
 
-def test_the_project_own_git_directory_stays_byte_for_byte(repo: Repo) -> None:
+def test_the_projects_git_directory_is_never_changed(repo: Repo) -> None:
     repo.write("a.py", "one\n")
     repo.commit()
     repo.write("stashed.py", "one\n")
@@ -256,7 +256,7 @@ def test_the_private_directory_is_closed_to_others_and_removed(
     assert list((tmp_path / "temp").iterdir()) == []
 
 
-def test_a_temporary_folder_inside_of_the_project_is_not_recorded(
+def test_a_temporary_folder_inside_the_project_is_not_recorded(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (repo.root / "tmp").mkdir()
@@ -313,7 +313,8 @@ def test_nothing_that_was_planted_runs(repo: Repo, tmp_path: Path, index: str) -
     assert files(before_and_after[1]) == ("c.py",)
     assert not ran.exists()
     assert (
-        "content of other repositories inside this one is not seen: nested, sub" in before_and_after[0].notes
+        "content of other repositories inside this one is not compared: nested, sub"
+        in before_and_after[0].notes
     )
 
 
@@ -340,7 +341,7 @@ def test_no_other_repository_of_the_environment_is_recorded(
     assert files(change(repo.root, lambda: (repo.root / "a.py").write_text("x\n"))) == ("a.py",)
 
 
-def test_what_the_operator_configures_in_the_environment_counts_as_in_a_file(
+def test_git_configuration_in_the_environment_applies(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ignored").write_text("*.log\n")
@@ -350,7 +351,7 @@ def test_what_the_operator_configures_in_the_environment_counts_as_in_a_file(
     assert files(change(repo.root, lambda: (repo.write("a.py"), repo.write("a.log")))) == ("a.py",)
 
 
-def test_a_repository_outside_of_the_folder_that_it_tracks_is_recorded(
+def test_a_work_tree_with_its_git_directory_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``GIT_DIR=~/.dotfiles GIT_WORK_TREE=~``."""
@@ -387,7 +388,7 @@ def test_without_git(tmp_path: Path) -> None:
 
     found = change(project.root, act)
     assert files(found) == ("mine.py",)
-    assert found.notes == (f"{project.root} is in no git repository: all files in it were compared",)
+    assert found.notes == (f"{project.root} is not in a git repository: all files in it were compared",)
     assert not (project.root / ".git").exists()
 
 
@@ -409,7 +410,7 @@ def test_from_a_folder_below_the_top_names_are_those_of_git_diff(repo: Repo) -> 
     assert files(found) == ("above.py",)
 
 
-def test_a_commit_inside_a_submodule_is_seen_and_its_dirt_is_not(repo: Repo, tmp_path: Path) -> None:
+def test_a_commit_in_a_submodule_is_seen_but_not_its_dirty_files(repo: Repo, tmp_path: Path) -> None:
     part = make_repo(tmp_path / "part")
     part.write("f.py", "one\n")
     part.commit()
@@ -468,7 +469,7 @@ def test_line_endings_are_read_as_the_project_says(repo: Repo) -> None:
     assert [line for line in found.artifacts.git_diff.splitlines() if line[:1] in "+-"][2:] == ["+three"]
 
 
-def test_a_file_with_a_filter_is_compared_as_it_lies_on_the_disk(repo: Repo) -> None:
+def test_a_file_with_a_filter_is_compared_as_it_is_on_the_disk(repo: Repo) -> None:
     """git has the filter's form of it, which is not what the agent found."""
     repo.git("config", "filter.lower.clean", "tr A-Z a-z")
     repo.write(".gitattributes", "*.up filter=lower\n")
@@ -502,7 +503,7 @@ def test_ignored_files_are_not_seen_by_any_of_the_three_lists(
     assert files(change(repo.root, act)) == ("a.py",)
 
 
-def test_files_that_come_into_sight_by_a_new_ignore_rule_are_not_the_steps(repo: Repo) -> None:
+def test_files_that_are_no_longer_ignored_are_not_new(repo: Repo) -> None:
     repo.write(".gitignore", "*.log\n")
     repo.write("old.log", "mine\n")
     repo.commit()
@@ -513,10 +514,10 @@ def test_files_that_come_into_sight_by_a_new_ignore_rule_are_not_the_steps(repo:
 
     found = change(repo.root, act)
     assert files(found) == (".gitignore", "new.log")
-    assert "ignored before and no longer, so not taken for new: old.log" in found.notes
+    assert "ignored before and no longer, so not counted as new: old.log" in found.notes
 
 
-def test_what_opencode_writes_for_itself_counts_only_when_tracked(repo: Repo) -> None:
+def test_opencodes_own_files_count_only_if_tracked(repo: Repo) -> None:
     repo.write(".opencode/opencode.json", "{}\n")
     repo.commit()
 
@@ -534,7 +535,7 @@ def test_what_git_could_not_read_is_reported(repo: Repo) -> None:
     found = change(repo.root, lambda: repo.write("a.py"))
     assert files(found) == ("a.py",)
     assert found.notes == (
-        "not seen, git could not read it: 'empty repository/' does not have a commit checked out",
+        "not compared, git could not read it: 'empty repository/' does not have a commit checked out",
     )
 
 
@@ -550,18 +551,21 @@ def test_a_damaged_index_is_an_error_not_an_empty_change(repo: Repo, damage: byt
 def test_no_git_program(repo: Repo, tmp_path: Path) -> None:
     with (
         pytest.raises(GitMissingError, match="git: not found"),
-        snapshot.opened(repo.root, {"PATH": str(tmp_path)}),
+        snapshot.open_shadow(repo.root, {"PATH": str(tmp_path)}),
     ):
         pass
 
 
 def test_no_temporary_folder(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with pytest.raises(DiskError, match="cannot record the state"), snapshot.opened(repo.root, os.environ):
+    with (
+        pytest.raises(DiskError, match="cannot record the state"),
+        snapshot.open_shadow(repo.root, os.environ),
+    ):
         pass
 
 
-def test_a_file_changed_in_the_moment_it_was_staged_is_recorded_as_it_is(repo: Repo) -> None:
+def test_a_file_changed_right_after_staging_is_recorded(repo: Repo) -> None:
     """git trusts a file's time only where it is older than the index's: the copy must keep that time."""
     repo.git("config", "core.trustctime", "false")
     path = repo.write("a.py", "one\n")
@@ -577,7 +581,7 @@ def test_a_file_changed_in_the_moment_it_was_staged_is_recorded_as_it_is(repo: R
 # --- what the agent did to the repository itself ---
 
 
-def test_a_commit_of_the_agent_is_said_and_its_change_is_seen(repo: Repo) -> None:
+def test_a_commit_of_the_agent_is_noted_and_its_diff_is_shown(repo: Repo) -> None:
     repo.write("a.py", "one\n")
     old = repo.commit()
 
@@ -597,7 +601,7 @@ def test_the_first_commit_of_the_agent(repo: Repo) -> None:
     assert found.notes == (f"the agent committed (HEAD moved from no commit to {new[:7]})",)
 
 
-def test_a_switch_of_branches_is_said(repo: Repo) -> None:
+def test_a_switch_of_branches_is_noted(repo: Repo) -> None:
     repo.write("a.py", "one\n")
     repo.commit()
     found = change(repo.root, lambda: repo.git("switch", "-q", "-c", "other"))
@@ -606,7 +610,7 @@ def test_a_switch_of_branches_is_said(repo: Repo) -> None:
     assert detached.notes == ("the agent switched from other to a detached HEAD",)
 
 
-def test_a_branch_moved_back_is_said(repo: Repo) -> None:
+def test_a_branch_moved_back_is_noted(repo: Repo) -> None:
     repo.write("a.py", "one\n")
     old = repo.commit()
     repo.write("a.py", "two\n")
@@ -616,7 +620,7 @@ def test_a_branch_moved_back_is_said(repo: Repo) -> None:
     assert found.notes == (f"the agent moved the branch (HEAD moved from {new[:7]} to {old[:7]})",)
 
 
-def test_staging_and_stashing_are_said_and_a_mere_refresh_is_not(repo: Repo) -> None:
+def test_staging_and_stashing_are_noted_but_not_a_refresh(repo: Repo) -> None:
     repo.write("a.py", "one\n")
     repo.write("untouched.py", "one\n")
     repo.commit()
@@ -632,13 +636,13 @@ def test_staging_and_stashing_are_said_and_a_mere_refresh_is_not(repo: Repo) -> 
     assert files(stashed) == ("a.py",)
 
 
-def test_a_tree_that_cannot_be_recorded_is_refused_before_the_agent_works(repo: Repo) -> None:
+def test_an_unrecordable_tree_is_refused_before_the_agent_runs(repo: Repo) -> None:
     os.mkfifo(repo.root / ".gitignore")
-    with snapshot.opened(repo.root, os.environ) as recorder, pytest.raises(GitError, match="is a FIFO"):
+    with snapshot.open_shadow(repo.root, os.environ) as recorder, pytest.raises(GitError, match="is a FIFO"):
         snapshot.take(recorder)
 
 
-def test_a_merge_is_recorded_as_it_lies_on_the_disk(repo: Repo) -> None:
+def test_a_merge_is_recorded_as_it_is_on_the_disk(repo: Repo) -> None:
     leave_a_conflict(repo)
     (repo.root / "a.py").unlink()
     os.mkfifo(repo.root / "a.py")
