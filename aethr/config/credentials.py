@@ -23,6 +23,7 @@ from aethr.base.errors import GitError, UsageError
 from aethr.base.providers import LOGINS, PROVIDERS, provider_of
 from aethr.base.records import Checkout
 from aethr.base.words import capped, counted
+from aethr.git import tracking
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
@@ -157,11 +158,11 @@ def _origin(here: Checkout | None, content: bytes) -> str:
             "environment, or run `git init`"
         )
     own = "`git rm --cached .env`, then write one of your own"
-    if git.is_known(here, ".env"):
-        if git.is_tracked(here.root, ".env"):
+    if tracking.is_tracked(here.root, ".env", here.head):
+        if tracking.is_tracked(here.root, ".env"):
             return f"git tracks it, so it may have come from somebody else; {own}"
         return f"it is in the last commit, so it may have come from somebody else; commit {own}"
-    if git.had_content(here.root, _as_committed(content)):
+    if tracking.had_content(here.root, _as_committed(content)):
         return "git has this very file in its history, so it may have come from somebody else; write your own"
     return ""
 
@@ -243,7 +244,7 @@ def _check_place(path: Path, root: Path, name: str, content: bytes | None) -> bo
                 f"{root} is in no git repository, and a .env that may have come with a folder is not read",
                 f"Run `git init`, or set {name} in the environment.",
             )
-        foreign = content is not None and not git.is_tracked(root, ".env") and _origin(here, content)
+        foreign = content is not None and not tracking.is_tracked(root, ".env") and _origin(here, content)
     except GitError:
         return False
     if foreign:
@@ -271,9 +272,9 @@ def _with(text: str, name: str, key: str) -> Iterator[str]:
 
 def _exposed(root: Path) -> Iterator[str]:
     try:
-        if git.is_tracked(root, ".env"):
+        if tracking.is_tracked(root, ".env"):
             yield "git tracks .env: `git rm --cached .env`, or your key is in the next commit"
-        elif not git.is_ignored(root, ".env"):
+        elif not tracking.is_ignored(root, ".env"):
             yield "git does not ignore .env: add a line `.env` to .gitignore, or your key may be committed"
     except GitError:
         return

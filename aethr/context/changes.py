@@ -26,6 +26,7 @@ from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context.diffs import Hunk, Section, parse
 from aethr.context.secretnames import is_secret
+from aethr.git import tracking
 
 NAMED = 20
 """File names in one remark."""
@@ -61,7 +62,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
         yield Remark("no diff: not in a git repository", change=False)
         return
     names: list[str] = []
-    with git.leaving_out(survey) as left_out:
+    with git.other_changes(survey) as left_out:
         for part in _change(survey, budget_chars * UTF8_MAX):
             if isinstance(part, Entry):
                 names.append(part.path)
@@ -147,7 +148,7 @@ def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
     """
     if not binaries:
         return []
-    attributed = git.suppressed(survey.top, _both_names(binaries))
+    attributed = git.binary_by_attribute(survey.top, _both_names(binaries))
     hidden = [section for section in binaries if not attributed.isdisjoint(_both_names([section]))][:RESHOWN]
     if not hidden:
         return []
@@ -268,7 +269,7 @@ def _including(scope: Scope, left: LeftOut) -> str:
 
 def _overlooked(top: Path) -> Iterator[Remark]:
     """Nothing says what is in these files, so they count as missing."""
-    names = git.overlooked(top)
+    names = tracking.overlooked_files(top)
     if names:
         yield Remark(
             f"git was told not to look at {_listed(names)} (assume-unchanged or skip-worktree); "

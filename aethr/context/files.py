@@ -17,7 +17,7 @@ from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
 from aethr.base.records import Survey, View
 from aethr.context.paths import refusal
-from aethr.git import objects
+from aethr.git import objects, tracking
 from aethr.git.objects import TreeEntry
 
 MAX_BYTES = 10_000_000
@@ -72,7 +72,7 @@ class WorkTree(NamedTuple):
     def names(self, wanted: Wanted) -> Listing:
         """See ``Tree``. In a repository as git lists them, else every file below the root but ``.git``."""
         try:
-            listed = git.files(self.root, wanted)
+            listed = tracking.files(self.root, wanted)
         except GitMissingError:
             listed = None
         return _walk(self.root, self.walk_entries, wanted) if listed is None else Listing(listed)

@@ -14,7 +14,7 @@ import pytest
 from aethr import git
 from aethr.base.errors import GitError, GitMissingError, UsageError
 from aethr.base.records import LeftOut, Scope
-from aethr.git import call, history
+from aethr.git import call, history, tracking
 from tests.support import Repo, checkout_of, leave_a_conflict, make_repo, surveyed
 
 WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
@@ -25,7 +25,7 @@ def shown(repo: Repo, scope: Scope = WORKTREE) -> str:
 
 
 def left_out(root: Path, scope: Scope) -> LeftOut:
-    with git.leaving_out(surveyed(root, scope)) as found:
+    with git.other_changes(surveyed(root, scope)) as found:
         return found()
 
 
@@ -138,11 +138,11 @@ def test_a_name_stands_for_a_commit_or_a_tree_whatever_is_asked_beside_it(
     repo.git("commit", "-qm", "the only commit")
     repo.git("tag", "-am", "one", "v1")
     head = repo.git("rev-parse", "HEAD").strip()
-    before, found, after = git.resolve(repo.root, "HEAD", name, "main")
+    before, found, after = history.resolve(repo.root, "HEAD", name, "main")
     assert (before, after) == (head, head)
     assert (found is None) == (kind is None)
     assert found is None or repo.git("cat-file", "-t", found).strip() == kind
-    assert git.resolve(repo.root, name) == (found,)
+    assert history.resolve(repo.root, name) == (found,)
 
 
 def test_the_branch_is_the_one_checked_out(changed: Repo) -> None:
@@ -248,7 +248,7 @@ def test_a_range_with_an_empty_side_is_refused_with_the_way_out(changed: Repo, t
     "text", ["nope..HEAD", "HEAD...nope", "--output=x..HEAD", "HEAD..--all", "a b..HEAD", "$(x)..HEAD"]
 )
 def test_an_unknown_or_option_like_name_is_a_usage_error(changed: Repo, text: str) -> None:
-    with pytest.raises(UsageError, match="no commit is called"):
+    with pytest.raises(UsageError, match="is not a commit here"):
         git.resolve_scope(changed.root, text)
     assert not (changed.root / "x").exists()
 
@@ -261,7 +261,7 @@ def test_a_branch_with_shell_characters_in_its_name_is_just_a_name(changed: Repo
 
 
 def test_a_range_outside_of_a_repository_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no git repository"):
+    with pytest.raises(UsageError, match="not in a git repository"):
         git.resolve_scope(tmp_path, "A..B")
 
 
@@ -415,10 +415,10 @@ def assert_silent(repo: Repo, trap: Path) -> None:
     for scope in (*scopes, git.choose_scope(checkout_of(repo.root)).scope, STAGED._replace(chosen=True)):
         assert shown(repo, scope) is not None
         left_out(repo.root, scope)
-    git.files(repo.root, bool)
-    git.suppressed(repo.root, [b"a.py"])
-    git.is_tracked(repo.root, "a.py")
-    git.is_ignored(repo.root, "a.py")
+    tracking.files(repo.root, bool)
+    git.binary_by_attribute(repo.root, [b"a.py"])
+    tracking.is_tracked(repo.root, "a.py")
+    tracking.is_ignored(repo.root, "a.py")
     assert not (trap.parent / "sprung").exists()
 
 
@@ -686,7 +686,7 @@ def test_a_repository_that_the_environment_names_with_its_tree_is_read(changed: 
         assert checkout_of(root).top == changed.root
     for scope, options in ((WORKTREE, []), (STAGED, ["--cached"])):
         assert shown(changed, scope) == changed.git("diff", *options) != ""
-    assert git.is_tracked(changed.root, "a.py")
+    assert tracking.is_tracked(changed.root, "a.py")
 
 
 def test_its_temporary_index_is_used(changed: Repo, dotfiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -731,8 +731,8 @@ def test_files_are_tracked_and_untracked_but_not_ignored(repo: Repo) -> None:
         repo.write(name)
     repo.write(".gitignore", "*.log\n")
     repo.git("add", "a.py")
-    assert git.files(repo.root, bool) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
-    assert git.files(repo.root / "sub", bool) == ("c\nd.py",)
+    assert tracking.files(repo.root, bool) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
+    assert tracking.files(repo.root / "sub", bool) == ("c\nd.py",)
 
 
 def test_tracked_and_ignored(repo: Repo) -> None:
@@ -740,10 +740,13 @@ def test_tracked_and_ignored(repo: Repo) -> None:
     repo.write(".env", "K=1\n")
     repo.write("--option", "x\n")
     repo.git("add", "--", "--option")
-    assert (git.is_tracked(repo.root, ".env"), git.is_ignored(repo.root, ".env")) == (False, True)
-    assert (git.is_tracked(repo.root, "--option"), git.is_ignored(repo.root, "--option")) == (True, False)
+    assert (tracking.is_tracked(repo.root, ".env"), tracking.is_ignored(repo.root, ".env")) == (False, True)
+    assert (tracking.is_tracked(repo.root, "--option"), tracking.is_ignored(repo.root, "--option")) == (
+        True,
+        False,
+    )
     repo.git("add", "-f", ".env")
-    assert (git.is_tracked(repo.root, ".env"), git.is_ignored(repo.root, ".env")) == (True, False)
+    assert (tracking.is_tracked(repo.root, ".env"), tracking.is_ignored(repo.root, ".env")) == (True, False)
 
 
 def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
@@ -758,4 +761,4 @@ def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
 def test_suppressed_finds_the_attribute_also_through_the_binary_macro(repo: Repo) -> None:
     repo.write(".gitattributes", "*.py -diff\n*.bin binary\n*.c diff=cpp\n*.t diff\n")
     names = [b"a.py", b"b.bin", b"c.c", b"d.t", b"e.md", b"new\nline.py"]
-    assert git.suppressed(repo.root, names) == {b"a.py", b"b.bin", b"c.c", b"new\nline.py"}
+    assert git.binary_by_attribute(repo.root, names) == {b"a.py", b"b.bin", b"c.c", b"new\nline.py"}

@@ -18,6 +18,7 @@ from aethr.base.records import Block, Receipt, Scope, View
 from aethr.cli import main
 from aethr.config import presets
 from aethr.context import collect
+from aethr.git import tracking
 from tests.support import Repo, aethr, checkout_of, leave_a_conflict, log_git, make_repo, surveyed
 
 BUDGET = 120_000
@@ -139,7 +140,7 @@ def test_what_is_unstaged_is_what_git_diff_shows(
     assert chosen.scope.kind == ("staged" if not unstaged_text and there else "worktree")
     assert chosen.left_out is not None
     assert chosen.left_out.unstaged == ()
-    with git.leaving_out(chosen._replace(left_out=None)) as left_out:
+    with git.other_changes(chosen._replace(left_out=None)) as left_out:
         assert left_out() == chosen.left_out
 
 
@@ -384,7 +385,7 @@ def test_an_overlooked_file_beside_a_staged_change_that_nobody_named(clean: Repo
 def test_a_name_that_looks_like_a_mark_is_none_and_staged_and_ranges_have_no_such_files(clean: Repo) -> None:
     clean.write("S s H.py")
     clean.commit()
-    assert git.overlooked(clean.root) == ()
+    assert tracking.overlooked_files(clean.root) == ()
     clean.git("update-index", "--assume-unchanged", "b.py")
     unstaged(clean)
     clean.git("add", "a.py")
@@ -397,7 +398,7 @@ def test_files_outside_of_a_sparse_checkout_hide_nothing(repo: Repo) -> None:
     repo.write("out/b.py")
     repo.commit()
     repo.git("sparse-checkout", "set", "in")
-    assert git.overlooked(repo.root) == ()
+    assert tracking.overlooked_files(repo.root) == ()
 
 
 # --- all -------------------------------------------------------------------------------------------
