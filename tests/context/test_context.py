@@ -336,18 +336,18 @@ def test_latest_diff_says_when_nothing_changed(tmp_path: Path) -> None:
         (
             "diff --git a/sub b/sub\nindex 1111111..2222222 160000\n--- a/sub\n+++ b/sub\n@@ -1 +1 @@\n"
             "-Subproject commit 1111111\n+Subproject commit 2222222\n",
-            "a submodule, from 1111111 to 2222222: its files are not looked at",
+            "a submodule, from 1111111 to 2222222: its files are not shown",
         ),
         (
             "diff --git a/sub b/sub\nnew file mode 160000\nindex 0000000..2222222\n--- /dev/null\n+++ b/sub\n"
             "@@ -0,0 +1 @@\n+Subproject commit 2222222\n",
-            "a submodule, new at 2222222: its files are not looked at",
+            "a submodule, new at 2222222: its files are not shown",
         ),
         (
             "diff --git a/big.bin b/big.bin\nindex 1111111..2222222 100644\n--- a/big.bin\n+++ b/big.bin\n"
             "@@ -1,3 +1,3 @@\n version https://git-lfs.github.com/spec/v1\n"
             f"-oid sha256:{'1' * 64}\n-size 5\n+oid sha256:{'2' * 64}\n+size 6\n",
-            "a pointer of git-lfs; the file itself is not looked at",
+            "a git-lfs pointer; the file itself is not shown",
         ),
     ],
     ids=["submodule", "embedded repository", "pointer of git-lfs"],
