@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr.base import process
+from aethr.base import process, secrecy
 from aethr.base.errors import ProcessError, UsageError
 from aethr.base.records import (
     CommandCheck,
@@ -24,7 +24,6 @@ from aethr.base.records import (
     View,
 )
 from aethr.base.sanitize import reveal
-from aethr.config import credentials
 
 TIMEOUT_S = 600.0
 NOT_RUN = "not run without a model"
@@ -52,7 +51,7 @@ def gather(words: str, root: Path, environ: Mapping[str, str]) -> Evidence:
     env = {
         name: value
         for name, value in environ.items()
-        if not credentials.is_secret(name) and not name.startswith("AETHR_")
+        if not secrecy.holds_key(name) and not name.startswith("AETHR_")
     }
     env |= {"NO_COLOR": "1", "TERM": "dumb"}
     try:

@@ -122,8 +122,8 @@ def refusal(path: str) -> str | None:
         return "an absolute path; only files of the project are read"
     if ".." in parts:
         return "a path with '..'; only files of the project are read"
-    # Other file systems accept other spellings: case, dots and spaces at the end, the 8.3 name (CVE-2014-9390),
-    # a stream (CVE-2019-1352).
+    # Other file systems accept other spellings: any case, dots and spaces at the end, the 8.3 name
+    # (CVE-2014-9390), a stream (CVE-2019-1352).
     if any(part.casefold().rstrip(". ").partition(":")[0] in (".git", "git~1") for part in parts):
         return "inside of .git"
     if is_secret(path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aethr.base import secrecy
 from aethr.base.errors import UsageError
 from aethr.config import credentials
 from tests.support import Repo, make_repo
@@ -112,7 +113,7 @@ def test_outside_of_a_repository_it_decides_nothing(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-1\nAETHR_LIVE=1\n")
     loaded = credentials.load(tmp_path)
     assert loaded.values == {}
-    assert "in no git repository" in loaded.warnings[0]
+    assert "not in a git repository" in loaded.warnings[0]
     with pytest.raises(UsageError, match="in no git repository"):
         credentials.login(tmp_path, "openai", "sk-1")
     make_repo(tmp_path)
@@ -270,4 +271,4 @@ def test_the_values_to_hide_are_those_of_keys() -> None:
         "TOKEN_COUNT": "5",
         "PATH": "/bin",
     }
-    assert credentials.secrets(environ) == ("a-1", "ghs-1", "m-1", "sk-1")
+    assert secrecy.found_in(environ) == ("a-1", "ghs-1", "m-1", "sk-1")
