@@ -1,4 +1,4 @@
-"""The workflow file: valid ones become records, mistakes are all told, with place, line and suggestion.
+"""The workflow file: valid ones become records, all mistakes are reported, with place, line and suggestion.
 
 ``data/config/mistakes`` holds cases: a YAML file and beside it the exact text of its mistakes.
 Those under ``yaml`` are wrong as YAML, those under ``workflow`` are good YAML.
@@ -67,7 +67,7 @@ def mistakes_in(text: str) -> tuple[str, ...]:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML as a schema sees it; a date is no text."""
+    """YAML as a schema sees it; a date is not text."""
 
 
 PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda *_: None)
@@ -316,7 +316,7 @@ def test_the_argument_of_any_source_is_checked_by_its_kind() -> None:
     assert workflow_file.problem_of_source("command:it's", other) == ""
 
 
-# --- whatever the text -------------------------------------------------------------------------
+# --- any text -------------------------------------------------------------------------
 
 CHARACTERS = "-:[]{}#&*!|>'\"%@`,?\n\t \\<=~.\r\x85\u2028\ufeff\x00\x1b\ud800é0"
 WORDS = [

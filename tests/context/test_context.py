@@ -1,4 +1,4 @@
-"""Context sources on real trees: what is sent byte for byte, what is refused, what is said about it."""
+"""Context sources on real trees: what is sent byte for byte, what is refused, and which notes say so."""
 
 from __future__ import annotations
 
