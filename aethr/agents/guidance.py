@@ -16,6 +16,7 @@ from aethr import git
 from aethr.agents import Agent, Guidance
 from aethr.base.sanitize import one_line, reveal, reveal_name
 from aethr.context import paths
+from aethr.git import tracking
 
 MOST_CHARS = 32_768
 """All files together; Codex's own limit. On Linux one argument of a program has at most 128 KiB."""
@@ -103,7 +104,7 @@ class _Found:
         name = real.relative_to(self.top).as_posix()
         if refused := paths.refusal(name):
             return refused
-        return "git ignores it" if git.is_ignored(self.top, name) else None
+        return "git ignores it" if tracking.is_ignored(self.top, name) else None
 
 
 def _imports(text: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import git
-from aethr.base import network, sanitize
+from aethr.base import network, sanitize, secrecy
 from aethr.base.errors import (
     AethrError,
     DiskError,
@@ -90,7 +90,7 @@ def _job(where: runner.Runner) -> Job:
 
 def _review(job: Job, attempt: Attempt) -> Done:
     """Everything up to the result; an error is part of it, whenever it came."""
-    hidden = credentials.secrets(os.environ)
+    hidden = secrecy.found_in(os.environ)
     try:
         ready = _ready(job, attempt)
     except AethrError as error:

@@ -1,9 +1,9 @@
-"""Providers' keys: from the environment, from the project's ``.env``, and into it.
+"""Providers' keys: read from the environment and the project's ``.env``, and written to it.
 
-``.env`` may come with a repository, so little of it is taken: the key variables of the providers in
-``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine. It never
-overrides the environment, is never interpolated, and is not read at all when it may have come with the
-folder: when git tracks it or has had it, and outside of a repository.
+``.env`` may come with a repository, so only these variables are read: the keys of the providers in
+``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine. It never overrides
+the environment and is never interpolated. A ``.env`` that may have come with the folder is not loaded: one
+that git tracks or once tracked, and any outside of a repository.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from aethr import git
-from aethr.base import disk, secrecy
+from aethr.base import disk
 from aethr.base.errors import GitError, UsageError
 from aethr.base.providers import LOGINS, PROVIDERS, provider_of
 from aethr.base.records import Checkout
 from aethr.base.words import capped, counted
+from aethr.git import tracking
 
 MAX_BYTES = 1 << 16
 SWITCHES = frozenset({"AETHR_LIVE", "AETHR_MODEL"})
@@ -30,15 +31,15 @@ KEYS = frozenset(name for provider in PROVIDERS.values() if provider.needs_key f
 BASES = frozenset(name for provider in PROVIDERS.values() for name in provider.base_variables)
 
 QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
-"""Around a key they are never a part of it: ``docker run --env-file``, for one, keeps them."""
+"""Never part of a key; ``docker run --env-file``, for one, does not remove them."""
 
 _SHOWN = 5
-"""Lines of a ``.env`` that are named one by one."""
+"""At most this many lines of a ``.env`` are reported one by one."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class DotEnv(NamedTuple):
-    """What a project's ``.env`` gives. ``warnings`` are lines to print once; they hold no value."""
+    """The variables of a project's ``.env``. ``warnings`` are lines to print once, without values."""
 
     values: Mapping[str, str]
     warnings: tuple[str, ...] = ()
@@ -48,30 +49,32 @@ NOTHING = DotEnv({})
 
 
 def load(root: Path, here: Checkout | None = None) -> DotEnv:
-    """Read ``root/.env``, if it is there and may be trusted. Never raises: the run goes on without it.
+    """Read ``root/.env``, if it exists and may be trusted. If not, the run continues with a warning.
 
-    ``here`` is the checkout of ``root``, where it is known.
+    ``here`` is the checkout of ``root``, if known.
     """
     try:
         content = _read(root / ".env")
         if content is None:
             return NOTHING
-        _refuse_foreign(root, here, content)
-        return _taken(content.decode("utf-8-sig"))
-    except (_RefusedError, OSError, UnicodeDecodeError) as error:
-        return DotEnv({}, (f".env is not loaded: {_why(error)}",))
-
-
-def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The values that must appear nowhere: of the providers' key variables and others named like keys."""
-    return secrecy.found_in(environ)
+        foreign = _foreign_origin(here or git.checkout(root), content)
+        if not foreign:
+            return _parse(content.decode("utf-8-sig"))
+        reason = foreign
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except GitError as error:
+        reason = f"git cannot say whether it came with the repository ({error})"
+    except (_RefusedError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    return DotEnv({}, (f".env is not loaded: {reason}",))
 
 
 def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[str, ...]:
-    """The keys of providers that a run of these ``models`` has, whether it uses them or not.
+    """All providers' keys in the environment of a run with these ``models``, used or not.
 
-    A resume with a model of another provider still has the key of the run before. What a server of one's own
-    takes for a key is often a placeholder, so it counts only where one of the models is of that server.
+    So a resume with a model of another provider has the same keys as the run before. The key of your own
+    server is often a placeholder: it counts only if one of the models is on that server.
     """
     used = [provider_of(model) for model in models]
     rows = [*(row for row in PROVIDERS.values() if not row.own_server), *used]
@@ -79,15 +82,10 @@ def provider_keys(environ: Mapping[str, str], models: Iterable[str]) -> tuple[st
     return tuple(sorted({value for name in names if (value := environ.get(name, "").strip())}))
 
 
-def is_secret(name: str) -> bool:
-    """Whether a variable of this name holds a key."""
-    return secrecy.holds_key(name)
-
-
 def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
-    """Write ``provider``'s key into ``root/.env`` (mode 0600, other lines kept); give warnings to print.
+    """Write ``provider``'s key into ``root/.env`` (mode 0600, other lines kept); returns warnings to print.
 
-    Raises ``UsageError`` for an unusable key or file, ``DiskError`` where it cannot be written.
+    Raises ``UsageError`` for an unusable key or file, ``DiskError`` if the file cannot be written.
     """
     name = LOGINS[provider]
     _check_key(key)
@@ -102,29 +100,23 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
     with disk.failing_as(f"{path}: cannot write"):
-        disk.write(path, "".join(_with(text, name, key)), mode=0o600)
-    return tuple(_exposed(root)) if in_repository else ()
+        disk.write(path, "".join(_replace(text, name, key)), mode=0o600)
+    return tuple(_exposure(root)) if in_repository else ()
 
 
 def origin(name: str, environ: Mapping[str, str], dotenv: DotEnv) -> str | None:
-    """Where the value of variable ``name`` comes from: ``environment``, ``.env`` or None."""
+    """The source of variable ``name``: ``environment``, ``.env`` or None."""
     if environ.get(name):
         return "environment"
     return ".env" if dotenv.values.get(name) else None
 
 
 class _RefusedError(Exception):
-    """Why a ``.env`` is left alone."""
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8 text"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    """Why a ``.env`` is neither read nor changed."""
 
 
 def _read(path: Path) -> bytes | None:
-    """The file's bytes, read once: what is checked is what is taken. None where there is no file."""
+    """The file's bytes, read once, so that the checked bytes are the used ones. None without a file."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -138,42 +130,31 @@ def _read(path: Path) -> bytes | None:
     return content
 
 
-def _refuse_foreign(root: Path, here: Checkout | None, content: bytes) -> None:
-    try:
-        if came_from := _origin(here or git.checkout(root), content):
-            raise _RefusedError(came_from)
-    except GitError as error:
-        raise _RefusedError(f"git cannot say whether it came with the repository ({error})") from error
+def _foreign_origin(here: Checkout | None, content: bytes) -> str:
+    """Why somebody else may have written the file, and what to do; empty for your own. Raises ``GitError``.
 
-
-def _origin(here: Checkout | None, content: bytes) -> str:
-    """Why the file may be somebody else's, and what to do; empty for one's own. Raises ``GitError``.
-
-    One that was taken out of git is as foreign as before, until somebody writes another.
+    A file removed from git stays foreign until it is written anew.
     """
     if here is None:
         return (
-            "this folder is in no git repository, so it may have come with the folder; set the key in the "
+            "this folder is not in a git repository, so it may have come with the folder; set the key in the "
             "environment, or run `git init`"
         )
     own = "`git rm --cached .env`, then write one of your own"
-    if git.is_known(here, ".env"):
-        if git.is_tracked(here.root, ".env"):
+    if tracking.is_tracked(here.root, ".env", here.head):
+        if tracking.is_tracked(here.root, ".env"):
             return f"git tracks it, so it may have come from somebody else; {own}"
         return f"it is in the last commit, so it may have come from somebody else; commit {own}"
-    if git.had_content(here.root, _as_committed(content)):
+    # The attributes `eol` and `ident` change a file on checkout: https://git-scm.com/docs/gitattributes
+    plain = content.replace(b"\r\n", b"\n")
+    without_id = re.sub(rb"\$Id:[^$\n]*\$", b"$Id$", plain)
+    if tracking.had_content(here.root, (content, plain, without_id)):
         return "git has this very file in its history, so it may have come from somebody else; write your own"
     return ""
 
 
-def _as_committed(content: bytes) -> tuple[bytes, ...]:
-    """What git may hold of a file that it writes as ``content``: the attributes ``eol`` and ``ident``."""
-    plain = content.replace(b"\r\n", b"\n")
-    return content, plain, re.sub(rb"\$Id:[^$\n]*\$", b"$Id$", plain)
-
-
-def _taken(text: str) -> DotEnv:
-    from dotenv.parser import parse_stream  # costs 30 ms: only where there is a .env
+def _parse(text: str) -> DotEnv:
+    from dotenv.parser import parse_stream  # takes 30 ms, so only if there is a .env
 
     found: dict[str, str] = {}
     broken: list[str] = []
@@ -204,12 +185,10 @@ def _taken(text: str) -> DotEnv:
 def _allowed(name: str, value: str) -> bool:
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
         return False
-    return name in KEYS or name in SWITCHES or (name in BASES and _is_loopback(value))
-
-
-def _is_loopback(url: str) -> bool:
+    if name not in BASES:
+        return name in KEYS or name in SWITCHES
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(value)
         return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK and "@" not in parts.netloc
     except ValueError:
         return False
@@ -228,22 +207,25 @@ def _check_key(key: str) -> None:
     if key[0] in QUOTES or key[-1] in QUOTES:
         raise UsageError("the key has quotes around it", "Paste the key without them.")
     if not key.isascii() or not key.isprintable() or " " in key or "'" in key or "\\" in key:
-        raise UsageError("the key has a character that no key has", "Paste the key alone, in one line.")
+        raise UsageError("the key has a character that keys do not have", "Paste the key alone, in one line.")
 
 
 def _check_place(path: Path, root: Path, name: str, content: bytes | None) -> bool:
-    """What is stored is to be read: so not outside of a repository, nor in a file that came with one.
+    """Refuse a place from which ``load`` would not read: outside of a repository, or a file that came with
+    one.
 
-    False where git cannot say.
+    False if git cannot say.
     """
     try:
         here = git.checkout(root)
         if here is None:
             raise UsageError(
-                f"{root} is in no git repository, and a .env that may have come with a folder is not read",
+                f"{root} is not in a git repository, and a .env that came with a folder is not loaded",
                 f"Run `git init`, or set {name} in the environment.",
             )
-        foreign = content is not None and not git.is_tracked(root, ".env") and _origin(here, content)
+        foreign = (
+            content is not None and not tracking.is_tracked(root, ".env") and _foreign_origin(here, content)
+        )
     except GitError:
         return False
     if foreign:
@@ -251,8 +233,8 @@ def _check_place(path: Path, root: Path, name: str, content: bytes | None) -> bo
     return True
 
 
-def _with(text: str, name: str, key: str) -> Iterator[str]:
-    """The file's text with one binding replaced in its place, or added at the end."""
+def _replace(text: str, name: str, key: str) -> Iterator[str]:
+    """The file's text with one binding replaced in place, or added at the end."""
     from dotenv.parser import parse_stream
 
     line = f"{name}='{key}'\n"
@@ -269,11 +251,12 @@ def _with(text: str, name: str, key: str) -> Iterator[str]:
         yield line if not last or last.endswith("\n") else "\n" + line
 
 
-def _exposed(root: Path) -> Iterator[str]:
+def _exposure(root: Path) -> Iterator[str]:
+    """A warning if git may commit the file."""
     try:
-        if git.is_tracked(root, ".env"):
+        if tracking.is_tracked(root, ".env"):
             yield "git tracks .env: `git rm --cached .env`, or your key is in the next commit"
-        elif not git.is_ignored(root, ".env"):
+        elif not tracking.is_ignored(root, ".env"):
             yield "git does not ignore .env: add a line `.env` to .gitignore, or your key may be committed"
     except GitError:
         return

@@ -1,6 +1,6 @@
-"""What a value of the workflow file may be. Each kind reads a node, and describes itself as JSON Schema.
+"""The kinds of values in a workflow file. Each kind reads a node, and describes itself as JSON Schema.
 
-Reading never stops at a mistake: it tells it and gives ``MISSING`` in the value's place.
+Reading does not stop at a mistake: it records the mistake, and ``MISSING`` takes the value's place.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from aethr.base.records import Place
-from aethr.config.mistakes import Mistake, quoted
+from aethr.config.mistakes import Mistake, quote
 from aethr.config.nodes import BROKEN, Entries, Items, Node, Scalar
 
 MISSING: Any = None
-"""Stands where a value has a mistake; no valid value is None."""
+"""The value of a node with a mistake; None is never a valid value."""
 
 _NOT_TEXT = {
     "bool": "the true/false value {}",
@@ -31,10 +31,10 @@ _LONGEST_NUMBER = 40
 
 
 class Reading(NamedTuple):
-    """Where reading stands (``path``), and what it gives beside values: places and mistakes.
+    """The current ``path`` in the document, and the places and mistakes found so far.
 
-    A path is dotted (``steps.2.repeat.back_to``), list positions count from 0, the whole document is
-    the empty path. ``places`` are those of values, ``keys`` those of keys.
+    A path is dotted (``steps.2.repeat.back_to``), list positions count from 0, and the document is the empty
+    path. ``places`` has the place of each value, ``keys`` that of each key.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Reading(NamedTuple):
     mistakes: list[Mistake]
 
     def below(self, name: str | int) -> Reading:
-        """The same reading, one level down."""
+        """The same reading, one level deeper."""
         path = f"{self.path}.{name}" if self.path else str(name)
         return Reading(path, self.places, self.keys, self.mistakes)
 
@@ -82,7 +82,7 @@ class Kind(Protocol):
 
 
 class Text(NamedTuple):
-    """Text that is not blank. ``problem`` says what else is wrong with one, ``limits`` says it as schema."""
+    """Text that is not blank. ``problem`` checks it further, ``limits`` is the same check as schema."""
 
     noun: str = "text"
     one_line: bool = False
@@ -107,7 +107,7 @@ class Text(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One of a few names."""
+    """One of several names."""
 
     noun: str
     names: tuple[str, ...]
@@ -119,13 +119,11 @@ class Choice(NamedTuple):
         return Text(f"a {self.noun}", problem=self._problem).read(node, out)
 
     def _problem(self, text: str) -> Problem | None:
-        return (
-            None if text in self.names else Problem(f"unknown {self.noun} {quoted(text)}", text, self.names)
-        )
+        return None if text in self.names else Problem(f"unknown {self.noun} {quote(text)}", text, self.names)
 
 
 class Flag(NamedTuple):
-    """True or false; with ``only_true`` the key is either true or left out."""
+    """True or false; with ``only_true`` only true is valid."""
 
     only_true: bool = False
 
@@ -137,7 +135,7 @@ class Flag(NamedTuple):
             return out.refuse(node.place, f"expected true or false, got {_got(node)}")
         value = node.text.lower() in ("true", "yes", "on")
         if self.only_true and not value:
-            return out.refuse(node.place, "can only be true; leave the key out otherwise")
+            return out.refuse(node.place, "can only be true; otherwise remove the key")
         return value
 
 
@@ -159,12 +157,12 @@ class Number(NamedTuple):
             return out.refuse(node.place, f"expected {noun}, got {_got(node)}")
         value = _number(node)
         if value is None or not math.isfinite(value):
-            return out.refuse(node.place, f"expected {noun} in plain decimal digits, got {quoted(node.text)}")
+            return out.refuse(node.place, f"expected {noun} in plain decimal digits, got {quote(node.text)}")
         if self.whole and value != int(value):
-            return out.refuse(node.place, f"expected a whole number, got {quoted(node.text)}")
+            return out.refuse(node.place, f"expected a whole number, got {quote(node.text)}")
         if not self._fits(value):
             low = f"above {self.low} and at most" if self.above_low else f"from {self.low} to"
-            return out.refuse(node.place, f"must be {low} {self.high}, got {quoted(node.text)}")
+            return out.refuse(node.place, f"must be {low} {self.high}, got {quote(node.text)}")
         return int(value) if self.whole else float(value)
 
     def _fits(self, value: float) -> bool:
@@ -172,7 +170,7 @@ class Number(NamedTuple):
 
 
 class ListOf(NamedTuple):
-    """A list; a mistake in an item leaves ``MISSING`` in its place. ``noun`` names an item."""
+    """A list; an item with a mistake becomes ``MISSING``. ``noun`` names an item."""
 
     item: Kind
     noun: str
@@ -191,7 +189,7 @@ class ListOf(NamedTuple):
 
 
 class NamedOf(NamedTuple):
-    """A mapping from names that the user chooses; ``noun`` says what they name."""
+    """A mapping from names that the user chooses; ``noun`` is what they name."""
 
     noun: str
     item: Kind
@@ -216,7 +214,7 @@ class NamedOf(NamedTuple):
 
 
 class Key(NamedTuple):
-    """One key of the file. ``default`` is what holds when it is left out; None says nothing about it."""
+    """One key of the file. ``default`` is the value without the key; None means that there is no default."""
 
     name: str
     kind: Kind
@@ -236,7 +234,7 @@ class Key(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A mapping with these keys and no others; at least one of ``one_of`` must be there."""
+    """A mapping with these keys and no others, including at least one of ``one_of``."""
 
     noun: str
     keys: tuple[Key, ...]
@@ -262,7 +260,7 @@ class Record(NamedTuple):
             if name.text in known:
                 values[name.text] = out.entry(name, known[name.text].kind, value)
             else:
-                problem = Problem(f"unknown key {quoted(name.text)}", name.text, tuple(known))
+                problem = Problem(f"unknown key {quote(name.text)}", name.text, tuple(known))
                 out.refuse(name.place, problem)
         self._refuse_missing(node, values, out)
         return {name: value for name, value in values.items() if value is not MISSING}
@@ -272,7 +270,7 @@ class Record(NamedTuple):
             if key.required and key.name not in values:
                 out.refuse(node.place, f"{self.noun} needs the key '{key.name}'")
         if self.one_of and not any(name in values for name in self.one_of):
-            out.refuse(node.place, f"{self.noun} needs {' or '.join(map(quoted, self.one_of))}")
+            out.refuse(node.place, f"{self.noun} needs {' or '.join(map(quote, self.one_of))}")
 
 
 class Short(NamedTuple):
@@ -301,11 +299,11 @@ def _got(node: Node) -> str:
         return "a mapping"
     if not node.text.strip() and node.tag == "str":
         return "an empty text"
-    return _NOT_TEXT.get(node.tag, "the text {}").format(quoted(node.text))
+    return _NOT_TEXT.get(node.tag, "the text {}").format(quote(node.text))
 
 
 def _quotes(node: Node) -> str:
-    """How to write as text what YAML took for something else."""
+    """How to write a value as text if YAML reads it as something else."""
     if isinstance(node, Scalar) and node.tag != "null":
         return "; put it in quotes"
     if isinstance(node, Entries) and node.pairs and node.pairs[0][0].place == node.place:
@@ -314,7 +312,7 @@ def _quotes(node: Node) -> str:
 
 
 def _number(node: Scalar) -> float | None:
-    """A decimal number's value; None for hexadecimal, octal, sexagesimal and endless ones."""
+    """The value of a decimal number; None for hexadecimal, octal, sexagesimal and very long ones."""
     text = node.text
     if len(text) > _LONGEST_NUMBER:
         return None

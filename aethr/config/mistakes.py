@@ -1,10 +1,10 @@
-"""A mistake in a workflow file, and how a person gets to see it: place, message, suggestion, the line.
+"""A mistake in a workflow file, and how it is shown: place, message, suggestion, the line.
 
     .aethr.yaml:14:7: unknown backend 'opencod' (did you mean 'opencode'?)
         backend: opencod
                  ^
 
-What comes from the file is shown escaped, never interpreted.
+Text from the file is shown escaped, never interpreted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aethr.base.sanitize import escape, redact, reveal_name
 from aethr.base.words import rest, suggest
 
 SHOWN = 100
-"""How many mistakes are shown, and how many characters of a long source line."""
+"""At most this many mistakes are shown, and characters of a long line."""
 INDENT = " " * 4
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -29,7 +29,7 @@ _OPTIONS_LISTED = 12
 
 
 class Mistake(NamedTuple):
-    """``message`` is one line. ``word`` is what was written where one of ``options`` was expected."""
+    """``message`` is one line. ``word`` is the text found where one of ``options`` was expected."""
 
     place: Place
     message: str
@@ -38,7 +38,7 @@ class Mistake(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """A text's lines, as editors count them, and where each begins (in characters)."""
+    """A text's lines, as editors count them, and the index of each line's first character."""
 
     texts: tuple[str, ...]
     starts: tuple[int, ...]
@@ -51,13 +51,13 @@ class Lines(NamedTuple):
         return cls(tuple(text[a:b] for a, b in zip(starts, stops, strict=True)), starts)
 
     def place(self, index: int) -> Place:
-        """The place of the character at ``index``, which counts from 0."""
+        """The place of the character at ``index``, counted from 0."""
         line = bisect_right(self.starts, index)
         return Place(line, index - self.starts[line - 1] + 1)
 
 
 def refusal(origin: str, lines: Sequence[str], mistakes: Iterable[Mistake]) -> ConfigError:
-    """All mistakes as one error, in the order of the file, each told once."""
+    """All mistakes as one error, in file order, without duplicates."""
     once = {(found.place.line, found.place.column, found.message): found for found in mistakes}
     ordered = [once[key] for key in sorted(once)]
     shown = [_render(origin, lines, found) for found in ordered[:SHOWN]]
@@ -65,39 +65,32 @@ def refusal(origin: str, lines: Sequence[str], mistakes: Iterable[Mistake]) -> C
     return ConfigError([*shown, f"{visible(origin)}: {more}"] if more else shown)
 
 
-def told(mistake: Mistake) -> str:
-    """The message alone, with its suggestion."""
-    return visible(mistake.message) + _suggestion(mistake)
+def describe(mistake: Mistake) -> str:
+    """The message with the nearest option, or with all of them if they are few."""
+    message, options = visible(mistake.message), mistake.options
+    near = suggest(mistake.word, options, quote) if options else ""
+    if near or not options or len(options) > _OPTIONS_LISTED:
+        return message + near
+    several = "one of " if len(options) > 1 else ""
+    return f"{message} (expected {several}{', '.join(map(quote, options))})"
 
 
 def visible(text: str) -> str:
-    """``text`` without keys, and everything that does not print (controls, bidi marks, line ends) escaped."""
+    """``text`` with keys redacted and unprintable characters (controls, bidi marks, line ends) escaped."""
     return "".join(c if c.isprintable() else escape(c) for c in reveal_name(redact(text)))
 
 
-def quoted(text: str) -> str:
-    """``text`` in single quotes, escaped, cut when it is long."""
+def quote(text: str) -> str:
+    """``text`` in single quotes, escaped, shortened if it is long."""
     text = redact(text)
     return f"'{visible(text[:_QUOTED])}{'…' if len(text) > _QUOTED else ''}'"
 
 
 def _render(origin: str, lines: Sequence[str], mistake: Mistake) -> str:
     place = mistake.place
-    head = f"{visible(origin)}:{place.line}:{place.column}: {told(mistake)}"
+    head = f"{visible(origin)}:{place.line}:{place.column}: {describe(mistake)}"
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     return "\n".join([head, *_excerpt(line, place.column - 1)]) if line.strip() else head
-
-
-def _suggestion(mistake: Mistake) -> str:
-    """The nearest option, or all of them where they are few."""
-    if not mistake.options:
-        return ""
-    if near := suggest(mistake.word, mistake.options, quoted):
-        return near
-    if len(mistake.options) > _OPTIONS_LISTED:
-        return ""
-    several = "one of " if len(mistake.options) > 1 else ""
-    return f" (expected {several}{', '.join(map(quoted, mistake.options))})"
 
 
 def _excerpt(line: str, column: int) -> tuple[str, str]:
@@ -115,10 +108,10 @@ def _on_one_line(text: str) -> str:
 
 
 def _cells(text: str) -> int:
-    """How many columns of a terminal printable ``text`` takes."""
+    """The width of printable ``text`` in columns of a terminal."""
     if text.isascii():
         return len(text)
-    from unicodedata import category, east_asian_width  # only on the way to an error
+    from unicodedata import category, east_asian_width  # only needed for an error
 
     return sum(
         0 if category(char) in ("Mn", "Me") else 2 if east_asian_width(char) in "WF" else 1 for char in text

@@ -1,7 +1,7 @@
-"""A YAML file -> text -> nodes that know where they stand; bounded, without conversion.
+"""A YAML file -> text -> nodes with their places; bounded, values not converted.
 
-The nodes are made here, over PyYAML's loader, because its own composer has no bounds and stops at the first
-mistake. Marks come from its pure-Python scanner.
+PyYAML's own composer has no bounds and stops at the first mistake, so this module builds the nodes from the
+events of its loader. Places come from its pure-Python scanner.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 from aethr.base.errors import ConfigError
 from aethr.base.records import Place
-from aethr.config.mistakes import Lines, Mistake, quoted, visible
+from aethr.config.mistakes import Lines, Mistake, quote, visible
 
 MAX_BYTES = 128 * 1024
 """The size of the largest file that is read."""
@@ -26,8 +26,8 @@ TOO_LARGE = f"larger than {MAX_BYTES // 1024} KiB; a few lines of YAML are expec
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def shown(path: Path) -> str:
-    """The path from the current folder where it lies below, as compilers print it."""
+def display_name(path: Path) -> str:
+    """The path relative to the current folder if it is inside, as compilers print it."""
     try:
         return str(path.relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -35,9 +35,9 @@ def shown(path: Path) -> str:
 
 
 def read(path: Path, origin: str, absent: str) -> bytes:
-    """At most one byte more than may be read; never waits for a FIFO, never reads a device.
+    """The file, up to one byte over ``MAX_BYTES``; never waits for a FIFO, never reads a device.
 
-    ``absent`` is said of a file that is not there. Raises ``ConfigError``.
+    ``absent`` is the message for a missing file. Raises ``ConfigError``.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -54,15 +54,15 @@ def read(path: Path, origin: str, absent: str) -> bytes:
         raise unreadable(origin, f"cannot be read: {visible(str(reason))}") from None
 
 
-def decoded(content: bytes, origin: str) -> str:
-    """UTF-8 only. What is no text is not shown: a link could have led to anything."""
+def decode(content: bytes, origin: str) -> str:
+    """The text, which must be UTF-8. Other bytes are not shown: a link may lead to any file."""
     if len(content) > MAX_BYTES:
         raise unreadable(origin, TOO_LARGE)
     if content.startswith(_UTF16):
         raise unreadable(origin, "is UTF-16; save it as UTF-8")
     if b"\0" in content:
         line = content[: content.index(b"\0")].count(b"\n") + 1
-        raise unreadable(f"{origin}:{line}", "holds a NUL byte; save it as UTF-8 text")
+        raise unreadable(f"{origin}:{line}", "contains a NUL byte; save it as UTF-8 text")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -77,14 +77,14 @@ def unreadable(origin: str, reason: str) -> ConfigError:
 
 MAX_DEPTH = 50
 MAX_NODES = 10_000
-"""Both count a node again at each alias that stands for it."""
+"""Both count a node again for each alias of it."""
 
 BROKEN = "broken"
-"""The tag of a node about which a mistake has been told already."""
+"""The tag of a node whose mistake is already reported."""
 
 _PROBLEM = 120
 _PREFIX = "tag:yaml.org,2002:"
-_CONTROL_CHARACTER = "the text holds the control character {}"
+_CONTROL_CHARACTER = "the text contains the control character {}"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -99,7 +99,7 @@ class Scalar(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A YAML sequence. ``size`` counts all nodes in it with aliases expanded, ``height`` its levels."""
+    """A YAML sequence. ``size`` counts its nodes with aliases expanded, ``height`` its levels."""
 
     place: Place
     nodes: tuple[Node, ...]
@@ -120,14 +120,14 @@ Node: TypeAlias = Scalar | Items | Entries
 
 
 def compose(text: str, lines: Lines, empty: str) -> tuple[Node | None, list[Mistake]]:
-    """The one document in ``text``, and what is wrong with it as YAML; no node when it cannot be used.
+    """The document in ``text`` and its mistakes as YAML; no node if it cannot be used.
 
-    ``empty`` is said of a file without a document.
+    ``empty`` is the message for a file without a document.
     """
     try:
         composer = _Composer(text, lines)
     except yaml.reader.ReaderError as error:
-        char = quoted(chr(error.character))
+        char = quote(chr(error.character))
         return None, [Mistake(lines.place(error.position), f"the character {char} is not allowed")]
     try:
         root = composer.document()
@@ -136,7 +136,7 @@ def compose(text: str, lines: Lines, empty: str) -> tuple[Node | None, list[Mist
     except yaml.MarkedYAMLError as error:
         return None, [*composer.mistakes, _unusable(error, lines)]
     except (ValueError, OverflowError):
-        # PyYAML lets these out: a %YAML version of 5,000 digits, an escape beyond Unicode.
+        # PyYAML does not catch these: a %YAML version of 5,000 digits, an escape beyond Unicode.
         place = _place(composer.get_mark(), lines)
         return None, [*composer.mistakes, Mistake(place, "not valid YAML: a number out of range")]
     if root is None or (isinstance(root, Scalar) and root.tag == "null"):
@@ -153,7 +153,7 @@ class _UnusableError(Exception):
 
 
 def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> Mistake:
-    """PyYAML's error in one plain line; where something opened and never closed, at its opening."""
+    """PyYAML's error in plain words; for something that is never closed, the place is its opening."""
     problem, context = error.problem or "cannot be read", error.context or ""
     opening, place = _place(error.context_mark, lines), _place(error.problem_mark, lines)
     if context and any(end in problem for end in _NEVER_CLOSED):
@@ -162,11 +162,13 @@ def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> Mistake:
         place = opening
     inside = context in ("while parsing a flow sequence", "while parsing a flow mapping")
     since = f", in what opened on line {opening.line}" if inside else ""
-    return Mistake(place, f"not valid YAML: {_plain(context, problem)}{since}")
+    found = (plain for known, plain in _PLAIN.items() if known in problem or known in context)
+    plain = next(found, problem[:_PROBLEM].replace(r"'\x00'", "the end of the file"))
+    return Mistake(place, f"not valid YAML: {plain}{since}")
 
 
 def _place(mark: Any, lines: Lines) -> Place:
-    """A mark's place by its index: PyYAML's own line count knows more line ends than editors do."""
+    """A mark's place, from its index: PyYAML counts more characters as line ends than editors do."""
     return lines.place(mark.index if mark is not None else 0)
 
 
@@ -185,13 +187,8 @@ _PLAIN = {
 }
 
 
-def _plain(context: str, problem: str) -> str:
-    found = (plain for known, plain in _PLAIN.items() if known in problem or known in context)
-    return next(found, problem[:_PROBLEM].replace(r"'\x00'", "the end of the file"))
-
-
 class _Composer(yaml.SafeLoader):
-    """A loader that gives nodes with their places, and collects mistakes. It recurses ``MAX_DEPTH`` deep."""
+    """A loader of nodes with their places that collects mistakes. It recurses at most ``MAX_DEPTH`` deep."""
 
     def __init__(self, text: str, lines: Lines) -> None:
         super().__init__(text)
@@ -201,7 +198,7 @@ class _Composer(yaml.SafeLoader):
         self._size = 0
 
     def document(self) -> Node | None:
-        """The document, None where there is none. Raises ``_UnusableError`` and what PyYAML raises."""
+        """The document, None if there is none. Raises ``_UnusableError`` and PyYAML's errors."""
         root = None
         while not self.check_event(yaml.StreamEndEvent):
             event = self._next()
@@ -223,11 +220,11 @@ class _Composer(yaml.SafeLoader):
         self._bound(place, 1, level)
         if event.anchor is not None:
             if event.anchor in self._named:
-                self._refuse(place, f"the anchor {quoted('&' + event.anchor)} is defined a second time")
+                self._refuse(place, f"the anchor {quote('&' + event.anchor)} is defined a second time")
             self._named[event.anchor] = None  # an alias inside of the node is refused
         if event.tag is not None:
             written = event.tag.replace(_PREFIX, "!!", 1) if event.tag.startswith(_PREFIX) else event.tag
-            self._refuse(place, f"YAML tags are not supported; remove {quoted(written)}")
+            self._refuse(place, f"YAML tags are not supported; remove {quote(written)}")
         node = (
             self._scalar(event, place)
             if isinstance(event, yaml.ScalarEvent)
@@ -241,7 +238,7 @@ class _Composer(yaml.SafeLoader):
         node = self._named.get(name)
         if node is None:
             reason = "stands inside of what it refers to" if name in self._named else "is not defined above"
-            self._refuse(place, f"the alias {quoted('*' + name)} {reason}; quote a text that begins with *")
+            self._refuse(place, f"the alias {quote('*' + name)} {reason}; quote a text that begins with *")
             node = Scalar(place, "", BROKEN)
         self._bound(place, node.size, level - 1 + node.height)
         return node
@@ -267,7 +264,7 @@ class _Composer(yaml.SafeLoader):
         return Entries(place, self._pairs(children), size, height)
 
     def _pairs(self, children: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
-        """Keys and values by turns -> pairs, without the keys that cannot be used."""
+        """Alternating keys and values -> pairs, without unusable keys."""
         pairs: dict[str, tuple[Scalar, Node]] = {}
         for key, value in zip(children[::2], children[1::2], strict=True):
             if not isinstance(key, Scalar):
@@ -276,7 +273,7 @@ class _Composer(yaml.SafeLoader):
                 self._refuse(key.place, "merge keys (<<) are not supported; write the entries out")
             elif key.text in pairs:
                 first = pairs[key.text][0].place.line
-                self._refuse(key.place, f"duplicate key {quoted(key.text)}, first on line {first}")
+                self._refuse(key.place, f"duplicate key {quote(key.text)}, first on line {first}")
             elif key.tag != BROKEN:
                 pairs[key.text] = (key, value)
         return tuple(pairs.values())
@@ -293,13 +290,13 @@ class _Composer(yaml.SafeLoader):
 
 
 def scalar(text: str) -> Scalar | Mistake:
-    """A text that stands in no file as a node; or what a file that held it would be refused for."""
+    """A node for text from the command line, or the mistake if a file may not contain that text."""
     place = Place(1, 1)
     bad = _unprintable(text)
     return Mistake(place, _CONTROL_CHARACTER.format(bad)) if bad else Scalar(place, text, "str")
 
 
 def _unprintable(text: str) -> str:
-    """The first control character or lone surrogate of ``text``, escaped; an escape in quotes made it."""
+    """The first control character or lone surrogate, escaped; it came from an escape in quotes."""
     found = _CONTROL.search(text)
     return visible(found.group()) if found else ""

@@ -1,4 +1,4 @@
-"""The built-in workflows: files under ``presets/``, and a line on each."""
+"""The built-in workflows: files under ``presets/``, each with a one-line description."""
 
 from __future__ import annotations
 
@@ -19,20 +19,16 @@ PRESETS: Mapping[str, str] = {
 """Each preset's name and what it does; its file is ``presets/NAME.yaml``."""
 
 REVIEW = "review-existing-diff"
-"""What the hook and the Action review with where the project has no workflow file."""
+"""The workflow of the hook and the Action in a project without a workflow file."""
 
 
 def text(name: str) -> str:
-    """A preset's file. Raises ``UsageError`` with the nearest name for one that does not exist."""
+    """The file of a preset. Raises ``UsageError`` with the nearest name for an unknown preset."""
     if name not in PRESETS:
         raise UsageError(
             f"no preset '{name}'{suggest(name, PRESETS)}", "`aethr init --list` shows all presets."
         )
-    return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-def _folder() -> Path:
-    """Inside the package when installed from a wheel, beside it in a source tree."""
     package = Path(__file__).resolve().parent.parent
-    installed = package / "data" / "presets"
-    return installed if installed.is_dir() else package.parent / "presets"
+    installed = package / "data" / "presets"  # in a wheel; in a source tree the folder is beside the package
+    folder = installed if installed.is_dir() else package.parent / "presets"
+    return (folder / f"{name}.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The keys of a workflow file, in one table: it validates a file, and it is the JSON Schema."""
+"""The keys of a workflow file, in one table that validates files and makes the JSON Schema."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from aethr.config.kinds import (
     Short,
     Text,
 )
-from aethr.config.mistakes import quoted
+from aethr.config.mistakes import quote
 
 URL = "https://raw.githubusercontent.com/aethr/action/v1/aethr.schema.json"
-"""Where editors fetch the schema from: the file ``aethr.schema.json`` of the newest release of this major."""
+"""Where editors fetch the schema: ``aethr.schema.json`` in the newest release of this major version."""
 
 MODELINE = f"# yaml-language-server: $schema={URL}"
-"""The comment by which the YAML language server finds it; first line of every preset and example."""
+"""Tells the YAML language server where the schema is; the first line of every preset and example."""
 
 CONTEXT_CHARS = 120_000
-"""The budget of a step's context, in characters, where no ``limits`` says otherwise."""
+"""The default budget of a step's context, in characters."""
 
 _LARGEST = 2**31 - 1
 _ID = r"[A-Za-z0-9_.-]{1,64}"
@@ -39,8 +39,8 @@ _MODEL = r"^[^\s:/]+[:/]\S+$"
 
 
 class Vocabulary(NamedTuple):
-    """What the tables allow in a file: context sources, each with the kind of its argument (None: it takes
-    none), backends, and loop conditions."""
+    """The names that the tables allow in a file: context sources, each with the kind of its argument (None if
+    it takes none), backends, and loop conditions."""
 
     sources: Mapping[str, Text | None]
     backends: tuple[str, ...]
@@ -57,7 +57,7 @@ def document(vocabulary: Vocabulary) -> Record:
             ),
             Key(
                 "roles",
-                _roles(),
+                NamedOf("role", guidance(), least=1),
                 "Each role's name and its guidance.",
                 {"reviewer": "Be strict."},
                 required=True,
@@ -65,7 +65,7 @@ def document(vocabulary: Vocabulary) -> Record:
             Key(
                 "models",
                 NamedOf("role", Short("model", _model())),
-                "The model of each role; may be left out where AETHR_MODEL names one.",
+                "The model of each role; not required if AETHR_MODEL names one.",
                 {"reviewer": providers.EXAMPLE},
             ),
             Key(
@@ -91,10 +91,6 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def _roles() -> NamedOf:
-    return NamedOf("role", guidance(), least=1)
-
-
 def guidance() -> Text:
     return Text("the role's guidance as text")
 
@@ -109,17 +105,20 @@ def _model() -> Record:
         "a model",
         (
             Key("model", name, "provider:model or provider/model.", providers.EXAMPLE, required=True),
-            Key(
-                "temperature", Number(0, 2), "Sampling temperature; the provider's default when left out.", 0
-            ),
+            Key("temperature", Number(0, 2), "Sampling temperature; default: the provider's.", 0),
             Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
             Key(
                 "max_tokens",
                 Number(1, _LARGEST, whole=True),
-                "The longest answer, in tokens, with what the model thinks before it.",
+                "Maximum length of the answer, in tokens, including the model's reasoning.",
                 providers.ANSWER_LIMIT,
             ),
-            Key("timeout_s", Number(0, 86_400, above_low=True), "Bound of one whole call, in seconds.", 120),
+            Key(
+                "timeout_s",
+                Number(0, 86_400, above_low=True),
+                "Time limit of a call with all its attempts, or of an agent's step, in seconds.",
+                120,
+            ),
         ),
     )
 
@@ -129,7 +128,7 @@ def _step(vocabulary: Vocabulary) -> Record:
     return Record(
         "a step",
         (
-            Key("id", step_id(), "The step's own name.", "review", required=True),
+            Key("id", step_id(), "The step's name, unique in the file.", "review", required=True),
             Key("role", Text(one_line=True), "One of the roles above.", "reviewer", required=True),
             Key(
                 "context",
@@ -154,7 +153,7 @@ def _step(vocabulary: Vocabulary) -> Record:
             Key(
                 "history_visibility",
                 Choice("history_visibility", VISIBILITIES),
-                "How much of the earlier steps' answers the prompt shows.",
+                "How much of earlier steps' answers the prompt shows.",
                 "latest",
                 default=default["history_visibility"],
             ),
@@ -171,11 +170,17 @@ def _repeat(conditions: tuple[Key, ...]) -> Key:
             Key(
                 "back_to",
                 Text(one_line=True),
-                "Where each pass begins: this or an earlier step.",
+                "The step where each pass begins: this one or an earlier one.",
                 "implement",
                 True,
             ),
-            Key("max_iterations", Number(1, 50, whole=True), "All passes, the first one too.", 3, True),
+            Key(
+                "max_iterations",
+                Number(1, 50, whole=True),
+                "Maximum number of passes, including the first one.",
+                3,
+                True,
+            ),
             *conditions,
         ),
         one_of=tuple(key.name for key in conditions),
@@ -209,7 +214,7 @@ def step_id() -> Text:
 def _id_problem(text: str) -> Problem | None:
     if re.fullmatch(_ID, text):
         return None
-    return Problem(f"the step id {quoted(text)} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+    return Problem(f"the step id {quote(text)} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
 
 
 def _model_problem(text: str) -> Problem | None:
@@ -217,13 +222,15 @@ def _model_problem(text: str) -> Problem | None:
         providers.split(text)
     except ValueError:
         if "://" in text:
-            return Problem("a model name has no address in it; an environment variable sets the endpoint")
-        return Problem(f"{quoted(text)} is not provider:model, such as {providers.EXAMPLE}")
+            return Problem(
+                "a model name cannot contain an address; set the endpoint in an environment variable"
+            )
+        return Problem(f"{quote(text)} is not provider:model, such as {providers.EXAMPLE}")
     return None
 
 
 def _forms(vocabulary: Vocabulary) -> list[str]:
-    """The sources as one writes them."""
+    """The sources as written in a file."""
     return [f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()]
 
 
@@ -243,7 +250,7 @@ def context_source(vocabulary: Vocabulary) -> Text:
 def _source_problem(sources: Mapping[str, Text | None], text: str) -> Problem | None:
     name, colon, argument = text.partition(":")
     if name not in sources:
-        return Problem(f"unknown context source {quoted(name)}", name, tuple(sources))
+        return Problem(f"unknown context source {quote(name)}", name, tuple(sources))
     kind = sources[name]
     if kind is None:
         return Problem(f"the context source '{name}' takes no argument") if colon else None

@@ -1,4 +1,4 @@
-"""YAML text -> ``WorkflowSpec``, or all mistakes in it together, each with its place; and back, exactly."""
+"""YAML text -> ``WorkflowSpec``, or all its mistakes, each with its place; and the exact way back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aethr.base.errors import ConfigError
 from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 from aethr.config import nodes
 from aethr.config.kinds import MISSING, Kind, Reading
-from aethr.config.mistakes import Lines, Mistake, quoted, refusal, told
+from aethr.config.mistakes import Lines, Mistake, describe, quote, refusal
 from aethr.config.nodes import MAX_BYTES, Node, compose, scalar
 from aethr.config.schema import (
     ARGUMENT,
@@ -46,19 +46,19 @@ __all__ = [
 
 
 def load(path: Path, vocabulary: Vocabulary) -> WorkflowSpec:
-    """The workflow in a file. Raises ``ConfigError`` for every mistake in it, or for the file itself."""
-    origin = nodes.shown(path)
+    """The workflow in a file. Raises ``ConfigError`` with all mistakes, or for an unreadable file."""
+    origin = nodes.display_name(path)
     content = nodes.read(path, origin, "no such file; `aethr init` writes one")
     return from_bytes(content, origin, vocabulary)
 
 
 def from_bytes(content: bytes, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
-    """The workflow in a file's bytes; ``origin`` is the name to show. Raises ``ConfigError``."""
-    return parse(nodes.decoded(content, origin), origin, vocabulary)
+    """The workflow in a file's bytes; messages call it ``origin``. Raises ``ConfigError``."""
+    return parse(nodes.decode(content, origin), origin, vocabulary)
 
 
 def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
-    """The workflow in a text; ``origin`` is the file name to show. Raises ``ConfigError``."""
+    """The workflow in a text; messages call it ``origin``. Raises ``ConfigError``."""
     if len(text) > MAX_BYTES:
         raise nodes.unreadable(origin, nodes.TOO_LARGE)
     text = text.removeprefix("\ufeff")
@@ -72,33 +72,33 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
 
 
 def refuse(spec: WorkflowSpec, problems: Sequence[tuple[str, str]]) -> ConfigError:
-    """Later refusals as (dotted path, message), at that path's place or the nearest one above it."""
+    """The error for later problems, as (dotted path, message), at that path or its nearest parent."""
     return refusal(
         spec.origin, spec.lines, [Mistake(_place(spec, path), message) for path, message in problems]
     )
 
 
 def problem_of_id(text: str) -> str:
-    """What a file would say of this step id, without a place; nothing for a good one."""
+    """The mistake of a step id, without its place; empty for a valid one."""
     return _problem(step_id(), text)
 
 
 def problem_of_text(text: str) -> str:
-    """The same of a role's text."""
+    """The same for a role's text."""
     return _problem(guidance(), text)
 
 
 def problem_of_source(text: str, vocabulary: Vocabulary) -> str:
-    """The same of a context source."""
+    """The same for a context source."""
     return _problem(context_source(vocabulary), text)
 
 
 def _problem(kind: Kind, text: str) -> str:
     node, reading = scalar(text), Reading("", {}, {}, [])
     if isinstance(node, Mistake):
-        return told(node)
+        return describe(node)
     reading.value(kind, node)
-    return told(reading.mistakes[0]) if reading.mistakes else ""
+    return describe(reading.mistakes[0]) if reading.mistakes else ""
 
 
 def _place(spec: WorkflowSpec, path: str) -> Place:
@@ -107,7 +107,7 @@ def _place(spec: WorkflowSpec, path: str) -> Place:
     return spec.places.get(path, Place(1, 1))
 
 
-# --- what no single value can tell ----------------------------------------------------------------
+# --- mistakes that involve several values ----------------------------------------------------------------
 
 
 def _read(root: Node, vocabulary: Vocabulary, reading: Reading) -> Any:
@@ -127,12 +127,12 @@ def _undefined_roles(raw: dict[str, Any], steps: list[dict[str, Any]], reading: 
     roles = tuple(raw["roles"])
     for name in raw.get("models", ()):
         if name not in raw["roles"]:
-            yield Mistake(reading.keys[f"models.{name}"], f"undefined role {quoted(name)}", name, roles)
+            yield Mistake(reading.keys[f"models.{name}"], f"undefined role {quote(name)}", name, roles)
     for number, step in enumerate(steps):
         name = step.get("role")
         if name is not None and name not in raw["roles"]:
             place = reading.places[f"steps.{number}.role"]
-            yield Mistake(place, f"undefined role {quoted(name)}", name, roles)
+            yield Mistake(place, f"undefined role {quote(name)}", name, roles)
 
 
 def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
@@ -147,7 +147,7 @@ def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mi
 
 
 def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
-    """Loops that do not go back, and loops that share a step with the one before."""
+    """Loops that do not go back, and loops that share a step with the previous one."""
     numbers = {step["id"]: number for number, step in reversed(list(enumerate(steps))) if "id" in step}
     ids_known = all("id" in step for step in steps)
     previous: tuple[int, int] | None = None
@@ -159,19 +159,16 @@ def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistak
         start = numbers.get(back_to)
         if start is None:
             if ids_known:
-                yield Mistake(place, f"back_to names no step: {quoted(back_to)}", back_to, tuple(numbers))
+                yield Mistake(place, f"back_to: unknown step {quote(back_to)}", back_to, tuple(numbers))
         elif start > end:
             yield Mistake(place, f"back_to must name this step or an earlier one; '{back_to}' comes later")
         else:
             if previous is not None and start <= previous[1]:
-                yield Mistake(place, _shared(steps, previous, start))
+                verb = "encloses" if start <= previous[0] else "overlaps"
+                first, last = (steps[number].get("id", f"number {number + 1}") for number in previous)
+                other = f"the loop of step '{last}', which goes back to '{first}'"
+                yield Mistake(place, f"this loop {verb} {other}; loops must not share steps")
             previous = (start, end)
-
-
-def _shared(steps: list[dict[str, Any]], other: tuple[int, int], start: int) -> str:
-    verb = "encloses" if start <= other[0] else "overlaps"
-    first, last = (steps[number].get("id", f"number {number + 1}") for number in other)
-    return f"this loop {verb} the loop of step '{last}', which goes back to '{first}'; loops must be apart"
 
 
 # --- values -> records -----------------------------------------------------------------------------
@@ -200,7 +197,7 @@ def _model(model: str, **settings: Any) -> ModelSpec:
 
 
 def _step(raw: dict[str, Any], context_chars: int) -> StepSpec:
-    """Keys and fields have the same names; what is left out takes the record's own default."""
+    """Keys and fields have the same names; missing keys get the record's default."""
     given = {name: value for name, value in raw.items() if name not in ("context", "repeat", "limits")}
     return StepSpec(
         **given,
@@ -211,13 +208,13 @@ def _step(raw: dict[str, Any], context_chars: int) -> StepSpec:
 
 
 WIDTH = 80
-"""Characters after which a text of one line is folded at the next space. Other lines stay as they are."""
+"""Text of one line is folded at the first space after this many characters. Other lines stay unchanged."""
 
 _HEADER = "# Saved by `aethr run --save`. `aethr check` explains this file."
 
 
 def text(spec: WorkflowSpec) -> str:
-    """The whole file. Of the comments in the file of ``spec`` those at its head are kept."""
+    """The whole file, with the comments at the head of the file of ``spec``; other comments are lost."""
     sizes = {step.context_chars for step in spec.steps}
     shared = sizes.pop() if len(sizes) == 1 else CONTEXT_CHARS
     sections: dict[str, Any] = {
@@ -234,12 +231,12 @@ def text(spec: WorkflowSpec) -> str:
         if value
     )
     made = "\n".join(("\n".join((*head, "")), *dumped))
-    # PyYAML writes what an editor does not show, such as a bidi mark. `_style` has it in double quotes.
+    # PyYAML does not escape what editors do not show, such as bidi marks. `_style` puts such text in quotes.
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in made)
 
 
 def _is_comment(line: str) -> bool:
-    """One that stays one: YAML ends a line at more characters than an editor does."""
+    """Whether the line is a comment for YAML too, which ends lines at more characters than editors do."""
     return line.startswith("#") and line.isprintable()
 
 
@@ -261,7 +258,7 @@ def _limits(size: int, default: int) -> dict[str, int]:
 
 
 def _given(record: Any) -> dict[str, Any]:
-    """The fields of a named tuple that are not at their default: keys of a file have the same names."""
+    """The fields of a named tuple without defaults; keys of a file have the same names."""
     defaults = record._field_defaults
     return {
         name: value
@@ -271,14 +268,14 @@ def _given(record: Any) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's, with lists indented under their key, and tabs in literal text."""
+    """PyYAML's dumper, with lists indented under their key, and tabs in literal text."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - PyYAML's
         super().increase_indent(flow, indentless=False)
 
     def analyze_scalar(self, scalar: str) -> Any:
         analysis = super().analyze_scalar(scalar)
-        analysis.allow_block = True  # `_style` says where
+        analysis.allow_block = True  # `_style` decides where
         return analysis
 
 
@@ -287,7 +284,7 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
 
 
 def _style(value: str) -> str | None:
-    """Literal for several lines, folded for a long one, quoted where an editor would hide or change it."""
+    """Literal for several lines, folded for a long one, quoted if an editor may hide or change the text."""
     lines = value.removesuffix("\n").split("\n")
     if not all(line.replace("\t", " ").isprintable() for line in lines):
         return '"'

@@ -1,7 +1,7 @@
-"""Context: what a workflow lets a model see. One table of sources, one budget a step, receipts.
+"""Context: what a workflow lets a model see. One table of sources, one budget per step, receipts.
 
 A source is a function that yields parts (``records.Part``), file by file; the packer decides what
-fits. A new source is one such function and one row of ``SOURCES``.
+fits. To add a source, write such a function and add a row to ``SOURCES``.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from aethr.context.packer import LISTED, Packer
 from aethr.context.paths import refusal
 
 GLOB_FILES = 50
-"""Files of one ``glob:`` source that are read; the rest are named as not sent."""
+"""At most this many files of one ``glob:`` source are read; the rest are listed as not sent."""
 
 BINARY_SNIFF = 8000
-"""Bytes in which a NUL means binary, as in git."""
+"""A NUL in this many first bytes means binary, as in git (``buffer_is_binary`` in its xdiff-interface.c)."""
 
 
 class SourceRow(NamedTuple):
     """A source as a workflow writes it: ``name``, or ``name:argument``. ``help`` is one line.
 
-    ``runs`` is True for a source that runs a program of the project, ``late`` for one whose content is
-    known only while a run is on.
+    ``runs`` marks a source that runs a program of the project, ``late`` one whose content is only
+    known during a run.
     """
 
     name: str
@@ -57,11 +57,11 @@ class SourceRow(NamedTuple):
 
 
 def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Block, ...]:
-    """One block for each source, in their order, together within the budget in characters.
+    """One block per source, in the given order, together within the budget in characters.
 
-    Lines that Aethr adds about what is missing are outside of the budget, and bounded. The same tree
-    gives the same blocks. Raises ``UsageError`` for an unknown source, ``GitError`` for a repository
-    that git cannot read; what is merely absent or refused is a line in its block.
+    The lines about missing content do not count towards the budget; their number is bounded. The same tree
+    gives the same blocks. Raises ``UsageError`` for an unknown source and ``GitError`` for a repository
+    that git cannot read. A missing or refused file is a line in its block.
     """
     packer = Packer(budget_chars)
     for number, source in enumerate(sources):
@@ -71,23 +71,23 @@ def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Bl
 
 
 def collector(sources: tuple[str, ...], budget_chars: int) -> Collect:
-    """``collect`` with its sources bound. A preview reads once what depends on no step: nothing changes."""
+    """``collect`` with its sources bound. A preview reads sources that do not depend on a step once."""
     late = any(find(source)[0].late for source in sources)
 
     @lru_cache(1)
     def once(view: View) -> tuple[Block, ...]:
         return collect(sources, budget_chars, view)
 
-    def collected(view: View) -> tuple[Block, ...]:
+    def collect_for(view: View) -> tuple[Block, ...]:
         if view.preview and not late:
             return once(view._replace(history=()))
         return collect(sources, budget_chars, view)
 
-    return collected
+    return collect_for
 
 
 def find(source: str) -> tuple[SourceRow, str]:
-    """The row and the argument that a source in a workflow names. Raises ``UsageError``."""
+    """The row and the argument of a source as written in a workflow. Raises ``UsageError``."""
     name, colon, argument = source.partition(":")
     row = SOURCES.get(name)
     if row is None:
@@ -113,7 +113,8 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         return
     tree = tree_of(view)
     pattern = paths.pattern(argument)
-    # A link or a submodule is listed by its own name, as no folder that has files is.
+    # git lists links and submodules by name, but never folders: a match here means that the pattern leads
+    # through a link or a submodule.
     folders = {argument[:at] for at, character in enumerate(argument) if character == "/"}
     wanted = re.compile("|".join([pattern.pattern, *map(re.escape, sorted(folders))]), pattern.flags)
     listing = tree.names(wanted.fullmatch)
@@ -123,45 +124,47 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark(f"not read: {reveal_name(behind)} is a link or another repository", complete=False)
     elif not matches:
         yield Remark("no file matches")
-    yield from _matched(tree, matches)
+    yield from _up_to_cap(tree, matches)
     if listing.cut:
-        yield Remark("this folder has too many files to look at all of them", complete=False)
+        yield Remark("this folder has too many files; some were not searched", complete=False)
 
 
-def _matched(tree: Tree, names: Sequence[str]) -> Iterator[Part]:
-    """Each file under a line with its name and length; a folder, or a file deleted meanwhile, is none."""
+def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Part]:
+    """Each file below a line with its name and length; folders, and files deleted meanwhile, do not count.
+
+    Of the files over the cap a block lists some and counts the rest: a record must not list a whole
+    repository.
+    """
     files = 0
+    over = f"over the cap of {GLOB_FILES} files"
     contents = tree.read(names)
     for order, name in enumerate(names):
-        if files == GLOB_FILES:
-            yield from _over_the_cap(names, order)
+        if files >= GLOB_FILES + LISTED:
+            yield Remark(f"{len(names) - order:,} more files match, {over}", complete=False)
             return
+        if files >= GLOB_FILES:
+            files += 1
+            yield Entry(reveal_name(name), order, withheld=over)
+            continue
         content = next(contents)
         if not (isinstance(content, Refusal) and content.absent):
             files += 1
             yield from _content(name, order, content, labelled=True)
 
 
-def _over_the_cap(names: Sequence[str], first: int) -> Iterator[Part]:
-    """The names that a block shows; the rest is a number, or every record would list a whole repository."""
-    over = f"over the cap of {GLOB_FILES} files"
-    for order, name in enumerate(names[first : first + LISTED], start=first):
-        yield Entry(reveal_name(name), order, withheld=over)
-    more = len(names) - first - LISTED
-    if more > 0:
-        yield Remark(f"{more:,} more files match, {over}", complete=False)
-
-
 def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = False) -> Iterator[Part]:
-    """One file, whole, or the reason why it is not sent."""
+    """A whole file, or the reason why it is not sent."""
     shown = reveal_name(name)
     if isinstance(content, Refusal):
         yield Entry(shown, order, withheld=content.reason)
         return
-    text = _text(content)
-    if text is None:
-        kind = "binary" if b"\0" in content[:BINARY_SNIFF] else "not UTF-8 text"
-        yield Entry(shown, order, withheld=kind)
+    withheld = "binary" if b"\0" in content[:BINARY_SNIFF] else None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text, withheld = "", withheld or "not UTF-8 text"
+    if withheld:
+        yield Entry(shown, order, withheld=withheld)
         yield Piece(None, len(content))
         return
     label = f"[file: {shown}, {len(text.splitlines()):,} lines]\n" if labelled else ""
@@ -170,15 +173,6 @@ def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = F
     yield Piece(revealed, len(content), revealed=count)
     if is_pointer(content):
         yield Gap(POINTER)
-
-
-def _text(content: bytes) -> str | None:
-    if b"\0" in content[:BINARY_SNIFF]:
-        return None
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 _ROWS = (
@@ -197,4 +191,4 @@ _ROWS = (
 )
 
 SOURCES: Mapping[str, SourceRow] = {row.name: row for row in _ROWS}
-"""Every context source there is. Dispatch, help, docs and tests read this table."""
+"""Every context source. Dispatch, help, docs and tests read this table."""

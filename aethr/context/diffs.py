@@ -1,9 +1,8 @@
-"""A streaming parser for what ``git diff`` writes: bytes in any chunks -> files -> hunks.
+"""A streaming parser for the output of ``git diff``: bytes in any chunks -> files -> hunks.
 
-Nothing is lost: the headers and hunks joined are the input. Nothing is held: memory is bounded by
-one hunk of at most ``limit`` bytes. It works because every line of content begins with a space,
-``+``, ``-`` or ``\\``, so a line that begins otherwise
-is git's own (``diff.suppressBlankEmpty`` must be off).
+Nothing is lost: the joined headers and hunks are the input. Memory is bounded by one hunk of at most
+``limit`` bytes. Every line of content begins with a space, ``+``, ``-`` or ``\\``, so any other line is git's
+own (``diff.suppressBlankEmpty`` must be off: https://git-scm.com/docs/git-config).
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from typing import NamedTuple
 
 _OPENS = re.compile(rb"\n(?=diff --(?:git|cc|combined) |@@|\* Unmerged path )")
 _LOOKAHEAD = 24
-"""Bytes from a newline that always suffice to tell what its line opens."""
+"""This many bytes after a newline suffice to tell what its line opens."""
 
 _CHANGED = re.compile(rb"\n[+-]")
-"""One search for both is half the work of counting each."""
+"""One search for both signs takes half the time of two."""
 
 _RANGES = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _RANGES_BYTES = 80
-"""The line that opens a hunk is no longer than this up to its second ``@@``."""
+"""At most this many bytes of a hunk's first line come before its second ``@@``."""
 
 _GITLINK = re.compile(
     rb"\n(?:(?:new file |deleted file |new )?mode [0-7,]*160000|index \S+ 160000)(?=\n|\.\.)"
@@ -30,7 +29,7 @@ _IDS = re.compile(rb"\nindex ([0-9a-f]+)\.\.([0-9a-f]+)")
 _DIRTY = re.compile(rb"@@ -1 \+1 @@\n-Subproject commit ([0-9a-f]+)\n\+Subproject commit \1-dirty\n")
 _FROM_THE_TOP = re.compile(rb"@@ -\S+ \+1(?:,\d+)? @@")
 _POINTER = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v1\n(?:.*\n)*?oid ")
-"""How a file begins that stands for another one in the store of git-lfs (docs/spec.md of git-lfs)."""
+"""The beginning of a git-lfs pointer: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
 
 _ESCAPED = re.compile(rb'\\([0-3][0-7]{2}|[abfnrtv"\\])')
 _ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
@@ -41,8 +40,8 @@ class Section(NamedTuple):
 
     ``path`` is the file's name after the change (before it, for a deletion) and ``old_path`` its name
     before a rename, both unquoted; ``path`` is empty for text before the first file. ``binary`` is
-    True where git only says that binary files differ, ``unmerged`` where a merge is not finished: git then
-    shows nothing, or only the lines that differ from both sides.
+    True if git only says that binary files differ, ``unmerged`` during a merge: git then shows nothing, or
+    only the lines that differ from both sides.
     """
 
     header: bytes
@@ -58,21 +57,21 @@ class Section(NamedTuple):
 
     @property
     def submodule(self) -> bool:
-        """Whether what changes is the commit of another repository, of whose files nothing is shown."""
+        """Whether this is a submodule: the diff shows its commit, not its files."""
         return _GITLINK.search(self.header) is not None
 
     @property
     def ids(self) -> tuple[str, str] | None:
-        """The shortened ids before and after, zeros where there is none; None where git names none."""
+        """The short ids before and after, zeros for a missing file; None without an ``index`` line."""
         found = _IDS.search(self.header)
         return (found[1].decode(), found[2].decode()) if found else None
 
 
 class Hunk(NamedTuple):
-    """One hunk of the last section. ``text`` is None when its ``size`` in bytes is over the limit.
+    """One hunk of the last section. ``text`` is None if its ``size`` in bytes is over the limit.
 
-    ``changed`` counts added and removed lines, ``added`` the former alone; ``nul`` says whether there is a
-    NUL byte in it.
+    ``changed`` counts added and removed lines, ``added`` only added ones; ``nul`` says whether the hunk
+    contains a NUL byte.
     """
 
     text: bytes | None
@@ -83,12 +82,12 @@ class Hunk(NamedTuple):
 
     @property
     def dirty_submodule(self) -> bool:
-        """Whether this is how git shows a submodule whose commit is the same, and whose files are not."""
+        """Whether this shows a submodule at the same commit with uncommitted changes."""
         return self.text is not None and _DIRTY.fullmatch(self.text) is not None
 
     @property
     def pointer(self) -> bool:
-        """Whether the new version is a pointer of git-lfs: the file itself is not here."""
+        """Whether the new version is a git-lfs pointer: the diff does not show the file itself."""
         if self.text is None or b"/spec/v1" not in self.text:
             return False
         head, *lines = self.text.split(b"\n")
@@ -97,7 +96,7 @@ class Hunk(NamedTuple):
 
 
 def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
-    """The files of a diff, each followed by its hunks, in the order of the input."""
+    """The files of a diff, each followed by its hunks, in input order."""
     current: _Open | None = None
     for starts, fragment in _fragments(chunks):
         if current is None or starts:
@@ -110,12 +109,12 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
 
 
 def is_pointer(content: bytes) -> bool:
-    """Whether a file only stands for another one, in the store of git-lfs."""
+    """Whether a file is a git-lfs pointer, which stands for a file stored elsewhere."""
     return _POINTER.match(content) is not None
 
 
 def unquote(name: bytes) -> bytes:
-    """A path as git prints it: as it is, or in double quotes with C escapes."""
+    """The path that git printed as it is or, with C escapes, in double quotes."""
     if len(name) < 2 or not name.startswith(b'"') or not name.endswith(b'"'):
         return name
     return _ESCAPED.sub(_unescape, name[1:-1])
@@ -124,9 +123,9 @@ def unquote(name: bytes) -> bytes:
 def _fragments(chunks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
     """Cut the input before each line that opens a section or a hunk; True marks such a cut.
 
-    The last newline is held back until enough follows it to tell what its line opens, so neither such
-    a line nor a counted ``\\n+`` ever lies on a seam. One newline is put before the input and taken off
-    again, so that the first line is found like any other.
+    The last newline waits until enough follows to tell what its line opens, so no such line and no counted
+    ``\\n+`` is ever split. An extra newline before the input, removed again, makes the first line match like
+    any other.
     """
     tail, virtual = b"\n", 1
     for chunk in _and_end(chunks):
@@ -157,12 +156,12 @@ def _cut(data: bytes, end: int) -> Iterator[tuple[bool, bytes]]:
 
 
 def _columns(fragment: bytes) -> int:
-    """How many columns of ``+`` and ``-`` the hunk that begins here has; 0 for a section."""
+    """The number of ``+``/``-`` columns of the hunk that begins here; 0 for a section."""
     return max(0, len(fragment) - len(fragment.lstrip(b"@")) - 1)
 
 
 class _Open:
-    """A section (``columns`` is 0) or a hunk while its bytes come in."""
+    """A section (``columns`` is 0) or a hunk while its bytes arrive."""
 
     def __init__(self, limit: int, columns: int) -> None:
         self.limit = limit
@@ -195,7 +194,7 @@ class _Open:
         return Hunk(text, self.size, self.changed, self.nul, self._added())
 
     def _added(self) -> int:
-        """How many of the changed lines are added: the ranges say it without another look at each line."""
+        """Added lines, computed from the ranges: faster than another search through the lines."""
         ranges = _RANGES.match(self.opening)
         if ranges is None:
             return self.plus
@@ -210,7 +209,7 @@ def _changed_lines(fragment: bytes, columns: int) -> int:
 
 
 def _lines_with(signs: bytes, fragment: bytes, columns: int) -> int:
-    """Lines of a combined diff that have one of these signs in their first columns."""
+    """Lines of a combined diff with one of these signs in their first columns."""
     return len(re.findall(rb"\n {0,%d}[%b]" % (columns - 1, signs), fragment))
 
 
@@ -236,13 +235,13 @@ def _field(header: bytes, opening: bytes) -> bytes | None:
 
 
 def _side(header: bytes, opening: bytes) -> bytes | None:
-    """The name in a ``---`` or ``+++`` line. git ends it with a tab when it has a space in it."""
+    """The name in a ``---`` or ``+++`` line. git appends a tab to a name with a space."""
     name = _after(header, opening)
     return None if name in (None, b"/dev/null") else _without_prefix(name.removesuffix(b"\t"))
 
 
 def _after(header: bytes, opening: bytes) -> bytes | None:
-    """The rest of the first line, below the very first, that begins so."""
+    """The rest of the first line with this beginning, except the header's first line."""
     _, found, rest = header.partition(b"\n" + opening)
     return rest.partition(b"\n")[0] if found else None
 

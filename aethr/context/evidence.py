@@ -1,7 +1,7 @@
 """Running a command of the project for its output: a context source, and a condition of a loop.
 
-Never a shell: the words are split as a shell would split them, and that is all. The command gets the
-user's environment without any key, its standard input is closed, and it has a deadline.
+No shell runs: the words are split as a shell would split them, nothing more. The command gets the user's
+environment without keys, a closed standard input, and a deadline.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr.base import process
+from aethr.base import process, secrecy
 from aethr.base.errors import ProcessError, UsageError
 from aethr.base.records import (
     CommandCheck,
@@ -24,18 +24,17 @@ from aethr.base.records import (
     View,
 )
 from aethr.base.sanitize import reveal
-from aethr.config import credentials
 
 TIMEOUT_S = 600.0
 NOT_RUN = "not run without a model"
 HEAD_BYTES, TAIL_BYTES = 20_000, 40_000
-"""What is kept of a long output: its beginning and, longer, its end, where test runners sum up."""
+"""Kept of a long output: the beginning and, longer, the end with the summary of a test runner."""
 
 
 class Evidence(NamedTuple):
-    """What a command printed, both outputs as they came, and how it ended.
+    """What a command printed on both outputs, in order, and how it ended.
 
-    ``ended`` is one line (``exit status 1``); ``omitted`` counts bytes left out of the middle.
+    ``ended`` is one line (``exit status 1``); ``omitted`` counts the bytes cut from the middle.
     """
 
     ended: str
@@ -46,11 +45,18 @@ class Evidence(NamedTuple):
 
 
 def gather(words: str, root: Path, environ: Mapping[str, str]) -> Evidence:
-    """Run a command in the project's root. What goes wrong with it is evidence too, not an error."""
+    """Run a command in the project's root. Its failure is evidence too, not an error."""
     kept = _Kept()
+    # The user's own environment, for their own command, but without keys and our switches.
+    env = {
+        name: value
+        for name, value in environ.items()
+        if not secrecy.holds_key(name) and not name.startswith("AETHR_")
+    }
+    env |= {"NO_COLOR": "1", "TERM": "dumb"}
     try:
         with process.stream(
-            shlex.split(words), cwd=root, env=_environment(environ), timeout_s=TIMEOUT_S, merged=True
+            shlex.split(words), cwd=root, env=env, timeout_s=TIMEOUT_S, merged=True
         ) as running:
             for chunk in running.chunks():
                 kept.add(chunk)
@@ -62,26 +68,26 @@ def gather(words: str, root: Path, environ: Mapping[str, str]) -> Evidence:
 
 
 def check(words: str, root: Path) -> CommandCheck:
-    """Whether the command passes now; the condition ``until_command_passes``."""
+    """Whether the command passes now: the condition ``until_command_passes``."""
     found = gather(words, root, os.environ)
     return CommandCheck(words, found.passed, found.ended)
 
 
 def not_run(words: str) -> CommandCheck:
-    """Without a model nothing is run, and the condition holds: a mock's loop ends after its first pass."""
+    """The condition without a model: no command runs, and a mock's loop ends after its first pass."""
     return CommandCheck(words, True, NOT_RUN)
 
 
 def require(words: str, root: Path) -> None:
-    """Refuse a command whose program is not there, before anything is paid for. Raises ``UsageError``."""
+    """Raise ``UsageError`` for a command whose program is missing, before the first paid call."""
     program = shlex.split(words)[0]
     found = shutil.which(program) or (shutil.which(str(root / program)) if os.sep in program else None)
     if found is None:
-        raise UsageError(f"the command '{words}': '{program}' is not found", "Install it, or mend its name.")
+        raise UsageError(f"the command '{words}': '{program}' is not found", "Install it, or fix its name.")
 
 
 def source(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
-    """The context source ``command:<words>``: run again each time the context is collected."""
+    """The context source ``command:<words>``; runs each time the context is collected."""
     if not view.run_commands:
         instead = "its output will stand here" if view.preview else NOT_RUN
         yield Remark(f"$ {argument}: {instead}")
@@ -119,13 +125,3 @@ class _Kept:
         head = bytes(self._head).decode("utf-8", "replace")
         tail = bytes(self._tail[-TAIL_BYTES:]).decode("utf-8", "replace")
         return f"{head}\n[… {self.omitted:,} bytes left out …]\n{tail}"
-
-
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The user's own environment, for their own command, without keys and without our switches."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not credentials.is_secret(name) and not name.startswith("AETHR_")
-    }
-    return {**kept, "NO_COLOR": "1", "TERM": "dumb"}

@@ -1,6 +1,6 @@
-"""Reading files of the project, and nothing else: a path becomes bytes or a refusal with its reason.
+"""Read files of the project, and no others: a path becomes bytes, or a refusal with its reason.
 
-From the disk, or out of git's objects: of the index or of a commit, never of the work tree then.
+The files are those on disk, in the index, or in a commit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
 from aethr.base.records import Survey, View
 from aethr.context.paths import refusal
-from aethr.git import objects
+from aethr.git import objects, tracking
 from aethr.git.objects import TreeEntry
 
 MAX_BYTES = 10_000_000
@@ -25,84 +25,79 @@ MAX_BYTES = 10_000_000
 
 WALK_ENTRIES = 100_000
 WALK_SECONDS = 10.0
-"""Where the listing of a folder outside of any repository stops."""
+"""Bounds for listing a folder outside of any repository."""
 
 
 class Refusal(NamedTuple):
-    """Why a file's bytes are not given, in a few words; ``absent`` when there is no file to give."""
+    """Why a file is not read, in a few words; ``absent`` if there is no such file."""
 
     reason: str
     absent: bool = False
 
 
 Wanted: TypeAlias = Callable[[str], object]
-"""Whether a file is wanted, by its name: something true or not."""
+"""Whether a file with this name is wanted: something true or not."""
 
 
 class Listing(NamedTuple):
-    """Files relative to the root, sorted; ``cut`` when there were too many to list."""
+    """Files relative to the root, sorted; ``cut`` if there were too many to list."""
 
     names: tuple[str, ...]
     cut: bool = False
 
 
 class Tree(Protocol):
-    """The files of a project at some moment: in the work tree now, in the index, or in a commit."""
+    """The files of a project: in the work tree, in the index, or in a commit."""
 
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
-        """The bytes of each file, in this order and only as they are taken.
+        """The bytes of each file, in this order, read lazily.
 
         Paths are relative to the root, with forward slashes.
         """
 
     def names(self, wanted: Wanted) -> Listing:
-        """The files that are wanted, by their names relative to the root."""
+        """The wanted files, by their names relative to the root."""
 
 
 class WorkTree(NamedTuple):
-    """The files on disk below ``root``, as they are now. ``walk_entries`` bounds ``names``."""
+    """The files on disk below ``root``. ``walk_entries`` bounds ``names``."""
 
     root: Path
     walk_entries: int = WALK_ENTRIES
 
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
-        """See ``Tree``. Links are followed only to places that could be named themselves."""
+        """See ``Tree``. A link is followed only to a path that a workflow may name itself."""
         return map(partial(_follow, self.root.resolve()), paths)
 
     def names(self, wanted: Wanted) -> Listing:
-        """See ``Tree``. In a repository as git lists them, else every file below the root but ``.git``."""
+        """See ``Tree``. In a repository the files that git lists, else every file outside of ``.git``."""
         try:
-            listed = git.files(self.root, wanted)
+            listed = tracking.files(self.root, wanted)
         except GitMissingError:
             listed = None
         return _walk(self.root, self.walk_entries, wanted) if listed is None else Listing(listed)
 
 
 def _follow(root: Path, path: str) -> bytes | Refusal:
-    """The bytes of what ``path`` leads to; ``root`` has no links in it."""
+    """The bytes of the file behind ``path``; ``root`` contains no links."""
     refused = refusal(path)
     if refused is not None:
         return Refusal(refused)
     try:
         real = (root / path).resolve(strict=True)
-        leads = _refused_target(root, real, path)
-        return _read(real) if leads is None else Refusal(leads)
+        if not real.is_relative_to(root):
+            return Refusal("a link that leaves the project")
+        inner = real.relative_to(root).as_posix()
+        refused = None if inner in (".", path) else refusal(inner)
+        return Refusal(f"a link to {refused}") if refused else _read(real)
     except FileNotFoundError:
         return Refusal("no such file", absent=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         return Refusal(f"cannot be read: {getattr(error, 'strerror', None) or 'a loop of links'}")
 
 
-def _refused_target(root: Path, real: Path, path: str) -> str | None:
-    if not real.is_relative_to(root):
-        return "a link that leaves the project"
-    inner = real.relative_to(root).as_posix()
-    reason = None if inner in (".", path) else refusal(inner)
-    return f"a link to {reason}" if reason else None
-
-
 def _read(real: Path) -> bytes | Refusal:
-    """``O_NONBLOCK`` so that a FIFO cannot hang the open, ``O_NOFOLLOW`` because ``real`` is no link."""
+    """``O_NONBLOCK``: opening a FIFO must not hang. ``O_NOFOLLOW``: ``real`` must not have become a link."""
     flags = (
         os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     )
@@ -116,19 +111,19 @@ def _read(real: Path) -> bytes | Refusal:
         if not stat.S_ISREG(status.st_mode):
             return Refusal("not a regular file")
         content = b"" if status.st_size > MAX_BYTES else file.read(status.st_size + 1)
-        if len(content) > status.st_size:  # it grows, or does not tell its size
+        if len(content) > status.st_size:  # it grows, or reports a wrong size, as in /proc
             content += file.read(MAX_BYTES)
     size = max(status.st_size, len(content))
     return content if size <= MAX_BYTES else too_large(size)
 
 
 def too_large(size: int) -> Refusal:
-    """Why a file of so many bytes is not read."""
+    """The refusal of a file with this many bytes."""
     return Refusal(f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
 
 
 def _walk(root: Path, most: int, wanted: Wanted) -> Listing:
-    """Every wanted file below ``root``. Links to folders are not entered, nor is ``.git``; bounded."""
+    """Every wanted file below ``root``, within bounds. Links to folders and ``.git`` are not entered."""
     deadline = time.monotonic() + WALK_SECONDS
     names: list[str] = []
     for seen, (name, is_file) in enumerate(_entries(root)):
@@ -140,14 +135,14 @@ def _walk(root: Path, most: int, wanted: Wanted) -> Listing:
 
 
 def _entries(root: Path) -> Iterator[tuple[str, bool]]:
-    """Each entry once, in a fixed order: its name relative to ``root``, and whether it is no folder."""
+    """Each entry in a fixed order: its name relative to ``root``, and whether it is not a folder."""
     folders = [""]
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(root / folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
-        except OSError:  # unreadable, or gone meanwhile
+        except OSError:  # unreadable, or deleted meanwhile
             continue
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
@@ -157,7 +152,7 @@ def _entries(root: Path) -> Iterator[tuple[str, bool]]:
 
 
 LONGEST_NAME = 4096
-"""In characters; a file system takes no more."""
+"""In characters: PATH_MAX of Linux."""
 
 _NO_FILE = {"120000": "a link; in a commit links are not followed", "160000": "a submodule"}
 
@@ -169,13 +164,21 @@ class GitTree(NamedTuple):
     entries: Mapping[str, TreeEntry]
 
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
-        """See ``Tree``. Links are not followed; what git has as an object is given as it is there."""
+        """See ``Tree``. Links are not followed; contents are as in git's objects, without filters."""
         found = [self._find(path) for path in paths]
         sizes = objects.sizes(self.root, {each.id for each in found if isinstance(each, TreeEntry)})
-        checked = [_measured(each, sizes) for each in found]
-        given = objects.contents(self.root, [each for each in checked if not isinstance(each, Refusal)])
-        for each in checked:
-            yield each if isinstance(each, Refusal) else next(given)
+        checked: list[tuple[str, int] | Refusal] = []
+        for each in found:
+            size = 0 if isinstance(each, Refusal) else sizes.get(each.id)
+            if isinstance(each, Refusal):
+                checked.append(each)
+            elif size is None:
+                checked.append(Refusal("not in this clone"))
+            else:
+                checked.append((each.id, size) if size <= MAX_BYTES else too_large(size))
+        contents = objects.contents(self.root, [each for each in checked if not isinstance(each, Refusal)])
+        for item in checked:
+            yield item if isinstance(item, Refusal) else next(contents)
 
     def names(self, wanted: Wanted) -> Listing:
         """See ``Tree``."""
@@ -198,10 +201,10 @@ class GitTree(NamedTuple):
 
 
 def tree_of(view: View, path: str | None = None) -> Tree:
-    """Where a run of this scope reads files: beside a staged change the index, beside a range its head.
+    """The files for this scope: the index for ``staged``, the second commit of a range, else the disk.
 
-    ``path`` is the only one that will be read, None for all. Where there is no repository, staging
-    means nothing and the files on disk are read. Raises ``GitError`` for one that git cannot read.
+    ``path`` is the only one that will be read, None for all. Outside of a repository ``staged`` has no
+    meaning and the files on disk are read. Raises ``GitError`` for a repository that git cannot read.
     """
     root, scope = view.root, view.scope
     below = "." if path is None or refusal(path) else _plain(path)
@@ -214,9 +217,9 @@ def tree_of(view: View, path: str | None = None) -> Tree:
 
 
 def holds(root: Path, survey: Survey | None, path: str) -> bool:
-    """Whether the tree under review, or the work tree, has a file or a folder of this name.
+    """Whether the tree under review, or the work tree, has a file or a folder with this name.
 
-    The name is relative to ``root``, or to the top of its repository. True where git cannot say.
+    The name is relative to ``root``, or to the top of its repository. True if git cannot say.
     """
     plain = PurePosixPath(path)
     if not path or "\0" in path or plain.is_absolute() or ".." in plain.parts or len(path) > LONGEST_NAME:
@@ -234,19 +237,10 @@ def holds(root: Path, survey: Survey | None, path: str) -> bool:
         return True
 
 
-def _measured(found: TreeEntry | Refusal, sizes: Mapping[str, int]) -> tuple[str, int] | Refusal:
-    if isinstance(found, Refusal):
-        return found
-    size = sizes.get(found.id)
-    if size is None:
-        return Refusal("not in this clone")
-    return (found.id, size) if size <= MAX_BYTES else too_large(size)
-
-
 def _by_path(entries: Iterator[TreeEntry]) -> dict[str, TreeEntry]:
     return {os.fsdecode(entry.path): entry for entry in entries}
 
 
 def _plain(path: str) -> str:
-    """Without the ``./`` and doubled slashes that a workflow may have and git does not."""
+    """Without ``./`` and double slashes, which a workflow may contain and git does not."""
     return PurePosixPath(path).as_posix()

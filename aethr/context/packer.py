@@ -1,12 +1,12 @@
-"""The packer: which pieces of a step's context fit its budget, and the account of those that do not.
+"""The packer: which pieces of a step's context fit its budget, and a receipt for each file.
 
 The rule: while the sum is over the budget, drop the worst piece: generated files first, then the
-largest, among equals the last. A piece that no budget could hold does not count. A file's header is
-paid with its first kept piece, and a file without pieces is its header. What is kept stays in its order.
+largest, among equals the last. A piece larger than the whole budget is dropped at once. A file's header
+counts with its first kept piece; a file without pieces is its header. Kept pieces stay in their order.
 
-The packer works while the pieces stream by. ``_floor`` makes that give the same as sorting them all:
-a piece worse than one already dropped can never be kept, because the sum only grows. So memory is
-bounded by the budget, however large the change is.
+The packer works on a stream, and ``_floor`` makes the result the same as sorting all pieces: a piece worse
+than a dropped one can never be kept, because the sum only grows. So the budget bounds the memory, however
+large the change is.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from aethr.base.records import (
 from aethr.context.paths import is_generated
 
 LISTED = 50
-"""Files named as not sent at the end of a block; the receipts hold all of them."""
+"""At most this many files are listed as not sent at the end of a block; the receipts list all."""
 
 NAME_CHARS = 200
-"""Characters of a file's name in such a line."""
+"""Maximum length of a file's name in such a line."""
 
 Rank: TypeAlias = tuple[bool, int, int, int, int]
 """Smaller is worse: (not generated, -characters, -source, -order of the file, -number of the piece)."""
 
 
 class Item:
-    """One file while its pieces come in. ``kept`` maps a piece's number to the piece."""
+    """A file while its pieces arrive. ``kept`` maps a piece's number to the piece."""
 
     __slots__ = (
         "added",
@@ -73,11 +73,11 @@ class Item:
 
     @property
     def overhead(self) -> int:
-        """Characters paid with the first kept piece."""
+        """Characters that count with the first kept piece."""
         return len(self.entry.label) + len(self.entry.header)
 
     def cost(self) -> int:
-        """Characters that this file takes now."""
+        """The file's current share of the budget, in characters."""
         return sum(len(piece.text or "") for piece in self.kept.values()) + self.overhead * bool(self.kept)
 
     def rank(self, number: int, piece: Piece) -> Rank:
@@ -85,7 +85,7 @@ class Item:
 
 
 class Packer:
-    """Takes the parts of one source after the other, and gives each source's block at the end."""
+    """Takes the parts of one source after the other, then builds each source's block."""
 
     def __init__(self, budget_chars: int) -> None:
         self.budget_chars = budget_chars
@@ -96,7 +96,7 @@ class Packer:
         self._total = 0
 
     def take(self, source: int, parts: Iterable[Part]) -> None:
-        """Take all parts of the source with this number. An ``Entry`` comes before its pieces."""
+        """Add all parts of the source with this number. An ``Entry`` comes before its pieces."""
         item: Item | None = None
         for part in parts:
             if isinstance(part, Remark):
@@ -112,7 +112,7 @@ class Packer:
         self._settle(item)
 
     def block(self, source: int, name: str) -> Block:
-        """What goes into the prompt of the source with this number, called ``name``."""
+        """The prompt's block of the source with this number, called ``name``."""
         items = sorted((item for item in self._items if item.source == source), key=lambda i: i.entry.order)
         remarks = [remark for number, remark in self._remarks if number == source]
         over = f"over the budget of {self.budget_chars} characters"
@@ -138,7 +138,7 @@ class Packer:
             item.withheld = part.reason
 
     def _settle(self, item: Item | None) -> None:
-        """A file is complete. Without pieces, its header is its only piece."""
+        """Finish a file. If it has no pieces, its header becomes its only piece."""
         if item is not None and item.pieces == 0 and item.entry.header:
             header = item.entry.header
             item.entry = item.entry._replace(header="")
@@ -167,13 +167,13 @@ class Packer:
         rank, index = heapq.heappop(self._heap)
         item = self._items[index]
         piece = item.kept.pop(-rank[-1], None)
-        if piece is not None:  # None: its file was withheld meanwhile
+        if piece is not None:  # None if its file has been withheld since
             self._total -= len(piece.text or "") + (0 if item.kept else item.overhead)
             self._floor = rank if self._floor is None else max(self._floor, rank)
 
 
 def _change(items: list[Item], remarks: list[Remark]) -> bool | None:
-    """Whether there is a change; None where neither a file nor a remark says so."""
+    """Whether there is a change; None if neither a file nor a remark decides that."""
     said = {True} if items else {remark.change for remark in remarks}
     return True if True in said else False if False in said else None
 
@@ -186,7 +186,7 @@ def _extent(items: list[Item], remarks: list[Remark]) -> Extent | None:
 
 
 def _text(items: list[Item], remarks: list[Remark], over: str) -> str:
-    """The kept content in its order, then what is missing, then the remarks; each on lines of its own."""
+    """The kept content in order, then what is missing, then the remarks; each on its own lines."""
     texts = [text for item in items for text in (_content(item), _gap(item, over)) if text]
     texts += _missing([item for item in items if not item.kept], over)
     texts += [f"[{remark.text}]\n" for remark in remarks]
@@ -203,7 +203,7 @@ def _sent(item: Item) -> str:
 
 
 def _gap(item: Item, over: str) -> str:
-    """The line that stands after a file of which a part is missing."""
+    """The line after a file that is only partly sent."""
     if not item.kept or len(item.kept) == item.pieces:
         return ""
     return f"[{_short(item.entry.path)}: {_lost(item)}, {over}]\n"
@@ -256,7 +256,7 @@ def _receipt(source: str, item: Item, over: str) -> Receipt:
 
 
 def _note(item: Item, over: str) -> str | None:
-    """What the receipt says in words, None when the file was sent as it is."""
+    """The receipt's note; None if the file was sent unchanged."""
     notes = [*([item.entry.note] if item.entry.note else []), *dict.fromkeys(item.gaps)]
     if not item.kept and (item.withheld or item.pieces):
         notes.append(item.withheld or over)

@@ -1,9 +1,9 @@
-"""What a path says by its name alone: does a pattern match it, may it be read, is it generated. Pure.
+"""Decisions by a path's name alone: does a pattern match it, may it be read, is it generated. Pure.
 
 A change chooses its paths, so no pattern may backtrack: globs become regular expressions that match in linear
-time. Each ``*`` but the last one of a part, and each ``**`` but the last one of a pattern, takes the first
-place where what follows it fits, and keeps it: a group in a lookahead is atomic. No match is lost by that:
-what comes later has a star before it and may begin further on. Python's own ``fnmatch`` does the same
+time. Each ``*`` except the last of a part, and each ``**`` except the last of a pattern, takes the first
+place where the rest up to the next star fits, and keeps it, because a group in a lookahead is atomic. That
+loses no match: the next star can skip whatever an earlier one did not. Python's own ``fnmatch`` does the same
 (https://github.com/python/cpython/issues/84660).
 """
 
@@ -20,12 +20,12 @@ from aethr.context.secretnames import is_secret
 
 
 def pattern(glob: str) -> re.Pattern[str]:
-    """The whole paths that a glob matches: ``*`` and ``?`` stay within a part, ``**`` crosses parts."""
+    """A pattern for whole paths: ``*`` and ``?`` match within a part, ``**`` across parts."""
     return re.compile(_regex(glob, _groups()), re.DOTALL)
 
 
 def any_of(globs: Iterable[str]) -> re.Pattern[str]:
-    """The whole paths that one of the globs matches."""
+    """A pattern for whole paths that match one of the globs."""
     groups = _groups()
     return re.compile("|".join(_regex(glob, groups) for glob in globs), re.DOTALL)
 
@@ -37,7 +37,7 @@ def _groups() -> Iterator[str]:
 def _regex(glob: str, groups: Iterator[str]) -> str:
     parts = [part for part in glob.split("/") if part not in ("", ".")]
     runs: list[list[str]] = [[]]
-    """The parts between two ``**``, which stand as good as once where they follow one another."""
+    """The parts between two ``**``; several ``**`` in a row count as one."""
     for part in parts:
         if part != "**":
             runs[-1].append(_part(part, groups))
@@ -53,7 +53,7 @@ def _regex(glob: str, groups: Iterator[str]) -> str:
 
 
 def _part(part: str, groups: Iterator[str]) -> str:
-    """``*``, ``?`` and ``[...]`` of one path part; an unclosed ``[`` stands for itself."""
+    """``*``, ``?`` and ``[...]`` of one path part; an unclosed ``[`` is literal."""
     elements = re.findall(r"\*+|\?|\[[!^]?\]?[^\]]*\]|.", part, re.DOTALL)
     runs = [""]
     for element in elements:
@@ -69,7 +69,7 @@ def _part(part: str, groups: Iterator[str]) -> str:
 
 
 def _first(regex: str, groups: Iterator[str]) -> str:
-    """The first match of ``regex``, and no other one later."""
+    """The first match of ``regex``, without backtracking to a later one."""
     name = next(groups)
     return f"(?=(?P<{name}>{regex}))(?P={name})"
 
@@ -82,16 +82,12 @@ def _element(element: str) -> str:
         negated = body[0] in "!^"
         members = re.sub(r"([\\\[\]&~|^])", r"\\\1", body[1:] if negated else body)
         regex = f"(?!/)[{'^' if negated else ''}{members}]"
-        return regex if _compiles(regex) else re.escape(element)
+        try:
+            re.compile(regex)
+        except re.error:  # a reversed range, such as [z-a]
+            return re.escape(element)
+        return regex
     return re.escape(element)
-
-
-def _compiles(regex: str) -> bool:
-    try:
-        re.compile(regex)
-    except re.error:  # a range the wrong way round, such as [z-a]
-        return False
-    return True
 
 
 GENERATED = (
@@ -100,7 +96,7 @@ GENERATED = (
     "*.pb.h", "*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*.g.dart", "*.g.cs", "*.designer.cs", "*.snap",
     "*.generated.*", "*_generated.*",
 )  # fmt: skip
-"""Files that a tool writes, by their last part; the first to go when a budget is short."""
+"""Names of files that tools write; the first to be dropped when a context is over its budget."""
 
 GENERATED_FOLDERS = frozenset(
     {"vendor", "vendored", "third_party", "node_modules", "dist", "__generated__", "__snapshots__"}
@@ -108,38 +104,31 @@ GENERATED_FOLDERS = frozenset(
 
 
 def is_generated(path: str) -> bool:
-    """Whether a tool, not a person, writes this file, going by its name."""
+    """Whether, by its name, a tool and not a person writes this file."""
     *folders, name = path.casefold().split("/")
     return not GENERATED_FOLDERS.isdisjoint(folders) or _generated().fullmatch(name) is not None
 
 
 def refusal(path: str) -> str | None:
-    """Why a path that a workflow names may not be read, whatever it leads to; None when it may."""
+    """Why a path named in a workflow may not be read, whatever is behind it; None if it may."""
     parts = PurePosixPath(path).parts + PureWindowsPath(path).parts
-    if not path or "\0" in path or not _encodable(path):
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return "not a path"
+    if not path or "\0" in path:
         return "not a path"
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).anchor:
         return "an absolute path; only files of the project are read"
     if ".." in parts:
         return "a path with '..'; only files of the project are read"
-    if any(_is_git_folder(part) for part in parts):
+    # Other file systems accept other spellings: any case, dots and spaces at the end, the 8.3 name
+    # (CVE-2014-9390), a stream (CVE-2019-1352).
+    if any(part.casefold().rstrip(". ").partition(":")[0] in (".git", "git~1") for part in parts):
         return "inside of .git"
     if is_secret(path):
         return "a file that holds secrets"
     return None
-
-
-def _encodable(path: str) -> bool:
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_git_folder(part: str) -> bool:
-    """Also as other file systems spell it: any case, trailing dots and spaces, the 8.3 name."""
-    return part.casefold().rstrip(". ").partition(":")[0] in (".git", "git~1")
 
 
 @lru_cache

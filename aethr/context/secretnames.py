@@ -1,7 +1,7 @@
-"""Which files hold secrets, going by their names alone: also as copies and backups. Pure.
+"""Which files hold secrets, by their names alone, including copies and backups. Pure.
 
-A file that is named here is not sent, and a review of it is incomplete. So a name belongs here only if an
-ordinary file of a project seldom has it: `auth.json` may hold translations, and `secrets.py` is code.
+A file with a name listed here is not sent, and its review is incomplete. So a name belongs here only if
+ordinary files of a project rarely have it: `auth.json` may hold translations, and `secrets.py` is code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STORES = """
     signons.sqlite login?data cookies.sqlite cookies.txt .*_history .histfile fish_history
     consolehost_history.txt
 """
-"""Of password managers and browsers, and what was typed in a shell."""
+"""Password managers, browsers, and shell history."""
 
 _ENVIRONMENTS = """
     .env* *.env .dev.vars* .secrets .secrets.json .secrets.toml .secrets.yaml .secrets.yml secrets.json
@@ -73,7 +73,7 @@ _MODELS = """
     github-copilot/apps.json io.datasette.llm/keys.json
     huggingface/token huggingface/stored_tokens .huggingface/token .modal.toml
 """
-"""Of agents, and of services and libraries for models."""
+"""Agents, and services and libraries for models."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -81,21 +81,21 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 SECRET = _words(_KEYS + _STORES + _ENVIRONMENTS + _CLOUDS + _TOOLS + _MODELS)
-"""Patterns of the last parts of a path, at most ``DEPTH`` of them, in lower case."""
+"""Patterns in lower case for the last parts of a path, at most ``DEPTH`` of them."""
 
 HARMLESS = _words("""
     *.example *.sample *.template .env.dist example.env sample.env *.example.env *.sample.env
     example.tfvars *.example.tfvars *.schema.json
     .github/workflows/* templates/secrets.yaml templates/secrets.yml
 """)
-"""What ``SECRET`` matches beside: examples, schemas, workflows, the templates of a Helm chart."""
+"""Exceptions to ``SECRET``: examples, schemas, workflows, templates of a Helm chart."""
 
 TOP = frozenset({"auth.json"})
-"""Secret in the top folder only, where it is Composer's."""
+"""Secret only in the top folder, where it is Composer's."""
 
 DEPTH = 4
 LONGEST_NAME = 255
-"""In characters. No disk takes a longer one; in git a change may have it, as long as it likes."""
+"""In characters. File systems accept no longer name, but a change in git may contain one of any length."""
 
 _MARKS = frozenset(
     _words("""
@@ -104,7 +104,7 @@ _MARKS = frozenset(
     gz tgz bz xz zst lz zip 7z rar tar
     """)
 ) | {""}
-"""How the last word of a copy's name reads, without digits: a number or a date alone is one too."""
+"""The last word of a copy's name, without digits; empty for a number or a date."""
 
 _BEFORE = (
     "#",
@@ -119,7 +119,7 @@ _GAPS = "._ -+"
 
 
 def is_secret(path: str) -> bool:
-    """Whether the file, or what it is a copy of, holds secrets by its name. ``path`` has forward slashes."""
+    """Whether the file, or its original if it is a copy, holds secrets. ``path`` has forward slashes."""
     *folders, name = path.casefold().split("/")
     secret, harmless = _tables()
     above = "".join(f"{_versions(folder)[-1]}/" for folder in folders[1 - DEPTH :])
@@ -134,11 +134,11 @@ def is_secret(path: str) -> bool:
 
 @lru_cache
 def _tables() -> tuple[_Names, _Names]:
-    return _sorted(SECRET), _sorted(HARMLESS)
+    return _group(SECRET), _group(HARMLESS)
 
 
 class _Names(NamedTuple):
-    """Patterns, sorted by what is quick to compare: whole ends of a path, ends and beginnings of a name."""
+    """Patterns by the way to compare them: ends of a path, ends or beginnings of a name, or a regex."""
 
     ends: frozenset[str]
     suffixes: tuple[str, ...]
@@ -146,7 +146,7 @@ class _Names(NamedTuple):
     others: re.Pattern[str]
 
     def match(self, path: str) -> bool:
-        """Whether the last parts of a path of at most ``DEPTH`` parts match one of the patterns."""
+        """Whether the end of a path with at most ``DEPTH`` parts matches one of the patterns."""
         name = path.rpartition("/")[2]
         return (
             name.endswith(self.suffixes)
@@ -156,7 +156,7 @@ class _Names(NamedTuple):
         )
 
 
-def _sorted(patterns: Iterable[str]) -> _Names:
+def _group(patterns: Iterable[str]) -> _Names:
     ends, suffixes, prefixes, others = set(), [], [], []
     for pattern in patterns:
         if not _is_wild(pattern):
@@ -184,7 +184,7 @@ def _ends(path: str) -> Iterator[str]:
 
 @lru_cache(1024)
 def _versions(name: str) -> tuple[str, ...]:
-    """The name, and then without one after the other of what marks a copy, a backup, or a packed version."""
+    """The name, then the name without its marks of a copy, a backup or an archive, one by one."""
     names = [name]
     for _ in range(8 if len(name) <= LONGEST_NAME else 0):
         stem, dot, extension = name.rpartition(".")

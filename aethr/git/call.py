@@ -1,7 +1,8 @@
 """How Aethr calls git: one place that makes every call safe by construction.
 
-A repository may be hostile, so nothing it configures may run or reach out: no pager, hook, monitor,
-fetch or bare repository inside of the tree. Nothing asks, nothing takes a lock, messages are English.
+A repository may be hostile, so nothing that it configures may run or use the network: no pager, hook,
+monitor, fetch or bare repository inside of the tree. No call prompts or takes a lock, and messages are in
+English.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _SAFE = {
 
 
 _NOT_FETCHED = (b"from promisor remote", b"lazy fetching disabled")
-"""What git says (2.39, and since 2.45) where it would have to fetch an object, which it may not do here."""
+"""git's words (2.39, and since 2.45) when it would have to fetch an object, which is not allowed here."""
 
 
 def settings(values: Mapping[str, str]) -> tuple[str, ...]:
-    """Options, to stand before git's subcommand, that set these configuration variables for one call."""
+    """Options before git's subcommand that set these configuration variables for one call."""
     return tuple(word for name, value in values.items() for word in ("-c", f"{name}={value}"))
 
 
@@ -48,21 +49,21 @@ def checked(root: Path, *args: str, stdin: bytes | None = None, index: Path | No
     """Standard output of a git call in ``root``. Raises ``GitError`` when it fails."""
     done = run(root, *args, stdin=stdin, index=index)
     if done.code != 0:
-        raise failed(done)
+        raise failure(done)
     return done.stdout
 
 
 def run(root: Path, *args: str, stdin: bytes | None = None, index: Path | None = None) -> Finished:
     """A git call in ``root``, whatever its exit code. Raises ``GitMissingError``, ``ProcessError``."""
     env = environment(root, other_index=index)
-    with _missed():
+    with _explain_missing_git():
         return process.run(command(*args), cwd=root, env=env, timeout_s=TIMEOUT_S, stdin=stdin)
 
 
 def streamed(root: Path, *args: str, index: Path | None = None) -> Iterator[bytes]:
-    """Standard output of a git call in chunks. Raises ``GitError`` after the last one when it failed.
+    """Standard output of a git call in chunks. Raises ``GitError`` after the last one if it failed.
 
-    ``index`` is another index than that of the repository.
+    ``index`` replaces the index of the repository.
     """
     with _stream(root, *args, index=index) as child:
         yield from child.chunks()
@@ -70,10 +71,10 @@ def streamed(root: Path, *args: str, index: Path | None = None) -> Iterator[byte
 
 
 @contextmanager
-def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
-    """A git call that runs beside the block; the block gets a function that waits for its output.
+def background(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
+    """A git call in parallel with the block; the block gets a function that waits for the output.
 
-    That raises ``GitError`` when the call failed.
+    The function raises ``GitError`` if the call failed.
     """
     with _stream(root, *args) as child:
 
@@ -89,15 +90,15 @@ def begun(root: Path, *args: str) -> Iterator[Callable[[], bytes]]:
 def _stream(root: Path, *args: str, index: Path | None = None) -> Iterator[Streaming]:
     env = environment(root, other_index=index)
     with (
-        _missed(),
+        _explain_missing_git(),
         process.stream(command(*args), cwd=root, env=env, timeout_s=DIFF_TIMEOUT_S) as child,
     ):
         yield child
 
 
 @contextmanager
-def _missed() -> Iterator[None]:
-    """A program that cannot be started may be one that is not there: that is another error."""
+def _explain_missing_git() -> Iterator[None]:
+    """Raise ``GitMissingError`` if a program could not start because git is not installed."""
     try:
         yield
     except ProcessError as error:
@@ -109,20 +110,20 @@ def _missed() -> Iterator[None]:
 def _check(child: Streaming) -> None:
     done = child.finish()
     if done.code != 0:
-        raise failed(done)
+        raise failure(done)
 
 
-def reaching_out(
+def run_online(
     root: Path,
     protocol: str,
     configuration: Sequence[tuple[str, str]],
     *args: str,
     stdin: bytes | None = None,
 ) -> Finished:
-    """A git call that may reach out, by this one protocol, without asking on a terminal or starting a helper.
+    """A git call that may use the network, by this one protocol, without a prompt or a credential helper.
 
-    ``configuration`` goes through the environment, where no process list shows it, behind what the operator
-    has put there: of two values the later one counts.
+    ``configuration`` goes through the environment, where process lists do not show it, after the operator's
+    own: git takes the last value.
     """
     env = dict(environment(root))
     before = env.get("GIT_CONFIG_COUNT", "")
@@ -142,16 +143,17 @@ def command(*args: str, program: str = "git") -> tuple[str, ...]:
 def environment(
     root: Path, environ: Mapping[str, str] = os.environ, other_index: Path | None = None
 ) -> Mapping[str, str]:
-    """The environment of a git call in ``root``: of the operator's ``GIT_*`` only ``OPERATORS``.
+    """The environment of a git call in ``root``; of the operator's ``GIT_*`` it keeps ``OPERATORS``.
 
-    Two others stay where they are about the repository of ``root``. A hook of ``git commit -a`` has the
+    Two others stay if they are about the repository of ``root``. A hook of ``git commit -a`` finds the
     change only in ``GIT_INDEX_FILE``. ``GIT_DIR`` together with ``GIT_WORK_TREE`` names a repository outside
     of the folder that it tracks (see ``_named``). ``GIT_DIR`` alone, as git sets it for hooks, is dropped:
-    git finds the same repository again from the folder, and does not take that folder for the top of the
-    work tree.
+    git finds the same repository from the folder, without taking that folder for the top of the work tree.
     """
     found = {
-        name: value for name, value in environ.items() if not name.startswith("GIT_") or _is_operators(name)
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("GIT_") or name in OPERATORS or name.startswith(_OPERATORS_PREFIXES)
     }
     named = _named(root, environ)
     if named is not None:
@@ -167,7 +169,7 @@ FIXED: Mapping[str, str] = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
-    # What is reviewed is what the ids name, not what the repository has put in their place:
+    # Review the objects that the ids name, not replacements that the repository configures:
     # https://git-scm.com/docs/git-replace, https://git-scm.com/docs/gitglossary#def_grafts
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_GRAFT_FILE": os.devnull,
@@ -176,9 +178,9 @@ FIXED: Mapping[str, str] = {
 
 OPERATORS = frozenset(
     {
-        # Containers set safe.directory so: https://github.com/pre-commit/pre-commit/pull/2136
+        # How containers set safe.directory: https://github.com/pre-commit/pre-commit/pull/2136
         "GIT_CONFIG_COUNT",
-        "GIT_CONFIG_PARAMETERS",  # what `git -c name=value commit` hands on to its hooks
+        "GIT_CONFIG_PARAMETERS",  # `git -c name=value commit` passes it to its hooks
         "GIT_CONFIG_GLOBAL",
         "GIT_CONFIG_SYSTEM",
         "GIT_CONFIG_NOSYSTEM",
@@ -200,10 +202,6 @@ All others would change which repository git reads, what it compares with what, 
 """
 
 
-def _is_operators(name: str) -> bool:
-    return name in OPERATORS or name.startswith(_OPERATORS_PREFIXES)
-
-
 class Repository(NamedTuple):
     """The top of a work tree, and the folder where its repository keeps the index."""
 
@@ -212,19 +210,19 @@ class Repository(NamedTuple):
 
 
 def ignores_index(root: Path) -> bool:
-    """Whether the environment names an index that is not read, because it lies outside of this repository."""
+    """Whether the environment names an index that is ignored because it is outside of this repository."""
     return bool(os.environ.get("GIT_INDEX_FILE")) and _named_index(root, os.environ) is None
 
 
 def repository(root: Path, environ: Mapping[str, str] = os.environ) -> Repository | None:
-    """The repository of this folder, without asking git: that of the environment, or the nearest ``.git``."""
+    """The repository of this folder, without a git call: from the environment, or the nearest ``.git``."""
     return _named(root, environ) or _nearest(root)
 
 
 def _named_index(root: Path, environ: Mapping[str, str]) -> Path | None:
-    """The index that the environment names, if it lies in this repository.
+    """The index that the environment names, if it is in this repository.
 
-    As in git, a relative name begins at the top of the work tree.
+    As in git, a relative name starts at the top of the work tree.
     """
     name = environ.get("GIT_INDEX_FILE")
     found = repository(root, environ) if name else None
@@ -235,10 +233,10 @@ def _named_index(root: Path, environ: Mapping[str, str]) -> Path | None:
 
 
 def _named(root: Path, environ: Mapping[str, str]) -> Repository | None:
-    """What ``GIT_DIR`` and ``GIT_WORK_TREE`` name together, where ``root`` lies in that work tree.
+    """The repository of ``GIT_DIR`` and ``GIT_WORK_TREE`` together, if ``root`` is in that work tree.
 
-    So people track their home folder (``git --git-dir=~/.dotfiles --work-tree=~``); git hands both on to its
-    hooks. A repository below that work tree, such as a submodule, is one of its own.
+    This is how people track their home folder (``git --git-dir=~/.dotfiles --work-tree=~``); git passes both
+    to its hooks. A repository below that work tree, such as a submodule, is separate.
     """
     folder, tree = environ.get("GIT_DIR"), environ.get("GIT_WORK_TREE")
     if not folder or not tree:
@@ -256,26 +254,23 @@ def _named(root: Path, environ: Mapping[str, str]) -> Repository | None:
 def _nearest(root: Path) -> Repository | None:
     start = root.resolve()
     found = next((each / ".git" for each in (start, *start.parents) if (each / ".git").exists()), None)
-    return None if found is None else Repository(found.parent, _target(found))
-
-
-def _target(found: Path) -> Path:
-    """The folder that a ``.git`` is, or that it names where it is a file."""
+    if found is None:
+        return None
     if found.is_dir():
-        return found.resolve()
-    named = (
-        found.read_bytes()[: 1 << 13].removeprefix(b"gitdir: ").rstrip(b"\r\n") if found.is_file() else b""
-    )
-    return (found.parent / os.fsdecode(named)).resolve()
+        return Repository(found.parent, found.resolve())
+    # In a submodule or a linked work tree `.git` is a file: https://git-scm.com/docs/gitrepository-layout
+    content = found.read_bytes()[: 1 << 13] if found.is_file() else b""
+    target = os.fsdecode(content.removeprefix(b"gitdir: ").rstrip(b"\r\n"))
+    return Repository(found.parent, (found.parent / target).resolve())
 
 
 def not_fetched(done: Finished) -> bool:
-    """Whether git would have had to fetch an object of a partial clone."""
+    """Whether the call failed for an object that this partial clone lacks."""
     return any(word in done.stderr for word in _NOT_FETCHED)
 
 
-def failed(done: Finished) -> GitError:
-    """What to raise for a call that should not have failed: git's own words, on one line."""
+def failure(done: Finished) -> GitError:
+    """The error for an unexpected failure: git's own words, on one line."""
     lines = done.stderr.splitlines() or [b"no message"]
     if not_fetched(done):
         return GitError(

@@ -1,7 +1,7 @@
-"""Commits, how they relate, and how a CI job's clone gets those that it lacks: git fetches only here.
+"""Fetch what the clone of a CI job lacks. No other module lets git use the network.
 
-The address is the operator's, never one of the repository's configuration; only that one protocol is
-allowed, no credential helper, no hook, no other ref and no submodule is touched, and nothing is checked out.
+The address is the operator's, never one from the repository's configuration. Only its protocol is allowed; no
+credential helper or hook runs, no ref or submodule changes, and nothing is checked out.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aethr.base.errors import GitError, UsageError
-from aethr.base.process import Finished
 from aethr.git import call, history
 
 DEPTHS = (50, 300, 2_000, 10_000)
-"""How many commits of each side are asked for, until the common commit is certain; then all of them."""
+"""Commits to fetch of each side, step by step, until the merge base is certain; then all of them."""
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -34,7 +33,7 @@ class Remote:
         parts = urlsplit(self.url)
         plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
         if parts.scheme not in ("https", "file") and not plain:
-            raise UsageError(f"{self.url[:200]!r} is not a https: address", "Check GITHUB_SERVER_URL.")
+            raise UsageError(f"{self.url[:200]!r} is not an https: address", "Check GITHUB_SERVER_URL.")
 
     @property
     def protocol(self) -> str:
@@ -43,7 +42,7 @@ class Remote:
     def secrets(self) -> tuple[tuple[str, str], ...]:
         """The configuration that carries the token to this host and to no other.
 
-        The empty value drops the header that actions/checkout may have left: two of them are refused.
+        The empty value clears the header that actions/checkout may have configured: GitHub refuses two.
         """
         if not self.token or self.protocol == "file":
             return ()
@@ -54,12 +53,12 @@ class Remote:
 
 
 def common_commit(root: Path, remote: Remote, base: str, head: str) -> str:
-    """The merge base of two commit ids, fetching what is missing for it, step by step.
+    """The merge base of two commit ids; fetches what is missing for it, step by step.
 
-    Raises ``GitError`` where the commits cannot be had, or have no common one.
+    Raises ``GitError`` if the commits cannot be fetched or have no common one.
     """
     try:
-        return _deepened(root, remote, base, head)
+        return _deepen(root, remote, base, head)
     except GitError as error:
         shallow = history.is_shallow(root)
         fix = "Check out with `fetch-depth: 0`, or give `github-token` the permission `contents: read`."
@@ -69,12 +68,13 @@ def common_commit(root: Path, remote: Remote, base: str, head: str) -> str:
 
 
 def branch_tip(root: Path, remote: Remote, branch: str) -> str | None:
-    """The commit id that a branch of the remote has now; None for no such branch. Raises ``GitError``."""
-    done = _reach(root, remote, "ls-remote", "--exit-code", remote.url, f"refs/heads/{branch}")
+    """The current commit id of a branch of the remote; None for an unknown branch. Raises ``GitError``."""
+    words = ("ls-remote", "--exit-code", remote.url, f"refs/heads/{branch}")
+    done = call.run_online(root, remote.protocol, remote.secrets(), *words)
     if done.code == 2:
         return None
     if done.code != 0:
-        raise call.failed(done)
+        raise call.failure(done)
     return done.stdout.decode("ascii", "replace").partition("\t")[0]
 
 
@@ -92,9 +92,10 @@ def commits(root: Path, remote: Remote, ids: Sequence[str], depth: int | None = 
 
 
 def complete(root: Path, remote: Remote, commits: Sequence[str], wanted: Callable[[], Iterable[str]]) -> None:
-    """Fetch what a partial clone lacks of these commits: their folders, and the files of ``wanted`` ids.
+    """Fetch what a partial clone lacks of these commits: their folders, and the files with the ``wanted``
+    ids.
 
-    ``wanted`` is asked once the folders are there. Nothing is done in any other clone. Raises ``GitError``.
+    ``wanted`` is called once the folders are there. Does nothing in any other clone. Raises ``GitError``.
     """
     if not history.is_partial(root):
         return
@@ -103,14 +104,14 @@ def complete(root: Path, remote: Remote, commits: Sequence[str], wanted: Callabl
 
 
 def _missing(root: Path, commits: Sequence[str], *options: str) -> frozenset[str]:
-    """The ids of objects that these commits (or trees) hold and this clone does not."""
+    """The ids of the objects of these commits (or trees) that this clone lacks."""
     words = ("rev-list", "--objects", "--no-walk", "--missing=print", *options, "--end-of-options", *commits)
     rows = call.checked(root, *words).decode("ascii", "replace").split("\n")
     return frozenset(row[1:] for row in rows if row.startswith("?"))
 
 
 def _objects(root: Path, remote: Remote, ids: Iterable[str]) -> None:
-    """Fetch objects by their ids, where no commit that is here says that they are here too."""
+    """Fetch objects by id, without telling the server that our commits are complete (``noop``)."""
     if names := sorted(ids):
         try:
             _from_promisor(root, remote, "blob:none", names, negotiate="noop")
@@ -122,10 +123,10 @@ def _objects(root: Path, remote: Remote, ids: Iterable[str]) -> None:
 def _from_promisor(
     root: Path, remote: Remote, kept: str, ids: Sequence[str], *options: str, negotiate: str = "default"
 ) -> None:
-    """Fetch into a partial clone as git itself does there: what comes may refer to objects that do not.
+    """Fetch into a partial clone as git itself does: what arrives may refer to objects that do not.
 
-    git wants a remote with a name for that. It is new each time, so that nothing of the repository's
-    configuration is about it, and nothing is written into that.
+    git needs a named remote for that (https://git-scm.com/docs/partial-clone). The name is new each time, so
+    the repository's configuration cannot contain it, and this call does not change the configuration.
     """
     name = f"aethr-{secrets.token_hex(8)}"
     about = {"url": remote.url, "promisor": "true", "partialclonefilter": kept}
@@ -145,12 +146,12 @@ def _fetch(
     options = ("--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc", "--quiet")
     more = ("--upload-pack=git-upload-pack", *words)
     settings = (*remote.secrets(), *configuration)
-    done = call.reaching_out(root, remote.protocol, settings, "fetch", *options, *more, stdin=stdin)
+    done = call.run_online(root, remote.protocol, settings, "fetch", *options, *more, stdin=stdin)
     if done.code != 0:
-        raise call.failed(done)
+        raise call.failure(done)
 
 
-def _deepened(root: Path, remote: Remote, base: str, head: str) -> str:
+def _deepen(root: Path, remote: Remote, base: str, head: str) -> str:
     def common() -> str | None:
         return history.certain_merge_base(root, base, head) if history.has(root, base, head) else None
 
@@ -164,10 +165,7 @@ def _deepened(root: Path, remote: Remote, base: str, head: str) -> str:
         found = common()
     if found is None:
         raise GitError(
-            f"{base[:12]} and {head[:12]} have no common commit", "Rebase the branch on the one it goes into."
+            f"{base[:12]} and {head[:12]} have no common commit",
+            "Rebase the branch on its target.",
         )
     return found
-
-
-def _reach(root: Path, remote: Remote, *args: str) -> Finished:
-    return call.reaching_out(root, remote.protocol, remote.secrets(), *args)

@@ -1,11 +1,67 @@
-"""Commits and how they hang together: what is here, what is an ancestor of what."""
+"""Commits: what a name stands for, which ones this clone has, and how they relate."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from aethr.base.errors import GitError, UsageError
 from aethr.git import call
+
+_LINE_BREAK = re.compile(r"[\0\r\n]")
+"""Not allowed in the name of a commit, and would end one that is passed as a line."""
+
+
+def commits_or_trees(root: Path, *names: str) -> tuple[str, ...]:
+    """The full ids of the commits (or trees) with these names. Raises ``UsageError`` for an unknown name."""
+    found = resolve(root, *names)
+    for name, id_ in zip(names, found, strict=True):
+        if id_ is None:
+            raise UsageError(
+                f"--diff: {name!r} is not a commit here",
+                "`git branch --all` and `git tag` list names; fetch the one you mean if it is not here yet.",
+            )
+    return tuple(filter(None, found))
+
+
+def resolve(root: Path, *names: str) -> tuple[str | None, ...]:
+    """The id of the commit, else of the tree, behind each name; None if it is neither."""
+    found = _objects(root, [name + "^{commit}" for name in names])
+    if None in found:
+        # Only now: a partial clone may lack the trees of its commits, and git stops at the first one. A
+        # search (`:/x`) and a path (`HEAD:x`) cannot have a suffix, so each name is also tried alone.
+        others = _objects(root, [name + end for name in names for end in ("^{tree}", "")])
+        found = [commit or others[2 * n] or others[2 * n + 1] for n, commit in enumerate(found)]
+    return tuple(found)
+
+
+def _objects(root: Path, names: Sequence[str]) -> list[str | None]:
+    """The id of the commit or tree of each name, None for anything else."""
+    done = None
+    if not any(name.startswith("-") or _LINE_BREAK.search(name) for name in names):
+        lines = b"".join(os.fsencode(name) + b"\n" for name in names)
+        done = call.run(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=lines)
+    if done is None or done.code != 0:  # git stops at some names, such as @{upstream} without an upstream
+        return [None] if len(names) == 1 else [_objects(root, [name])[0] for name in names]
+    rows = (row.split(b" ") for row in done.stdout.splitlines())
+    return [row[0].decode() if row[1:] in ([b"commit"], [b"tree"]) else None for row in rows]
+
+
+def merge_base(root: Path, base: str, head: str) -> str:
+    """The best common ancestor of two ids. Raises ``GitError``, also when the clone is too shallow."""
+    done = call.run(root, "merge-base", "--end-of-options", base, head)
+    if done.code == 0:
+        return done.stdout.decode().split("\n", 1)[0]
+    if done.code == 1 and is_shallow(root):
+        raise GitError(
+            f"no common commit of {base[:12]} and {head[:12]}: this clone is shallow",
+            "Run `git fetch --unshallow`; in GitHub Actions, check out with `fetch-depth: 0`.",
+        )
+    if done.code == 1:
+        raise GitError(f"{base[:12]} and {head[:12]} have no common commit", "Compare them with A..B.")
+    raise call.failure(done)
 
 
 def has(root: Path, *ids: str) -> bool:
@@ -20,44 +76,40 @@ def is_shallow(root: Path) -> bool:
 
 
 def is_partial(root: Path) -> bool:
-    """Whether this clone was made with a filter, so that objects of its commits may be elsewhere."""
+    """Whether this is a partial clone (``--filter``), which may lack objects of its commits."""
     return _succeeds(root, "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$")
 
 
 def is_ancestor(root: Path, ancestor: str, of: str) -> bool:
-    """Whether one commit is the other or lies in its history, as far as this clone knows."""
+    """Whether one commit is the other or in its history, as far as this clone knows."""
     return has(root, ancestor, of) and _succeeds(root, "merge-base", "--is-ancestor", ancestor, of)
 
 
 def parents(root: Path, commit: str) -> tuple[str, ...]:
-    """The ids of a commit's parents, as the commit names them, also where a shallow clone lacks them."""
+    """The ids of a commit's parents as recorded in it, even if a shallow clone lacks them."""
     header = call.checked(root, "cat-file", "commit", commit).partition(b"\n\n")[0]
     rows = (line.split(b" ", 1) for line in header.split(b"\n") if line.startswith(b"parent "))
     return tuple(name.decode() for _, name in rows)
 
 
 def certain_merge_base(root: Path, base: str, head: str) -> str | None:
-    """The best common commit of two that are here; None where there is none, or this clone cannot tell.
+    """The merge base of two commits of this clone; None if there is none, or the clone is too shallow to
+    know.
 
-    In a shallow clone a common commit may be found while a better one is still hidden behind the edge. So
-    it counts only if no edge lies between it and the two.
+    In a shallow clone git may find a common commit although a better one is cut off. So the answer counts
+    only if the history between it and the two commits is complete.
     """
     done = call.run(root, "merge-base", "--end-of-options", base, head)
     if done.code == 1:
         return None
     if done.code != 0:
-        raise call.failed(done)
+        raise call.failure(done)
     found = done.stdout.decode().strip()
-    edges = _edges(root)
+    name = call.checked(root, "rev-parse", "--git-path", "shallow").removesuffix(b"\n")
+    file = root / os.fsdecode(name)  # the commits whose parents this clone lacks
+    edges = frozenset(file.read_bytes().split()) if file.is_file() else frozenset()
     hidden = edges and edges.intersection(call.checked(root, "rev-list", base, head, f"^{found}").split())
     return None if hidden else found
-
-
-def _edges(root: Path) -> frozenset[bytes]:
-    """The commits whose parents a shallow clone does not have."""
-    name = call.checked(root, "rev-parse", "--git-path", "shallow").removesuffix(b"\n")
-    file = root / os.fsdecode(name)
-    return frozenset(file.read_bytes().split()) if file.is_file() else frozenset()
 
 
 def _succeeds(root: Path, *args: str) -> bool:

@@ -1,7 +1,7 @@
-"""Files out of git's objects: what the index or a commit holds, whatever lies in the work tree.
+"""Files from git's objects: what the index or a commit contains, independent of the work tree.
 
-One call lists, one measures, and contents come in batches of bounded size. ``spare_index`` is a copy of the
-index that also names every new file: the repository's own index is only read, and no object is written.
+One call lists, one measures, and contents come in batches of bounded size. ``with_new_files`` makes a copy of
+the index that also lists every new file: the repository's own index is only read, and no object is written.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from aethr.base.errors import DiskError, GitError
 from aethr.git import call
 
 _OWN = {"core.splitIndex": "false", "core.untrackedCache": "false"}
-"""Or git would put a part of the copy into the repository's folder."""
+"""Otherwise git writes a part of the copy into the repository's folder."""
 
 
 @contextmanager
 def with_new_files(top: Path, options: Sequence[str]) -> Iterator[Path]:
-    """The copy's path; it is gone after the block. Raises ``GitError``, ``DiskError``.
+    """The path of the copy, which is deleted after the block. Raises ``GitError``, ``DiskError``.
 
-    ``options`` switch off the filters of the repository: to write an index git reads each file again that was
-    written in the same moment as its entry (https://git-scm.com/docs/racy-git).
+    ``options`` switch off the filters of the repository: to write an index, git reads every file again that
+    is as new as its entry (https://git-scm.com/docs/racy-git).
     """
     listed = call.checked(top, "ls-files", "-z", "--others", "--exclude-standard")
     names = [name for name in listed.split(b"\0") if name]
@@ -39,7 +39,7 @@ def with_new_files(top: Path, options: Sequence[str]) -> Iterator[Path]:
         index = Path(name, "index")
         try:
             if own.is_file():
-                shutil.copy2(own, index)  # with its time: git takes an entry for fresh only if it is older
+                shutil.copy2(own, index)  # keeps its time: git trusts only entries that are older
         except OSError as error:
             raise DiskError(f"cannot copy {own}: {error.strerror}", "Is TMPDIR full?") from error
         empty = call.checked(top, "hash-object", "--stdin", stdin=b"").decode().strip()
@@ -56,13 +56,13 @@ def with_new_files(top: Path, options: Sequence[str]) -> Iterator[Path]:
 
 
 def _row(top: Path, name: bytes, empty: str) -> bytes:
-    """The entry of a new file, without its content; of another repository the commit checked out there.
+    """The entry of a new file, without its content; for another repository, the commit checked out there.
 
-    A repository without a commit has no entry: ``git add`` takes none of it.
+    A repository without a commit has no entry: ``git add`` skips it too.
     """
     path = top / os.fsdecode(name)
     if not name.endswith(b"/"):
-        mode = "120000" if path.is_symlink() else "100644"  # git asks the disk whether it can be executed
+        mode = "120000" if path.is_symlink() else "100644"  # git reads the executable bit from the disk
         return f"{mode} {empty} 0\t".encode() + name + b"\0"
     head = call.run(path, "rev-parse", "--verify", "--quiet", "HEAD")
     if head.code != 0:
@@ -71,7 +71,7 @@ def _row(top: Path, name: bytes, empty: str) -> bytes:
 
 
 BATCH_BYTES = 10_000_000
-"""About how much content one call gives; a larger object is given alone."""
+"""About how much content one call returns; a larger object comes alone."""
 
 _LITERAL = "--literal-pathspecs"
 
@@ -89,7 +89,7 @@ class TreeEntry(NamedTuple):
 
 
 def index_entries(folder: Path, below: str = ".") -> Iterator[TreeEntry]:
-    """The index, as far as it lies in ``folder`` and at or below a path; paths relative to ``folder``."""
+    """The entries of the index at or below a path of ``folder``; their paths are relative to ``folder``."""
     listed = call.checked(folder, _LITERAL, "ls-files", "-z", "--stage", "--", below)
     for head, path in _rows(listed):
         mode, name, stage = head
@@ -97,7 +97,7 @@ def index_entries(folder: Path, below: str = ".") -> Iterator[TreeEntry]:
 
 
 def tree_entries(folder: Path, tree: str, below: str = ".") -> Iterator[TreeEntry]:
-    """The same of a commit or tree, given by its id."""
+    """The same from a commit or tree, by its id."""
     listed = call.checked(folder, _LITERAL, "ls-tree", "-r", "-z", "--end-of-options", tree, "--", below)
     for head, path in _rows(listed):
         mode, _kind, name = head
@@ -105,7 +105,7 @@ def tree_entries(folder: Path, tree: str, below: str = ".") -> Iterator[TreeEntr
 
 
 def changed_ids(root: Path, base: str, head: str) -> Iterator[str]:
-    """The ids of all files in which two commits (or trees) differ, on both sides."""
+    """The ids of all files that differ between two commits (or trees), on both sides."""
     rows = call.checked(
         root, "diff-tree", "-r", "--raw", "-z", "--no-renames", "--no-abbrev", "--end-of-options", base, head
     ).split(b"\0")
@@ -116,13 +116,13 @@ def changed_ids(root: Path, base: str, head: str) -> Iterator[str]:
 
 
 def sizes(root: Path, ids: Iterable[str]) -> dict[str, int]:
-    """The size in bytes of each object; one that this clone does not have is not in it.
+    """The size in bytes of each object that this clone has.
 
-    Raises ``GitError``, also where a partial clone does not have it and git would fetch it.
+    Raises ``GitError``, also for an object that a partial clone lacks and git would fetch.
     """
     done = call.run(root, "cat-file", "--batch-check", stdin=_lines(ids))
     if done.code != 0 or call.not_fetched(done):
-        raise call.failed(done)
+        raise call.failure(done)
     rows = (line.split(" ") for line in done.stdout.decode().splitlines())
     return {row[0]: int(row[2]) for row in rows if len(row) == 3}
 
@@ -135,7 +135,7 @@ def contents(root: Path, wanted: Sequence[tuple[str, int]]) -> Iterator[bytes]:
         for name, size in batch:
             header = f"{name} blob {size}\n".encode()
             if not output.startswith(header, start):
-                raise GitError(f"git object {name[:12]} is no file", "`git fsck` says what is wrong.")
+                raise GitError(f"git object {name[:12]} is not a file", "`git fsck` says what is wrong.")
             start += len(header) + size + 1
             yield output[start - size - 1 : start - 1]
 

@@ -60,10 +60,10 @@ def find(root: Path, environ: Mapping[str, str]) -> Change | None:
     if end and _is_null(end):
         return None
     if _is_null(start):
-        (head,) = git.commits_or_trees(root, end or pushed)
+        (head,) = history.commits_or_trees(root, end or pushed)
         base = _first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
     else:
-        head, first = git.commits_or_trees(root, end or pushed, start)
+        head, first = history.commits_or_trees(root, end or pushed, start)
         base = _base(root, first, head)
     return _range(here, base, head, remote, _branch(here, pushed))
 
@@ -131,7 +131,7 @@ def _base(root: Path, first: str, head: str) -> str:
     """
     found = history.certain_merge_base(root, first, head)
     if found is None and history.is_shallow(root):
-        return git.merge_base(root, first, head)
+        return history.merge_base(root, first, head)
     return found or first
 
 
@@ -142,7 +142,7 @@ def _first_base(root: Path, remote: str, branch: str, head: str) -> str:
     history), or its default branch.
     """
     names = (branch.removeprefix("refs/heads/"), "HEAD")
-    same, default = git.resolve(root, *(f"refs/remotes/{remote}/{name}" for name in names))
+    same, default = history.resolve(root, *(f"refs/remotes/{remote}/{name}" for name in names))
     if same is not None:
         return _base(root, same, head)
     common = history.certain_merge_base(root, default, head) if default is not None else None

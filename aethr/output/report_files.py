@@ -14,6 +14,7 @@ from aethr.base import disk
 from aethr.base.errors import GitError, UsageError
 from aethr.base.records import RunResult
 from aethr.base.words import suggest
+from aethr.git import tracking
 
 _NOT_REPLACED = (errno.EBUSY, errno.EPERM, errno.EACCES)
 """A file that is mounted by itself, or in a folder of somebody else: it takes a text, and no other file."""
@@ -58,7 +59,7 @@ def _is_led_out(path: Path) -> bool:
     links = [each for each in (path.absolute(), *path.absolute().parents) if each.is_symlink()]
     try:
         checkouts = [(link, git.checkout(link.parent)) for link in links]
-        tops = [here.top for link, here in checkouts if here and git.is_tracked(link.parent, link.name)]
+        tops = [here.top for link, here in checkouts if here and tracking.is_tracked(link.parent, link.name)]
     except GitError as error:
         raise UsageError(
             f"--report {path}: a link, and git cannot say whether it tracks it", str(error)

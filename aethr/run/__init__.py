@@ -103,7 +103,7 @@ def prepare(
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
     settings = {**dotenv.values, **environ}
-    agreed = terms.read(given, settings, credentials.secrets(settings))
+    agreed = terms.read(given, settings, secrecy.found_in(settings))
     secrecy.hide_too(agreed.secrets)
     seal = (seal or _seal(project, settings, agreed)) if agreed.is_live else UNSEALED
     doubt = resume.unproven(saved, seal, agreed.mode)

@@ -13,7 +13,7 @@ from aethr.base.options import RunOptions
 from aethr.base.records import CHANGE, Place, StepSpec, WorkflowSpec
 from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, workflow_file
-from aethr.config.mistakes import quoted
+from aethr.config.mistakes import quote
 from aethr.workflow import planning
 from aethr.workflow.planning import Bound, Project, vocabulary
 
@@ -51,7 +51,7 @@ def _role(word: str) -> tuple[str, str]:
     problem = workflow_file.problem_of_id(role) if colon and text.strip() else "not ROLE:TEXT"
     problem = problem or workflow_file.problem_of_text(text)
     if problem:
-        raise UsageError(f"--step {quoted(word)}: {problem}", 'As in --step "reviewer:Look for lost data."')
+        raise UsageError(f"--step {quote(word)}: {problem}", 'As in --step "reviewer:Look for lost data."')
     return role, text.strip()
 
 
@@ -62,7 +62,7 @@ def _check_sources(context: Sequence[str]) -> None:
             known = ", ".join(
                 f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()
             )
-            raise UsageError(f"--context {quoted(source)}: {problem}", f"A source is one of {known}.")
+            raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
 
 
 def _with_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:

@@ -28,6 +28,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import redact
 from aethr.base.words import capped
+from aethr.git import history
 
 if TYPE_CHECKING:
     from aethr.engine.checkpoint import Checkpoint
@@ -59,7 +60,7 @@ def scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope | None:
         return None
     if saved.base is None:  # a word, or a file of an earlier version, which has no ids
         return git.resolve_scope(root, saved.text, here)._replace(chosen=saved.chosen)
-    base, *head = git.commits_or_trees(root, saved.base, *([saved.head] if saved.head else []))
+    base, *head = history.commits_or_trees(root, saved.base, *([saved.head] if saved.head else []))
     return saved._replace(base=base, head=head[0] if head else None, head_sha=here.head if here else None)
 
 

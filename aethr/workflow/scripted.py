@@ -40,7 +40,7 @@ from aethr.config.kinds import (
     Short,
     Text,
 )
-from aethr.config.mistakes import Lines, Mistake, quoted, refusal
+from aethr.config.mistakes import Lines, Mistake, quote, refusal
 from aethr.config.nodes import compose
 
 FIRST_LINE = "Mock answer {digest}: no model was called."
@@ -139,8 +139,8 @@ def read_replies(path: Path, steps: Collection[str], editing: Collection[str]) -
 
     Raises ``ConfigError`` for every mistake in it, or for the file itself.
     """
-    origin = nodes.shown(path)
-    text = nodes.decoded(nodes.read(path, origin, "no such file"), origin).removeprefix("\ufeff")
+    origin = nodes.display_name(path)
+    text = nodes.decode(nodes.read(path, origin, "no such file"), origin).removeprefix("\ufeff")
     lines = Lines.of(text)
     root, mistakes = compose(text, lines, "the file is empty")
     reading = Reading("", {}, {}, mistakes)
@@ -163,7 +163,7 @@ def _misfits(
     """What does not fit the workflow. Every step runs at least once, so each needs an answer."""
     for step, replies in raw.items():
         if step not in steps:
-            yield Mistake(reading.keys[step], f"no step {quoted(step)}", step, tuple(steps))
+            yield Mistake(reading.keys[step], f"no step {quote(step)}", step, tuple(steps))
         elif step not in editing:
             changes = (f"{step}.{number}.changed" for number in range(len(replies or ())))
             for path in changes:

@@ -14,7 +14,7 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from aethr.base import process
-from aethr.agents import processtree
+from aethr.agents import process_tree
 
 def terminated(*_):
     raise KeyboardInterrupt
@@ -32,7 +32,7 @@ for _ in range(10):
             with process.stream(argv, timeout_s=30, **where) as running:
                 list(running.chunks())
         else:
-            with open(os.devnull, "rb") as stdin, processtree.running(argv, stdin=stdin, **where) as tree:
+            with open(os.devnull, "rb") as stdin, process_tree.running(argv, stdin=stdin, **where) as tree:
                 tree.child.wait()
     except KeyboardInterrupt:
         print("interrupted")

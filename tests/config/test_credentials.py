@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aethr.base import secrecy
 from aethr.base.errors import UsageError
 from aethr.config import credentials
 from tests.support import Repo, make_repo
@@ -21,7 +22,7 @@ def project(repo: Repo) -> Repo:
     return repo
 
 
-def test_keys_and_switches_and_a_local_endpoint_are_taken(project: Repo) -> None:
+def test_dotenv_gives_keys_switches_and_a_local_endpoint(project: Repo) -> None:
     project.write(
         ".env",
         "OPENAI_API_KEY='sk-1'\nexport AETHR_LIVE=1\nAETHR_MODEL=openai:x # note\n"
@@ -37,7 +38,7 @@ def test_keys_and_switches_and_a_local_endpoint_are_taken(project: Repo) -> None
     assert loaded.warnings == ()
 
 
-def test_everything_else_is_ignored_and_named_once_without_its_value(project: Repo) -> None:
+def test_other_variables_of_dotenv_are_named_without_values(project: Repo) -> None:
     names = ["GIT_CONFIG_COUNT", "LD_PRELOAD", "PATH", "EDITOR", "NODE_OPTIONS", "AETHR_RUN_FAIL_ON"]
     names.append("AETHR_TRANSPORT")
     project.write(".env", "".join(f"{name}=hidden-value\n" for name in names))
@@ -58,20 +59,20 @@ def test_everything_else_is_ignored_and_named_once_without_its_value(project: Re
         "http://[::1",
     ],
 )
-def test_an_endpoint_elsewhere_is_not_taken(project: Repo, url: str) -> None:
+def test_dotenv_cannot_set_a_remote_endpoint(project: Repo, url: str) -> None:
     project.write(".env", f"OPENAI_BASE_URL={url}\n")
     loaded = credentials.load(project.root)
     assert loaded.values == {}
     assert "must come from the environment: OPENAI_BASE_URL" in loaded.warnings[0]
 
 
-def test_nothing_is_interpolated(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dotenv_is_not_interpolated(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "ghs_secret")
     project.write(".env", "OPENAI_API_KEY=${GITHUB_TOKEN}\n")
     assert credentials.load(project.root).values == {"OPENAI_API_KEY": "${GITHUB_TOKEN}"}
 
 
-def test_a_tracked_file_is_not_read(project: Repo) -> None:
+def test_a_tracked_dotenv_is_not_loaded(project: Repo) -> None:
     project.write(".env", "OPENAI_API_KEY=sk-from-somebody\n")
     project.git("add", "-f", ".env")
     loaded = credentials.load(project.root)
@@ -79,13 +80,13 @@ def test_a_tracked_file_is_not_read(project: Repo) -> None:
     assert "git tracks it" in loaded.warnings[0]
 
 
-def test_a_file_in_the_folder_above_is_not_read(project: Repo) -> None:
+def test_a_dotenv_in_the_folder_above_is_not_loaded(project: Repo) -> None:
     project.write(".env", "OPENAI_API_KEY=sk-1\n")
     (project.root / "sub").mkdir()
     assert credentials.load(project.root / "sub") == credentials.NOTHING
 
 
-def test_odd_files_are_one_warning_and_no_keys(project: Repo, tmp_path: Path) -> None:
+def test_an_unreadable_dotenv_gives_one_warning_and_no_keys(project: Repo, tmp_path: Path) -> None:
     env = project.root / ".env"
     target = tmp_path / "target"
     target.write_text("OPENAI_API_KEY=sk-1\n")
@@ -107,13 +108,13 @@ def test_odd_files_are_one_warning_and_no_keys(project: Repo, tmp_path: Path) ->
         env.rmdir() if env.is_dir() else env.unlink()
 
 
-def test_outside_of_a_repository_it_decides_nothing(tmp_path: Path) -> None:
+def test_outside_of_a_repository_dotenv_is_not_loaded(tmp_path: Path) -> None:
     """An unpacked archive."""
     (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-1\nAETHR_LIVE=1\n")
     loaded = credentials.load(tmp_path)
     assert loaded.values == {}
-    assert "in no git repository" in loaded.warnings[0]
-    with pytest.raises(UsageError, match="in no git repository"):
+    assert "not in a git repository" in loaded.warnings[0]
+    with pytest.raises(UsageError, match="not in a git repository"):
         credentials.login(tmp_path, "openai", "sk-1")
     make_repo(tmp_path)
     assert credentials.load(tmp_path).values == {"OPENAI_API_KEY": "sk-1", "AETHR_LIVE": "1"}
@@ -143,7 +144,7 @@ def refusal(root: Path) -> str:
 
 
 @pytest.mark.parametrize("folder", [".", "app"])
-def test_one_that_was_taken_out_of_git_is_still_somebody_elses(untracked: Repo, folder: str) -> None:
+def test_a_dotenv_removed_from_git_is_not_loaded(untracked: Repo, folder: str) -> None:
     root = untracked.root / folder
     assert b"\r\n# $Id: " in (root / ".env").read_bytes()
     assert "in the last commit" in refusal(root)
@@ -161,14 +162,14 @@ def test_one_that_was_taken_out_of_git_is_still_somebody_elses(untracked: Repo, 
     assert credentials.load(root).values == {"OPENAI_API_KEY": "sk-mine"}
 
 
-def test_one_that_git_has_only_stashed_is_ones_own(project: Repo) -> None:
+def test_a_dotenv_that_was_only_stashed_is_loaded(project: Repo) -> None:
     project.write(".env", "OPENAI_API_KEY=sk-1\n")
     project.git("add", "-f", ".env")
     project.git("rm", "-q", "--cached", ".env")
     assert credentials.load(project.root).values == {"OPENAI_API_KEY": "sk-1"}
 
 
-def test_looking_into_the_history_runs_nothing(untracked: Repo, tmp_path: Path) -> None:
+def test_searching_the_history_for_a_dotenv_runs_nothing(untracked: Repo, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     trap.write_text(f"#!/bin/sh\ntouch '{tmp_path}/sprung'\n")
     trap.chmod(0o755)
@@ -201,7 +202,7 @@ def test_looking_into_the_history_runs_nothing(untracked: Repo, tmp_path: Path) 
         ("=sk-open\nXAI_API_KEY=xai-1\n", 1),
     ],
 )
-def test_a_line_that_cannot_be_parsed_is_named_and_never_shown(
+def test_a_broken_line_of_dotenv_is_named_but_not_shown(
     project: Repo, text: str, line: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     project.write(".env", text)
@@ -213,14 +214,14 @@ def test_a_line_that_cannot_be_parsed_is_named_and_never_shown(
     assert capfd.readouterr() == ("", "")
 
 
-def test_many_lines_that_cannot_be_parsed_are_counted(project: Repo) -> None:
+def test_many_broken_lines_of_dotenv_are_counted(project: Repo) -> None:
     project.write(".env", "no assignment\n" * 9)
     loaded = credentials.load(project.root)
     assert len(loaded.warnings) == 6
     assert loaded.warnings[-1] == ".env: 4 more lines cannot be parsed"
 
 
-def test_a_login_writes_a_private_file_and_keeps_the_other_lines(project: Repo) -> None:
+def test_login_writes_a_private_file_and_keeps_other_lines(project: Repo) -> None:
     before = "# mine\nOTHER='two\nlines OPENAI_API_KEY=no'\nexport OPENAI_API_KEY=old\nLAST=1"
     project.write(".env", before)
     (project.root / ".env").chmod(0o644)
@@ -234,7 +235,7 @@ def test_a_login_writes_a_private_file_and_keeps_the_other_lines(project: Repo) 
     assert credentials.load(project.root).values == {"OPENAI_API_KEY": "sk-new", "XAI_API_KEY": "xai-1"}
 
 
-def test_a_login_warns_when_git_would_take_the_file(tmp_path: Path) -> None:
+def test_login_warns_if_git_would_commit_dotenv(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "r")
     assert "does not ignore .env" in credentials.login(repo.root, "openai", "sk-1")[0]
     repo.git("add", "-f", ".env")
@@ -244,14 +245,14 @@ def test_a_login_warns_when_git_would_take_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["", "two words", "line\nbreak", "it's", "ключ", "back\\slash", "\x1b[0m", '"sk-1"', "“sk-1”"]
 )
-def test_what_is_no_key_is_refused_and_not_repeated(project: Repo, key: str) -> None:
+def test_login_refuses_an_invalid_key_without_repeating_it(project: Repo, key: str) -> None:
     with pytest.raises(UsageError) as caught:
         credentials.login(project.root, "openai", key)
     assert not key or key not in str(caught.value)
     assert not (project.root / ".env").exists()
 
 
-def test_a_login_does_not_write_through_a_link(project: Repo, tmp_path: Path) -> None:
+def test_login_does_not_write_through_a_link(project: Repo, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("")
     (project.root / ".env").symlink_to(target)
@@ -270,4 +271,4 @@ def test_the_values_to_hide_are_those_of_keys() -> None:
         "TOKEN_COUNT": "5",
         "PATH": "/bin",
     }
-    assert credentials.secrets(environ) == ("a-1", "ghs-1", "m-1", "sk-1")
+    assert secrecy.found_in(environ) == ("a-1", "ghs-1", "m-1", "sk-1")

@@ -64,12 +64,12 @@ def one_role(guidance: str) -> WorkflowSpec:
 
 
 @pytest.mark.parametrize("guidance", NASTY, ids=range(len(NASTY)))
-def test_a_role_text_comes_back_to_the_byte(guidance: str) -> None:
+def test_a_saved_role_text_is_read_back_byte_for_byte(guidance: str) -> None:
     assert again(one_role(guidance)).roles == {"a": guidance}
 
 
 @pytest.mark.parametrize("value", NASTY, ids=range(len(NASTY)))
-def test_so_does_a_text_deep_in_a_step_and_a_name_wherever_it_may_stand(value: str) -> None:
+def test_saved_texts_and_names_are_read_back_everywhere(value: str) -> None:
     repeat = Repeat("s", 3, until_contains=value)
     name = value if "\n" not in value else "a"
     spec = WorkflowSpec(name, {name: "b"}, {}, (StepSpec("s", name, 9, repeat=repeat),), "")
@@ -77,7 +77,7 @@ def test_so_does_a_text_deep_in_a_step_and_a_name_wherever_it_may_stand(value: s
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
-def test_a_preset_comes_back_under_its_head(preset: str) -> None:
+def test_a_saved_preset_keeps_its_head_and_is_read_back(preset: str) -> None:
     spec = workflow_file.parse(presets.text(preset), "preset", WORDS)
     made = text(spec)
     assert meaning(again(spec)) == meaning(spec)
@@ -87,7 +87,7 @@ def test_a_preset_comes_back_under_its_head(preset: str) -> None:
     assert [line for line in made.splitlines() if line != line.rstrip()] == []
 
 
-def test_the_file_reads_as_a_person_would_write_it() -> None:
+def test_a_saved_file_looks_handwritten() -> None:
     prose = "Name the files to change, what changes in each, and the tests that prove it. " * 2
     steps = (
         StepSpec("plan", "planner", 5, context=("git_diff", "file:a b#c")),
@@ -142,7 +142,7 @@ limits:
     )
 
 
-def test_what_an_editor_does_not_show_is_written_by_its_code() -> None:
+def test_invisible_characters_are_saved_as_escapes() -> None:
     for hidden in ("\u202e", "\u200b", "\xa0", "\ufeff", "\u2028", "\u3000", "\U000e0041"):
         made = text(one_role(f"日本語 a{hidden}b\nc"))
         assert hidden not in made
@@ -158,7 +158,7 @@ def test_a_comment_cannot_become_content() -> None:
     assert meaning(again(spec)) == meaning(spec)
 
 
-def test_limits_stand_once_where_all_steps_share_them() -> None:
+def test_limits_shared_by_all_steps_are_saved_once() -> None:
     steps = (StepSpec("s", "a", 5), StepSpec("t", "a", 5))
     spec = WorkflowSpec("w", {"a": "b"}, {}, steps, "")
     assert text(spec).endswith("\nlimits:\n  context_chars: 5\n")
@@ -217,11 +217,11 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
 
 @settings(max_examples=80)
 @given(workflows())
-def test_any_workflow_comes_back(spec: WorkflowSpec) -> None:
+def test_any_saved_workflow_is_read_back(spec: WorkflowSpec) -> None:
     assert meaning(again(spec)) == spec
 
 
 @settings(max_examples=150)
 @given(TEXTS)
-def test_any_role_text_comes_back(guidance: str) -> None:
+def test_any_saved_role_text_is_read_back(guidance: str) -> None:
     assert again(one_role(guidance)).roles == {"a": guidance}

@@ -1,4 +1,4 @@
-"""The workflow file: valid ones become records, mistakes are all told, with place, line and suggestion.
+"""The workflow file: valid ones become records, all mistakes are reported, with place, line and suggestion.
 
 ``data/config/mistakes`` holds cases: a YAML file and beside it the exact text of its mistakes.
 Those under ``yaml`` are wrong as YAML, those under ``workflow`` are good YAML.
@@ -67,7 +67,7 @@ def mistakes_in(text: str) -> tuple[str, ...]:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML as a schema sees it; a date is no text."""
+    """YAML as a schema sees it; a date is not text."""
 
 
 PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda *_: None)
@@ -82,12 +82,12 @@ def fits_schema(text: str) -> bool:
 
 
 @pytest.mark.parametrize("case", MISTAKES, ids=name_of)
-def test_each_mistake_is_told_with_its_place_its_line_and_a_suggestion(case: Path) -> None:
+def test_each_mistake_has_its_place_line_and_suggestion(case: Path) -> None:
     assert "\n".join(mistakes_in(text_of(case))) + "\n" == case.with_suffix(".txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("case", MISTAKES, ids=name_of)
-def test_what_is_shown_of_a_file_is_printable(case: Path) -> None:
+def test_messages_about_a_file_are_printable(case: Path) -> None:
     assert "".join(mistakes_in(text_of(case))).replace("\n", "").isprintable()
 
 
@@ -131,7 +131,7 @@ def test_every_key_reaches_its_record() -> None:
     )
 
 
-def test_what_is_left_out_has_the_default_that_the_schema_states() -> None:
+def test_missing_keys_get_the_defaults_in_the_schema() -> None:
     (step,) = parse(text_of(DATA / "valid" / "minimal.yaml")).steps
     keys = SCHEMA["properties"]["steps"]["items"]["properties"]
     assert step.backend == keys["backend"]["default"] == "model"
@@ -141,7 +141,7 @@ def test_what_is_left_out_has_the_default_that_the_schema_states() -> None:
     assert step.context_chars == limits["context_chars"]["default"] == 120_000
 
 
-def test_a_boolean_may_be_any_that_yaml_knows() -> None:
+def test_every_yaml_boolean_is_accepted() -> None:
     head = "{workflow: w, roles: {a: x}, steps: [{id: s, role: a, unsafe_permissions: "
     values = {word: parse(f"{head}{word}}}]}}").steps[0].unsafe_permissions for word in ("on", "YES", "off")}
     assert values == {"on": True, "YES": True, "off": False}
@@ -176,7 +176,7 @@ def test_a_later_refusal_looks_like_every_other_mistake() -> None:
     assert error.exit_code is ExitCode.USAGE
 
 
-def test_a_later_refusal_stands_at_the_nearest_place_there_is() -> None:
+def test_a_later_refusal_points_to_the_nearest_place() -> None:
     spec = parse(text_of(DATA / "valid" / "design.yaml"))
     error = workflow_file.refuse(
         spec, [("models.implementer.model", "no model"), ("steps.9.role", "b"), ("zz", "a")]
@@ -215,15 +215,13 @@ def test_the_shown_name_is_relative_to_the_current_folder(
         ("workflow: Prüfung\n".encode("latin-1"), ":1: byte 0xfc is not UTF-8; save it as UTF-8"),
         (b"a: b\nc: \xff\n", ":2: byte 0xff is not UTF-8; save it as UTF-8"),
         ("workflow: x\n".encode("utf-16"), ": is UTF-16; save it as UTF-8"),
-        ("workflow: x\n".encode("utf-16-le"), ":1: holds a NUL byte; save it as UTF-8 text"),
-        (b"SECRET=1\0PATH=/\0", ":1: holds a NUL byte; save it as UTF-8 text"),
+        ("workflow: x\n".encode("utf-16-le"), ":1: contains a NUL byte; save it as UTF-8 text"),
+        (b"SECRET=1\0PATH=/\0", ":1: contains a NUL byte; save it as UTF-8 text"),
         (b"#" * (workflow_file.MAX_BYTES + 1), ": larger than 128 KiB; a few lines of YAML are expected"),
     ],
     ids=["latin-1", "not-utf-8", "utf-16", "utf-16-without-mark", "nul", "large"],
 )
-def test_a_file_that_is_no_utf8_text_is_refused_in_one_line(
-    tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_a_file_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "flow.yaml"
     path.write_bytes(content)
     assert load_error(path) == f"{path}{reason}"
@@ -252,13 +250,13 @@ def test_a_path_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     assert load_error(Path("a\0b")).startswith("a\\x00b: cannot be read: ")
 
 
-def test_a_name_with_escape_sequences_is_shown_escaped() -> None:
+def test_a_file_name_with_escape_sequences_is_shown_escaped() -> None:
     with pytest.raises(ConfigError) as caught:
         workflow_file.parse("a: b", "\x1b[2J\n.yaml", VOCABULARY)
     assert str(caught.value).startswith("\\x1b[2J\\n.yaml:1:1: ")
 
 
-def test_a_text_beyond_the_size_of_a_file_is_refused_unread() -> None:
+def test_a_text_over_the_size_limit_is_refused_unread() -> None:
     (mistake,) = mistakes_in("#" * (workflow_file.MAX_BYTES + 1))
     assert mistake.startswith(".aethr.yaml: larger than 128 KiB")
 
@@ -280,7 +278,7 @@ def test_the_schema_is_a_valid_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_every_key_has_a_description_and_an_example_that_is_valid() -> None:
+def test_every_key_has_a_description_and_a_valid_example() -> None:
     found = list(objects(SCHEMA))
     assert [min(one["properties"]) for one in found] == [
         "limits",
@@ -308,7 +306,7 @@ def test_the_schema_names_the_vocabulary() -> None:
     assert not sources.is_valid("git_diff")
 
 
-def test_the_argument_of_a_source_is_checked_by_its_kind_whatever_its_name() -> None:
+def test_the_argument_of_any_source_is_checked_by_its_kind() -> None:
     other = VOCABULARY._replace(sources={"tool": workflow_file.COMMAND, "command": workflow_file.ARGUMENT})
     assert workflow_file.problem_of_source("tool:sh -c 'x'", other) == ""
     assert (
@@ -318,7 +316,7 @@ def test_the_argument_of_a_source_is_checked_by_its_kind_whatever_its_name() -> 
     assert workflow_file.problem_of_source("command:it's", other) == ""
 
 
-# --- whatever the text -------------------------------------------------------------------------
+# --- any text -------------------------------------------------------------------------
 
 CHARACTERS = "-:[]{}#&*!|>'\"%@`,?\n\t \\<=~.\r\x85\u2028\ufeff\x00\x1b\ud800é0"
 WORDS = [
@@ -345,7 +343,7 @@ def test_any_text_is_a_workflow_or_a_list_of_mistakes(text: str) -> None:
 
 
 @given(st.sampled_from(VALID), EDITS)
-def test_an_edited_file_is_a_workflow_that_fits_the_schema_or_a_list_of_mistakes(
+def test_an_edited_file_fits_the_schema_or_has_mistakes(
     case: Path, edits: list[tuple[int, int, str]]
 ) -> None:
     text = text_of(case)

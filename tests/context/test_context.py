@@ -1,4 +1,4 @@
-"""Context sources on real trees: what is sent byte for byte, what is refused, what is said about it."""
+"""Context sources on real trees: what is sent byte for byte, what is refused, and which notes say so."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_same_tree_gives_the_same_blocks(changed: Repo) -> None:
     assert collect(sources, 500, view) == collect(sources, 500, view)
 
 
-def test_an_empty_change_is_said_and_marked(repo: Repo) -> None:
+def test_an_empty_change_is_reported_and_marked(repo: Repo) -> None:
     repo.write("a.py")
     repo.commit()
     block = one(repo.root, "git_diff")
@@ -101,7 +101,7 @@ def test_an_empty_change_is_said_and_marked(repo: Repo) -> None:
     assert block.extent == Extent()
 
 
-def test_changes_that_the_scope_leaves_out_are_named_with_the_option_that_includes_them(repo: Repo) -> None:
+def test_excluded_changes_are_named_with_the_option_for_them(repo: Repo) -> None:
     repo.write("a.py")
     repo.commit()
     repo.write("staged.py")
@@ -119,7 +119,7 @@ def test_changes_that_the_scope_leaves_out_are_named_with_the_option_that_includ
     assert "staged: staged.py; --diff head includes it]" in one(repo.root, "git_diff").text
 
 
-def test_what_a_scope_that_nobody_named_leaves_out_is_missing_where_a_review_is_required(repo: Repo) -> None:
+def test_without_diff_option_a_gate_misses_excluded_changes(repo: Repo) -> None:
     repo.write("a.py")
     repo.commit()
     repo.write("new.py")
@@ -130,7 +130,7 @@ def test_what_a_scope_that_nobody_named_leaves_out_is_missing_where_a_review_is_
     assert all(receipt.complete for receipt in block.receipts)
 
 
-def test_a_workflow_file_that_git_does_not_know_yet_is_not_work_left_out(repo: Repo) -> None:
+def test_an_untracked_workflow_file_is_not_an_excluded_change(repo: Repo) -> None:
     repo.write("sub/a.txt")
     repo.commit()
     repo.write(".aethr.yaml")
@@ -144,12 +144,12 @@ def test_many_untracked_files_are_counted(repo: Repo) -> None:
     assert "n19.py and 10 more; --diff" in one(repo.root, "git_diff").text
 
 
-def test_outside_of_a_repository_a_note_stands_there(tmp_path: Path) -> None:
+def test_outside_of_a_repository_git_diff_is_a_note(tmp_path: Path) -> None:
     block = one(tmp_path, "git_diff")
     assert (block.text, block.change) == ("[no diff: not in a git repository]\n", False)
 
 
-def test_without_git_a_note_stands_there(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_installed_git_diff_is_a_note(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     repo.write("a.py")
     monkeypatch.setenv("PATH", str(repo.root))
     assert one(repo.root, "git_diff").text == "[no diff: git: not found]\n"
@@ -185,7 +185,7 @@ def test_secret_files_in_a_diff_are_withheld(repo: Repo) -> None:
     assert not any(receipt.complete for receipt in block.receipts)
 
 
-def test_text_that_an_attribute_hides_is_shown_and_the_attribute_reported(repo: Repo) -> None:
+def test_text_hidden_by_an_attribute_is_shown_and_reported(repo: Repo) -> None:
     repo.write("a.py", "a\n")
     repo.write("b.py", b"b\0\n")
     repo.write("moved.py", "many lines\n" * 9)
@@ -272,7 +272,7 @@ def test_a_plain_diff_takes_four_git_processes(
     assert sorted(calls.read_text().split()) == ["config", "diff", "rev-parse", "status"]
 
 
-def test_a_local_filter_is_reported_where_files_are_read_from_the_disk(changed: Repo) -> None:
+def test_a_local_filter_is_reported_if_files_are_read_from_disk(changed: Repo) -> None:
     changed.git("config", "filter.x.clean", "false")
     changed.write(".git/info/attributes", "* filter=x\n")
     line = "[filters of the repository's own configuration were not run: x]"
@@ -309,7 +309,7 @@ def latest(*history: StepResult, root: Path) -> Block:
     return block
 
 
-def test_latest_diff_is_the_last_artifact(changed: Repo) -> None:
+def test_latest_diff_is_the_diff_of_the_last_edit(changed: Repo) -> None:
     diff = changed.git("diff", "a.py")
     early = step("one", Artifacts(("x",), "", "diff --git a/x b/x\n"))
     block = latest(
@@ -319,13 +319,13 @@ def test_latest_diff_is_the_last_artifact(changed: Repo) -> None:
     assert receipts(block)["a.py"].sent_lines == 2
 
 
-def test_latest_diff_says_when_there_is_none(tmp_path: Path) -> None:
+def test_latest_diff_reports_that_no_step_edited_files(tmp_path: Path) -> None:
     block = latest(step("plan", None), root=tmp_path)
     assert block.text == "[no diff: no step before this one has edited files]\n"
     assert (block.change, block.receipts[0].complete) == (None, False)
 
 
-def test_latest_diff_says_when_nothing_changed(tmp_path: Path) -> None:
+def test_latest_diff_reports_that_nothing_changed(tmp_path: Path) -> None:
     block = latest(step("implement", Artifacts()), root=tmp_path)
     assert (block.text, block.change) == ("[step implement changed nothing]\n", False)
 
@@ -336,31 +336,29 @@ def test_latest_diff_says_when_nothing_changed(tmp_path: Path) -> None:
         (
             "diff --git a/sub b/sub\nindex 1111111..2222222 160000\n--- a/sub\n+++ b/sub\n@@ -1 +1 @@\n"
             "-Subproject commit 1111111\n+Subproject commit 2222222\n",
-            "a submodule, from 1111111 to 2222222: its files are not looked at",
+            "a submodule, from 1111111 to 2222222: its files are not shown",
         ),
         (
             "diff --git a/sub b/sub\nnew file mode 160000\nindex 0000000..2222222\n--- /dev/null\n+++ b/sub\n"
             "@@ -0,0 +1 @@\n+Subproject commit 2222222\n",
-            "a submodule, new at 2222222: its files are not looked at",
+            "a submodule, new at 2222222: its files are not shown",
         ),
         (
             "diff --git a/big.bin b/big.bin\nindex 1111111..2222222 100644\n--- a/big.bin\n+++ b/big.bin\n"
             "@@ -1,3 +1,3 @@\n version https://git-lfs.github.com/spec/v1\n"
             f"-oid sha256:{'1' * 64}\n-size 5\n+oid sha256:{'2' * 64}\n+size 6\n",
-            "a pointer of git-lfs; the file itself is not looked at",
+            "a git-lfs pointer; the file itself is not shown",
         ),
     ],
     ids=["submodule", "embedded repository", "pointer of git-lfs"],
 )
-def test_latest_diff_never_covers_what_only_stands_for_other_files(
-    tmp_path: Path, diff: str, note: str
-) -> None:
+def test_latest_diff_of_submodules_and_pointers_is_incomplete(tmp_path: Path, diff: str, note: str) -> None:
     block = latest(step("implement", Artifacts(("x",), "", diff)), root=tmp_path)
     (receipt,) = block.receipts
     assert (receipt.complete, receipt.note, receipt.changed_lines) == (False, note, 0)
 
 
-def test_latest_diff_names_what_cannot_be_shown(tmp_path: Path) -> None:
+def test_latest_diff_names_changes_that_it_cannot_show(tmp_path: Path) -> None:
     diff = "diff --git a/a.py b/a.py\nindex 1..2 100644\n--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-1\n+2\n"
     beside = latest(step("implement", Artifacts(("a.py",), "", diff, ("ignored by git: x",))), root=tmp_path)
     alone = latest(step("implement", Artifacts(unseen=("ignored by git: x",))), root=tmp_path)
@@ -373,13 +371,13 @@ def test_latest_diff_names_what_cannot_be_shown(tmp_path: Path) -> None:
     assert (tools.change, all(each.complete for each in tools.receipts)) == (False, True)
 
 
-def test_latest_diff_is_not_empty_when_files_changed_without_a_diff(tmp_path: Path) -> None:
+def test_latest_diff_names_files_changed_without_a_diff(tmp_path: Path) -> None:
     block = latest(step("implement", Artifacts(("a.bin",))), root=tmp_path)
     assert block.text == "[step implement gives no diff, but changed a.bin]\n"
     assert (block.change, block.receipts[0].complete) == (True, False)
 
 
-def test_latest_diff_survives_any_text(tmp_path: Path) -> None:
+def test_latest_diff_accepts_any_text(tmp_path: Path) -> None:
     block = latest(
         step("implement", Artifacts(("x",), "", "odd \ud800\ndiff --git a/x b/x\n@@ -1 +1 @@\n+\udc80\n")),
         root=tmp_path,
@@ -411,7 +409,7 @@ def test_a_file_is_sent_byte_for_byte(tmp_path: Path) -> None:
         ("big.txt", b"x" * (MAX_BYTES + 1), "too large: 10,000,001 bytes, at most 10,000,000 are read"),
     ],
 )
-def test_what_is_no_readable_text_is_named_with_its_reason(
+def test_an_unreadable_file_is_named_with_its_reason(
     tmp_path: Path, name: str, content: bytes | None, reason: str
 ) -> None:
     if content is not None:
@@ -422,13 +420,13 @@ def test_what_is_no_readable_text_is_named_with_its_reason(
     assert not block.receipts[0].complete
 
 
-def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+def test_an_empty_file_is_labelled_as_empty(tmp_path: Path) -> None:
     (tmp_path / "a.md").touch()
     block = one(tmp_path, "file:a.md")
     assert (block.text, block.receipts[0].complete) == ("[file: a.md, empty]\n", True)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     assert one(tmp_path, "file:d").text == "[not sent: d, a folder]\n"
 
@@ -486,7 +484,7 @@ def test_an_example_of_an_env_file_may_be_read(tmp_path: Path) -> None:
         ("link.txt", "cannot be read|loop"),
     ],
 )
-def test_a_link_is_followed_only_to_what_could_be_named(repo: Repo, target: str, reason: str) -> None:
+def test_a_link_is_followed_only_to_an_allowed_path(repo: Repo, target: str, reason: str) -> None:
     (repo.root.parent / "outside.txt").write_text("TOP-SECRET\n")
     repo.write(".env", "TOP-SECRET\n")
     (repo.root / "link.txt").symlink_to(target)
@@ -510,7 +508,7 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_is_said_so(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     (tmp_path / "a").chmod(0)
     assert "cannot be read" in one(tmp_path, "file:a").text
@@ -575,7 +573,7 @@ def test_more_files_than_the_cap_are_named(repo: Repo) -> None:
     assert [receipt.complete for receipt in block.receipts] == [True] * 50 + [False] * 3
 
 
-def test_of_very_many_files_the_rest_is_a_number(repo: Repo) -> None:
+def test_files_far_over_the_cap_are_counted(repo: Repo) -> None:
     for number in range(103):
         repo.write(f"f{number:03}.txt", "x\n")
     block = one(repo.root, "glob:*.txt")
@@ -584,7 +582,7 @@ def test_of_very_many_files_the_rest_is_a_number(repo: Repo) -> None:
     assert [receipt.complete for receipt in block.receipts] == [True] * 50 + [False] * 51
 
 
-def test_a_deleted_file_is_no_match(repo: Repo) -> None:
+def test_a_deleted_file_does_not_match_a_glob(repo: Repo) -> None:
     repo.write("a.txt")
     repo.write("b.txt")
     repo.commit()
@@ -603,14 +601,14 @@ def test_outside_of_a_repository_the_folder_is_walked(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="no file here that does not tell its size"
 )
-def test_a_file_that_has_more_than_it_tells_is_read_whole() -> None:
+def test_a_file_that_reports_a_wrong_size_is_read_whole() -> None:
     [content] = WorkTree(Path("/proc/self")).read(["status"])
     assert isinstance(content, bytes)
     assert content.startswith(b"Name:")
     assert content.count(b"\n") > 10
 
 
-def test_the_walk_is_bounded_and_says_so(tmp_path: Path) -> None:
+def test_listing_a_folder_is_bounded_and_reports_it(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"f{number}").touch()
     listing = WorkTree(tmp_path, walk_entries=3).names(bool)
@@ -688,7 +686,7 @@ def test_the_table_names_its_sources_and_find_reads_them() -> None:
         ("git_diff:x", "Write git_diff."),
     ],
 )
-def test_a_source_that_is_not_one_is_a_usage_error(source: str, fix: str) -> None:
+def test_an_invalid_source_is_a_usage_error(source: str, fix: str) -> None:
     with pytest.raises(UsageError) as caught:
         find(source)
     assert fix in f"{caught.value}; {caught.value.fix}"

@@ -100,7 +100,7 @@ def test_a_rename_knows_both_names_and_a_binary_is_marked() -> None:
     assert [section.path for section in found if section.binary] == [b"pic.png"]
 
 
-def test_changed_lines_are_counted_also_when_content_looks_like_headers() -> None:
+def test_changed_lines_that_look_like_headers_are_counted() -> None:
     hunks = [event for event in events(PLAIN) if isinstance(event, Hunk)]
     assert [hunk.changed for hunk in hunks] == [3, 2, 2, 1, 5]
 
@@ -124,9 +124,7 @@ LINES = st.sampled_from(
 
 @settings(max_examples=60)
 @given(st.lists(LINES, max_size=12), st.integers(1, 40), st.booleans())
-def test_whatever_comes_nothing_is_lost_and_chunks_do_not_matter(
-    lines: list[bytes], size: int, ended: bool
-) -> None:
+def test_any_input_is_kept_whatever_its_chunks(lines: list[bytes], size: int, ended: bool) -> None:
     diff = b"\n".join(lines) + b"\n" * ended
     assert joined(events(diff, size=size)) == diff
     assert events(diff, size=size) == events(diff)

@@ -25,7 +25,7 @@ def gather(code: str, root: Path) -> evidence.Evidence:
     return evidence.gather(python(code), root, {"PATH": "/usr/bin:/bin"})
 
 
-def test_both_outputs_are_kept_in_their_order_with_the_exit_status(tmp_path: Path) -> None:
+def test_a_command_gives_both_outputs_in_order_and_exit_status(tmp_path: Path) -> None:
     code = "import sys; print('one', flush=True); print('two', file=sys.stderr); sys.exit(3)"
     found = gather(code, tmp_path)
     assert (found.output, found.ended, found.passed, found.omitted) == (
@@ -36,19 +36,19 @@ def test_both_outputs_are_kept_in_their_order_with_the_exit_status(tmp_path: Pat
     )
 
 
-def test_a_command_that_passes(tmp_path: Path) -> None:
+def test_a_command_with_exit_code_0_passes(tmp_path: Path) -> None:
     assert evidence.check(python("pass"), tmp_path) == evidence.CommandCheck(
         python("pass"), True, "exit status 0"
     )
 
 
-def test_it_runs_in_the_root_without_a_shell_and_with_its_input_closed(tmp_path: Path) -> None:
+def test_a_command_runs_in_the_root_without_a_shell_or_stdin(tmp_path: Path) -> None:
     code = "import os, sys; print(os.getcwd(), sys.argv[1:], repr(sys.stdin.read()))"
     found = evidence.gather(python(code) + " '$HOME' '*' '; echo x'", tmp_path, {})
     assert found.output == f"{tmp_path.resolve()} ['$HOME', '*', '; echo x'] ''\n"
 
 
-def test_a_long_output_is_cut_out_of_the_middle_and_says_so(tmp_path: Path) -> None:
+def test_a_long_output_of_a_command_is_cut_in_the_middle(tmp_path: Path) -> None:
     found = gather("for n in range(40_000): print(f'line {n}')", tmp_path)
     assert found.output.startswith("line 0\n")
     assert found.output.endswith("line 39999\n")
@@ -59,7 +59,7 @@ def test_a_long_output_is_cut_out_of_the_middle_and_says_so(tmp_path: Path) -> N
 
 @pytest.mark.skipif(sys.platform != "linux", reason="setsid is a program of Linux")
 @pytest.mark.parametrize("session", ["", "setsid "])
-def test_a_command_has_ended_when_it_has_whatever_it_leaves_running(tmp_path: Path, session: str) -> None:
+def test_a_command_ends_although_its_children_keep_running(tmp_path: Path, session: str) -> None:
     words = shlex.join(["sh", "-c", f"{session}sleep 60 & echo $!"])
     found = evidence.gather(words, tmp_path, {"PATH": "/usr/bin:/bin"})
     os.kill(int(found.output), signal.SIGKILL)  # no such process, had its end been waited for
@@ -72,14 +72,14 @@ def test_a_command_that_is_killed_or_missing_is_evidence_too(tmp_path: Path) -> 
     assert (missing.passed, missing.ended) == (False, "did not finish: no-such-program: not found")
 
 
-def test_it_sees_no_key_and_none_of_our_switches(tmp_path: Path) -> None:
+def test_a_command_gets_no_key_and_no_aethr_variable(tmp_path: Path) -> None:
     environ = {"OPENAI_API_KEY": "sk-1", "GITHUB_TOKEN": "t", "AETHR_LIVE": "1", "KEPT": "yes"}
     found = evidence.gather(python("import os; print(sorted(os.environ))"), tmp_path, environ)
     assert "KEPT" in found.output
     assert not any(name in found.output for name in ("OPENAI_API_KEY", "GITHUB_TOKEN", "AETHR_LIVE"))
 
 
-def test_a_missing_program_is_refused_before_anything_else(tmp_path: Path) -> None:
+def test_a_command_with_a_missing_program_is_refused_first(tmp_path: Path) -> None:
     (tmp_path / "check.sh").write_text("#!/bin/sh\n")
     (tmp_path / "check.sh").chmod(0o755)
     evidence.require("./check.sh now", tmp_path)
@@ -87,7 +87,7 @@ def test_a_missing_program_is_refused_before_anything_else(tmp_path: Path) -> No
         evidence.require("no-such-program --x", tmp_path)
 
 
-def test_as_a_source_it_is_run_each_time_and_only_where_that_is_allowed(tmp_path: Path) -> None:
+def test_a_command_source_runs_each_time_but_only_if_allowed(tmp_path: Path) -> None:
     source = "command:" + python("open('ran', 'a').write('x'); print('out')")
     for quiet, instead in (
         (View(tmp_path, Scope(), preview=True), "its output will stand here"),
@@ -123,7 +123,7 @@ def workflow(repo: Repo, command: str) -> None:
     )
 
 
-def test_check_lists_it_and_a_preview_and_a_mock_run_do_not_run_it(repo: Repo) -> None:
+def test_check_lists_commands_that_preview_and_mock_skip(repo: Repo) -> None:
     command = python("open('ran', 'w')")
     workflow(repo, command)
     check = aethr("check", cwd=repo.root)
@@ -139,7 +139,7 @@ def test_check_lists_it_and_a_preview_and_a_mock_run_do_not_run_it(repo: Repo) -
 
 
 @pytest.mark.parametrize("command", ["'open", "''"])
-def test_a_command_that_is_none_is_a_mistake_with_its_place(repo: Repo, command: str) -> None:
+def test_an_invalid_command_is_a_mistake_with_its_place(repo: Repo, command: str) -> None:
     workflow(repo, command)
     done = aethr("check", cwd=repo.root)
     assert done.returncode == 2

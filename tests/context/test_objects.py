@@ -106,7 +106,7 @@ def test_links_and_submodules_are_refused(
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", ".git/config", ".env", "a\0b", ""])
-def test_what_may_not_be_named_is_refused_as_in_the_work_tree(three: Repo, path: str) -> None:
+def test_paths_are_refused_in_git_objects_as_on_disk(three: Repo, path: str) -> None:
     of_index, of_disk = (read(three.root, path, scope) for scope in (STAGED, Scope()))
     assert isinstance(of_index, Refusal)
     assert of_index == of_disk
@@ -122,7 +122,7 @@ def test_a_glob_never_gives_secrets(repo: Repo) -> None:
     assert "plain\n" in text
 
 
-def test_a_name_is_no_pattern(three: Repo) -> None:
+def test_a_file_name_is_not_a_pattern(three: Repo) -> None:
     for path in ("*.py", ":(glob)**/*", ":/app.py"):
         assert read(three.root, path) == Refusal("no such file", absent=True)
 
@@ -139,7 +139,7 @@ def test_a_file_over_the_limit_is_not_read(repo: Repo) -> None:
     assert found == Refusal("too large: 10,000,001 bytes, at most 10,000,000 are read")
 
 
-def test_an_object_that_is_not_here_is_said_so(repo: Repo) -> None:
+def test_a_missing_object_is_reported(repo: Repo) -> None:
     repo.write("app.py", "gone\n")
     repo.git("add", "-A")
     name = repo.git("rev-parse", ":app.py").strip()
@@ -169,7 +169,7 @@ def test_a_glob_takes_four_git_processes(repo: Repo, tmp_path: Path, monkeypatch
     assert calls.read_text().split() == ["rev-parse", "ls-files", "cat-file", "cat-file"]
 
 
-def test_the_index_of_a_sparse_checkout_is_whole(repo: Repo) -> None:
+def test_the_index_of_a_sparse_checkout_is_complete(repo: Repo) -> None:
     repo.write("in/a.txt", "in\n")
     repo.write("out/b.txt", "out\n")
     repo.commit()
@@ -178,7 +178,7 @@ def test_the_index_of_a_sparse_checkout_is_whole(repo: Repo) -> None:
     assert read(repo.root, "out/b.txt") == b"out\n"
 
 
-def test_outside_of_a_repository_nothing_is_staged_and_files_are_read(tmp_path: Path) -> None:
+def test_outside_of_a_repository_staged_reads_files_on_disk(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("on disk\n")
     assert read(tmp_path, "app.py") == b"on disk\n"
 

@@ -67,7 +67,7 @@ def test_generated_files_go_before_larger_ones() -> None:
     assert "[not sent: uv.lock, 3 changed lines" in block.text
 
 
-def test_a_hunk_that_no_budget_could_hold_costs_the_others_nothing() -> None:
+def test_a_hunk_over_the_whole_budget_displaces_no_other() -> None:
     parts: list[Part] = [Entry("a.py", 1), hunk("a", 500), Entry("go.sum", 2), hunk("s", 2)]
     assert pack(parts, 100).text.startswith("+s\n+s\n[not sent: a.py")
 
@@ -86,7 +86,7 @@ def test_one_budget_holds_for_all_sources() -> None:
     assert "[not sent: b.md" in packer.block(1, "file:b.md").text
 
 
-def test_withheld_files_are_named_with_their_reason_and_cost_nothing() -> None:
+def test_withheld_files_are_named_and_do_not_use_the_budget() -> None:
     parts: list[Part] = [Entry(".env", 1, withheld="a file that holds secrets"), hunk("k", 2)]
     parts += [
         Entry("latin.py", 2),
@@ -104,7 +104,7 @@ def test_withheld_files_are_named_with_their_reason_and_cost_nothing() -> None:
     assert block.receipts[0].note == "a file that holds secrets"
 
 
-def test_the_list_of_missing_files_is_capped_and_the_receipts_are_not() -> None:
+def test_missing_files_are_listed_up_to_a_cap_receipts_not() -> None:
     parts: list[Part] = [part for n in range(60) for part in (Entry(f"f{n}.py", n), hunk("x", 10))]
     block = pack(parts, 5)
     assert block.text.count("[not sent: ") == 51
@@ -112,7 +112,7 @@ def test_the_list_of_missing_files_is_capped_and_the_receipts_are_not() -> None:
     assert len(block.receipts) == 60
 
 
-def test_content_without_a_final_newline_is_closed_only_when_something_follows() -> None:
+def test_a_final_newline_is_added_only_before_more_content() -> None:
     assert pack([Entry("a", 1), Piece("x", 1)], 9).text == "x"
     assert pack([Entry("a", 1), Piece("x", 1), Remark("note")], 9).text == "x\n[note]\n"
 
@@ -181,7 +181,7 @@ def offline(files: list[File], budget: int) -> set[tuple[int, int]]:
 
 @settings(max_examples=200)
 @given(FILES, st.integers(0, 200))
-def test_the_online_packer_keeps_what_the_offline_rule_keeps(files: list[File], budget: int) -> None:
+def test_the_packer_keeps_what_the_sorted_rule_keeps(files: list[File], budget: int) -> None:
     block = pack(parts_of(files), budget)
     kept = offline(files, budget)
     for order, (file, receipt) in enumerate(zip(files, block_receipts(block, files), strict=True)):

@@ -82,14 +82,14 @@ MARKS = [
 
 
 @pytest.mark.parametrize("path", SECRETS)
-def test_a_file_that_holds_secrets(path: str) -> None:
+def test_a_secret_file_is_recognized_by_its_name(path: str) -> None:
     assert is_secret(path)
     assert is_secret(path.upper())
     assert is_secret(f"a/b/c/{path}") or path == "auth.json"
 
 
 @pytest.mark.parametrize("path", SECRETS)
-def test_its_copies_and_backups_too(path: str) -> None:
+def test_copies_of_a_secret_file_are_secret(path: str) -> None:
     folder, slash, name = path.rpartition("/")
     missed = [each for mark in MARKS if not is_secret(each := folder + slash + mark.format(name))]
     assert missed == []
@@ -117,13 +117,13 @@ def test_every_pattern_is_in_lower_case_and_short_enough() -> None:
 @pytest.mark.parametrize(
     "path", ["x" * 200_000, "-1" * 100_000, "a/" * 50_000 + "x", "." * 200_000, "(" * 100_000 + ")" * 100_000]
 )
-def test_a_long_name_takes_no_time(path: str) -> None:
+def test_a_long_name_is_checked_quickly(path: str) -> None:
     begun = time.process_time()
     is_secret(path)
     assert time.process_time() - begun < 1
 
 
-def test_none_of_them_is_in_a_prompt(repo: Repo) -> None:
+def test_no_secret_file_is_in_a_prompt(repo: Repo) -> None:
     """In a diff, and by the two sources that name files."""
     repo.commit("start")
     names = [

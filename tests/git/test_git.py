@@ -14,7 +14,7 @@ import pytest
 from aethr import git
 from aethr.base.errors import GitError, GitMissingError, UsageError
 from aethr.base.records import LeftOut, Scope
-from aethr.git import call, history
+from aethr.git import call, history, tracking
 from tests.support import Repo, checkout_of, leave_a_conflict, make_repo, surveyed
 
 WORKTREE, STAGED = Scope(), Scope(kind="staged", text="staged")
@@ -25,7 +25,7 @@ def shown(repo: Repo, scope: Scope = WORKTREE) -> str:
 
 
 def left_out(root: Path, scope: Scope) -> LeftOut:
-    with git.leaving_out(surveyed(root, scope)) as found:
+    with git.other_changes(surveyed(root, scope)) as found:
         return found()
 
 
@@ -45,12 +45,12 @@ def changed(repo: Repo) -> Repo:
 # --- where we are --------------------------------------------------------------------------------
 
 
-def test_outside_of_a_repository_there_is_no_toplevel(tmp_path: Path) -> None:
+def test_outside_of_a_repository_there_is_no_checkout(tmp_path: Path) -> None:
     assert git.checkout(tmp_path) is None
     assert git.resolve_scope(tmp_path, "worktree") == Scope()
 
 
-def test_a_subfolder_knows_its_toplevel(changed: Repo) -> None:
+def test_a_subfolder_finds_its_top_folder(changed: Repo) -> None:
     (changed.root / "deep" / "er").mkdir(parents=True)
     assert checkout_of(changed.root / "deep" / "er").top == changed.root
 
@@ -70,7 +70,7 @@ def test_a_bare_repository_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("breakage", ["empty .git", "dangling gitfile", "bad config"])
-def test_a_damaged_repository_is_an_error_not_no_repository(tmp_path: Path, breakage: str) -> None:
+def test_a_damaged_repository_is_an_error(tmp_path: Path, breakage: str) -> None:
     repo = make_repo(tmp_path / "r")
     if breakage == "empty .git":
         (repo.root / ".git" / "HEAD").unlink()
@@ -93,7 +93,7 @@ def test_a_repository_of_another_user_is_refused_with_the_fix(repo: Repo) -> Non
 
 
 @pytest.mark.parametrize("where", ["elsewhere", ".", "outer"])
-def test_core_worktree_cannot_send_us_elsewhere(tmp_path: Path, where: str) -> None:
+def test_core_worktree_cannot_point_elsewhere(tmp_path: Path, where: str) -> None:
     """Not even to a folder around it, which may be a repository of its own."""
     (tmp_path / "elsewhere").mkdir()
     make_repo(tmp_path / "outer")
@@ -129,20 +129,18 @@ def test_a_corrupt_index_is_an_error(changed: Repo) -> None:
         ("nowhere\udcff", None),
     ],
 )
-def test_a_name_stands_for_a_commit_or_a_tree_whatever_is_asked_beside_it(
-    repo: Repo, name: str, kind: str | None
-) -> None:
+def test_each_name_is_resolved_whatever_the_other_names_are(repo: Repo, name: str, kind: str | None) -> None:
     repo.write("a.py")
     repo.write("deep/b.py")
     repo.git("add", "-A")
     repo.git("commit", "-qm", "the only commit")
     repo.git("tag", "-am", "one", "v1")
     head = repo.git("rev-parse", "HEAD").strip()
-    before, found, after = git.resolve(repo.root, "HEAD", name, "main")
+    before, found, after = history.resolve(repo.root, "HEAD", name, "main")
     assert (before, after) == (head, head)
     assert (found is None) == (kind is None)
     assert found is None or repo.git("cat-file", "-t", found).strip() == kind
-    assert git.resolve(repo.root, name) == (found,)
+    assert history.resolve(repo.root, name) == (found,)
 
 
 def test_the_branch_is_the_one_checked_out(changed: Repo) -> None:
@@ -175,7 +173,7 @@ def test_a_head_whose_commit_is_gone_is_an_error(changed: Repo) -> None:
 # --- scopes --------------------------------------------------------------------------------------
 
 
-def test_the_three_keywords_and_the_commit_checked_out(changed: Repo) -> None:
+def test_scope_words_resolve_to_the_commit_checked_out(changed: Repo) -> None:
     head = changed.git("rev-parse", "HEAD").strip()
     for kind in ("worktree", "staged", "head"):
         scope = git.resolve_scope(changed.root, kind)
@@ -228,7 +226,7 @@ def test_the_empty_tree_can_be_a_side(changed: Repo) -> None:
 
 
 @pytest.mark.parametrize("text", ["wroktree", "", "no-branch", "HEAD:a.py", "--all"])
-def test_an_unknown_scope_lists_the_known(changed: Repo, text: str) -> None:
+def test_an_unknown_scope_lists_the_known_ones(changed: Repo, text: str) -> None:
     with pytest.raises(UsageError, match="neither a scope nor a commit") as caught:
         git.resolve_scope(changed.root, text)
     assert "BASE...HEAD" in caught.value.fix
@@ -238,7 +236,7 @@ def test_an_unknown_scope_lists_the_known(changed: Repo, text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["A..", "..B", "..", "...", "HEAD..", "...HEAD", "HEAD...", " ..HEAD", ".. "]
 )
-def test_a_range_with_an_empty_side_is_refused_with_the_way_out(changed: Repo, text: str) -> None:
+def test_a_range_with_an_empty_side_is_refused(changed: Repo, text: str) -> None:
     with pytest.raises(UsageError, match="a side of the range is empty") as caught:
         git.resolve_scope(changed.root, text)
     assert "Write HEAD" in caught.value.fix
@@ -248,12 +246,12 @@ def test_a_range_with_an_empty_side_is_refused_with_the_way_out(changed: Repo, t
     "text", ["nope..HEAD", "HEAD...nope", "--output=x..HEAD", "HEAD..--all", "a b..HEAD", "$(x)..HEAD"]
 )
 def test_an_unknown_or_option_like_name_is_a_usage_error(changed: Repo, text: str) -> None:
-    with pytest.raises(UsageError, match="no commit is called"):
+    with pytest.raises(UsageError, match="is not a commit here"):
         git.resolve_scope(changed.root, text)
     assert not (changed.root / "x").exists()
 
 
-def test_a_branch_with_shell_characters_in_its_name_is_just_a_name(changed: Repo) -> None:
+def test_a_branch_name_with_shell_characters_is_only_a_name(changed: Repo) -> None:
     changed.git("branch", "$(touch${IFS}pwned);`id`")
     scope = git.resolve_scope(changed.root, "$(touch${IFS}pwned);`id`..HEAD")
     assert scope.base == scope.head
@@ -261,7 +259,7 @@ def test_a_branch_with_shell_characters_in_its_name_is_just_a_name(changed: Repo
 
 
 def test_a_range_outside_of_a_repository_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no git repository"):
+    with pytest.raises(UsageError, match="not in a git repository"):
         git.resolve_scope(tmp_path, "A..B")
 
 
@@ -282,7 +280,7 @@ def test_a_shallow_clone_without_the_merge_base_names_the_fix(repo: Repo, tmp_pa
     assert "fetch-depth: 0" in caught.value.fix
 
 
-def test_unrelated_histories_say_so(changed: Repo) -> None:
+def test_unrelated_histories_are_reported(changed: Repo) -> None:
     changed.commit()
     changed.git("switch", "-q", "--orphan", "other")
     changed.commit()
@@ -415,10 +413,10 @@ def assert_silent(repo: Repo, trap: Path) -> None:
     for scope in (*scopes, git.choose_scope(checkout_of(repo.root)).scope, STAGED._replace(chosen=True)):
         assert shown(repo, scope) is not None
         left_out(repo.root, scope)
-    git.files(repo.root, bool)
-    git.suppressed(repo.root, [b"a.py"])
-    git.is_tracked(repo.root, "a.py")
-    git.is_ignored(repo.root, "a.py")
+    tracking.files(repo.root, bool)
+    git.binary_by_attribute(repo.root, [b"a.py"])
+    tracking.is_tracked(repo.root, "a.py")
+    tracking.is_ignored(repo.root, "a.py")
     assert not (trap.parent / "sprung").exists()
 
 
@@ -434,7 +432,7 @@ def test_a_filter_of_the_repository_is_not_run(changed: Repo, trap: Path, name: 
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_change_in_objects_runs_no_filter_that_is_left_on(changed: Repo, trap: Path, packed: bool) -> None:
+def test_a_diff_between_commits_runs_no_filter(changed: Repo, trap: Path, packed: bool) -> None:
     """git may read a file from the disk in place of the object, but not where there is a filter."""
     changed.git("config", "filter.x.clean", str(trap))
     changed.git("config", "filter.x.process", str(trap))
@@ -593,7 +591,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, by: str = "GIT_CONFIG_COUNT", **s
 
 @pytest.mark.skipif(not hasattr(os, "chown") or os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("by", ["GIT_CONFIG_COUNT", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_GLOBAL"])
-def test_a_directory_that_the_operators_environment_trusts_is_read(
+def test_safe_directory_of_the_environment_is_respected(
     changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     expected = changed.git("diff")
@@ -611,7 +609,7 @@ def test_a_directory_that_the_operators_environment_trusts_is_read(
     assert shown(changed, WORKTREE) == expected
 
 
-def test_what_an_operator_configures_in_the_environment_stays_in_force(
+def test_configuration_in_the_environment_stays_in_force(
     changed: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A filter of theirs, as one in ~/.gitconfig."""
@@ -680,16 +678,18 @@ def dotfiles(changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "dotfiles"
 
 
-def test_a_repository_that_the_environment_names_with_its_tree_is_read(changed: Repo, dotfiles: Path) -> None:
+def test_git_dir_with_its_work_tree_is_respected(changed: Repo, dotfiles: Path) -> None:
     (changed.root / "deep").mkdir()
     for root in (changed.root, changed.root / "deep"):
         assert checkout_of(root).top == changed.root
     for scope, options in ((WORKTREE, []), (STAGED, ["--cached"])):
         assert shown(changed, scope) == changed.git("diff", *options) != ""
-    assert git.is_tracked(changed.root, "a.py")
+    assert tracking.is_tracked(changed.root, "a.py")
 
 
-def test_its_temporary_index_is_used(changed: Repo, dotfiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_index_of_git_dir_is_used(
+    changed: Repo, dotfiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (dotfiles / "next").write_bytes((dotfiles / "index").read_bytes())
     changed.git("reset", "-q")
     monkeypatch.setenv("GIT_INDEX_FILE", str(dotfiles / "next"))
@@ -697,7 +697,7 @@ def test_its_temporary_index_is_used(changed: Repo, dotfiles: Path, monkeypatch:
     assert "+staged\n" in shown(changed, STAGED)
 
 
-def test_a_repository_below_its_tree_is_one_of_its_own(changed: Repo, dotfiles: Path) -> None:
+def test_a_repository_inside_the_tree_of_git_dir_is_separate(changed: Repo, dotfiles: Path) -> None:
     folder = changed.root / "project"
     subprocess.run(
         ["git", "clone", "-q", str(dotfiles), str(folder)], check=True, env={"PATH": os.environ["PATH"]}
@@ -705,13 +705,13 @@ def test_a_repository_below_its_tree_is_one_of_its_own(changed: Repo, dotfiles: 
     assert checkout_of(folder).top == folder
 
 
-def test_a_folder_outside_of_its_tree_has_nothing_to_do_with_it(dotfiles: Path, tmp_path: Path) -> None:
+def test_git_dir_does_not_affect_a_folder_outside_its_tree(dotfiles: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     assert git.checkout(tmp_path / "elsewhere") is None
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "a-file", "loop", "x" * 5000, ""])
-def test_a_named_repository_that_is_not_there_is_left_alone(
+def test_a_git_dir_that_does_not_exist_is_ignored(
     changed: Repo, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     expected = shown(changed, WORKTREE)
@@ -731,8 +731,8 @@ def test_files_are_tracked_and_untracked_but_not_ignored(repo: Repo) -> None:
         repo.write(name)
     repo.write(".gitignore", "*.log\n")
     repo.git("add", "a.py")
-    assert git.files(repo.root, bool) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
-    assert git.files(repo.root / "sub", bool) == ("c\nd.py",)
+    assert tracking.files(repo.root, bool) == (".gitignore", "a.py", "b.py", "sub/c\nd.py", "é.py")
+    assert tracking.files(repo.root / "sub", bool) == ("c\nd.py",)
 
 
 def test_tracked_and_ignored(repo: Repo) -> None:
@@ -740,13 +740,16 @@ def test_tracked_and_ignored(repo: Repo) -> None:
     repo.write(".env", "K=1\n")
     repo.write("--option", "x\n")
     repo.git("add", "--", "--option")
-    assert (git.is_tracked(repo.root, ".env"), git.is_ignored(repo.root, ".env")) == (False, True)
-    assert (git.is_tracked(repo.root, "--option"), git.is_ignored(repo.root, "--option")) == (True, False)
+    assert (tracking.is_tracked(repo.root, ".env"), tracking.is_ignored(repo.root, ".env")) == (False, True)
+    assert (tracking.is_tracked(repo.root, "--option"), tracking.is_ignored(repo.root, "--option")) == (
+        True,
+        False,
+    )
     repo.git("add", "-f", ".env")
-    assert (git.is_tracked(repo.root, ".env"), git.is_ignored(repo.root, ".env")) == (True, False)
+    assert (tracking.is_tracked(repo.root, ".env"), tracking.is_ignored(repo.root, ".env")) == (True, False)
 
 
-def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
+def test_other_changes_names_staged_and_untracked_files(changed: Repo) -> None:
     changed.write("odd -> name\n.py")
     assert left_out(changed.root, WORKTREE) == LeftOut(
         staged=(b"b.py",), untracked=(b"new.py", b"odd -> name\n.py")
@@ -755,7 +758,7 @@ def test_left_out_names_staged_and_untracked(changed: Repo) -> None:
     assert left_out(changed.root, STAGED) == LeftOut()
 
 
-def test_suppressed_finds_the_attribute_also_through_the_binary_macro(repo: Repo) -> None:
+def test_binary_by_attribute_finds_the_binary_macro_too(repo: Repo) -> None:
     repo.write(".gitattributes", "*.py -diff\n*.bin binary\n*.c diff=cpp\n*.t diff\n")
     names = [b"a.py", b"b.bin", b"c.c", b"d.t", b"e.md", b"new\nline.py"]
-    assert git.suppressed(repo.root, names) == {b"a.py", b"b.bin", b"c.c", b"new\nline.py"}
+    assert git.binary_by_attribute(repo.root, names) == {b"a.py", b"b.bin", b"c.c", b"new\nline.py"}

@@ -116,7 +116,7 @@ def test_nothing_that_the_repository_configures_runs(request_: PullRequest, tmp_
     "url", ["ext::sh -c touch% x", "ssh://host/x", "http://example.com/x", "git://h/x", "--upload-pack=x", ""]
 )
 def test_other_addresses_are_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="not a https: address"):
+    with pytest.raises(UsageError, match="not an https: address"):
         Remote(url)
 
 

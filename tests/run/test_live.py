@@ -467,7 +467,7 @@ def nothing(project: Repo) -> None:
             commit,
             ("--fail-on", "high", "--diff", "HEAD~1..HEAD"),
             4,
-            "HEAD~1..HEAD stands for other commits now",
+            "HEAD~1..HEAD means other commits now",
         ),
         (commit, ("--fail-on", "high", "--diff", "main~1"), 4, "HEAD moved from"),
         (nothing, ("--fail-on", "high"), 0, "Review status: pass"),

@@ -278,7 +278,10 @@ def test_the_environment_names_steps_one_a_line(project: Repo) -> None:
         (["--step", "reviewer"], "--step 'reviewer': not ROLE:TEXT"),
         (["--step", "reviewer: "], "--step 'reviewer: ': not ROLE:TEXT"),
         (["--step", "two words:Go."], "the step id 'two words' is not 1 to 64 of the characters"),
-        (["--step", "a:Go\x1b[31m."], r"--step 'a:Go\x1b[31m.': the text holds the control character \x1b"),
+        (
+            ["--step", "a:Go\x1b[31m."],
+            r"--step 'a:Go\x1b[31m.': the text contains the control character \x1b",
+        ),
         (["--step", "a:One.", "--step", "a:Two."], "--step: two steps have the same role"),
         (["--step", "a:One.", "--preset", "custom"], "--preset and --step exclude each other"),
         (["--preset", "custom", "--context", "git_dif"], "'git_dif' (did you mean 'git_diff'?)"),

@@ -18,6 +18,7 @@ from aethr.base.records import Block, Receipt, Scope, View
 from aethr.cli import main
 from aethr.config import presets
 from aethr.context import collect
+from aethr.git import tracking
 from tests.support import Repo, aethr, checkout_of, leave_a_conflict, log_git, make_repo, surveyed
 
 BUDGET = 120_000
@@ -139,7 +140,7 @@ def test_what_is_unstaged_is_what_git_diff_shows(
     assert chosen.scope.kind == ("staged" if not unstaged_text and there else "worktree")
     assert chosen.left_out is not None
     assert chosen.left_out.unstaged == ()
-    with git.leaving_out(chosen._replace(left_out=None)) as left_out:
+    with git.other_changes(chosen._replace(left_out=None)) as left_out:
         assert left_out() == chosen.left_out
 
 
@@ -365,11 +366,11 @@ def test_a_file_that_git_was_told_to_overlook_is_named(clean: Repo, flag: str, s
     unstaged(clean)
     block = one(clean.root, scope=scope, strict=True)
     assert "hidden" not in block.text
-    assert "[git was told not to look at b.py" in block.text
+    assert "[git is set to ignore changes of b.py" in block.text
     assert [each.complete for each in block.receipts] == [True, False]
     clean.git("checkout", "a.py")
     done = aethr(*REVIEW, "--diff", scope, "--fail-on", "high", "look", cwd=clean.root)
-    assert (done.returncode, "git was told not to look at b.py" in done.stdout) == (4, True)
+    assert (done.returncode, "git is set to ignore changes of b.py" in done.stdout) == (4, True)
 
 
 def test_an_overlooked_file_beside_a_staged_change_that_nobody_named(clean: Repo) -> None:
@@ -378,13 +379,13 @@ def test_an_overlooked_file_beside_a_staged_change_that_nobody_named(clean: Repo
     staged(clean)
     done = aethr(*REVIEW, "--fail-on", "high", "look", cwd=clean.root)
     assert first_line(done) == "reviewing staged changes: 1 file, +2 -1"
-    assert "not sent: git_diff (git was told not to look at a.py" in done.stdout
+    assert "not sent: git_diff (git is set to ignore changes of a.py" in done.stdout
 
 
 def test_a_name_that_looks_like_a_mark_is_none_and_staged_and_ranges_have_no_such_files(clean: Repo) -> None:
     clean.write("S s H.py")
     clean.commit()
-    assert git.overlooked(clean.root) == ()
+    assert tracking.overlooked_files(clean.root) == ()
     clean.git("update-index", "--assume-unchanged", "b.py")
     unstaged(clean)
     clean.git("add", "a.py")
@@ -397,7 +398,7 @@ def test_files_outside_of_a_sparse_checkout_hide_nothing(repo: Repo) -> None:
     repo.write("out/b.py")
     repo.commit()
     repo.git("sparse-checkout", "set", "in")
-    assert git.overlooked(repo.root) == ()
+    assert tracking.overlooked_files(repo.root) == ()
 
 
 # --- all -------------------------------------------------------------------------------------------
@@ -502,18 +503,18 @@ def test_a_submodule_is_never_complete_and_named_with_its_commits(repo: Repo, tm
     module = with_submodule(repo, tmp_path)
     old = module.git("rev-parse", "--short", "HEAD").strip()
     added = receipt(one(repo.root, scope="staged"), "sub")
-    assert (added.complete, added.note) == (False, f"a submodule, new at {old}: its files are not looked at")
+    assert (added.complete, added.note) == (False, f"a submodule, new at {old}: its files are not shown")
     assert (added.changed_lines, added.sent_lines) == (0, 0)
     repo.commit()
     module.write("in.py", "dirty\n")
     dirty = receipt(one(repo.root), "sub")
     assert (dirty.complete, dirty.note) == (
         False,
-        "a submodule with uncommitted changes: its files are not looked at",
+        "a submodule with uncommitted changes: its files are not shown",
     )
     module.commit()
     now = module.git("rev-parse", "--short", "HEAD").strip()
-    said = f"a submodule, from {old} to {now}: its files are not looked at"
+    said = f"a submodule, from {old} to {now}: its files are not shown"
     for scope in ("worktree", "head", "all", "HEAD"):
         assert (receipt(one(repo.root, scope=scope), "sub").note) == said
     repo.commit()
@@ -545,7 +546,7 @@ def test_a_pointer_of_git_lfs_is_not_the_file(clean: Repo, extension: str) -> No
     clean.git("add", "-A")
     found = receipt(one(clean.root, scope="staged"), "model.bin")
     assert (found.complete, found.changed_lines) == (False, 0)
-    assert found.note == "a pointer of git-lfs; the file itself is not looked at"
+    assert found.note == "a git-lfs pointer; the file itself is not shown"
     clean.commit()
     clean.write("model.bin", POINTER.format(extension, "b" * 64))
     assert not receipt(one(clean.root), "model.bin").complete
