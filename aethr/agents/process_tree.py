@@ -210,11 +210,11 @@ def running(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: IO
     mark = uuid.uuid4().hex
     with _adopting() as adopts:
         known = frozenset(e.pid for e in _table() if e.parent == os.getpid()) if adopts else None
-        with process.undisturbed() as go_on:
+        with process.defer_signals() as deliver:
             child = process.start(argv, cwd, {**env, MARK: mark}, stdin)
             tree = Tree(child, f"{MARK}={mark}".encode(), known)
             try:
-                go_on()
+                deliver()
                 yield tree
             finally:
                 try:
