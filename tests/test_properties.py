@@ -109,7 +109,7 @@ def test_a_plain_answer_is_read_as_the_parser_reads_it(text: str) -> None:
         blocks = list(dict.fromkeys(line.block for line in lines))
         return [
             (
-                "".join(f"{run.bold}{run.code}{run.text}" for run in line.runs).strip(),
+                "".join(f"{run.bold}{run.code}{run.text}" for run in line.spans).strip(),
                 *(line.kind, line.plain, line.depth, blocks.index(line.block)),
             )
             for line in lines
@@ -122,8 +122,8 @@ def test_a_plain_answer_is_read_as_the_parser_reads_it(text: str) -> None:
 @given(ANSWERS)
 def test_what_is_said_behind_a_closed_answer_counts(text: str) -> None:
     answer = thinking.split(text).answer
-    assert review.parse(f"{review.closed(answer)}\n\nReview status: revise").status == "revise"
-    assert review.closed(review.closed(answer)) == review.closed(answer)
+    assert review.parse(f"{review.close_blocks(answer)}\n\nReview status: revise").status == "revise"
+    assert review.close_blocks(review.close_blocks(answer)) == review.close_blocks(answer)
 
 
 # --- workflow files and checkpoints ------------------------------------------------------------

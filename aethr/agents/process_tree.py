@@ -220,11 +220,11 @@ def running(
     with _adopt_orphans() as adopts:
         own = frozenset(each.pid for each in _list_programs() if each.parent == os.getpid())
         known = own if adopts else None
-        with process.undisturbed() as go_on:
+        with process.defer_signals() as deliver:
             child = process.start(argv, cwd, {**env, MARK: mark}, stdin)
             tree = ProcessTree(child, f"{MARK}={mark}".encode(), known)
             try:
-                go_on()
+                deliver()
                 yield tree
             finally:
                 try:

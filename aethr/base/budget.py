@@ -1,4 +1,4 @@
-"""What the steps of a run used together, and whether that is more than the run was allowed (pure)."""
+"""What the steps of a run used together, and whether that exceeds the budget (pure)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Sequence
 
 from aethr.base.errors import BudgetError
 from aethr.base.records import Allowance, StepResult, Usage
+from aethr.base.words import counted
 
 _ROUNDING_USD = 1e-9
-"""Sums of costs are not exact: less than this is not an excess."""
+"""Sums of floats are not exact: an excess up to this does not count."""
 
 
 def used(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Usage:
-    """What finished steps, and ``failed`` attempts of the one that did not, used together."""
+    """What the finished steps and the ``failed`` attempts of an unfinished one used together."""
     return Usage.sum([*(result.usage for result in results), *failed])
 
 
 def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError | None:
-    """The error that ends a run whose finished steps used more than was allowed, None for any other.
+    """The error that ends a run whose finished steps exceed its budget, or None.
 
-    Before a call its prompt can only be estimated and its answer only be limited: what a server makes of
-    both is known afterwards. A budget cannot be held either against what nobody stated.
+    Before a call, the prompt can only be estimated and the answer only be limited; what the server counts is
+    known afterwards. A budget that cannot be checked, because the server reports no figure, is an error too.
     """
     spent = used(results)
     over, options = [], []
@@ -28,7 +29,7 @@ def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError
         if spent.cost_usd is None:
             silent = next(result for result in results if result.usage.cost_usd is None)
             return BudgetError(
-                f"{_who(silent)} did not say what it cost, so --max-cost cannot hold",
+                f"{_who(silent)} did not report its cost, so --max-cost cannot hold",
                 "Use --max-tokens instead.",
             )
         if (excess := spent.cost_usd - allowance.cost_usd) > _ROUNDING_USD:
@@ -38,11 +39,11 @@ def exceeded(allowance: Allowance, results: Sequence[StepResult]) -> BudgetError
         if spent.total_tokens is None:
             silent = next(result for result in results if result.usage.total_tokens is None)
             return BudgetError(
-                f"{_who(silent)} did not say how many tokens it used, so --max-tokens cannot hold",
+                f"{_who(silent)} did not report its tokens, so --max-tokens cannot hold",
                 "Leave --max-tokens out, or use another model.",
             )
         if (more := spent.total_tokens - allowance.tokens) > 0:
-            over.append(f"{more:,} token{'s' * (more > 1)} over --max-tokens {allowance.tokens}")
+            over.append(f"{counted(more, 'token')} over --max-tokens {allowance.tokens}")
             options.append("--max-tokens")
     if not over:
         return None

@@ -1,8 +1,8 @@
 """Step results to JSON and back: the shape that the run record and the checkpoint share.
 
-What a file holds follows from the annotations in ``records``: a new field of a step is added there alone.
-Reading is strict: a value of the wrong type is a ``ValueError`` with one line that says where it is and
-what was expected. Unknown keys are ignored, so that a newer Aethr's file can be read.
+What a file holds follows from the annotations in ``records``, so a new field of a step is added only there.
+Reading is strict: a value of the wrong type raises ``ValueError`` with one line that says where it is and
+what was expected. Unknown keys are ignored, so that files of a newer Aethr can be read.
 """
 
 from __future__ import annotations
@@ -21,36 +21,33 @@ from aethr.base.sanitize import HIDDEN
 _Word = TypeVar("_Word", bound=str)
 _Value = TypeVar("_Value")
 
-# Valid in a JSON string as they are, but not for UTF-8 (surrogates) or for a terminal (the others).
+# Valid in a JSON string, but not in UTF-8 (surrogates) or harmful for a terminal (the others).
 _ESCAPED = re.compile(f"[{HIDDEN}]")
 
 
 def dumps(value: object) -> str:
     """JSON text, two spaces of indentation, keys in their order, a newline at the end.
 
-    Not ASCII only, but free of what UTF-8 cannot hold and a terminal would obey. Lossless.
+    Lossless and not only ASCII, but without characters that UTF-8 cannot encode or a terminal would obey.
     Raises ``ValueError`` for NaN and infinities.
     """
-    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2)
+    return _ESCAPED.sub(_escape, text) + "\n"
 
 
 def line(value: object) -> str:
-    """JSON text as ``dumps`` gives it, on one line."""
-    return _harmless(json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n"
-
-
-def _harmless(text: str) -> str:
-    return _ESCAPED.sub(_escape, text)
+    """JSON text as from ``dumps``, but on one line."""
+    return _ESCAPED.sub(_escape, json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def _escape(match: re.Match[str]) -> str:
-    """JSON's own spelling: a character beyond U+FFFF takes two."""
+    """As JSON escapes it: a character above U+FFFF takes two escapes."""
     units = match[0].encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def step_to_json(step: StepResult) -> dict[str, Any]:
-    """A step as the run record and the checkpoint hold it: the names of the keys are those of the fields.
+    """A step as the run record and the checkpoint hold it: the keys are the names of the fields.
 
     ``artifacts`` is null for a model step.
     """
@@ -70,7 +67,7 @@ def step_from_json(value: object) -> StepResult:
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as the checkpoint holds it: the names of the keys are those of the fields."""
+    """An attempt as the checkpoint holds it: the keys are the names of the fields."""
     return {name: _to_json(value) for name, value in attempt._asdict().items()}
 
 
@@ -83,8 +80,8 @@ def attempt_from_json(value: object) -> Attempt:
 def step_from_seed(value: object) -> StepResult:
     """A step result of the seed form: ``step_id``, ``content``; maybe ``metadata``, ``artifacts``, ``usage``.
 
-    It names neither role nor backend unless its metadata do; both are empty then, for the reader to fill.
-    An empty ``artifacts`` is a step that changed nothing.
+    Without metadata, role and backend are empty, and the caller fills them in. An empty ``artifacts`` is a
+    step that changed nothing.
     """
     data = an_object(value, "a step")
     metadata, usage, artifacts = (
@@ -107,7 +104,7 @@ def step_from_seed(value: object) -> StepResult:
 
 
 def an_object(value: object, name: str) -> dict[str, object]:
-    """``value``, which a mistake calls ``name``, as an object."""
+    """``value`` as an object; an error calls it ``name``."""
     if isinstance(value, dict):
         return value
     raise _mistake(name, "an object", value)
@@ -150,16 +147,16 @@ _ALWAYS = frozenset(
         *("changed_files", "diff_stat", "git_diff"),
     }
 )
-"""Fields that are in every file although they have a default: one that lacks them is damaged, not old."""
+"""Fields with a default that every version has written: a file without them is damaged, not old."""
 
 _LEAST = {"iteration": 1}
-"""The least of a whole number, where it is not 0."""
+"""The minimum of a whole number if it is not 0."""
 
 _hints = functools.cache(get_type_hints)
 
 
 def _record(kind: Any, data: Mapping[str, object], always: frozenset[str] = _ALWAYS) -> Any:
-    """The named tuple of this type that ``data`` holds, each field read as its annotation says.
+    """Read a named tuple of this type from ``data``, each field by its annotation.
 
     A field with a default, or that can be None, may be missing unless it is in ``always``.
     """
@@ -200,7 +197,7 @@ def _count(data: Mapping[str, object], key: str) -> int:
     least = _LEAST.get(key, 0)
     expected = f"a whole number from {least}"
     value = _required(data, key, expected)
-    # Nothing that is counted here comes near 2**53, the most that JSON readers agree on.
+    # No real count is near 2**53, up to which all JSON readers read the same integer.
     if isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 53:
         return value
     raise _mistake(key, expected, value)
@@ -222,7 +219,7 @@ _READERS: Mapping[Any, Callable[[Mapping[str, object], str], Any]] = {
     float: _amount,
     tuple[str, ...]: _texts,
 }
-"""What reads a field, by its annotation."""
+"""The function that reads a field, by its annotation."""
 
 
 def _typed(data: Mapping[str, object], key: str, kind: type[_Value], expected: str) -> _Value:

@@ -1,7 +1,7 @@
-"""Files that Aethr writes: whole or not at all, and never through a name that somebody else has made.
+"""Writes files: completely or not at all, and never through a link or file that somebody else made.
 
-A new text is written to a file with a random name beside its target, created with ``O_EXCL``, and renamed
-onto it. So a link or a file that waits at a predictable name is neither followed nor taken over.
+A text is written to a file with a random name beside its target, created with ``O_EXCL``, and renamed onto
+it. So a link or a file that waits at a predictable name is neither followed nor taken over.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from aethr.base.errors import DiskError
 
 State = tuple[int, ...]
-"""A file as it was left: device, inode, owner, size and time; an inode is soon given to another file."""
+"""The state of a file: device, inode, owner, size and time. The inode alone may be reused soon."""
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
 def failing_as(message: str, fix: str = "") -> Iterator[None]:
-    """An ``OSError`` of the block as a ``DiskError``: ``message`` and the system's reason."""
+    """Turn an ``OSError`` of the block into a ``DiskError``: ``message`` and the system's reason."""
     try:
         yield
     except OSError as error:
@@ -32,10 +32,10 @@ def failing_as(message: str, fix: str = "") -> Iterator[None]:
 def write(
     path: Path, text: str, *, mode: int | None = None, durable: bool = False, overwrite: bool = True
 ) -> State:
-    """Put a file with this UTF-8 text at ``path``, in one step; where a link is there, it is replaced.
+    """Put a file with this UTF-8 text at ``path`` in one step; a link there is replaced.
 
-    Without ``mode`` the umask decides. ``durable`` means on disk before this returns. Raises ``OSError``,
-    ``FileExistsError`` where anything is at ``path`` and ``overwrite`` is False; nothing is left behind then.
+    Without ``mode``, the umask decides. ``durable``: on disk before this returns. Raises ``OSError``, and
+    ``FileExistsError`` if anything is at ``path`` and ``overwrite`` is False; no other file is left then.
     """
     part = path.with_name(f".aethr-{os.urandom(8).hex()}.part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666 if mode is None else mode)
@@ -61,12 +61,12 @@ def write(
 
 
 def append(path: Path, text: str, left: State) -> State | None:
-    """Add to a file that is as it was left, on disk before this returns; all of the text or nothing.
+    """Append to a file if it is still in the state ``left``: all of the text or nothing, durably.
 
-    None, and nothing done, where that file is gone or was changed, or a link, a pipe or another file has
+    Returns None without writing if the file is gone or was changed, or if a link, a pipe or another file has
     taken its place. Raises ``OSError``.
     """
-    try:  # not waiting for the reader of a pipe
+    try:  # O_NONBLOCK: do not wait for the reader of a pipe
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | _NO_LINK | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         if _is_at(path, left):
@@ -88,7 +88,7 @@ def append(path: Path, text: str, left: State) -> State | None:
 
 
 def _publish(part: Path, path: Path) -> None:
-    """Rename, but over nothing: a link is refused where a name is taken, a rename would replace it."""
+    """Rename without replacing anything: ``os.link`` fails if the name is taken, a rename would not."""
     try:
         os.link(part, path)
     except FileExistsError:

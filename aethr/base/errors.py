@@ -1,8 +1,8 @@
-"""Every way a run can fail: one tree, and each error knows its exit code.
+"""Every way a run can fail, as one tree of errors. Each error has its exit code.
 
-Core code raises; ``cli.main`` is the one place that catches and turns an error into a line on
-standard error and an exit code. ``str(error)`` is that line: what is wrong, and where.
-``error.fix`` is one sentence on how to fix it, or an empty string.
+Core code raises; ``edge.guarded`` is the only place that catches, and turns an error into a line on standard
+error and an exit code. ``str(error)`` is that line: what is wrong, and where. ``error.fix`` is one sentence
+on how to fix it, or an empty string.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a finished ``aethr`` process tells its caller; the same in all three doors."""
+    """The exit codes of ``aethr``, the same in terminal, hook and Action."""
 
     OK = 0
     GATE = 1
@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "completed",
-    ExitCode.GATE: "the gate said no",
+    ExitCode.GATE: "the gate closed",
     ExitCode.USAGE: "wrong usage or configuration; nothing was called",
     ExitCode.WORLD: "a model, agent, git, network or disk failed",
     ExitCode.NOT_REVIEWED: "not reviewed",
@@ -41,8 +41,8 @@ MEANINGS: dict[ExitCode, str] = {
 class AethrError(Exception):
     """An expected failure. ``fix`` is one sentence that says how to fix it.
 
-    ``resume`` is the command that goes on from the checkpoint, set where a run had begun.
-    ``changed_files`` are those that an agent had already changed when it failed.
+    ``resume`` is the command that resumes from the checkpoint, if the run had begun. ``changed_files`` are
+    the files that an agent had changed before it failed.
     """
 
     exit_code: ExitCode = ExitCode.WORLD
@@ -54,14 +54,14 @@ class AethrError(Exception):
         self.fix = fix
 
     def redact(self, redacted: Callable[[str], str]) -> None:
-        """Take the values of keys out of what it says, before that is escaped for anything."""
+        """Replace the values of keys in its texts, before these are escaped for any output."""
         self.args, self.fix = (redacted(str(self)),), redacted(self.fix)
 
     def blame(self, files: tuple[str, ...]) -> None:
-        """Say in the message which files an agent had already changed; without any, nothing."""
+        """Add the files that an agent had changed, if any, to the message."""
         self.changed_files = files
         if files:
-            from aethr.base.words import capped  # only on the way to an error
+            from aethr.base.words import capped  # only needed for an error
 
             self.args = (f"{self}; files changed before it failed: {capped(files)}",)
 
@@ -73,9 +73,9 @@ class UsageError(AethrError):
 
 
 class ConfigError(UsageError):
-    """One or more mistakes in a workflow file, each already rendered with its place.
+    """One or more mistakes in a workflow file.
 
-    ``mistakes`` are complete texts: ``file:line:column: message``, the line itself and a caret.
+    ``mistakes`` are complete texts to print: ``file:line:column: message``, the line itself and a caret.
     """
 
     def __init__(self, mistakes: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class ConfigError(UsageError):
 
 
 class MissingKeyError(UsageError):
-    """A live model was asked for and its provider's key is not set. Exit 4 where a review is required."""
+    """The key of a live model's provider is not set. Exit code 4 if a review is required."""
 
 
 class GitError(AethrError):
@@ -100,7 +100,7 @@ class ProcessError(AethrError):
 
 
 class ModelError(AethrError):
-    """A model call failed for good: the provider, the network, or an answer that is no answer."""
+    """A model call failed after all retries: the provider, the network, or an unusable answer."""
 
 
 class AgentError(AethrError):
@@ -118,7 +118,7 @@ class NotReviewedError(AethrError):
 
 
 class BudgetError(AethrError):
-    """The next call could pass ``--max-cost`` or ``--max-tokens`` and was not made, or the last one did."""
+    """The next call could exceed ``--max-cost`` or ``--max-tokens`` and was not made, or the last one did."""
 
     exit_code = ExitCode.BUDGET
 
@@ -138,16 +138,16 @@ class UnexpectedError(AethrError):
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived. Not an ``Exception``: like KeyboardInterrupt, nothing swallows it.
+    """SIGTERM or SIGHUP arrived. Like KeyboardInterrupt not an ``Exception``, so no handler swallows it.
 
-    ``changed_files`` are those that an agent had already changed.
+    ``changed_files`` are the files that an agent had changed.
     """
 
     changed_files: tuple[str, ...] = ()
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while an agent ran; ``changed_files`` are those that it had already changed."""
+    """Ctrl-C while an agent ran; ``changed_files`` are the files that it had changed."""
 
     def __init__(self, changed_files: tuple[str, ...]) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Addresses, proxies and trusted certificates as the environment names them, checked before anything is sent.
+"""Checks the addresses, proxies and certificates that the environment names, before anything is sent.
 
-A value that cannot be used is one line with the variable's name, never with its value: a proxy's address may
-hold a password. No HTTP library is imported here.
+An error names the variable, never its value: the address of a proxy may hold a password. No HTTP library is
+imported here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -32,9 +32,10 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address(text: str, schemes: Collection[str] = HTTP) -> SplitResult:
-    """An address with a host that can be looked up. Raises ``ValueError`` with the reason, without the text.
+    """Parse an address whose host can be looked up. Raises ``ValueError`` with the reason, without the text.
 
-    What this takes, httpx and ``socket.getaddrinfo`` take too: both raise other errors for what it refuses.
+    httpx and ``socket.getaddrinfo`` accept every address that this accepts; for others both raise errors of
+    other types.
     """
     text = text.strip()
     if len(text) > LONGEST_ADDRESS:
@@ -52,6 +53,8 @@ def address(text: str, schemes: Collection[str] = HTTP) -> SplitResult:
         raise ValueError("its host or port cannot be read")
     if place["port"] and not 0 < int(place["port"]) < 1 << 16:
         raise ValueError("its port is not one of 1 to 65535")
+    if not place["host"]:
+        raise ValueError("it has no host")
     _check_host(place["host"])
     return parts
 
@@ -66,8 +69,6 @@ def is_address(text: str) -> bool:
 
 
 def _check_host(host: str) -> None:
-    if not host:
-        raise ValueError("it has no host")
     if host.startswith("["):
         _check_ip(host[1:-1], 6)
     elif _NUMBERS.fullmatch(host):
@@ -88,10 +89,10 @@ def _check_ip(text: str, version: int) -> None:
 
 
 def _ascii(host: str) -> str:
-    """A host name as it is looked up. Raises ``ValueError`` for one that has no such form."""
+    """A host name in ASCII, as it is looked up. Raises ``ValueError`` if it has no such form."""
     if host.isascii() and "xn--" not in host.lower():
         return host
-    import idna  # httpx brings it along, and reads both forms with it
+    import idna  # a dependency of httpx, which reads both forms with it
 
     try:
         found = host if host.isascii() else idna.encode(host.lower()).decode("ascii")
@@ -115,7 +116,7 @@ class Proxy:
         return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.variable})"
 
     def require(self) -> None:
-        """Raises ``UsageError`` where httpx lacks what it needs for this kind of proxy."""
+        """Raises ``UsageError`` if the package that httpx needs for this kind of proxy is missing."""
         if self.url.startswith(SOCKS) and find_spec("socksio") is None:
             raise UsageError(
                 f"{self.variable}: a SOCKS proxy needs the package socksio, which is not installed",
@@ -130,9 +131,9 @@ class Proxies(NamedTuple):
     exempt: tuple[str, ...] = ()
 
     def of(self, scheme: str, host: str, port: int | None) -> Proxy | None:
-        """The proxy on the way to a host, None for the direct way. ``host`` is ASCII, without brackets."""
+        """The proxy for a host, None for a direct connection. ``host`` is ASCII, without brackets."""
         host, port = host.lower().rstrip("."), port or {"http": 80, "https": 443}.get(scheme, 0)
-        if any(_exempts(entry, scheme, host, port) for entry in self.exempt):
+        if any(_matches(entry, scheme, host, port) for entry in self.exempt):
             return None
         return self.by_scheme.get(scheme) or self.by_scheme.get("all")
 
@@ -141,11 +142,17 @@ class Proxies(NamedTuple):
 
 
 def proxies(environ: Mapping[str, str]) -> Proxies:
-    """The proxies that the environment names, else the system. Raises ``UsageError`` for what is no address.
+    """The proxies that the environment names, or else the system. Raises ``UsageError``.
 
-    As for curl, a variable in lower case goes before the one in upper case, and an empty one is not set.
+    As for curl, a variable in lower case has precedence over upper case, and an empty one is not set:
+    https://everything.curl.dev/usingcurl/proxies/env.html
     """
-    named: dict[str, tuple[str, str]] = dict(_named(environ))
+    named: dict[str, tuple[str, str]] = {}
+    for scheme in (*_SCHEMES, "no"):
+        lower = f"{scheme}_proxy"
+        variable = lower if lower in environ else lower.upper()
+        if value := environ.get(variable, "").strip():
+            named[scheme] = variable, value
     exempt = tuple(filter(None, re.split(r"[,\s]+", named.pop("no", ("", ""))[1])))
     if "*" in exempt:
         return Proxies({})
@@ -155,18 +162,10 @@ def proxies(environ: Mapping[str, str]) -> Proxies:
         named = {scheme: ("the system's settings", value) for scheme, value in getproxies().items()}
     if "http" in named and "https" in named:
         named.pop("all", None)
-    return Proxies({scheme: _proxy(*named[scheme]) for scheme in _SCHEMES if scheme in named}, exempt)
+    return Proxies({scheme: _make_proxy(*named[scheme]) for scheme in _SCHEMES if scheme in named}, exempt)
 
 
-def _named(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, str]]]:
-    for scheme in (*_SCHEMES, "no"):
-        lower = f"{scheme}_proxy"
-        name = lower if lower in environ else lower.upper()
-        if value := environ.get(name, "").strip():
-            yield scheme, (name, value)
-
-
-def _proxy(variable: str, value: str) -> Proxy:
+def _make_proxy(variable: str, value: str) -> Proxy:
     url = value if "://" in value else f"http://{value}"
     try:
         address(url, (*HTTP, *SOCKS))
@@ -178,11 +177,11 @@ def _proxy(variable: str, value: str) -> Proxy:
     return Proxy(variable, url)
 
 
-def _exempts(entry: str, scheme: str, host: str, port: int) -> bool:
-    """Whether an entry of NO_PROXY is about a host; one that cannot be understood is about none.
+def _matches(entry: str, scheme: str, host: str, port: int) -> bool:
+    """Whether an entry of NO_PROXY matches a host; an entry that cannot be read matches none.
 
-    Names cover the names below them, as for curl; networks are CIDR; ``host:port`` and ``scheme://host`` are
-    what httpx adds: https://www.python-httpx.org/environment_variables/#no_proxy
+    A name matches its subdomains too, as for curl. Networks are CIDR. ``host:port`` and ``scheme://host`` are
+    forms of httpx: https://www.python-httpx.org/environment_variables/#no_proxy
     """
     kind, _, place = entry.lower().rpartition("://")
     if kind not in ("", "all", scheme):
@@ -216,9 +215,9 @@ def _network(text: str) -> _Network | None:
 
 
 def check_certificates(environ: Mapping[str, str]) -> None:
-    """Raises ``UsageError`` for a variable about TLS that names something which cannot be used.
+    """Raises ``UsageError`` for a TLS variable whose file or folder cannot be used.
 
-    ``SSL_CERTIFICATE`` is LiteLLM's, the others are read by httpx and by Python's own ``ssl``.
+    ``SSL_CERTIFICATE`` is LiteLLM's; httpx and Python's own ``ssl`` read the others.
     """
     import ssl
 

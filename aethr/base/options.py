@@ -1,4 +1,4 @@
-"""The options of ``aethr run`` as one table: the parser, the environment and the resume command read it."""
+"""The options of ``aethr run`` as one table, for the parser, the environment and the resume command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
 SCOPES: tuple[Literal["worktree", "staged", "head", "all"], ...] = ("worktree", "staged", "head", "all")
-"""The words that ``--diff`` takes; whatever else it takes are names of commits."""
+"""The words that ``--diff`` takes; any other value names commits."""
 ENVIRONMENT_PREFIX = "AETHR_RUN_"
 
 
 class RunOptions(NamedTuple):
-    """The command line of ``aethr run`` as a plain record. None is: not given."""
+    """The command line of ``aethr run`` as a record. None: not given."""
 
     task: str | None = None
     config: str | None = None
@@ -62,7 +62,7 @@ class Option(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """The environment variable that gives a default."""
+        """The environment variable that sets a default."""
         return ENVIRONMENT_PREFIX + self.name.upper()
 
 
@@ -71,13 +71,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("--preset", "a built-in workflow, without writing any file", metavar="NAME"),
     Option(
         "--step",
-        "a step in place of a workflow: its role, and what the model is told; repeatable",
+        "a step instead of a workflow file: its role and its instruction; repeatable",
         "list",
         metavar="ROLE:TEXT",
     ),
     Option(
         "--context",
-        "what each --step, and each step that reads git_diff, gets to see instead; repeatable",
+        "the context of each --step, and of each step that reads git_diff; repeatable",
         "list",
         metavar="SOURCE",
     ),
@@ -85,7 +85,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--diff",
         "what git_diff means: worktree, staged, head, all (new files too), REV, A..B or BASE...HEAD; "
-        "default: worktree, or staged where nothing is unstaged",
+        "default: worktree, or staged if nothing is unstaged",
         metavar="SCOPE",
     ),
     Option("--show-prompt", "print the exact prompts and call nothing", "flag"),
@@ -99,10 +99,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("--require-review", "exit 4 unless a real, complete review took place", "flag"),
     Option("--max-cost", "stop before the call that would pass it, exit 5", metavar="USD", convert=float),
     Option("--max-tokens", "stop before the call that would pass it, exit 5", metavar="N", convert=int),
-    Option("--resume-checkpoint", "go on from a checkpoint; TASK may be left out", metavar="@FILE|JSON"),
-    Option("--checkpoint-dir", "where checkpoints go; they are kept when given", metavar="DIR"),
+    Option("--resume-checkpoint", "resume from a checkpoint; TASK may be left out", metavar="@FILE|JSON"),
+    Option("--checkpoint-dir", "write checkpoints here, and keep them", metavar="DIR"),
     Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
-    Option("--replies", "play the answers in this file, to test a workflow: no review", metavar="FILE"),
+    Option("--replies", "use the answers in this file, to test a workflow; not a review", metavar="FILE"),
     Option("--verbose", "tracebacks, and the checkpoint's JSON on a failure", "flag", short="-v"),
     Option("--quiet", "only the last step's panel", "flag", short="-q"),
 )
@@ -112,16 +112,16 @@ _SHARED = frozenset(
 )
 
 HOOK_OPTIONS: tuple[Option, ...] = (
-    Option("--task", "what to review for, in place of the usual instruction", metavar="TEXT"),
+    Option("--task", "what to review for, instead of the usual instruction", metavar="TEXT"),
     Option("--fail-on", "the gate: exit 1 at such a review (default revise)", choices=GATES),
     Option(
         "--if-not-reviewed",
-        "what a review that did not take place, or not completely, is: fail (default), or pass",
+        "what a missing or incomplete review does: fail (default) or pass",
         choices=("fail", "pass"),
     ),
     *(option for option in OPTIONS if option.name in _SHARED),
 )
-"""The options of ``aethr hook``. Which change it is about is not among them: the stage says so."""
+"""The options of ``aethr hook``. It has no ``--diff``: the stage of the hook decides what is reviewed."""
 
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -130,14 +130,14 @@ def from_environment(environ: Mapping[str, str], options: tuple[Option, ...] = O
     """Defaults from ``AETHR_RUN_…``, by field name. Raises ``UsageError`` naming the variable."""
     _refuse_unknown(environ)
     return {
-        option.name: _read(option, value)
+        option.name: _convert(option, value)
         for option in options
         if (value := environ.get(option.variable, "").strip())
     }
 
 
 def build(given: Mapping[str, Any]) -> RunOptions:
-    """The record of what was given, by field name."""
+    """The options of a command line or an environment, by field name, as a record."""
     frozen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }
@@ -145,7 +145,7 @@ def build(given: Mapping[str, Any]) -> RunOptions:
 
 
 def command_line(options: RunOptions) -> list[str]:
-    """The arguments that give ``options`` again, without TASK and ``--resume-checkpoint``."""
+    """The arguments that result in these options, without TASK and ``--resume-checkpoint``."""
     defaults = RunOptions._field_defaults
     words: list[str] = []
     for option in OPTIONS:
@@ -163,9 +163,9 @@ def command_line(options: RunOptions) -> list[str]:
 
 
 def check(options: RunOptions) -> None:
-    """Refuse combinations, numbers and empty values that mean nothing. Raises ``UsageError``."""
+    """Raises ``UsageError`` for options that exclude each other, and for invalid or empty values."""
     for option in OPTIONS:
-        if getattr(options, option.name) == "":  # of a variable that is not set: no default was meant
+        if getattr(options, option.name) == "":  # such as "$UNSET" in a script: the default was not meant
             raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
     workflows = {"--config": options.config, "--preset": options.preset, "--step": options.step}
     _exclusive(*(flag for flag, given in workflows.items() if given))
@@ -187,7 +187,7 @@ def _exclusive(*flags: str) -> None:
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    """A gate under a name that is no option would be none. An option of another door is no mistake."""
+    """A misspelled gate would not close. Options of the other commands are accepted."""
     known = [option.name.upper() for option in (*OPTIONS, *HOOK_OPTIONS)]
     for variable, value in environ.items():
         name = variable.removeprefix(ENVIRONMENT_PREFIX)
@@ -196,7 +196,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
             raise UsageError(f"{variable}: no option has this name{near}", "Correct it, or unset it.")
 
 
-def _read(option: Option, value: str) -> object:
+def _convert(option: Option, value: str) -> object:
     where = f"{option.variable}={value}"
     if option.kind in ("flag", "switch"):
         if value.lower() not in _BOOLEANS:

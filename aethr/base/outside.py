@@ -1,6 +1,6 @@
-"""Values that come from outside (JSON, numbers, headers) as ones that nothing later falls over. Pure.
+"""Converts values from outside (JSON, numbers, headers) so that no later code fails on them. Pure.
 
-Python's own conversions raise more than they seem to: 4,301 digits in JSON are a ``ValueError`` that is not a
+Python's own conversions raise more than one expects: 4,301 digits in JSON are a ``ValueError`` that is not a
 ``JSONDecodeError``; ``float`` of 401 digits is an ``OverflowError``; deep nesting is a ``RecursionError``;
 and ``"²".isdigit()`` is true, though ``float`` refuses it.
 """
@@ -14,11 +14,11 @@ import time
 from typing import Any
 
 MOST = 1 << 53
-"""No count comes near it, and every JSON reader agrees on the integers up to it."""
+"""No real count is larger, and all JSON readers read the same integers up to it."""
 
 _BEYOND = 10**18
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-"""Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
+"""May be half of a surrogate pair, which can be neither sent nor written."""
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _FOR_EVER_S = 1e9
 _LONGEST_HEADER = 100
@@ -27,7 +27,7 @@ _LONGEST_HEADER = 100
 def json_value(data: bytes | str) -> Any:
     """The value of JSON in UTF-8, half surrogate pairs in it replaced.
 
-    Raises ``ValueError`` with one line, and nothing else.
+    Raises ``ValueError`` with one line, and no other error.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
@@ -45,19 +45,19 @@ def json_value(data: bytes | str) -> Any:
 
 
 def at(value: object, *keys: str) -> Any:
-    """The value at a path of keys through nested JSON objects; None where the path does not lead anywhere."""
+    """The value at a path of keys through nested JSON objects; None if there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
 def text(value: object) -> str:
-    """A string as it is; empty for any other value."""
+    """A string; empty for any other value."""
     return value if isinstance(value, str) else ""
 
 
 def count(value: object) -> int:
-    """A count as it was sent, but never beyond ``MOST``; 0 for what is not a finite number."""
+    """A count, at most ``MOST``; 0 for anything that is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
     if isinstance(value, float) and not math.isfinite(value):
@@ -66,7 +66,7 @@ def count(value: object) -> int:
 
 
 def number(value: object) -> float | None:
-    """A finite number; None for what is not one."""
+    """A finite number; None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -77,15 +77,15 @@ def number(value: object) -> float | None:
 
 
 def amount(value: Any) -> float | None:
-    """A price, a cost or a size, as it was sent: a number from 0, below 10**18; None for any other value."""
+    """A price, a cost or a size: a number from 0 and below 10**18; None for any other value."""
     finite = number(value)
     return value if finite is not None and 0 <= finite < _BEYOND else None
 
 
 def retry_after_s(header: str) -> float | None:
-    """The seconds that a ``Retry-After`` asks for, in either form (RFC 9110, 10.2.3); None for neither.
+    """The seconds that a ``Retry-After`` asks for, in either form (RFC 9110, 10.2.3), or None.
 
-    Fractions of a second, which the RFC has not, are sent too.
+    Some servers send fractions of a second, which the RFC does not allow.
     """
     plain = header.strip()
     if _SECONDS.fullmatch(plain):

@@ -1,7 +1,7 @@
-"""The one way Aethr starts another program.
+"""The only place where Aethr starts another program.
 
-Always an argument list (never a shell), standard input closed or given as bytes, an own process
-group, a deadline in seconds, and an environment the caller states. Output is bytes.
+Always with an argument list (never a shell), its standard input closed or given as bytes, its own process
+group, a deadline in seconds, and the environment that the caller states. Output is bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GRACE_S = 2.0
 """Seconds between asking a process group to end and killing it."""
 
 PIPE_BYTES = 1 << 20
-"""What a pipe holds at most, by Linux's own default limit."""
+"""The most that a pipe can hold, by Linux's default limit: ``/proc/sys/fs/pipe-max-size``."""
 
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -48,17 +48,17 @@ def run(
     timeout_s: float,
     stdin: bytes | None = None,
 ) -> Finished:
-    """Run ``argv`` to its end. Raises ``ProcessError`` when it cannot start or passes its deadline.
+    """Run ``argv`` to its end. Raises ``ProcessError`` if it cannot start or passes its deadline.
 
-    A non-zero exit is not an error here: what it means is the caller's to say.
+    A non-zero exit code does not raise: the caller knows what it means.
     """
-    with undisturbed() as go_on:
+    with defer_signals() as deliver:
         child = start(argv, cwd, env, subprocess.PIPE if stdin is not None else subprocess.DEVNULL)
         try:
-            go_on()
+            deliver()
             stdout, stderr = child.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            raise ProcessError(f"{argv[0]}: no end after {timeout_s:g} s: {_shown(argv)}") from None
+            raise ProcessError(f"{argv[0]}: no end after {timeout_s:g} s: {_shorten(argv)}") from None
         finally:
             end_group(child)
     return Finished(tuple(argv), child.returncode, stdout, stderr)
@@ -68,22 +68,22 @@ def run(
 def stream(
     argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout_s: float, merged: bool = False
 ) -> Iterator[Streaming]:
-    """Run ``argv`` and read its standard output as it comes, in memory that the reader bounds.
+    """Run ``argv`` and read its standard output as it arrives, so that the reader limits the memory.
 
-    The pipe holds a megabyte where the system allows it, so that child and reader seldom wait for each
-    other. Standard error goes to an unnamed file, so a chatty child cannot block, or with ``merged`` into
-    standard output. Leaving the block early ends the child. After the block has read to the end,
-    ``Streaming.finish`` gives the exit code.
+    The pipe holds a megabyte if the system allows it, so that child and reader seldom wait for each other.
+    Standard error goes to an unnamed file, so that a child with much of it cannot block, or with ``merged``
+    to standard output. Leaving the block early ends the child. After reading to the end, call
+    ``Streaming.finish`` for the exit code.
     """
-    with tempfile.TemporaryFile() as stderr, undisturbed() as go_on:
+    with tempfile.TemporaryFile() as stderr, defer_signals() as deliver:
         child = start(argv, cwd, env, subprocess.DEVNULL, subprocess.STDOUT if merged else stderr)
         late = threading.Event()
         deadline = threading.Timer(timeout_s, _kill, (child, late))
         deadline.daemon = True
         try:
             deadline.start()
-            go_on()
-            _widen(child.stdout)
+            deliver()
+            _enlarge_pipe(child.stdout)
             yield Streaming(tuple(argv), child, stderr, late, timeout_s)
         finally:
             deadline.cancel()
@@ -91,7 +91,7 @@ def stream(
 
 
 class Streaming(NamedTuple):
-    """A running child of ``stream``; ``late`` is set when its deadline has killed it."""
+    """A running child of ``stream``; ``late`` is set if it was killed at its deadline."""
 
     argv: tuple[str, ...]
     child: subprocess.Popen[bytes]
@@ -102,14 +102,16 @@ class Streaming(NamedTuple):
     def chunks(self, size: int = 1 << 18) -> Iterator[bytes]:
         """Standard output in pieces of at most ``size`` bytes.
 
-        What the child has left running may hold its output open for ever. So once it has ended, only what is
-        in the pipe by then is read.
+        A process that the child started may hold the pipe open forever. So once the child has ended, only
+        what is in the pipe by then is read.
         """
         assert self.child.stdout is not None
         pipe, left = self.child.stdout.fileno(), PIPE_BYTES
         while left > 0:
             ended = self.child.poll() is not None
-            if _readable(pipe, 0 if ended else _POLL_S):
+            wait_s = 0 if ended else _POLL_S
+            # Elsewhere than on POSIX, select does not take pipes; a read waits there.
+            if os.name != "posix" or select.select([pipe], [], [], wait_s)[0]:
                 if not (chunk := os.read(pipe, size)):
                     return
                 yield chunk
@@ -118,26 +120,26 @@ class Streaming(NamedTuple):
                 return
 
     def finish(self) -> Finished:
-        """Wait for the end and give the exit code; ``stdout`` is empty here, ``chunks`` has read it."""
+        """Wait for the end and return the exit code. ``stdout`` is empty: ``chunks`` has read it."""
         self.child.wait()
         if self.late.is_set():
-            raise ProcessError(f"{self.argv[0]}: no end after {self.timeout_s:g} s: {_shown(self.argv)}")
+            raise ProcessError(f"{self.argv[0]}: no end after {self.timeout_s:g} s: {_shorten(self.argv)}")
         self.stderr.seek(0)
         return Finished(self.argv, self.child.returncode, b"", self.stderr.read(1 << 16))
 
 
 @contextmanager
-def undisturbed() -> Iterator[Callable[[], None]]:
-    """Signals that would end this process wait until the block calls what it is given, or ends.
+def defer_signals() -> Iterator[Callable[[], None]]:
+    """Signals that end this process wait until the block calls the function that it gets, or ends.
 
-    While a program is being started nobody holds it yet, so an interruption there would leave it running.
+    Until the caller holds the new child, an interruption would leave that child running.
     """
     waiting: list[int] = []
-    # Elsewhere than in the main thread no handler runs; what is ignored or default is none of ours.
+    # Handlers run only in the main thread; ignored and default signals are not Aethr's to defer.
     numbers = _ENDING if threading.current_thread() is threading.main_thread() else ()
     before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
 
-    def go_on() -> None:
+    def deliver() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
         before.clear()
@@ -147,13 +149,13 @@ def undisturbed() -> Iterator[Callable[[], None]]:
     try:
         for number in before:
             signal.signal(number, lambda came, _: waiting.append(came))
-        yield go_on
+        yield deliver
     finally:
-        go_on()
+        deliver()
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """End a child that still runs, and its process group with it; reap it and close its pipes."""
+    """End a child that still runs together with its process group, reap it and close its pipes."""
     if child.poll() is None:
         _signal_group(child, signal.SIGTERM)
         try:
@@ -173,10 +175,10 @@ def start(
     stdin: IO[bytes] | int,
     stderr: IO[bytes] | int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in its own session, its standard output a pipe; whoever starts it ends it.
+    """Start ``argv`` in its own session, with a pipe for its standard output. The caller must end it.
 
-    Call it ``undisturbed`` until a ``finally`` holds the child. ``stdin`` and ``stderr`` are open files or
-    ``subprocess`` constants. Raises ``ProcessError``.
+    Call it within ``defer_signals``, until a ``finally`` holds the child. ``stdin`` and ``stderr`` are open
+    files or ``subprocess`` constants. Raises ``ProcessError``.
     """
     try:
         return subprocess.Popen(
@@ -196,18 +198,13 @@ def start(
         raise ProcessError(f"{argv[0]}: cannot start: {error.strerror or error}") from error
 
 
-def _widen(pipe: IO[bytes] | None) -> None:
-    """Linux alone can, and refuses users whose pipes hold too much already: then it stays as it is."""
+def _enlarge_pipe(pipe: IO[bytes] | None) -> None:
+    """Only Linux can do this, and refuses it to users whose pipes hold too much already."""
     if pipe is not None and sys.platform == "linux":
         with suppress(ImportError, OSError):
             import fcntl
 
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _readable(pipe: int, wait_s: float) -> bool:
-    """Whether a read would give something, or the end, at once; always True where that cannot be known."""
-    return os.name != "posix" or bool(select.select([pipe], [], [], wait_s)[0])
 
 
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:
@@ -226,6 +223,6 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
         pass
 
 
-def _shown(argv: Sequence[str]) -> str:
+def _shorten(argv: Sequence[str]) -> str:
     text = " ".join(argv)
     return text if len(text) <= 200 else text[:200] + "…"

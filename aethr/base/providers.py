@@ -1,7 +1,7 @@
-"""The table of providers: everything that differs from one to the next is in its row. And the models we name.
+"""The table of providers, with everything that differs between them, and the models that Aethr names.
 
 Transports, prices, ``aethr auth``, ``aethr check``, ``.env``, the Action, agents and the pages read it. Any
-other LiteLLM provider works too, under LiteLLM's own name, with a row made by LiteLLM's conventions.
+other provider of LiteLLM works too, under LiteLLM's own name and by LiteLLM's conventions.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ NAMED = (
     "openai:gpt-6-sol",  # writes
     "anthropic:claude-sonnet-5-5",  # a second provider
     "xai:grok-4.7",  # a third
-    "ollama:qwen3:8b",  # a server of one's own
+    "ollama:qwen3:8b",  # the user's own server
 )
 
 PRICES = ("1.110.2", "2026-11-20")
-"""The newest LiteLLM whose price file this table was held against, and the day of its release.
+"""The newest LiteLLM whose price file this table was compared with, and the day of its release.
 
-Kept here because a package does not say when it was released. No model above may retire within 90 days of it.
+It is stated here because a package does not say when it was released. No model above may retire within 90
+days of it.
 """
 
 ANSWER_LIMIT = 32_000
@@ -47,34 +48,34 @@ class Provider(NamedTuple):
     base_variables: tuple[str, ...]
     """Variables that may hold the base address; the first that is set counts, for agents too."""
     address: str | None = None
-    """The base address if none of ``base_variables`` is set; None: LiteLLM knows it, or nobody does."""
+    """The base address if none of ``base_variables`` is set; None: only LiteLLM may know it."""
     aliases: tuple[str, ...] = ()
-    """Other names under which a workflow may have it."""
+    """Other names that a workflow may use."""
     own_server: bool = False
-    """The user runs the server: no key is needed, and ``auth login`` and ``.env`` know none."""
+    """The user runs the server: it needs no key, and ``auth login`` and ``.env`` do not offer one."""
     listed: bool = True
-    """False: nothing of it is checked before a call; LiteLLM reads the key itself."""
+    """False: key and address are not checked before a call; LiteLLM reads the key itself."""
     key_elsewhere: str | None = None
-    """The key to send to any other address if none is set: a compatible server may want none."""
+    """The key to send to another address if none is set: a compatible server may not need one."""
     bearer_tokens: tuple[str, ...] = ()
     """Those of ``keys`` that only LiteLLM can read, from the environment of the process."""
 
     protocol: Literal["chat", "ollama"] | None = None
-    """What its chat models speak, by the name in ``llm.protocols``; None: called through LiteLLM only."""
+    """The protocol of its chat models, by its name in ``llm.protocols``; None: only LiteLLM calls them."""
     litellm_models: tuple[str, ...] = ()
-    """Prefixes of models that are called through LiteLLM nevertheless."""
+    """Prefixes of models that LiteLLM calls nevertheless."""
     litellm_variables: tuple[str, ...] = ()
     """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
 
     limit: str = "max_tokens"
     """The setting that limits an answer. A compatible server elsewhere gets ``max_tokens``."""
     request: Mapping[str, Any] = MappingProxyType({})
-    """Sent in every request in addition."""
+    """Added to every request."""
     thinks: Callable[[str, bool], bool] = lambda _model, _known: False
     """Whether a model thinks, and takes fewer settings: by its name, and by being in the price file."""
 
     thinking_apart: bool = False
-    """Tokens of thinking may be counted beside those of the answer, not among them."""
+    """Thinking tokens may be counted apart from those of the answer, not among them."""
     stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
     """US dollars charged, by the ``usage`` of an answer; None for a provider that does not state its cost."""
     long_from: bool = False

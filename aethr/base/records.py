@@ -1,7 +1,7 @@
-"""The nouns of Aethr, as frozen records, and the two Protocols that the tables implement.
+"""The data of Aethr as frozen records, and the two Protocols that its tables implement.
 
-Nothing here does anything: configuration becomes a ``WorkflowSpec``, ``workflow.plan`` binds it into
-a ``Plan``, ``executor.run`` turns that into a stream of ``Event`` and one final ``RunResult``.
+A workflow file becomes a ``WorkflowSpec``, ``workflow`` binds that into a ``Plan``, ``engine.run`` turns the
+plan into a stream of ``Event`` and one final ``RunResult``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 class ModelSpec(NamedTuple):
     """A model as a workflow names it: ``provider:model`` and the settings sent with each call.
 
-    ``timeout_s`` bounds one whole call, in seconds. None means: the backend's default.
+    ``timeout_s`` limits one whole call, in seconds. None: the backend's default.
     """
 
     name: str
@@ -56,9 +56,9 @@ class ModelSpec(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """Run the slice from ``back_to`` to this step again until every given condition holds.
+    """Repeat the steps from ``back_to`` to this one until every given condition holds.
 
-    ``max_iterations`` counts all passes, the first one too.
+    ``max_iterations`` counts all iterations, including the first.
     """
 
     back_to: str
@@ -69,7 +69,7 @@ class Repeat(NamedTuple):
 
 
 class StepSpec(NamedTuple):
-    """One step as written. ``context_chars`` is its budget for all context together, in characters."""
+    """A step as written. ``context_chars`` is the budget for all of its context, in characters."""
 
     id: str
     role: str
@@ -82,15 +82,15 @@ class StepSpec(NamedTuple):
 
     @property
     def reviewing(self) -> bool:
-        """Whether this step's answer is a review (DESIGN 8): by its role or by its loop condition."""
+        """Whether this step's answer is a review: by its role or by its loop condition."""
         return self.role == "reviewer" or (self.repeat is not None and self.repeat.until_review_pass)
 
 
 class WorkflowSpec(NamedTuple):
-    """A whole valid workflow file.
+    """A valid workflow file.
 
-    ``places`` maps a dotted path (``steps.2.backend``) to where it stands, for later refusals;
-    ``lines`` are the file's lines, to show one of them; ``origin`` is the name to print.
+    ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
+    file, both for later errors. ``origin`` is the name of the file to print.
     """
 
     name: str
@@ -115,10 +115,10 @@ EMPTY_TREES = (
 class Scope(NamedTuple):
     """What ``git_diff`` means in this run.
 
-    ``text`` is what the user wrote; where nothing was written, ``chosen`` is True and ``text`` the word for
-    what was chosen. Of a ``range`` and a ``revision`` (from there to the working tree) ``base`` is a full
-    commit (or tree) id, already the merge base for a three-dot range, and of a range ``head`` too.
-    ``head_sha`` is the commit checked out, None before the first commit.
+    ``text`` is what the user wrote. Without ``--diff``, ``chosen`` is True and ``text`` names the scope that
+    was chosen. A ``range``, and a ``revision`` (from there to the working tree), have a full commit or tree
+    id as ``base``, the merge base for a three-dot range; a range has ``head`` too. ``head_sha`` is the commit
+    that is checked out, None before the first commit.
     """
 
     kind: Literal["worktree", "staged", "head", "all", "revision", "range"] = "worktree"
@@ -130,7 +130,7 @@ class Scope(NamedTuple):
 
     @property
     def without_base(self) -> bool:
-        """Whether there is no commit before the change, only an empty tree: of the very first commit."""
+        """Whether there is no commit before the change, as for the first commit."""
         return self.head_sha is None if self.base is None else self.base in EMPTY_TREES
 
     @property
@@ -140,12 +140,12 @@ class Scope(NamedTuple):
 
     @property
     def looks_at_disk(self) -> bool:
-        """Whether the working tree matters: as a side of the change, or for what a chosen one leaves out."""
+        """Whether the working tree matters: as a side of the change, or for what a chosen scope excludes."""
         return self.reads_disk or self.chosen
 
 
 class LeftOut(NamedTuple):
-    """Changed files that a scope does not show; a folder without any tracked file ends with ``/``."""
+    """Changed files that a scope excludes. A folder without tracked files ends with ``/``."""
 
     staged: tuple[bytes, ...] = ()
     unstaged: tuple[bytes, ...] = ()
@@ -155,8 +155,8 @@ class LeftOut(NamedTuple):
 class Checkout(NamedTuple):
     """The work tree that the folder ``root`` lies in, and what is checked out there.
 
-    ``top`` is its top folder. ``head`` is a full commit id, None before the first commit; ``branch`` is None
-    there too, and where no branch is checked out.
+    ``top`` is its top folder. ``head`` is a full commit id, None before the first commit. ``branch`` is None
+    before the first commit, and if no branch is checked out.
     """
 
     root: Path
@@ -166,9 +166,9 @@ class Checkout(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """A scope in a repository, with what git has to be told or has said of it: ``git.diff`` reads its change.
+    """A scope in a repository, with what ``git.diff`` needs to read its change.
 
-    ``filters`` are as of ``git.local_filters``; ``left_out`` is None where nobody has asked yet.
+    ``filters`` are those of ``git.local_filters``. ``left_out`` is None until it has been determined.
     """
 
     scope: Scope
@@ -182,7 +182,7 @@ class Survey(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How much a change holds: files, and lines added and removed, whatever of them is sent."""
+    """The size of a change: files, lines added and lines removed, whether they are sent or not."""
 
     files: int = 0
     added: int = 0
@@ -192,10 +192,10 @@ class Extent(NamedTuple):
 class Receipt(NamedTuple):
     """What one file (or note) of a context source contributed to a prompt.
 
-    ``sha256`` is that of the bytes sent, None where none were. ``note`` says in a few words why
-    something was not sent or what was replaced. ``complete`` is False when the reader of the prompt
-    did not get all of it (over budget, binary, unreadable, refused, missing).
-    ``changed_lines`` and ``sent_lines`` count added and removed lines of a diff; 0 elsewhere.
+    ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
+    something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
+    budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
+    removed lines of a diff; 0 for other sources.
     """
 
     source: str
@@ -212,8 +212,8 @@ class Receipt(NamedTuple):
 class Block(NamedTuple):
     """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
 
-    ``change`` says of a source that is a change whether there is one: False when nothing changed, None
-    when that cannot be said, as of every other source. ``extent`` is how much ``git_diff`` holds.
+    ``change`` is for sources that are a change: True if there is one, False if nothing changed, None if that
+    is not known, and for all other sources. ``extent`` is the size of ``git_diff``.
     """
 
     source: str
@@ -224,10 +224,10 @@ class Block(NamedTuple):
 
 
 class View(NamedTuple):
-    """All that a context source may look at. In a ``preview`` the history holds placeholders.
+    """Everything that a context source may read. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
-    required. ``survey`` is what is known of the repository, None where it has to be asked.
+    required. ``survey`` is what is known about the repository, or None.
     """
 
     root: Path
@@ -240,10 +240,10 @@ class View(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a source says first about one file; the parts after it belong to that file.
+    """The first part of a file; the parts after it belong to that file.
 
-    ``order`` places it among the files of its source. ``label`` is a line of ours above the content;
-    ``header`` is content that is sent only together with at least one piece (a diff's file header).
+    ``order`` is its position among the files of its source. ``label`` is Aethr's own line above the content.
+    ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted.
     """
 
@@ -257,10 +257,10 @@ class Entry(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What is sent whole or not at all: a hunk, or a file. ``size`` is in bytes, as read.
+    """Content that is sent completely or not at all: a hunk or a file. ``size`` is in bytes, as read.
 
-    ``text`` is None when the piece is too large for any budget. ``changed`` counts the lines of the change
-    that the piece shows, ``added`` and ``removed`` those that git counts; ``revealed`` the invisible
+    ``text`` is None if the piece is too large for any budget. ``changed`` counts the lines of the change that
+    the piece shows, ``added`` and ``removed`` the lines that git counts, ``revealed`` the invisible
     characters that ``text`` shows by their code.
     """
 
@@ -273,22 +273,22 @@ class Piece(NamedTuple):
 
 
 class Withhold(NamedTuple):
-    """Nothing of the last file may be sent after all."""
+    """Nothing of the last file may be sent."""
 
     reason: str
 
 
 class Gap(NamedTuple):
-    """Something of the last file cannot be shown, whatever is sent of it; ``note`` says what."""
+    """A part of the last file cannot be shown; ``note`` says which."""
 
     note: str
 
 
 class Remark(NamedTuple):
-    """One line about the source as a whole, shown after its content; never dropped, so always short.
+    """A line about the source as a whole, shown after its content. It is short, and never dropped.
 
-    ``change`` is False where the line says that nothing changed, True where it stands for a change that
-    is not shown.
+    ``change`` is False if the line says that nothing changed, True if it stands for a change that is not
+    shown.
     """
 
     text: str
@@ -306,9 +306,9 @@ _Number = TypeVar("_Number", int, float)
 
 
 class Usage(NamedTuple):
-    """What a call used, as its provider counted it; None is unknown, and never zero.
+    """What a call used, as its provider counted it. None is unknown, never zero.
 
-    ``estimated`` is True where the tokens, and with them the cost, were estimated by the length of the texts.
+    ``estimated`` is True if tokens and cost were estimated from the length of the texts.
     """
 
     prompt_tokens: int | None = None
@@ -325,13 +325,13 @@ class Usage(NamedTuple):
         cost_usd: float | None = None,
         estimated: bool = False,
     ) -> Usage:
-        """The usage of one call; its total is unknown if one of the two counts is."""
+        """The usage of one call. The total is unknown if one of the two counts is."""
         total = None if prompt is None or completion is None else prompt + completion
         return cls(prompt, completion, total, cost_usd, estimated)
 
     @classmethod
     def sum(cls, usages: Sequence[Usage]) -> Usage:
-        """The sum, zero for none: unknown where one figure is, and an estimate where one is."""
+        """The sum of all: unknown as soon as one figure is unknown, an estimate as soon as one is."""
         return cls(
             _sum([usage.prompt_tokens for usage in usages]),
             _sum([usage.completion_tokens for usage in usages]),
@@ -347,13 +347,13 @@ def _sum(figures: Sequence[_Number | None]) -> _Number | None:
 
 
 NO_USAGE = Usage(0, 0, 0, 0.0)
-"""Of what calls no model."""
+"""The usage of a step that calls no model."""
 
 
 class Artifacts(NamedTuple):
     """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff.
 
-    Plain lines name what else it changed, of which nothing can be shown: ``unseen`` is missing in any review,
+    What else it changed cannot be shown and is named in plain lines: ``unseen`` is missing in every review,
     ``generated`` is what tools make again, such as caches and installed packages.
     """
 
@@ -370,12 +370,12 @@ class Artifacts(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """The working tree before the first attempt of an agent step: the step's change is measured from there.
+    """The working tree before the first attempt of an agent step. The step's change is measured from it.
 
-    ``tree`` is the id of a git tree, ``top`` the folder that it was of. ``branch``, ``commit`` and ``stash``
-    say where the repository stood, empty where there was none. ``began_us`` is the wall clock in microseconds
-    since the epoch; ``skipped`` and ``nested`` name what is not in the tree. ``rules`` is a hash of what
-    decides, outside of the tree, which files git ignores and how it converts them.
+    ``tree`` is the id of a git tree, ``top`` its folder. ``branch``, ``commit`` and ``stash`` are those of
+    the repository, or empty. ``began_us`` is the wall clock in microseconds since the epoch. ``skipped`` and
+    ``nested`` name what is not in the tree. ``rules`` is a hash of the settings outside of the tree that
+    decide which files git ignores and how it converts them.
     """
 
     tree: str
@@ -392,8 +392,8 @@ class Baseline(NamedTuple):
 class Attempt(NamedTuple):
     """An attempt of an agent step that did not finish.
 
-    ``left`` is the commit that was checked out when it was last looked at, empty for none. ``lost`` says why
-    its edits cannot be shown, empty where they can; without a ``baseline`` they cannot.
+    ``left`` is the commit that was checked out when the attempt was last looked at, or empty. ``lost`` says
+    why its edits cannot be shown, or is empty. Without a ``baseline`` they cannot be shown.
     """
 
     step: str
@@ -404,11 +404,11 @@ class Attempt(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """What attempts before this run left in the tree, for the next agent step, whose change it is then.
+    """What attempts before this run left in the tree. It becomes a part of the next agent step's change.
 
-    ``objects`` is a folder of git objects that the baseline needs, None where it needs none. ``files`` are
-    those that differ from the baseline. ``lost`` says why the attempt's edits cannot be shown, empty where
-    they can; ``files`` are then those that it was known to have changed.
+    ``objects`` is a folder of git objects that the baseline needs, or None. ``files`` differ from the
+    baseline. ``lost`` says why the attempt's edits cannot be shown, or is empty; if it is set, ``files`` are
+    those that the attempt is known to have changed.
     """
 
     attempt: Attempt
@@ -418,23 +418,23 @@ class Earlier(NamedTuple):
 
     @property
     def remains(self) -> bool:
-        """Whether anything of it is in the tree, or may be."""
+        """Whether any of these edits are, or may be, in the tree."""
         return bool(self.files or self.lost)
 
     @property
     def unseen(self) -> str:
-        """What a reviewer does not get to see of it, as one line; empty where that is nothing."""
+        """What a reviewer cannot see of it, as one line, or empty."""
         return self.lost and f"what the failed attempt of step '{self.attempt.step}' changed: {self.lost}"
 
 
 class Allowance(NamedTuple):
-    """What a run may still spend; None is no limit."""
+    """What a run may still spend. None: no limit."""
 
     cost_usd: float | None = None
     tokens: int | None = None
 
     def after(self, spent: Usage) -> Allowance:
-        """What remains, never below zero. What is unknown counts as nothing: ``budget`` stops such a run."""
+        """What remains, at least zero. Unknown usage counts as zero: ``budget`` stops such a run."""
         return Allowance(
             None if self.cost_usd is None else max(0.0, self.cost_usd - (spent.cost_usd or 0.0)),
             None if self.tokens is None else max(0, self.tokens - (spent.total_tokens or 0)),
@@ -445,9 +445,9 @@ UNLIMITED = Allowance()
 
 
 class Request(NamedTuple):
-    """One call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
+    """A call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
-    ``iteration`` is the step's pass, from 1. ``earlier`` is what an agent finds of attempts before this run.
+    ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
     """
 
     step: str
@@ -465,13 +465,12 @@ class Request(NamedTuple):
 class Completion(NamedTuple):
     """A backend's finished answer.
 
-    ``cut_prompt`` says, in a few words, how it is known that the server read only a part of the prompt,
-    ``over_limit`` by how much the server passed the limit on the answer that it was sent.
-
-    ``finish_reason`` is the provider's own word; ``truncated`` is True when the answer was cut
-    (``length``, ``content_filter``). ``model`` is the name that was asked. ``transport`` names what
-    carried the call (``litellm``, ``mock``, an agent's name and version). ``artifacts`` is None for a
-    backend that does not edit the tree. ``notes`` are plain lines worth reporting.
+    ``finish_reason`` is the provider's own word; ``truncated`` is True if the answer was cut (``length``,
+    ``content_filter``). ``model`` is the name that was called, ``transport`` what carried the call
+    (``litellm``, ``mock``, an agent's name and version). ``artifacts`` is None for a backend that does not
+    edit the tree. ``notes`` are plain lines to report. ``cut_prompt`` says in a few words how it is known
+    that the server read only a part of the prompt, ``over_limit`` by how much it exceeded the limit on the
+    answer.
     """
 
     content: str
@@ -493,20 +492,20 @@ class TextDelta(NamedTuple):
 
 
 class Thinking(NamedTuple):
-    """A sign of life that is no part of the answer: the model thinks, or its server says that it works."""
+    """A sign that the model thinks, or that its server works. It is not part of the answer."""
 
 
 class Spent(NamedTuple):
-    """What a provider counted for an attempt that failed: it is paid for, and in no ``Completion``."""
+    """What a provider counted for a failed attempt, which has to be paid but has no ``Completion``."""
 
     usage: Usage
 
 
 class AttemptStarted(NamedTuple):
-    """An agent is about to start. Whoever keeps the run keeps the baseline before the next event is taken.
+    """An agent is about to start. A consumer that keeps the run keeps the baseline before the next event.
 
-    ``objects`` is a folder with those git objects of its tree that the project's repository does not have;
-    it is gone when the attempt ends. ``commit`` is the one that is checked out now, empty for none.
+    ``objects`` is a folder with the git objects of its tree that the project's repository lacks; it is
+    removed when the attempt ends. ``commit`` is the one that is checked out now, or empty.
     """
 
     baseline: Baseline
@@ -522,35 +521,35 @@ class Notice(NamedTuple):
 
 
 class Backend(Protocol):
-    """What can run a step. A row of the table ``backends.BACKENDS``."""
+    """Runs steps. A row of the table ``workflow.backends.BACKENDS``."""
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Refuse what can be refused before the first call of the run; prompts are empty here."""
+        """Raise errors that are known before the first call of the run. Prompts are still empty."""
 
     def warm(self, requests: Sequence[Request]) -> None:
-        """The run begins: get ready in the background what takes long. Called after ``preflight``."""
+        """Prepare in the background what takes long. Called after ``preflight``, when the run begins."""
 
     def complete(
         self, request: Request
     ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
-        """Yield the answer as it arrives, return it whole. Raises ``AethrError``."""
+        """Yield the answer as it arrives, then return it complete. Raises ``AethrError``."""
 
 
 class Source(Protocol):
-    """What can fill a context block. The function of a row of the table ``context.SOURCES``."""
+    """Reads a context source. The function of a row of the table ``context.SOURCES``."""
 
     def __call__(self, argument: str, view: View, budget_chars: int, /) -> Iterable[Part]:
-        """Read what ``argument`` names, file by file; what cannot fit ``budget_chars`` need not be held."""
+        """Read what ``argument`` names, file by file. Content over ``budget_chars`` need not be kept."""
 
 
 # --- results -----------------------------------------------------------------------------------
 
 
 class Finding(NamedTuple):
-    """One finding of a review; ``line`` counts from 1, None where the reviewer named none.
+    """One finding of a review. ``line`` counts from 1; None if the reviewer named none.
 
-    ``place`` is where its path was found: in the change, elsewhere in the tree (a broken caller), or
-    nowhere. None where it names no path, or nothing was there to hold it against.
+    ``place`` says where its path was found: in the change, elsewhere in the tree (a broken caller), or
+    nowhere. None if it names no path, or if there was no change to check it against.
     """
 
     severity: Severity
@@ -563,9 +562,8 @@ class Finding(NamedTuple):
 class Review(NamedTuple):
     """The run's verdict. ``coverage`` is changed lines sent / changed lines, None without a change.
 
-    ``reason`` says why there is no verdict to trust, or why a pass was not accepted. ``unexplained`` is True
-    for a ``revise`` that its findings do not explain: it lists none of high or medium severity, or one whose
-    severity cannot be read.
+    ``reason`` says why there is no reliable verdict, or why a pass was not accepted. ``unexplained`` is True
+    for a ``revise`` without a high or medium finding, or with a finding whose severity cannot be read.
     """
 
     status: ReviewStatus = "none"
@@ -576,7 +574,7 @@ class Review(NamedTuple):
 
 
 class CommandCheck(NamedTuple):
-    """How the command of ``until_command_passes`` ended, in ``ended`` as one line."""
+    """How the command of ``until_command_passes`` ended; ``ended`` says so in one line."""
 
     command: str
     passed: bool
@@ -584,13 +582,12 @@ class CommandCheck(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """A finished step. ``calls`` counts its model calls (a missing verdict is asked for once more).
+    """A finished step. ``calls`` counts its model calls: a missing verdict is asked for once more.
 
-    ``cut_prompt`` is that of its ``Completion``: the answer rests on a part of the prompt alone;
-    ``over_limit`` too: the server did not honour the limit on the answer. ``verdict_from`` is where in
-    ``content`` the answer begins that a review is read from, in characters: behind a first one without a
-    verdict.
-    ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
+    ``cut_prompt`` and ``over_limit`` are those of its ``Completion``. ``verdict_from`` is where in
+    ``content``, in characters, the answer begins that the review is read from: after a first one without a
+    verdict. ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a
+    change.
     """
 
     id: str
@@ -617,7 +614,7 @@ class StepResult(NamedTuple):
 
 
 class LoopResult(NamedTuple):
-    """How one ``repeat`` ended, after ``iterations`` passes in all."""
+    """How a ``repeat`` ended, after this total number of ``iterations``."""
 
     step: str
     back_to: str
@@ -626,9 +623,9 @@ class LoopResult(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over all steps; each is None as soon as one step's figure is unknown.
+    """Sums over all steps. A sum is None if one step's figure is unknown.
 
-    ``estimated`` is that of ``Usage``: True as soon as one step's is.
+    ``estimated`` is True if the usage of one step is.
     """
 
     calls: int = 0
@@ -640,14 +637,14 @@ class Totals(NamedTuple):
 
     @property
     def tokens(self) -> int | None:
-        """Both kinds together."""
+        """Prompt and completion tokens together."""
         if self.prompt_tokens is None or self.completion_tokens is None:
             return None
         return self.prompt_tokens + self.completion_tokens
 
 
 class Skipped(NamedTuple):
-    """A step that was not called in a pass, and why."""
+    """A step that was not called in an iteration, and why."""
 
     step: str
     iteration: int
@@ -655,9 +652,9 @@ class Skipped(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """The change that a run reads: its scope, how much it holds, and whether a reviewer reads it.
+    """The change that a run reads: its scope, its size, and whether a reviewer reads it.
 
-    ``extent`` is None where there is no change to measure; ``note`` then says why.
+    ``extent`` is None if there is no change to measure; ``note`` then says why.
     """
 
     scope: Scope
@@ -669,9 +666,9 @@ class Subject(NamedTuple):
 class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
-    ``steps`` are those that were called, ``skipped`` the others; ``subject`` is None where no step reads the
-    change. ``outcome`` says whether the review can be relied on, whatever the gate: everything that shows,
-    posts or exits reads it. Where no one has judged the run, that is ``not-reviewed``.
+    ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
+    says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
+    is ``not-reviewed`` until the run has been judged.
     """
 
     task: str
@@ -690,7 +687,7 @@ class RunResult(NamedTuple):
 
     @property
     def is_live(self) -> bool:
-        """Whether models were called: what a mock or a script answers says nothing about the code."""
+        """Whether models were called. The answers of a mock or script say nothing about the code."""
         return self.mode == "live"
 
 
@@ -698,7 +695,7 @@ class RunResult(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """What the caller demands of the review. Any gate but ``never`` requires one."""
+    """What the caller demands of the review. Every gate except ``never`` requires one."""
 
     fail_on: FailOn = "never"
     require_review: bool = False
@@ -709,10 +706,10 @@ class Gate(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """What vouches for the checkpoint of a live run: see ``aethr.seal``.
+    """What proves the checkpoint of a live run: see ``aethr.engine.seal``.
 
-    ``keys`` are the provider keys that the run has; without any, nothing is sealed. ``binding`` is what must
-    be the same, beside the run itself, for the checkpoint to be resumed: names and values that are shown.
+    ``keys`` are the provider keys of the run; without any, nothing is sealed. ``binding`` must be the same,
+    as the run itself, for the checkpoint to be resumed: names and values that are shown.
     """
 
     keys: tuple[str, ...] = ()
@@ -726,11 +723,11 @@ Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
 
 
 class PlannedStep(NamedTuple):
-    """A step with its names bound: the text of its role, its model, its backend, its context.
+    """A step with its names resolved: the text of its role, its model, its backend, its context.
 
-    ``edits_tree`` is a fact of the backend that the workflow names, also when a mock stands in for it.
-    ``check`` runs the command of ``until_command_passes``, None for a step without one. ``runs_commands``
-    says that a live run runs commands of the project for the step's context.
+    ``edits_tree`` is a property of the backend that the workflow names, even if a mock replaces it. ``check``
+    runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
+    commands of the project for the step's context.
     """
 
     spec: StepSpec
@@ -745,7 +742,7 @@ class PlannedStep(NamedTuple):
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
     ) -> Request:
-        """What the backend is asked; without a prompt, what it will be asked."""
+        """The call to the backend; without a prompt, the call that is planned."""
         return Request(
             step=self.spec.id,
             role=self.spec.role,
@@ -760,12 +757,12 @@ class PlannedStep(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Everything a run needs, and nothing it has to look up. ``secrets`` are taken out of all text.
+    """Everything that a run needs, with nothing left to look up. ``secrets`` are redacted in all text.
 
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
-    ``survey`` is good for the first reading only. ``moved`` says what of the scope is no longer what it was.
-    ``earlier`` is what attempts of the run that is resumed left in the tree. ``unproven`` says why the
-    results of the checkpoint do not prove a review; then nothing that this run keeps is sealed either.
+    ``survey`` is valid for the first reading only. ``moved`` says what of the scope has changed since.
+    ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
+    checkpoint do not prove a review; this run then seals nothing either.
     """
 
     workflow: WorkflowSpec
@@ -814,7 +811,7 @@ class StepStarted(NamedTuple):
 
 
 class StepPrepared(NamedTuple):
-    """The prompt is built and about to be sent; in a preview ``skipped`` says why it would not be."""
+    """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent."""
 
     id: str
     prompt: str
@@ -824,7 +821,7 @@ class StepPrepared(NamedTuple):
 
 
 class StepFinished(NamedTuple):
-    """``replayed`` is True when the result came from a checkpoint and no call was made."""
+    """``replayed`` is True if the result came from a checkpoint, without a call."""
 
     result: StepResult
     replayed: bool = False

@@ -1,12 +1,12 @@
-"""The values that this process shows nowhere: those of the environment's variables that hold keys.
+"""The values that this process never shows: those of environment variables that hold keys.
 
-``sanitize`` takes them out of whatever it makes fit to be shown. What is hidden is a fact of the process, as
-its environment is: hence the one module with a state. Nothing is imported before something is to be shown.
+``sanitize`` replaces them in everything that is shown. Like the environment, they belong to the process, so
+this is the one module with a state. It imports nothing until something is shown.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as type checkers know it: `aethr version` has no use for typing
+TYPE_CHECKING = False  # type checkers know the name; `aethr version` does not need typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -14,7 +14,7 @@ _NAMES = r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)|(GITHUB|GH|GITLAB|HF
 
 
 class _Hidden:
-    """``values`` is None until somebody asks."""
+    """``values`` is None until it is needed."""
 
     environ: Mapping[str, str] | None = None
     values: tuple[str, ...] | None = ()
@@ -34,7 +34,7 @@ def found_in(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def hide(environ: Mapping[str, str]) -> Callable[[], None]:
-    """From now on, hide the keys of this environment, until what this gives is called."""
+    """Hide the keys of this environment until the returned function is called."""
     before = _Hidden.environ, _Hidden.values
     _Hidden.environ, _Hidden.values = environ, None
 
@@ -45,13 +45,13 @@ def hide(environ: Mapping[str, str]) -> Callable[[], None]:
 
 
 def hide_too(values: Iterable[str]) -> None:
-    """Hide these as well: keys that came from a ``.env`` or from an input of the Action."""
+    """Also hide these values: keys from a ``.env`` or from an input of the Action."""
     if _Hidden.environ is not None:
         _Hidden.values = tuple(sorted({*hidden(), *values}))
 
 
 def hidden() -> tuple[str, ...]:
-    """All that is hidden now; nothing outside of a command."""
+    """All hidden values; empty outside of a command."""
     if _Hidden.values is None:
         _Hidden.values = found_in(_Hidden.environ or {})
     return _Hidden.values

@@ -12,16 +12,16 @@ SHOWN = 10
 """How many items one line names before it only counts them."""
 
 _COMPARED, _LONGEST = 1000, 60
-"""Names that a word is compared with, and characters of each: they may come from somebody's file."""
+"""The most names a word is compared with, and characters of each: both may come from a file."""
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """``1 file``, ``1,200 files``; ``many`` where that is not ``one`` with an s."""
+    """``1 file``, ``1,200 files``; ``many`` is the plural if it is not ``one`` with an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def rest(total: int, shown: int, one: str = "") -> str:
-    """What a list does not show: ``and 3 more``, ``and 3 more findings``; empty where it shows all."""
+    """``and 3 more`` or ``and 3 more findings``; empty if a list shows all its items."""
     left = total - shown
     if left <= 0:
         return ""
@@ -39,8 +39,8 @@ def path_line(path: str, line: int | None) -> str:
 
 
 def suggest(word: str, known: Iterable[str], quote: Callable[[str], str] = "'{}'".format) -> str:
-    """`` (did you mean 'x'?)``, or nothing where no known name is near, nor a word of one (``a-word``)."""
-    from difflib import get_close_matches  # only on the way to an error
+    """`` (did you mean 'x'?)``, or nothing if no known name, and no part of one (``a-part``), is similar."""
+    from difflib import get_close_matches  # only needed for an error
 
     names = {name[:_LONGEST].lower(): name for name in islice(known, _COMPARED)}
     parts = {part: name for key, name in names.items() for part in key.split("-")}

@@ -47,7 +47,7 @@ is a mock, and says so.
 RUN_EPILOG = """\
 Each option can be set in the environment too: AETHR_RUN_FAIL_ON=high is --fail-on high.
 
-exit codes: 0 completed, 1 the gate said no, 2 wrong usage or configuration, 3 a model, git,
+exit codes: 0 completed, 1 the gate closed, 2 wrong usage or configuration, 3 a model, git,
 the network or the disk failed, 4 not reviewed, 5 over budget, 130/143 interrupted, 70 a bug
 
 example:

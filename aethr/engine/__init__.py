@@ -482,7 +482,7 @@ def _result(
     failed: Sequence[Usage] = (),
 ) -> StepResult:
     first = answers[0]
-    before = "".join(f"{review.closed(each.content)}\n\n" for each in answers[:-1])
+    before = "".join(f"{review.close_blocks(each.content)}\n\n" for each in answers[:-1])
     return StepResult(
         id=step.spec.id,
         role=step.spec.role,

@@ -31,7 +31,7 @@ from aethr.base.records import (
     Seal,
     StepResult,
 )
-from aethr.base.sanitize import everywhere, redact
+from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 2
 ONE_DOCUMENT = 1
@@ -139,7 +139,7 @@ def dump(
 
 def entry(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
-    step = everywhere(step, redact)
+    step = redact_record(step, redact)
     return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
@@ -150,7 +150,7 @@ def _bound(seal: Seal) -> dict[str, object]:
 
 def attempted(attempt: Attempt) -> str:
     """The line of an attempt of an agent step. The next step that edits the tree finishes it."""
-    return codec.line({"attempt": codec.attempt_to_json(everywhere(attempt, redact))})
+    return codec.line({"attempt": codec.attempt_to_json(redact_record(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
@@ -202,7 +202,7 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
     By the ids that a result has, in which there is no key.
     """
     wanted = set(ids)
-    found = {redact(step.spec.id): everywhere(_rests_on(step), redact) for step in plan.steps}
+    found = {redact(step.spec.id): redact_record(_rests_on(step), redact) for step in plan.steps}
     return {step_id: rests_on for step_id, rests_on in found.items() if step_id in wanted}
 
 

@@ -58,7 +58,7 @@ def unreadable(head: str, closing: Closing) -> Ending:
 
 def failed(error: AethrError, closing: Closing, steps: Sequence[StepResult] = ()) -> Ending:
     """The run stopped, or never began. An answer that no disk took, the last of ``steps``, is said here."""
-    lines = tuple(edge.told(error, verbose=closing.options.run.verbose))
+    lines = tuple(edge.describe(error, verbose=closing.options.run.verbose))
     if isinstance(error, DiskError) and steps:
         lines = (*lines, *_unkept(steps[-1]))
     if error.exit_code == ExitCode.NOT_REVIEWED:

@@ -1,4 +1,4 @@
-"""Plain text laid out for the terminal in front of it, from 40 columns up; on a pipe lines stay whole."""
+"""Plain text laid out for the width of a terminal, from 40 columns up; lines for a pipe are not wrapped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 NARROWEST = 20
-"""Narrower than this nothing is folded any more: a terminal folds as well."""
+"""Text is not wrapped to fewer columns than this: the terminal does that itself."""
 
 
 def width(stream: TextIO) -> int | None:
-    """The columns of a terminal (``COLUMNS`` wins), None for anything else."""
+    """The number of columns of a terminal (``COLUMNS`` wins), None for anything else."""
     if not stream.isatty():
         return None
     import shutil
@@ -19,7 +19,7 @@ def width(stream: TextIO) -> int | None:
 
 
 def folded(line: str, columns: int | None, indent: int = 0) -> Iterator[str]:
-    """``line`` in lines of at most ``columns``, broken at spaces; those after the first are indented."""
+    """``line`` wrapped at spaces to ``columns``; lines after the first are indented by ``indent``."""
     if columns is None or len(line) <= columns or columns - indent < NARROWEST:
         yield line
         return
@@ -32,17 +32,17 @@ def folded(line: str, columns: int | None, indent: int = 0) -> Iterator[str]:
 
 
 def pairs(rows: Mapping[str, str], columns: int | None, margin: str = "") -> Iterator[str]:
-    """A name and what is said of it, a row each; where that is too wide, each on a line of its own."""
+    """Names and their descriptions in two columns, or below each other if a row would be too wide."""
     longest = max(map(len, rows), default=0)
-    table = [f"{margin}{name:{longest}}  {said}" for name, said in rows.items()]
+    table = [f"{margin}{name:{longest}}  {description}" for name, description in rows.items()]
     if columns is None or max(map(len, table), default=0) <= columns:
         yield from table
         return
-    for name, said in rows.items():
+    for name, description in rows.items():
         yield f"{margin}{name}"
-        yield from folded(f"{margin}    {said}", columns, len(margin) + 4)
+        yield from folded(f"{margin}    {description}", columns, len(margin) + 4)
 
 
 def text(lines: Iterable[str]) -> str:
-    """The lines as one text that ends with a newline."""
+    """The lines as one text, each with a newline at its end."""
     return "".join(f"{line}\n" for line in lines)

@@ -1,7 +1,7 @@
-"""Events to the person, or the log, in front of the run.
+"""The Protocol that shows a run's events while it runs, and which implementation does it.
 
-Two implementations of one Protocol: ``render_rich`` for a person's terminal, ``render_plain`` for
-everything else. Only the first imports Rich.
+``render_rich`` is for an interactive terminal, ``render_plain`` for everything else. Only the first imports
+Rich.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _PLAINER = str.maketrans(
 
 
 class Output:
-    """Writes to ``stream``; what its encoding lacks is written plainer, or else as an escape.
+    """Writes to ``stream``. Characters that its encoding lacks become ASCII look-alikes or escapes.
 
-    It has what Rich and we use of a text file, and never closes the stream, which is its owner's.
-    Errors of the stream itself (``BrokenPipeError``) are its caller's to handle.
+    It has the methods of a text file that Rich and Aethr call. It never closes the stream, and raises what
+    the stream raises (``BrokenPipeError``).
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -60,17 +60,15 @@ class Output:
         self._stream.flush()
 
     def write(self, text: str) -> int:
-        self._stream.write(self._fitting(text))
-        return len(text)
-
-    def _fitting(self, text: str) -> str:
         try:
             text.encode(self.encoding)
+            encodable = text
         except UnicodeEncodeError:
-            return "".join(map(self._character, text))
-        return text
+            encodable = "".join(map(self._replace, text))
+        self._stream.write(encodable)
+        return len(text)
 
-    def _character(self, character: str) -> str:
+    def _replace(self, character: str) -> str:
         try:
             character.encode(self.encoding)
         except UnicodeEncodeError:
@@ -82,10 +80,10 @@ class Output:
 class Display(NamedTuple):
     """What the user asked to see.
 
-    ``stream``: True shows text as it arrives, False only whole answers, None as fits the terminal.
-    ``quiet``: only the last answer, and what must be said about it (mock mode, no review).
-    ``verbose``: the size and hash of each prompt, and what each step took.
-    ``json``: standard output is the run record's, so everything goes to standard error.
+    ``stream``: True shows text as it arrives, False only complete answers, None what suits the terminal.
+    ``quiet``: only the last answer, and warnings about it (mock mode, no review).
+    ``verbose``: the size and hash of each prompt, the tokens, cost and time of each step.
+    ``json``: the run record goes to standard output, everything else to standard error.
     """
 
     stream: bool | None = None
@@ -95,9 +93,9 @@ class Display(NamedTuple):
 
 
 class Renderer(Protocol):
-    """Shows a run, in a ``with`` block that gives ``show``.
+    """Shows a run, in a ``with`` block that yields ``show``.
 
-    ``close`` gives the terminal back as it was, whatever happened; twice does no harm.
+    ``close`` restores the terminal; calling it again does nothing.
     """
 
     def show(self, event: Event) -> None: ...
@@ -113,14 +111,14 @@ class Renderer(Protocol):
         try:
             self.close()
         except OSError:
-            if error is None:  # what ended the run matters more than a terminal that is gone
+            if error is None:  # why the run ended matters more than a terminal that is gone
                 raise
 
 
 def make_renderer(options: Display, stdout: TextIO, stderr: TextIO, environ: Mapping[str, str]) -> Renderer:
-    """The renderer that fits the stream which ``options`` leave to people."""
+    """The renderer for standard output, or for standard error with ``--json``."""
     stream = stderr if options.json else stdout
-    if for_a_person(stream, environ):
+    if is_interactive(stream, environ):
         from aethr.output.render_rich import RichRenderer
 
         return RichRenderer(options, Output(stream), environ)
@@ -129,10 +127,10 @@ def make_renderer(options: Display, stdout: TextIO, stderr: TextIO, environ: Map
     return PlainRenderer(options, Output(stream), environ)
 
 
-def for_a_person(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether ``stream`` is a terminal that can redraw, with a person before it.
+def is_interactive(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether ``stream`` is a terminal that can redraw, and somebody watches it.
 
-    pre-commit gives its hooks a terminal to write to and shows the result as a log; so do some runners.
+    pre-commit runs its hooks in a terminal, but shows what they print as a log; so do some runners.
     """
     logged = environ.get("PRE_COMMIT") or environ.get("GITHUB_ACTIONS") == "true"
     dumb = environ.get("TERM", "").lower() in ("dumb", "unknown")

@@ -1,7 +1,7 @@
-"""A person's terminal: a live region while a step runs, then its panel. The only user of Rich.
+"""An interactive terminal: a live region while a step runs, then its panel. The only user of Rich.
 
-The region is a status line and the end of the text as it arrives. It is drawn by one thread, at most
-``FRAMES`` times a second and only when it would look different, however fast the text comes.
+The region is a status line and the end of the text so far. One thread draws it, at most ``FRAMES`` times
+a second and only if it changed, however fast the text arrives.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from aethr.base.records import (
 )
 from aethr.output import wording
 from aethr.output.render import Display, Output, Renderer
-from aethr.output.wording import Line, Tone
+from aethr.output.wording import Message, Tone
 
 FRAMES = 8
 TAIL = 1 << 14
-"""Characters of the streaming text that are kept: more than the largest usual screen holds."""
+"""How many characters of the streaming text are kept: more than a large screen holds."""
 LONGEST_MARKDOWN = 100_000
-"""Characters up to which an answer is drawn as Markdown; beyond that it is shown as it is."""
+"""Answers with more characters are shown as plain text, not as Markdown."""
 CHARACTERS_PER_TOKEN = 4
 
 _STYLE: dict[Tone, str] = {
@@ -48,7 +48,7 @@ _STYLE: dict[Tone, str] = {
 
 
 class RichRenderer(Renderer):
-    """Panels above, a region that comes and goes below; all else are plain lines."""
+    """Panels above, the live region of the running step below, plain lines for everything else."""
 
     def __init__(self, options: Display, output: Output, environ: Mapping[str, str]) -> None:
         self._options = options
@@ -62,7 +62,7 @@ class RichRenderer(Renderer):
         )
         self._region: Region | None = None
         self._mark = ""
-        self._said: set[Line] = set()
+        self._said: set[Message] = set()
 
     def close(self) -> None:
         region, self._region = self._region, None
@@ -89,36 +89,35 @@ class RichRenderer(Renderer):
             case StepFinished():
                 self.close()
                 if event.result.skipped is None and not event.replayed and not self._options.quiet:
-                    self._panel(event.result)
+                    self._print_panel(event.result)
         if self._options.quiet:
             self._show_quiet(event)
         else:
-            self._narrate(wording.narrate(event, verbose=self._options.verbose))
+            self._print_lines(wording.narrate(event, verbose=self._options.verbose))
 
     def _show_quiet(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._narrate(wording.unreal(event))
+            self._print_lines(wording.unreal(event))
         elif isinstance(event, RunFinished):
             if event.result.steps:
-                self._panel(event.result.steps[-1])
-            self._narrate(wording.doubts(event.result))
+                self._print_panel(event.result.steps[-1])
+            self._print_lines(wording.doubts(event.result))
 
-    def _narrate(self, lines: Iterable[Line]) -> None:
+    def _print_lines(self, lines: Iterable[Message]) -> None:
         for line in lines:
             if line not in self._said:  # a backend may report the same while it works and in its result
                 self._said.add(line)
                 self._console.print(Text(line.labelled, _STYLE.get(line.tone, ""), overflow="fold"))
 
-    def _panel(self, result: StepResult) -> None:
+    def _print_panel(self, result: StepResult) -> None:
         from rich.panel import Panel
 
         again = f" · pass {result.iteration}" if result.iteration > 1 else ""
+        title = f"{self._mark}{sanitize.one_line(result.id, 60)} · {wording.actor(result)}{again}"
         self._console.print(
             Panel(
-                Inert(_body(result.content)),
-                title=Text(
-                    f"{self._mark}{sanitize.one_line(result.id, 60)} · {wording.actor(result)}{again}"
-                ),
+                Inert(render_markdown(result.content)),
+                title=Text(title),
                 title_align="left",
                 subtitle=Text(wording.step_spent(result)),
                 subtitle_align="right",
@@ -128,7 +127,7 @@ class RichRenderer(Renderer):
 
 
 class Region:
-    """What is seen while a step runs. Only its own thread draws after ``start``."""
+    """The live region while a step runs. After ``start``, only its own thread draws it."""
 
     def __init__(self, console: Console, step: StepStarted, *, tail: bool) -> None:
         self._console = console
@@ -157,7 +156,7 @@ class Region:
         self._thread.start()
 
     def think(self) -> None:
-        """The model was heard of, and has said nothing yet."""
+        """Note that the model works, but has not sent any text yet."""
         if self._thinking_since is None:
             self._thinking_since = time.monotonic()
 
@@ -166,7 +165,7 @@ class Region:
         self._tail = (self._tail + self._stream.feed(text))[-TAIL:]
 
     def stop(self) -> None:
-        """Take the region away and show the cursor again."""
+        """Remove the region and show the cursor again."""
         self._done.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -182,7 +181,7 @@ class Region:
             try:
                 self._live.refresh()
             except (OSError, ValueError):
-                return  # the terminal is gone; the main thread meets the same and says so
+                return  # the terminal is gone; the main thread gets the same error and reports it
 
     def _render(self) -> RenderableType:
         status = self._status()
@@ -205,9 +204,9 @@ class Region:
 
 
 class Inert:
-    """Draws what it holds, and lets no control character through, wherever it came from.
+    """Draws its content without any control character.
 
-    A Markdown parser resolves entities and percent signs after the text was made safe.
+    The text was made safe before, but a Markdown parser resolves entities and percent signs after that.
     """
 
     def __init__(self, inner: RenderableType) -> None:
@@ -220,15 +219,16 @@ class Inert:
 
 
 def last_rows(text: str, console: Console, rows: int) -> list[Text]:
-    """The end of ``text``, folded to the width of the console, as at most ``rows`` rows."""
+    """The end of ``text``, wrapped to the width of the console, in at most ``rows`` rows."""
     lines = text[-rows * console.width :].split("\n")[-rows:]
-    folded: list[Text] = []
+    wrapped: list[Text] = []
     for line in lines:
-        folded += Text(line, "dim", tab_size=4).wrap(console, console.width, overflow="fold")
-    return folded[-rows:]
+        wrapped += Text(line, "dim", tab_size=4).wrap(console, console.width, overflow="fold")
+    return wrapped[-rows:]
 
 
-def _body(content: str) -> RenderableType:
+def render_markdown(content: str) -> RenderableType:
+    """An untrusted answer as Rich draws Markdown; plain if it is empty or too long."""
     text = sanitize.terminal(content).strip("\n")
     if len(text) > LONGEST_MARKDOWN or not text.strip():
         return Text(text or "(no answer)", overflow="fold")
@@ -236,7 +236,7 @@ def _body(content: str) -> RenderableType:
     from rich.markdown import Markdown
 
     body = Markdown(text, code_theme="ansi_dark", hyperlinks=False)
-    # Rich's own parser takes tags and comments for HTML and drops them: an answer could hide its text.
+    # Rich's own parser drops HTML tags and comments, so an answer could hide text in them.
     strict = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     body.parsed = strict.disable(["image", "entity", "autolink"]).parse(text)
     return body

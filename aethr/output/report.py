@@ -1,7 +1,6 @@
-"""What remains of a run: the table ``FORMATS`` of pure functions from a ``RunResult`` to text.
+"""The formats of a report: the table ``FORMATS`` of pure functions from a ``RunResult`` to text.
 
-Everything in a result that a model, a file or a task brought in is untrusted, and is made safe for
-the format it goes into.
+Text that came from a model, a file or the task is untrusted; each format makes it safe for itself.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from aethr import __version__
 from aethr.base import codec
-from aethr.base.records import Extent, Finding, Receipt, RunResult, Severity
+from aethr.base.records import Receipt, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
@@ -20,22 +19,23 @@ from aethr.output.sarif import sarif
 
 SCHEMA = 1
 ANNOTATIONS_PER_LEVEL = 10
-"""A runner keeps that many annotations of each level for a step, and drops the others silently."""
+"""A runner keeps this many annotations of each level for a step, and silently drops the others."""
 ANNOTATION_CHARACTERS = 4000
 
 _LEVELS: dict[Severity, str] = {"high": "error", "medium": "warning", "low": "notice"}
 
 
 class FormatRow(NamedTuple):
-    """One format: how a result is written in it, and what it is for."""
+    """A format: the function that writes a result in it, and what it is for."""
 
     render: Callable[[RunResult], str]
     summary: str
 
 
 def record(result: RunResult) -> dict[str, Any]:
-    """The run record as plain JSON values: the shape of ``--json``."""
+    """The run record as JSON values: the shape of ``--json``."""
     scope, review = result.scope, result.review
+    extent = result.subject.extent if result.subject is not None else None
     return {
         "schema": SCHEMA,
         "aethr": __version__,
@@ -49,7 +49,7 @@ def record(result: RunResult) -> dict[str, Any]:
             "head": scope.head,
             "head_sha": scope.head_sha,
         },
-        "change": extent._asdict() if (extent := _extent(result)) is not None else None,
+        "change": extent._asdict() if extent is not None else None,
         "steps": [codec.step_to_json(step) for step in result.steps],
         "skipped": [skipped._asdict() for skipped in result.skipped],
         "loops": [loop._asdict() for loop in result.loops],
@@ -61,16 +61,12 @@ def record(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _extent(result: RunResult) -> Extent | None:
-    return result.subject.extent if result.subject is not None else None
-
-
 def json_text(result: RunResult) -> str:
     return codec.dumps(record(result))
 
 
 def text(result: RunResult) -> str:
-    """Plain lines: findings as ``path:line: [high] message``, verdict, what it took, then the answer."""
+    """Plain lines: findings as ``path:line: [high] message``, verdict, tokens and cost, the last answer."""
     lines = [
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
         *_subject(result),
@@ -86,13 +82,17 @@ def text(result: RunResult) -> str:
 
 
 def markdown(result: RunResult) -> str:
-    """A page for people: verdict, findings, the last answer, what was not sent, and what it took."""
+    """A page for people: verdict, findings, the last answer, what was not sent, loops, steps, cost."""
+    answer = ""
+    if result.steps:
+        last = result.steps[-1]
+        answer = f"## {markdown_inline(last.id)}\n\n{markdown_block(last.content)}"
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.findings),
-        _answer(result),
+        answer,
         _titled("Not sent to the model", bullets(wording.not_sent(_receipts(result)))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
         _titled("Steps", steps_table(result)),
@@ -102,16 +102,21 @@ def markdown(result: RunResult) -> str:
 
 
 def annotation_lines(result: RunResult) -> list[str]:
-    """Findings as a GitHub runner's commands, most severe first, as many as it will show.
+    """Findings as commands for a GitHub runner, most severe first, as many as it shows.
 
-    A run without a model has none: its findings are about nothing.
+    Empty if no model was called: the findings of a mock say nothing about the code.
     """
-    if not result.is_live:
-        return []
     lines: list[str] = []
-    for severity, level in _LEVELS.items():
+    for severity, level in _LEVELS.items() if result.is_live else ():
         found = [finding for finding in result.review.findings if finding.severity == severity]
-        lines += [_annotation(level, finding) for finding in found[:ANNOTATIONS_PER_LEVEL]]
+        for finding in found[:ANNOTATIONS_PER_LEVEL]:
+            place = ""
+            if finding.path and finding.place != "nowhere":
+                place = f"file={command_property(finding.path)},"
+                place += f"line={finding.line}," if finding.line is not None else ""
+            title = command_property(f"Aethr: {severity}")
+            message = command_text(finding.message[:ANNOTATION_CHARACTERS])
+            lines.append(f"::{level} {place}title={title}::{message}")
     return lines
 
 
@@ -130,40 +135,25 @@ def _unreal(result: RunResult) -> str:
 
 
 def _subject(result: RunResult) -> tuple[str, ...]:
-    """The line that says what the run read; and a line for each step that had nothing to read."""
+    """What the run read, and a line for each step that was not called."""
     lines = [wording.subject(result.subject)] if result.subject is not None else []
     return (*lines, *map(wording.skipped, result.skipped))
 
 
 def _receipts(result: RunResult) -> tuple[Receipt, ...]:
-    """The receipts of all steps; a step that ran again, or several that saw the same, count once."""
+    """The receipts of all steps, without duplicates: a loop reads the same files again."""
     return tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
-
-
-def _answer(result: RunResult) -> str:
-    if not result.steps:
-        return ""
-    last = result.steps[-1]
-    return f"## {markdown_inline(last.id)}\n\n{markdown_block(last.content)}"
 
 
 def _titled(title: str, body: str) -> str:
     return f"## {title}\n\n{body}" if body else ""
 
 
-def _annotation(level: str, finding: Finding) -> str:
-    properties = [f"title={command_property(f'Aethr: {finding.severity}')}"]
-    if finding.path and finding.place != "nowhere":
-        properties.insert(0, f"file={command_property(finding.path)}")
-        if finding.line is not None:
-            properties.insert(1, f"line={finding.line}")
-    return f"::{level} {','.join(properties)}::{command_text(finding.message[:ANNOTATION_CHARACTERS])}"
-
-
 def command_text(value: str) -> str:
-    """The escapes of a runner's command (its source: ``ActionCommand.cs``)."""
+    """Escaped as the text of a runner's command (``ActionCommand.cs`` of the runner)."""
     return terminal(value).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def command_property(value: str) -> str:
+    """Escaped as a property of a runner's command."""
     return command_text(value).replace(":", "%3A").replace(",", "%2C")

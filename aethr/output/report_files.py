@@ -1,4 +1,4 @@
-"""Reports as files: ``--report PATH``, its suffix the format. Without any, no format is loaded."""
+"""Reports as files: ``--report PATH``, whose suffix is the format. Formats are loaded when first needed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aethr.base.words import suggest
 from aethr.git import tracking
 
 _NOT_REPLACED = (errno.EBUSY, errno.EPERM, errno.EACCES)
-"""A file that is mounted by itself, or in a folder of somebody else: it takes a text, and no other file."""
+"""A file that is a mount point, or in a folder of another user, can be written but not replaced."""
 
 
 class Target(NamedTuple):
-    """Where a report goes. ``followed`` is True for what is not a plain file: a link, a pipe, a device.
+    """Where a report goes. ``followed`` is True if that is a link, a pipe or a device.
 
-    That is decided before the run, so a link that appears meanwhile is replaced instead of followed.
+    This is decided before the run, so that a link that appears during it is replaced, not followed.
     """
 
     path: Path
@@ -31,22 +31,26 @@ class Target(NamedTuple):
 
 
 def check(paths: Sequence[str]) -> tuple[Target, ...]:
-    """Where the reports go. Refuses one that could not be written, before anything is paid for.
-
-    Raises ``UsageError``.
-    """
-    return tuple(map(_target, paths))
+    """Where the reports go. Raises ``UsageError`` for one that cannot be written, before the run costs."""
+    return tuple(map(_check_one, paths))
 
 
-def _target(name: str) -> Target:
+def _check_one(name: str) -> Target:
+    from aethr.output.report import FORMATS
+
     path = Path(name)
-    _check_suffix(path)
-    # With os.path: pathlib raises where one may not look.
+    if path.suffix not in FORMATS:
+        known = " ".join(FORMATS)
+        raise UsageError(
+            f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
+            f"The suffix chooses the format: {known}.",
+        )
+    # os.path instead of pathlib, which raises for a folder that may not be read.
     if os.path.isdir(path) or not os.path.isdir(path.parent):  # noqa: PTH112
         raise UsageError(f"--report {name}: not a file in a folder that exists", "Create the folder first.")
     if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):  # noqa: PTH110
         raise UsageError(f"--report {name}: cannot be written", "Name a file in a folder that is yours.")
-    if _is_led_out(path):
+    if _leaves_repository(path):
         raise UsageError(
             f"--report {name}: a link that git tracks leads it out of the repository",
             "Name the file itself: such a link may have come with the change.",
@@ -54,8 +58,8 @@ def _target(name: str) -> Target:
     return Target(path, os.path.lexists(path) and _mode(path) is None)
 
 
-def _is_led_out(path: Path) -> bool:
-    """Whether a link of the repository, and not one of the user's own, takes the file somewhere else."""
+def _leaves_repository(path: Path) -> bool:
+    """Whether a link that git tracks leads out of its repository. The user's own links may do so."""
     links = [each for each in (path.absolute(), *path.absolute().parents) if each.is_symlink()]
     try:
         checkouts = [(link, git.checkout(link.parent)) for link in links]
@@ -64,52 +68,37 @@ def _is_led_out(path: Path) -> bool:
         raise UsageError(
             f"--report {path}: a link, and git cannot say whether it tracks it", str(error)
         ) from error
-    return any(not _is_within(top.resolve(), Path(os.path.realpath(path))) for top in tops)
-
-
-def _is_within(top: Path, real: Path) -> bool:
-    return real.is_relative_to(top) and ".git" not in real.relative_to(top).parts
-
-
-def _check_suffix(path: Path) -> None:
-    from aethr.output.report import FORMATS
-
-    if path.suffix not in FORMATS:
-        known = " ".join(FORMATS)
-        raise UsageError(
-            f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
-            f"The suffix chooses the format: {known}.",
-        )
+    real = Path(os.path.realpath(path))
+    return any(
+        not real.is_relative_to(top) or ".git" in real.relative_to(top).parts
+        for top in (each.resolve() for each in tops)
+    )
 
 
 def write(targets: Iterable[Target], result: RunResult) -> None:
-    """Write each report. Raises ``DiskError``."""
+    """Write each report; a file that exists is replaced in one step and keeps its mode.
+
+    Raises ``DiskError``.
+    """
     from aethr.output.report import FORMATS
 
-    for target in targets:
-        text = FORMATS[target.path.suffix].render(result)
-        with disk.failing_as(
-            f"{target.path}: cannot write the report", "The answer is above; nothing was lost."
-        ):
-            if target.followed:
-                _write_into(target.path, text, 0)
-            else:
-                _replace(target.path, text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """In one step; a file that is there keeps its mode."""
-    mode = _mode(path)
-    try:
-        disk.write(path, text, mode=mode)
-    except OSError as error:
-        if error.errno not in _NOT_REPLACED or mode is None:
-            raise
-        _write_into(path, text, getattr(os, "O_NOFOLLOW", 0))
+    for path, followed in targets:
+        text = FORMATS[path.suffix].render(result)
+        with disk.failing_as(f"{path}: cannot write the report", "The answer is above; nothing was lost."):
+            if followed:
+                _write_into(path, text, 0)
+                continue
+            mode = _mode(path)
+            try:
+                disk.write(path, text, mode=mode)
+            except OSError as error:
+                if error.errno not in _NOT_REPLACED or mode is None:
+                    raise
+                _write_into(path, text, getattr(os, "O_NOFOLLOW", 0))
 
 
 def _mode(path: Path) -> int | None:
-    """The permissions of a plain file; None where there is none."""
+    """The permissions of a regular file; None for anything else."""
     try:
         mode = path.lstat().st_mode
     except OSError:

@@ -1,18 +1,16 @@
-"""Records in words: every line that a run says about itself, for terminals and reports alike (pure).
+"""Records in words: every line that a run prints about itself, for terminals and reports (pure).
 
-All parts that come from outside pass through ``sanitize``; a line here is safe to write anywhere that
-takes plain text.
+Untrusted parts pass through ``sanitize``, so a line can be written wherever plain text is expected.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from aethr.base.records import (
     SEVERITIES,
-    Artifacts,
     Event,
     Extent,
     Finding,
@@ -21,7 +19,6 @@ from aethr.base.records import (
     Mode,
     Notice,
     Receipt,
-    Review,
     RunFinished,
     RunResult,
     RunStarted,
@@ -41,8 +38,7 @@ Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
 SCRIPTED = "scripted answers: no model is called, and this is not a review"
 UNREAL: Mapping[Mode, str] = {"mock": "mock mode", "scripted": "scripted answers"}
-"""What a run that calls no model is called."""
-
+"""The name of a run that calls no model."""
 
 _SCOPES: Mapping[str, str] = {
     "worktree": "unstaged changes",
@@ -52,45 +48,47 @@ _SCOPES: Mapping[str, str] = {
     "revision": "changes since {}",
     "range": "{}",
 }
-"""What a scope is called, by its kind; with the words of ``--diff`` in it."""
+"""The name of each kind of scope; ``{}`` stands for the argument of ``--diff``."""
 _ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b")
 
 
-class Line(NamedTuple):
-    """One plain line, and how it is meant."""
+class Message(NamedTuple):
+    """One line of plain text and its tone."""
 
     text: str
     tone: Tone = "plain"
 
     @property
     def labelled(self) -> str:
-        """The line behind the word for how it is meant, where there is one."""
+        """The text, with ``note:`` or ``warning:`` before it if that is its tone."""
         return f"{self.tone}: {self.text}" if self.tone in ("note", "warning") else self.text
 
 
-def narrate(event: Event, *, verbose: bool = False) -> tuple[Line, ...]:
-    """What there is to say about an event, besides a step's header and its answer."""
+def narrate(event: Event, *, verbose: bool = False) -> tuple[Message, ...]:
+    """The lines about an event, except for a step's header and its answer."""
     match event:
+        case RunStarted(subject=Subject() as read):
+            return (Message(subject(read)), *unreal(event))
         case RunStarted():
-            return (*_subject_line(event), *unreal(event))
+            return unreal(event)
         case StepPrepared():
-            return _prepared(event, verbose)
+            return _describe_prompt(event, verbose)
         case Notice():
-            return (Line(one_line(event.text, 500), "plain" if event.kind == "info" else event.kind),)
+            return (Message(one_line(event.text, 500), "plain" if event.kind == "info" else event.kind),)
         case StepFinished():
-            return _finished(event)
+            return _describe_result(event)
         case LoopEnded():
-            return (_loop_line(event.loop),)
+            return (_loop_message(event.loop),)
         case RunFinished():
             return closing(event.result)
         case _:
             return ()
 
 
-def unreal(started: RunStarted) -> tuple[Line, ...]:
-    """What every output of a run says that calls no model, also a quiet one."""
-    said = {"mock": MOCK, "scripted": SCRIPTED}.get(started.mode)
-    return (Line(said, "note"),) if said else ()
+def unreal(started: RunStarted) -> tuple[Message, ...]:
+    """The note of a run that calls no model; ``--quiet`` shows it too."""
+    note = {"mock": MOCK, "scripted": SCRIPTED}.get(started.mode)
+    return (Message(note, "note"),) if note else ()
 
 
 def subject(read: Subject) -> str:
@@ -99,9 +97,8 @@ def subject(read: Subject) -> str:
     what = _SCOPES[scope.kind].format(_ID.sub(r"\1", one_line(scope.text, 200)))
     if read.extent is None:
         return f"{verb} {what}: nothing" + (f" ({one_line(read.note)})" if read.note else "")
-    return f"{verb} {what}: {size(read.extent)}" + (
-        ", with no commit before it" if scope.without_base else ""
-    )
+    first = ", with no commit before it" if scope.without_base else ""
+    return f"{verb} {what}: {size(read.extent)}{first}"
 
 
 def size(extent: Extent) -> str:
@@ -110,59 +107,63 @@ def size(extent: Extent) -> str:
 
 
 def place(step: StepStarted) -> str:
-    """``2/3``, and the pass where a loop is in its second or later one."""
+    """``2/3``, or ``2/3, pass 2`` from the second iteration of a loop on."""
     again = f", pass {step.iteration}" if step.iteration > 1 else ""
     return f"{step.number}/{step.total}{again}"
 
 
 def actor(step: StepStarted | StepResult) -> str:
-    """Who answers: the role, and the model or else the backend."""
+    """Who answers: the role, and the model or, without one, the backend."""
     return f"{one_line(step.role, 40)} · {one_line(step.model or step.backend, 80)}"
 
 
-def closing(result: RunResult) -> tuple[Line, ...]:
-    """The end of a run: loops have been told; findings, verdict, and what it took.
+def closing(result: RunResult) -> tuple[Message, ...]:
+    """The end of a run: findings, verdict, tokens and cost. Loops were reported as they ended.
 
-    A scripted run can end well, so that it is not a review comes last of all.
+    A scripted run can end with a good verdict, so its last line is the one that denies a review.
     """
-    ends = (verdict(result), Line(spent(result)))
-    return (*_findings_line(result.review), *(reversed(ends) if result.mode == "scripted" else ends))
+    ends = [verdict(result), Message(spent(result))]
+    if result.mode == "scripted":
+        ends.reverse()
+    if result.review.findings:
+        ends.insert(0, Message(f"Findings: {summary(result.review.findings)}"))
+    return tuple(ends)
 
 
-def verdict(result: RunResult) -> Line:
-    """The outcome in one line. What was not reviewed, or not whole, says so in capitals, with the reason.
+def verdict(result: RunResult) -> Message:
+    """The outcome in one line. A missing or incomplete review is in capitals, with the reason.
 
-    Nobody misses the review of a workflow that has no reviewing step.
+    A workflow without a reviewing step asked for no review, so its line is not in capitals.
     """
     review = result.review
     status = review.status if review.status != "none" else ""
     reason = one_line(review.reason or "there is no verdict", 500)
     match result.outcome:
         case "nothing-to-review":
-            return Line(f"Nothing to review: {reason}")
+            return Message(f"Nothing to review: {reason}")
         case "not-reviewed" if review == NO_REVIEWER.review:
-            return Line(f"No review: {reason}")
+            return Message(f"No review: {reason}")
         case "not-reviewed":
-            return Line(f"NOT REVIEWED: {reason}" + (f" (they say: {status})" if status else ""), "bad")
+            return Message(f"NOT REVIEWED: {reason}" + (f" (they say: {status})" if status else ""), "bad")
         case "incomplete":
             on_the_rest = f" ({status} on what was sent)" if status else ""
-            return Line(f"INCOMPLETE{on_the_rest}: {reason}", "bad")
+            return Message(f"INCOMPLETE{on_the_rest}: {reason}", "bad")
         case _:
-            return Line(f"Review status: {result.outcome}", "good" if result.outcome == "pass" else "bad")
+            return Message(f"Review status: {result.outcome}", "good" if result.outcome == "pass" else "bad")
 
 
-def doubts(result: RunResult) -> tuple[Line, ...]:
-    """What even a quiet run must say: what may close a gate and is not what its last answer ends with."""
+def doubts(result: RunResult) -> tuple[Message, ...]:
+    """The lines that ``--quiet`` keeps: what may close a gate and is not the end of the last answer."""
+    lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
     last = result.steps[-1].content.rstrip() if result.steps else ""
-    said = verdict(result)
-    return (
-        *(_loop_line(ended) for ended in result.loops if ended.outcome != "satisfied"),
-        *([said] if said.tone == "bad" and not last.endswith(said.text) else []),
-    )
+    outcome = verdict(result)
+    if outcome.tone == "bad" and not last.endswith(outcome.text):
+        lines.append(outcome)
+    return tuple(lines)
 
 
 def spent(result: RunResult) -> str:
-    """``2 steps, 431 tokens, $0.0012, 12.3 s``; a run that called no model says so first."""
+    """``2 steps, 431 tokens, $0.0012, 12.3 s``; preceded by the mode if no model was called."""
     totals, unreal = result.totals, UNREAL.get(result.mode)
     parts = (
         counted(len(result.steps), "step"),
@@ -174,12 +175,13 @@ def spent(result: RunResult) -> str:
 
 
 def step_spent(step: StepResult) -> str:
+    """``431 tokens · $0.0012 · 12.3 s``."""
     counts = tokens(step.usage.total_tokens, estimated=step.usage.estimated)
     return f"{counts} · {step_cost(step)} · {seconds(step.seconds)}"
 
 
 def step_tokens(step: StepResult) -> str:
-    """The figure alone, for a table: ``431``, ``about 431``, ``unknown``."""
+    """The number alone, for a table: ``431``, ``about 431`` or ``unknown``."""
     number, about = step.usage.total_tokens, "about " if step.usage.estimated else ""
     return "unknown" if number is None else f"{about}{number:,}"
 
@@ -195,13 +197,14 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def finding(found: Finding) -> str:
-    """``path:line: [high] message``, as compilers write it; without a path it starts at the bracket."""
+    """``path:line: [high] message``, as compilers write it; ``[high] message`` without a path."""
     where = place_of(found)
-    return f"{where}: " * bool(where) + f"[{found.severity}] {one_line(found.message, 2000)}"
+    message = f"[{found.severity}] {one_line(found.message, 2000)}"
+    return f"{where}: {message}" if where else message
 
 
 def place_of(found: Finding) -> str:
-    """``path:line``, marked where no such file is there; empty where the finding names none."""
+    """``path:line``, marked if there is no such file; empty if the finding names no file."""
     if not found.path:
         return ""
     where = path_line(one_line(found.path, 300), found.line)
@@ -209,18 +212,24 @@ def place_of(found: Finding) -> str:
 
 
 def skipped(step: Skipped) -> str:
-    again = f" (pass {step.iteration})" if step.iteration > 1 else ""
-    return f"{one_line(step.step)}{again}: not called: {one_line(step.reason, 500)}"
+    """``review (pass 2): not called: nothing changed``."""
+    return f"{one_line(step.step)}{pass_note(step.iteration)}: not called: {one_line(step.reason, 500)}"
+
+
+def pass_note(iteration: int) -> str:
+    """`` (pass 2)``, to follow a step's name; empty for the first pass."""
+    return f" (pass {iteration})" if iteration > 1 else ""
 
 
 def loop(ended: LoopResult) -> str:
+    """``loop review -> implement: satisfied after 2 passes``."""
     passes = counted(ended.iterations, "pass", "passes")
     path = f"{one_line(ended.step, 60)} -> {one_line(ended.back_to, 60)}"
     return f"loop {path}: {ended.outcome} after {passes}"
 
 
 def not_sent(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """Each thing that the reader of a prompt did not get, or only in part: ``z.py (over budget)``."""
+    """What a prompt lacks, or holds only in part: ``z.py (over budget)``."""
     return tuple(
         f"{one_line(receipt.path or receipt.source)} "
         f"({'in part: ' if receipt.bytes_sent else ''}{one_line(receipt.note or 'not sent')})"
@@ -230,7 +239,7 @@ def not_sent(receipts: Iterable[Receipt]) -> tuple[str, ...]:
 
 
 def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """What there is to know about things that were sent: ``a.py: 2 invisible characters shown …``."""
+    """Notes on what was sent completely: ``a.py: 2 invisible characters shown …``."""
     return tuple(
         f"{one_line(receipt.path or receipt.source)}: {one_line(receipt.note, 500)}"
         for receipt in receipts
@@ -261,54 +270,40 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
-def _prepared(event: StepPrepared, verbose: bool) -> tuple[Line, ...]:
-    lines: list[Line] = []
+def _describe_prompt(event: StepPrepared, verbose: bool) -> tuple[Message, ...]:
+    lines: list[Message] = []
     if missing := not_sent(event.receipts):
-        lines.append(Line(f"not sent: {capped(missing)}", "warning"))
+        lines.append(Message(f"not sent: {capped(missing)}", "warning"))
     notes = remarks(event.receipts)
-    lines += [Line(note, "note") for note in notes[:SHOWN]]
+    lines += [Message(note, "note") for note in notes[:SHOWN]]
     if more := rest(len(notes), SHOWN, "note"):
-        lines.append(Line(more, "note"))
+        lines.append(Message(more, "note"))
     if verbose:
         size = f"{len(event.prompt):,} characters"
-        lines.append(Line(f"prompt: {size}, sha256 {one_line(event.prompt_sha256)}", "note"))
+        lines.append(Message(f"prompt: {size}, sha256 {one_line(event.prompt_sha256)}", "note"))
     return tuple(lines)
 
 
-def _finished(event: StepFinished) -> tuple[Line, ...]:
+def _describe_result(event: StepFinished) -> tuple[Message, ...]:
     step = event.result
     if event.replayed:
-        again = f" (pass {step.iteration})" if step.iteration > 1 else ""
-        return (Line(f"{one_line(step.id)}{again}: from the checkpoint"),)
+        return (Message(f"{one_line(step.id)}{pass_note(step.iteration)}: from the checkpoint"),)
     if step.skipped is not None:
-        return (Line(f"not called: {one_line(step.skipped, 500)}"),)
-    lines = [Line(one_line(note, 500), "note") for note in step.notes]
+        return (Message(f"not called: {one_line(step.skipped, 500)}"),)
+    lines = [Message(one_line(note, 500), "note") for note in step.notes]
     if step.truncated:
-        lines.append(Line(f"the answer was cut ({one_line(step.finish_reason)})", "warning"))
-    if step.artifacts is not None:
-        lines += _changed(step.artifacts)
+        lines.append(Message(f"the answer was cut ({one_line(step.finish_reason)})", "warning"))
+    if (edits := step.artifacts) is not None:
+        if edits.changed_files:
+            lines.append(Message(f"changed: {capped([one_line(name) for name in edits.changed_files])}"))
+        elif not edits.unseen and not edits.generated:
+            lines.append(Message("changed: nothing"))
+        lines += [
+            Message(f"changed and not reviewed: {one_line(name, 500)}", "warning") for name in edits.unseen
+        ]
+        lines += [Message(f"changed: {one_line(name, 500)}", "note") for name in edits.generated]
     return tuple(lines)
 
 
-def _changed(artifacts: Artifacts) -> Iterator[Line]:
-    names = [one_line(name) for name in artifacts.changed_files]
-    if names:
-        yield Line(f"changed: {capped(names)}")
-    elif not artifacts.unseen and not artifacts.generated:
-        yield Line("changed: nothing")
-    yield from (
-        Line(f"changed and not reviewed: {one_line(line, 500)}", "warning") for line in artifacts.unseen
-    )
-    yield from (Line(f"changed: {one_line(line, 500)}", "note") for line in artifacts.generated)
-
-
-def _subject_line(started: RunStarted) -> tuple[Line, ...]:
-    return (Line(subject(started.subject)),) if started.subject is not None else ()
-
-
-def _loop_line(ended: LoopResult) -> Line:
-    return Line(loop(ended), "plain" if ended.outcome == "satisfied" else "warning")
-
-
-def _findings_line(review: Review) -> tuple[Line, ...]:
-    return (Line(f"Findings: {summary(review.findings)}"),) if review.findings else ()
+def _loop_message(ended: LoopResult) -> Message:
+    return Message(loop(ended), "plain" if ended.outcome == "satisfied" else "warning")

@@ -1,8 +1,8 @@
-"""The review protocol: what a reviewer is asked for, how its answer is read, what it decides. All pure.
+"""The review protocol: what a reviewer is asked, how its answer is read, and what it decides. All pure.
 
-``thinking`` takes off what is not the answer, ``rendered`` gives the lines that a person sees, ``findings``
-(with ``places``) and ``status`` read them, ``answer`` puts that together; the verdict of a run is made here.
-The readers are loaded when there is an answer to read.
+``thinking`` removes what precedes the answer, ``rendered`` gives the lines that a person sees, ``findings``
+(with ``places``) and ``status`` read them, ``answer`` combines these. This module makes the verdict of a run.
+The readers are imported when there is an answer to read.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Pass means: no high and no medium finding."""
 
 
 class Verdict(NamedTuple):
-    """What the reviews of a run come to: all of them as one, and whether that can be relied on."""
+    """All reviews of a run as one, and its outcome, which says whether the review is reliable."""
 
     review: Review
     outcome: RunOutcome
 
 
 NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
-"""No review took place, and none was needed."""
+"""There was no review, and none was needed."""
 NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
 
 
@@ -63,36 +63,33 @@ def judge(
 ) -> Verdict:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
-    ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps, ``holds`` says
-    whether the tree has a path, ``visibility`` what each step is told of the steps before it (by default
-    all), ``doubt`` why no review of the run can be complete. The worst of several verdicts counts, and
-    ``reason`` is set for every outcome but ``revise`` and ``pass``.
+    ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps. ``holds`` says
+    whether the tree has a path, ``visibility`` which earlier steps each step can see (by default all),
+    ``doubt`` why no review of the run can be complete. The worst of several verdicts counts. ``reason`` is
+    set for every outcome except ``revise`` and ``pass``.
     """
-    counted = _counted(results, reviewing)
-    if not counted and (skipped := _nothing_to_review(results)):
-        missed = doubt or _left_out(skipped)
+    latest = _latest_reviews(results, reviewing)
+    skipped = [result for result in results if result.skipped is not None]
+    if not latest and skipped and not any(map(_edits, results)):
+        missed = doubt or _list_missing(skipped)
         return unreviewed(missed) if missed else NOTHING_CHANGED
     if mode == "mock":
-        return unreviewed("mock mode: no model was called", _coverage(counted))
-    if not counted:
-        return unreviewed(doubt) if doubt else _none(results, reviewing)
-    parsed = [(result, read(result, holds)) for result in counted]
-    # The end of a cut answer is not known, so its pass is none.
-    stated = {"none" if of.truncated and said.status == "pass" else said.status for of, said in parsed}
-    found = sorted(
-        (finding for _, said in parsed for finding in said.findings),
-        key=lambda finding: SEVERITIES.index(finding.severity),
-    )
+        return unreviewed("mock mode: no model was called", _coverage(latest))
+    if not latest:
+        return unreviewed(doubt) if doubt else _explain_no_review(results, reviewing)
+    parsed = [(result, read(result, holds)) for result in latest]
+    # What a cut answer would have ended with is not known, so its pass does not count.
+    stated = {"none" if of.truncated and own.status == "pass" else own.status for of, own in parsed}
+    found = [finding for _, own in parsed for finding in own.findings]
     review = Review(
         status="revise" if "revise" in stated else "none" if "none" in stated else "pass",
-        findings=tuple(found),
-        coverage=_coverage(counted),
+        findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
+        coverage=_coverage(latest),
         reason=doubt
-        or _distrust(parsed)
-        or _hidden(results)
-        or _unseen(results, counted, visibility or {})
-        or _left_out([result for result in results if result.skipped is not None]),
-        unexplained=any(said.unexplained for _, said in parsed),
+        or _find_bad_answer(parsed)
+        or _find_unseen(results, latest, visibility or {})
+        or _list_missing(skipped),
+        unexplained=any(own.unexplained for _, own in parsed),
     )
     if stated == {"none"}:
         return Verdict(review, "not-reviewed")
@@ -102,27 +99,27 @@ def judge(
 
 
 def parse(text: str, ground: Ground | None = None) -> Review:
-    """Read one answer, see ``answer.parse``."""
+    """Read one answer: see ``answer.parse``."""
     from aethr.review import answer
 
     return answer.parse(text, ground or answer.NO_GROUND)
 
 
-def closed(text: str) -> str:
-    """An answer with the block that it leaves open closed, see ``answer.closed``."""
+def close_blocks(text: str) -> str:
+    """An answer with its last open block closed: see ``answer.close_blocks``."""
     from aethr.review import answer
 
-    return answer.closed(text)
+    return answer.close_blocks(text)
 
 
 def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Review:
-    """A step's own review; with ``holds`` its places are held against its change, and the tree."""
-    said = result.content[result.verdict_from :]
-    return parse(said) if holds is None else parse(said, ground(result.context, holds))
+    """A step's own review; with ``holds``, its places are checked against its change and the tree."""
+    answer = result.content[result.verdict_from :]
+    return parse(answer) if holds is None else parse(answer, ground(result.context, holds))
 
 
 def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
-    """What the findings of an answer can be held against, by the receipts of its prompt."""
+    """What the places of an answer's findings are checked against, by the receipts of its prompt."""
     from aethr.review.places import Ground
 
     changed = (each.path for each in receipts if each.source in CHANGES and each.path)
@@ -130,10 +127,9 @@ def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
 
 
 def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: Mode = "live") -> ExitCode:
-    """What a completed run exits with: 1 the gate closes, 4 no review to rely on, else 0.
+    """The exit code of a completed run: 1 if the gate closes, 4 if there is no reliable review, else 0.
 
-    The answers of a script close the gate as real ones would; those of a mock, and the ends of its loops,
-    mean nothing.
+    Scripted answers close the gate as real ones do. The answers of a mock, and how its loops end, do not.
     """
     if not gate.needs_review:
         return ExitCode.OK
@@ -144,7 +140,7 @@ def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: M
 
 
 def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:
-    """What the record says of a verdict: one that a script was made to give is never to be relied on."""
+    """The verdict as the run record holds it: that of scripted answers is never a reliable review."""
     if mode != "scripted" or verdict.outcome == "nothing-to-review":
         return verdict
     reasons = ("scripted answers: no model was called", verdict.review.reason)
@@ -152,18 +148,18 @@ def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:
 
 
 def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
-    """The verdict of a run in which no review took place."""
+    """The verdict of a run without a review."""
     return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
 
 
 def same_findings(one: StepResult, other: StepResult) -> bool:
-    """Whether two answers of a reviewer name the same findings, whatever their order."""
+    """Whether two answers of a reviewer have the same status and the same findings, in any order."""
     first, second = read(one), read(other)
     return set(first.findings) == set(second.findings) and first.status == second.status
 
 
 def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """Each thing a prompt's reader did not get, as ``path (why)``."""
+    """What a prompt lacks, or holds only in part, as ``path (why)``."""
     return tuple(
         f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})"
         for receipt in receipts
@@ -172,7 +168,7 @@ def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
 
 
 def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> bool:
-    """A ``revise`` that its findings do not explain closes every gate but ``never``, as an open loop does."""
+    """Every gate except ``never`` closes at a ``revise`` without a reason and at an unsatisfied loop."""
     if gate.fail_on == "never":
         return False
     if review.unexplained or any(loop.outcome != "satisfied" for loop in loops):
@@ -181,69 +177,64 @@ def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> boo
     return any(SEVERITIES.index(finding.severity) <= threshold for finding in review.findings)
 
 
-def _counted(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
+def _latest_reviews(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
+    """The latest answer of each reviewing step since the tree last changed."""
     latest: dict[str, StepResult] = {}
     for result in results:
-        if result.artifacts is not None and result.artifacts.edited:
+        if _edits(result):
             latest.clear()
         if result.id in reviewing and result.skipped is None:
             latest[result.id] = result
     return tuple(latest.values())
 
 
-def _nothing_to_review(results: Sequence[StepResult]) -> tuple[StepResult, ...]:
-    """The steps that were not called because nothing changed; none where a step has edited files since."""
-    edited = any(result.artifacts is not None and result.artifacts.edited for result in results)
-    return () if edited else tuple(result for result in results if result.skipped is not None)
+def _edits(result: StepResult) -> bool:
+    return result.artifacts is not None and result.artifacts.edited
 
 
-def _none(results: Sequence[StepResult], reviewing: frozenset[str]) -> Verdict:
-    if any(result.id in reviewing and result.skipped is None for result in results):
+def _explain_no_review(results: Sequence[StepResult], reviewing: frozenset[str]) -> Verdict:
+    skipped = [result.skipped for result in results if result.id in reviewing]
+    if None in skipped:
         return unreviewed("the tree changed after the last review")
-    if any(result.id in reviewing for result in results):
+    if skipped:
         return unreviewed("a step edited files, and no review was called: the change for it is empty")
     return NO_REVIEWER
 
 
-def _distrust(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
+def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
     for result, review in parsed:
         if result.truncated:
             return f"the answer of step '{result.id}' was cut ({result.finish_reason})"
         if result.cut_prompt:
-            return f"step '{result.id}' was not read whole: {result.cut_prompt}"
+            return f"the server did not read the whole prompt of step '{result.id}': {result.cut_prompt}"
         if review.status == "none":
             return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
     return None
 
 
-def _unseen(
-    results: Sequence[StepResult], counted: Sequence[StepResult], visibility: Mapping[str, Visibility]
+def _find_unseen(
+    results: Sequence[StepResult], latest: Sequence[StepResult], visibility: Mapping[str, Visibility]
 ) -> str | None:
-    """What of the change the reviews do not rest on: a reviewer may know it from the steps before alone."""
-    called = [result for result in results if result.skipped is None]
-    is_there = any(_change_in(each) or (each.artifacts and each.artifacts.edited) for each in called)
-    rested_on = []
-    for result in counted:
-        basis = _basis(called, called.index(result), visibility)
-        if is_there and not basis:
-            return f"step '{result.id}' saw nothing of the change"
-        rested_on += [result, result._replace(context=basis)]
-    return _left_out(rested_on)
-
-
-def _hidden(results: Iterable[StepResult]) -> str | None:
-    """What a step changed, of which nothing could be shown to anybody."""
+    """What part of the change the reviewers did not see, in their own context or in the steps before."""
     for result in results:
         if result.artifacts is not None and result.artifacts.unseen:
             lines = "; ".join(result.artifacts.unseen)
             return f"step '{result.id}' changed what cannot be shown: {lines}"
-    return None
+    called = [result for result in results if result.skipped is None]
+    is_changed = any(_change_in(each) or _edits(each) for each in called)
+    seen = []
+    for result in latest:
+        basis = _basis(called, called.index(result), visibility)
+        if is_changed and not basis:
+            return f"step '{result.id}' saw nothing of the change"
+        seen += [result, result._replace(context=basis)]
+    return _list_missing(seen)
 
 
 def _basis(
     called: Sequence[StepResult], at: int, visibility: Mapping[str, Visibility]
 ) -> tuple[Receipt, ...]:
-    """The change as a step saw it: its own context, else that of the steps which it was told of."""
+    """The change as a step saw it: in its own context, or else in that of the steps that it can see."""
     own = _change_in(called[at])
     seen = visibility.get(called[at].id, "all")
     if own or seen == "none" or at == 0:
@@ -257,8 +248,8 @@ def _change_in(result: StepResult) -> tuple[Receipt, ...]:
     return tuple(each for each in result.context if each.source in CHANGES and each.path)
 
 
-def _left_out(results: Iterable[StepResult]) -> str | None:
-    """What these steps should have been sent, or told of, and were not."""
+def _list_missing(results: Iterable[StepResult]) -> str | None:
+    """What these steps should have been sent and were not, as one line."""
     names = tuple(dict.fromkeys(name for result in results for name in missing(result.context)))
     return f"not sent: {capped(names, 5)}" if names else None
 

@@ -1,7 +1,7 @@
-"""Findings in the shapes in which reviewers write them (pure).
+"""Reads findings in the forms in which reviewers write them (pure).
 
-A severity counts where it is *marked*: in brackets, in bold, before a colon or a dash, in a column of a
-table, as the heading above, as P0 to P3, as a coloured sign. A word in a sentence is a word in a sentence.
+A severity counts only where it is *marked*: in brackets, in bold, before a colon or a dash, in a column of a
+table, in the heading above, as P0 to P3, or as a coloured sign. A word within a sentence does not count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from aethr.base.records import SEVERITIES, Finding, Severity
-from aethr.review.lines import Line, Run
+from aethr.review.lines import Line, Span
 from aethr.review.places import (
     Ground,
     Location,
@@ -45,7 +45,7 @@ _WEAK = frozenset((
     "normal", "information", "note", "optional", "suggestion", "style", "hint", "tip", "warning", "warn",
     "info", "urgent", "serious",
 ))  # fmt: skip
-"""Words that begin many a sentence: before a colon they are a severity only where a place follows."""
+"""Words that often begin a sentence: before a colon they are a severity only if a place follows."""
 _COMPANIONS = frozenset((
     "severity", "priority", "prio", "risk", "impact", "level", "issue", "issues", "finding", "findings",
     "bug", "problem", "concern", "class", "of", "with",
@@ -56,7 +56,7 @@ _SIGNS: dict[str, Severity] = {
     **dict.fromkeys("🟢🟩🔵🟦⚪⬜💡ℹ", "low"),
 }
 _SURE_SIGNS = frozenset("🔴🟥🟠🟧🟡🟨🟢🟩🔵🟦")
-"""Those that mean a severity also without a place behind them."""
+"""Signs that are a severity even if no place follows."""
 
 _LABEL = r"(?:severity|priority|prio|sev)"
 _LABELLED = re.compile(rf"\W*{_LABEL}\s*(?:level|rating)?[\"']?\s*[:=]\s*", re.IGNORECASE)
@@ -74,12 +74,15 @@ _PHRASES = (
 )
 _STATUS = re.compile(r"\W*(?:final\W+)?review\W*status\b", re.IGNORECASE)
 _BRACKET = re.compile(r"[\[(【{⟦]\s*([^\[\]()【】{}⟦⟧]{1,40}?)\s*[\])】}⟧]")
+_CATEGORY = re.compile(r"\s*\[[^\[\]]{1,40}\](?!\()")
+"""In brackets of its own after the severity: ``[high] [security]``."""
 _SEPARATOR = re.compile(r"\s*(?::|—|–|\||=>|->|→|-(?=\s))\s*")
 _PREFIX = re.compile(
     r"(?:[\s>•‣▪◦·*#-]|\d{1,3}[.):]\s|\[[ xX✓✔]\]\s|\(?#?\d{1,3}\)\s|"
     r"(?:finding|issue|problem|bug|comment|defect|item)s?\s*#?\d{0,3}\s*[:.)—–-]\s*)+",
     re.IGNORECASE,
 )
+_NEGATION = re.compile(r"\b(?:no|none|nothing|not|n/a|without|zero)\b", re.IGNORECASE)
 _NOUN = r"(?:issue|finding|problem|concern|bug|defect|remark|comment|severity|vulnerabilit(?:y|ie))s?"
 _NONE = re.compile(
     r"(?:none|nil|nothing|n\s*/\s*a|not applicable|zero|0|no|clean|empty|[-–—]+"
@@ -101,7 +104,7 @@ _FIXED_FIRST = re.compile(rf"(?:✅|✓|✔)?\s*[\[(]?{_FIXED}[\])]?\s*(?::|—|
 
 
 class Unread(NamedTuple):
-    """Something that is marked as a finding, and whose severity cannot be understood."""
+    """A line that is marked as a finding but whose severity cannot be read."""
 
     text: str
 
@@ -110,70 +113,62 @@ Read: TypeAlias = Finding | Unread
 
 
 class _Marked(NamedTuple):
-    """A severity, and the runs behind it. ``sure`` is False for a word that needs a place to mean one."""
+    """A severity and the spans after it. ``sure`` is False if it counts only together with a place."""
 
     severity: Severity | None
-    rest: tuple[Run, ...]
+    rest: tuple[Span, ...]
     sure: bool = True
 
 
 def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
-    """Every finding of an answer in order; those told as fixed, and "none", are not findings."""
+    """Every finding of an answer in order, without those that it calls fixed, and without "none"."""
     section: Severity | None = None
     first_block = depth = 0
     for line in lines:
         if _STATUS.match(line.text):
             continue
-        if line.kind == "row" and (read := _row(line, ground)) is not None:
-            yield from _counted(read)
+        if line.kind == "row" and (row := _read_row(line, ground)) is not None:
+            yield row
             continue
-        title = _title(line)
+        title = _read_title(line)
         if title is not None or line.kind == "heading":
             section, first_block, depth = title, line.block + 1, line.depth
-        marked = None if title is not None else _mark(line)
-        if marked is not None:
-            yield from _counted(_finding(marked, ground))
-        elif section and title is None and _belongs(line, first_block, depth, ground):
-            yield from _counted(_finding(_Marked(section, line.runs), ground))
+        marked = None if title is not None else _find_mark(line)
+        if marked is None and section and title is None and _belongs(line, first_block, depth, ground):
+            marked = _Marked(section, line.spans)
+        if marked is not None and (read := _make_finding(marked, ground)) is not None:
+            yield read
 
 
 def is_none(text: str) -> bool:
-    """Whether these words say that there is nothing."""
+    """Whether these words say that there is nothing to report."""
     if len(text) > 200:
         return False
     plain = " ".join(re.sub(r"[*_`.!✅✓✔🎉]", " ", text).casefold().split()).strip(" :,;()")
     return not plain or _NONE.fullmatch(plain) is not None
 
 
-def _counted(read: Read | None) -> Iterator[Read]:
-    if read is not None:
-        yield read
-
-
-def _finding(marked: _Marked, ground: Ground) -> Read | None:
-    """None where the words behind the severity are no finding after all."""
+def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
+    """None if the words after the severity are not a finding."""
     text = written(marked.rest)
     if is_none(text) or (marked.severity and _COUNT.fullmatch(text)):
         return None
     location, message = name_place(marked.rest, ground)
     if marked.severity is None:
         return Unread(text)
-    if not (marked.sure or location) or _is_fixed(message) or _is_example(location, message, ground):
+    is_fixed = _TOLD_FIXED.fullmatch(message[-300:]) or _FIXED_FIRST.match(message)
+    if not (marked.sure or location) or is_fixed or _is_example(location, message, ground):
         return None
     if location is None:
         return Finding(marked.severity, None, None, message)
     place = whereabouts(location.path, ground) if ground.changed else None
     if place == "nowhere" and location.line is None and "/" not in location.path:
-        return Finding(marked.severity, None, None, text)  # `UserService.save` is no file
+        return Finding(marked.severity, None, None, text)  # `UserService.save` is not a file
     return Finding(marked.severity, location.path, location.line, message, place)
 
 
-def _is_fixed(message: str) -> bool:
-    return _TOLD_FIXED.fullmatch(message[-300:]) is not None or _FIXED_FIRST.match(message) is not None
-
-
 def _is_example(location: Location | None, message: str, ground: Ground) -> bool:
-    """The contract's own example, given back."""
+    """Whether the answer repeats the example of the contract."""
     if "what is wrong and what would be right" in message.casefold():
         return True
     return location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
@@ -182,51 +177,60 @@ def _is_example(location: Location | None, message: str, ground: Ground) -> bool
 # --- where a severity is marked ----------------------------------------------------------------
 
 
-def _mark(line: Line) -> _Marked | None:
-    """The severity that a line begins with, or has behind its place."""
-    runs = _without_prefix(line.runs)
-    if not runs:
+def _find_mark(line: Line) -> _Marked | None:
+    """The severity at the beginning of a line, or after its place."""
+    spans = _strip_prefix(line.spans)
+    if not spans:
         return None
-    return _signed(runs, line) or _labelled(runs) or _bracketed(runs) or _bold(runs) or _before_colon(runs)
+    return (
+        _read_sign(spans, line)
+        or _read_label(spans)
+        or _read_brackets(spans)
+        or _read_bold(spans)
+        or _read_first_word(spans)
+    )
 
 
-def _labelled(runs: Sequence[Run]) -> _Marked | None:
-    """``Severity: high — src/app.py:2 — …``; a label with anything else behind it is not understood."""
-    text = _text(runs)
+def _read_label(spans: Sequence[Span]) -> _Marked | None:
+    """``Severity: high — src/app.py:2 — …``; a label followed by anything else is unread."""
+    text = _text(spans)
     label = _LABELLED.match(text)
     if label is None:
         return None
     value = re.compile(r"[\w-]*").match(text, label.end())
     assert value is not None
     severity = _severity_of(value[0])
-    rest = _tidy(_behind(runs, value.end()))
+    rest = _trim_separators(_after(spans, value.end()))
     if severity is None or name_place(rest, Ground()).location is None:
-        return _Marked(None, _behind(runs, label.end()))
+        return _Marked(None, _after(spans, label.end()))
     return _Marked(severity, rest)
 
 
-def _bracketed(runs: Sequence[Run]) -> _Marked | None:
-    """``[high]``, ``[high/security]``, ``[security][high]``, at the beginning or right behind a place."""
-    text = _text(runs)
+def _read_brackets(spans: Sequence[Span]) -> _Marked | None:
+    """``[high]``, ``[high/security]`` or ``[security][high]``, at the beginning or right after a place."""
+    text = _text(spans)
     at = 0
     while (match := _BRACKET.match(text, at)) is not None:
         severity = _severity_of(match[1])
         if severity is not None:
-            return _Marked(severity, _behind(runs, _end_of_brackets(text, match.end())))
+            end = match.end()
+            while (category := _CATEGORY.match(text, end)) is not None:
+                end = category.end()
+            return _Marked(severity, _trim_separators(_after(spans, end)))
         at = match.end()
         at += len(text[at:]) - len(text[at:].lstrip(" :*"))
     first = _BRACKET.match(text)
-    if first is not None and text[0] in "[【⟦{" and not _is_link(runs):
-        rest = _behind(runs, at)
+    if first is not None and text[0] in "[【⟦{" and not spans[0].href:
+        rest = _after(spans, at)
         numbered = re.fullmatch(r"[xX✓✔ ]?|\^?\d+", first[1].strip()) is not None
         if not numbered and (_hints_at_severity(first[1]) or name_place(rest, Ground()).location is not None):
             return _Marked(None, rest)
-    return _bracketed_later(runs)
+    return _read_later_brackets(spans)
 
 
-def _bracketed_later(runs: Sequence[Run]) -> _Marked | None:
+def _read_later_brackets(spans: Sequence[Span]) -> _Marked | None:
     """``src/app.py:2 — [high] …``, ``src/app.py:2 (high): …``, ``src/app.py:2: … [high]``."""
-    text = _text(runs)
+    text = _text(spans)
     for match in _BRACKET.finditer(text):
         severity = _severity_of(match[1])
         if severity is None:
@@ -234,46 +238,47 @@ def _bracketed_later(runs: Sequence[Run]) -> _Marked | None:
         before = text[: match.start()].rstrip(" :—–-*_|")
         at_end = not text[match.end() :].strip(" .*_`")
         location = read_location(before, Ground())
-        if location is None and not (at_end and name_place(runs, Ground()).location is not None):
+        if location is None and not (at_end and name_place(spans, Ground()).location is not None):
             continue
-        rest = (*_until(runs, match.start()), *_behind(runs, match.end()))
-        return _Marked(severity, _tidy(rest))
+        rest = (*_before(spans, match.start()), *_after(spans, match.end()))
+        return _Marked(severity, _trim_separators(rest))
     return None
 
 
-def _bold(runs: Sequence[Run]) -> _Marked | None:
+def _read_bold(spans: Sequence[Span]) -> _Marked | None:
     """``**High** src/app.py:2 — …``, ``**High (security):** …``, ``**Security – High** …``."""
-    bold: list[Run] = []
-    for run in runs:
-        if not run.bold:
+    bold: list[Span] = []
+    for span in spans:
+        if not span.bold:
             break
-        bold.append(run)
+        bold.append(span)
     words = _text(bold)
     if not words.strip() or len(words) > 60:
         return None
     for value in re.split(r"\s*[:/,|()–—]\s*|\s-\s", words):
         severity = _severity_of(value)
         if severity is not None:
-            rest = _tidy(_behind(runs, len(words)))
+            rest = _trim_separators(_after(spans, len(words)))
             return _Marked(severity, rest, sure=value.casefold().strip(" _") not in _WEAK) if rest else None
     return None
 
 
-def _before_colon(runs: Sequence[Run]) -> _Marked | None:
+def _read_first_word(spans: Sequence[Span]) -> _Marked | None:
     """``High: src/app.py:2 — …``, ``P1 src/app.py:2 — …``."""
-    text = _text(runs)
-    value, separator, _ = _split(text)
+    text = _text(spans)
+    separator = _SEPARATOR.search(text[:80])
+    value = text[: separator.start()] if separator else text
     severity = _severity_of(value)
     if severity is not None and separator:
-        rest = _behind(runs, len(value) + len(separator))
+        rest = _after(spans, separator.end())
         return _Marked(severity, rest, sure=value.casefold().strip(" _*") not in _WEAK) if rest else None
     level = re.match(r"(?:\*\*)?(?:P[0-4]|SEV-?[0-4])\b", text)
     if level is not None:
-        rest = _tidy(_behind(runs, level.end()))
+        rest = _trim_separators(_after(spans, level.end()))
         if name_place(rest, Ground()).location is not None:
             return _Marked(_severity_of(level[0].strip("*")), rest)
     if (worded := re.match(r"\W*(high|medium|low|critical)\b(?=\W)", text, re.IGNORECASE)) is not None:
-        rest = _tidy(_behind(runs, worded.end()))
+        rest = _trim_separators(_after(spans, worded.end()))
         location, _ = name_place(rest, Ground())
         if (
             location is not None
@@ -284,14 +289,14 @@ def _before_colon(runs: Sequence[Run]) -> _Marked | None:
     return None
 
 
-def _signed(runs: Sequence[Run], line: Line) -> _Marked | None:
-    """A coloured sign in place of a word; where a word stands too, the word counts."""
-    text = _text(runs)
+def _read_sign(spans: Sequence[Span], line: Line) -> _Marked | None:
+    """A coloured sign instead of a word; if there is a word too, the word counts."""
+    text = _text(spans)
     sign = next(iter(text), "")
     if sign not in _SIGNS:
         return None
-    rest = _without_prefix(_behind(runs, len(text) - len(text[1:].lstrip("\ufe0f \t"))))
-    worded = _labelled(rest) or _bracketed(rest) or _bold(rest) or _before_colon(rest)
+    rest = _strip_prefix(_after(spans, len(text) - len(text[1:].lstrip("\ufe0f \t"))))
+    worded = _read_label(rest) or _read_brackets(rest) or _read_bold(rest) or _read_first_word(rest)
     if worded is not None:
         return worded
     sure = sign in _SURE_SIGNS and line.kind in ("item", "heading")
@@ -301,12 +306,12 @@ def _signed(runs: Sequence[Run], line: Line) -> _Marked | None:
 # --- sections and tables -----------------------------------------------------------------------
 
 
-def _title(line: Line) -> Severity | None:
-    """The severity that a heading, or a line that is nothing but bold, gives to what stands below it."""
-    runs = _without_prefix(line.runs)
-    text = _text(runs)
+def _read_title(line: Line) -> Severity | None:
+    """The severity that a heading, a bold line or a line with a colon at its end gives to the lines below."""
+    spans = _strip_prefix(line.spans)
+    text = _text(spans)
     is_label = line.kind != "row" and (
-        all(run.bold or not run.text.strip() for run in runs) or text.endswith(":")
+        all(span.bold or not span.text.strip() for span in spans) or text.endswith(":")
     )
     if not (line.kind == "heading" or is_label) or len(text) > 60:
         return None
@@ -319,23 +324,19 @@ def _title(line: Line) -> Severity | None:
 
 
 def _belongs(line: Line, first_block: int, depth: int, ground: Ground) -> bool:
-    """Whether a line below such a title is a finding: an item of the next level, the first words, a place."""
+    """Whether a line below such a title is a finding: an item, the first paragraph, or one with a place."""
     if line.kind == "item":
         return line.depth <= depth + 1
     if line.kind != "text" or line.depth > depth:
         return False
-    if line.block == first_block and not _says_nothing(line.text):
+    if line.block == first_block and not _NEGATION.search(line.text):
         return True
-    location, _ = name_place(line.runs, ground)
+    location, _ = name_place(line.spans, ground)
     return location is not None and location.line is not None
 
 
-def _says_nothing(text: str) -> bool:
-    return re.search(r"\b(?:no|none|nothing|not|n/a|without|zero)\b", text, re.IGNORECASE) is not None
-
-
-def _row(line: Line, ground: Ground) -> Read | None:
-    """A row whose table has a column for the severity, or whose first cell is one."""
+def _read_row(line: Line, ground: Ground) -> Read | None:
+    """A row of a table that has a column for the severity, or whose first cell is a severity."""
     header = [cell.casefold().strip(" *_`") for cell in line.header]
     at = next(
         (n for n, cell in enumerate(header) if re.search(_LABEL, cell) or cell in ("level", "class")), None
@@ -353,13 +354,13 @@ def _row(line: Line, ground: Ground) -> Read | None:
     others = [(header[n] if n < len(header) else "", cell) for n, cell in enumerate(cells) if n != at]
     if severity is None and is_none(value):
         return None
-    return _finding(_Marked(severity, (Run(_joined(others)),)), ground)
+    return _make_finding(_Marked(severity, (Span(_join_cells(others)),)), ground)
 
 
-def _joined(cells: Sequence[tuple[str, str]]) -> str:
-    """A row's other cells as the text of a finding: first the place, with its line; no numbers of rows."""
+def _join_cells(cells: Sequence[tuple[str, str]]) -> str:
+    """The other cells of a row as the text of a finding: the place first, without row numbers."""
     path = line = ""
-    said: list[str] = []
+    others: list[str] = []
     for name, cell in cells:
         if re.search(r"\b(?:place|file|path|location|where)\b", name) and not path:
             path = cell
@@ -371,19 +372,19 @@ def _joined(cells: Sequence[tuple[str, str]]) -> str:
             "no",
             "no.",
         ):
-            said.append(cell)
+            others.append(cell)
     if not path:
-        path = next((cell for cell in said if (found := read_location(cell, Ground())) and found.line), "")
-        said = [cell for cell in said if cell != path]
+        path = next((cell for cell in others if (found := read_location(cell, Ground())) and found.line), "")
+        others = [cell for cell in others if cell != path]
     place = path if read_location(path + line, Ground()) is None else path + line
-    return " — ".join(filter(None, (place, *said)))
+    return " — ".join(filter(None, (place, *others)))
 
 
 # --- words -------------------------------------------------------------------------------------
 
 
 def _severity_of(words: str) -> Severity | None:
-    """The severity that a few marked words name; the higher of two; None for words that say anything else."""
+    """The severity that a few marked words name, the higher of two; None for any other words."""
     plain = words.casefold()
     for phrase, word in _PHRASES:
         plain = plain.replace(phrase, word)
@@ -408,7 +409,7 @@ def _names_severity(words: str) -> Severity | None:
 
 
 def _hints_at_severity(words: str) -> bool:
-    """Whether an unknown word in brackets looks like a severity: one is in it, or nearly."""
+    """Whether unknown words in brackets contain a severity, or a word that is close to one."""
     from difflib import get_close_matches
 
     plain = words.casefold().strip()
@@ -420,58 +421,42 @@ def _hints_at_severity(words: str) -> bool:
     return any(get_close_matches(part, ("high", "medium", "critical", "blocker"), 1, 0.74) for part in parts)
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    match = _SEPARATOR.search(text[:80])
-    return (text, "", "") if match is None else (text[: match.start()], match[0], text[match.end() :])
+# --- spans --------------------------------------------------------------------------------------
 
 
-# --- runs --------------------------------------------------------------------------------------
+def _text(spans: Sequence[Span]) -> str:
+    return "".join(span.text for span in spans)
 
 
-def _text(runs: Sequence[Run]) -> str:
-    return "".join(run.text for run in runs)
+def _strip_prefix(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """The spans without bullets, numbers, check boxes and "Finding 1:" at the beginning."""
+    match = _PREFIX.match(_text(spans))
+    return _after(spans, match.end()) if match else tuple(spans)
 
 
-def _without_prefix(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Without bullets, numbers, check boxes and "Finding 1:" in front."""
-    match = _PREFIX.match(_text(runs))
-    return _behind(runs, match.end()) if match else tuple(runs)
-
-
-def _behind(runs: Sequence[Run], at: int) -> tuple[Run, ...]:
-    """The runs from a position of the text on, without white space in front."""
-    kept: list[Run] = []
-    for run in runs:
-        text = run.text[at:] if at > 0 else run.text
-        at -= len(run.text)
+def _after(spans: Sequence[Span], at: int) -> tuple[Span, ...]:
+    """The spans from a position in the text on, without leading white space."""
+    kept: list[Span] = []
+    for span in spans:
+        text = span.text[at:] if at > 0 else span.text
+        at -= len(span.text)
         if not kept:
             text = text.lstrip()
         if text:
-            kept.append(run._replace(text=text))
+            kept.append(span._replace(text=text))
     return tuple(kept)
 
 
-def _until(runs: Sequence[Run], at: int) -> tuple[Run, ...]:
+def _before(spans: Sequence[Span], at: int) -> tuple[Span, ...]:
     kept = []
-    for run in runs:
+    for span in spans:
         if at > 0:
-            kept.append(run._replace(text=run.text[:at]))
-        at -= len(run.text)
+            kept.append(span._replace(text=span.text[:at]))
+        at -= len(span.text)
     return tuple(kept)
 
 
-def _tidy(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Without the separators that stood between a severity and what follows it."""
-    text = _text(runs)
-    return _behind(runs, len(text) - len(text.lstrip(" \t:—–-|*")))
-
-
-def _end_of_brackets(text: str, at: int) -> int:
-    """Behind the categories that follow a severity in brackets of their own."""
-    while (match := re.compile(r"\s*\[[^\[\]]{1,40}\](?!\()").match(text, at)) is not None:
-        at = match.end()
-    return at + len(text[at:]) - len(text[at:].lstrip(" \t:—–-|*"))
-
-
-def _is_link(runs: Sequence[Run]) -> bool:
-    return bool(runs and runs[0].href)
+def _trim_separators(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """The spans without the separators between a severity and what follows."""
+    text = _text(spans)
+    return _after(spans, len(text) - len(text.lstrip(" \t:—–-|*")))

@@ -1,4 +1,4 @@
-"""The nouns of a rendered answer: lines, and the runs of one style that they are made of."""
+"""What a rendered answer consists of: lines, and the spans of one style within them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 Kind = Literal["text", "heading", "item", "row"]
 
 
-class Run(NamedTuple):
-    """A piece of a line in one style. ``href`` is where a link leads."""
+class Span(NamedTuple):
+    """A piece of a line in one style. ``href`` is the target of a link."""
 
     text: str
     bold: bool = False
@@ -17,14 +17,14 @@ class Run(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line as it is read. Lines of one paragraph have the same ``block``.
+    """One line as a reader sees it. Lines of one paragraph have the same ``block``.
 
-    ``plain`` is False where a line may not be what the answer itself states: it is indented like code,
-    folded away, inside an HTML element that can hide it, or too long to be parsed. ``depth`` counts the lists
-    that an item is in. ``cells`` and ``header`` are those of a table's row, which is never plain.
+    ``plain`` is False if the answer itself may not state the line: it is indented like code, inside an HTML
+    element that can hide it, or too long to be parsed. ``depth`` is the number of lists that an item is in.
+    ``cells`` and ``header`` belong to the row of a table, which is never plain.
     """
 
-    runs: tuple[Run, ...]
+    spans: tuple[Span, ...]
     kind: Kind
     block: int
     plain: bool = True
@@ -34,4 +34,4 @@ class Line(NamedTuple):
 
     @property
     def text(self) -> str:
-        return "".join(run.text for run in self.runs)
+        return "".join(span.text for span in self.spans)

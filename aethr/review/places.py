@@ -1,4 +1,4 @@
-"""Where a finding points: places in any usual form, held against the change and the tree (pure).
+"""Where a finding points: places in any usual form, checked against the change and the tree (pure).
 
 ``src/app.py:42``, ``src/app.py#L42-L50``, ``"my file.py":3``, ``[app.py](src/app.py#L2)``,
 ``src/app.py (line 2)``.
@@ -11,25 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr.base.records import Whereabouts
-from aethr.review.lines import Run
+from aethr.review.lines import Span
 
 
 class Ground(NamedTuple):
-    """What a place can be held against: the paths of the change, and whether the tree has a path."""
+    """What a place is checked against: the paths of the change, and whether the tree has a path."""
 
     changed: frozenset[str] = frozenset()
     holds: Callable[[str], bool] = lambda _: False
 
 
 class Location(NamedTuple):
-    """A path as the reviewer wrote it, without its decoration, and a line from 1."""
+    """A path as the reviewer wrote it, without quotes or emphasis, and a line number from 1."""
 
     path: str
     line: int | None = None
 
 
 class Named(NamedTuple):
-    """The place at the beginning of a finding, and what the finding says."""
+    """The place that a finding names, and its message."""
 
     location: Location | None
     message: str
@@ -42,7 +42,7 @@ _LINE = re.compile(
     rf"(?P<line>{_NUMBER})(?:C\d+)?{_MORE}(?:C\d+)?\s*\)?",
     re.IGNORECASE,
 )
-"""What follows a path and names a line; ranges, lists and columns are read over."""
+"""The line number after a path; of a range or list the first number counts, a column is ignored."""
 _LINE_FIRST = re.compile(
     rf"(?:lines?|ln\.?|L)\s*[:#]?\s*(?P<line>{_NUMBER}){_MORE}\s*(?:of|in|from)\s+(?P<path>.+)", re.IGNORECASE
 )
@@ -57,13 +57,15 @@ _LONGEST = 400
 """In characters: a place is shorter, and the patterns for one take quadratic time."""
 
 
-def name_place(runs: Sequence[Run], ground: Ground) -> Named:
-    """Take a finding's text, what stands behind its severity, apart."""
-    text = written(runs)
-    linked = _linked(runs, ground)
-    for location, rest in _beginnings(text, ground):
-        message = rest.strip().lstrip(":—–-|→, ").strip()
-        return Named(_completed(location, linked), message or text)
+def name_place(spans: Sequence[Span], ground: Ground) -> Named:
+    """Split the text after a severity into place and message."""
+    text = written(spans)
+    linked = _read_link(spans, ground)
+    for location, rest in _candidates(text, ground):
+        message = rest.strip().lstrip(":—–-|→, ").strip() or text
+        # The target of a link may hold the line, or the folder, that its text lacks.
+        lacks = linked is not None and location.line is None and linked.path.endswith(location.path)
+        return Named(linked if lacks else location, message)
     for found in _INSIDE.finditer(text[:_LONGEST]):
         inside = read_location(found[0], ground)
         if inside is not None and re.search(r"[./]", inside.path):
@@ -71,24 +73,28 @@ def name_place(runs: Sequence[Run], ground: Ground) -> Named:
     return Named(linked if linked and linked.line else None, text)
 
 
-def written(runs: Sequence[Run]) -> str:
-    """A line's text with its code in back quotes, as the reviewer wrote it."""
-    return "".join(f"`{run.text}`" if run.code and "`" not in run.text else run.text for run in runs).strip()
+def written(spans: Sequence[Span]) -> str:
+    """A line's text with its code in backquotes, as the reviewer wrote it."""
+    return "".join(
+        f"`{span.text}`" if span.code and "`" not in span.text else span.text for span in spans
+    ).strip()
 
 
 def read_location(text: str, ground: Ground) -> Location | None:
-    """A place that is the whole of ``text``; None for words that are none (``General``, ``the tests``)."""
+    """The place that all of ``text`` names; None for other words (``General``, ``the tests``)."""
     if len(text) > _LONGEST:
         return None
-    plain, quoted = _undecorated(text)
+    plain, quoted = _strip_decoration(text)
     if (first := _LINE_FIRST.fullmatch(plain)) is not None:
         plain, line = first["path"], int(first["line"])
-        plain, quoted = _undecorated(plain)
+        plain, quoted = _strip_decoration(plain)
         return (
             Location(resolve(plain, ground), line or None) if _is_path(plain, ground, quoted=quoted) else None
         )
-    for match in _line_suffixes(plain):
-        path, quoted_path = _undecorated(plain[: match.start()])
+    for match in _LINE.finditer(plain):
+        if match.end() != len(plain):
+            continue
+        path, quoted_path = _strip_decoration(plain[: match.start()])
         if path and (
             _is_path(path, ground, quoted=quoted or quoted_path) or _may_hold_spaces(path, match[0])
         ):
@@ -97,7 +103,7 @@ def read_location(text: str, ground: Ground) -> Location | None:
 
 
 def resolve(path: str, ground: Ground) -> str:
-    """The path as the change has it, where it can only be that one, else as it was written."""
+    """The path as the change has it if exactly one fits, or else as it was written."""
     plain = path.removeprefix("./")
     shorter = plain[2:] if plain[:2] in ("a/", "b/") else plain.lstrip("/")
     for candidate in (path, plain, shorter):
@@ -110,14 +116,14 @@ def resolve(path: str, ground: Ground) -> str:
 
 
 def whereabouts(path: str, ground: Ground) -> Whereabouts:
-    """Whether the change has this path, or else the tree."""
+    """Whether the change has this path, or else the tree, or neither."""
     if path in ground.changed:
         return "change"
     return "tree" if ground.holds(path) else "nowhere"
 
 
-def _beginnings(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
-    """The places that ``text`` can begin with, the most certain first, each with what follows it."""
+def _candidates(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
+    """The places that ``text`` can begin with, the most certain first, each with the text after it."""
     splits = [
         (text[: match.start()], text[match.end() :])
         for match, _ in zip(_SEPARATOR.finditer(text), range(_SPLITS), strict=False)
@@ -128,25 +134,18 @@ def _beginnings(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
         if (location := read_location(left, ground)) is not None
     ]
     yield from (each for each in found if each[0].path in ground.changed)
-    yield from (each for each in found if _is_certain(each[0]))
+    yield from (each for each in found if _is_complete(each[0]))
     yield from (each for each in found if each[0].line is not None)
     yield from found
 
 
-def _is_certain(location: Location) -> bool:
-    """Whether no more of the text can belong to it: ``docs/a`` may go on with `` - b.md:2``."""
+def _is_complete(location: Location) -> bool:
+    """Whether no more of the text can belong to the place: ``docs/a`` may start ``docs/a - b.md:2``."""
     return " " not in location.path and (location.line is not None or "." in location.path.rpartition("/")[2])
 
 
-def _completed(location: Location, linked: Location | None) -> Location:
-    """A link may name the line, or the folder, that its text leaves out."""
-    if linked is None or location.line is not None or not linked.path.endswith(location.path):
-        return location
-    return linked
-
-
-def _linked(runs: Sequence[Run], ground: Ground) -> Location | None:
-    href = next((run.href for run in runs if run.text.strip()), "")
+def _read_link(spans: Sequence[Span], ground: Ground) -> Location | None:
+    href = next((span.href for span in spans if span.text.strip()), "")
     if not href or "://" in href or len(href) > 1000:
         return None
     from urllib.parse import unquote
@@ -154,8 +153,8 @@ def _linked(runs: Sequence[Run], ground: Ground) -> Location | None:
     return read_location(unquote(href), ground)
 
 
-def _undecorated(text: str) -> tuple[str, bool]:
-    """Without white space, emphasis, quotes and a lead-in around it; whether there were quotes."""
+def _strip_decoration(text: str) -> tuple[str, bool]:
+    """The text without surrounding white space, emphasis, quotes and lead-in; and whether it was quoted."""
     quoted = False
     while True:
         plain = (
@@ -172,13 +171,6 @@ def _undecorated(text: str) -> tuple[str, bool]:
         text = plain
 
 
-def _line_suffixes(text: str) -> Iterator[re.Match[str]]:
-    """Matches of a line's number at the very end of the text."""
-    for match in _LINE.finditer(text):
-        if match.end() == len(text):
-            yield match
-
-
 def _may_hold_spaces(path: str, suffix: str) -> bool:
     """Whether ``src/a b.py:7`` is one name; ``x in src/b.py:7`` is a sentence."""
     if re.match(r"(?::L?|#L?)\d", suffix) is None or "`" in path or re.search("[—–]", path):
@@ -188,7 +180,7 @@ def _may_hold_spaces(path: str, suffix: str) -> bool:
 
 
 def _is_path(text: str, ground: Ground, *, quoted: bool) -> bool:
-    """``quoted`` says that the reviewer marked it as a name."""
+    """Whether the text is a path. ``quoted``: the reviewer marked it as a name."""
     if not text or "`" in text or "\n" in text:
         return False
     if resolve(text, ground) in ground.changed:

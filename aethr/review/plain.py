@@ -1,8 +1,8 @@
-"""Answers plain enough to be read without a Markdown parser: most that follow the contract (pure).
+"""Reads answers that need no Markdown parser, as most that follow the contract do (pure).
 
-The parser takes 60 ms and a hundred modules to load. A text without any of the marks that could hide, quote
-or restructure a line is its own rendering, but for bullets, headings, bold words and code. A property test
-holds every such text to what the parser makes of it.
+Importing the parser takes 60 ms and a hundred modules. A text without any mark that could hide, quote or
+restructure a line renders as itself, except for bullets, headings, bold words and code. A property test
+compares such texts with what the parser makes of them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aethr.review.lines import Kind, Line, Run
+from aethr.review.lines import Kind, Line, Span
 
 _SPECIAL = re.compile(
     "|".join(
         (
             r"[<&|~\\\x00]|[^\S \n]|__|``|!\[|\](?:[(:\[])",  # tags, entities, links, other white space
-            r"(?:^|\n)(?: +[^ \n]|>|\d{1,9}[.)])| {2}\n",  # what is indented, quotes, numbered lists, breaks
-            r"(?:^|\n)[-=*_+#` ]+(?:\n|\Z)|#\s*(?:\n|\Z)",  # rules, underlined headings, what is empty
-            r"(?:^|\n)(?:#{1,6}|[-*+]) (?: |[-+#>]|\*(?!\*)|\d{1,9}[.)])",  # more than one mark in front
+            r"(?:^|\n)(?: +[^ \n]|>|\d{1,9}[.)])| {2}\n",  # indents, quotes, numbered lists, breaks
+            r"(?:^|\n)[-=*_+#` ]+(?:\n|\Z)|#\s*(?:\n|\Z)",  # rules, underlined and empty lines
+            r"(?:^|\n)(?:#{1,6}|[-*+]) (?: |[-+#>]|\*(?!\*)|\d{1,9}[.)])",  # two marks at the beginning
         )
     )
 )
@@ -28,11 +28,11 @@ _BOLD = re.compile(r"(?<!\S)\*\*([^\s*`](?:[^*`]*[^\s*`])?)\*\*(?=[\s:,.;!?)]|$)
 _CODE = re.compile(r"`([^`\s](?:[^`\n]*[^`\s])?)`")
 _STYLED = re.compile(f"{_BOLD.pattern}|{_CODE.pattern}")
 LONGEST = 20_000
-"""In characters: the parser bounds longer paragraphs."""
+"""In characters: the parser has a limit for longer paragraphs."""
 
 
 def is_plain(text: str) -> bool:
-    """Whether ``read_lines`` gives what the parser would."""
+    """Whether ``read_lines`` gives the same lines as the parser."""
     if len(text) > LONGEST or _SPECIAL.search(text) is not None:
         return False
     rest = (_STYLED.sub("", _content(line)[1]) for line in text.split("\n"))
@@ -40,10 +40,8 @@ def is_plain(text: str) -> bool:
 
 
 def read_lines(text: str) -> tuple[Line, ...]:
-    return tuple(_lines(text))
-
-
-def _lines(text: str) -> Iterator[Line]:
+    """The lines of a plain text."""
+    lines = []
     block = depth = 0
     begins = True
     for line in text.split("\n"):
@@ -57,8 +55,9 @@ def _lines(text: str) -> Iterator[Line]:
             depth = 1
         elif kind == "heading":
             depth = 0
-        yield Line(tuple(_runs(content)), kind, block, depth=depth)
+        lines.append(Line(tuple(_split_spans(content)), kind, block, depth=depth))
         begins = kind == "heading"
+    return tuple(lines)
 
 
 def _content(line: str) -> tuple[Kind, str]:
@@ -70,12 +69,12 @@ def _content(line: str) -> tuple[Kind, str]:
     return "text", plain
 
 
-def _runs(content: str) -> Iterator[Run]:
+def _split_spans(content: str) -> Iterator[Span]:
     at = 0
     for match in _STYLED.finditer(content):
         if match.start() > at:
-            yield Run(content[at : match.start()])
-        yield Run(match[1], bold=True) if match[1] is not None else Run(match[2], code=True)
+            yield Span(content[at : match.start()])
+        yield Span(match[1], bold=True) if match[1] is not None else Span(match[2], code=True)
         at = match.end()
     if at < len(content):
-        yield Run(content[at:])
+        yield Span(content[at:])

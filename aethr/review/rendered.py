@@ -1,8 +1,8 @@
 """What a person sees of an answer: the lines of its rendered Markdown, without the markup (pure).
 
-A CommonMark parser finds the blocks, so that nothing counts that a page shows as code, as somebody else's
-words, struck out or not at all. It reads https://spec.commonmark.org/0.31.2/ with GitHub's tables and
-strikethrough. Raw HTML is read as far as it can hide something.
+A CommonMark parser finds the blocks, so that text does not count if a page shows it as code, as a quote,
+struck out or not at all. It reads https://spec.commonmark.org/0.31.2/ with GitHub's tables and strikethrough.
+Raw HTML is read only as far as it can hide something.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aethr.review import plain
-from aethr.review.lines import Kind, Line, Run
+from aethr.review.lines import Kind, Line, Span
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NESTING = 100
 _MOST_CHARACTERS = 20_000
 _MOST_BRACKETS = 200
-"""A paragraph with more is shown as it stands: to find links in it takes quadratic time."""
+"""A paragraph with more is not parsed: finding links in it takes quadratic time."""
 
 _SHOWN = frozenset((
     "a", "answer", "article", "b", "big", "body", "br", "center", "div", "em", "final", "final_answer",
@@ -31,14 +31,14 @@ _SHOWN = frozenset((
     "output", "p", "response", "result", "review", "section", "small", "span", "strong", "sub", "sup",
     "table", "tbody", "td", "th", "thead", "tr", "u", "ul", "wbr",
 ))  # fmt: skip
-"""Elements that show their text as it is. An attribute may hide it, so only elements without any count."""
+"""Elements that show their text. An attribute may hide it, so only elements without attributes count."""
 
 _CODE = frozenset(("code", "kbd", "samp", "tt", "var"))
 _STRUCK = frozenset(("del", "s", "strike"))
 _LITERAL = frozenset((
     "iframe", "noembed", "noframes", "plaintext", "script", "style", "textarea", "title", "xmp",
 ))  # fmt: skip
-"""What GitHub shows as text: https://github.github.com/gfm/#disallowed-raw-html-extension-"""
+"""Tags that GitHub shows as text: https://github.github.com/gfm/#disallowed-raw-html-extension-"""
 
 _VOID = frozenset((
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
@@ -50,7 +50,7 @@ _BLOCKS = frozenset((
     "header", "html", "li", "main", "nav", "ol", "p", "pre", "search", "section", "summary", "table",
     "tbody", "td", "th", "thead", "tr", "ul",
 ))  # fmt: skip
-"""Elements that begin a line, and that the end of an element inside a line does not close."""
+"""Elements that begin a line; the end of an inline element does not close them."""
 
 _KNOWN = _SHOWN | _CODE | _STRUCK | _VOID | _BLOCKS | {"q", "select", "svg", "template", "object", "head"}
 _TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9_-]*)(.*?)/?>", re.DOTALL)
@@ -62,18 +62,16 @@ _OPEN_ENDED = re.compile(r"<[A-Za-z/!?]")
 
 @functools.cache
 def _parser() -> MarkdownIt:
-    from markdown_it import MarkdownIt  # 60 ms: only where there is an answer to read
+    from markdown_it import MarkdownIt  # takes 60 ms, so only if there is an answer to parse
 
     parser = MarkdownIt("commonmark", {"maxNesting": _NESTING}).enable(["table", "strikethrough"])
-    parser.core.ruler.enableOnly(
-        ["normalize", "block"]
-    )  # what is inside a block is parsed below, with bounds
+    parser.core.ruler.enableOnly(["normalize", "block"])  # blocks are parsed below, with limits
     return parser
 
 
 @functools.cache
 def _html_parser() -> MarkdownIt:
-    """For a block that is HTML: tags, entities and line ends; nothing else is markup there."""
+    """For a block of HTML, where only tags, entities and line ends are markup."""
     from markdown_it import MarkdownIt
 
     return MarkdownIt("zero", {"html": True}).enable(["html_inline", "entity", "newline"])
@@ -85,17 +83,17 @@ def read_lines(text: str) -> tuple[Line, ...]:
 
 
 def parse_lines(text: str) -> tuple[Line, ...]:
-    """The same for any text, by the parser."""
+    """The lines of an answer as the parser finds them."""
     page = _Page(text)
     lines = tuple(page.lines())
     return tuple(line._replace(plain=False) for line in lines) if page.broken else lines
 
 
 class _Page:
-    """One pass over a text's blocks.
+    """Goes once through the blocks of a text.
 
-    ``broken`` is True once a tag has no end: a browser takes what follows for a part of the tag, so nothing
-    on the page is sure any more.
+    ``broken`` is True once a tag has no end: a browser takes what follows for a part of the tag, so no line
+    of the page can be trusted.
     """
 
     def __init__(self, text: str) -> None:
@@ -122,66 +120,69 @@ class _Page:
             elif token.type == "thead_close":
                 header = tuple(cells)
             elif token.type == "inline" and kind == "row":
-                cells.append(" ".join(line.text for line in self._inside(token.content, kind, depth)))
+                cells.append(" ".join(line.text for line in self._read_paragraph(token.content, kind, depth)))
             elif token.type in ("inline", "html_block", "code_block", "tr_close"):
-                shown = self._shown(token, kind, depth, cells, header)
-                yield from () if quotes else shown  # a quote is somebody else's; its tags count all the same
+                lines = self._read_block(token, kind, depth, cells, header)
+                if not quotes:  # a quote is not the reviewer's own, but its tags affect what follows
+                    yield from lines
                 kind = "text"
 
-    def _shown(
+    def _read_block(
         self, token: Token, kind: Kind, depth: int, cells: Sequence[str], header: tuple[str, ...]
     ) -> list[Line]:
         self._block += 1
         if token.type == "tr_close":
-            row = Line((Run(" | ".join(cells)),), "row", self._block, plain=False)
+            row = Line((Span(" | ".join(cells)),), "row", self._block, plain=False)
             return [row._replace(cells=tuple(cells), header=header)]
-        if token.type == "code_block":  # indented, so it may be meant: never for a pass
+        if token.type == "code_block":  # indented, perhaps by mistake: it never counts for a pass
             return self._unparsed(token.content, "item", depth)
-        return list(self._inside(token.content, kind, depth, in_html=token.type == "html_block"))
+        return list(self._read_paragraph(token.content, kind, depth, in_html=token.type == "html_block"))
 
-    def _inside(self, content: str, kind: Kind, depth: int, *, in_html: bool = False) -> Iterator[Line]:
-        """The lines of a paragraph, a heading, a cell, or of a block that is HTML."""
+    def _read_paragraph(
+        self, content: str, kind: Kind, depth: int, *, in_html: bool = False
+    ) -> Iterator[Line]:
+        """The lines of a paragraph, a heading, a cell or a block of HTML."""
         if len(content) > _MOST_CHARACTERS or content.count("[") > _MOST_BRACKETS:
             self.broken = self.broken or in_html
             yield from self._unparsed(content, kind, depth)
             return
-        runs: list[Run] = []
+        spans: list[Span] = []
         plain = True
         if not in_html:
             self._html.begin_paragraph()
-        for run in self._runs(content, in_html=in_html):
-            if run.text != "\n":
-                runs.append(run)
+        for span in self._parse_spans(content, in_html=in_html):
+            if span.text != "\n":
+                spans.append(span)
                 plain = plain and self._html.plain
                 continue
-            if any(each.text.strip() for each in runs):
-                yield Line(tuple(runs), kind, self._block, plain, depth)
+            if any(each.text.strip() for each in spans):
+                yield Line(tuple(spans), kind, self._block, plain, depth)
                 kind = "text" if kind == "item" else kind
-            runs, plain = [], True
-        if any(each.text.strip() for each in runs):
-            yield Line(tuple(runs), kind, self._block, plain, depth)
+            spans, plain = [], True
+        if any(each.text.strip() for each in spans):
+            yield Line(tuple(spans), kind, self._block, plain, depth)
         self._html.end_block(paragraph=not in_html)
 
     def _unparsed(self, content: str, kind: Kind, depth: int) -> list[Line]:
         texts = (line.strip() for line in content.split("\n"))
         return [
-            Line((Run(text),), kind, self._block, plain=False, depth=depth) for text in texts if text.strip()
+            Line((Span(text),), kind, self._block, plain=False, depth=depth) for text in texts if text.strip()
         ]
 
-    def _runs(self, content: str, *, in_html: bool) -> Iterator[Run]:
-        """The visible pieces; one that is a line break ends a line."""
+    def _parse_spans(self, content: str, *, in_html: bool) -> Iterator[Span]:
+        """The visible spans; one that is a line break ends a line."""
         tokens: list[Token] = []
         parser = _html_parser() if in_html else _parser()
         parser.inline.parse(content, parser, self._environment, tokens)
         bold = struck = 0
         href = ""
-        crossed_out = _struck_by_tags(tokens)
+        crossed_out = _find_struck(tokens)
         for at, token in enumerate(tokens):
-            text = self._text(token, in_html=in_html)
+            text = self._visible_text(token, in_html=in_html)
             was_bold = bold
             if token.type.startswith(("strong_", "em_")):
                 bold += token.nesting if token.type.startswith("strong_") else 0
-                text = token.markup.strip("*")  # __init__.py is a name, whatever Markdown makes of it
+                text = token.markup.strip("*")  # keeps the name __init__.py, which is bold in Markdown
             elif token.type.startswith("s_"):
                 struck += token.nesting
             elif token.type.startswith("link_"):
@@ -190,11 +191,11 @@ class _Page:
             is_code = token.type == "code_inline" or self._html.has(*_CODE)
             for number, piece in enumerate(text.split("\n")):
                 if number:
-                    yield Run("\n")
+                    yield Span("\n")
                 if piece and not struck and at not in crossed_out:
-                    yield Run(piece, is_bold, is_code, href)
+                    yield Span(piece, is_bold, is_code, href)
 
-    def _text(self, token: Token, *, in_html: bool) -> str:
+    def _visible_text(self, token: Token, *, in_html: bool) -> str:
         if token.type.endswith("break"):
             return "\n"
         if token.type == "html_inline":
@@ -207,8 +208,8 @@ class _Page:
         return token.content
 
 
-def _struck_by_tags(tokens: Sequence[Token]) -> frozenset[int]:
-    """The indices of what stands between ``<del>`` and ``</del>`` with nothing but text between them."""
+def _find_struck(tokens: Sequence[Token]) -> frozenset[int]:
+    """The indices of the tokens between ``<del>`` and ``</del>`` if there is only text between them."""
     inside: set[int] = set()
     tags = [(at, token.content.lower()) for at, token in enumerate(tokens) if token.type == "html_inline"]
     for (start, opening), (end, closing) in itertools.pairwise(tags):
@@ -228,7 +229,7 @@ _KINDS: dict[str, Kind] = {
 
 
 class _Elements:
-    """The HTML elements that are open, as a browser closes them; where that is not sure, nothing is plain."""
+    """The open HTML elements, closed as a browser closes them; in case of doubt, nothing is plain."""
 
     def __init__(self) -> None:
         self._open: list[tuple[str, bool]] = []
@@ -241,14 +242,14 @@ class _Elements:
         return any(name in names for name, _ in self._open)
 
     def tag(self, content: str, *, in_html: bool) -> str:
-        """Note what a tag opens or closes, and give what is seen in its place: often nothing."""
+        """Open or close the element of a tag, and return what is seen in its place, often nothing."""
         match = _TAG.fullmatch(content)
-        if match is None:  # a comment is not seen; the other forms are text to some renderers
+        if match is None:  # a comment is not seen; some renderers show the other forms as text
             return "" if content.startswith("<!--") else " ".join(content.split())
         closing, name, attributes = bool(match[1]), match[2].lower(), match[3]
         unknown = name not in _KNOWN and name not in _LITERAL
         if unknown and not in_html:
-            return content  # List<String> is code, whatever HTML makes of it
+            return content  # List<String> is code, even if HTML takes it for a tag
         seen = name in _BLOCKS or name == "br"
         if closing:
             seen = self._close(name) or name in ("br", "p")
@@ -267,7 +268,7 @@ class _Elements:
         self._open.append((_PARAGRAPH, True))
 
     def end_block(self, *, paragraph: bool) -> None:
-        """What may hide text and is still open goes on in the next block, for some renderers."""
+        """Close what ends with a block. In some renderers, an open element that hides text stays open."""
         self._open = [("?", False) if name in _STRUCK else (name, shown) for name, shown in self._open]
         marks = [n for n, (name, _) in enumerate(self._open) if name == _PARAGRAPH]
         if paragraph and marks:
@@ -278,7 +279,7 @@ class _Elements:
             ]
 
     def _close(self, name: str) -> bool:
-        """Whether there was such an element, which is closed with all inside it."""
+        """Close such an element and all inside it. False if none is open."""
         for at in reversed(range(len(self._open))):
             if self._open[at][0] == name:
                 self._open[at:] = [each for each in self._open[at:] if each[0] == "?"]

@@ -1,4 +1,4 @@
-"""What an answer says of its own verdict: the last word counts, and a pass must be plainly said (pure)."""
+"""Reads the verdict that an answer states: the last statement counts, and a pass must be plain (pure)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _END_MARKS = re.compile(
     r"(?:\s*(?:<[|｜][^<>\s]{1,40}[|｜]>|</s>|<eos>|<end_of_turn>|<end_of_utterance>|"
     r"\[/?INST\]|\[EOS\]|\[DONE\]))+\s*\Z"
 )
-"""What some servers leave of the tokens that end a text."""
+"""Tokens for the end of a text that some servers leave in it."""
 
 _ABOUT = re.compile(r"\breview[\s_-]*(?:status|verdict|decision|result|outcome)\b")
 _LEADS = (
@@ -31,6 +31,7 @@ _CLEAN_LABEL = re.compile(
     r"(?:(?:so|thus|therefore|hence|final|overall|my|the|updated|conclusion|verdict|summary|result)[\s:,-]+)*"
     r"review[\s_-]*status\s*(?:[:=]|-+>?|–|—|→)\s*"
 )
+_VERDICT_LABEL = re.compile(r"\b(?:status|verdict|decision)\b")
 _NOT = r"(?:do|does|must|should|can|may|will|would)(?: not|n't|not)[\s_-]*"
 _REVISE = re.compile(
     r"(?:is |now |still |must be |should be |needs? to be |needs? (?:a )?|requires? (?:a )?|please )*(?:"
@@ -44,7 +45,7 @@ _REVISE = re.compile(
 _PASS = re.compile(r"pass(?:ed|es)?")
 _AGREES = re.compile(r"pass(?:ed|es)?|approved?|lgtm|ok(?:ay)?|accept(?:ed)?|good|clean|merge")
 _NOT_CLEAN = frozenset("❌✖✗✘⛔🚫🔴🟠🟡🟥🟧🟨⚠❗‼❓❔⁉👎🛑🚨🙅☠💀💣🔧🚧⏳🤔🤷")
-"""Signs that take back what the word beside them says."""
+"""Signs that contradict a pass beside them."""
 
 _TO_FIX = r"(?:fix|chang|revis|address|resolv|correct|rework|remov|rewrit)"
 _DOUBT = re.compile(
@@ -72,7 +73,7 @@ _DOUBT = re.compile(
         )
     )
 )
-"""What a careful reader takes for a doubt in the pass that stands above it."""
+"""What a careful reader takes as a doubt about the pass above."""
 
 _HYPOTHETICAL = re.compile(
     r"\b(?:not|never|cannot|can't|couldn't|could|would|should|might|if|unless|until|before|once|when|except|whether"
@@ -80,7 +81,7 @@ _HYPOTHETICAL = re.compile(
     r"|such as|expected|ends? with|contains?|author|file|line|comment|string|text|print\w*|output\w*|quot\w*"
     r"|no longer|rather than|or)\b"
 )
-"""In a sentence or an introduction that leads up to a pass: it may be somebody else's, or not a fact."""
+"""In a sentence before a pass: the pass may be quoted from somebody else, or hypothetical."""
 
 _INTRODUCTION = re.compile(
     r"\b(?:verdict|status|conclusion|decision|result|summary|assessment|findings?|issues?|outcome|none|overall"
@@ -89,7 +90,7 @@ _INTRODUCTION = re.compile(
 
 
 class Said(NamedTuple):
-    """What the lines say: a status, and whether any line is about one at all."""
+    """The status, and whether any line states one, even unclearly."""
 
     status: ReviewStatus
     stated: bool = False
@@ -104,9 +105,9 @@ class _Statement(NamedTuple):
 
 
 def read_status(lines: Sequence[Line]) -> Said:
-    """The last clear word about the verdict. A pass that is doubted afterwards, or in front, is none."""
+    """The last statement about the verdict. A pass that other lines cast doubt on does not count."""
     statements = [
-        _Statement(at, word) for at, line in enumerate(lines) if (word := _word(lines, at)) != "other"
+        _Statement(at, word) for at in range(len(lines)) if (word := _classify(lines, at)) != "other"
     ]
     if not statements:
         return Said("none")
@@ -115,18 +116,21 @@ def read_status(lines: Sequence[Line]) -> Said:
         return Said("revise", stated=True)
     if last.word == "unclear":
         return Said("none", stated=True)
-    doubted = any(_doubts(line) for line in lines[last.at + 1 :]) or _offers_a_choice(lines, statements)
-    return Said("none" if doubted else "pass", stated=True)
+    following = [_strip_decoration(normalize(line.text)) for line in lines[last.at + 1 :]]
+    sentences = [sentence for text in following for sentence in re.split(r"(?<=[.!?;])\s+", text)]
+    is_doubted = any(map(_DOUBT.search, sentences)) or _offers_choice(lines, statements)
+    return Said("none" if is_doubted else "pass", stated=True)
 
 
 def without_end_marks(text: str) -> str:
+    """The text without tokens for its end, and without trailing white space."""
     plain = text.rstrip()
     start = max(0, len(plain) - 300)
     return plain[:start] + _END_MARKS.sub("", plain[start:])
 
 
 def normalize(text: str) -> str:
-    """A line as a reader hears it: case, white space, width, quotes and emphasis make no difference."""
+    """A line in lower case, with plain quotes and single spaces, without emphasis and marks."""
     plain = unicodedata.normalize("NFKC", text)
     plain = "".join(
         char for char in plain if unicodedata.category(char) not in ("Cf", "Mn", "Me") or char == "\u0338"
@@ -137,19 +141,19 @@ def normalize(text: str) -> str:
     ).strip()
 
 
-def _word(lines: Sequence[Line], at: int) -> _Word:
+def _classify(lines: Sequence[Line], at: int) -> _Word:
     line = lines[at]
-    text = _undecorated(normalize(line.text))
+    text = _strip_decoration(normalize(line.text))
     label = _CLEAN_LABEL.match(text)
     if label is not None:
         value = text[label.end() :]
-        if _REVISE.match(_undecorated(value)):
+        if _REVISE.match(_strip_decoration(value)):
             return "revise"
         clean = _is_clean_pass(value) and not _NOT_CLEAN.intersection(line.text)
         return "pass" if clean and _is_own(lines, at) else "unclear"
     found = _ABOUT.search(text)
     if found is not None:
-        value = _undecorated(
+        value = _strip_decoration(
             re.sub(
                 r"^\s*(?:[:=]|-+>?|–|—|→|is\b(?: now)?|changes? to|changed to)\s*", "", text[found.end() :]
             )
@@ -157,31 +161,28 @@ def _word(lines: Sequence[Line], at: int) -> _Word:
         return "revise" if _REVISE.match(value) else "unclear"
     label = _LABEL.match(text)
     if label is not None:
-        value = _undecorated(text[label.end() :])
+        value = _strip_decoration(text[label.end() :])
         if _REVISE.match(value):
             return "revise"
         if _AGREES.fullmatch(value):
             return "other"  # agrees, in words that were not asked for
-        return "unclear" if label["sign"] in (":", "=") and _is_verdict_label(label[0]) else "other"
+        return "unclear" if label["sign"] in (":", "=") and _VERDICT_LABEL.search(label[0]) else "other"
     return "revise" if line.plain and _REVISE.fullmatch(text) else "other"
 
 
-def _is_verdict_label(label: str) -> bool:
-    return re.search(r"\b(?:status|verdict|decision)\b", label) is not None
-
-
 def _is_clean_pass(value: str) -> bool:
-    """``pass``, at most with the remark that there is nothing to say."""
-    match = _PASS.match(_undecorated(value))
+    """Whether this is ``pass``, at most with a remark that there is nothing to report."""
+    plain = _strip_decoration(value)
+    match = _PASS.match(plain)
     if match is None:
         return False
-    rest = _undecorated(value)[match.end() :]
+    rest = plain[match.end() :]
     remark = re.fullmatch(r"\s*(?:[(\[]|[:,;—–]|-\s)\s*(?P<said>.*?)[)\]]?", rest)
     return not rest or (remark is not None and bool(remark["said"]) and is_none(remark["said"]))
 
 
-def _undecorated(text: str) -> str:
-    """Without signs and emoji around it, quotes and brackets around all of it, and a full stop."""
+def _strip_decoration(text: str) -> str:
+    """The text without surrounding signs, emoji, quotes and brackets, and without a full stop."""
     while True:
         plain = text.strip().rstrip(".!。 ")
         while plain and (
@@ -205,16 +206,16 @@ def _undecorated(text: str) -> str:
 
 
 def _is_own(lines: Sequence[Line], at: int) -> bool:
-    """Whether a reader takes the line for the reviewer's verdict, by what it is and what it stands beside."""
+    """Whether the line is the reviewer's own verdict, by its form and by the lines around it."""
     line = lines[at]
     if not line.plain or line.kind == "row":
         return False
     before = lines[at - 1] if at else None
     after = lines[at + 1] if at + 1 < len(lines) else None
-    in_code = all(run.code for run in line.runs if run.text.strip())
+    in_code = all(span.code for span in line.spans if span.text.strip())
     if in_code and (after is not None or (before is not None and before.block == line.block)):
         return False
-    if after is not None and after.block == line.block and _continues(after):
+    if after is not None and after.block == line.block and _continues_sentence(after):
         return False
     if before is None or before.kind == "row":
         return True
@@ -227,20 +228,15 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
     return True
 
 
-def _continues(after: Line) -> bool:
-    """Whether the next line of the same paragraph goes on with the sentence."""
-    text = _undecorated(normalize(after.text))
+def _continues_sentence(after: Line) -> bool:
+    """Whether the next line of the same paragraph continues the sentence."""
+    text = _strip_decoration(normalize(after.text))
     about_it = _ABOUT.search(text) or _LABEL.match(text)
     return bool(text) and not about_it and re.match(r"[\[({-]", text) is None
 
 
-def _doubts(line: Line) -> bool:
-    sentences = re.split(r"(?<=[.!?;])\s+", _undecorated(normalize(line.text)))
-    return any(_DOUBT.search(sentence) for sentence in sentences)
-
-
-def _offers_a_choice(lines: Sequence[Line], statements: Sequence[_Statement]) -> bool:
-    """Both words, one right behind the other: that is the form, and not an answer."""
+def _offers_choice(lines: Sequence[Line], statements: Sequence[_Statement]) -> bool:
+    """Whether ``revise`` and ``pass`` follow each other, as in the instruction: that is not an answer."""
     if len(statements) < 2:
         return False
     before, last = statements[-2:]

@@ -1,7 +1,7 @@
-"""What a model thinks before it answers, where its server leaves that in the text of the answer (pure).
+"""Separates a model's thinking from its answer, if the server sends both as one text (pure).
 
-Servers without a reasoning parser (vLLM, LM Studio, llama.cpp, Ollama's ``/v1``) pass a model's thinking on
-inside the answer. Some chat templates open the block in the prompt, so only its closing tag arrives
+Servers without a reasoning parser (vLLM, LM Studio, llama.cpp, Ollama's ``/v1``) leave the thinking in the
+answer. Some chat templates open the block in the prompt, so that only its closing tag arrives
 (https://github.com/vllm-project/vllm/issues/13125).
 """
 
@@ -27,15 +27,16 @@ _OPEN = re.compile(r"\s*(?:" + "|".join(f"({opening})" for opening, _ in _PAIRS)
 _CLOSE = tuple(re.compile(closing, re.IGNORECASE) for _, closing in _PAIRS)
 _ANY_CLOSE = re.compile("|".join(closing for _, closing in _PAIRS), re.IGNORECASE)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+_LINE = re.compile(r"[^\n]+")  # an empty line has no tag, and opens no fence
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
 _MOST_BLOCKS = 50
 _LONGEST_LINE = 10_000
 LONGEST_TAG = 130
-"""In characters: an opening tag that is longer is text."""
+"""In characters: longer tags are text."""
 
 
 class Split(NamedTuple):
-    """An answer taken apart. ``finished`` is False where the thinking has no end: then there is no answer."""
+    """The two parts. ``finished`` is False if the thinking does not end; there is no answer then."""
 
     thinking: str
     answer: str
@@ -43,39 +44,36 @@ class Split(NamedTuple):
 
 
 def split(text: str) -> Split:
-    """What was thought, and what was answered.
+    """The thinking and the answer.
 
-    Thinking is a block at the very beginning, as many as follow each other, and all that stands before a lone
-    closing tag. A tag in code, or in the middle of a sentence, is text under review.
+    Thinking is every block at the beginning, and everything before a closing tag without an opening one. A
+    tag in code, or in the middle of a sentence, is text under review.
     """
     at = 0
     for _ in range(_MOST_BLOCKS):
         opened = _OPEN.match(text, at)
         if opened is None:
-            break
-        end = _end_of(text, opened.end(), _CLOSE[(opened.lastindex or 1) - 1])
-        if end is None:
+            end = max(_find_ends(text, at, _ANY_CLOSE), default=at)
+            if end == at:
+                break
+            at = end
+            continue
+        closing = _CLOSE[(opened.lastindex or 1) - 1]
+        # Thoughts are untidy: if every closing tag is in code, the first one counts.
+        first = closing.search(text, opened.end())
+        if first is None:
             return Split(text[at:], "", finished=False)
-        at = end
-    at = max(_closing(text, at, _ANY_CLOSE), default=at)
+        at = next(_find_ends(text, opened.end(), closing), first.end())
     return Split(text[:at], text[at:].lstrip() if at else text)
 
 
-def _end_of(text: str, start: int, closing: re.Pattern[str]) -> int | None:
-    """The end of the first closing tag outside of code, else of the first one at all: thoughts are untidy."""
-    found = next(_closing(text, start, closing), None)
-    if found is None:
-        match = closing.search(text, start)
-        found = match.end() if match else None
-    return found
-
-
-def _closing(text: str, start: int, closing: re.Pattern[str]) -> Iterator[int]:
-    """Where closing tags end that are not in a code block or span, nor a word of a sentence."""
+def _find_ends(text: str, start: int, closing: re.Pattern[str]) -> Iterator[int]:
+    """The ends of the closing tags that are not in code, nor within a sentence."""
     if closing.search(text, start) is None:
         return
     fence = ""
-    for line_start, line in _lines(text, start):
+    for part in _LINE.finditer(text, start):
+        line_start, line = part.start(), part[0].removesuffix("\r")
         match = _FENCE.fullmatch(line)
         if match and not fence and not ("`" in match[2] and match[1][0] == "`"):
             fence = match[1]
@@ -93,18 +91,10 @@ def _closing(text: str, start: int, closing: re.Pattern[str]) -> Iterator[int]:
                     yield line_start + tag.end()
 
 
-def _lines(text: str, start: int) -> Iterator[tuple[int, str]]:
-    while start < len(text):
-        end = text.find("\n", start)
-        end = len(text) if end < 0 else end
-        yield start, text[start:end].removesuffix("\r")
-        start = end + 1
-
-
 class Filter:
-    """The same for a text that is still arriving: what may be shown of it.
+    """Removes the thinking from a text that is still arriving.
 
-    A lone closing tag comes too late: what stood before it has been shown.
+    A closing tag without an opening one comes too late: the text before it has been shown.
     """
 
     def __init__(self) -> None:
@@ -115,7 +105,7 @@ class Filter:
         self._closing = _ANY_CLOSE
 
     def feed(self, text: str) -> str:
-        """What of the text so far is the answer and was not given yet."""
+        """The part of the answer that is known now and was not returned before."""
         if self._answering:
             return text
         self._held += text
@@ -131,15 +121,16 @@ class Filter:
                 break
             self._held, self.thinking, self._thought = self._held[opened.end() :], True, True
             self._closing = _CLOSE[(opened.lastindex or 1) - 1]
-        return self.close() if self._is_no_tag() else ""
+        return self.close() if self._is_text() else ""
 
     def close(self) -> str:
-        """The end of the text, or of the doubt: what was held back."""
+        """The text that was held back; also called once it is clear that no tag follows."""
         rest = "" if self.thinking else self._held
         self._held, self._answering = "", True
         return rest.lstrip() if self._thought else rest
 
-    def _is_no_tag(self) -> bool:
+    def _is_text(self) -> bool:
+        """Whether the held text cannot be the beginning of an opening tag."""
         start = self._held.lstrip().casefold()
         if len(start) > LONGEST_TAG or start[:1] not in ("", "<", "[", "◁"):
             return True

@@ -297,7 +297,7 @@ def _without_keys(events: Iterator[Event], plan: Plan) -> Iterator[Event]:
     Answers and prompts are redacted where they arise: what a later step is told comes from there.
     """
     redact = Redactor(plan.secrets).redact
-    return (sanitize.everywhere(event, redact) for event in events) if plan.secrets else events
+    return (sanitize.redact_record(event, redact) for event in events) if plan.secrets else events
 
 
 def _consume(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResult:
@@ -325,7 +325,7 @@ def _stopped(prepared: Prepared, recorder: Recorder, error: AethrError) -> Outco
         prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject, recorder.failed
     )
     result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
-    return Outcome(sanitize.everywhere(result, redact), error, kept=path)
+    return Outcome(sanitize.redact_record(result, redact), error, kept=path)
 
 
 def _over_budget(prepared: Prepared, recorder: Recorder, result: RunResult, error: BudgetError) -> Outcome:

@@ -100,20 +100,20 @@ def test_a_field_is_written_and_read_by_its_annotation_alone() -> None:
 
 @examples
 @given(steps)
-def test_a_step_comes_back_from_its_json_as_it_was(step: StepResult) -> None:
+def test_a_step_survives_its_json(step: StepResult) -> None:
     text = codec.dumps(codec.step_to_json(step))
     text.encode("utf-8")
     assert codec.step_from_json(json.loads(text)) == step
 
 
-def test_the_text_is_readable_and_harmless() -> None:
+def test_json_is_readable_and_free_of_control_characters() -> None:
     text = codec.dumps({"b": "é \x1b \x9b \u202e \ud800", "a": 1})
     assert text == '{\n  "b": "é \\u001b \\u009b \\u202e \\ud800",\n  "a": 1\n}\n'
     assert json.loads(text)["b"] == "é \x1b \x9b \u202e \ud800"
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_what_json_has_not_is_refused_on_the_way_out(number: float) -> None:
+def test_nan_and_infinity_cannot_be_written(number: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         codec.dumps({"a": number})
 
@@ -151,7 +151,7 @@ def test_what_json_has_not_is_refused_on_the_way_out(number: float) -> None:
         (changed(notes=[1]), "'notes': expected an array of text, found the number 1"),
     ],
 )
-def test_another_shape_is_refused_in_one_line(value: object, message: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused_in_one_line(value: object, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         codec.step_from_json(value)
     assert str(caught.value) == message
@@ -168,7 +168,7 @@ def test_a_whole_number_of_seconds_is_an_amount() -> None:
     assert codec.step_from_json(changed(seconds=2)).seconds == 2.0
 
 
-def test_the_seed_form_is_read_with_what_it_has() -> None:
+def test_the_seed_form_of_a_step_is_read() -> None:
     step = codec.step_from_seed(
         {
             "step_id": "plan",
@@ -201,7 +201,7 @@ def test_a_broken_seed_form_is_refused(value: object) -> None:
 @pytest.mark.parametrize(
     "usage", [Usage(), Usage(7, None, None, 0.5), Usage(0, 0, 0, 0.0), Usage(3, 4, 7, None, estimated=True)]
 )
-def test_what_is_unknown_or_estimated_stays_so(usage: Usage) -> None:
+def test_unknown_and_estimated_usage_stays_so(usage: Usage) -> None:
     written = codec.step_to_json(PLAIN._replace(usage=usage))
     assert json.loads(codec.dumps(written))["usage"] == usage._asdict()
     assert codec.step_from_json(written).usage == usage

@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 # --- the one way to write ----------------------------------------------------------------------
 
 
-def test_a_file_is_whole_and_alone(folder: Path) -> None:
+def test_a_file_is_complete_and_leaves_no_other(folder: Path) -> None:
     path = folder / "a"
     disk.write(path, "é\n")
     assert path.read_bytes() == "é\n".encode()
@@ -82,7 +82,7 @@ def test_a_link_is_replaced_and_not_followed(folder: Path, victim: Path) -> None
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("nowhere")])
-def test_nothing_is_overwritten_that_must_not_be(folder: Path, make: Callable[[Path], object]) -> None:
+def test_nothing_is_overwritten_unless_allowed(folder: Path, make: Callable[[Path], object]) -> None:
     make(folder / "a")
     with pytest.raises(FileExistsError):
         disk.write(folder / "a", "ours", overwrite=False)
@@ -90,7 +90,7 @@ def test_nothing_is_overwritten_that_must_not_be(folder: Path, make: Callable[[P
     assert not (folder / "nowhere").exists()
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(folder: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(folder: Path) -> None:
     (folder / "a").write_text("old")
     script = (
         "import resource, sys; from pathlib import Path; from aethr.base import disk\n"
@@ -141,7 +141,7 @@ SWAPS = (swap_link, swap_file, swap_pipe, swap_nothing, edit)
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_only_the_file_that_was_written_grows(
+def test_only_the_file_that_was_written_is_appended_to(
     folder: Path, victim: Path, swap: Callable[[Path, Path], None]
 ) -> None:
     path = folder / "a"
@@ -158,7 +158,7 @@ def test_only_the_file_that_was_written_grows(
 
 
 @pytest.mark.parametrize("swap", SWAPS)
-def test_a_run_writes_its_checkpoint_whole_where_somebody_else_was_at_it(
+def test_a_replaced_checkpoint_is_written_anew(
     folder: Path, victim: Path, swap: Callable[[Path, Path], None]
 ) -> None:
     steps = [DONE._replace(iteration=number) for number in (1, 2, 3)]
@@ -182,7 +182,7 @@ steps: [{id: think, role: planner}, {id: review, role: reviewer, context: [git_d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trap", ["link", "file", "folder", "pipe"])
-def test_a_resume_takes_no_file_for_its_own_that_waits_beside_the_checkpoint(
+def test_a_resume_ignores_files_beside_its_checkpoint(
     repo: Repo, folder: Path, victim: Path, trap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo.write(".aethr.yaml", TWO_STEPS)
@@ -219,7 +219,7 @@ def test_a_resume_takes_no_file_for_its_own_that_waits_beside_the_checkpoint(
 RUN = ("run", "--preset", "review-existing-diff", TASK)
 
 
-def test_a_report_is_replaced_whole_and_keeps_its_mode(repo: Repo) -> None:
+def test_a_report_is_replaced_in_one_step_with_its_mode(repo: Repo) -> None:
     report = repo.write("out.md", "old")
     report.chmod(0o664)
     inode = report.stat().st_ino
@@ -229,7 +229,7 @@ def test_a_report_is_replaced_whole_and_keeps_its_mode(repo: Repo) -> None:
     assert sorted(each.name for each in repo.root.iterdir()) == [".git", "out.md"]
 
 
-def test_a_link_of_the_user_is_followed_and_a_pipe_gets_the_text(repo: Repo, tmp_path: Path) -> None:
+def test_a_report_follows_the_users_link_or_pipe(repo: Repo, tmp_path: Path) -> None:
     real, pipe = tmp_path / "real.txt", repo.root / "out.json"
     real.write_text("old")
     for name, target in (("a.md", real), ("b.md", tmp_path / "new.txt"), ("c.md", Path("/dev/null"))):
@@ -250,7 +250,7 @@ def test_a_link_of_the_user_is_followed_and_a_pipe_gets_the_text(repo: Repo, tmp
 
 
 @pytest.mark.parametrize("link", ["out.md", "sub/out.md"])
-def test_a_link_of_the_repository_leads_no_report_elsewhere(repo: Repo, victim: Path, link: str) -> None:
+def test_a_report_refuses_a_tracked_link_that_leads_out(repo: Repo, victim: Path, link: str) -> None:
     if link == "out.md":
         (repo.root / "out.md").symlink_to(victim)
     else:
@@ -264,7 +264,7 @@ def test_a_link_of_the_repository_leads_no_report_elsewhere(repo: Repo, victim: 
     assert not (repo.root / ".git" / "hooks" / "pre-commit").exists()
 
 
-def test_a_link_within_the_repository_is_followed(repo: Repo) -> None:
+def test_a_report_follows_a_link_within_the_repository(repo: Repo) -> None:
     repo.write("reports/latest.md", "old")
     (repo.root / "out.md").symlink_to("reports/latest.md")
     repo.commit()
@@ -273,7 +273,7 @@ def test_a_link_within_the_repository_is_followed(repo: Repo) -> None:
     assert (repo.root / "reports" / "latest.md").read_text().startswith("#")
 
 
-def test_a_link_that_appears_during_the_run_is_replaced(repo: Repo, tmp_path: Path, victim: Path) -> None:
+def test_a_report_replaces_a_link_made_during_the_run(repo: Repo, tmp_path: Path, victim: Path) -> None:
     """Made by the editor that writes the task, which is after all that is looked at beforehand."""
     editor = tmp_path / "editor.py"
     editor.write_text(
@@ -302,7 +302,7 @@ def test_a_link_that_appears_during_the_run_is_replaced(repo: Repo, tmp_path: Pa
 # --- .env and the workflow file ----------------------------------------------------------------
 
 
-def test_no_predictable_name_beside_a_file_is_followed(repo: Repo, victim: Path) -> None:
+def test_no_predictable_file_name_is_followed(repo: Repo, victim: Path) -> None:
     for name in (".aethr.yaml.part", ".env.part", "out.md.part"):
         (repo.root / name).symlink_to(victim)
     assert (

@@ -45,12 +45,12 @@ def hidden() -> set[int]:
     return found - SEEN - ORDINARY
 
 
-def test_all_that_is_hidden_is_shown_in_a_prompt_and_nothing_else() -> None:
+def test_exactly_the_invisible_is_revealed_in_a_prompt() -> None:
     assert coded(reveal(EVERYTHING)[0]) == hidden()
     assert reveal("a\u2800b") == ("a\\u{2800}b", 1)
 
 
-def test_the_same_goes_for_a_terminal_but_for_what_scripts_and_emoji_need() -> None:
+def test_a_terminal_keeps_the_joiners_of_scripts_and_emoji() -> None:
     assert coded(terminal(EVERYTHING)) == hidden() - SELECTORS - JOINERS - SURROGATES
     assert terminal("a\ud800b\udfffc") == "a\ufffdb\ufffdc"
 
@@ -65,7 +65,7 @@ def test_the_same_goes_for_a_terminal_but_for_what_scripts_and_emoji_need() -> N
         "\ue0a0 \U000f0001 private, and drawn by fonts for terminals",
     ],
 )
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_not_changed(text: str) -> None:
     assert reveal(text) == (text, 0)
 
 
@@ -83,17 +83,17 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
         ("x\u2065\U00013439\U0001d159y", "x\\u{2065}\\u{13439}\\u{1d159}y"),
     ],
 )
-def test_what_could_hide_something_is_shown(text: str, shown: str) -> None:
+def test_an_invisible_character_is_shown_by_its_code(text: str, shown: str) -> None:
     count = shown.count("\\u{") + shown.count("\\r")
     assert reveal(text) == (shown, count)
     assert reveal(shown) == (shown, 0)
 
 
-def test_a_name_is_one_printable_line() -> None:
+def test_a_file_name_is_one_printable_line() -> None:
     assert reveal_name("a\rb\r\n\u2800\ufeff") == "a\\rb\\r\\n\\u{2800}\\u{feff}"
 
 
-def test_pieces_of_a_stream_are_as_the_whole() -> None:
+def test_a_stream_shows_the_same_as_the_whole_text() -> None:
     text = "⚠\ufe0f\u2800\ufe00\u115f\u3164\U00013430x"
     stream = TerminalStream()
     assert "".join([*map(stream.feed, text), stream.close()]) == terminal(text)

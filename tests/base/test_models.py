@@ -43,7 +43,7 @@ def named_in(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("file", NAMING, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_model_that_is_named_is_in_the_table(file: Path) -> None:
+def test_every_named_model_is_in_the_table(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert named_in(text) - set(providers.NAMED) == set()
     if file.suffix != ".py":  # there the protocol's rules know families by their names
@@ -60,7 +60,7 @@ def test_the_search_finds_names() -> None:
 
 
 @pytest.mark.parametrize("name", providers.NAMED)
-def test_every_model_of_the_table_can_be_called_and_priced_and_has_a_future(name: str) -> None:
+def test_every_model_of_the_table_has_a_price_and_a_future(name: str) -> None:
     if not provider_of(name).needs_key:
         return  # a server of one's own: what it has, and until when, is its owner's business
     row = prices.row(name)
@@ -99,7 +99,7 @@ NOTES = {
 
 
 @pytest.mark.parametrize("today", NOTES)
-def test_a_model_that_retires_soon_is_told_by_check_and_before_a_live_run(
+def test_check_and_a_live_run_warn_of_a_model_that_retires(
     repo: Repo,
     today: datetime.date,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +137,7 @@ def test_a_model_that_retires_soon_is_told_by_check_and_before_a_live_run(
         ({"deprecation_date": "2027-01-02"}, {"m-2026-01-01": "2027-03-04"}, "2027-01-02"),
     ],
 )
-def test_a_name_without_a_date_retires_with_the_last_of_its_snapshots(
+def test_an_undated_model_retires_with_its_last_snapshot(
     tmp_path: Path, row: dict[str, object], snapshots: dict[str, str | None], date: str | None
 ) -> None:
     import subprocess

@@ -55,13 +55,13 @@ def reachable(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", SOUND)
-def test_a_sound_address_is_taken(text: str) -> None:
+def test_a_valid_address_is_accepted(text: str) -> None:
     network.address(text)
     reachable(text.strip())
 
 
 @pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
-def test_what_is_not_an_address_is_refused_without_being_quoted(text: str) -> None:
+def test_an_invalid_address_is_refused_and_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match=r"^it") as caught:
         network.address(text)
     assert text not in str(caught.value)
@@ -77,7 +77,7 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=8).map("".join) | st.text(max_size=20).map("http://{}".format))
 @example("http://xn--")
 @example("http://[fe80::1%eth0]")
-def test_what_is_taken_as_an_address_raises_nothing_later(text: str) -> None:
+def test_an_accepted_address_raises_nothing_later(text: str) -> None:
     try:
         network.address(text)
     except ValueError:
@@ -113,19 +113,19 @@ PROXIED = (
 @pytest.mark.parametrize(
     ("entries", "url", "proxied"), [(*row, False) for row in DIRECT] + [(*row, True) for row in PROXIED]
 )
-def test_no_proxy(entries: str, url: str, proxied: bool, variable: str) -> None:
+def test_no_proxy_excludes_hosts(entries: str, url: str, proxied: bool, variable: str) -> None:
     found = network.proxies({"ALL_PROXY": "http://p.example", variable: entries})
     assert (found.on_the_way_to(urlsplit(url)) is not None) == proxied
 
 
 @given(st.lists(PIECES | st.sampled_from([",", "*", "/8", "/10"]), max_size=12).map("".join) | st.text())
-def test_no_entry_of_no_proxy_raises(entries: str) -> None:
+def test_any_entry_of_no_proxy_is_read(entries: str) -> None:
     found = network.proxies({"ALL_PROXY": "http://p.example", "NO_PROXY": entries})
     for url in ("http://a.example", "http://[::1]:8", "https://10.0.0.1"):
         found.on_the_way_to(urlsplit(url))
 
 
-def test_lower_case_goes_before_upper_case_and_a_scheme_before_all() -> None:
+def test_proxy_variables_have_the_precedence_of_curl() -> None:
     named = {
         "http_proxy": "a:1",
         "HTTP_PROXY": "b:1",
@@ -168,7 +168,7 @@ def asked(environ: Mapping[str, str], transport: str, base: str, model: str = "o
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
-def test_a_proxy_that_is_not_one_is_refused_by_its_name(text: str, variable: str, transport: str) -> None:
+def test_an_invalid_proxy_is_refused_by_its_variable(text: str, variable: str, transport: str) -> None:
     with pytest.raises(UsageError, match=f"^{variable} is not the address of a proxy: it") as caught:
         asked({variable: text}, transport, "http://127.0.0.1:1/v1")
     assert "\n" not in str(caught.value)
@@ -176,14 +176,14 @@ def test_a_proxy_that_is_not_one_is_refused_by_its_name(text: str, variable: str
 
 
 @pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
-def test_a_base_url_that_is_not_one_is_refused_by_its_name(text: str, transport: str) -> None:
+def test_an_invalid_base_url_is_refused_by_its_variable(text: str, transport: str) -> None:
     said = r"^openai: OPENAI_BASE_URL is not an http or https address: it"
     with pytest.raises(UsageError, match=said):
         asked({}, transport, text)
 
 
 @pytest.mark.skipif(network.find_spec("socksio") is not None, reason="socksio is installed")
-def test_a_socks_proxy_without_its_package_is_refused_only_where_it_is_needed(transport: str) -> None:
+def test_a_socks_proxy_needs_its_package_only_if_used(transport: str) -> None:
     with pytest.raises(UsageError, match=r"^ALL_PROXY: a SOCKS proxy needs the package socksio"):
         asked({"ALL_PROXY": "socks5://127.0.0.1:1"}, transport, "http://127.0.0.1:1/v1")
     network.proxies({"ALL_PROXY": "socks5://127.0.0.1:1", "http_proxy": "p:1", "https_proxy": "p:1"})
@@ -198,9 +198,7 @@ def test_a_socks_proxy_without_its_package_is_refused_only_where_it_is_needed(tr
         ("SSL_CERTIFICATE", "it holds no certificate in PEM"),
     ],
 )  # fmt: skip
-def test_a_variable_about_certificates_that_names_none_is_refused(
-    tmp_path: Path, variable: str, said: str
-) -> None:
+def test_a_variable_without_a_certificate_is_refused(tmp_path: Path, variable: str, said: str) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing\n")
     places = {"Is a directory": tmp_path, "it holds no certificate in PEM": empty}
@@ -243,13 +241,13 @@ def http_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
         yield server
 
 
-def test_a_call_goes_by_the_proxy(http_proxy: ModelServer, transport: str) -> None:
+def test_a_call_uses_the_proxy(http_proxy: ModelServer, transport: str) -> None:
     assert asked({}, transport, "http://nowhere.invalid/v1") == "by the proxy"
     assert http_proxy.requests[0]["path"] == "http://nowhere.invalid/v1/chat/completions"
 
 
 @pytest.mark.parametrize("entry", ["[::1],127.0.0.0/8", "fe80::/10, .127.0.0.1", "*", "[::1,127.0.0.1"])
-def test_what_no_proxy_names_is_called_directly(
+def test_a_host_in_no_proxy_is_called_directly(
     http_proxy: ModelServer, transport: str, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
     monkeypatch.setenv("NO_PROXY", entry)
@@ -288,7 +286,9 @@ def test_a_proxy_that_fails_is_named_with_its_variable(
     assert "hunter" not in said
 
 
-def test_a_refusing_proxy_is_asked_once(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+def test_a_call_that_the_proxy_refuses_is_not_retried(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
     """Companies lock accounts after a few wrong passwords."""
     reply = Reply(status=407, body="")
     with ModelServer(lambda _: reply) as proxy:
@@ -310,7 +310,7 @@ VARIABLES = (
 )
 
 
-def test_no_environment_is_a_bug(transport: str) -> None:
+def test_no_value_of_the_environment_is_a_bug(transport: str) -> None:
     """Whatever these variables hold, a call may begin or is refused with the name of one of them."""
     generator = random.Random(12)
     values = [*BROKEN, *SOUND, *(row[0] for row in DIRECT + PROXIED), "/", "/nowhere", "\udcff", "1" * 10_000]

@@ -43,9 +43,7 @@ for _ in range(10):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs the scheduler and the /proc of Linux")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 @pytest.mark.parametrize("start", ["run", "stream", "agent"])
-def test_a_program_whose_start_a_signal_meets_is_ended(
-    tmp_path: Path, start: str, number: signal.Signals
-) -> None:
+def test_a_signal_during_a_start_ends_the_program(tmp_path: Path, start: str, number: signal.Signals) -> None:
     words = [sys.executable, "-c", PROGRAM, start, str(int(number))]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("interrupted\n" * 10, "")

@@ -17,7 +17,7 @@ from aethr.llm.protocols import PROTOCOLS
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.name)
-def test_a_row_is_what_its_readers_need(provider: Provider) -> None:
+def test_a_row_has_what_its_readers_need(provider: Provider) -> None:
     assert provider_of(f"{provider.name}:m") is provider
     assert all(split(f"{alias.upper()}:m") == (provider.name, "m") for alias in provider.aliases)
     assert provider.keys
@@ -29,7 +29,7 @@ def test_a_row_is_what_its_readers_need(provider: Provider) -> None:
 @pytest.mark.parametrize(
     "model", ["openai:m", "anthropic:m", "google:m", "ollama:m", "deepseek:m", "some-new.one:m"]
 )
-def test_models_and_agents_read_the_same_variables_in_the_same_order(model: str) -> None:
+def test_models_and_agents_read_the_same_variables(model: str) -> None:
     provider = provider_of(model)
     environ = {name: f"key-of-{name}" for name in provider.keys}
     environ |= {name: f"http://127.0.0.1/{name}" for name in provider.base_variables}
@@ -40,7 +40,7 @@ def test_models_and_agents_read_the_same_variables_in_the_same_order(model: str)
         del environ[seen.base_variable]
 
 
-def test_the_variables_of_a_provider_without_a_row_are_litellms_convention() -> None:
+def test_an_unknown_provider_has_litellms_variables() -> None:
     row = provider_of("some-new.one:m")
     assert row.keys == ("SOME_NEW_ONE_API_KEY",)
     assert row.base_variables == ("SOME_NEW_ONE_API_BASE", "SOME_NEW_ONE_BASE_URL")
@@ -55,11 +55,11 @@ def test_the_variables_of_a_provider_without_a_row_are_litellms_convention() -> 
         ("http://127.0.0.1:8000/v1", False),
     ],
 )  # fmt: skip
-def test_a_provider_is_at_its_own_host_and_below_it(base: str | None, own: bool) -> None:
+def test_a_provider_owns_its_host_and_subdomains(base: str | None, own: bool) -> None:
     assert provider_of("openai:m").is_at(base) is own
 
 
-def test_another_address_of_openai_needs_no_key_and_no_other_provider_goes_without() -> None:
+def test_only_openai_needs_no_key_at_another_address() -> None:
     elsewhere = {"OPENAI_BASE_URL": "http://127.0.0.1/v1", "XAI_API_BASE": "http://127.0.0.1/v1"}
     assert endpoint_of("openai:m", elsewhere).key == "none"
     with pytest.raises(MissingKeyError):
@@ -79,7 +79,7 @@ def compared_names(tree: ast.AST) -> Iterator[str]:
         yield from (each.value for each in values if isinstance(each, ast.Constant) and each.value in known)
 
 
-def test_no_code_beside_the_table_depends_on_a_providers_name() -> None:
+def test_only_the_table_depends_on_a_providers_name() -> None:
     """But for agents, whose rows name the providers that they serve."""
     root = Path(aethr.__file__).parent
     found = {

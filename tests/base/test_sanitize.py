@@ -65,7 +65,7 @@ def cut(text: str, cuts: list[int]) -> list[str]:
         ("\udb40\udc41", "\\u{e0041}"),
     ],
 )
-def test_terminal_shows_what_it_takes_away(text: str, shown: str) -> None:
+def test_terminal_shows_what_it_replaces(text: str, shown: str) -> None:
     assert terminal(text) == shown
 
 
@@ -80,11 +80,11 @@ def test_terminal_leaves_no_control_and_is_idempotent(text: str) -> None:
 
 @examples
 @given(texts, st.lists(st.integers(0, 40), max_size=6))
-def test_a_terminal_stream_gives_for_any_split_what_the_whole_gives(text: str, cuts: list[int]) -> None:
+def test_a_terminal_stream_may_be_split_anywhere(text: str, cuts: list[int]) -> None:
     assert fed(TerminalStream(), cut(text, cuts)) == terminal(text)
 
 
-def test_one_line_is_one_line_and_bounded() -> None:
+def test_one_line_is_one_line_of_limited_length() -> None:
     assert one_line("  a\nb\tc\x1b[2J \n") == "a\\nb\\tc\\x1b[2J"
     assert one_line("x" * 500, 10) == "x" * 9 + "…"
     assert one_line(" " * 9000 + "end") == "end"
@@ -112,7 +112,7 @@ def test_one_line_never_passes_its_limit(text: str, limit: int) -> None:
         "a\r::error::b",
     ],
 )
-def test_a_runner_executes_nothing(text: str) -> None:
+def test_a_runner_executes_no_command(text: str) -> None:
     ignorable = str.maketrans("", "", "\u034f\u200b\u200c\u200d\ufe0f\ufeff\u00ad")
     for line in runner(text).translate(ignorable).splitlines():
         assert not line.strip().startswith("::")
@@ -131,7 +131,7 @@ def test_runner_is_linear_in_white_space() -> None:
     assert time.process_time() - start < 1
 
 
-def test_secrets_are_replaced_longest_first_and_short_ones_ignored() -> None:
+def test_redaction_takes_the_longest_and_no_short_secret() -> None:
     redactor = Redactor(["sk-12345678", "sk-12345678-long", "short", "", "  padded-secret\n"])
     text = "a sk-12345678-long b sk-12345678 c short d padded-secret"
     assert redactor.redact(text) == "a [redacted] b [redacted] c short d [redacted]"
@@ -142,7 +142,7 @@ secrets = st.lists(st.text("ab", min_size=8, max_size=12), max_size=3)
 
 @examples
 @given(secrets, st.data(), st.lists(st.integers(0, 60), max_size=8))
-def test_a_secret_split_over_pieces_is_still_replaced(
+def test_a_secret_split_over_pieces_is_redacted(
     values: list[str], data: st.DataObject, cuts: list[int]
 ) -> None:
     parts = st.one_of(st.text("abc", max_size=9), *(st.just(value) for value in values))
@@ -151,7 +151,7 @@ def test_a_secret_split_over_pieces_is_still_replaced(
     assert fed(RedactingStream(redactor), cut(text, cuts)) == redactor.redact(text)
 
 
-def test_a_redacting_stream_holds_back_only_what_could_begin_a_secret() -> None:
+def test_a_redacting_stream_holds_back_as_little_as_possible() -> None:
     stream = RedactingStream(Redactor(["secret-value"]))
     assert stream.feed("hello s") == "hello "
     assert stream.feed("e") == ""

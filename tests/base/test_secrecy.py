@@ -84,7 +84,7 @@ def written(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--verbose"], ["--quiet"], []])
-def test_no_name_of_a_run_shows_a_key(
+def test_no_name_in_a_run_shows_a_key(
     aethr: Aethr, named: Repo, temp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     reports = tmp_path / "reports"
@@ -100,7 +100,7 @@ def test_no_name_of_a_run_shows_a_key(
     assert "[redacted]" in done.out
 
 
-def test_a_run_that_stops_shows_no_key_and_goes_on(
+def test_a_stopped_run_shows_no_key_and_can_be_resumed(
     aethr: Aethr, named: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = NAMED + f"  - {{id: again, role: reviewer-{KEY}, context: [git_diff]}}\n"
@@ -150,7 +150,7 @@ BROKEN = (
 
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 @pytest.mark.parametrize("command", ["check", "run"])
-def test_the_shown_line_of_a_broken_file_shows_no_key(
+def test_the_quoted_line_of_a_broken_file_shows_no_key(
     project: Repo, capfd: pytest.CaptureFixture[str], content: str, command: str
 ) -> None:
     project.write(".aethr.yaml", content)
@@ -182,29 +182,29 @@ def filled(kind: Any) -> Any:
 def test_every_field_of_a_record_is_redacted(suffix: str) -> None:
     result = filled(RunResult)
     assert shows(FORMATS[suffix].render(result))
-    redacted = sanitize.everywhere(result, sanitize.Redactor([KEY]).redact)
+    redacted = sanitize.redact_record(result, sanitize.Redactor([KEY]).redact)
     assert not shows(repr(redacted))
     assert not shows(FORMATS[suffix].render(redacted))
 
 
 def test_the_fields_of_every_event_are_known() -> None:
     for kind in get_args(Event):
-        sanitize.everywhere(kind(*[KEY] * len(kind._fields)), str.upper)
+        sanitize.redact_record(kind(*[KEY] * len(kind._fields)), str.upper)
 
 
-def test_words_of_a_fixed_choice_stay() -> None:
+def test_a_word_of_a_fixed_choice_is_not_redacted() -> None:
     result = filled(RunResult)
     words = sanitize.Redactor(["satisfied", "stalled-", "revise---", "range---", "unstalled"])
     loop = LoopResult("satisfied", "x", 1, "satisfied")
-    assert sanitize.everywhere(loop, words.redact) == LoopResult("[redacted]", "x", 1, "satisfied")
-    assert sanitize.everywhere(result, words.redact).review.status == "revise"
+    assert sanitize.redact_record(loop, words.redact) == LoopResult("[redacted]", "x", 1, "satisfied")
+    assert sanitize.redact_record(result, words.redact).review.status == "revise"
     assert records.Scope.__annotations__
 
 
 # --- what is hidden ------------------------------------------------------------------------------
 
 
-def test_only_within_a_command_something_is_hidden() -> None:
+def test_keys_are_hidden_only_within_a_command() -> None:
     assert secrecy.hidden() == ()
     end = secrecy.hide({"A_API_KEY": KEY, "HOME": "/home/somebody"})
     assert secrecy.hidden() == (KEY,)
@@ -220,7 +220,7 @@ def test_every_providers_key_is_hidden() -> None:
     assert all(secrecy.holds_key(name) for name in credentials.KEYS)
 
 
-def test_what_is_replaced_in_a_context_is_counted_and_told(
+def test_redactions_in_a_context_are_counted_and_reported(
     aethr: Aethr, named: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(monkeypatch, text(PASS), text(PASS)) as server:
@@ -247,7 +247,7 @@ def test_a_foreign_dotenv_hides_no_changed_code(
     assert ".env is not loaded: it is in the last commit" in done.err
 
 
-def test_the_file_of_a_bug_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_report_file_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from aethr.base import edge
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -13,7 +13,7 @@ from aethr.base.words import capped, counted, path_line, rest, suggest
 from aethr.config.mistakes import visible
 
 
-def test_a_number_has_its_noun() -> None:
+def test_a_number_and_its_noun_agree() -> None:
     assert [counted(1, "file"), counted(1200, "file"), counted(2, "pass", "passes")] == [
         "1 file",
         "1,200 files",
@@ -21,7 +21,7 @@ def test_a_number_has_its_noun() -> None:
     ]
 
 
-def test_what_a_list_does_not_show_is_counted() -> None:
+def test_items_that_a_list_does_not_show_are_counted() -> None:
     assert [rest(3, 3), rest(2, 3), rest(1203, 3), rest(4, 3, "step")] == [
         "",
         "",
@@ -33,7 +33,7 @@ def test_what_a_list_does_not_show_is_counted() -> None:
     assert capped([]) == ""
 
 
-def test_a_place_is_a_path_and_maybe_a_line() -> None:
+def test_a_place_is_a_path_with_or_without_a_line() -> None:
     assert (path_line("a.py", 3), path_line("a.py", None)) == ("a.py:3", "a.py")
 
 
@@ -64,7 +64,7 @@ def test_the_nearest_name_is_suggested(word: str, known: list[str], near: str | 
         ("\U000e0041", r"\u{e0041}"),
     ],
 )
-def test_a_character_that_does_not_print_is_spelled_the_same_everywhere(character: str, spelled: str) -> None:
+def test_an_escaped_character_looks_the_same_everywhere(character: str, spelled: str) -> None:
     text = f"a{character}b"
     assert {terminal(text), one_line(text), reveal(text)[0], reveal_name(text), visible(text)} == {
         f"a{spelled}b"
@@ -72,13 +72,13 @@ def test_a_character_that_does_not_print_is_spelled_the_same_everywhere(characte
 
 
 @pytest.mark.parametrize("control", "\t\n\r")
-def test_so_are_the_ends_of_lines_where_a_line_is_one(control: str) -> None:
+def test_an_escaped_line_end_looks_the_same_everywhere(control: str) -> None:
     text = f"a{control}b"
     assert {one_line(text), reveal_name(text), visible(text)} == {f"a{escape(control)}b"}
     assert escape(control) == repr(control)[1:-1]
 
 
-def test_json_hides_no_character_that_a_screen_shows_by_its_code() -> None:
+def test_json_escapes_what_a_screen_shows_by_its_code() -> None:
     everything = "z".join(map(chr, range(sys.maxunicode + 1)))
     written = codec.dumps(everything)
     assert (json.loads(written) == everything) is True

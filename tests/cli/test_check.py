@@ -276,7 +276,7 @@ def test_a_provider_that_does_not_state_its_cost_after_all_ends_the_run(
         env["RUNNER_TEMP"] = str(tmp_path)
         done = aethr("run", "--max-cost", "1", "review", cwd=project.root, env=env)
     assert done.returncode == 5
-    assert "openrouter:acme/m did not say what it cost, so --max-cost cannot hold" in done.stderr
+    assert "openrouter:acme/m did not report its cost, so --max-cost cannot hold" in done.stderr
 
 
 def stated(cost: float) -> Reply:

@@ -499,4 +499,4 @@ def test_a_cut_prompt_of_either_question_makes_the_review_incomplete(cut: int) -
     result = run((step("review", "reviewer"),), answers, gate=Gate("revise"))
     assert result.steps[0].cut_prompt == "the server counted 40 tokens"
     assert result.exit_code == ExitCode.NOT_REVIEWED
-    assert "was not read whole" in (result.review.reason or "")
+    assert "did not read the whole prompt" in (result.review.reason or "")

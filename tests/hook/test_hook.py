@@ -487,7 +487,7 @@ def test_all_lines_of_a_review() -> None:
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
             "To fix: make the change smaller, or raise limits.context_chars; what no model may be sent "
             "goes into a change of its own.",
-            "exit code 1: the gate said no (--fail-on revise). "
+            "exit code 1: the gate closed (--fail-on revise). "
             "To go on without a review: SKIP=aethr-review git commit",
         ],
     )

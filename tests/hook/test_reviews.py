@@ -46,7 +46,7 @@ def test_a_high_finding_blocks_a_commit_and_can_be_skipped(
         "Aethr: the staged change: 1 file",
         "Review status: revise",
         "app.py:2: [high] the total is off by one",
-        "exit code 1: the gate said no (--fail-on revise). "
+        "exit code 1: the gate closed (--fail-on revise). "
         "To go on without a review: SKIP=aethr-review git commit",
     ):
         assert line in blocked.stdout

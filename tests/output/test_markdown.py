@@ -125,7 +125,7 @@ def assert_harmless(text: str) -> None:
 
 @examples
 @given(soups)
-def test_a_block_can_do_nothing_and_stays_closed(soup: str) -> None:
+def test_a_block_is_inert_and_closed(soup: str) -> None:
     safe = markdown_block(soup)
     assert_harmless(safe)
     assert safe.endswith("\n")
@@ -145,7 +145,7 @@ def test_a_block_made_safe_twice_is_the_same(soup: str) -> None:
 
 @examples
 @given(soups)
-def test_a_line_renders_as_itself_and_nothing_else(soup: str) -> None:
+def test_a_line_renders_as_itself(soup: str) -> None:
     safe = markdown_inline(soup)
     assert "\n" not in safe
     for shown in (safe, f"- {safe}", f"| {safe} | x |\n|---|---|"):
@@ -158,7 +158,7 @@ def test_a_line_renders_as_itself_and_nothing_else(soup: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["\\@_", "x@team_a", "x/pull/7", "https://github.com/o/r/issues/5", "o/r#5"])
-def test_nobody_else_is_told(text: str) -> None:
+def test_a_line_notifies_nobody(text: str) -> None:
     for safe in (markdown_inline(text), markdown_block(text)):
         assert_harmless(safe)
         assert BREAK in safe
@@ -179,25 +179,25 @@ def test_a_fence_left_open_is_closed(fence: str) -> None:
     assert tokens[-2].content == FOOTER
 
 
-def test_a_code_block_in_a_list_does_not_leak_its_end() -> None:
+def test_a_code_block_in_a_list_is_closed() -> None:
     # A parser ends the block with its list item; who looks for the closing fence takes the tag for code.
     safe = markdown_block("- item\n  ```\n<img src=x>\n  ```\nend")
     assert "fence" in [token.type for token in parser().parse(safe)]
     assert_harmless(safe)
 
 
-def test_code_is_kept_byte_for_byte_but_for_comments_and_commands() -> None:
+def test_code_is_unchanged_except_comments_and_commands() -> None:
     safe = markdown_block("```sh\n/usr/bin/env x\n/approve\n<!-- marker -->\n@team &#64; ](x)\n```\n")
     assert safe == f"```sh\n/usr/bin/env x\n{BREAK}/approve\n<{BREAK}!-- marker -->\n@team &#64; ](x)\n```\n"
 
 
 @pytest.mark.parametrize("info", ["mermaid", "suggestion", "Math", "js onload=x", "<b>"])
-def test_drawn_and_odd_languages_lose_their_meaning(info: str) -> None:
+def test_a_code_block_loses_a_language_that_github_renders(info: str) -> None:
     first = markdown_block(f"```{info}\nx\n```").split("\n")[0]
     assert first in ("```", "```js")
 
 
-def test_a_link_shows_where_it_goes() -> None:
+def test_a_link_shows_its_url() -> None:
     assert markdown_block("[docs](https://a.example/x)") == f"[docs]{BREAK}(https://a.example/x)\n"
 
 
@@ -211,7 +211,7 @@ def test_long_runs_take_little_time(text: str) -> None:
     assert time.process_time() - start < 1
 
 
-def test_the_inline_form_shows_paths_and_markup_literally() -> None:
+def test_a_line_shows_paths_and_markup_literally() -> None:
     text = "src/__init__.py: use *args | `x` <b> [a](javascript:b) 1 & 2"
     rendered = "".join(
         token.content for token in flat(markdown_inline(text)) if token.type.startswith("text")

@@ -20,7 +20,7 @@ def picture_names() -> list[str]:
 
 
 @pytest.mark.parametrize("name", picture_names())
-def test_a_picture_shows_what_is_printed_now(name: str) -> None:
+def test_a_picture_shows_the_current_output(name: str) -> None:
     from docs import pictures
 
     committed = (pictures.FOLDER / f"{name}.svg").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_a_picture_shows_what_is_printed_now(name: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_a_long_answer_is_in_the_scrollback_once_and_whole(repo: Repo, columns: int) -> None:
+def test_a_long_answer_is_once_and_complete_in_the_scrollback(repo: Repo, columns: int) -> None:
     """Streamed on a screen of 12 rows: nothing of the live region is left, nothing of the answer lost."""
     repo.write("a.py", "x = 1\n")
     numbered = [f"- line {number:03} of the answer" for number in range(200)]

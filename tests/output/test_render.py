@@ -206,7 +206,7 @@ def controls(data: str) -> str:
 # --- plain ---------------------------------------------------------------------------------------
 
 
-def test_a_plain_run_is_a_header_the_answer_and_a_closing_line() -> None:
+def test_plain_output_is_header_answer_and_closing_line() -> None:
     assert plain(run_of()) == (
         "== review (1/1) reviewer · openai:gpt-4o-mini ==\n"
         f"{ANSWER}"
@@ -216,7 +216,7 @@ def test_a_plain_run_is_a_header_the_answer_and_a_closing_line() -> None:
     )
 
 
-def test_streaming_gives_the_same_text_once() -> None:
+def test_streaming_prints_the_same_text_once() -> None:
     pieces = list(ANSWER.strip())
     assert plain(run_of(pieces=pieces), Display(stream=True)) == plain(run_of())
 
@@ -231,7 +231,7 @@ def test_streamed_text_is_written_as_it_arrives() -> None:
         assert out.getvalue().endswith("half a li\nwarning: retrying in 2 s\n")
 
 
-def test_an_interrupted_stream_ends_its_line() -> None:
+def test_an_interrupted_stream_ends_with_a_newline() -> None:
     out = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
         interrupted(make_renderer(Display(stream=True), out, out, {}), TextDelta("half\r"))
@@ -242,7 +242,7 @@ def test_json_leaves_standard_output_to_the_record() -> None:
     assert "Review status: revise" in plain(run_of(), Display(json=True))
 
 
-def test_quiet_is_the_last_answer() -> None:
+def test_quiet_prints_only_the_last_answer() -> None:
     assert plain(run_of(), Display(quiet=True)) == ANSWER
     events = [RunStarted("w", "t", "mock", 1), RunFinished(unreviewed("mock"))]
     assert plain(events, Display(quiet=True)).splitlines() == [
@@ -255,11 +255,11 @@ def test_quiet_is_the_last_answer() -> None:
 @pytest.mark.parametrize(
     "answer", ["- [high] a.py:1 — wrong\n\nReview status: pass", "Review status: revise."]
 )
-def test_quiet_says_a_verdict_that_the_answer_does_not_end_with(answer: str) -> None:
+def test_quiet_prints_a_verdict_that_the_answer_lacks(answer: str) -> None:
     assert plain(run_of(answer), Display(quiet=True)) == f"{answer}\nReview status: revise\n"
 
 
-def test_quiet_says_which_loop_may_have_closed_the_gate() -> None:
+def test_quiet_prints_a_loop_that_may_close_the_gate() -> None:
     done = result(step())._replace(loops=(LoopResult("review", "review", 2, "exhausted"),))
     assert plain([RunFinished(done)], Display(quiet=True)).splitlines() == [
         *ANSWER.splitlines(),
@@ -271,7 +271,7 @@ def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> Run
     return result(*(steps or (step(),)), review=Review(reason=reason), mode=mode)
 
 
-def test_mock_mode_is_said_at_the_start_and_in_the_closing_line() -> None:
+def test_mock_mode_is_in_the_first_and_the_closing_line() -> None:
     lines = plain([RunStarted("w", "t", "mock", 1), RunFinished(unreviewed("mock"))]).splitlines()
     assert lines[0] == "note: mock mode: no model is called; set AETHR_LIVE=1 for a real review"
     assert lines[1] == "NOT REVIEWED: mock mode"
@@ -282,7 +282,7 @@ def said(*events: Event) -> list[str]:
     return plain(events).splitlines()
 
 
-def test_what_was_not_sent_is_one_line_per_step_and_capped() -> None:
+def test_not_sent_is_one_capped_line_per_step() -> None:
     def lost(name: str, note: str, sent: int = 0) -> Receipt:
         return Receipt("git_diff", name, sent, 5, None, note, complete=False)
 
@@ -297,7 +297,7 @@ def test_what_was_not_sent_is_one_line_per_step_and_capped() -> None:
     assert line.endswith("9.py (over budget) and 15 more")
 
 
-def test_replays_loops_cuts_and_changes_have_their_line() -> None:
+def test_replays_loops_cuts_and_changes_have_a_line() -> None:
     edited = step(
         "", artifacts=Artifacts(("a.py", "b\x1b.py")), truncated=True, finish_reason="length", notes=("n",)
     )
@@ -317,7 +317,7 @@ def test_replays_loops_cuts_and_changes_have_their_line() -> None:
     ]
 
 
-def test_the_same_notice_is_said_once_a_step() -> None:
+def test_a_notice_is_printed_once_per_step() -> None:
     events = [STARTED, Notice("seed is not supported", "warning"), Notice("seed is not supported", "warning")]
     assert len(said(*events)) == 2
     assert len(said(*events, *events)) == 4
@@ -347,7 +347,7 @@ def test_the_same_notice_is_said_once_a_step() -> None:
         ),
     ],
 )
-def test_the_verdict_says_what_it_is_worth(run: RunResult, lines: list[str]) -> None:
+def test_the_verdict_line_of_each_outcome(run: RunResult, lines: list[str]) -> None:
     assert said(RunFinished(run))[:-1] == lines
 
 
@@ -369,7 +369,7 @@ def test_an_unknown_cost_is_not_zero() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("runner", ["", "true"])
-def test_nothing_untrusted_controls_a_log(stream: bool, runner: str) -> None:
+def test_untrusted_text_controls_no_log(stream: bool, runner: str) -> None:
     nasty = StepStarted(NASTY, NASTY, NASTY, NASTY, 1, 1, 1)
     receipt = Receipt(NASTY, NASTY, 0, note=NASTY, complete=False)
     events: list[Event] = [
@@ -392,7 +392,7 @@ def test_nothing_untrusted_controls_a_log(stream: bool, runner: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_no_encoding_ends_a_run(encoding: str) -> None:
+def test_a_run_prints_in_any_encoding(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     show(make_renderer(Display(), stream, stream, {}), run_of("a 你 → “b” é\n"))
     stream.seek(0)
@@ -403,7 +403,7 @@ def test_no_encoding_ends_a_run(encoding: str) -> None:
     assert ("reviewer · openai" in text) == (encoding != "ascii")
 
 
-def test_force_color_colours_plain_lines_and_no_color_wins() -> None:
+def test_force_color_colours_plain_lines_unless_no_color() -> None:
     assert "\x1b[31mReview status: revise\x1b[0m\n" in plain(run_of(), FORCE_COLOR="1")
     assert "\x1b" not in plain(run_of(), FORCE_COLOR="1", NO_COLOR="1")
     assert "\x1b" not in plain(run_of())
@@ -421,7 +421,7 @@ def test_the_plain_path_imports_no_rich() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_closed_pipe_is_the_callers() -> None:
+def test_a_closed_pipe_is_raised_to_the_caller() -> None:
     read, write = os.pipe()
     os.close(read)
     stream = os.fdopen(write, "w", encoding="utf-8")
@@ -437,12 +437,12 @@ def test_a_closed_pipe_is_the_callers() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("TERM", "dumb"), ("PRE_COMMIT", "1"), ("GITHUB_ACTIONS", "true")]
 )
-def test_a_terminal_that_is_not_a_persons_gets_plain_lines(name: str, value: str) -> None:
+def test_a_terminal_nobody_watches_gets_plain_lines(name: str, value: str) -> None:
     assert drawn(run_of(), **{name: value}) == plain(run_of()).replace("\n", "\r\n")
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_a_step_leaves_its_panel_and_nothing_else(columns: int) -> None:
+def test_a_step_leaves_only_its_panel(columns: int) -> None:
     rows = screen(
         drawn(run_of("# Title\n\n" + "many words " * 40 + "\n\n```python\nx = 1\n```\n"), columns=columns)
     )
@@ -475,7 +475,7 @@ def wait_for(terminal: Terminal, text: str) -> str:
         return terminal.data.decode()
 
 
-def test_while_a_step_runs_its_state_and_the_end_of_its_text_are_seen() -> None:
+def test_a_running_step_shows_its_state_and_last_text() -> None:
     with live(Display(), columns=100) as (renderer, terminal):
         renderer.show(STARTED)
         wait_for(terminal, "step 1/1 review · reviewer · openai:gpt-4o-mini · 0 s")
@@ -486,7 +486,7 @@ def test_while_a_step_runs_its_state_and_the_end_of_its_text_are_seen() -> None:
     assert rows[1:9] == [*(f"line {n} [red]x[/red]" for n in range(43, 50)), "the end"]
 
 
-def test_until_a_text_comes_the_state_says_that_the_model_thinks_and_since_when() -> None:
+def test_the_state_shows_how_long_the_model_thinks() -> None:
     with live(Display(), columns=100) as (renderer, terminal):
         renderer.show(STARTED)
         wait_for(terminal, "openai:gpt-4o-mini · 0 s")
@@ -498,12 +498,12 @@ def test_until_a_text_comes_the_state_says_that_the_model_thinks_and_since_when(
         assert "thinking" not in screen(wait_for(terminal, "a text"))[0]
 
 
-def test_in_a_log_thinking_is_silent() -> None:
+def test_a_log_does_not_show_thinking() -> None:
     events = run_of()
     assert plain([*events[:3], Thinking(), Thinking(), *events[3:]]) == plain(events)
 
 
-def test_without_streaming_only_the_state_is_seen() -> None:
+def test_without_streaming_only_the_state_is_shown() -> None:
     with live(Display(stream=False)) as (renderer, terminal):
         renderer.show(STARTED)
         renderer.show(TextDelta("a secret thought"))
@@ -521,13 +521,13 @@ def test_with_json_the_terminal_is_standard_error() -> None:
     assert record.getvalue() == ""
 
 
-def test_notices_stand_above_the_region_and_stay() -> None:
+def test_notices_stay_above_the_live_region() -> None:
     events = run_of()
     events.insert(3, Notice("[b]read[/b] a.py", "tool"))
     assert "[b]read[/b] a.py" in screen(drawn(events))
 
 
-def test_the_cursor_comes_back_whatever_happens() -> None:
+def test_the_cursor_is_always_restored() -> None:
     terminal = Terminal(80, 24)
     with terminal.stream() as stream, pytest.raises(KeyboardInterrupt):
         interrupted(make_renderer(Display(), stream, stream, terminal.environ), STARTED, TextDelta("text"))
@@ -536,7 +536,7 @@ def test_the_cursor_comes_back_whatever_happens() -> None:
     assert "".join(screen(data)).strip() == ""
 
 
-def test_no_color_takes_the_colours_away() -> None:
+def test_no_color_removes_the_colours() -> None:
     assert re.search(r"\x1b\[[\d;]*3[1-6]", drawn(run_of()))
     assert not re.search(r"\x1b\[(?:\d+;)*[34]\d", drawn(run_of(), NO_COLOR="1"))
 
@@ -548,7 +548,7 @@ def test_quiet_on_a_terminal_is_the_last_panel() -> None:
 
 
 @pytest.mark.parametrize(("mode", "said"), [("mock", "mock mode"), ("scripted", "scripted answers")])
-def test_a_panel_that_no_model_wrote_says_so(mode: Mode, said: str) -> None:
+def test_a_panel_of_a_mock_or_script_is_marked(mode: Mode, said: str) -> None:
     rows = screen(drawn(run_of(mode=mode)))
     assert rows[0].startswith(f"note: {said}")
     assert rows[1].startswith(f"╭─ {mode} · review")
@@ -556,7 +556,7 @@ def test_a_panel_that_no_model_wrote_says_so(mode: Mode, said: str) -> None:
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
 @pytest.mark.parametrize("stream", [True, False])
-def test_nothing_untrusted_controls_a_terminal(columns: int, stream: bool) -> None:
+def test_untrusted_text_controls_no_terminal(columns: int, stream: bool) -> None:
     events: list[Event] = [
         RunStarted(NASTY, NASTY, "live", 1),
         StepStarted(NASTY, NASTY, NASTY, NASTY, 1, 1, 1),
@@ -573,7 +573,7 @@ def test_nothing_untrusted_controls_a_terminal(columns: int, stream: bool) -> No
     assert max(map(len, screen(data))) <= columns
 
 
-def test_a_terminal_of_another_encoding_gets_a_plainer_panel() -> None:
+def test_a_terminal_without_utf8_gets_an_ascii_panel() -> None:
     terminal = Terminal(60, 24)
     with terminal.stream("ascii") as stream:
         show(make_renderer(Display(), stream, stream, terminal.environ), run_of("- a 你\n\n> quoted\n"))
@@ -582,7 +582,7 @@ def test_a_terminal_of_another_encoding_gets_a_plainer_panel() -> None:
     assert [row for row in rows if "* a \\u4f60" in row]
 
 
-def test_a_megabyte_in_16000_pieces_costs_little_and_redraws_little() -> None:
+def test_a_megabyte_in_16000_pieces_is_drawn_quickly() -> None:
     piece = "some words of a long answer, and [brackets] of ``code`` as well\n"
     events = run_of(piece * 16_000, pieces=[piece] * 16_000)
     start = time.process_time()
@@ -595,13 +595,13 @@ def test_a_megabyte_in_16000_pieces_costs_little_and_redraws_little() -> None:
 @pytest.mark.parametrize(
     "text", ["[" * 40_000, "> " * 20_000, "*a " * 20_000, "`" * 40_000, "- " * 10_000, "|a" * 20_000]
 )
-def test_text_that_is_hard_on_a_markdown_parser_is_shown_in_time(text: str) -> None:
+def test_markdown_that_parses_slowly_is_shown_quickly(text: str) -> None:
     start = time.process_time()
     assert screen(drawn(run_of(text)))[0].startswith("╭─ review")
     assert time.process_time() - start < 5
 
 
-def test_the_size_is_that_of_the_terminal_and_a_signal_leaves_it_clean(tmp_path: Path) -> None:
+def test_a_signal_restores_a_terminal_of_any_size(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys, time\n"

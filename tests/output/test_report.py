@@ -107,7 +107,7 @@ def nasty(text: str = NASTY) -> RunResult:
     )
 
 
-def test_the_record_has_the_shape_that_is_documented() -> None:
+def test_the_record_has_the_documented_shape() -> None:
     record = report.record(RESULT)
     assert record == {
         "schema": 1,
@@ -159,13 +159,13 @@ def test_the_record_has_the_shape_that_is_documented() -> None:
     assert record["steps"][0]["artifacts"] is None
 
 
-def test_the_json_report_is_the_record_and_gives_the_steps_back() -> None:
+def test_the_json_report_is_the_record_and_can_be_read() -> None:
     read = json.loads(report.FORMATS[".json"].render(RESULT))
     assert read == report.record(RESULT)
     assert codec.step_from_json(read["steps"][0]) == STEP
 
 
-def test_every_format_takes_the_same_result_to_the_same_text_that_ends_its_last_line() -> None:
+def test_every_format_is_deterministic_and_ends_its_line() -> None:
     assert list(report.FORMATS) == [".json", ".md", ".sarif", ".txt"]
     for row in report.FORMATS.values():
         assert row.summary
@@ -178,13 +178,13 @@ def test_every_format_takes_the_same_result_to_the_same_text_that_ends_its_last_
 
 
 @pytest.mark.parametrize("suffix", list(report.FORMATS))
-def test_no_format_lets_a_control_character_through(suffix: str) -> None:
+def test_no_format_contains_a_control_character(suffix: str) -> None:
     text = report.FORMATS[suffix].render(nasty())
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
 
 
 @pytest.mark.parametrize("suffix", list(report.FORMATS))
-def test_every_format_says_mock(suffix: str) -> None:
+def test_every_format_says_that_a_run_is_a_mock(suffix: str) -> None:
     assert "mock" in report.FORMATS[suffix].render(MOCK)
     assert "mock" not in report.FORMATS[suffix].render(RESULT).replace('"mode": "live"', "")
 
@@ -205,7 +205,7 @@ def test_the_text_report_can_be_searched_by_line() -> None:
     ]
 
 
-def test_the_page_has_its_parts_in_order() -> None:
+def test_the_markdown_report_has_its_parts_in_order() -> None:
     page = report.markdown(RESULT)
     parts = [
         "# Aethr: review-existing-diff\n",
@@ -223,7 +223,7 @@ def test_the_page_has_its_parts_in_order() -> None:
     assert "# Aethr: review-existing-diff (mock mode, no model was called)\n" in report.markdown(MOCK)
 
 
-def test_the_page_renders_as_tables_and_nothing_foreign() -> None:
+def test_the_markdown_report_renders_only_its_own_markup() -> None:
     for result in (RESULT, nasty()):
         tokens = MarkdownIt("commonmark").enable("table").parse(report.markdown(result))
         kinds = [token.type for token in tokens]
@@ -244,7 +244,7 @@ def sarif(result: RunResult) -> dict[str, Any]:
     return run
 
 
-def test_findings_are_results_with_a_place_in_the_project() -> None:
+def test_sarif_results_have_a_place_in_the_project() -> None:
     run = sarif(RESULT)
     first, second = run["results"]
     assert first["ruleId"] == run["tool"]["driver"]["rules"][first["ruleIndex"]]["id"] == "aethr/high"
@@ -257,7 +257,7 @@ def test_findings_are_results_with_a_place_in_the_project() -> None:
     assert "region" not in second["locations"][0]["physicalLocation"]
 
 
-def test_a_finding_without_a_place_is_a_notification() -> None:
+def test_sarif_notifies_a_finding_without_a_place() -> None:
     invocation = sarif(RESULT)["invocations"][0]
     assert {"level": "warning", "message": {"text": "[medium] no tests"}} in invocation[
         "toolExecutionNotifications"
@@ -266,13 +266,13 @@ def test_a_finding_without_a_place_is_a_notification() -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "C:\\x", "a//b", "./a"])
-def test_a_path_that_is_none_of_the_project_is_no_place(path: str) -> None:
+def test_sarif_takes_no_place_outside_the_project(path: str) -> None:
     run = sarif(RESULT._replace(review=Review("revise", (Finding("high", path, 1, "m"),))))
     assert run["results"] == []
     assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
 
 
-def test_a_finding_in_a_file_that_is_not_there_is_shown_and_marked_and_has_no_place() -> None:
+def test_a_finding_in_a_missing_file_is_marked() -> None:
     nowhere = Finding("high", "src/gone.py", 3, "wrong", "nowhere")
     result = RESULT._replace(review=Review("revise", (nowhere,)))
     run = sarif(result)
@@ -285,7 +285,7 @@ def test_a_finding_in_a_file_that_is_not_there_is_shown_and_marked_and_has_no_pl
     assert json.loads(report.FORMATS[".json"].render(result))["review"]["findings"][0]["place"] == "nowhere"
 
 
-def test_a_mock_run_has_no_results_whatever_it_found() -> None:
+def test_sarif_of_a_mock_has_no_results() -> None:
     mock = MOCK.review._replace(findings=FINDINGS)
     run = sarif(MOCK._replace(review=mock))
     assert run["results"] == []
@@ -294,7 +294,7 @@ def test_a_mock_run_has_no_results_whatever_it_found() -> None:
     ]
 
 
-def test_a_finding_keeps_its_fingerprint_when_lines_move() -> None:
+def test_sarif_fingerprints_survive_moved_lines() -> None:
     def prints(*findings: Finding) -> list[str]:
         run = sarif(RESULT._replace(review=Review("revise", findings)))
         return [found["partialFingerprints"]["aethrFinding/v1"] for found in run["results"]]
@@ -310,7 +310,7 @@ odd = st.text(max_size=15) | st.sampled_from([NASTY, "a:b#c?d%e.py", "é/ü.py",
 
 @examples
 @given(odd, odd, st.none() | st.integers(-1, 10))
-def test_any_finding_makes_a_valid_log(path: str, message: str, line: int | None) -> None:
+def test_sarif_is_valid_for_any_finding(path: str, message: str, line: int | None) -> None:
     run = sarif(
         nasty(message)._replace(review=Review("revise", (Finding("low", path or None, line, message),)))
     )
@@ -322,7 +322,7 @@ def test_any_finding_makes_a_valid_log(path: str, message: str, line: int | None
 # --- annotations ---------------------------------------------------------------------------------
 
 
-def test_annotations_are_one_escaped_command_each() -> None:
+def test_an_annotation_is_one_escaped_command() -> None:
     assert report.annotation_lines(RESULT) == [
         "::error file=src/a b.py,line=3,title=Aethr%3A high::wrong | <b>",
         "::warning title=Aethr%3A medium::no tests",
@@ -335,12 +335,12 @@ def test_annotations_are_one_escaped_command_each() -> None:
     )
 
 
-def test_annotations_stop_at_what_a_runner_shows() -> None:
+def test_annotations_stop_at_the_limit_of_a_runner() -> None:
     many = tuple(Finding("high", "a.py", n, "x" * 9000) for n in range(1, 40))
     lines = report.annotation_lines(RESULT._replace(review=Review("revise", many)))
     assert len(lines) == 10
     assert max(map(len, lines)) < 4096
 
 
-def test_a_mock_run_annotates_nothing() -> None:
+def test_a_mock_has_no_annotations() -> None:
     assert report.annotation_lines(MOCK._replace(review=Review("revise", FINDINGS))) == []

@@ -345,25 +345,25 @@ def found(text: str) -> list[tuple[str, str | None, int | None]]:
 
 
 @pytest.mark.parametrize("text", PASSES)
-def test_a_pass_is_what_a_reader_sees_as_one(text: str) -> None:
+def test_a_plain_pass_is_read_as_pass(text: str) -> None:
     assert (review.parse(text, GROUND).status, found(text)) == ("pass", [])
 
 
 @pytest.mark.parametrize("text", REVISIONS)
-def test_revise_is_read_in_any_usual_word_and_wins_over_an_earlier_pass(text: str) -> None:
+def test_revise_in_other_words_wins_over_an_earlier_pass(text: str) -> None:
     read = review.parse(text, GROUND)
     assert (read.status, read.findings, read.unexplained) == ("revise", (), True)
 
 
 @pytest.mark.parametrize("text", NO_VERDICTS)
-def test_what_a_careful_reader_would_not_call_a_pass_is_no_verdict(text: str) -> None:
+def test_a_doubtful_pass_is_not_a_verdict(text: str) -> None:
     read = review.parse(text, GROUND)
     assert (read.status, read.findings) == ("none", ())
     assert read.reason
 
 
 @pytest.mark.parametrize("text", HIGH_FINDINGS)
-def test_a_finding_in_any_usual_shape_is_a_finding(text: str) -> None:
+def test_a_finding_is_read_in_any_usual_form(text: str) -> None:
     answer = f"{text}\n\n{PASS}"
     read = review.parse(answer, GROUND)
     assert (read.status, found(answer)) == ("revise", [("high", "src/app.py", 2)])
@@ -387,18 +387,18 @@ def test_a_finding_in_any_usual_shape_is_a_finding(text: str) -> None:
         ("💡", "low"),
     ],
 )
-def test_other_words_for_a_severity(mark: str, severity: str) -> None:
+def test_other_words_for_a_severity_are_read(mark: str, severity: str) -> None:
     assert found(f"- {mark} src/app.py:2 — it is not closed") == [(severity, "src/app.py", 2)]
 
 
 @pytest.mark.parametrize("text", NO_FINDINGS)
-def test_no_finding_is_no_finding(text: str) -> None:
+def test_other_lines_are_not_findings(text: str) -> None:
     answer = f"{text}\n\n{PASS}"
     assert (review.parse(answer, GROUND).status, found(answer)) == ("pass", [])
 
 
 @pytest.mark.parametrize("text", UNREADABLE)
-def test_a_marked_severity_that_cannot_be_understood_makes_a_pass_no_verdict(text: str) -> None:
+def test_an_unreadable_severity_voids_a_pass(text: str) -> None:
     read = review.parse(f"{text}\n\n{PASS}", GROUND)
     assert read.status == "none"
     assert "severity of a finding cannot be read" in (read.reason or "")
@@ -406,27 +406,27 @@ def test_a_marked_severity_that_cannot_be_understood_makes_a_pass_no_verdict(tex
 
 
 @pytest.mark.parametrize(("text", "status", "expected"), PLACED)
-def test_places_and_what_they_point_to(
+def test_a_place_is_read_in_any_usual_form(
     text: str, status: str, expected: list[tuple[str, str | None, int | None]]
 ) -> None:
     answer = f"{text}\n\n{REVISE}"
     assert (review.parse(answer, GROUND).status, found(answer)) == (status, expected)
 
 
-def test_a_place_is_in_the_change_or_elsewhere_or_nowhere() -> None:
+def test_a_place_is_in_the_change_or_the_tree_or_nowhere() -> None:
     text = "- [high] src/app.py:2 — a\n- [low] src/other.py:9 — b\n- [low] nope.py:1 — c\n- [low] no file — d"
     read = review.parse(f"{text}\n\n{REVISE}", GROUND)
     assert [each.place for each in read.findings] == ["change", "tree", "nowhere", None]
 
 
-def test_findings_that_all_point_nowhere_are_no_verdict() -> None:
+def test_findings_only_in_missing_files_are_not_a_verdict() -> None:
     text = f"- [high] nope/x.py:2 — wrong\n- [low] src/app.py:2 — a remark\n\n{REVISE}"
     read = review.parse(text, GROUND)
     assert (read.status, read.reason) == ("none", "its findings name files that are not there")
     assert review.parse(text).status == "revise"  # where there is nothing to hold them against
 
 
-def test_the_contract_given_back_is_no_review() -> None:
+def test_repeating_the_contract_is_not_a_review() -> None:
     assert review.parse(review.CONTRACT).status != "pass"
     example = "- [high] path/to/file.py:42 — what is wrong and what would be right"
     assert review.parse(f"{example}\n\n{REVISE}", GROUND).status == "none"
@@ -435,11 +435,11 @@ def test_the_contract_given_back_is_no_review() -> None:
     assert [each.message for each in both.findings] == ["wrong"]
 
 
-def test_the_same_finding_twice_is_one() -> None:
+def test_a_repeated_finding_counts_once() -> None:
     assert len(found(f"- [high] src/app.py:2 — wrong\n- [high] src/app.py:2 — wrong\n\n{REVISE}")) == 1
 
 
-def test_an_answer_that_nobody_would_read_has_no_verdict() -> None:
+def test_an_answer_that_is_too_long_has_no_verdict() -> None:
     assert review.parse("x" * LONGEST + f"\n\n{PASS}").status == "none"
 
 
@@ -466,7 +466,7 @@ def test_an_answer_that_nobody_would_read_has_no_verdict() -> None:
     ],
     ids=lambda text: repr(text[:9]),
 )
-def test_no_answer_takes_long_to_read(text: str) -> None:
+def test_any_answer_is_read_quickly(text: str) -> None:
     assert review.parse(f"- [high] src/app.py:2 — {text}\n\n{PASS}").status in ("revise", "none")
     assert review.parse(f"{text}\n\n{PASS}").status in ("pass", "revise", "none")
 
@@ -496,12 +496,14 @@ def test_no_answer_takes_long_to_read(text: str) -> None:
         ("", ""),
     ],
 )
-def test_thinking_is_not_the_answer(text: str, answer: str) -> None:
+def test_thinking_is_not_part_of_the_answer(text: str, answer: str) -> None:
     assert split(text).answer == answer
     assert split(text).finished
 
 
-@pytest.mark.parametrize("text", ["<think>a", "<think>", "<think>a</think><reasoning>b", "[THINK]\na\n\nb"])
+@pytest.mark.parametrize(
+    "text", ["<think>a", "<think>", "<think>a</think><reasoning>b", "[THINK]\na\n\nb", "a</think><think>b"]
+)
 def test_thinking_without_an_end_leaves_no_answer(text: str) -> None:
     assert (split(text).answer, split(text).finished) == ("", False)
 
@@ -520,7 +522,7 @@ def test_thinking_without_an_end_leaves_no_answer(text: str) -> None:
         ("<", "<"),
     ],
 )
-def test_thinking_is_not_shown_while_it_streams(text: str, shown: str, size: int) -> None:
+def test_thinking_is_not_streamed(text: str, shown: str, size: int) -> None:
     stream = Filter()
     pieces = [stream.feed(text[at : at + size]) for at in range(0, len(text), size)]
     assert "".join([*pieces, stream.close()]) == shown

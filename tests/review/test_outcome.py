@@ -144,7 +144,7 @@ READERS: Mapping[str, Callable[[RunResult], str]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", CASES)
-def test_every_reader_says_the_same(name: str, reader: str) -> None:
+def test_every_output_shows_the_same_outcome(name: str, reader: str) -> None:
     case = CASES[name]
     for gate, end in itertools.product(GATES, ENDS):
         text = READERS[reader](result(case, gate, end))
@@ -152,7 +152,7 @@ def test_every_reader_says_the_same(name: str, reader: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_programs_read_says_the_same(name: str) -> None:
+def test_every_record_holds_the_same_outcome(name: str) -> None:
     outcome, _, _ = case = CASES[name]
     made = result(case)
     (invocation,) = json.loads(report.FORMATS[".sarif"].render(made))["runs"][0]["invocations"]
@@ -167,7 +167,7 @@ def test_what_programs_read_says_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_quiet_screen_says_what_may_close_a_gate_and_nothing_else(name: str) -> None:
+def test_quiet_prints_only_what_may_close_a_gate(name: str) -> None:
     case = CASES[name]
     loud = case.outcome in ("not-reviewed", "incomplete", "revise")
     for options in ({}, {"TERM": "xterm-256color", "COLUMNS": "200", "NO_COLOR": "1"}):
@@ -193,7 +193,7 @@ def test_the_exit_code_follows_outcome_findings_and_loops(name: str) -> None:
             assert code == (ExitCode.OK if reliable else ExitCode.NOT_REVIEWED)
 
 
-def test_a_cut_review_by_a_critic_is_not_reviewed_in_every_output_of_a_real_run(
+def test_a_cut_review_is_not_reviewed_in_every_output(
     aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(

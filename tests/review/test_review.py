@@ -38,14 +38,14 @@ def loop(outcome: str) -> LoopResult:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_an_answer_is_read_as_the_case_says(case: Path) -> None:
+def test_the_golden_answers_are_read_as_stated(case: Path) -> None:
     text, expected = case.read_bytes().decode().split("=====\n")
     parsed = review.parse(text)
     shown = [parsed.status, *(f"{f.severity}|{f.path}|{f.line}|{f.message}" for f in parsed.findings)]
     assert shown == expected.splitlines()
 
 
-def test_the_contract_itself_gives_no_verdict() -> None:
+def test_the_contract_itself_is_not_a_pass() -> None:
     assert review.parse(review.CONTRACT.replace("Review status: pass\n", "")).status != "pass"
 
 
@@ -77,19 +77,21 @@ def test_the_contract_itself_gives_no_verdict() -> None:
         ("nothing-to-review", Review(reason="nothing changed"), Gate("high"), ExitCode.OK),
     ],
 )
-def test_exit_codes(outcome: RunOutcome, said: Review, gate: Gate, code: ExitCode) -> None:
+def test_the_exit_code_of_each_gate_and_verdict(
+    outcome: RunOutcome, said: Review, gate: Gate, code: ExitCode
+) -> None:
     assert review.exit_code(Verdict(said, outcome), (), gate) is code
 
 
 @pytest.mark.parametrize("outcome", ["exhausted", "stalled"])
-def test_a_loop_that_did_not_get_there_closes_every_gate_but_never(outcome: str) -> None:
+def test_an_unsatisfied_loop_closes_every_gate_but_never(outcome: str) -> None:
     loops = [loop("satisfied"), loop(outcome)]
     for verdict in (Verdict(Review("pass"), "pass"), review.unreviewed("no verdict"), review.NO_REVIEWER):
         assert review.exit_code(verdict, loops, Gate("high")) is ExitCode.GATE
         assert review.exit_code(verdict, loops, Gate()) is ExitCode.OK
 
 
-def test_a_gate_about_loops_alone_needs_no_review() -> None:
+def test_a_workflow_with_only_loops_needs_no_review() -> None:
     loops = [loop("satisfied")]
     assert review.exit_code(review.NO_REVIEWER, loops, Gate("high")) is ExitCode.OK
     assert review.exit_code(review.NO_REVIEWER, loops, Gate("high", True)) is ExitCode.NOT_REVIEWED
@@ -103,7 +105,7 @@ def test_a_mock_answer_is_never_a_pass() -> None:
 
 
 @pytest.mark.parametrize("end", ["satisfied", "exhausted", "stalled"])
-def test_how_the_loop_of_a_mock_ends_decides_no_gate(end: str) -> None:
+def test_the_loops_of_a_mock_do_not_close_the_gate(end: str) -> None:
     verdict = review.judge([result("Review status: pass")], REVIEW, "mock")
     assert review.exit_code(verdict, [loop(end)], Gate("high"), "mock") is ExitCode.NOT_REVIEWED
 
@@ -115,7 +117,7 @@ def test_a_cut_answer_is_never_a_pass() -> None:
     assert verdict.review.reason == "the answer of step 'review' was cut (length)"
 
 
-def test_the_worst_of_several_reviewers_counts_and_findings_come_most_severe_first() -> None:
+def test_the_worst_verdict_counts_and_findings_are_sorted() -> None:
     first = result("- [low] a.py:1 — a remark\nReview status: pass", "audit")
     second = result("- [high] a.py:1 — wrong\nReview status: revise")
     verdict = review.judge([first, second], REVIEW, "live")
@@ -141,16 +143,14 @@ CUT_OFF: dict[str, Any] = {"truncated": True, "finish_reason": "length"}
         ([result("", skipped="nothing changed")], "nothing-to-review"),
     ],
 )
-def test_the_first_outcome_that_applies_is_that_of_the_run(
-    answers: list[StepResult], outcome: RunOutcome
-) -> None:
+def test_the_first_outcome_that_applies_counts(answers: list[StepResult], outcome: RunOutcome) -> None:
     assert review.judge(answers, REVIEW, "live").outcome == outcome
     recorded = review.as_recorded(review.judge(answers, REVIEW, "scripted"), "scripted")
     assert recorded.outcome == (outcome if outcome == "nothing-to-review" else "not-reviewed")
 
 
 @pytest.mark.parametrize("answers", [[result(PASS)], [result("", skipped="nothing changed")]])
-def test_what_moved_during_the_run_was_not_reviewed(answers: list[StepResult]) -> None:
+def test_a_change_that_moved_was_not_reviewed(answers: list[StepResult]) -> None:
     verdict = review.judge(answers, REVIEW, "live", doubt="HEAD moved")
     assert verdict.review.reason == "HEAD moved"
     assert verdict.outcome == ("incomplete" if answers[0].skipped is None else "not-reviewed")
@@ -161,7 +161,7 @@ def test_only_the_latest_answer_of_a_reviewer_counts() -> None:
     assert review.judge(results, REVIEW, "live") == Verdict(Review("pass"), "pass")
 
 
-def test_a_review_before_the_last_change_of_the_tree_does_not_count() -> None:
+def test_a_review_before_the_last_edit_does_not_count() -> None:
     edit = result("done", "implement", artifacts=Artifacts(("a.py",)))
     verdict = review.judge([result("Review status: pass"), edit], REVIEW, "live")
     assert (verdict.outcome, verdict.review.reason) == (
@@ -170,12 +170,12 @@ def test_a_review_before_the_last_change_of_the_tree_does_not_count() -> None:
     )
 
 
-def test_an_implementing_step_that_changed_nothing_leaves_the_review_standing() -> None:
+def test_a_review_counts_after_a_step_without_edits() -> None:
     idle = result("nothing to do", "implement", artifacts=Artifacts())
     assert review.judge([result("Review status: pass"), idle], REVIEW, "live").outcome == "pass"
 
 
-def test_what_was_not_sent_is_a_reason_to_distrust_a_pass() -> None:
+def test_a_pass_is_incomplete_if_files_were_not_sent() -> None:
     receipts = (
         Receipt("git_diff", "a.py", 10, changed_lines=3, sent_lines=3),
         Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, changed_lines=1),
@@ -201,7 +201,7 @@ CUT = Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, cha
         ("all", (), (), None),
     ],
 )
-def test_a_review_rests_on_what_its_reviewer_saw_of_the_change(
+def test_a_review_covers_what_its_reviewer_saw(
     seen: Any, read: tuple[Receipt, ...], own: tuple[Receipt, ...], reason: str | None
 ) -> None:
     results = [result("It adds one.", "read", context=read), result("Review status: pass", context=own)]
@@ -210,13 +210,13 @@ def test_a_review_rests_on_what_its_reviewer_saw_of_the_change(
     assert verdict.outcome == ("incomplete" if reason else "pass")
 
 
-def test_a_reviewer_that_is_told_of_an_edit_and_sees_no_diff_saw_nothing_of_it() -> None:
+def test_a_review_without_the_diff_of_an_edit_is_incomplete() -> None:
     edit = result("done", "implement", artifacts=Artifacts(("a.py",)))
     verdict = review.judge([edit, result("Review status: pass")], REVIEW, "live")
     assert verdict.review.reason == "step 'review' saw nothing of the change"
 
 
-def test_what_a_long_loop_rests_on_is_found_at_once() -> None:
+def test_what_a_long_loop_saw_is_found_quickly() -> None:
     results = [result("text", f"s{number}") for number in range(500)]
     results[0] = results[0]._replace(context=(CHANGED,))
     results.append(result("Review status: pass"))
@@ -225,18 +225,18 @@ def test_what_a_long_loop_rests_on_is_found_at_once() -> None:
     assert review.judge(results, REVIEW, "live").outcome == "pass"
 
 
-def test_a_long_list_of_what_was_not_sent_is_counted() -> None:
+def test_a_long_list_of_files_not_sent_is_capped() -> None:
     receipts = tuple(Receipt("git_diff", f"{n}.py", 0, 1, note="x", complete=False) for n in range(7))
     verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")
     assert (verdict.review.reason or "").endswith("4.py (x) and 2 more")
 
 
-def test_no_reviewing_step_is_said() -> None:
+def test_a_workflow_without_a_reviewing_step_is_named() -> None:
     assert review.judge([result("x", "plan")], frozenset(), "live") == review.NO_REVIEWER
     assert review.NO_REVIEWER.review.reason == "the workflow has no reviewing step"
 
 
-def test_the_same_findings_in_another_order_are_the_same() -> None:
+def test_findings_are_compared_in_any_order() -> None:
     one = "- [high] a.py:1 — wrong\n- [low] b.py:2 — hm\nReview status: revise"
     other = "- [low] b.py:2 — hm\n- [high] a.py:1 — wrong\nReview status: revise"
     assert review.same_findings(result(one), result(other))

@@ -137,14 +137,14 @@ def test_an_answer_over_the_budget_is_not_asked_again_for_its_verdict(
         (
             Allowance(cost_usd=0.2),
             [Usage(1, 1, 2, None)],
-            "did not say what it cost, so --max-cost cannot hold",
+            "did not report its cost, so --max-cost cannot hold",
         ),
         (Allowance(tokens=2), [Usage(1, 1, 2, None)], None),
         (Allowance(tokens=1), [Usage(1, 1, 2, None)], "1 token over --max-tokens 1"),
         (
             Allowance(tokens=9),
             [Usage(1, 1, 2), Usage()],
-            "step 's1': openai:m did not say how many tokens it used",
+            "step 's1': openai:m did not report its tokens",
         ),
     ],
 )
