@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,11 @@ class Ready(NamedTuple):
     reports: tuple[report_files.Target, ...]
 
 
-def main(given: Mapping[str, Any]) -> int:
-    """Review what this stage is about; print a few lines, give the exit code. Raises ``AethrError``."""
+def main(**given: Any) -> int:
+    """Review the change of this stage, print a few lines, return the exit code. Raises ``AethrError``.
+
+    ``given`` are the options on the command line, by the names of their fields.
+    """
     options = policy.read(given, os.environ)
     closing = Closing(options, ending.way_out(os.environ))
     try:

@@ -141,7 +141,7 @@ def test_an_unknown_price_and_an_unknown_provider_are_said(project: Repo) -> Non
     assert re.search(r"anthropc:claude-x: 15 calls, .*, cost unknown\n", done.stdout)
     assert re.search(r"together: 27 calls, .*, \$[\d.]+ and what is not known\n", done.stdout)
     assert done.stderr == (
-        "note: anthropc:claude-x: no provider 'anthropc' is known here (did you mean 'anthropic'?)\n"
+        "note: anthropc:claude-x: the provider 'anthropc' is not known here (did you mean 'anthropic'?)\n"
     )
 
 

@@ -49,8 +49,8 @@ def test_another_shell_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
 def test_each_name_of_the_tables_is_that_of_an_argument() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
-    for name, (_, complete) in cli.COMMANDS.items():
-        complete(commands.add_parser(name))
+    for name, command in cli.COMMANDS.items():
+        command.add_arguments(commands.add_parser(name))
     names = {action.dest for action in completion._arguments(parser)}
     assert {*completion.WORDS, *completion.PATHS} <= names
 
