@@ -25,7 +25,7 @@ from aethr.workflow.overview import Overview
 
 
 def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:
-    """Print the map of each workflow file, or else the project's. Raises ``ConfigError`` with all mistakes."""
+    """Print the map of each workflow file, or the project's. Raises ``ConfigError`` with all mistakes."""
     today = today or datetime.date.today()
     mistakes: list[str] = []
     out = Output(sys.stdout)

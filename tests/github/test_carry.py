@@ -17,7 +17,7 @@ from aethr.github.carry import (
     Binding,
     Carrier,
     EnvelopeError,
-    seal_of,
+    make_seal,
     unseal,
 )
 
@@ -27,7 +27,7 @@ STEP, MORE = {"step": "ü\u2028"}, {"step": "another"}
 
 
 def seal(keys: Iterable[str] = KEYS, binding: Binding = BOUND) -> Seal:
-    return seal_of(binding, keys)
+    return make_seal(binding, keys)
 
 
 def sealed(*records: object, keys: Iterable[str] = KEYS, binding: Binding = BOUND) -> str:

@@ -18,7 +18,7 @@ from aethr.base.records import Scope
 from aethr.git import fetch, history
 from aethr.git.fetch import Remote
 from aethr.github import event
-from aethr.github.event import Change
+from aethr.github.event import EventChange
 from tests.github.support import PullRequest, open_pull_request
 from tests.support import Repo, checkout_of, make_repo
 
@@ -153,7 +153,7 @@ def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> 
     remote = Remote(request_.url)
 
     def resolved(*change: str, **more: str) -> Scope:
-        found = event.resolved(checkout_of(clone.root), Change(*change, **more), remote)
+        found = event.resolve(checkout_of(clone.root), EventChange(*change, **more), remote)
         assert found == git.resolve_scope(clone.root, found.text)  # what the same words mean to `--diff`
         return found
 
@@ -166,7 +166,7 @@ def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> 
 
 
 def test_the_head_of_a_privileged_event_must_not_be_checked_out(request_: PullRequest) -> None:
-    change = Change(request_.head, request_.base, number=7, privileged=True)
+    change = EventChange(request_.head, request_.base, number=7, privileged=True)
     for commit in ("refs/pull/7/merge", request_.head):
         for depth in (1, None):
             clone = request_.checkout(f"{commit[:5]}-{depth}".replace("/", "-"), depth, commit)
@@ -212,7 +212,7 @@ def test_a_partial_clone_gets_the_files_of_the_change_and_no_more(
     refs = clone.git("for-each-ref")
     remote = Remote(request.url)
     here = checkout_of(clone.root)
-    found = event.resolved(here, Change(request.head, request.base), remote)
+    found = event.resolve(here, EventChange(request.head, request.base), remote)
     shown = b"".join(git.diff(git.survey(here, found))).decode()
     assert shown == request.origin.git("diff", request.common, request.head)
     assert (clone.root / ".git" / "config").read_text(encoding="utf-8") == settings
@@ -233,12 +233,12 @@ def test_a_partial_clone_is_completed_from_the_run_s_own_server_alone(
     here = checkout_of(clone.root)
     with listening() as (url, headers):
         with pytest.raises(GitError) as caught:
-            event.resolved(
-                here, Change(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
+            event.resolve(
+                here, EventChange(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
             )
         assert len(headers) == 1
     assert "Check out without `filter:`" in caught.value.fix
-    found = event.resolved(here, Change(request_.head, request_.base), Remote(request_.url))
+    found = event.resolve(here, EventChange(request_.head, request_.base), Remote(request_.url))
     assert b"".join(git.diff(git.survey(here, found)))
 
 

@@ -104,7 +104,7 @@ def test_a_second_attempt_calls_only_what_is_missing(
         assert first.outputs["resumable"] == "false", "no verdict is not kept for ever"
         return
     assert first.outputs["resumable"] == "true"
-    assert "*Re-run failed jobs* goes on after the last finished step." in first.log
+    assert "*Re-run failed jobs* resumes after the last finished step." in first.log
     with ModelServer([text(PASS)]) as models:
         second = act(request, models, attempt=2)
     assert second.code == 0, second.log
@@ -182,7 +182,7 @@ def test_where_nothing_can_be_carried_the_review_counts_all_the_same(
     with ModelServer([text("A thought."), text(PASS)]) as models:
         step = act(request, models)
     assert (step.code, step.outputs["status"]) == (0, "pass"), step.log
-    assert step.log.count("A next attempt cannot go on from here") == 1
+    assert step.log.count("A later attempt cannot resume this one") == 1
 
 
 def test_a_killed_job_keeps_its_finished_steps(act: Act, github: GitHubServer, tmp_path: Path) -> None:
@@ -509,7 +509,7 @@ def test_a_folder_outside_is_refused(
 ) -> None:
     step = act(request_, variables={"AETHR_ACTION_WORKING_DIRECTORY": folder})
     assert step.code == 2
-    assert "is no folder of the workspace" in step.log
+    assert "is not a folder of the workspace" in step.log
 
 
 def test_a_change_cannot_lead_a_project_to_another_ones_workflow(
@@ -523,7 +523,7 @@ def test_a_change_cannot_lead_a_project_to_another_ones_workflow(
     with ModelServer([text(PASS)]) as models:
         step = act(request, models, variables={"AETHR_ACTION_WORKING_DIRECTORY": "web"})
     assert (step.code, models.bodies) == (2, [])
-    assert "'web' is no folder of the workspace" in step.log
+    assert "'web' is not a folder of the workspace" in step.log
 
 
 @pytest.mark.parametrize("target", ["web", "samples", "/etc", "nowhere"])
@@ -620,7 +620,7 @@ def test_outside_of_a_runner(request_: PullRequest) -> None:
     command = [sys.executable, "-m", "aethr", "action"]
     done = subprocess.run(command, cwd=request_.origin.root, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "inside of GitHub Actions only" in done.stderr
+    assert "only inside GitHub Actions" in done.stderr
 
 
 def test_an_error_in_a_runners_log_is_no_command(tmp_path: Path) -> None:

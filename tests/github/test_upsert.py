@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from aethr.github.api import AmbiguousError, Api, ApiError, ReadOnlyError
-from aethr.github.upsert import Marker, Place, Posted, upsert
+from aethr.github.upsert import Marker, Posted, PullRequest, upsert
 from tests.github.github_server import ME, GitHubServer
 
 MARK = Marker("default", 500, 1, "a" * 40, "a" * 40)
@@ -21,9 +21,9 @@ class Desk:
         self.slept: list[float] = []
 
     def post(self, text: str = "text", mark: Marker = MARK) -> Posted:
-        place = Place("octo/shop", 7, f"{self.github.url}/graphql")
+        pull = PullRequest("octo/shop", 7, f"{self.github.url}/graphql")
         with Api(self.github.url, "ghs_token", self.slept.append) as api:
-            return upsert(api, place, mark, lambda previous: f"{mark}\n{text}\n{previous is not None}")
+            return upsert(api, pull, mark, lambda previous: f"{mark}\n{text}\n{previous is not None}")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from aethr.base.records import (
 from aethr.cli import main
 from aethr.hook import change, ending, policy
 from aethr.hook.change import Measure
-from aethr.hook.ending import Closing
+from aethr.hook.ending import HookContext
 from aethr.hook.policy import HookOptions
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
@@ -145,7 +145,7 @@ def test_outside_of_a_repository(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["hook"]) == 2
-    assert "is in no git repository" in capsys.readouterr().out
+    assert "is not in a git repository" in capsys.readouterr().out
 
 
 def test_what_edits_or_runs_is_refused_with_every_place(hook: Hook, project: Repo) -> None:
@@ -454,8 +454,8 @@ def test_a_shallow_clone_that_cannot_tell_is_an_error(
 # --- lines ---------------------------------------------------------------------------------------
 
 
-def closing(*, lenient: bool = False) -> Closing:
-    return Closing(HookOptions(RunOptions(fail_on="revise"), lenient), "SKIP=aethr-review git commit")
+def context(*, lenient: bool = False) -> HookContext:
+    return HookContext(HookOptions(RunOptions(fail_on="revise"), lenient), "SKIP=aethr-review git commit")
 
 
 def result(review: Review, code: ExitCode, **more: object) -> RunResult:
@@ -475,7 +475,9 @@ def result(review: Review, code: ExitCode, **more: object) -> RunResult:
 def test_all_lines_of_a_review() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
     review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
-    ended = ending.finished(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", closing())
+    ended = ending.report_result(
+        result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", context()
+    )
     assert (ended.code, list(ended.lines)) == (
         1,
         [
@@ -485,8 +487,8 @@ def test_all_lines_of_a_review() -> None:
             "[low] ::error::x",
             "not sent: z.py (over the budget)",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
-            "To fix: make the change smaller, or raise limits.context_chars; what no model may be sent "
-            "goes into a change of its own.",
+            "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
+            "into a change of their own.",
             "exit code 1: the gate said no (--fail-on revise). "
             "To go on without a review: SKIP=aethr-review git commit",
         ],
@@ -495,14 +497,14 @@ def test_all_lines_of_a_review() -> None:
 
 def test_many_findings_are_counted() -> None:
     review = Review("revise", tuple(Finding("low", "a.py", n, "x") for n in range(1, 80)))
-    ended = ending.finished(result(review, ExitCode.GATE), "head", closing())
+    ended = ending.report_result(result(review, ExitCode.GATE), "head", context())
     assert sum("[low]" in line for line in ended.lines) == ending.SHOWN
     assert "and 29 more findings; all are in a report: --report PATH" in ended.lines
 
 
 def test_a_pass_that_was_let_through_says_so() -> None:
-    ended = ending.finished(
-        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", closing(lenient=True)
+    ended = ending.report_result(
+        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", context(lenient=True)
     )
     assert ended.code == 0
     assert ended.lines[1] == "NOT REVIEWED: cut"
@@ -519,7 +521,7 @@ def test_a_pass_that_was_let_through_says_so() -> None:
     ],
 )
 def test_the_way_out_is_that_of_the_stage(environ: dict[str, str], way: str) -> None:
-    assert ending.way_out(environ) == way
+    assert ending.bypass_command(environ) == way
 
 
 def test_no_line_is_a_command_of_a_runner(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,7 +563,7 @@ def test_an_answer_that_no_disk_takes_is_said_and_passes_nothing(
 def test_the_task_of_a_hook_and_one_of_ones_own(hook: Hook, project: Repo, tmp_path: Path) -> None:
     project.write("app.py", "total = 2\n")
     for words, task in (
-        ([], policy.task(change.Change(STAGED, Checkout(project.root, project.root), "", "main"))),
+        ([], policy.task(change.HookChange(STAGED, Checkout(project.root, project.root), "", "main"))),
         (["--task", "Only SQL."], "Only SQL."),
     ):
         hook("--report", str(tmp_path / "record.json"), *words)
@@ -582,9 +584,9 @@ def test_the_page_shows_what_is_printed() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
-    found = change.Change(STAGED, Checkout(Path(), Path()), "the staged change")
-    head = ending.head(found, Measure(Extent(1, 1, 1)))
-    lines = ending.finished(said, head, closing()).lines
+    found = change.HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
+    head = ending.describe_change(found, Measure(Extent(1, 1, 1)))
+    lines = ending.report_result(said, head, context()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 
 
