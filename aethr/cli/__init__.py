@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "Run explicit AI coding workflows from one YAML file."
 
 GC_THRESHOLD = 50_000
-"""Of generation 0 while modules load: they leave no garbage, and Python would look for some 50 times."""
+"""The threshold of generation 0: at its default, loading the modules would run the collector 50 times."""
 
 FIRST_STEPS = {
     "aethr init": "choose a workflow; writes .aethr.yaml",

@@ -2,7 +2,7 @@
 
 The first line of a comment is its marker. Two more such lines enclose the review, so that a later page
 without a review of its own can keep it, folded. No model, file or error can write these lines, because
-``output.markdown`` breaks every ``<!--``. The page fits GitHub's limit, cut between paragraphs where possible.
+``output.markdown`` breaks every ``<!--``. The page fits GitHub's limit, cut between paragraphs if possible.
 """
 
 from __future__ import annotations
