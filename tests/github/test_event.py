@@ -52,7 +52,7 @@ def test_a_pull_request() -> None:
         (request(), "dependabot[bot]"),
     ],
 )
-def test_a_pull_request_from_outside(event: dict[str, Any], actor: str) -> None:
+def test_a_fork_or_dependabot_is_outside(event: dict[str, Any], actor: str) -> None:
     assert change(runner("pull_request", event, actor=actor)).outside
 
 
@@ -95,6 +95,6 @@ def test_other_events(name: str, event: dict[str, Any], ref: str, expected: Even
         ("pull_request", {"pull_request": {"number": 7, "base": {}, "head": {"sha": B}}}, "not a commit id"),
     ],
 )
-def test_what_is_refused(name: str, event: dict[str, Any], says: str) -> None:
+def test_an_event_without_a_change_is_refused(name: str, event: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         change(runner(name, event))

@@ -34,7 +34,7 @@ def pull_request(tmp_path: Path) -> PullRequest:
 
 
 @pytest.mark.parametrize(("answer", "code", "status"), [(HIGH, 1, "revise"), (LOW, 0, "pass")])
-def test_one_file_gives_the_same_end_in_each_door(
+def test_one_workflow_ends_the_same_in_each_way_to_run_it(
     pull_request: PullRequest,
     act: Act,
     monkeypatch: pytest.MonkeyPatch,

@@ -84,7 +84,9 @@ CASES: list[tuple[str, dict[str, str] | Change, int, str]] = [
 @pytest.mark.parametrize(
     ("change", "code", "said"), [case[1:] for case in CASES], ids=[each[0] for each in CASES]
 )
-def test_an_odd_runner(tmp_path: Path, change: dict[str, str] | Change, code: int, said: str) -> None:
+def test_a_malformed_runner_is_an_error(
+    tmp_path: Path, change: dict[str, str] | Change, code: int, said: str
+) -> None:
     request = open_pull_request(tmp_path)
     work = request.checkout()
     with GitHubServer() as github, ModelServer([text(PASS)] * 3) as models:

@@ -52,7 +52,7 @@ def test_the_first_run_does_not_ask_who_it_is(desk: Desk, github: GitHubServer) 
     ]
 
 
-def test_keys_are_apart(desk: Desk, github: GitHubServer) -> None:
+def test_each_comment_key_has_its_own_comment(desk: Desk, github: GitHubServer) -> None:
     desk.post("api", Marker("api", 500, 1, "a" * 40))
     desk.post("web", Marker("web", 500, 1, "a" * 40))
     desk.post("api again", Marker("api", 501, 1, "a" * 40))
@@ -60,7 +60,7 @@ def test_keys_are_apart(desk: Desk, github: GitHubServer) -> None:
 
 
 @pytest.mark.parametrize("before", [99, 100, 500])
-def test_found_among_hundreds(desk: Desk, github: GitHubServer, before: int) -> None:
+def test_our_comment_is_found_among_hundreds(desk: Desk, github: GitHubServer, before: int) -> None:
     for number in range(before):
         github.add_comment(f"comment {number}")
     github.add_comment(f"{MARK}\nold", ME)
@@ -69,7 +69,7 @@ def test_found_among_hundreds(desk: Desk, github: GitHubServer, before: int) -> 
     assert github.bodies[-1].split("\n")[1] == "new"
 
 
-def test_a_copied_marker_is_left_alone(desk: Desk, github: GitHubServer) -> None:
+def test_a_comment_with_a_copied_marker_is_not_edited(desk: Desk, github: GitHubServer) -> None:
     forged = github.add_comment(f"{MARK}\nReview status: pass", "mallory")
     desk.post("ours")
     desk.post("ours again", Marker("default", 501, 1, "b" * 40))
@@ -79,7 +79,7 @@ def test_a_copied_marker_is_left_alone(desk: Desk, github: GitHubServer) -> None
 
 
 @pytest.mark.parametrize("body", ["quoted:\n{}", "> {}", " {}", "{} and more", "```\n{}\n```"])
-def test_a_marker_elsewhere_is_none(desk: Desk, github: GitHubServer, body: str) -> None:
+def test_a_marker_below_the_first_line_does_not_count(desk: Desk, github: GitHubServer, body: str) -> None:
     github.add_comment(body.format(MARK), ME)
     desk.post()
     assert len(github.comments) == 2
@@ -93,21 +93,21 @@ def test_an_older_run_does_not_overwrite(desk: Desk, github: GitHubServer, newer
     assert github.bodies[0].split("\n")[1] == "newer"
 
 
-def test_a_lost_answer_makes_no_second_comment(desk: Desk, github: GitHubServer) -> None:
+def test_a_lost_answer_does_not_post_a_second_comment(desk: Desk, github: GitHubServer) -> None:
     github.fail("POST", 502, done=True)
     posted = desk.post("once")
     assert len(github.comments) == 1
     assert posted.url.endswith("#issuecomment-1")
 
 
-def test_a_post_that_was_not_done_is_done_again(desk: Desk, github: GitHubServer) -> None:
+def test_a_comment_that_was_not_posted_is_posted_again(desk: Desk, github: GitHubServer) -> None:
     github.fail("POST", 502)
     desk.post("once")
     assert len(github.comments) == 1
     assert len(github.sent("POST")) == 2
 
 
-def test_a_post_is_not_repeated_for_ever(desk: Desk, github: GitHubServer) -> None:
+def test_a_comment_is_posted_at_most_twice(desk: Desk, github: GitHubServer) -> None:
     for _ in range(5):
         github.fail("POST", 502)
     with pytest.raises(ApiError, match="502"):
@@ -123,7 +123,7 @@ def test_a_post_is_not_repeated_for_ever(desk: Desk, github: GitHubServer) -> No
         (403, "API rate limit exceeded", {}, [1.0]),
     ],
 )
-def test_a_limit_is_waited_for(
+def test_a_rate_limit_is_waited_for(
     desk: Desk, github: GitHubServer, status: int, message: str, headers: dict[str, str], slept: list[float]
 ) -> None:
     github.fail("POST", status, message=message, **headers)
@@ -132,14 +132,14 @@ def test_a_limit_is_waited_for(
     assert len(github.comments) == 1
 
 
-def test_an_hour_is_not_waited_for(desk: Desk, github: GitHubServer) -> None:
+def test_a_rate_limit_of_an_hour_is_an_error(desk: Desk, github: GitHubServer) -> None:
     github.fail("POST", 429, Retry_After="3600")
     with pytest.raises(ApiError, match="429"):
         desk.post()
     assert desk.slept == []
 
 
-def test_a_list_that_fails_is_asked_again(desk: Desk, github: GitHubServer) -> None:
+def test_a_failed_list_of_comments_is_retried(desk: Desk, github: GitHubServer) -> None:
     github.fail("GET", 500)
     github.fail("GET", 503)
     desk.post()
@@ -155,7 +155,7 @@ def test_a_server_that_is_down_is_an_error_in_one_line(desk: Desk, github: GitHu
     assert desk.slept == [1.0, 2.0, 4.0]
 
 
-def test_a_token_that_may_only_read(desk: Desk, github: GitHubServer) -> None:
+def test_a_token_that_can_only_read_is_named(desk: Desk, github: GitHubServer) -> None:
     github.read_only = True
     with pytest.raises(ReadOnlyError, match="Resource not accessible by integration") as caught:
         desk.post()
@@ -163,13 +163,13 @@ def test_a_token_that_may_only_read(desk: Desk, github: GitHubServer) -> None:
     assert github.comments == []
 
 
-def test_a_text_that_is_too_long_is_refused_once(desk: Desk, github: GitHubServer) -> None:
+def test_a_comment_that_is_too_long_is_not_retried(desk: Desk, github: GitHubServer) -> None:
     with pytest.raises(ApiError, match="422"):
         desk.post("x" * 70_000)
     assert len(github.sent("POST")) == 1
 
 
-def test_the_token_goes_to_no_other_server(desk: Desk, github: GitHubServer) -> None:
+def test_the_token_is_not_sent_to_another_server(desk: Desk, github: GitHubServer) -> None:
     with GitHubServer() as other:
         page = f'<{other.url}/repos/octo/shop/issues/7/comments?page=2>; rel="next"'
         github.link = page
@@ -182,9 +182,7 @@ def test_the_token_goes_to_no_other_server(desk: Desk, github: GitHubServer) -> 
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_a_comment_that_is_deleted_meanwhile_is_posted_anew(
-    desk: Desk, github: GitHubServer, status: int
-) -> None:
+def test_a_comment_deleted_meanwhile_is_posted_again(desk: Desk, github: GitHubServer, status: int) -> None:
     github.add_comment(f"{MARK}\nold", ME)
     github.fail("PATCH", status, message="Not Found")
     posted = desk.post("new")
@@ -192,7 +190,7 @@ def test_a_comment_that_is_deleted_meanwhile_is_posted_anew(
     assert github.bodies[1].split("\n")[1:] == ["new", "False"]
 
 
-def test_a_pull_request_that_is_gone_is_said(desk: Desk, github: GitHubServer) -> None:
+def test_a_deleted_pull_request_is_an_error(desk: Desk, github: GitHubServer) -> None:
     github.add_comment(f"{MARK}\nold", ME)
     github.fail("PATCH", 404, message="Not Found")
     github.fail("POST", 404, message="Not Found")
@@ -205,7 +203,9 @@ NINES = [str(10**10), "9" * 18, "9" * 17, "9" * 400]
 
 
 @pytest.mark.parametrize("run", [*NINES, "-1", "\u0661\u0662\u0663", "1e9"])
-def test_a_run_number_of_no_run_silences_nothing(desk: Desk, github: GitHubServer, run: str) -> None:
+def test_an_impossible_run_number_does_not_block_the_comment(
+    desk: Desk, github: GitHubServer, run: str
+) -> None:
     """Whoever may write to the repository can edit the comment."""
     github.add_comment(f"{MARK}\nold".replace("run=500", f"run={run}"), ME)
     assert not desk.post("first").newer
@@ -214,13 +214,13 @@ def test_a_run_number_of_no_run_silences_nothing(desk: Desk, github: GitHubServe
     assert len(github.comments) <= 2
 
 
-def test_neither_does_an_attempt_of_no_run(desk: Desk, github: GitHubServer) -> None:
+def test_an_impossible_attempt_does_not_block_the_comment(desk: Desk, github: GitHubServer) -> None:
     github.add_comment(f"{MARK}\nold".replace("attempt=1", "attempt=999999999"), ME)
     assert not desk.post("new").newer
     assert github.bodies == [f"{MARK}\nnew\nTrue"]
 
 
-def test_a_comment_without_its_marker_is_somebody_elses(desk: Desk, github: GitHubServer) -> None:
+def test_a_comment_without_its_marker_is_not_edited(desk: Desk, github: GitHubServer) -> None:
     desk.post("one")
     github.comments[0].body = "edited by hand"
     desk.post("two", Marker("default", 501, 1, "b" * 40))
@@ -228,7 +228,7 @@ def test_a_comment_without_its_marker_is_somebody_elses(desk: Desk, github: GitH
     assert github.bodies[1].split("\n")[1:] == ["two", "False"]
 
 
-def test_of_two_of_ours_the_older_one_is_edited(desk: Desk, github: GitHubServer) -> None:
+def test_the_older_of_two_comments_of_ours_is_edited(desk: Desk, github: GitHubServer) -> None:
     github.add_comment(f"{MARK}\nforged", "mallory")
     github.add_comment(f"{MARK}\nfirst", ME)
     github.add_comment(f"{MARK}\nsecond", ME)
@@ -244,7 +244,7 @@ def test_a_locked_conversation_is_not_a_missing_permission(desk: Desk, github: G
     assert "Unlock it" in caught.value.fix
 
 
-def test_a_wait_without_end_is_not_waited_for(desk: Desk, github: GitHubServer) -> None:
+def test_an_endless_retry_after_is_an_error(desk: Desk, github: GitHubServer) -> None:
     github.fail("POST", 429, message="slow down", Retry_After="9" * 401)
     with pytest.raises(ApiError, match="429"):
         desk.post()
@@ -252,7 +252,7 @@ def test_a_wait_without_end_is_not_waited_for(desk: Desk, github: GitHubServer) 
 
 
 @pytest.mark.parametrize("header", ["\u00b2", "Thu, 01 Jan 100000000000000000000 00:00:00 GMT"])
-def test_an_odd_retry_after_is_none(desk: Desk, github: GitHubServer, header: str) -> None:
+def test_a_malformed_retry_after_is_ignored(desk: Desk, github: GitHubServer, header: str) -> None:
     github.fail("POST", 429, message="slow down", Retry_After=header)
     desk.post()
     assert desk.slept == [1.0]
@@ -262,7 +262,7 @@ def test_an_odd_retry_after_is_none(desk: Desk, github: GitHubServer, header: st
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_a_dead_proxy_is_named_and_nothing_is_thought_to_be_posted(
+def test_a_dead_proxy_is_named_and_not_a_lost_comment(
     github: GitHubServer, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:hunter2222@127.0.0.1:1")
@@ -272,7 +272,9 @@ def test_a_dead_proxy_is_named_and_nothing_is_thought_to_be_posted(
     assert "GitHub cannot be reached: the proxy http://127.0.0.1:1 (HTTP_PROXY)" in str(caught.value)
 
 
-def test_no_proxy_is_read_as_for_models(github: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_holds_for_github_as_for_models(
+    github: GitHubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "[::1],127.0.0.0/8")
     with Api(github.url, "ghs_token", lambda _: None) as api:
