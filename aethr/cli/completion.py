@@ -46,7 +46,7 @@ _BASH = """
 
 _aethr() {
   _shtab_aethr
-  if ! type compopt >/dev/null 2>&1; then # bash 3 cannot be told that these are files, to be quoted
+  if ! type compopt >/dev/null 2>&1; then # bash 3 has no way to mark them as files, so quote them
     local i
     for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=$(printf %q "${COMPREPLY[i]}"); done
   elif [[ ${COMPREPLY-} == *: ]]; then # an argument follows

@@ -70,7 +70,8 @@ def block_within(text: str, limit: int, measure: Measure) -> tuple[str, bool]:
     while count and (size := measure(block)) > limit:
         count = max(0, min(count - 1, count * limit // size))
         ends = (text.rfind(end, count // 2, count) for end in ("\n\n", "\n"))
-        block = markdown_block(text[: next((end for end in ends if end > 0), count)]) if count else ""
+        end = next((end for end in ends if end > 0), count)
+        block = markdown_block(text[:end]) if count else ""
     return block, count < len(text)
 
 
@@ -81,15 +82,15 @@ class Blobs(NamedTuple):
     repository: str
     commit: str
 
-    def link(self, path: str, line: int | None) -> str:
+    def link(self, found: Finding) -> str | None:
+        """The address of a finding's line, if its path can be one of the repository."""
+        path = found.path or ""
+        unsure = found.place == "nowhere" or any(part in ("", ".", "..") for part in path.split("/"))
+        if unsure or len(path) > 400 or any("\ud800" <= char <= "\udfff" for char in path):
+            return None
         name = "/".join(quote(part, safe="") for part in path.split("/"))
-        anchor = f"#L{line}" if line is not None else ""
+        anchor = f"#L{found.line}" if found.line is not None else ""
         return f"{self.server_url}/{self.repository}/blob/{self.commit}/{name}{anchor}"
-
-
-def findings_section(found: Sequence[Finding], blobs: Blobs, limit: int, measure: Measure) -> str:
-    """A table, the most severe first; its last line counts those that did not fit."""
-    return findings_table(found, partial(_address, blobs), _within(limit, measure))
 
 
 def not_sent(result: RunResult, limit: int, measure: Measure) -> str:
@@ -119,14 +120,6 @@ def fold(title: str, body: str) -> str:
 
 def _within(limit: int, measure: Measure) -> Fitting:
     return partial(rows_within, limit=limit, measure=measure)
-
-
-def _address(blobs: Blobs, found: Finding) -> str | None:
-    """A link, if the path can be one of the repository."""
-    path = found.path or ""
-    unsure = found.place == "nowhere" or any(part in ("", ".", "..") for part in path.split("/"))
-    encodable = not any("\ud800" <= char <= "\udfff" for char in path)
-    return blobs.link(path, found.line) if encodable and not unsure and len(path) <= 400 else None
 
 
 COMMENT = Room(60_000, utf16_units, "The whole text is in the job summary and in the report file.")
@@ -236,7 +229,7 @@ def _body(page: Page, room: Room) -> str:
     if page.result is None or not page.result.steps:
         return ""
     result, measure = page.result, room.measure
-    findings = findings_section(result.review.findings, page.blobs, room.limit // 3, measure)
+    findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
     after = (
         not_sent(result, room.limit // 8, measure),
         receipt(result, room.limit // 6, measure),

@@ -127,7 +127,7 @@ def _close(code: ExitCode, lines: tuple[str, ...], context: HookContext) -> Repo
     options = context.options
     gate = f"--fail-on {options.run.fail_on}"
     if code == ExitCode.NOT_REVIEWED and options.lenient:
-        return Report(ExitCode.OK, (*lines, "exit code 0 in place of 4, because of --if-not-reviewed=pass"))
+        return Report(ExitCode.OK, (*lines, "exit code 0 instead of 4, because of --if-not-reviewed=pass"))
     if code == ExitCode.OK:
         return Report(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
     meaning = MEANINGS[code] + (f" ({gate})" if code == ExitCode.GATE else "")

@@ -1,4 +1,4 @@
-"""``aethr check``: the map, the chart, and what a run needs, about and at most."""
+"""``aethr check``: the map, the chart, and what a run needs, typically and at most."""
 
 from __future__ import annotations
 

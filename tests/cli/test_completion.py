@@ -1,4 +1,4 @@
-"""Completion scripts: everything the parser has is in them, and real shells complete with them."""
+"""Completion scripts: they have every word of the parser, and real shells complete with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine at its limits is no bug: one line, exit 3, and what was finished is kept."""
+"""A machine at its limits is not a bug: one line, exit 3, and finished steps are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal meets: questions, the editor, a hidden key, panels; through a real pty."""
+"""A person's terminal: questions, the editor, a hidden key, panels; through a real pty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint between attempts: only what is ours and of the same run is opened."""
+"""A checkpoint between attempts: only one with our seal, of the same run, is opened."""
 
 from __future__ import annotations
 

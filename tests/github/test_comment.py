@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, what cannot, and that it always fits."""
+"""The page of a run: its content, what cannot get into it, and that it always fits."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ def test_a_failure_keeps_the_last_review_in_the_comment() -> None:
     again = written(page(None, NotReviewedError("no key")), failed, MARK._replace(head=OLD))
     assert again.count("The first review.") == 1
     assert upsert.read(again).reviewed == HEAD
-    mended = written(page(result("The second review.")), again)
-    assert "The first review." not in mended
+    renewed = written(page(result("The second review.")), again)
+    assert "The first review." not in renewed
 
 
 def test_a_failure_shows_the_answers_of_finished_steps() -> None:

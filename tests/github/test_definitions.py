@@ -1,4 +1,4 @@
-"""action.yml and the workflows before the linters that know GitHub's own schema and its pitfalls."""
+"""action.yml and the workflows, checked by linters that know GitHub's schema and pitfalls."""
 
 from __future__ import annotations
 

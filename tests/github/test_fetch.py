@@ -222,7 +222,7 @@ def test_a_partial_clone_fetches_only_the_changes_files(tmp_path: Path, kept: st
 
 
 def test_a_partial_clone_fetches_only_from_its_server(request_: PullRequest, tmp_path: Path) -> None:
-    """The repository's own remote, and whatever it configures for any name, is not asked."""
+    """Aethr does not call the repository's own remote, under whatever name it is configured."""
     request_.origin.git("config", "uploadpack.allowFilter", "true")
     clone = partial_clone(request_, "blob:none", None)
     clone.git("config", "remote.origin.url", f"file://{tmp_path}/elsewhere")

@@ -1,4 +1,4 @@
-"""Inputs: ``action.yml`` and the code say the same, values are typed, a mistake names its input."""
+"""Inputs: ``action.yml`` and the code agree, values are typed, and an error names its input."""
 
 from __future__ import annotations
 

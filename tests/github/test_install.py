@@ -1,4 +1,4 @@
-"""What installs the Action: what was tested and nothing else, whatever the index or the workspace offer."""
+"""The installation of the Action: only the tested packages, whatever the index or the workspace has."""
 
 from __future__ import annotations
 

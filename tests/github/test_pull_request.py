@@ -164,7 +164,7 @@ def test_a_checkpoint_that_does_not_fit_is_ignored(
         variables = {"AETHR_RUN_PRESET": "review-existing-diff"}
     with ModelServer([text("A thought."), text(PASS), text(PASS)]) as models:
         step = act(request, models, attempt=2, key=key, variables=variables)
-    assert len(models.bodies) == 2, "it started afresh"
+    assert len(models.bodies) == 2, "it started over"
     reasons = {
         "head": "made for another head",
         "workflow": "made for another workflow",

@@ -130,7 +130,7 @@ def test_a_hostile_answer_of_150_kilobytes(runner: Runner, github: GitHubServer,
     answer = "\n".join(lines) + "\n" + "```\n" + "a line of an answer\n" * 7_500 + REVISE
     with ModelServer([Reply(chunks=(answer,))]) as models:
         job = run(runner, open_pull_request(tmp_path), github, models, run_id=702)
-    assert job.outputs["aethr"]["status"] == "not-reviewed", "what stands in an open fence is no verdict"
+    assert job.outputs["aethr"]["status"] == "not-reviewed", "text in an open fence is not a verdict"
     assert not [each for each in job.annotations if "hacked" in each]
     assert len(github.bodies[0]) <= 65_536
     assert "<img" not in github.bodies[0]

@@ -1,4 +1,4 @@
-"""However one commits: what the hook reviews is what the commit holds, to the byte."""
+"""Every way to commit: the hook reviews exactly the bytes of the commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aethr hook`` itself: what it refuses, what it exits with, and every line that it may end with."""
+"""``aethr hook``: what it refuses, its exit codes, and every line of its report."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_a_binary_file_marked_as_text_is_still_binary(project: Repo, attribute: 
 
 
 def test_a_file_with_secrets_counts_once_as_unreadable(project: Repo) -> None:
-    """git tells a file that becomes a link as two, and a renamed one by both names."""
+    """git lists a file that becomes a link twice, and a renamed one under both names."""
     project.write(".env", "KEY=1\n")
     project.write("id_rsa", "private\n" * 9)
     project.commit()
@@ -508,7 +508,7 @@ def test_a_lenient_report_says_so() -> None:
     )
     assert ended.code == 0
     assert ended.lines[1] == "NOT REVIEWED: cut"
-    assert ended.lines[-1] == "exit code 0 in place of 4, because of --if-not-reviewed=pass"
+    assert ended.lines[-1] == "exit code 0 instead of 4, because of --if-not-reviewed=pass"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The manifest, and the two ways to a hook: ``try-repo``, and ``aethr-check`` on workflow files."""
+"""The manifest, and two ways to run a hook: ``try-repo``, and ``aethr-check`` on workflow files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is pushed: what the hook reviews is what the remote does not have, from objects."""
+"""Every kind of push: the hook reviews what the remote does not have, read from git's objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live reviews through the installed hook: what blocks, what passes, what a person gets to read."""
+"""Live reviews through the installed hook: what blocks, what passes, and what is printed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_lines_are_plain_in_a_terminal_too(hooked: Hooked) -> None:
     for line in (
         "Aethr: the staged change: 1 file, +1 -0",
         "NOT REVIEWED: mock mode: no model was called",
-        "exit code 0 in place of 4, because of --if-not-reviewed=pass",
+        "exit code 0 instead of 4, because of --if-not-reviewed=pass",
     ):
         assert shown.count(line) == 1, output
 
