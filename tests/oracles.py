@@ -25,7 +25,7 @@ from aethr.engine import checkpoint
 from aethr.engine.checkpoint import Checkpoint
 from aethr.github import event, runner, upsert
 from aethr.github.api import LONGEST_WAIT_S, TRIES, Api, ApiError
-from aethr.github.upsert import Marker, Place
+from aethr.github.upsert import Marker, PullRequest
 from aethr.llm import CallFailed, Endpoint, chat, sse
 from aethr.llm.failures import error_in, explain
 from aethr.llm.spending import is_plausible
@@ -146,11 +146,11 @@ def an_answer_of_github_or_one_line(text: str) -> None:
     headers = [(name.strip().encode("ascii", "replace"), on_wire(value.strip())) for name, _, value in parts]
     slept: list[float] = []
     answer = httpx.MockTransport(lambda _: httpx.Response(code, headers=headers, content=on_wire(body)))
-    place, mark = Place("o/r", 7, "https://api.example/graphql"), Marker("default", 500, 1, "a" * 40)
+    pull, mark = PullRequest("o/r", 7, "https://api.example/graphql"), Marker("default", 500, 1, "a" * 40)
     said = posted = ""
     try:
         with Api("https://api.example", "token", slept.append, answer) as api:
-            posted = upsert.upsert(api, place, mark, lambda before: f"{mark}\n{before}").url
+            posted = upsert.upsert(api, pull, mark, lambda before: f"{mark}\n{before}").url
     except ApiError as error:
         said = str(error)
     assert _is_shown(said)

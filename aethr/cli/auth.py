@@ -18,26 +18,32 @@ from aethr.workflow import planning
 def login(provider: str, *, key_stdin: bool) -> int:
     """Store a key, read from a hidden prompt or standard input, never from an argument."""
     root = planning.project_root(Path.cwd())
-    warnings = credentials.login(root, provider, _key(provider, key_stdin=key_stdin))
+    key = sys.stdin.readline().strip() if key_stdin else _ask(provider)
+    warnings = credentials.login(root, provider, key)
     mode = " (mode 0600)" if os.name == "posix" else ""
     sys.stdout.write(f"Stored {LOGINS[provider]} in {one_line(str(root / '.env'), 4000)}{mode}.\n")
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    sys.stdout.write(f"Next, a real review:\n  {_first_run(root, provider)}\n")
+    preset = "" if (root / WORKFLOW_FILE).exists() else "--preset review-existing-diff "
+    # The models of the presets are EXAMPLE's; another provider has to be named.
+    in_presets = provider == split(EXAMPLE)[0]
+    live, model = ("AETHR_LIVE=1 ", "") if in_presets else ("", f"--model {provider}:MODEL ")
+    sys.stdout.write(f'Next, a real review:\n  {live}aethr run {preset}{model}"review my changes"\n')
     return 0
 
 
 def status() -> int:
     """Print each provider with the variable that holds its key, and where that comes from."""
     dotenv = credentials.load(planning.project_root(Path.cwd()))
-    rows = {name: _held(name, dotenv) for name in LOGINS}
+    rows = {name: _find_key(name, dotenv) for name in LOGINS}
     sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
     for warning in dotenv.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     return 0
 
 
-def _held(provider: str, dotenv: DotEnv) -> str:
+def _find_key(provider: str, dotenv: DotEnv) -> str:
+    """Which variable holds the provider's key and where it is set, or how to set one."""
     for variable in PROVIDERS[provider].keys:
         if origin := credentials.origin(variable, os.environ, dotenv):
             over = origin == "environment" and dotenv.values.get(variable)
@@ -45,17 +51,7 @@ def _held(provider: str, dotenv: DotEnv) -> str:
     return f"no key: `aethr auth login {provider}`, or set {LOGINS[provider]}"
 
 
-def _first_run(root: Path, provider: str) -> str:
-    """A command that calls this provider: by the models of the presets, or by naming one of its models."""
-    preset = "" if (root / WORKFLOW_FILE).exists() else "--preset review-existing-diff "
-    of_the_presets = provider == split(EXAMPLE)[0]
-    live, model = ("AETHR_LIVE=1 ", "") if of_the_presets else ("", f"--model {provider}:MODEL ")
-    return f'{live}aethr run {preset}{model}"review my changes"'
-
-
-def _key(provider: str, *, key_stdin: bool) -> str:
-    if key_stdin:
-        return sys.stdin.readline().strip()
+def _ask(provider: str) -> str:
     if not sys.stdin.isatty():
         raise UsageError("no terminal to ask for the key on", "Pipe it in: aethr auth login … --key-stdin.")
     from getpass import getpass

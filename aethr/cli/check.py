@@ -1,4 +1,4 @@
-"""``aethr check``: is the workflow file right, what does it do, what will it cost? And ``aethr schema``."""
+"""``aethr check``: is the workflow file valid, what does it do, what can it cost? And ``aethr schema``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from aethr import engine
@@ -25,7 +25,7 @@ from aethr.workflow.overview import Overview
 
 
 def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:
-    """Print the map of each workflow file. Raises ``ConfigError`` with the mistakes of all of them."""
+    """Print the map of each workflow file, or the project's. Raises ``ConfigError`` with all mistakes."""
     today = today or datetime.date.today()
     mistakes: list[str] = []
     out = Output(sys.stdout)
@@ -35,7 +35,15 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
         except ConfigError as error:
             mistakes += error.mistakes
             continue
-        for line in _flowchart(plan) if mermaid else _map(plan):
+        if mermaid:
+            lines: Iterable[str] = overview.flowchart(plan).splitlines()
+            if not lines:
+                raise UsageError(
+                    f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them."
+                )
+        else:
+            lines = overview.lines(Overview.of(plan, list(engine.preview(plan))), columns.width(sys.stdout))
+        for line in lines:
             out.write(sanitize.terminal(line) + "\n")
         for doubt in _doubts(plan, today):
             sys.stderr.write(f"note: {sanitize.one_line(doubt)}\n")
@@ -45,30 +53,19 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
 
 
 def _plan(path: str | None) -> Plan:
-    """The plan of a mock run: what is checked does not depend on keys, or on whether git is there."""
+    """The plan of a mock run: the check depends neither on keys nor on git."""
     project = planning.open_project(Path.cwd(), path, None)
     agreed = terms.read(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
     return planning.plan(planning.bind(project, agreed, {}), "", Scope())
 
 
-def _map(plan: Plan) -> Iterator[str]:
-    return overview.lines(Overview.of(plan, list(engine.preview(plan))), columns.width(sys.stdout))
-
-
-def _flowchart(plan: Plan) -> Sequence[str]:
-    chart = overview.flowchart(plan)
-    if not chart:
-        raise UsageError(f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them.")
-    return chart.splitlines()
-
-
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
-    """Models that retire soon, and those of a provider that neither Aethr nor LiteLLM's prices know."""
+    """Models that retire soon, and models of a provider that neither Aethr nor LiteLLM's price file knows."""
     known = {*PROVIDERS, *prices.providers()}
     for name in dict.fromkeys(step.model.name for step in plan.steps if step.model):
         provider = split(name)[0]
         if provider not in known:
-            yield f"{name}: no provider '{provider}' is known here{suggest(provider, sorted(known))}"
+            yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
         if (retirement := prices.retirement(name, today)) is not None:
             yield retirement
 

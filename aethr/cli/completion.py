@@ -1,17 +1,19 @@
-"""Shell completion as static scripts for bash, zsh and fish, which shtab makes from the parser.
+"""Shell completion: static scripts for bash, zsh and fish, which shtab makes from the parser.
 
-A static script answers at once and starts nothing while you type.
+A static script answers at once and starts no process while you type.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping
 
 import shtab
 
 from aethr.base.options import SCOPES
 from aethr.base.providers import PROVIDERS
+from aethr.cli import build_parser
 from aethr.config.presets import PRESETS
 from aethr.context import SOURCES
 from aethr.output.report import FORMATS
@@ -22,17 +24,17 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "context": tuple(f"{row.name}:" if row.takes_argument else row.name for row in SOURCES.values()),
     "model": tuple(f"{name}:" for name in PROVIDERS),
 }
-"""The words that complete an argument without choices of its own, by the argument's name."""
+"""Words that complete an argument without choices of its own, by the argument's name."""
 
 _YAML = shtab.glob("*.yaml", ".*.yaml", "*.yml", ".*.yml")
 PATHS: Mapping[str, Mapping[str, object]] = {
-    "path": _YAML,
+    "paths": _YAML,
     "config": _YAML,
     "replies": _YAML,
     "report": shtab.glob(*(f"*{suffix}" for suffix in FORMATS)),
     "checkpoint_dir": shtab.DIRECTORY,
 }
-"""The files or folders that complete an argument, by the argument's name."""
+"""Files or folders that complete an argument, by the argument's name."""
 
 _FIXES = {
     "bash": ("-- $1", '-- "$1"'),  # unquoted, the start of a name with a space is two words
@@ -44,7 +46,7 @@ _BASH = """
 
 _aethr() {
   _shtab_aethr
-  if ! type compopt >/dev/null 2>&1; then # bash 3 cannot be told that these are files, to be quoted
+  if ! type compopt >/dev/null 2>&1; then # bash 3 has no way to mark them as files, so quote them
     local i
     for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=$(printf %q "${COMPREPLY[i]}"); done
   elif [[ ${COMPREPLY-} == *: ]]; then # an argument follows
@@ -54,8 +56,14 @@ _aethr() {
 complete -o bashdefault -F _aethr aethr"""
 
 
+def main(shell: str) -> int:
+    """Print the script for ``shell``."""
+    sys.stdout.write(script(shell, build_parser()))
+    return 0
+
+
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The completion script of bash, zsh or fish. ``parser`` is changed, and of no other use afterwards."""
+    """The completion script of bash, zsh or fish. It changes ``parser``, which is not usable afterwards."""
     for action in _arguments(parser):
         action.metavar = None  # in the script of zsh the colon of ROLE:TEXT would begin a command
         if words := WORDS.get(action.dest):
@@ -84,5 +92,5 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 def _zsh(words: tuple[str, ...]) -> str:
     """A command of zsh that offers ``words``, without a space behind one that an argument follows."""
     whole = " ".join(word for word in words if not word.endswith(":"))
-    begun = " ".join(word.replace(":", r"\:") for word in words if word.endswith(":"))
-    return f"{{compadd -- {whole}; compadd -S '' -- {begun}}}"
+    prefixes = " ".join(word.replace(":", r"\:") for word in words if word.endswith(":"))
+    return f"{{compadd -- {whole}; compadd -S '' -- {prefixes}}}"

@@ -13,28 +13,29 @@ from aethr.config.presets import PRESETS
 from aethr.output import columns
 
 
-def show() -> int:
-    """Print every preset with its line."""
-    sys.stdout.write(columns.text(columns.pairs(PRESETS, columns.width(sys.stdout))))
-    return 0
-
-
-def main(preset: str | None, *, force: bool) -> int:
-    """Write the preset's file here; asks for the preset on a terminal, lists them otherwise."""
-    if preset is None and not sys.stdin.isatty():
-        return show()
+def main(preset: str | None, *, only_list: bool, force: bool) -> int:
+    """Write the preset's file here. Without a name, ask for it on a terminal or else list the presets."""
+    if only_list or (preset is None and not sys.stdin.isatty()):
+        sys.stdout.write(columns.text(columns.pairs(PRESETS, columns.width(sys.stdout))))
+        return 0
     path = Path(WORKFLOW_FILE)
     if path.is_dir() and not path.is_symlink():
         raise UsageError(f"{path} is a folder", "Move it away.")
     if os.path.lexists(path) and not force:
         raise _already(path)
-    chosen = preset if preset is not None else _asked()
-    _write(path, presets.text(chosen), force=force)
-    sys.stdout.write(f"Wrote {WORKFLOW_FILE} from the preset {chosen}.\n{_next()}")
+    chosen = preset if preset is not None else _ask()
+    with disk.failing_as(f"{path}: cannot write"):
+        try:
+            disk.write(path, presets.text(chosen), overwrite=force)  # in one step, never through a link
+        except FileExistsError as error:
+            raise _already(path) from error
+    rows = {"aethr check": "shows what it does", 'aethr run "what to do"': "runs it"}
+    following = columns.text(columns.pairs(rows, columns.width(sys.stdout), "  "))
+    sys.stdout.write(f"Wrote {WORKFLOW_FILE} from the preset {chosen}.\nNext:\n{following}")
     return 0
 
 
-def _asked() -> str:
+def _ask() -> str:
     names = list(PRESETS)
     rows = {f"{number}  {name}": line for number, (name, line) in enumerate(PRESETS.items(), start=1)}
     sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
@@ -48,19 +49,5 @@ def _asked() -> str:
     return answer
 
 
-def _next() -> str:
-    rows = {"aethr check": "shows what it does", 'aethr run "what to do"': "runs it"}
-    return "Next:\n" + columns.text(columns.pairs(rows, columns.width(sys.stdout), "  "))
-
-
 def _already(path: Path) -> UsageError:
     return UsageError(f"{path} is already here", "`aethr init --force` overwrites it.")
-
-
-def _write(path: Path, text: str, *, force: bool) -> None:
-    """Create the file, never through a link; with ``force`` replace it in one step."""
-    with disk.failing_as(f"{path}: cannot write"):
-        try:
-            disk.write(path, text, overwrite=force)
-        except FileExistsError as error:
-            raise _already(path) from error

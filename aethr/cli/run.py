@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aethr import engine
 from aethr.base import sanitize
 from aethr.base.errors import ExitCode
-from aethr.base.options import RunOptions
+from aethr.base.options import RunOptions, build, from_environment
 from aethr.base.records import Plan, StepPrepared
 from aethr.output import report_files
 from aethr.run import Outcome, Prepared, execute, prepare, telling
@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from aethr.run.one_off import Promotion
 
 
-def main(options: RunOptions) -> int:
-    """Run the workflow that ``options`` name and give the result's exit code. Raises ``AethrError``."""
+def main(**given: Any) -> int:
+    """Run the workflow and return the result's exit code. Raises ``AethrError``.
+
+    ``given`` are the options on the command line, by the names of their fields.
+    """
+    options = build({**from_environment(os.environ), **given})
     reports = report_files.check(options.report)
     prepared = prepare(options, Path.cwd(), os.environ)
     if options.show_prompt:

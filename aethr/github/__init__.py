@@ -1,1 +1,1 @@
-"""The Action's edge: what the runner says, which change it is about, what it writes back."""
+"""The Action: the runner's event and inputs, the change and its workflow, and what the review leaves."""

@@ -1,9 +1,9 @@
-"""A checkpoint on its way from one attempt of a run to the next, through a cache that others may write to.
+"""Carry a checkpoint from one attempt of a run to the next, through a cache that others can write to.
 
-It is the checkpoint's own file, line for line, sealed (``aethr.seal``) and bound to the run of the Action.
-Whoever can read the provider's keys can spend them anyway; a pull request of a fork cannot. What does not
-fit, or what no key of this attempt has sealed, is ignored with its reason. Without any key nothing is
-carried; a placeholder for a local server is not a key.
+It is the checkpoint's file, line for line, sealed with the provider's keys (``aethr.engine.seal``) and bound
+to the run of the Action. Whoever can read those keys can spend them anyway; a pull request of a fork cannot
+read them. A checkpoint of another run, or one that no key of this attempt sealed, is ignored with its reason.
+Without a key nothing is carried; a placeholder for a local server is not a key.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,17 +27,17 @@ from aethr.engine.seal import count_sealed, differing
 
 FILE = "checkpoint.sealed.jsonl"
 SHORTEST_KEY = 20
-"""In characters. What stands where a key is not needed (`EMPTY`, `sk-no-key-required`) anybody can guess."""
+"""In characters: anybody can guess a placeholder such as `EMPTY` or `sk-no-key-required`."""
 STALE_S = 2 * 24 * 3600
-"""Age in seconds at which what an earlier run left on a self-hosted runner is removed."""
+"""Seconds after which the file of an earlier run is removed from a self-hosted runner."""
 
 
 class EnvelopeError(AethrError):
-    """Why an envelope is not opened, in words that follow on "the checkpoint was ignored:"."""
+    """Why a carried checkpoint is not used, in words that follow "the checkpoint was ignored:"."""
 
 
 class Binding(NamedTuple):
-    """All that must be the same for a checkpoint to be taken up again. ``workflow`` is a hash of its text."""
+    """What has to be the same for a checkpoint to be resumed. ``workflow`` is a hash of its text."""
 
     repository: str
     run: str
@@ -53,19 +53,23 @@ def workflow_hash(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
 
 
-def seal_of(binding: Binding, keys: Iterable[str]) -> Seal:
-    """What seals the checkpoint of this run; nothing where each key is too short."""
+def make_seal(binding: Binding, keys: Iterable[str]) -> Seal:
+    """The seal for the checkpoint of this run, without the keys that are too short."""
     bound = {name: redact(value) for name, value in binding._asdict().items()}
     return Seal(tuple(key for key in keys if len(key) >= SHORTEST_KEY), bound)
 
 
 def unseal(text: str, seal: Seal) -> str:
-    """The lines up to the last one that is sealed: what comes after it may be cut, or forged.
-
-    Raises ``EnvelopeError``; nothing unsealed is looked at any closer.
-    """
+    """The lines up to the last sealed one; later lines may be cut or forged. Raises ``EnvelopeError``."""
     *lines, _ = text.split("\n")
-    if others := differing(_binding(lines), seal.binding):
+    try:
+        document = json.loads(lines[0] if lines else "")
+    except (ValueError, RecursionError) as error:
+        raise EnvelopeError("not JSON") from error
+    binding = document.get("binding") if isinstance(document, dict) else None
+    if not isinstance(binding, dict):
+        raise EnvelopeError("not in the format of this version")
+    if others := differing(binding, seal.binding):
         raise EnvelopeError(f"made for another {' and another '.join(others)}")
     count = count_sealed(lines, seal.keys)
     if count < 2:  # the first line only says what the run was about
@@ -74,7 +78,7 @@ def unseal(text: str, seal: Seal) -> str:
 
 
 class Carrier:
-    """The folder that the cache takes from attempt to attempt."""
+    """The checkpoint's file in the folder that the cache keeps between attempts."""
 
     def __init__(self, folder: Path | None, seal: Seal) -> None:
         self._file = folder / FILE if folder is not None and seal.keys else None
@@ -83,22 +87,22 @@ class Carrier:
         self._left: State | None = None
 
     def take(self) -> str | None:
-        """The checkpoint of an earlier attempt; None where there is none. Raises ``EnvelopeError``."""
+        """Read the checkpoint of an earlier attempt, if there is one. Raises ``EnvelopeError``."""
         if self._file is None:
             return None
         try:
             if not self._file.is_file():
                 return None
             if self._file.stat().st_size > checkpoint.MAX_BYTES:
-                raise EnvelopeError("too large to be one")
+                raise EnvelopeError("too large for a checkpoint")
             return unseal(self._file.read_bytes().decode("utf-8"), self._seal)
         except (OSError, UnicodeDecodeError) as error:
             raise EnvelopeError("not readable") from error
 
     def put(self, text: str, whole: bool) -> bool:
-        """Keep what the checkpoint has got, as ``recorder.OnKept`` is told it; only what is new is written.
+        """Write new lines of the checkpoint; with ``whole`` they replace the earlier ones (``OnKept``).
 
-        False where there is nothing to seal with. Raises ``DiskError``.
+        Returns False without a folder or a key. Raises ``DiskError``.
         """
         if self._file is None:
             return False
@@ -115,32 +119,14 @@ class Carrier:
         return True
 
     def drop(self) -> None:
-        """Leave nothing for a next attempt, and nothing of runs long gone on a machine that is used again.
-
-        What cannot be removed stays: the run has ended, and this changes nothing in how.
-        """
-        if self._file is not None:
-            _remove(self._file)
-            _sweep(self._file.parent.parent)
-
-
-def _binding(lines: Sequence[str]) -> Mapping[str, object]:
-    """What the first line says that the checkpoint is bound to."""
-    try:
-        document = json.loads(lines[0] if lines else "")
-    except (ValueError, RecursionError) as error:
-        raise EnvelopeError("not JSON") from error
-    bound = document.get("binding") if isinstance(document, dict) else None
-    if not isinstance(bound, dict):
-        raise EnvelopeError("not in the form that this version writes")
-    return bound
-
-
-def _sweep(folder: Path) -> None:
-    for file in folder.glob(f"*/{FILE}"):
-        with suppress(OSError):  # another job may be sweeping too
-            if file.stat().st_mtime < time.time() - STALE_S:
-                _remove(file)
+        """Remove the checkpoint, and those that old runs left on a self-hosted runner, as far as possible."""
+        if self._file is None:
+            return
+        _remove(self._file)
+        for file in self._file.parent.parent.glob(f"*/{FILE}"):
+            with suppress(OSError):  # another job may remove it at the same time
+                if file.stat().st_mtime < time.time() - STALE_S:
+                    _remove(file)
 
 
 def _remove(file: Path) -> None:
@@ -149,7 +135,7 @@ def _remove(file: Path) -> None:
         file.parent.rmdir()
 
 
-def folder_of(environ: Mapping[str, str]) -> Path | None:
+def find_folder(environ: Mapping[str, str]) -> Path | None:
     """The folder that ``action.yml`` restores and saves."""
     named = environ.get("AETHR_ACTION_CARRY", "").strip()
     try:

@@ -1,4 +1,7 @@
-"""What the runner reads when the step has ended, and what it reads in the log."""
+"""What the runner reads: outputs and summary after the step, workflow commands in the log.
+
+https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _NAME = re.compile(r"[a-z][a-z-]*")
 
 
 def write_outputs(file: Path | None, values: Mapping[str, str]) -> None:
-    """Short values of one line as outputs of the step; the last of a name counts. Raises ``DiskError``."""
+    """Set outputs of the step, short and of one line each; a name may be set again. Raises ``DiskError``."""
     for name, value in values.items():
         assert _NAME.fullmatch(name), name
         assert _VALUE.fullmatch(value), name
@@ -26,7 +29,7 @@ def write_outputs(file: Path | None, values: Mapping[str, str]) -> None:
 
 
 def write_summary(file: Path | None, text: str) -> None:
-    """Markdown for the page of the job. Raises ``DiskError``."""
+    """Add Markdown to the summary of the job. Raises ``DiskError``."""
     _append(file, text)
 
 
@@ -36,14 +39,14 @@ def annotation(level: str, title: str, text: str) -> str:
 
 
 @contextmanager
-def quoted(log: TextIO) -> Iterator[None]:
-    """Within, the runner takes no line of the log for a command, whoever wrote it."""
+def stop_commands(log: TextIO) -> Iterator[None]:
+    """Make the runner print every line that is logged within, and obey none as a command."""
     token = secrets.token_hex(16)
     _say(log, f"::stop-commands::{token}\n")
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # what ended the block matters more than a log that is gone
+        with suppress(OSError):  # report what ended the block rather than a closed log
             _say(log, f"\n::{token}::\n")
         raise
     _say(log, f"\n::{token}::\n")

@@ -1,7 +1,6 @@
-"""Everything that a finished (or failed) review leaves: comment, summary, annotations, outputs, report files.
+"""What a finished or failed review leaves: comment, summary, annotations, outputs, report files.
 
-The comment comes first, because its fate is part of the rest; the files are written whatever became of it. An
-annotation is put on a line only where the diff shows it.
+The comment comes first, because the rest says whether it was posted; the rest is written even if it was not.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from aethr.context.diffs import Section, parse
 from aethr.github import commands, comment, upsert
 from aethr.github.api import Api, ReadOnlyError, Sleep
 from aethr.github.comment import Blobs, Page
-from aethr.github.event import Change
+from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
 from aethr.github.runner import Runner
-from aethr.github.upsert import Marker, Place, Posted
+from aethr.github.upsert import Marker, Posted, PullRequest
 from aethr.output import report, wording
 from aethr.output import report_files as reports
 
 _HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
 MAX_HUNK_BYTES = 10_000_000
-"""Of a larger hunk no line is known."""
+"""Lines of a larger hunk are not known."""
 
 
 class Shown(NamedTuple):
-    """The lines of the new version that a diff shows, as ranges, by path from the repository's top."""
+    """Which lines of the new version a diff shows: ranges by path from the repository's top folder."""
 
     ranges: Mapping[str, tuple[range, ...]]
 
@@ -47,8 +46,8 @@ class Shown(NamedTuple):
 NONE = Shown({})
 
 
-def shown(survey: Survey) -> Shown:
-    """What the change of a range shows. Raises ``GitError``."""
+def shown_lines(survey: Survey) -> Shown:
+    """Read the diff for the lines it shows. Raises ``GitError``."""
     ranges: dict[str, list[range]] = {}
     path = ""
     for part in parse(git.diff(survey), MAX_HUNK_BYTES):
@@ -61,45 +60,37 @@ def shown(survey: Survey) -> Shown:
     return Shown({name: tuple(found) for name, found in ranges.items()})
 
 
-def placed(result: RunResult, prefix: str, known: Shown) -> RunResult:
-    """The result with each finding's path as the repository's top has it.
+def relocate(result: RunResult, folder: str, shown: Shown) -> RunResult:
+    """The result with each finding's path from the repository's top; ``folder`` is the project's there.
 
-    A reviewer sees paths from the top in a diff and from the project's folder elsewhere: the diff decides.
+    A reviewer sees paths from the top in a diff and from the project's folder elsewhere, so a path that the
+    diff does not show is one of the project.
     """
+    if folder == ".":
+        return result
     findings = tuple(
-        each._replace(path=_from_top(each.path, prefix, known)) for each in result.review.findings
+        each._replace(path=f"{folder}/{each.path}") if each.path and each.path not in shown.ranges else each
+        for each in result.review.findings
     )
     return result._replace(review=result.review._replace(findings=findings))
-
-
-def annotated(result: RunResult, known: Shown) -> RunResult:
-    """The result with only those findings whose line the diff shows."""
-    findings = tuple(each for each in result.review.findings if known.holds(each))
-    return result._replace(review=result.review._replace(findings=findings))
-
-
-def _from_top(path: str | None, prefix: str, known: Shown) -> str | None:
-    if not path or not prefix or path in known.ranges:
-        return path
-    return f"{prefix}/{path}"
 
 
 REPORTS = ("review.json", "review.md", "review.sarif")
 
 
 class Job(NamedTuple):
-    """What this step has been asked, and where it stands."""
+    """What this step reviews, where, and with which inputs."""
 
     runner: Runner
     inputs: Inputs
-    change: Change
+    change: EventChange
 
 
 class Done(NamedTuple):
-    """What became of the review: a result, an error, or both where it stopped on the way.
+    """The end of the review: a result, an error, or both if it stopped on the way.
 
-    ``excused`` is True where no review could be expected: a fork's pull request without a key. ``shown``
-    are the lines of the diff, ``secrets`` the values that must not be written anywhere.
+    ``excused`` is True for a fork's pull request without a key, which cannot have a review. ``shown`` are the
+    lines of the diff, ``secrets`` the values that must not be written anywhere.
     """
 
     result: RunResult | None = None
@@ -120,7 +111,7 @@ class Done(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """What came of the comment, and the step's exit code."""
+    """The step's exit code, and the comment or why there is none."""
 
     exit_code: ExitCode
     posted: Posted | None = None
@@ -128,15 +119,21 @@ class Delivered(NamedTuple):
 
 
 def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
-    """Write everything; what fails keeps nothing else from being tried. Raises ``DiskError``, ``OSError``."""
+    """Write everything, also after a part of it failed. Raises ``DiskError``, ``OSError``."""
     redact = Redactor(done.secrets).redact
-    done = _redacted(done)
-    page = Page(_blobs(job), job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
+    # Keys go now: in text that is escaped for Markdown, they would not be found any more.
+    if done.error is not None:
+        done.error.redact(redact)
+    done = done._replace(notes=tuple(map(redact, done.notes)))
+    blobs = Blobs(job.runner.server_url, job.runner.repository, job.change.head)
+    page = Page(blobs, job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
     delivered = _post(job, page, done, sleep)
     if delivered.error is not None:
         page = page._replace(notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
-    with ExitStack() as rest:  # done from below, each of them whatever became of those before
-        rest.callback(_log, log, [redact(line) + "\n" for line in _log_lines(done, delivered)])
+    lines = [redact(line) + "\n" for line in _log_lines(done, delivered)]
+    with ExitStack() as rest:  # last in, first out; each runs even if an earlier one raised
+        rest.callback(log.flush)
+        rest.callback(log.writelines, lines)
         rest.callback(commands.write_summary, job.runner.summary, redact(comment.summary(page)))
         rest.callback(_write_reports, job, done.result)
         rest.callback(commands.write_outputs, job.runner.output, _outputs(page, delivered))
@@ -144,7 +141,7 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
 
 
 def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
-    """The end of a step that does not even know what to review: outputs, summary and a line in the log."""
+    """Report a step that cannot start: outputs, summary and a line in the log."""
     log.write(commands.annotation("error", "Aethr", f"{error} {error.fix}") + "\n")
     log.flush()
     commands.write_summary(runner.summary, comment.refusal(error))
@@ -152,20 +149,8 @@ def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
     return error.exit_code
 
 
-def _redacted(done: Done) -> Done:
-    """Without the values of keys: escaped for Markdown, they would not be found any more."""
-    redact = Redactor(done.secrets).redact
-    if done.error is not None:
-        done.error.redact(redact)
-    return done._replace(notes=tuple(map(redact, done.notes)))
-
-
-def _blobs(job: Job) -> Blobs:
-    return Blobs(job.runner.server_url, job.runner.repository, job.change.head)
-
-
 def _write_reports(job: Job, result: RunResult | None) -> None:
-    """The report files of this use of the Action, and as outputs where they are. Raises ``DiskError``."""
+    """Write the report files, and their paths as outputs. Raises ``DiskError``."""
     if result is None:
         return
     folder = job.runner.temp / "aethr-report" / job.inputs.comment_key
@@ -176,40 +161,37 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
     commands.write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
 
 
-def _log(log: TextIO, lines: list[str]) -> None:
-    log.writelines(lines)
-    log.flush()
-
-
 def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
-    """A token that may only read is no failure where GitHub gives no other."""
+    """Post the comment. A token that can only read fails the step only where GitHub would give another."""
     if not job.inputs.comment or job.change.number is None:
         return Delivered(done.exit_code)
+    runner, token = job.runner, job.inputs.token
+    redact = Redactor(done.secrets).redact
+    mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
+    pull = PullRequest(runner.repository, job.change.number, runner.graphql_url)
     try:
-        return Delivered(done.exit_code, posted=_upsert(job, page, done, sleep))
+        if not token:
+            raise UsageError("the input github-token is empty", "Leave it out, or set `comment: false`.")
+        if not (token.isascii() and token.isprintable()):
+            raise UsageError(
+                "the input github-token has a character that no token has", "Paste it in one line."
+            )
+        with Api(runner.api_url, token, sleep) as api:
+            posted = upsert.upsert(
+                api, pull, mark, lambda previous: redact(comment.comment(page, mark, previous))
+            )
+        return Delivered(done.exit_code, posted)
     except AethrError as error:
-        error.redact(Redactor(done.secrets).redact)
+        error.redact(redact)
         excused = isinstance(error, ReadOnlyError) and job.change.outside
         return Delivered(done.exit_code if excused else done.exit_code or ExitCode.WORLD, error=error)
 
 
-def _upsert(job: Job, page: Page, done: Done, sleep: Sleep) -> Posted:
-    runner, number = job.runner, job.change.number
-    assert number is not None
-    if not job.inputs.token:
-        raise UsageError("the input github-token is empty", "Leave it out, or set `comment: false`.")
-    if not (job.inputs.token.isascii() and job.inputs.token.isprintable()):
-        raise UsageError("the input github-token has a character that no token has", "Paste it in one line.")
-    mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
-    redact = Redactor(done.secrets).redact
-    with Api(runner.api_url, job.inputs.token, sleep) as api:
-        place = Place(runner.repository, number, runner.graphql_url)
-        return upsert.upsert(api, place, mark, lambda previous: redact(comment.comment(page, mark, previous)))
-
-
 def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
     if done.result is not None:
-        yield from report.annotation_lines(annotated(done.result, done.shown))
+        review = done.result.review
+        on_the_diff = tuple(each for each in review.findings if done.shown.holds(each))
+        yield from report.annotation_lines(done.result._replace(review=review._replace(findings=on_the_diff)))
     for note in done.notes:
         yield commands.annotation("notice", "Aethr", note)
     if done.error is not None:
@@ -229,7 +211,7 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
         yield commands.annotation(level, "Aethr", text)
     if delivered.posted is not None and delivered.posted.newer:
         yield commands.annotation(
-            "notice", "Aethr", "a later run has written the comment already; it was left alone"
+            "notice", "Aethr", "a later run has already written the comment; it was not changed"
         )
 
 

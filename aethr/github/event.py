@@ -1,7 +1,7 @@
-"""Which change an event is about, and its commits in this clone: found, and fetched where missing.
+"""Which change an event is about, and its commits in this clone, fetched where they are missing.
 
-Of the event's payload only typed fields are taken: no title, no body. The fields: docs.github.com, "Webhook
-events and payloads".
+Only typed fields of the event's payload are used, never a title or a body. The fields:
+https://docs.github.com/en/webhooks/webhook-events-and-payloads
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _BRANCH = re.compile(
 )
 
 
-class Change(NamedTuple):
-    """What is reviewed: from the common commit of ``base`` and ``head``, to ``head``; full commit ids.
+class EventChange(NamedTuple):
+    """The change from the common commit of ``base`` and ``head`` to ``head``, as full commit ids.
 
-    ``base`` is None where the event names none: then ``onto`` is the branch to compare with, or None for
-    the commit before. ``number`` is the pull request's. ``proposed`` is True for what is not merged yet, and
-    must not decide how it is reviewed. ``outside`` is True for a pull request of a fork or of Dependabot
-    whose run has no secrets and a token that may only read; ``privileged`` for one whose run has secrets
-    and may write, although the change may come from anybody.
+    Without a ``base`` in the event, ``onto`` is the branch to compare with, or None for the parent commit.
+    ``number`` is the pull request's. ``proposed`` is True for a change that is not merged yet, which must not
+    decide how it is reviewed. ``outside`` is True for a pull request of a fork or of Dependabot whose run has
+    no secrets and a token that can only read; ``privileged`` for one whose run has secrets and can write,
+    although anybody may have written the change.
     """
 
     head: str
@@ -48,8 +48,8 @@ class Change(NamedTuple):
     privileged: bool = False
 
 
-def change(runner: Runner) -> Change:
-    """The change of this run's event. Raises ``UsageError`` for an event that has none."""
+def change(runner: Runner) -> EventChange:
+    """Read the change from this run's event. Raises ``UsageError`` for an event without one."""
     find = _EVENTS.get(runner.event_name)
     if find is None:
         raise UsageError(
@@ -59,42 +59,49 @@ def change(runner: Runner) -> Change:
     return find(runner)
 
 
-def _pull_request(runner: Runner) -> Change:
+def _pull_request(runner: Runner) -> EventChange:
     request = _mapping(runner.event, "pull_request")
     base, head = _mapping(request, "base"), _mapping(request, "head")
     number = request.get("number")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number < MOST:
         raise UsageError("the event's pull request has no number")
     privileged = runner.event_name == "pull_request_target"
-    from_outside = _is_fork(base, head) or DEPENDABOT in (runner.actor, at(request, "user", "login"))
-    return Change(
+    ours, theirs = base.get("repo"), head.get("repo")
+    is_fork = (
+        not isinstance(ours, dict)
+        or not isinstance(theirs, dict)  # null for a fork that was deleted
+        or ours.get("id") != theirs.get("id")
+        or ours.get("full_name") != theirs.get("full_name")
+    )
+    is_dependabot = DEPENDABOT in (runner.actor, at(request, "user", "login"))
+    return EventChange(
         head=_sha(head, "sha"),
         base=_sha(base, "sha"),
         number=number,
         proposed=True,
-        outside=from_outside and not privileged,
+        outside=(is_fork or is_dependabot) and not privileged,
         privileged=privileged,
     )
 
 
-def _merge_group(runner: Runner) -> Change:
+def _merge_group(runner: Runner) -> EventChange:
     group = _mapping(runner.event, "merge_group")
-    return Change(head=_sha(group, "head_sha"), base=_sha(group, "base_sha"), proposed=True)
+    return EventChange(head=_sha(group, "head_sha"), base=_sha(group, "base_sha"), proposed=True)
 
 
-def _push(runner: Runner) -> Change:
+def _push(runner: Runner) -> EventChange:
     if runner.event.get("deleted") is True:
         raise UsageError(
-            "the push deleted a branch: there is nothing to review", "Leave such pushes out with `if:`."
+            "the push deleted a branch: there is nothing to review", "Exclude such pushes with `if:`."
         )
     before, head = text(runner.event.get("before")), _sha(runner.event, "after")
     if _SHA.fullmatch(before) and not _ZEROS.fullmatch(before):
-        return Change(head=head, base=before)
-    return Change(head=head, onto=_onto(runner))
+        return EventChange(head=head, base=before)
+    return EventChange(head=head, onto=_onto(runner))
 
 
-def _manual(runner: Runner) -> Change:
-    return Change(head=_sha({"GITHUB_SHA": runner.sha}, "GITHUB_SHA"), onto=_onto(runner))
+def _manual(runner: Runner) -> EventChange:
+    return EventChange(head=_sha({"GITHUB_SHA": runner.sha}, "GITHUB_SHA"), onto=_onto(runner))
 
 
 _EVENTS = {
@@ -108,17 +115,9 @@ _EVENTS = {
 
 
 def _onto(runner: Runner) -> str | None:
-    """The default branch, unless this is it."""
+    """The default branch, unless it is the branch of this run."""
     name = text(at(runner.event, "repository", "default_branch"))
     return name if _BRANCH.fullmatch(name) and runner.ref != f"refs/heads/{name}" else None
-
-
-def _is_fork(base: Mapping[str, Any], head: Mapping[str, Any]) -> bool:
-    """A deleted fork has no repository any more: ``head.repo`` is null."""
-    ours, theirs = base.get("repo"), head.get("repo")
-    if not isinstance(ours, dict) or not isinstance(theirs, dict):
-        return True
-    return ours.get("id") != theirs.get("id") or ours.get("full_name") != theirs.get("full_name")
 
 
 def _mapping(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -131,17 +130,19 @@ def _mapping(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _sha(payload: Mapping[str, Any], name: str) -> str:
     value = text(payload.get(name))
     if _SHA.fullmatch(value) is None:
-        raise UsageError(f"the event's {name!r} is no commit id")
+        raise UsageError(f"the event's {name!r} is not a commit id")
     return value
 
 
-def resolved(here: Checkout, change: Change, remote: Remote) -> Scope:
-    """The range ``BASE...HEAD`` with both sides and their common commit in this clone.
+def resolve(here: Checkout, change: EventChange, remote: Remote) -> Scope:
+    """The range ``BASE...HEAD``, with both sides and their common commit fetched into this clone.
 
-    ``A..B`` stands only for what has one side by nature: a commit and the one before it. Raises ``GitError``.
+    Without a base it is ``PARENT..HEAD``. Raises ``GitError``.
     """
     top = here.top
-    base = change.base or _tip(top, change, remote)
+    base = change.base
+    if base is None and change.onto:
+        base = fetch.branch_tip(top, remote, change.onto)
     if base is not None:
         common = fetch.common_commit(top, remote, base, change.head)
         _complete(top, remote, common, change.head)
@@ -157,7 +158,7 @@ def resolved(here: Checkout, change: Change, remote: Remote) -> Scope:
 
 
 def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], object]) -> None:
-    """Have the files of a commit in a partial clone too, of whose path ``wanted`` gives something true."""
+    """Fetch the files of a commit that a partial clone lacks, if ``wanted`` is true of their path."""
 
     def ids() -> Iterator[str]:
         entries = objects.tree_entries(top, commit)
@@ -166,33 +167,27 @@ def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], 
     fetch.complete(top, remote, (commit,), ids)
 
 
-def refuse_checked_out_head(here: Checkout, change: Change) -> None:
-    """With the rights of ``pull_request_target``, code of the pull request must not lie in the workspace."""
-    top, checked_out = here.top, here.head
-    assert change.base is not None
-    if (
-        checked_out is None
-        or checked_out == change.base
-        or history.is_ancestor(top, checked_out, change.base)
-    ):
+def refuse_checked_out_head(here: Checkout, change: EventChange) -> None:
+    """Refuse the pull request's code in the workspace of a run with the rights of ``pull_request_target``.
+
+    The attack: https://securitylab.github.com/resources/github-actions-preventing-pwn-requests/. The head may
+    also be in a merge commit, as GitHub makes one; a shallow clone still names its parents.
+    """
+    top, checked_out, base = here.top, here.head, change.base
+    assert base is not None
+    if checked_out is None or checked_out == base or history.is_ancestor(top, checked_out, base):
         return
-    if checked_out == change.head or _comes_from(top, checked_out, change):
+    if (
+        checked_out == change.head
+        or change.head in history.parents(top, checked_out)
+        or history.is_ancestor(top, change.head, checked_out)
+    ):
         raise UsageError(
             "pull_request_target with the pull request's own code checked out, next to this run's secrets",
             "Leave `ref:` of actions/checkout out, so that the base branch is checked out.",
         )
 
 
-def _comes_from(top: Path, checked_out: str, change: Change) -> bool:
-    """Whether the head went into it, as in GitHub's merge commit; a shallow clone still names the parents."""
-    parents = history.parents(top, checked_out)
-    return change.head in parents or history.is_ancestor(top, change.head, checked_out)
-
-
 def _complete(top: Path, remote: Remote, base: str, head: str) -> None:
-    """Have every file of the change on both sides, also in a partial clone."""
+    """Fetch the files of the change, on both sides, that a partial clone lacks."""
     fetch.complete(top, remote, (base, head), lambda: objects.changed_ids(top, base, head))
-
-
-def _tip(top: Path, change: Change, remote: Remote) -> str | None:
-    return fetch.branch_tip(top, remote, change.onto) if change.onto else None

@@ -1,6 +1,6 @@
-"""What a GitHub runner tells a step: who, where, which run. Everything here comes from the runner, typed.
+"""What a GitHub runner passes to a step: repository, event, run, folders and addresses, typed.
 
-Names of the variables: docs.github.com, "Variables reference".
+https://docs.github.com/en/actions/reference/workflows-and-actions/variables
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aethr.base.errors import UsageError
 from aethr.base.outside import json_value
 
 MAX_EVENT_BYTES = 32 << 20
-"""An event's payload is capped at 25 MB by GitHub."""
+"""GitHub caps an event's payload at 25 MB."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
@@ -26,8 +26,8 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 class Runner:
     """One attempt of one run of one job.
 
-    ``run_id`` grows from run to run in a repository and stays when a run is repeated; ``attempt`` counts
-    those from 1. ``output`` and ``summary`` are the files that the runner reads when the step has ended.
+    ``run_id`` grows from run to run and stays the same when a run is repeated; ``attempt`` counts from 1.
+    ``output`` and ``summary`` are the files that the runner reads after the step.
     """
 
     repository: str
@@ -53,18 +53,18 @@ class Runner:
 
 
 def read(environ: Mapping[str, str]) -> Runner:
-    """The runner of this process. Raises ``UsageError`` outside of one."""
+    """Read the environment of a runner. Raises ``UsageError`` outside of one."""
     if environ.get("GITHUB_ACTIONS") != "true":
         raise UsageError(
-            "`aethr action` runs inside of GitHub Actions only",
-            "At the desk, use `aethr run --diff BASE...HEAD`.",
+            "`aethr action` runs only inside GitHub Actions",
+            "On your machine, use `aethr run --diff BASE...HEAD`.",
         )
     server = _url(environ, "GITHUB_SERVER_URL", "https://github.com", "file")
     api = _url(environ, "GITHUB_API_URL", "https://api.github.com")
     return Runner(
         repository=_matching(environ, "GITHUB_REPOSITORY", _REPOSITORY),
         event_name=_given(environ, "GITHUB_EVENT_NAME"),
-        event=_event(Path(_given(environ, "GITHUB_EVENT_PATH"))),
+        event=_read_event(Path(_given(environ, "GITHUB_EVENT_PATH"))),
         sha=environ.get("GITHUB_SHA", ""),
         ref=environ.get("GITHUB_REF", ""),
         actor=environ.get("GITHUB_ACTOR", ""),
@@ -84,7 +84,7 @@ def read(environ: Mapping[str, str]) -> Runner:
 def _given(environ: Mapping[str, str], name: str) -> str:
     value = environ.get(name, "").strip()
     if not value:
-        raise UsageError(f"{name} is not set", "Every GitHub runner sets it; is this one?")
+        raise UsageError(f"{name} is not set", "Run this in a GitHub runner, which sets it.")
     return value
 
 
@@ -112,7 +112,7 @@ def _url(environ: Mapping[str, str], name: str, default: str, *schemes: str) -> 
 
 
 def _folder(environ: Mapping[str, str], name: str) -> Path:
-    """A path that fits on the one line of an output."""
+    """A path, which has to fit on the one line of an output."""
     value = _given(environ, name)
     if not value.isprintable():
         raise _odd(name, value)
@@ -128,9 +128,9 @@ def _file(environ: Mapping[str, str], name: str) -> Path | None:
     return Path(value) if value else None
 
 
-def _event(path: Path) -> Mapping[str, Any]:
+def _read_event(path: Path) -> Mapping[str, Any]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe could block forever
             raise ValueError("not a regular file")
         with path.open("rb") as file:
             payload = json_value(file.read(MAX_EVENT_BYTES))

@@ -1,8 +1,8 @@
 """One comment per key on a pull request: created once, edited in place, never somebody else's.
 
-A comment is ours if its first line is our marker **and** we wrote it: anybody can copy a marker, and a
-token that may write comments may edit everybody's. The marker says which run wrote the comment, and what its
-review is of.
+A comment is ours if its first line is our marker **and** the token's owner wrote it: anybody can copy a
+marker, and a token that can write comments can edit everybody's. The marker names the run that wrote the
+comment, and the commit that it reviews.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ _LINE = re.compile(
     r" head=([0-9a-f]{40,64}) reviewed=([0-9a-f]{40,64}|none) -->"
 )
 
-
 LATER_RUNS = 10**9
-"""All of github.com starts fewer runs in the 30 days in which a run can be repeated; it is at 2*10**10."""
+"""All of github.com starts fewer runs (ids are at 2*10**10) in the 30 days in which a run can be repeated."""
 MOST_ATTEMPTS = 1000
 
 
 class Marker(NamedTuple):
-    """``reviewed`` is the commit whose review the comment holds; None where it holds none."""
+    """The first line of our comment. ``reviewed`` is the commit of the review in it, if it holds one."""
 
     key: str
     run: int
@@ -42,9 +41,9 @@ class Marker(NamedTuple):
         )
 
     def is_older_than(self, other: Marker) -> bool:
-        """Runs are numbered in the order of their start; a repeated one keeps its number.
+        """Whether a later run wrote ``other``: runs are numbered as they start, and keep it when repeated.
 
-        Not by so much that ``other`` can be of no run that exists: somebody has edited it.
+        A number too far ahead was edited by somebody, and must not block the comment forever.
         """
         if other.run - self.run > LATER_RUNS or other.attempt > MOST_ATTEMPTS:
             return False
@@ -52,7 +51,7 @@ class Marker(NamedTuple):
 
 
 def read(body: str) -> Marker | None:
-    """The marker on a comment's first line."""
+    """Read the marker on a comment's first line."""
     match = _LINE.fullmatch(body.split("\n", 1)[0].rstrip("\r"))
     if match is None:
         return None
@@ -61,11 +60,11 @@ def read(body: str) -> Marker | None:
 
 
 Write = Callable[["str | None"], str]
-"""From what the comment says now (None: there is none) to what it shall say."""
+"""From the comment's present text, None without a comment, to its new text."""
 
 LONGEST_URL = 2000
 POSTS = 2
-"""How often at most a comment is posted whose fate is not known."""
+"""How often a comment is posted at most, while the answers to it are lost."""
 
 _GONE = (404, 410)
 
@@ -73,14 +72,14 @@ _WHO = "query { viewer { login } }"
 
 
 class Posted(NamedTuple):
-    """Where the comment is. ``newer`` is True when a later run had written it, and it was left alone."""
+    """The comment's address. ``newer`` is True when a later run wrote it, so it was not changed."""
 
     url: str
     newer: bool = False
 
 
-class Place(NamedTuple):
-    """The pull request, and the address that says who the token belongs to."""
+class PullRequest(NamedTuple):
+    """A pull request, and the GraphQL address that names the token's owner."""
 
     repository: str
     number: int
@@ -98,64 +97,54 @@ class _Comment(NamedTuple):
     mark: Marker
 
 
-def upsert(api: Api, place: Place, mark: Marker, write: Write) -> Posted:
+def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
     """Create or edit the comment of ``mark.key``. Raises ``ApiError``."""
-    ours = _ours(api, place, mark.key)
+    ours = _find_ours(api, pull, mark.key)
     if ours is None:
-        return _created(api, place, mark, write(None))
+        return _create(api, pull, mark, write(None))
     if mark.is_older_than(ours.mark):
         return Posted(ours.url, newer=True)
-    path = f"/repos/{place.repository}/issues/comments/{ours.id}"
+    path = f"/repos/{pull.repository}/issues/comments/{ours.id}"
     try:
         return Posted(_url(api.patch(path, {"body": write(ours.body)}).value))
     except ApiError as error:
         if error.status not in _GONE:
             raise
-    return _created(api, place, mark, write(None))  # deleted since it was listed
+    return _create(api, pull, mark, write(None))  # deleted since it was listed
 
 
-def _created(api: Api, place: Place, mark: Marker, body: str, posts: int = POSTS) -> Posted:
-    """A POST whose answer was lost is looked for before the comment is posted once more."""
+def _create(api: Api, pull: PullRequest, mark: Marker, body: str, posts: int = POSTS) -> Posted:
+    """Post the comment; after a lost answer, look for it before posting it again."""
     try:
-        return Posted(_url(api.post(place.comments, {"body": body}).value))
+        return Posted(_url(api.post(pull.comments, {"body": body}).value))
     except AmbiguousError:
         api.pause()
-        ours = _ours(api, place, mark.key)
+        ours = _find_ours(api, pull, mark.key)
         if ours is None and posts == 1:
             raise
-    return Posted(ours.url) if ours is not None else _created(api, place, mark, body, posts - 1)
+    return Posted(ours.url) if ours is not None else _create(api, pull, mark, body, posts - 1)
 
 
-def _ours(api: Api, place: Place, key: str) -> _Comment | None:
-    """The oldest comment with this key that the token's owner wrote; all pages are looked at."""
+def _find_ours(api: Api, pull: PullRequest, key: str) -> _Comment | None:
+    """The oldest comment with this key that the token's owner wrote, on any page."""
     candidates = []
-    for value in api.pages(f"{place.comments}?per_page=100"):
-        comment = _comment(value)
-        if comment is not None and comment.mark.key == key:
-            candidates.append((comment, at(value, "user", "login")))
+    for value in api.pages(f"{pull.comments}?per_page=100"):
+        body, number = at(value, "body"), count(at(value, "id"))
+        if not isinstance(body, str) or not 0 < number < MOST:
+            continue
+        mark = read(body)
+        if mark is not None and mark.key == key:
+            candidates.append((_Comment(number, _url(value), body, mark), at(value, "user", "login")))
     if not candidates:
         return None
-    me = _login(api, place)
+    # ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not.
+    me = at(api.post(pull.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
+    if not isinstance(me, str):
+        raise ApiError("GitHub does not name the owner of this token", "Check the input github-token.")
     return next((comment for comment, author in candidates if author == me), None)
 
 
-def _login(api: Api, place: Place) -> str:
-    """Who we are. ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not."""
-    login = at(api.post(place.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
-    if not isinstance(login, str):
-        raise ApiError("GitHub does not say who this token belongs to", "Check the input github-token.")
-    return login
-
-
-def _comment(value: Any) -> _Comment | None:
-    body, number = at(value, "body"), count(at(value, "id"))
-    if not isinstance(body, str) or not 0 < number < MOST:
-        return None
-    mark = read(body)
-    return None if mark is None else _Comment(number, _url(value), body, mark)
-
-
 def _url(value: Any) -> str:
-    """The page of a comment; empty where GitHub names none."""
+    """The page of a comment; empty if GitHub does not name one."""
     url = text(at(value, "html_url"))
     return url if len(url) <= LONGEST_URL and is_address(url) else ""

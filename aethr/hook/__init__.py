@@ -1,1 +1,1 @@
-"""The hook's edge: which change a stage is about, what is refused there, and what is said at the end."""
+"""The hook: which change a stage is about, which workflows it refuses, and what it reports."""

@@ -1,7 +1,7 @@
-"""Which change a commit or a push is about, and how much it is.
+"""Which change a commit or a push is about, and how large it is.
 
-pre-commit and prek tell a hook about a push in environment variables (``PRE_COMMIT_…``); of several refs
-that are pushed at once they name the first that has something new. Only git's objects are looked at.
+pre-commit and prek describe a push to a hook in environment variables (``PRE_COMMIT_…``). When several refs
+are pushed at once, they name only the first one with something new. The change is read from git's objects.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aethr.context.paths import is_generated
 from aethr.git import call, history
 
 
-class Change(NamedTuple):
-    """``what`` is the scope in words, ``branch`` the one that is committed to or pushed."""
+class HookChange(NamedTuple):
+    """``what`` is the scope in words, ``branch`` the branch (or tag) that is committed to or pushed."""
 
     scope: Scope
     checkout: Checkout
@@ -31,9 +31,9 @@ class Change(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """How much changes. ``only`` says what the files are, where all are of one kind.
+    """The size of a change. ``only`` names the kind of its files when all are of one kind.
 
-    ``readable`` is False when not one of them may be sent to a model.
+    ``readable`` is False when no model may see any of them.
     """
 
     extent: Extent
@@ -41,42 +41,48 @@ class Measure(NamedTuple):
     readable: bool = True
 
 
-def find(root: Path, environ: Mapping[str, str]) -> Change | None:
+def find(root: Path, environ: Mapping[str, str]) -> HookChange | None:
     """The change of this stage; None for a ref that is deleted.
 
-    It is a range where one is named, all that a remote does not have on the first push to it, else what
-    is staged. Raises ``UsageError`` outside of a repository and for an index outside of it, ``GitError``.
+    It is the range that the environment names (on the first push to a remote, all that the remote does not
+    have), or else what is staged. Raises ``GitError``, and ``UsageError`` for a folder or an index outside of
+    the repository.
     """
     here = git.checkout(root)
     if here is None:
-        raise UsageError(f"{root} is in no git repository", "A hook reviews a commit or a push.")
-    # git names the index to the hooks of a commit, and to no other: then what speaks of a push is left over.
-    if environ.get("GIT_INDEX_FILE"):
-        return _staged(here)
+        raise UsageError(f"{root} is not in a git repository", "A hook reviews a commit or a push.")
     start, end = environ.get("PRE_COMMIT_FROM_REF", ""), environ.get("PRE_COMMIT_TO_REF", "")
     remote, pushed = environ.get("PRE_COMMIT_REMOTE_NAME", ""), environ.get("PRE_COMMIT_LOCAL_BRANCH", "")
-    if not end and not (remote and pushed):
-        return _staged(here)
+    # git sets GIT_INDEX_FILE for the hooks of a commit only. Variables of a push are left over there.
+    if environ.get("GIT_INDEX_FILE") or not (end or (remote and pushed)):
+        return _find_staged(here)
     if end and _is_null(end):
         return None
     if _is_null(start):
         (head,) = history.commits_or_trees(root, end or pushed)
-        base = _first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
+        base = _find_first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
     else:
         head, first = history.commits_or_trees(root, end or pushed, start)
-        base = _base(root, first, head)
-    return _range(here, base, head, remote, _branch(here, pushed))
+        base = _find_base(root, first, head)
+    kind, _, name = pushed.removeprefix("refs/").partition("/")
+    branch = name if kind in ("heads", "tags") and name else here.branch
+    what = f"{base[:12]}..{head[:12]}"
+    if remote:
+        what = f"the push of {one_line(branch or 'HEAD')} to {one_line(remote)}, {what}"
+    else:
+        what = f"the change {what}"
+    return HookChange(Scope("range", f"{base}..{head}", base, head, here.head), here, what, branch)
 
 
-def moved(root: Path, found: Change) -> str | None:
-    """Whether what is pushed is another change now, because a ref moved. Raises as ``find`` does."""
+def moved(root: Path, found: HookChange) -> str | None:
+    """Why the push is a different change now, if a ref moved. Raises as ``find`` does."""
     now = find(root, os.environ)
     same = now is not None and now.scope.text == found.scope.text
     return None if same else "a ref of the push moved"
 
 
 def measure(survey: Survey) -> Measure:
-    """How much a scope holds, before anything of it is sent. Raises ``GitError``."""
+    """Measure a change before any of it is sent. Raises ``GitError``."""
     sections: list[Section] = []
     added = changed = 0
     for part in parse(git.diff(survey), 0):
@@ -101,33 +107,20 @@ def measure(survey: Survey) -> Measure:
     )
 
 
-def _staged(here: Checkout) -> Change:
+def _find_staged(here: Checkout) -> HookChange:
     if call.ignores_index(here.root):
         raise UsageError(
             "GIT_INDEX_FILE names an index outside of this repository, so what it stages cannot be reviewed",
             "Put that index into .git, or commit without GIT_INDEX_FILE.",
         )
     branch = here.branch if here.head else git.unborn_branch(here.root)
-    return Change(Scope("staged", "staged", head_sha=here.head), here, "the staged change", branch)
+    return HookChange(Scope("staged", "staged", head_sha=here.head), here, "the staged change", branch)
 
 
-def _range(here: Checkout, base: str, head: str, remote: str, branch: str | None) -> Change:
-    shown = f"{base[:12]}..{head[:12]}"
-    pushed = f"the push of {one_line(branch or 'HEAD')} to {one_line(remote)}, {shown}"
-    scope = Scope("range", f"{base}..{head}", base, head, here.head)
-    return Change(scope, here, pushed if remote else f"the change {shown}", branch)
+def _find_base(root: Path, first: str, head: str) -> str:
+    """The merge base, because after a force push the old tip is not an ancestor of the new one.
 
-
-def _branch(here: Checkout, pushed: str) -> str | None:
-    """The branch or tag that is pushed; what is pushed by another name comes from the one checked out."""
-    kind, _, name = pushed.removeprefix("refs/").partition("/")
-    return name if kind in ("heads", "tags") and name else here.branch
-
-
-def _base(root: Path, first: str, head: str) -> str:
-    """The merge base: after a force push the old tip is no ancestor of the new one.
-
-    Histories without a common commit are compared as they are.
+    Without a common commit it is ``first`` itself.
     """
     found = history.certain_merge_base(root, first, head)
     if found is None and history.is_shallow(root):
@@ -135,20 +128,20 @@ def _base(root: Path, first: str, head: str) -> str:
     return found or first
 
 
-def _first_base(root: Path, remote: str, branch: str, head: str) -> str:
-    """Where a push begins that names no old commit: all is new, but for what is known of the remote.
+def _find_first_base(root: Path, remote: str, branch: str, head: str) -> str:
+    """The base of a push that does not name an old commit, from what is known of the remote.
 
-    That is its branch of this name (prek does not name the old tip when a force push replaces another
-    history), or its default branch.
+    That is the remote's branch of the same name (prek does not name the old tip when a force push replaces
+    unrelated history), its default branch, or else the empty tree.
     """
     names = (branch.removeprefix("refs/heads/"), "HEAD")
     same, default = history.resolve(root, *(f"refs/remotes/{remote}/{name}" for name in names))
     if same is not None:
-        return _base(root, same, head)
+        return _find_base(root, same, head)
     common = history.certain_merge_base(root, default, head) if default is not None else None
     return common or git.empty_tree(root)
 
 
 def _is_null(name: str) -> bool:
-    """git's way to say that there is no commit on this side."""
+    """Whether git names no commit on this side of a push: an id of zeros, or nothing."""
     return not name.strip("0")

@@ -1,4 +1,4 @@
-"""What a hook runs: its options, its workflow, its task, and what is refused there."""
+"""What a hook runs: its options, workflow and task; and which workflows it refuses."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from aethr.base.errors import NotReviewedError
 from aethr.base.options import HOOK_OPTIONS, RunOptions, from_environment
-from aethr.base.records import CHANGE, WorkflowSpec
+from aethr.base.records import CHANGE
 from aethr.base.sanitize import one_line
 from aethr.config import presets, workflow_file
-from aethr.hook.change import Change
+from aethr.hook.change import HookChange
 from aethr.workflow import planning
 from aethr.workflow.planning import Project
 
@@ -22,16 +22,16 @@ TASK = (
 
 
 class HookOptions(NamedTuple):
-    """The command line of ``aethr hook``. ``lenient`` lets a review that did not take place pass."""
+    """The command line of ``aethr hook``. ``lenient`` passes without a complete review."""
 
     run: RunOptions
     lenient: bool = False
 
 
 def read(given: Mapping[str, Any], environ: Mapping[str, str]) -> HookOptions:
-    """The options, from the command line and ``AETHR_RUN_…``. Raises ``UsageError``.
+    """Read the options from the command line and ``AETHR_RUN_…``. Raises ``UsageError``.
 
-    A hook always requires a review; what ``--if-not-reviewed`` says is about its exit code.
+    A hook always requires a review; ``--if-not-reviewed`` changes only its exit code.
     """
     merged = {"fail_on": "revise", **from_environment(environ, HOOK_OPTIONS), **given}
     lenient = merged.pop("if_not_reviewed", "fail") == "pass"
@@ -39,11 +39,11 @@ def read(given: Mapping[str, Any], environ: Mapping[str, str]) -> HookOptions:
     return HookOptions(RunOptions(**merged), lenient)
 
 
-def for_change(options: RunOptions, change: Change) -> tuple[RunOptions, Project]:
-    """The options of a run of this change, and the project's own workflow file or else the preset.
+def choose_workflow(options: RunOptions, change: HookChange) -> tuple[RunOptions, Project]:
+    """The options of a run of this change, and the project with its own workflow file or else the preset.
 
-    Raises ``ConfigError`` for a workflow that edits the tree or runs commands, ``NotReviewedError`` for one
-    that would pass a change which no step has seen.
+    Raises ``ConfigError`` for a workflow that edits the tree or runs commands, which must not happen in the
+    middle of a commit, and ``NotReviewedError`` for one in which no step sees the change.
     """
     cwd = change.checkout.root
     named = options.config or options.preset or planning.nearest(cwd)
@@ -52,22 +52,6 @@ def for_change(options: RunOptions, change: Change) -> tuple[RunOptions, Project
     )
     project = planning.open_project(cwd, run.config, run.preset)
     spec = project.workflow
-    _refuse_programs(spec)
-    if not any(CHANGE in step.context for step in spec.steps):
-        raise NotReviewedError(
-            f"{spec.origin}: no step sees the change", f"Give the reviewing step the context '{CHANGE}'."
-        )
-    return run, project
-
-
-def task(change: Change) -> str:
-    """The instruction where none is given, and the branch."""
-    said = TASK.format(verb="committed" if change.scope.kind == "staged" else "pushed")
-    return said + (f"\nBranch: {one_line(change.branch)}" if change.branch else "")
-
-
-def _refuse_programs(spec: WorkflowSpec) -> None:
-    """Nothing may edit the tree, or run, in the middle of a commit."""
     problems = [
         (
             program.place,
@@ -79,3 +63,14 @@ def _refuse_programs(spec: WorkflowSpec) -> None:
     ]
     if problems:
         raise workflow_file.refuse(spec, problems)
+    if not any(CHANGE in step.context for step in spec.steps):
+        raise NotReviewedError(
+            f"{spec.origin}: no step sees the change", f"Give the reviewing step the context '{CHANGE}'."
+        )
+    return run, project
+
+
+def task(change: HookChange) -> str:
+    """The default task, with the branch."""
+    said = TASK.format(verb="committed" if change.scope.kind == "staged" else "pushed")
+    return said + (f"\nBranch: {one_line(change.branch)}" if change.branch else "")

@@ -1,4 +1,4 @@
-"""``aethr check``: the map, the chart, and what a run needs, about and at most."""
+"""``aethr check``: the map, the chart, and what a run needs, typically and at most."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_map_shows_steps_context_loops_and_permissions(project: Repo) -> Non
     assert "its own calls and their cost are not known here" in shown
 
 
-def test_at_most_counts_every_pass_and_retry_and_the_question_for_a_verdict(project: Repo) -> None:
+def test_at_most_counts_passes_retries_and_verdicts(project: Repo) -> None:
     needs = most(project.root)
     own = prices.lookup("anthropic:claude-sonnet-5-5")
     assert own is not None
@@ -91,7 +91,7 @@ def test_at_most_counts_every_pass_and_retry_and_the_question_for_a_verdict(proj
     assert reviewer.input_tokens > 3 * 2 * 120_000  # what it sees is not known yet
 
 
-def test_about_is_a_run_in_which_all_goes_well(project: Repo) -> None:
+def test_about_counts_a_run_without_retries(project: Repo) -> None:
     about = {need.model: need for need in estimated(project.root).about}
     assert [(need.calls, need.output_tokens) for need in about.values()] == [
         (2, 2 * spending.ANSWER_TOKENS),
@@ -126,7 +126,7 @@ def test_no_prompt_counts_more_than_its_models_window(project: Repo) -> None:
 LARGE = "limits: {context_chars: 500000}\n"
 
 
-def test_a_review_that_was_asked_twice_is_told_to_later_steps_with_both_answers(project: Repo) -> None:
+def test_both_answers_of_a_review_count_in_later_steps(project: Repo) -> None:
     roles = "{reviewer: strict, last: sum up}"
     models = "{reviewer: {model: openai:gpt-5.4-mini, max_tokens: 9000}, last: openai:gpt-6-sol}"
     steps = "[{id: review, role: reviewer}, {id: last, role: last, history_visibility: latest}]"
@@ -134,18 +134,18 @@ def test_a_review_that_was_asked_twice_is_told_to_later_steps_with_both_answers(
     assert most(project.root)["openai:gpt-6-sol"].input_tokens > 3 * 2 * 9000
 
 
-def test_an_unknown_price_and_an_unknown_provider_are_said(project: Repo) -> None:
+def test_check_names_an_unknown_price_and_provider(project: Repo) -> None:
     project.write(".aethr.yaml", LOOPS.replace("anthropic:claude-sonnet-5-5", "anthropc:claude-x"))
     done = aethr("check", cwd=project.root)
     assert done.returncode == 0
     assert re.search(r"anthropc:claude-x: 15 calls, .*, cost unknown\n", done.stdout)
     assert re.search(r"together: 27 calls, .*, \$[\d.]+ and what is not known\n", done.stdout)
     assert done.stderr == (
-        "note: anthropc:claude-x: no provider 'anthropc' is known here (did you mean 'anthropic'?)\n"
+        "note: anthropc:claude-x: the provider 'anthropc' is not known here (did you mean 'anthropic'?)\n"
     )
 
 
-def test_the_model_of_the_environment_is_checked_and_counted(project: Repo) -> None:
+def test_check_counts_the_model_of_the_environment(project: Repo) -> None:
     done = aethr("check", cwd=project.root, env={"AETHR_MODEL": "xai:grok-4", "AETHR_LIVE": "1"})
     assert (done.returncode, "xai:grok-4: 27 calls" in done.stdout) == (0, True)
     done = aethr("check", cwd=project.root, env={"AETHR_MODEL": "gpt"})
@@ -174,7 +174,7 @@ def test_the_chart_is_mermaid_for_github(project: Repo) -> None:
     assert lines[10] == '  s3 -. "until the review passes, 2 passes at most" .-> s1'
 
 
-def test_no_name_can_leave_its_label(project: Repo) -> None:
+def test_no_name_escapes_its_label_in_the_chart(project: Repo) -> None:
     hostile = 'x"]; click s0 href "javascript:alert(1)"\\n%%{init}%% #quot; `md` <b>'
     text = LOOPS.replace("DONE", repr(hostile)).replace("thinker", repr(hostile + "'"[:0]))
     project.write(".aethr.yaml", text)
@@ -203,7 +203,7 @@ steps: [{id: review, role: reviewer, context: ["file:a.py"]}]
 
 
 @pytest.mark.slow
-def test_a_budget_is_held_against_the_same_figures(project: Repo) -> None:
+def test_budgets_use_the_figures_of_check(project: Repo) -> None:
     project.write(".aethr.yaml", REVIEW)
     cost = sum(need.cost_usd or 0 for need in most(project.root).values())
     code, said, calls = live(project, REVIEW, "--max-cost", f"{cost * 0.9:.6f}")
@@ -238,7 +238,7 @@ def test_no_run_costs_more_than_at_most(project: Repo, answered: int, verdict: b
     assert totals["cost_usd"] < need.cost_usd
 
 
-def test_a_dollar_budget_without_a_price_is_refused_before_any_call(project: Repo) -> None:
+def test_a_dollar_budget_without_a_price_is_refused(project: Repo) -> None:
     two = REVIEW.replace("gpt-5.4-mini}", "gpt-5.4-mini, last: openai:no-such-model}")
     two = two.replace("strict}", "strict, last: x}").replace("}]", "}, {id: last, role: last}]")
     code, said, calls = live(project, two, "--max-cost", "5")
@@ -246,9 +246,7 @@ def test_a_dollar_budget_without_a_price_is_refused_before_any_call(project: Rep
     assert "openai:no-such-model: its price is not known, so --max-cost cannot hold" in said
 
 
-def test_a_dollar_budget_holds_after_each_call_where_the_provider_states_the_cost(
-    project: Repo, tmp_path: Path
-) -> None:
+def test_a_dollar_budget_uses_the_providers_own_cost(project: Repo, tmp_path: Path) -> None:
     models = "{reviewer: openrouter:acme/m, last: openrouter:acme/m}"
     two = REVIEW.replace("{reviewer: openai:gpt-5.4-mini}", models).replace("strict}", "strict, last: x}")
     project.write(".aethr.yaml", two.replace("}]", "}, {id: last, role: last}]"))
@@ -267,9 +265,7 @@ def test_a_dollar_budget_holds_after_each_call_where_the_provider_states_the_cos
         assert (f"$0.1000 over --max-cost {budget}" in done.stderr) is (code == 5)
 
 
-def test_a_provider_that_does_not_state_its_cost_after_all_ends_the_run(
-    project: Repo, tmp_path: Path
-) -> None:
+def test_a_provider_without_its_promised_cost_ends_the_run(project: Repo, tmp_path: Path) -> None:
     project.write(".aethr.yaml", REVIEW.replace("openai:gpt-5.4-mini", "openrouter:acme/m"))
     with ModelServer(["fine\n\nReview status: pass"]) as server:
         env = {"AETHR_LIVE": "1", "OPENROUTER_API_KEY": "sk-none", "OPENROUTER_API_BASE": server.base_url}

@@ -154,7 +154,7 @@ def test_a_mistake_in_the_environment_names_the_variable(
     assert (again.returncode, len(again.stderr.splitlines()), "\x1b" in again.stderr) == (2, 2, False)
 
 
-def test_a_gate_that_no_option_is_called_by_is_refused_in_a_hook_too(project: Repo) -> None:
+def test_the_hook_refuses_an_unknown_gate(project: Repo) -> None:
     done = aethr("hook", cwd=project.root, env={"AETHR_RUN_REQUIRE_REVIEWS": "1"})
     assert (done.returncode, "(did you mean 'AETHR_RUN_REQUIRE_REVIEW'?)" in done.stderr) == (2, True)
     empty = {"AETHR_RUN_FAILON": " ", "AETHR_RUN_IF_NOT_REVIEWED": "pass"}
@@ -169,9 +169,7 @@ def test_each_option_has_its_variable_and_the_command_line_wins(project: Repo) -
     assert (done.returncode, record(done)["workflow"]) == (0, "custom")
 
 
-def test_a_checkpoint_that_was_asked_for_stays_when_a_run_goes_on_from_it(
-    project: Repo, tmp_path: Path
-) -> None:
+def test_a_requested_checkpoint_stays_after_its_resume(project: Repo, tmp_path: Path) -> None:
     named, temporary = tmp_path / "named", tmp_path / "temporary"
     for folder in (named, temporary):
         folder.mkdir()
@@ -207,7 +205,7 @@ def test_each_preset_is_written_checked_and_run(project: Repo, preset: str) -> N
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_each_example_is_run_and_uses_more_than_one_provider(project: Repo, example: Path) -> None:
+def test_each_example_runs_with_several_providers(project: Repo, example: Path) -> None:
     project.write("example.yaml", example.read_text(encoding="utf-8"))
     done = aethr("run", "--config", "example.yaml", "--json", TASK, cwd=project.root)
     assert done.returncode == 0, done.stderr
@@ -259,7 +257,7 @@ def test_all_mistakes_of_a_file_are_shown_together(project: Repo) -> None:
         assert done.stderr.count("did you mean") == 3
 
 
-def test_check_takes_several_files_and_reports_the_mistakes_of_each(project: Repo) -> None:
+def test_check_reports_the_mistakes_of_several_files(project: Repo) -> None:
     project.write("good.yaml", "workflow: w\nroles: {a: b}\nsteps: [{id: x, role: a}]\n")
     project.write("bad.yaml", "workflow: w\n")
     done = aethr("check", "good.yaml", "bad.yaml", cwd=project.root)
@@ -279,7 +277,7 @@ def test_check_counts_the_calls_of_every_pass(project: Repo) -> None:
     assert "openai:gpt-6-sol by opencode: 3 runs; its own calls and their cost are not known here" in text
 
 
-def test_the_schema_is_shipped_as_the_file_that_every_modeline_names(tmp_path: Path) -> None:
+def test_the_schema_is_the_file_that_modelines_name(tmp_path: Path) -> None:
     printed = aethr("schema", cwd=tmp_path).stdout
     shipped = (ROOT / "aethr.schema.json").read_text(encoding="utf-8")
     assert shipped == printed, "run `aethr schema > aethr.schema.json`"
@@ -299,9 +297,7 @@ def test_each_preset_and_example_names_the_schema_and_fits_it(path: Path) -> Non
     jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(text))
 
 
-def test_a_comment_in_the_workflow_changes_neither_prompt_nor_checkpoint(
-    project: Repo, tmp_path: Path
-) -> None:
+def test_a_yaml_comment_changes_no_prompt_or_checkpoint(project: Repo, tmp_path: Path) -> None:
     text = (ROOT / "presets" / "review-existing-diff.yaml").read_text(encoding="utf-8")
     prompts, contracts = [], []
     for number, content in enumerate((text, text.removeprefix(config_schema.MODELINE + "\n"))):
@@ -330,7 +326,7 @@ def test_a_workflow_file_above_the_repository_is_not_taken(tmp_path: Path, proje
 # --- mock runs ---------------------------------------------------------------------------------
 
 
-def test_the_main_job_without_a_key(project: Repo) -> None:
+def test_a_review_without_a_key_is_a_mock(project: Repo) -> None:
     done = aethr("run", "--preset", "review-existing-diff", TASK, cwd=project.root)
     assert done.returncode == 0
     assert "mock" in done.stdout.lower()
@@ -355,13 +351,13 @@ def test_a_required_review_of_no_change_is_0_without_a_call(project: Repo) -> No
     assert record(done)["review"]["reason"] == "nothing changed"
 
 
-def test_a_change_outside_of_the_scope_is_not_nothing(project: Repo) -> None:
+def test_a_staged_change_is_not_nothing_to_review(project: Repo) -> None:
     project.git("add", "-A")
     done = aethr("run", "--preset", "review-existing-diff", "--fail-on", "high", TASK, cwd=project.root)
     assert done.returncode == 4
 
 
-def test_two_mock_runs_give_the_same_record_but_for_the_time(project: Repo) -> None:
+def test_two_mock_runs_give_the_same_record(project: Repo) -> None:
     def once() -> str:
         text = aethr("run", "--preset", "docs-sync", "--json", TASK, cwd=project.root).stdout
         return re.sub(r'"seconds": [0-9.e-]+', '"seconds": 0', text)
@@ -404,7 +400,7 @@ def test_reports_in_every_format(project: Repo, tmp_path: Path) -> None:
     assert all("mock" in path.read_text().lower() for path in paths)
 
 
-def test_json_is_all_there_is_on_standard_output(project: Repo) -> None:
+def test_json_is_alone_on_standard_output(project: Repo) -> None:
     done = aethr("run", "--preset", "review-existing-diff", "--json", TASK, cwd=project.root)
     data = record(done)
     assert data["schema"] == 1
@@ -418,7 +414,7 @@ RUN_JSON = "run --preset docs-sync --json x"
 
 @pytest.mark.parametrize("words", ["--help", "--version", "run --help", "version", "init --list", "schema"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_telling_on_a_full_disk_has_failed(words: str, unbuffered: str) -> None:
+def test_a_full_disk_fails_each_command(words: str, unbuffered: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f'"{sys.executable}" -m aethr {words} >/dev/full'],
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
@@ -431,9 +427,7 @@ def test_telling_on_a_full_disk_has_failed(words: str, unbuffered: str) -> None:
 
 @pytest.mark.parametrize("words", ["schema", "run --preset docs-sync --show-prompt x", RUN_JSON])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_an_output_that_takes_only_a_part_has_failed(
-    project: Repo, tmp_path: Path, words: str, unbuffered: str
-) -> None:
+def test_a_partly_written_output_fails(project: Repo, tmp_path: Path, words: str, unbuffered: str) -> None:
     """192 bytes are left of what a file may hold; a checkpoint has its own 8 kB."""
     full, checkpoints = tmp_path / "full", tmp_path / "checkpoints"
     full.write_bytes(bytes(8000))
@@ -461,7 +455,7 @@ def test_an_output_that_takes_only_a_part_has_failed(
         (">&- 2>&- <&-", 0, ""),
     ],
 )
-def test_an_output_that_is_full_or_closed(project: Repo, redirect: str, code: int, said: str) -> None:
+def test_a_full_or_closed_output_fails(project: Repo, redirect: str, code: int, said: str) -> None:
     command = f'"{sys.executable}" -m aethr run --preset docs-sync x {redirect}; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
         ["bash", "-c", command], cwd=project.root, capture_output=True, text=True, check=False
@@ -470,7 +464,7 @@ def test_an_output_that_is_full_or_closed(project: Repo, redirect: str, code: in
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_was_deleted(tmp_path: Path) -> None:
+def test_a_deleted_working_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     command = f'cd gone && rmdir ../gone && "{sys.executable}" -m aethr run --preset custom x'
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -483,7 +477,7 @@ def test_a_folder_that_was_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "variables", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}, {"HOME": ""}]
 )
-def test_odd_surroundings(project: Repo, variables: dict[str, str]) -> None:
+def test_an_odd_environment_does_not_stop_a_run(project: Repo, variables: dict[str, str]) -> None:
     project.write("app.py", "name = 'é → 日本'\n")
     done = aethr("run", "--preset", "review-existing-diff", "é 日本", cwd=project.root, env=variables)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
@@ -509,7 +503,7 @@ def show(project: Repo, preset: str, *words: str) -> bytes:
     return prompts("--preset", preset, *words, TASK, cwd=project.root)
 
 
-def test_the_bytes_between_the_headers_are_those_that_the_record_hashes(project: Repo) -> None:
+def test_show_prompt_prints_the_bytes_that_are_hashed(project: Repo) -> None:
     shown = show(project, "review-existing-diff")
     header, prompt = shown.split(b"\n", 1)
     sha = aethr("run", "--preset", "review-existing-diff", "--json", TASK, cwd=project.root)
@@ -517,7 +511,7 @@ def test_the_bytes_between_the_headers_are_those_that_the_record_hashes(project:
     assert f"{len(prompt)} bytes, prompt_sha256 {sha256(prompt).hexdigest()}".encode() in header
 
 
-def test_prompts_are_the_same_twice_and_a_later_step_has_a_placeholder(project: Repo) -> None:
+def test_show_prompt_is_deterministic(project: Repo) -> None:
     shown = show(project, "plan-implement-review")
     assert shown == show(project, "plan-implement-review")
     assert b"(The answer of the step 'plan' will stand here.)" in shown
@@ -533,7 +527,7 @@ def test_the_diff_in_the_prompt_is_what_git_shows(project: Repo) -> None:
 # --- keys --------------------------------------------------------------------------------------
 
 
-def test_a_key_is_stored_and_its_origin_shown_but_never_the_key(project: Repo) -> None:
+def test_auth_stores_a_key_and_never_shows_it(project: Repo) -> None:
     project.write(".gitignore", ".env\n")
     done = aethr("auth", "login", "openai", "--key-stdin", cwd=project.root, stdin="sk-test-123456\n")
     assert done.returncode == 0, done.stderr
@@ -546,7 +540,7 @@ def test_a_key_is_stored_and_its_origin_shown_but_never_the_key(project: Repo) -
 
 
 @pytest.mark.parametrize("word", ["sk-test-123456", "--key=sk-test-123456"])
-def test_a_key_given_as_an_argument_is_not_repeated(project: Repo, word: str) -> None:
+def test_a_key_as_an_argument_is_not_repeated(project: Repo, word: str) -> None:
     done = aethr("auth", "login", "openai", word, cwd=project.root)
     assert (done.returncode, (project.root / ".env").exists()) == (2, False)
     assert "--key-stdin" in done.stderr
@@ -592,7 +586,7 @@ HEAVY = {"litellm", "rich", "pydantic", "httpx", "openai", "click", "jsonschema"
 
 
 @pytest.mark.parametrize("words", [["--help"], ["init", "--list"], ["version"], ["run", "--help"]])
-def test_what_only_tells_imports_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
+def test_commands_that_only_print_import_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
     assert modules(words, tmp_path) & (HEAVY | {"yaml", "subprocess", "json"}) == set()
 
 

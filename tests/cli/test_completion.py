@@ -1,4 +1,4 @@
-"""Completion scripts: everything the parser has is in them, and real shells complete with them."""
+"""Completion scripts: they have every word of the parser, and real shells complete with them."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def needs(shell: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_command_prints_the_script(tmp_path: Path, shell: str) -> None:
+def test_completion_prints_the_script(tmp_path: Path, shell: str) -> None:
     done = aethr("completion", shell, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, script(shell), "")
 
 
-def test_another_shell_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+def test_completion_for_an_unknown_shell_is_refused(tmp_path: Path) -> None:
     done = aethr("completion", "csh", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search(r"no shell 'csh' \(did you mean '(bash|zsh|fish)'\?\)", done.stderr)
 
 
-def test_each_name_of_the_tables_is_that_of_an_argument() -> None:
+def test_the_completion_tables_name_arguments() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
-    for name, (_, complete) in cli.COMMANDS.items():
-        complete(commands.add_parser(name))
+    for name, command in cli.COMMANDS.items():
+        command.add_arguments(commands.add_parser(name))
     names = {action.dest for action in completion._arguments(parser)}
     assert {*completion.WORDS, *completion.PATHS} <= names
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_command_option_choice_and_word_of_the_tables_is_in_the_script(shell: str) -> None:
+def test_the_completion_script_has_every_word(shell: str) -> None:
     options = (*OPTIONS, *HOOK_OPTIONS)
     expected = {*cli.COMMANDS, "login", "status", "key-stdin", "mermaid", "list", "force", "version", "help"}
     expected |= {option.flag.lstrip("-") for option in options} | {"no-stream"}
@@ -104,7 +104,7 @@ def folder(tmp_path: Path) -> Path:
 
 @needs("bash")
 @pytest.mark.parametrize(("line", "offered"), CASES)
-def test_bash_completes(folder: Path, line: str, offered: set[str]) -> None:
+def test_completion_works_in_bash(folder: Path, line: str, offered: set[str]) -> None:
     driver = f"""{script("bash")}
     eval "COMP_WORDS=({line.rstrip()})"
     case $1 in *" ") COMP_WORDS+=("") ;; esac
@@ -121,7 +121,7 @@ def test_bash_completes(folder: Path, line: str, offered: set[str]) -> None:
 
 @needs("fish")
 @pytest.mark.slow
-def test_fish_completes(folder: Path) -> None:
+def test_completion_works_in_fish(folder: Path) -> None:
     (folder / "aethr.fish").write_text(script("fish"))
     for line, offered in CASES:
         asked = f'source aethr.fish; complete -C "{line}"'
@@ -171,7 +171,7 @@ HOSTILE = (
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
-def test_tab_in_a_terminal_completes_and_runs_nothing(folder: Path, shell: str) -> None:
+def test_completion_by_tab_runs_nothing(folder: Path, shell: str) -> None:
     for name in HOSTILE:
         (folder / name).write_text("")
     (folder / "_aethr").write_text(script(shell.split()[0]))

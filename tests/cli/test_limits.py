@@ -1,4 +1,4 @@
-"""A machine at its limits is no bug: one line, exit 3, and what was finished is kept."""
+"""A machine at its limits is not a bug: one line, exit 3, and finished steps are kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def begun(code: str, *words: str, cwd: Path, env: dict[str, str]) -> subprocess.
 
 
 @pytest.mark.parametrize("source", ["git_diff", "file:app.py"])
-def test_no_more_threads(repo: Repo, tmp_path: Path, source: str) -> None:
+def test_a_failed_thread_start_is_an_error(repo: Repo, tmp_path: Path, source: str) -> None:
     """One is needed for the deadline of a git that streams, one for a call."""
     repo.write("app.py", "x = 1\n")
     repo.commit()
@@ -67,6 +67,6 @@ def calls_of_git(repo: Repo, folder: Path, steps: int) -> int:
     return len(log.read_text().splitlines())
 
 
-def test_a_check_reads_what_many_steps_see_once(repo: Repo, tmp_path: Path) -> None:
+def test_check_reads_a_shared_source_once(repo: Repo, tmp_path: Path) -> None:
     repo.commit()
     assert calls_of_git(repo, tmp_path, 30) == calls_of_git(repo, tmp_path, 2)

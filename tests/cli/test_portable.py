@@ -37,7 +37,7 @@ def elsewhere(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess
     )
 
 
-def test_the_system_without_posix_lacks_what_it_should(tmp_path: Path) -> None:
+def test_the_simulated_windows_lacks_posix_names(tmp_path: Path) -> None:
     code = "import tests.elsewhere as e, aethr.cli as c, os; c.program = lambda: os.killpg; e.main()"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -89,7 +89,7 @@ def test_a_system_without_posix_calls_a_model(project: Repo) -> None:
 
 
 @pytest.mark.slow
-def test_only_agents_rest_on_names_that_windows_lacks(tmp_path: Path) -> None:
+def test_only_agents_need_posix_names(tmp_path: Path) -> None:
     """The type checker knows what each system has. Agents are refused on Windows before they start."""
     command = [sys.executable, "-m", "mypy", "--platform", "win32", "--cache-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

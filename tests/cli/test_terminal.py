@@ -1,4 +1,4 @@
-"""What a person at a terminal meets: questions, the editor, a hidden key, panels; through a real pty."""
+"""A person's terminal: questions, the editor, a hidden key, panels; through a real pty."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_init_asks_for_a_preset_by_number_or_name(tmp_path: Path) -> None:
     assert (code, "no preset chosen" in seen) == (2, True)
 
 
-def test_init_says_at_once_that_there_is_a_workflow_already(tmp_path: Path) -> None:
+def test_init_refuses_an_existing_workflow_before_asking(tmp_path: Path) -> None:
     (tmp_path / ".aethr.yaml").write_text("mine\n")
     code, seen = typed(["init"], tmp_path)
     assert (code, "Which one?" in seen, "already here" in seen) == (2, False, True)
@@ -86,7 +86,7 @@ def test_init_says_at_once_that_there_is_a_workflow_already(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("words", [[], ["init", "--list"], ["auth", "status"]])
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_what_is_listed_fits_the_terminal(tmp_path: Path, words: list[str], columns: int) -> None:
+def test_lists_fit_the_terminal(tmp_path: Path, words: list[str], columns: int) -> None:
     code, seen = typed(words, tmp_path, COLUMNS=str(columns))
     assert code == 0
     assert max(map(len, seen.splitlines())) <= columns
@@ -115,7 +115,7 @@ def test_an_editor_that_gives_no_task_stops_the_run(
     assert (code, said in seen) == (2, True), seen
 
 
-def test_a_key_is_asked_for_and_not_shown(project: Repo) -> None:
+def test_auth_login_hides_the_key(project: Repo) -> None:
     code, seen = typed(["auth", "login", "xai"], project.root, [("not shown: ", "xai-secret-key\n")])
     assert code == 0
     assert "xai-secret-key" not in seen
@@ -125,13 +125,13 @@ def test_a_key_is_asked_for_and_not_shown(project: Repo) -> None:
     assert "XAI_API_KEY (environment, which wins over .env)" in seen
 
 
-def test_no_key_is_given_with_ctrl_d(project: Repo) -> None:
+def test_auth_login_ends_at_ctrl_d(project: Repo) -> None:
     code, seen = typed(["auth", "login", "openai"], project.root, [("not shown: ", "\x04")])
     assert (code, "\r\naethr: the key is empty\r\n" in seen) == (2, True)
     assert not (project.root / ".env").exists()
 
 
-def test_a_run_on_a_terminal_draws_panels_and_gives_the_cursor_back(project: Repo) -> None:
+def test_a_run_on_a_terminal_draws_panels(project: Repo) -> None:
     code, seen = typed(["run", "--preset", "docs-sync", "x"], project.root)
     assert code == 0
     assert seen.count("╭") == 3
@@ -140,7 +140,7 @@ def test_a_run_on_a_terminal_draws_panels_and_gives_the_cursor_back(project: Rep
 
 
 @pytest.mark.parametrize("name", ["NO_COLOR", "TERM"])
-def test_a_terminal_without_colour_or_that_is_dumb(project: Repo, name: str) -> None:
+def test_a_dumb_terminal_gets_no_colour(project: Repo, name: str) -> None:
     value = {"NO_COLOR": "1", "TERM": "dumb"}[name]
     code, seen = typed(["run", "--preset", "review-existing-diff", "x"], project.root, **{name: value})
     assert code == 0
@@ -148,7 +148,7 @@ def test_a_terminal_without_colour_or_that_is_dumb(project: Repo, name: str) -> 
     assert ("╭" in seen) == (name == "NO_COLOR")
 
 
-def test_quiet_shows_the_last_panel_alone(project: Repo) -> None:
+def test_quiet_shows_only_the_last_panel(project: Repo) -> None:
     code, seen = typed(["run", "--preset", "docs-sync", "-q", "x"], project.root)
     assert (code, seen.count("╭")) == (0, 1)
     assert "NOT REVIEWED" in seen

@@ -1,4 +1,4 @@
-"""The Action in this process, before a server that stands for GitHub and one that stands for a provider."""
+"""The Action in this process, with one server as GitHub and one as a provider."""
 
 from __future__ import annotations
 

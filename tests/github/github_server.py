@@ -1,4 +1,4 @@
-"""GitHub's API as far as the Action uses it: a real HTTP server on loopback with comments that stay.
+"""GitHub's API as far as the Action uses it: a real HTTP server on loopback that stores comments.
 
 In a test::
 
@@ -59,7 +59,7 @@ class GitHubServer:
         self.requests: list[dict[str, Any]] = []
         self.read_only = read_only
         self.link: str | None = None
-        """What the header ``Link`` of a list says in place of the truth."""
+        """What the header ``Link`` of a list says instead of the next page."""
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._http = _Server(("127.0.0.1", 0), _Handler)

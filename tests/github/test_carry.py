@@ -1,4 +1,4 @@
-"""A checkpoint between attempts: only what is ours and of the same run is opened."""
+"""A checkpoint between attempts: only one with our seal, of the same run, is opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aethr.github.carry import (
     Binding,
     Carrier,
     EnvelopeError,
-    seal_of,
+    make_seal,
     unseal,
 )
 
@@ -27,7 +27,7 @@ STEP, MORE = {"step": "ü\u2028"}, {"step": "another"}
 
 
 def seal(keys: Iterable[str] = KEYS, binding: Binding = BOUND) -> Seal:
-    return seal_of(binding, keys)
+    return make_seal(binding, keys)
 
 
 def sealed(*records: object, keys: Iterable[str] = KEYS, binding: Binding = BOUND) -> str:
@@ -42,23 +42,23 @@ BOTH = sealed(STEP, MORE)
 ADDED = BOTH.removeprefix(TEXT)
 
 
-def test_what_is_sealed_is_opened() -> None:
+def test_a_sealed_checkpoint_is_opened() -> None:
     assert unseal(TEXT, seal()) == TEXT
 
 
-def test_one_key_that_stayed_is_enough() -> None:
+def test_one_unchanged_key_opens_the_checkpoint() -> None:
     """The other one may have been the reason why the run failed."""
     assert unseal(TEXT, seal(("sk-new-0123456789abcdef", KEYS[1]))) == TEXT
 
 
-def test_without_a_key_that_sealed_it_nothing_is_opened() -> None:
+def test_without_a_sealing_key_nothing_is_opened() -> None:
     for keys in ((), ("sk-three-0123456789abcdef",)):
         with pytest.raises(EnvelopeError, match="not sealed"):
             unseal(TEXT, seal(keys))
 
 
 @pytest.mark.parametrize("name", Binding._fields)
-def test_everything_it_is_bound_to_counts(name: str) -> None:
+def test_a_checkpoint_of_another_run_is_not_opened(name: str) -> None:
     other = sealed(STEP, binding=BOUND._replace(**{name: "another"}))
     with pytest.raises(EnvelopeError, match=f"another {name.replace('_', ' ')}"):
         unseal(other, seal())
@@ -73,7 +73,7 @@ def test_a_changed_text_is_not_opened(old: str, new: str) -> None:
         unseal(TEXT.replace(old, new, 1), seal())
 
 
-def test_only_what_is_sealed_is_opened() -> None:
+def test_lines_after_the_last_seal_are_dropped() -> None:
     """What comes after the last seal was cut off while it was written, or is forged."""
     for tail in (
         ADDED[:-1],
@@ -87,17 +87,17 @@ def test_only_what_is_sealed_is_opened() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null", "[" * 100_000, '{"binding": 1}'])
-def test_something_else_is_refused(text: str) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(text: str) -> None:
     for rest in ("", '\n{"seals": [""]}\n', "\n" + TEXT):
         with pytest.raises(EnvelopeError):
             unseal(text + rest, seal())
 
 
-def test_no_key_is_carried_along() -> None:
+def test_the_carried_checkpoint_holds_no_key() -> None:
     assert "sk-" not in TEXT
 
 
-def test_the_carrier(tmp_path: Path) -> None:
+def test_the_carrier_puts_takes_and_drops(tmp_path: Path) -> None:
     carrier = Carrier(tmp_path / "carry" / "500", seal())
     assert carrier.take() is None
     assert carrier.put(TEXT, True)
@@ -109,7 +109,7 @@ def test_the_carrier(tmp_path: Path) -> None:
     carrier.drop()
 
 
-def test_of_a_checkpoint_that_grows_only_what_is_new_is_written(tmp_path: Path) -> None:
+def test_only_new_lines_of_a_checkpoint_are_written(tmp_path: Path) -> None:
     kept = tmp_path / "500" / FILE
     carrier = Carrier(tmp_path / "500", seal())
     assert carrier.put(TEXT, True)
@@ -119,7 +119,7 @@ def test_of_a_checkpoint_that_grows_only_what_is_new_is_written(tmp_path: Path) 
     assert carrier.take() == kept.read_text(encoding="utf-8") == BOTH
 
 
-def test_a_checkpoint_that_was_written_anew_is_carried_anew(tmp_path: Path) -> None:
+def test_a_rewritten_checkpoint_replaces_the_carried_one(tmp_path: Path) -> None:
     carrier = Carrier(tmp_path / "500", seal())
     for text in (BOTH, TEXT, sealed(MORE, STEP), TEXT):
         assert carrier.put(text, True)
@@ -149,7 +149,7 @@ def test_a_placeholder_for_a_local_server_seals_nothing(tmp_path: Path) -> None:
             Carrier(tmp_path / "500", seal((guessed, *KEYS))).take()
 
 
-def test_a_key_that_is_no_utf_8_seals_too(tmp_path: Path) -> None:
+def test_a_key_that_is_not_utf_8_seals_too(tmp_path: Path) -> None:
     """As ``os.environ`` gives it."""
     keys = ("sk-\udcff-0123456789abcdef",)
     carrier = Carrier(tmp_path / "500", seal(keys))
@@ -157,7 +157,7 @@ def test_a_key_that_is_no_utf_8_seals_too(tmp_path: Path) -> None:
     assert carrier.take() == sealed(STEP, keys=keys)
 
 
-def test_what_old_runs_left_on_a_machine_is_removed(tmp_path: Path) -> None:
+def test_checkpoints_of_old_runs_are_removed(tmp_path: Path) -> None:
     old, other = (Carrier(tmp_path / "carry" / name, seal()) for name in ("1", "2"))
     assert old.put(TEXT, True)
     assert other.put(TEXT, True)

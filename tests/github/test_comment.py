@@ -1,4 +1,4 @@
-"""The page of a run: what stands on it, what cannot, and that it always fits."""
+"""The page of a run: its content, what cannot get into it, and that it always fits."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_review() -> None:
     )
 
 
-def test_the_marker_is_the_first_line_and_says_what_was_reviewed() -> None:
+def test_the_comment_starts_with_its_marker() -> None:
     text = written(page(result()))
     assert upsert.read(text) == MARK._replace(reviewed=HEAD)
     assert upsert.read(written(page(None, ModelError("it failed")))) == MARK
@@ -125,7 +125,7 @@ def test_the_comment_says_how_much_was_reviewed() -> None:
     assert "Reviewing bbbbbbbbbbbb...aaaaaaaaaaaa: 3 files, +12 -4. Findings: none." in written(page(made))
 
 
-def test_a_failure_says_so_and_keeps_the_last_review_folded() -> None:
+def test_a_failure_keeps_the_last_review_in_the_comment() -> None:
     first = written(page(result("The first review.\n\nReview status: pass")))
     failed = written(page(None, ModelError("openai: 401", "Check the key.")), first, MARK._replace(head=OLD))
     assert upsert.read(failed) == MARK._replace(head=OLD, reviewed=HEAD)
@@ -136,18 +136,18 @@ def test_a_failure_says_so_and_keeps_the_last_review_folded() -> None:
     again = written(page(None, NotReviewedError("no key")), failed, MARK._replace(head=OLD))
     assert again.count("The first review.") == 1
     assert upsert.read(again).reviewed == HEAD
-    mended = written(page(result("The second review.")), again)
-    assert "The first review." not in mended
+    renewed = written(page(result("The second review.")), again)
+    assert "The first review." not in renewed
 
 
-def test_a_failure_after_some_steps_shows_what_they_said() -> None:
+def test_a_failure_shows_the_answers_of_finished_steps() -> None:
     made = result("Half of it.", status="none", reason="over budget")
     text = written(page(made, BudgetError("over budget")))
     assert "Half of it." in text
     assert "Receipt: 1 step" in text
 
 
-def test_a_review_whose_last_call_passed_the_budget_is_a_review_all_the_same() -> None:
+def test_a_review_over_budget_is_still_a_review() -> None:
     text = written(page(result(), BudgetError("3 tokens over --max-tokens 12")))
     assert f"### Aethr: pass · `{HEAD[:12]}`" in text
     assert upsert.read(text) == MARK._replace(reviewed=HEAD)
@@ -155,7 +155,7 @@ def test_a_review_whose_last_call_passed_the_budget_is_a_review_all_the_same() -
 
 
 @pytest.mark.parametrize("size", [1_000, 150_000])
-def test_it_always_fits(size: int) -> None:
+def test_the_comment_always_fits(size: int) -> None:
     paragraph = "```python\n@app.get('/x')  # & <b>\n" + "value = '" + "`" * 40 + "'\n" * 30
     content = (paragraph * (size // len(paragraph) + 1))[:size]
     findings = tuple(Finding("high", f"src/<&>{n}.py", n, "&" * 900) for n in range(300))
@@ -180,7 +180,7 @@ def test_the_summary_fits_too() -> None:
     assert "The answer is cut here. The whole text is in the report file." in text
 
 
-def test_a_hostile_answer_can_do_nothing() -> None:
+def test_a_hostile_answer_is_harmless_in_the_comment() -> None:
     findings = (Finding("high", "../../etc/passwd", 1, HOSTILE), Finding("low", "a](x)b.py", 1, "x"))
     text = written(page(result(HOSTILE + "\n```\nopen", "revise", findings, "incomplete"), None, HOSTILE))
     assert text.count("<!--") == 3, "the marker and the two lines around the review"
@@ -195,7 +195,7 @@ def test_a_hostile_answer_can_do_nothing() -> None:
     assert_closed(text)
 
 
-def test_a_finding_in_a_file_that_is_not_there_is_marked_and_is_no_link() -> None:
+def test_a_finding_in_a_missing_file_is_not_a_link() -> None:
     findings = (
         Finding("high", "src/gone.py", 3, "wrong", "nowhere"),
         Finding("low", "a.py", 1, "x", "change"),
@@ -206,14 +206,14 @@ def test_a_finding_in_a_file_that_is_not_there_is_marked_and_is_no_link() -> Non
     assert f"blob/{HEAD}/a.py#L1" in text
 
 
-def test_a_kept_review_is_only_taken_from_between_our_lines() -> None:
+def test_a_kept_review_comes_from_between_our_lines() -> None:
     first = written(page(result(HOSTILE)))
     kept = written(page(None, ModelError("x")), first)
     assert kept.count("<!-- aethr:review -->") == 1
     assert kept.count("<!-- aethr:end -->") == 1
 
 
-def test_the_map_has_plain_labels_only() -> None:
+def test_the_map_in_the_comment_has_plain_labels() -> None:
     made = result()
     step = made.steps[0]._replace(id='a"];click s0 "javascript:x"', model="<img src=x>")
     text = written(page(made._replace(steps=(step,))))
@@ -223,7 +223,7 @@ def test_the_map_has_plain_labels_only() -> None:
 
 @settings(max_examples=60)
 @given(st.text(alphabet="ab`~ \n&<@|\u4e2d\U0001f600", max_size=3_000), st.integers(40, 4_000))
-def test_a_cut_block_fits_and_is_closed(text: str, limit: int) -> None:
+def test_a_cut_block_fits_and_closes_its_fences(text: str, limit: int) -> None:
     block, cut = block_within(text, limit, utf16_units)
     assert utf16_units(block) <= limit
     assert_closed(block)

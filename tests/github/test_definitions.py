@@ -1,4 +1,4 @@
-"""action.yml and the workflows before the linters that know GitHub's own schema and its pitfalls."""
+"""action.yml and the workflows, checked by linters that know GitHub's schema and pitfalls."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_zizmor_at_its_strictest_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("file", [ROOT / "action.yml", *WORKFLOWS], ids=lambda path: path.name)
-def test_other_peoples_actions_are_pinned_by_commit(file: Path) -> None:
+def test_third_party_actions_are_pinned_by_commit(file: Path) -> None:
     used = re.findall(r"uses: (\S+)", file.read_text(encoding="utf-8"))
     assert used
     assert [name for name in used if name != "./" and not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []

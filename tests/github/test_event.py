@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aethr.base.errors import UsageError
-from aethr.github.event import Change, change
+from aethr.github.event import EventChange, change
 from aethr.github.runner import Runner
 
 A, B, ZEROS = "a" * 40, "b" * 40, "0" * 40
@@ -39,7 +39,7 @@ def on(branch: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_pull_request() -> None:
-    assert change(runner("pull_request", request())) == Change(B, A, number=7, proposed=True)
+    assert change(runner("pull_request", request())) == EventChange(B, A, number=7, proposed=True)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_pull_request() -> None:
         (request(), "dependabot[bot]"),
     ],
 )
-def test_a_pull_request_from_outside(event: dict[str, Any], actor: str) -> None:
+def test_a_fork_or_dependabot_is_outside(event: dict[str, Any], actor: str) -> None:
     assert change(runner("pull_request", event, actor=actor)).outside
 
 
@@ -65,16 +65,21 @@ def test_pull_request_target_is_marked_and_has_secrets() -> None:
 @pytest.mark.parametrize(
     ("name", "event", "ref", "expected"),
     [
-        ("push", on("main", before=A, after=B), "refs/heads/topic", Change(B, A)),
-        ("push", on("main", before=ZEROS, after=B), "refs/heads/topic", Change(B, onto="main")),
-        ("push", on("main", before=ZEROS, after=B), "refs/heads/main", Change(B)),
-        ("workflow_dispatch", on("main"), "refs/heads/topic", Change(B, onto="main")),
-        ("workflow_dispatch", on("main"), "refs/heads/main", Change(B)),
-        ("schedule", on("--upload-pack=x"), "refs/heads/topic", Change(B)),
-        ("merge_group", {"merge_group": {"head_sha": B, "base_sha": A}}, "", Change(B, A, proposed=True)),
+        ("push", on("main", before=A, after=B), "refs/heads/topic", EventChange(B, A)),
+        ("push", on("main", before=ZEROS, after=B), "refs/heads/topic", EventChange(B, onto="main")),
+        ("push", on("main", before=ZEROS, after=B), "refs/heads/main", EventChange(B)),
+        ("workflow_dispatch", on("main"), "refs/heads/topic", EventChange(B, onto="main")),
+        ("workflow_dispatch", on("main"), "refs/heads/main", EventChange(B)),
+        ("schedule", on("--upload-pack=x"), "refs/heads/topic", EventChange(B)),
+        (
+            "merge_group",
+            {"merge_group": {"head_sha": B, "base_sha": A}},
+            "",
+            EventChange(B, A, proposed=True),
+        ),
     ],
 )
-def test_other_events(name: str, event: dict[str, Any], ref: str, expected: Change) -> None:
+def test_other_events(name: str, event: dict[str, Any], ref: str, expected: EventChange) -> None:
     assert change(runner(name, event, ref=ref)) == expected
 
 
@@ -84,12 +89,12 @@ def test_other_events(name: str, event: dict[str, Any], ref: str, expected: Chan
         ("issue_comment", {}, "names no change"),
         ("workflow_run", {}, "names no change"),
         ("push", {"deleted": True, "after": ZEROS}, "deleted a branch"),
-        ("push", {"after": "--output=x"}, "no commit id"),
+        ("push", {"after": "--output=x"}, "not a commit id"),
         ("pull_request", {}, "no 'pull_request'"),
         ("pull_request", {"pull_request": {"number": "7; id", "base": {}, "head": {}}}, "no number"),
-        ("pull_request", {"pull_request": {"number": 7, "base": {}, "head": {"sha": B}}}, "no commit id"),
+        ("pull_request", {"pull_request": {"number": 7, "base": {}, "head": {"sha": B}}}, "not a commit id"),
     ],
 )
-def test_what_is_refused(name: str, event: dict[str, Any], says: str) -> None:
+def test_an_event_without_a_change_is_refused(name: str, event: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         change(runner(name, event))

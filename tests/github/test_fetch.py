@@ -18,7 +18,7 @@ from aethr.base.records import Scope
 from aethr.git import fetch, history
 from aethr.git.fetch import Remote
 from aethr.github import event
-from aethr.github.event import Change
+from aethr.github.event import EventChange
 from tests.github.support import PullRequest, open_pull_request
 from tests.support import Repo, checkout_of, make_repo
 
@@ -31,7 +31,7 @@ def request_(tmp_path: Path) -> PullRequest:
 
 
 @pytest.mark.parametrize("depth", [1, 2, None])
-def test_found_in_a_clone_of_any_depth(request_: PullRequest, depth: int | None) -> None:
+def test_the_common_commit_is_found_at_any_depth(request_: PullRequest, depth: int | None) -> None:
     clone = request_.checkout(depth=depth)
     found = fetch.common_commit(clone.root, Remote(request_.url), request_.base, request_.head)
     assert found == request_.common
@@ -39,7 +39,7 @@ def test_found_in_a_clone_of_any_depth(request_: PullRequest, depth: int | None)
     assert clone.git("for-each-ref", "--format=%(refname)") == "refs/remotes/pull/7/merge\n"
 
 
-def test_deepened_until_it_is_found(tmp_path: Path) -> None:
+def test_a_clone_is_deepened_until_the_common_commit(tmp_path: Path) -> None:
     far = open_pull_request(tmp_path, commits=60)
     clone = far.checkout(depth=1)
     assert fetch.common_commit(clone.root, Remote(far.url), far.base, far.head) == far.common
@@ -72,7 +72,7 @@ def test_a_common_commit_before_the_edge_is_not_trusted(tmp_path: Path) -> None:
     assert fetch.common_commit(clone.root, Remote(f"file://{origin.root}"), base, head) in truth
 
 
-def test_no_common_commit(request_: PullRequest) -> None:
+def test_without_a_common_commit_it_is_an_error(request_: PullRequest) -> None:
     request_.origin.git("checkout", "-q", "--orphan", "island")
     island = request_.origin.commit("island")
     clone = request_.checkout(depth=1)
@@ -130,7 +130,7 @@ def test_the_token_is_sent_once_and_to_this_host_only(request_: PullRequest) -> 
     assert "ghs_secret" not in repr(Remote(url, "ghs_secret"))
 
 
-def test_what_the_operator_configures_in_the_environment_is_added_to(
+def test_the_operators_git_configuration_stays_in_force(
     request_: PullRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone = request_.checkout(depth=1)
@@ -153,7 +153,7 @@ def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> 
     remote = Remote(request_.url)
 
     def resolved(*change: str, **more: str) -> Scope:
-        found = event.resolved(checkout_of(clone.root), Change(*change, **more), remote)
+        found = event.resolve(checkout_of(clone.root), EventChange(*change, **more), remote)
         assert found == git.resolve_scope(clone.root, found.text)  # what the same words mean to `--diff`
         return found
 
@@ -165,8 +165,8 @@ def test_what_other_events_compare(request_: PullRequest, depth: int | None) -> 
     assert clone.git("cat-file", "-t", root.base or "") == "tree\n"
 
 
-def test_the_head_of_a_privileged_event_must_not_be_checked_out(request_: PullRequest) -> None:
-    change = Change(request_.head, request_.base, number=7, privileged=True)
+def test_pull_request_target_refuses_a_checked_out_head(request_: PullRequest) -> None:
+    change = EventChange(request_.head, request_.base, number=7, privileged=True)
     for commit in ("refs/pull/7/merge", request_.head):
         for depth in (1, None):
             clone = request_.checkout(f"{commit[:5]}-{depth}".replace("/", "-"), depth, commit)
@@ -202,9 +202,7 @@ def listening() -> Iterator[tuple[str, list[list[str]]]]:
 
 @pytest.mark.parametrize("depth", [1, None])
 @pytest.mark.parametrize("kept", ["blob:none", "tree:0"])
-def test_a_partial_clone_gets_the_files_of_the_change_and_no_more(
-    tmp_path: Path, kept: str, depth: int | None
-) -> None:
+def test_a_partial_clone_fetches_only_the_changes_files(tmp_path: Path, kept: str, depth: int | None) -> None:
     request = open_pull_request(tmp_path, files={"deep/folder/unchanged.txt": "x\n", "notes.md": "n\n"})
     request.origin.git("config", "uploadpack.allowFilter", "true")
     clone = partial_clone(request, kept, depth)
@@ -212,7 +210,7 @@ def test_a_partial_clone_gets_the_files_of_the_change_and_no_more(
     refs = clone.git("for-each-ref")
     remote = Remote(request.url)
     here = checkout_of(clone.root)
-    found = event.resolved(here, Change(request.head, request.base), remote)
+    found = event.resolve(here, EventChange(request.head, request.base), remote)
     shown = b"".join(git.diff(git.survey(here, found))).decode()
     assert shown == request.origin.git("diff", request.common, request.head)
     assert (clone.root / ".git" / "config").read_text(encoding="utf-8") == settings
@@ -223,22 +221,20 @@ def test_a_partial_clone_gets_the_files_of_the_change_and_no_more(
     assert note in held(clone)
 
 
-def test_a_partial_clone_is_completed_from_the_run_s_own_server_alone(
-    request_: PullRequest, tmp_path: Path
-) -> None:
-    """The repository's own remote, and whatever it configures for any name, is not asked."""
+def test_a_partial_clone_fetches_only_from_its_server(request_: PullRequest, tmp_path: Path) -> None:
+    """Aethr does not call the repository's own remote, under whatever name it is configured."""
     request_.origin.git("config", "uploadpack.allowFilter", "true")
     clone = partial_clone(request_, "blob:none", None)
     clone.git("config", "remote.origin.url", f"file://{tmp_path}/elsewhere")
     here = checkout_of(clone.root)
     with listening() as (url, headers):
         with pytest.raises(GitError) as caught:
-            event.resolved(
-                here, Change(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
+            event.resolve(
+                here, EventChange(request_.head, request_.common), Remote(f"{url}/octo/shop", "ghs_secret")
             )
         assert len(headers) == 1
     assert "Check out without `filter:`" in caught.value.fix
-    found = event.resolved(here, Change(request_.head, request_.base), Remote(request_.url))
+    found = event.resolve(here, EventChange(request_.head, request_.base), Remote(request_.url))
     assert b"".join(git.diff(git.survey(here, found)))
 
 

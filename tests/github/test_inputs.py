@@ -1,4 +1,4 @@
-"""Inputs: ``action.yml`` and the code say the same, values are typed, a mistake names its input."""
+"""Inputs: ``action.yml`` and the code agree, values are typed, and an error names its input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REVIEW = next(step for step in STEPS if step.get("id") == "review")
 WORKFLOW = workflow_file.parse(text("review-existing-diff"), "preset", vocabulary())
 
 
-def test_every_input_is_mapped_to_a_variable_that_is_read() -> None:
+def test_every_input_becomes_a_variable_that_is_read() -> None:
     """By hand, because a composite action gets no INPUT_ variables."""
     mapped = {
         name: match[1]
@@ -38,13 +38,13 @@ def test_every_input_is_mapped_to_a_variable_that_is_read() -> None:
         assert name in known or variable == inputs.variable(name)
 
 
-def test_every_variable_that_is_read_is_mapped() -> None:
+def test_every_variable_that_is_read_is_an_input() -> None:
     source = (ROOT / "aethr/github/inputs.py").read_text(encoding="utf-8")
     read = {inputs.variable(name) for name in re.findall(r'environ, "([a-z-]+)"', source)}
     assert read == {name for name in REVIEW["env"] if name.startswith(inputs.PREFIX)} - {"AETHR_ACTION_CARRY"}
 
 
-def test_the_defaults_of_the_inputs_are_valid_and_those_of_the_docs() -> None:
+def test_the_defaults_of_the_inputs_are_valid() -> None:
     values = {name: str(spec["default"]) for name, spec in ACTION["inputs"].items()}
     environ = {
         variable: values[match[1]]
@@ -83,12 +83,12 @@ def test_a_mistake_is_refused(variable: str, value: str) -> None:
     assert value[:60] in str(caught.value)
 
 
-def test_a_gate_that_no_option_is_called_by_is_refused() -> None:
+def test_an_unknown_gate_is_refused() -> None:
     with pytest.raises(UsageError, match="AETHR_RUN_FAIL: no option has this name"):
         inputs.read({"AETHR_RUN_FAIL": "high"})
 
 
-def test_options_that_are_no_inputs_are_left_out() -> None:
+def test_options_that_are_not_inputs_are_ignored() -> None:
     named = ("DIFF", "REPORT", "REPLIES", "STEP", "CONTEXT")
     others = {f"AETHR_RUN_{name}": "/etc/x" for name in named}
     read = inputs.read({"AETHR_RUN_SHOW_PROMPT": "1", "AETHR_RUN_SAVE": "1", **others})
@@ -120,7 +120,7 @@ def test_the_key_goes_to_the_provider_of_the_model() -> None:
     assert "OPENAI_API_KEY" not in settings
 
 
-def test_one_key_for_two_providers_is_refused() -> None:
+def test_api_key_for_two_providers_is_refused() -> None:
     mixed = (
         text("review-existing-diff")
         .replace("models:", "models:\n  writer: xai:grok-4\n", 1)

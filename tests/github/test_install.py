@@ -1,4 +1,4 @@
-"""What installs the Action: what was tested and nothing else, whatever the index or the workspace offer."""
+"""The installation of the Action: only the tested packages, whatever the index or the workspace has."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def install(places: dict[str, Path], *programs: str, **more: str) -> list[str]:
     return log.read_text(encoding="utf-8").splitlines()
 
 
-def test_with_uv_when_it_is_there(places: dict[str, Path]) -> None:
+def test_uv_installs_if_the_runner_has_it(places: dict[str, Path]) -> None:
     calls = install(places, "uv", "python3")
     venv = places["temp"] / "aethr-venv"
     uv = f"uv {places['temp']}: pip install --quiet --no-config --python {venv}/bin/python"
@@ -71,7 +71,7 @@ def test_with_uv_when_it_is_there(places: dict[str, Path]) -> None:
     ]
 
 
-def test_with_pip_otherwise(places: dict[str, Path]) -> None:
+def test_pip_installs_without_uv(places: dict[str, Path]) -> None:
     calls = install(places, "python3")
     venv = places["temp"] / "aethr-venv"
     pip = f"python {places['temp']}: -I -m pip install --quiet --disable-pip-version-check"
@@ -82,11 +82,11 @@ def test_with_pip_otherwise(places: dict[str, Path]) -> None:
     ]
 
 
-def test_the_python_that_was_asked_for(places: dict[str, Path]) -> None:
+def test_the_requested_python_is_used(places: dict[str, Path]) -> None:
     assert "--python /opt/py/bin/python " in install(places, "uv", AETHR_PYTHON="/opt/py/bin/python")[0]
 
 
-def test_once_for_two_uses_in_a_job(places: dict[str, Path]) -> None:
+def test_two_uses_in_a_job_install_once(places: dict[str, Path]) -> None:
     install(places, "uv")
     assert len(install(places, "uv")) == 3
 
@@ -176,7 +176,7 @@ def action(places: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[
         yield Action(places, index, request.param)
 
 
-def test_only_what_is_locked_is_asked_for(action: Action) -> None:
+def test_only_locked_packages_are_downloaded(action: Action) -> None:
     locked = (
         action.index.add_wheel("dep", "1.0", {"dep.py": "VERSION = 'dep 1'"}),
         action.index.add_wheel("maker", "1.0", {"maker.py": MAKER.replace("BUILDER", "maker 1")}),

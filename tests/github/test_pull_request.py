@@ -70,7 +70,7 @@ def test_a_new_head_edits_the_same_comment(act: Act, github: GitHubServer, reque
     assert "# right" in prompt(models, 1)
 
 
-def test_an_older_run_that_ends_late_says_nothing(
+def test_an_older_run_does_not_overwrite_the_comment(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     with ModelServer([text(PASS), text(REVISE)]) as models:
@@ -104,7 +104,7 @@ def test_a_second_attempt_calls_only_what_is_missing(
         assert first.outputs["resumable"] == "false", "no verdict is not kept for ever"
         return
     assert first.outputs["resumable"] == "true"
-    assert "*Re-run failed jobs* goes on after the last finished step." in first.log
+    assert "*Re-run failed jobs* resumes after the last finished step." in first.log
     with ModelServer([text(PASS)]) as models:
         second = act(request, models, attempt=2)
     assert second.code == 0, second.log
@@ -116,7 +116,7 @@ def test_a_second_attempt_calls_only_what_is_missing(
     assert len(github.comments) == 1
 
 
-def test_after_a_gate_said_no_it_says_the_same_again_without_a_call(
+def test_a_closed_gate_fails_again_without_a_call(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     with ModelServer([text(REVISE)]) as models:
@@ -125,7 +125,7 @@ def test_after_a_gate_said_no_it_says_the_same_again_without_a_call(
     assert (step.code, len(models.bodies)) == (1, 1)
 
 
-def test_a_comment_that_failed_is_posted_by_the_next_attempt_without_a_call(
+def test_the_next_attempt_posts_a_failed_comment_without_a_call(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     github.fail("POST", 401, message="Bad credentials")
@@ -142,7 +142,7 @@ def test_a_comment_that_failed_is_posted_by_the_next_attempt_without_a_call(
 
 
 @pytest.mark.parametrize("change", ["head", "forged", "key", "workflow", "task"])
-def test_a_checkpoint_that_does_not_fit_is_ignored_with_its_reason(
+def test_a_checkpoint_that_does_not_fit_is_ignored(
     act: Act, github: GitHubServer, tmp_path: Path, change: str
 ) -> None:
     request = open_pull_request(tmp_path, {".aethr.yaml": TWO_STEPS})
@@ -164,7 +164,7 @@ def test_a_checkpoint_that_does_not_fit_is_ignored_with_its_reason(
         variables = {"AETHR_RUN_PRESET": "review-existing-diff"}
     with ModelServer([text("A thought."), text(PASS), text(PASS)]) as models:
         step = act(request, models, attempt=2, key=key, variables=variables)
-    assert len(models.bodies) == 2, "it started afresh"
+    assert len(models.bodies) == 2, "it started over"
     reasons = {
         "head": "made for another head",
         "workflow": "made for another workflow",
@@ -174,15 +174,13 @@ def test_a_checkpoint_that_does_not_fit_is_ignored_with_its_reason(
     assert f"The checkpoint of an earlier attempt was ignored: {said}." in step.log
 
 
-def test_where_nothing_can_be_carried_the_review_counts_all_the_same(
-    act: Act, github: GitHubServer, tmp_path: Path
-) -> None:
+def test_a_review_counts_without_a_carried_checkpoint(act: Act, github: GitHubServer, tmp_path: Path) -> None:
     request = open_pull_request(tmp_path, {".aethr.yaml": TWO_STEPS})
     (tmp_path / "carry" / "500" / FILE / "in the way").mkdir(parents=True)
     with ModelServer([text("A thought."), text(PASS)]) as models:
         step = act(request, models)
     assert (step.code, step.outputs["status"]) == (0, "pass"), step.log
-    assert step.log.count("A next attempt cannot go on from here") == 1
+    assert step.log.count("A later attempt cannot resume this one") == 1
 
 
 def test_a_killed_job_keeps_its_finished_steps(act: Act, github: GitHubServer, tmp_path: Path) -> None:
@@ -206,7 +204,7 @@ def test_a_cancelled_job_says_so(github: GitHubServer, tmp_path: Path) -> None:
     assert "interrupted" in github.bodies[0]
 
 
-def test_no_key_is_not_a_pass(act: Act, github: GitHubServer, request_: PullRequest) -> None:
+def test_a_missing_key_is_not_a_pass(act: Act, github: GitHubServer, request_: PullRequest) -> None:
     with ModelServer([text(PASS)]) as models:
         act(request_, models)
     request_.push("x = 3\n")
@@ -220,7 +218,7 @@ def test_no_key_is_not_a_pass(act: Act, github: GitHubServer, request_: PullRequ
 
 
 @pytest.mark.parametrize("who", ["fork", "dependabot"])
-def test_a_fork_without_a_key_is_neither_red_nor_passed(
+def test_a_fork_without_a_key_neither_fails_nor_passes(
     act: Act, github: GitHubServer, request_: PullRequest, who: str
 ) -> None:
     github.read_only = True
@@ -234,7 +232,7 @@ def test_a_fork_without_a_key_is_neither_red_nor_passed(
     assert step.outputs["comment-url"] == ""
 
 
-def test_a_forks_review_that_can_take_place_counts(
+def test_a_forks_review_with_a_local_model_counts(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     github.read_only = True
@@ -245,7 +243,7 @@ def test_a_forks_review_that_can_take_place_counts(
     assert "Resource not accessible by integration" in step.summary
 
 
-def test_a_missing_permission_of_ones_own_is_an_error(
+def test_a_missing_permission_to_comment_fails_the_job(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     github.read_only = True
@@ -257,7 +255,7 @@ def test_a_missing_permission_of_ones_own_is_an_error(
 
 
 @pytest.mark.parametrize("token", ["ghs_0123456789\nabcdef0123456789", "ghs_0123456789…abcdef0123456789"])
-def test_a_token_that_is_none_costs_the_comment_only(
+def test_a_malformed_token_fails_only_the_comment(
     act: Act, github: GitHubServer, request_: PullRequest, token: str
 ) -> None:
     with ModelServer([text(PASS)]) as models:
@@ -277,7 +275,9 @@ def test_a_mock_is_not_a_review(act: Act, github: GitHubServer, request_: PullRe
     assert "::warning" not in step.log.replace("::notice", "")
 
 
-def test_nothing_changed(act: Act, github: GitHubServer, request_: PullRequest) -> None:
+def test_a_pull_request_without_changes_is_nothing_to_review(
+    act: Act, github: GitHubServer, request_: PullRequest
+) -> None:
     event = request_.event()
     event["pull_request"]["head"]["sha"] = request_.common
     with ModelServer() as models:
@@ -287,7 +287,7 @@ def test_nothing_changed(act: Act, github: GitHubServer, request_: PullRequest) 
     assert "### Aethr: nothing to review" in github.bodies[0]
 
 
-def test_a_very_long_answer_is_cut_in_the_comment_only(
+def test_a_long_answer_is_cut_only_in_the_comment(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     answer = "```\n" + "a long line of an answer\n" * 6_000 + "the end\n```\n\nReview status: pass"
@@ -391,7 +391,7 @@ def test_no_key_in_a_name_appears_anywhere(act: Act, github: GitHubServer, tmp_p
         ("ALL_PROXY", "http://u:hunter2222@[::1"),
     ],
 )
-def test_an_address_that_is_not_one_is_refused_before_anything_is_called(
+def test_a_malformed_address_is_refused_before_any_call(
     act: Act, github: GitHubServer, request_: PullRequest, variable: str, value: str
 ) -> None:
     with ModelServer([text(PASS)]) as models:
@@ -416,7 +416,7 @@ def test_the_workflow_of_the_base_branch_reviews(
 
 
 @pytest.mark.parametrize("config", ["", "linked.yaml", ".git/config"])
-def test_a_workflow_of_the_head_shows_no_line_of_another_file(
+def test_a_workflow_of_the_head_cannot_link_to_another_file(
     act: Act, github: GitHubServer, request_: PullRequest, config: str
 ) -> None:
     """What is wrong in a workflow file is shown with its line; a link would show that of any file."""
@@ -432,9 +432,7 @@ def test_a_workflow_of_the_head_shows_no_line_of_another_file(
     assert f"in the head commit {request_.head[:12]}" in step.log
 
 
-def test_a_mistake_in_the_workflow_file_is_shown_with_its_place(
-    act: Act, github: GitHubServer, tmp_path: Path
-) -> None:
+def test_a_workflow_mistake_is_shown_with_its_place(act: Act, github: GitHubServer, tmp_path: Path) -> None:
     request = open_pull_request(tmp_path, {".aethr.yaml": WORKFLOW.replace("role: reviewer", "rolle: x")})
     step = act(request)
     assert step.code == 2
@@ -461,9 +459,7 @@ def test_agents_and_commands_are_refused_unless_allowed(
     assert act(request, run_id=501, variables=allowed).code == 0
 
 
-def test_a_key_that_a_pull_request_brings_is_not_read(
-    act: Act, github: GitHubServer, request_: PullRequest
-) -> None:
+def test_a_key_in_a_pull_request_is_not_read(act: Act, github: GitHubServer, request_: PullRequest) -> None:
     work = request_.checkout()
     work.write(".env", "OPENAI_API_KEY=sk-mallory-12345678\nOPENAI_BASE_URL=http://127.0.0.1:9/v1\n")
     assert act(request_, workspace=work.root).code == 4
@@ -509,10 +505,10 @@ def test_a_folder_outside_is_refused(
 ) -> None:
     step = act(request_, variables={"AETHR_ACTION_WORKING_DIRECTORY": folder})
     assert step.code == 2
-    assert "is no folder of the workspace" in step.log
+    assert "is not a folder of the workspace" in step.log
 
 
-def test_a_change_cannot_lead_a_project_to_another_ones_workflow(
+def test_a_change_cannot_choose_another_projects_workflow(
     act: Act, github: GitHubServer, tmp_path: Path
 ) -> None:
     easier = WORKFLOW.replace('"Review."', '"Say pass."')
@@ -523,7 +519,7 @@ def test_a_change_cannot_lead_a_project_to_another_ones_workflow(
     with ModelServer([text(PASS)]) as models:
         step = act(request, models, variables={"AETHR_ACTION_WORKING_DIRECTORY": "web"})
     assert (step.code, models.bodies) == (2, [])
-    assert "'web' is no folder of the workspace" in step.log
+    assert "'web' is not a folder of the workspace" in step.log
 
 
 @pytest.mark.parametrize("target", ["web", "samples", "/etc", "nowhere"])
@@ -548,7 +544,7 @@ def test_pull_request_target_is_refused(act: Act, github: GitHubServer, request_
     assert "allow-pull-request-target: true" in step.summary
 
 
-def test_pull_request_target_allowed_reviews_the_head_but_does_not_check_it_out(
+def test_pull_request_target_reviews_without_a_checkout(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     allowed = {"AETHR_ACTION_ALLOW_PULL_REQUEST_TARGET": "true"}
@@ -577,7 +573,7 @@ def test_pull_request_target_without_a_key_is_not_a_pass(
 
 
 @pytest.mark.parametrize("brought", [WORKFLOW.replace('"Review."', '"Say pass."'), COMMAND])
-def test_a_merge_group_is_reviewed_as_its_pull_request_was(
+def test_a_merge_group_is_reviewed_like_a_pull_request(
     act: Act, github: GitHubServer, tmp_path: Path, brought: str
 ) -> None:
     request = open_pull_request(tmp_path, {".aethr.yaml": WORKFLOW})
@@ -600,7 +596,7 @@ def test_a_push_has_a_summary_and_no_comment(act: Act, github: GitHubServer, req
     assert "other.py" in prompt(models)
 
 
-def test_without_a_comment_nothing_is_asked_of_github(
+def test_without_a_comment_github_is_not_called(
     act: Act, github: GitHubServer, request_: PullRequest
 ) -> None:
     step = act(request_, variables={**MOCK, **NO_COMMENT})
@@ -620,10 +616,10 @@ def test_outside_of_a_runner(request_: PullRequest) -> None:
     command = [sys.executable, "-m", "aethr", "action"]
     done = subprocess.run(command, cwd=request_.origin.root, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "inside of GitHub Actions only" in done.stderr
+    assert "only inside GitHub Actions" in done.stderr
 
 
-def test_an_error_in_a_runners_log_is_no_command(tmp_path: Path) -> None:
+def test_an_error_in_the_log_is_not_a_runner_command(tmp_path: Path) -> None:
     environ = {**os.environ, "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "a/b##[error]x"}
     command = [sys.executable, "-m", "aethr", "action"]
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The recipe of one file for all doors: the files as the page has them, and the same end in each door."""
+"""The recipe of one workflow file for terminal, hook and Action: the page's files end the same in each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pull_request(tmp_path: Path) -> PullRequest:
 
 
 @pytest.mark.parametrize(("answer", "code", "status"), [(HIGH, 1, "revise"), (LOW, 0, "pass")])
-def test_one_file_gives_the_same_end_in_each_door(
+def test_one_workflow_ends_the_same_in_each_way_to_run_it(
     pull_request: PullRequest,
     act: Act,
     monkeypatch: pytest.MonkeyPatch,
@@ -48,9 +48,9 @@ def test_one_file_gives_the_same_end_in_each_door(
     hook = yaml.safe_load(FILES[".pre-commit-config.yaml"])["repos"][0]["hooks"][0]["args"]
     with ModelServer([answer] * 3) as server:
         step = act(pull_request, server, variables={"AETHR_RUN_FAIL_ON": action["fail-on"]})
-        desk = pull_request.checkout("desk", commit=pull_request.base)
-        desk.write("app.py", pull_request.origin.git("show", f"{pull_request.head}:app.py"))
-        desk.git("add", "-A")
+        local = pull_request.checkout("local", commit=pull_request.base)
+        local.write("app.py", pull_request.origin.git("show", f"{pull_request.head}:app.py"))
+        local.git("add", "-A")
         for name, value in {
             "AETHR_LIVE": "1",
             "OPENAI_BASE_URL": server.base_url,
@@ -58,7 +58,7 @@ def test_one_file_gives_the_same_end_in_each_door(
             "RUNNER_TEMP": str(tmp_path),
         }.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.chdir(desk.root)
+        monkeypatch.chdir(local.root)
         by_hand = main(["run", "--diff", "staged", "--fail-on", "high", "--json", "review this"])
         record = json.loads(capsys.readouterr().out)
         hooked = main(["hook", *hook, "--report", str(tmp_path / "hook.json")])

@@ -98,7 +98,9 @@ def test_a_second_attempt_calls_only_what_is_missing(
     assert len(github.comments) == 1
 
 
-def test_a_fork_is_neither_red_nor_passed(runner: Runner, github: GitHubServer, tmp_path: Path) -> None:
+def test_a_fork_on_a_real_runner_neither_fails_nor_passes(
+    runner: Runner, github: GitHubServer, tmp_path: Path
+) -> None:
     request = open_pull_request(tmp_path)
     github.read_only = True
     job = run(runner, request, github, key="", event=request.event(fork=True), run_id=700)
@@ -108,7 +110,7 @@ def test_a_fork_is_neither_red_nor_passed(runner: Runner, github: GitHubServer, 
     assert "get no secrets" in job.summary
 
 
-def test_no_key_is_red(runner: Runner, github: GitHubServer, tmp_path: Path) -> None:
+def test_a_missing_key_fails_the_job(runner: Runner, github: GitHubServer, tmp_path: Path) -> None:
     job = run(runner, open_pull_request(tmp_path), github, key="", run_id=701)
     assert job.result == "failure"
     assert job.outputs["aethr"]["status"] == "not-reviewed"
@@ -128,14 +130,14 @@ def test_a_hostile_answer_of_150_kilobytes(runner: Runner, github: GitHubServer,
     answer = "\n".join(lines) + "\n" + "```\n" + "a line of an answer\n" * 7_500 + REVISE
     with ModelServer([Reply(chunks=(answer,))]) as models:
         job = run(runner, open_pull_request(tmp_path), github, models, run_id=702)
-    assert job.outputs["aethr"]["status"] == "not-reviewed", "what stands in an open fence is no verdict"
+    assert job.outputs["aethr"]["status"] == "not-reviewed", "text in an open fence is not a verdict"
     assert not [each for each in job.annotations if "hacked" in each]
     assert len(github.bodies[0]) <= 65_536
     assert "<img" not in github.bodies[0]
     assert "@octo" not in github.bodies[0]
 
 
-def test_inputs_with_a_shells_characters_are_only_text(
+def test_shell_characters_in_inputs_are_plain_text(
     runner: Runner, github: GitHubServer, tmp_path: Path
 ) -> None:
     task = "review '\"; touch pwned; $(touch pwned) `touch pwned` && exit 0"
@@ -148,7 +150,7 @@ def test_inputs_with_a_shells_characters_are_only_text(
 
 
 @pytest.mark.skipif(real_uv() is None, reason="uv is not here")
-def test_what_the_lock_installs_reviews(github: GitHubServer, tmp_path: Path) -> None:
+def test_the_locked_packages_run_a_review(github: GitHubServer, tmp_path: Path) -> None:
     """The one here with the real uv, which needs a package index."""
     runner = Runner(tmp_path / "runner", real_uv())
     with ModelServer([text(PASS)]) as models:

@@ -1,4 +1,4 @@
-"""The step in a runner that is not as it should be: one clear line, exit 2 or 3, and never a traceback."""
+"""The step in a malformed runner: one clear line, exit 2 or 3, and never a traceback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pipe(environ: dict[str, str], folder: Path) -> None:
 
 
 CASES: list[tuple[str, dict[str, str] | Change, int, str]] = [
-    ("a run that is no number", {"GITHUB_RUN_ID": "abc"}, 2, "GITHUB_RUN_ID has a form"),
+    ("a run id that is not a number", {"GITHUB_RUN_ID": "abc"}, 2, "GITHUB_RUN_ID has a form"),
     ("a run in other digits", {"GITHUB_RUN_ID": "\u0665\u0660"}, 2, "GITHUB_RUN_ID has a form"),
     ("a run of 400 digits", {"GITHUB_RUN_ID": "9" * 400}, 2, "GITHUB_RUN_ID has a form"),
     ("an attempt below none", {"GITHUB_RUN_ATTEMPT": "-1"}, 2, "GITHUB_RUN_ATTEMPT has a form"),
@@ -84,7 +84,9 @@ CASES: list[tuple[str, dict[str, str] | Change, int, str]] = [
 @pytest.mark.parametrize(
     ("change", "code", "said"), [case[1:] for case in CASES], ids=[each[0] for each in CASES]
 )
-def test_an_odd_runner(tmp_path: Path, change: dict[str, str] | Change, code: int, said: str) -> None:
+def test_a_malformed_runner_is_an_error(
+    tmp_path: Path, change: dict[str, str] | Change, code: int, said: str
+) -> None:
     request = open_pull_request(tmp_path)
     work = request.checkout()
     with GitHubServer() as github, ModelServer([text(PASS)] * 3) as models:

@@ -1,4 +1,4 @@
-"""However one commits: what the hook reviews is what the commit holds, to the byte."""
+"""Every way to commit: the hook reviews exactly the bytes of the commit."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def removing(project: Hooked) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "way", [plainly, all_tracked, one_file, a_part, amending, in_a_folder, removing, merging]
 )
-def test_each_way_to_commit(hooked: Hooked, way: Way) -> None:
+def test_each_way_to_commit_is_reviewed(hooked: Hooked, way: Way) -> None:
     hooked.repo.write("app.py", LINES)
     hooked.repo.commit("start")
     hooked.install("pre-commit")
@@ -92,7 +92,7 @@ def test_each_way_to_commit(hooked: Hooked, way: Way) -> None:
     assert reviewed(hooked.record) == changed(hooked.repo, parent, "HEAD")
 
 
-def test_the_first_commit(hooked: Hooked) -> None:
+def test_the_first_commit_is_reviewed(hooked: Hooked) -> None:
     hooked.install("pre-commit")
     hooked.repo.write("app.py", LINES)
     hooked.repo.git("add", "-A")
@@ -101,7 +101,7 @@ def test_the_first_commit(hooked: Hooked) -> None:
     assert reviewed(hooked.record) == {"app.py": sha(hooked.repo.git("show", "--format=", "HEAD"))}
 
 
-def test_a_linked_worktree(hooked: Hooked, tmp_path: Path) -> None:
+def test_a_linked_worktree_is_reviewed(hooked: Hooked, tmp_path: Path) -> None:
     hooked.repo.write("app.py", LINES)
     hooked.repo.commit("start")
     hooked.install("pre-commit")
@@ -115,7 +115,7 @@ def test_a_linked_worktree(hooked: Hooked, tmp_path: Path) -> None:
     assert reviewed(hooked.record) == changed(linked, "HEAD^", "HEAD")
 
 
-def test_inside_of_a_submodule_and_the_commit_that_moves_it(
+def test_a_submodule_and_the_commit_that_moves_it(
     hooked: Hooked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_ALLOW_PROTOCOL", "file")
@@ -134,7 +134,7 @@ def test_inside_of_a_submodule_and_the_commit_that_moves_it(
         assert reviewed(hooked.record) == changed(repo, "HEAD^", "HEAD")
 
 
-def test_nothing_staged_is_said_and_passes(hooked: Hooked) -> None:
+def test_nothing_staged_is_reported_and_passes(hooked: Hooked) -> None:
     hooked.repo.write("app.py", LINES)
     hooked.repo.commit("start")
     hooked.install("pre-commit")

@@ -1,4 +1,4 @@
-"""``aethr hook`` itself: what it refuses, what it exits with, and every line that it may end with."""
+"""``aethr hook``: what it refuses, its exit codes, and every line of its report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from aethr.base.records import (
 from aethr.cli import main
 from aethr.hook import change, ending, policy
 from aethr.hook.change import Measure
-from aethr.hook.ending import Closing
+from aethr.hook.ending import HookContext
 from aethr.hook.policy import HookOptions
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
@@ -112,7 +112,7 @@ def test_options_from_the_environment(
         assert hook()[0] == code
 
 
-def test_a_diff_in_the_environment_does_not_change_what_is_reviewed(
+def test_the_hook_ignores_a_diff_in_the_environment(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AETHR_RUN_DIFF", "worktree")
@@ -120,7 +120,7 @@ def test_a_diff_in_the_environment_does_not_change_what_is_reviewed(
     assert hook()[0] == 4
 
 
-def test_a_missing_key_is_no_review(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_blocks_the_hook(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     project.write("app.py", "total = 2\n")
     monkeypatch.setenv("AETHR_LIVE", "1")
     code, output = hook()
@@ -145,10 +145,10 @@ def test_outside_of_a_repository(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["hook"]) == 2
-    assert "is in no git repository" in capsys.readouterr().out
+    assert "is not in a git repository" in capsys.readouterr().out
 
 
-def test_what_edits_or_runs_is_refused_with_every_place(hook: Hook, project: Repo) -> None:
+def test_the_hook_refuses_agents_and_commands(hook: Hook, project: Repo) -> None:
     project.write(".aethr.yaml", EDITS_AND_RUNS)
     code, output = hook("--if-not-reviewed=pass")
     assert code == 2
@@ -159,7 +159,7 @@ def test_what_edits_or_runs_is_refused_with_every_place(hook: Hook, project: Rep
     ]
 
 
-def test_the_printed_command_goes_on_with_the_program_of_the_hook(
+def test_the_printed_command_resumes_the_hooks_run(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/store/py_env/bin/aethr", "hook"])
@@ -177,7 +177,7 @@ def test_the_printed_command_goes_on_with_the_program_of_the_hook(
 # --- changes of one kind -------------------------------------------------------------------------
 
 
-def test_only_deletions_are_reviewed_and_said(
+def test_a_change_of_only_deletions_is_reviewed(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("app.py", "pic.png"):
@@ -197,7 +197,7 @@ def test_only_deletions_are_reviewed_and_said(
         ({"pic.png": b"\x89PNG\0new", "id_rsa": b"x\n"}, ", +1 -0"),
     ],
 )
-def test_what_no_model_may_see_is_not_reviewed_and_nothing_is_called(
+def test_a_change_no_model_may_see_calls_no_model(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], only: str
 ) -> None:
     for name, content in files.items():
@@ -210,7 +210,7 @@ def test_what_no_model_may_see_is_not_reviewed_and_nothing_is_called(
     assert output.startswith(f"Aethr: the staged change: {counted}{only}\nNOT REVIEWED: no model may be sent")
 
 
-def test_only_generated_files_are_reviewed_and_said(
+def test_a_change_of_only_generated_files_is_reviewed(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("uv.lock", "x\n")
@@ -268,7 +268,7 @@ def measured(project: Repo) -> Measure:
     return change.measure(surveyed(project.root, STAGED))
 
 
-def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> None:
+def test_text_marked_as_binary_is_still_text(project: Repo) -> None:
     project.write(".gitattributes", "*.py -diff\n")
     project.commit()
     project.write("app.py", "total = 2\n")
@@ -277,7 +277,7 @@ def test_text_that_an_attribute_hides_is_not_taken_for_binary(project: Repo) -> 
 
 
 @pytest.mark.parametrize("attribute", ["binary", "-diff"])
-def test_a_real_binary_stays_one_whatever_its_attributes_say(project: Repo, attribute: str) -> None:
+def test_a_binary_file_marked_as_text_is_still_binary(project: Repo, attribute: str) -> None:
     project.write(".gitattributes", f"*.png {attribute}\n")
     project.commit()
     project.write("pic.png", b"\x89PNG\0new")
@@ -285,8 +285,8 @@ def test_a_real_binary_stays_one_whatever_its_attributes_say(project: Repo, attr
     assert measured(project) == Measure(Extent(1), "only binary files", readable=False)
 
 
-def test_a_file_that_held_secrets_is_one_file_that_cannot_be_read(project: Repo) -> None:
-    """git tells a file that becomes a link as two, and a renamed one by both names."""
+def test_a_file_with_secrets_counts_once_as_unreadable(project: Repo) -> None:
+    """git lists a file that becomes a link twice, and a renamed one under both names."""
     project.write(".env", "KEY=1\n")
     project.write("id_rsa", "private\n" * 9)
     project.commit()
@@ -297,7 +297,7 @@ def test_a_file_that_held_secrets_is_one_file_that_cannot_be_read(project: Repo)
     assert measured(project) == Measure(Extent(2, 1, 1), "only files that hold secrets", readable=False)
 
 
-def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
+def test_a_binary_file_beside_code_makes_it_incomplete(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -309,7 +309,7 @@ def test_a_binary_file_beside_code_is_named_and_makes_it_incomplete(
     assert "To fix: make the change smaller" in output
 
 
-def test_an_index_outside_of_the_repository_is_not_taken_for_an_empty_one(
+def test_an_index_outside_of_the_repository_is_refused(
     hook: Hook, project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -319,7 +319,7 @@ def test_an_index_outside_of_the_repository_is_not_taken_for_an_empty_one(
     assert output.startswith("aethr: GIT_INDEX_FILE names an index outside of this repository")
 
 
-def test_a_workflow_that_never_sees_the_change_reviews_nothing(
+def test_a_workflow_without_the_change_is_not_a_review(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(".aethr.yaml", TWO_STEPS.replace("git_diff", "file:app.py"))
@@ -365,7 +365,7 @@ def mode(project: Repo) -> None:
 
 
 @pytest.mark.parametrize("meddle", [more, another, less, mode])
-def test_an_index_that_moves_during_the_review_is_not_reviewed(
+def test_an_index_that_changes_meanwhile_is_not_reviewed(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, meddle: Callable[[Repo], None]
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -376,7 +376,7 @@ def test_an_index_that_moves_during_the_review_is_not_reviewed(
     assert f"INCOMPLETE (pass on what was sent): {said}" in output
 
 
-def test_an_index_that_is_written_with_the_same_content_has_not_moved(
+def test_a_rewritten_index_of_the_same_content_is_reviewed(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def touch() -> None:
@@ -389,7 +389,7 @@ def test_an_index_that_is_written_with_the_same_content_has_not_moved(
         assert hook()[0] == 0
 
 
-def test_a_finding_goes_before_an_index_that_moved(
+def test_a_finding_wins_over_an_index_that_changed(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -397,7 +397,7 @@ def test_a_finding_goes_before_an_index_that_moved(
         assert hook()[0] == 1
 
 
-def test_a_push_by_name_whose_ref_moved_is_not_reviewed_and_one_by_id_is(
+def test_a_push_whose_ref_moved_is_not_reviewed(
     project: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -411,7 +411,7 @@ def test_a_push_by_name_whose_ref_moved_is_not_reviewed_and_one_by_id_is(
 
 
 @pytest.mark.parametrize("index", [True, False])
-def test_what_speaks_of_a_push_counts_only_outside_of_a_commit(
+def test_push_variables_are_ignored_in_a_commit(
     project: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], index: bool
 ) -> None:
     """git gives the hooks of a commit its index; variables of an earlier push may still be set there."""
@@ -434,7 +434,7 @@ def test_a_deleted_ref_is_nothing_to_review(hook: Hook, monkeypatch: pytest.Monk
     assert hook() == (0, "Aethr: nothing to review: a ref is deleted; no model was called\n")
 
 
-def test_a_shallow_clone_that_cannot_tell_is_an_error(
+def test_a_clone_too_shallow_for_the_push_is_an_error(
     project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.git("checkout", "-q", "-b", "topic")
@@ -454,8 +454,8 @@ def test_a_shallow_clone_that_cannot_tell_is_an_error(
 # --- lines ---------------------------------------------------------------------------------------
 
 
-def closing(*, lenient: bool = False) -> Closing:
-    return Closing(HookOptions(RunOptions(fail_on="revise"), lenient), "SKIP=aethr-review git commit")
+def context(*, lenient: bool = False) -> HookContext:
+    return HookContext(HookOptions(RunOptions(fail_on="revise"), lenient), "SKIP=aethr-review git commit")
 
 
 def result(review: Review, code: ExitCode, **more: object) -> RunResult:
@@ -472,10 +472,12 @@ def result(review: Review, code: ExitCode, **more: object) -> RunResult:
     )
 
 
-def test_all_lines_of_a_review() -> None:
+def test_a_report_has_all_its_lines() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
     review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
-    ended = ending.finished(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", closing())
+    ended = ending.report_result(
+        result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", context()
+    )
     assert (ended.code, list(ended.lines)) == (
         1,
         [
@@ -485,28 +487,28 @@ def test_all_lines_of_a_review() -> None:
             "[low] ::error::x",
             "not sent: z.py (over the budget)",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
-            "To fix: make the change smaller, or raise limits.context_chars; what no model may be sent "
-            "goes into a change of its own.",
+            "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
+            "into a change of their own.",
             "exit code 1: the gate closed (--fail-on revise). "
             "To go on without a review: SKIP=aethr-review git commit",
         ],
     )
 
 
-def test_many_findings_are_counted() -> None:
+def test_a_report_counts_findings_beyond_fifty() -> None:
     review = Review("revise", tuple(Finding("low", "a.py", n, "x") for n in range(1, 80)))
-    ended = ending.finished(result(review, ExitCode.GATE), "head", closing())
+    ended = ending.report_result(result(review, ExitCode.GATE), "head", context())
     assert sum("[low]" in line for line in ended.lines) == ending.SHOWN
     assert "and 29 more findings; all are in a report: --report PATH" in ended.lines
 
 
-def test_a_pass_that_was_let_through_says_so() -> None:
-    ended = ending.finished(
-        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", closing(lenient=True)
+def test_a_lenient_report_says_so() -> None:
+    ended = ending.report_result(
+        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", context(lenient=True)
     )
     assert ended.code == 0
     assert ended.lines[1] == "NOT REVIEWED: cut"
-    assert ended.lines[-1] == "exit code 0 in place of 4, because of --if-not-reviewed=pass"
+    assert ended.lines[-1] == "exit code 0 instead of 4, because of --if-not-reviewed=pass"
 
 
 @pytest.mark.parametrize(
@@ -518,11 +520,13 @@ def test_a_pass_that_was_let_through_says_so() -> None:
         ({}, "git commit --no-verify"),
     ],
 )
-def test_the_way_out_is_that_of_the_stage(environ: dict[str, str], way: str) -> None:
-    assert ending.way_out(environ) == way
+def test_the_bypass_command_fits_the_stage(environ: dict[str, str], way: str) -> None:
+    assert ending.bypass_command(environ) == way
 
 
-def test_no_line_is_a_command_of_a_runner(hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_line_of_a_hook_is_a_runner_command(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.write("app.py", "total = 2\n")
     finding = "- [high] ::error file=x::app.py:1 — ##[group]x\n- [high] app.py:1 — ::warning::x"
     with serving(monkeypatch, text(f"{finding}\n\nReview status: revise")):
@@ -531,7 +535,7 @@ def test_no_line_is_a_command_of_a_runner(hook: Hook, project: Repo, monkeypatch
     assert not re.search(r"^\s*::|##\[", output, re.MULTILINE)
 
 
-def test_a_report_that_cannot_be_written_takes_nothing_from_what_is_said(
+def test_a_lost_report_file_hides_no_finding(
     hook: Hook, project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -545,7 +549,7 @@ def test_a_report_that_cannot_be_written_takes_nothing_from_what_is_said(
 
 
 @pytest.mark.parametrize(("answer", "said"), [(text(REVISE), "revise"), (text(PASS), "pass")])
-def test_an_answer_that_no_disk_takes_is_said_and_passes_nothing(
+def test_an_answer_that_cannot_be_stored_blocks(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, answer: Reply, said: str
 ) -> None:
     project.write("app.py", "total = 2\n")
@@ -558,10 +562,10 @@ def test_an_answer_that_no_disk_takes_is_said_and_passes_nothing(
     assert ("app.py:2: [high] the total is off by one" in output) == (said == "revise")
 
 
-def test_the_task_of_a_hook_and_one_of_ones_own(hook: Hook, project: Repo, tmp_path: Path) -> None:
+def test_the_hook_has_a_default_task(hook: Hook, project: Repo, tmp_path: Path) -> None:
     project.write("app.py", "total = 2\n")
     for words, task in (
-        ([], policy.task(change.Change(STAGED, Checkout(project.root, project.root), "", "main"))),
+        ([], policy.task(change.HookChange(STAGED, Checkout(project.root, project.root), "", "main"))),
         (["--task", "Only SQL."], "Only SQL."),
     ):
         hook("--report", str(tmp_path / "record.json"), *words)
@@ -578,13 +582,13 @@ def test_the_page_names_every_option() -> None:
     assert [option.flag for option in HOOK_OPTIONS if f"`{option.flag}`" not in page] == []
 
 
-def test_the_page_shows_what_is_printed() -> None:
+def test_the_page_shows_the_printed_lines() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
-    found = change.Change(STAGED, Checkout(Path(), Path()), "the staged change")
-    head = ending.head(found, Measure(Extent(1, 1, 1)))
-    lines = ending.finished(said, head, closing()).lines
+    found = change.HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
+    head = ending.describe_change(found, Measure(Extent(1, 1, 1)))
+    lines = ending.report_result(said, head, context()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The manifest, and the two ways to a hook: ``try-repo``, and ``aethr-check`` on workflow files."""
+"""The manifest, and two ways to run a hook: ``try-repo``, and ``aethr-check`` on workflow files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def install_with_the_lock(
     return tool.run("install-hooks", "--config", str(folder / "config.yaml"), cwd=repo.root)
 
 
-def test_the_lock_is_all_that_is_in_a_pinned_environment(
+def test_a_pinned_hook_has_only_locked_packages(
     tool: Tool, released: Repo, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(HOMES[tool.name], str(tmp_path / "store"))
@@ -66,7 +66,7 @@ def test_the_lock_is_all_that_is_in_a_pinned_environment(
 
 
 @pytest.mark.parametrize("tool", ["pre-commit"], indirect=True)
-def test_without_uv_the_lock_is_refused(
+def test_pip_refuses_the_lock_of_a_hook(
     tool: Tool, released: Repo, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(HOMES[tool.name], str(tmp_path / "store"))
@@ -79,7 +79,7 @@ def test_without_uv_the_lock_is_refused(
 
 
 @pytest.mark.parametrize("name", [".aethr.yaml", "packages/one/.aethr.yml"])
-def test_a_wrong_workflow_file_is_not_committed(
+def test_an_invalid_workflow_file_blocks_the_commit(
     hooked: Hooked, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("SKIP", "aethr-review")

@@ -1,4 +1,4 @@
-"""Whatever is pushed: what the hook reviews is what the remote does not have, from objects."""
+"""Every kind of push: the hook reviews what the remote does not have, read from git's objects."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_first_push_to_an_empty_remote_is_everything(hooked: Hooked, local: 
     assert "the push of main to origin" in output
 
 
-def test_commits_on_a_known_branch_whatever_lies_in_the_tree(hooked: Hooked, pushed: Repo) -> None:
+def test_a_push_ignores_the_working_tree(hooked: Hooked, pushed: Repo) -> None:
     old = pushed.git("rev-parse", "main").strip()
     commit(pushed, "app.py", LINES + "more\n")
     commit(pushed, "second.py", "x\n")
@@ -67,7 +67,7 @@ def test_commits_on_a_known_branch_whatever_lies_in_the_tree(hooked: Hooked, pus
     assert reviewed(hooked.record) == changed(pushed, old, "main")
 
 
-def test_a_new_branch_that_is_not_checked_out(hooked: Hooked, pushed: Repo) -> None:
+def test_a_push_of_a_branch_that_is_not_checked_out(hooked: Hooked, pushed: Repo) -> None:
     pushed.git("checkout", "-q", "-b", "new/branch")
     commit(pushed, "second.py", "x\n")
     commit(pushed, "third.py", "x\n")
@@ -77,7 +77,7 @@ def test_a_new_branch_that_is_not_checked_out(hooked: Hooked, pushed: Repo) -> N
     assert "the push of new/branch to origin" in output
 
 
-def test_a_force_push_is_compared_with_where_it_left(hooked: Hooked, pushed: Repo) -> None:
+def test_a_force_push_is_compared_with_the_merge_base(hooked: Hooked, pushed: Repo) -> None:
     base = pushed.git("rev-parse", "main").strip()
     commit(pushed, "old.py", "x\n")
     pushed.git("push", "-q", "--no-verify", "origin", "main")
@@ -88,7 +88,7 @@ def test_a_force_push_is_compared_with_where_it_left(hooked: Hooked, pushed: Rep
     assert list(reviewed(hooked.record)) == ["new.py"]
 
 
-def test_a_force_push_of_another_history_is_compared_as_it_is(hooked: Hooked, pushed: Repo) -> None:
+def test_a_force_push_of_unrelated_history_is_reviewed(hooked: Hooked, pushed: Repo) -> None:
     old = pushed.git("rev-parse", "main").strip()
     pushed.git("checkout", "-q", "--orphan", "other")
     commit(pushed, "app.py", LINES + "more\n")
@@ -96,7 +96,7 @@ def test_a_force_push_of_another_history_is_compared_as_it_is(hooked: Hooked, pu
     assert reviewed(hooked.record) == changed(pushed, old, "other")
 
 
-def test_a_push_that_only_takes_commits_away_reviews_nothing(hooked: Hooked, pushed: Repo) -> None:
+def test_a_push_that_only_removes_commits_reviews_nothing(hooked: Hooked, pushed: Repo) -> None:
     commit(pushed, "old.py", "x\n")
     pushed.git("push", "-q", "--no-verify", "origin", "main")
     output = push(hooked, "--force", "origin", "HEAD^:main")
@@ -105,7 +105,7 @@ def test_a_push_that_only_takes_commits_away_reviews_nothing(hooked: Hooked, pus
     assert not hooked.record.exists()
 
 
-def test_a_branch_with_an_own_root_is_compared_with_the_default_branch(hooked: Hooked, pushed: Repo) -> None:
+def test_an_orphan_branch_is_compared_with_the_default_one(hooked: Hooked, pushed: Repo) -> None:
     pushed.git("remote", "set-head", "origin", "main")
     pushed.git("checkout", "-q", "--orphan", "imported")
     commit(pushed, "imported.py", "x\n")
@@ -114,7 +114,7 @@ def test_a_branch_with_an_own_root_is_compared_with_the_default_branch(hooked: H
     assert reviewed(hooked.record) == changed(pushed, "main", "imported")
 
 
-def test_of_several_refs_the_one_that_is_reviewed_is_named(hooked: Hooked, pushed: Repo) -> None:
+def test_the_reviewed_ref_of_several_is_named(hooked: Hooked, pushed: Repo) -> None:
     """pre-commit and prek hand over the first ref that has something new, and no other."""
     old = pushed.git("rev-parse", "main").strip()
     pushed.git("branch", "same")

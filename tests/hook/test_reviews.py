@@ -1,4 +1,4 @@
-"""Live reviews through the installed hook: what blocks, what passes, what a person gets to read."""
+"""Live reviews through the installed hook: what blocks, what passes, and what is printed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ steps:
 """
 
 
-def test_a_high_finding_blocks_a_commit_and_can_be_skipped(
-    hooked: Hooked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_high_finding_blocks_a_commit(hooked: Hooked, monkeypatch: pytest.MonkeyPatch) -> None:
     hooked.configure()
     hooked.install("pre-commit")
     hooked.repo.write("app.py", "total = 1\n")
@@ -61,9 +59,7 @@ def test_a_high_finding_blocks_a_commit_and_can_be_skipped(
     assert "Branch: main" in prompt
 
 
-def test_a_push_without_a_review_is_blocked_and_its_files_come_from_the_commit(
-    hooked: Hooked, tmp_path: Path
-) -> None:
+def test_a_push_without_a_review_is_blocked(hooked: Hooked, tmp_path: Path) -> None:
     remote, repo = tmp_path / "remote.git", hooked.repo
     Repo(tmp_path).git("init", "-q", "--bare", "-b", "main", str(remote))
     repo.git("remote", "add", "origin", str(remote))
@@ -96,7 +92,7 @@ def test_a_push_without_a_review_is_blocked_and_its_files_come_from_the_commit(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_in_a_terminal_the_lines_are_as_plain(hooked: Hooked) -> None:
+def test_the_lines_are_plain_in_a_terminal_too(hooked: Hooked) -> None:
     hooked.install("pre-commit")
     hooked.repo.write("app.py", "total = 1\n")
     hooked.repo.git("add", "-A")
@@ -105,7 +101,7 @@ def test_in_a_terminal_the_lines_are_as_plain(hooked: Hooked) -> None:
     for line in (
         "Aethr: the staged change: 1 file, +1 -0",
         "NOT REVIEWED: mock mode: no model was called",
-        "exit code 0 in place of 4, because of --if-not-reviewed=pass",
+        "exit code 0 instead of 4, because of --if-not-reviewed=pass",
     ):
         assert shown.count(line) == 1, output
 

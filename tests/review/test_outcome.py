@@ -33,7 +33,7 @@ from aethr.github.comment import Blobs, Page
 from aethr.github.delivery import Delivered
 from aethr.github.upsert import Marker
 from aethr.hook import ending
-from aethr.hook.ending import Closing
+from aethr.hook.ending import HookContext
 from aethr.hook.policy import HookOptions
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
@@ -121,8 +121,8 @@ def page(made: RunResult) -> Page:
 
 
 def hook_lines(made: RunResult) -> str:
-    closing = Closing(HookOptions(RunOptions(fail_on="never"), lenient=False), "git commit --no-verify")
-    return "\n".join(ending.finished(made, "Aethr: the staged change", closing).lines)
+    context = HookContext(HookOptions(RunOptions(fail_on="never"), lenient=False), "git commit --no-verify")
+    return "\n".join(ending.report_result(made, "Aethr: the staged change", context).lines)
 
 
 def notifications(made: RunResult) -> str:

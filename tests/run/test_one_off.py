@@ -235,7 +235,7 @@ def test_the_resume_command_gives_every_option_again() -> None:
     options = build({"step": ["-a:x y", "b:#"], "context": ["file:-"], "save": True, "replies": "-r.yaml"})
     words = command_line(options)
     given = vars(build_parser().parse_args(["run", *words]))
-    del given["command"]
+    del given["function"]
     assert build(given) == options
 
 
