@@ -178,7 +178,7 @@ def told(error: AethrError, *, verbose: bool = False) -> Iterator[str]:
     if error.fix:
         yield error.fix
     if error.resume:
-        yield f"To go on from the last finished step:\n  {error.resume}"
+        yield f"To resume from the last finished step:\n  {error.resume}"
     if verbose:
         import traceback
 

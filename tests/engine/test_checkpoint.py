@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_before_its_first_write_leaves_no_empty_checkpoint(
         ((A._replace(role="other"), B), "step 'a' .* its role and role text changed"),
         ((A._replace(history_visibility="none"), B), "its history_visibility changed"),
         ((A._replace(repeat=Repeat("a", 2, until_contains="x")), B), "its repeat changed"),
-        ((A._replace(id="c"), B), "a step 'a' that the workflow has not"),
+        ((A._replace(id="c"), B), "a step 'a' that the workflow does not have"),
     ],
 )
 def test_a_changed_finished_step_is_refused_by_name(
@@ -175,7 +175,7 @@ def test_a_checkpoint_that_grew_is_the_one_written_at_once(tmp_path: Path) -> No
     again = DONE._replace(iteration=2, content="more")
     path = checkpoint.create(tmp_path, "x")
     left = checkpoint.write(path, checkpoint.dump(plan(), [DONE]))
-    assert checkpoint.append(path, checkpoint.entry(plan(), again), left)
+    assert checkpoint.append(path, checkpoint.step_line(plan(), again), left)
     assert path.read_text(encoding="utf-8") == checkpoint.dump(plan(), [DONE, again])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -196,7 +196,7 @@ def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed
     recorder.take(StepStarted("b", "reviewer", "model", None, 1, 2, 2))
     error = ModelError("down")
     error.blame(("x.py",))
-    assert recorder.stopped(error) == path
+    assert recorder.stop(error) == path
     assert checkpoint.load(f"@{path}").failure == Failure("b", str(error), ("x.py",))
 
 

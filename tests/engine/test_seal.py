@@ -305,7 +305,7 @@ def test_a_forged_checkpoint_is_not_reviewed_and_nothing_is_called(
         for gate, resumed in zip(GATES, words, strict=True):
             done = aethr_here("run", *gate, "--resume-checkpoint", resumed)
             assert (done.code, server.requests) == (4, []), done.err
-            assert "Start afresh without --resume-checkpoint." in done.err
+            assert "Start over without --resume-checkpoint." in done.err
             assert re.search(r"step '|line 4|a plain list|an earlier version", done.err), done.err
     assert (tmp_path / "forged.jsonl").read_text(encoding="utf-8") == forged
 
@@ -401,7 +401,7 @@ def test_a_review_of_another_change_is_not_sealed_for_this_one(
     file.write_text("\n".join(kept.others["change"]), encoding="utf-8")
     with serving(monkeypatch, error(401, "no")):
         done = aethr_here("run", "--resume-checkpoint", f"@{file}")
-    assert (done.code, "the change is another one than step 'review' reviewed" in done.err) == (3, True)
+    assert (done.code, "the change is not the one that step 'review' reviewed" in done.err) == (3, True)
     assert not any(map(is_sealed, file.read_text(encoding="utf-8").splitlines()))
 
 
@@ -562,7 +562,7 @@ def test_every_line_is_sealed_with_each_key_and_holds_none(tmp_path: Path) -> No
     recorder = Recorder(sealed_plan(), (), tmp_path, None)
     for step in STEPS:
         recorder.take(StepFinished(step))
-    file = recorder.stopped(ModelError("down"))
+    file = recorder.stop(ModelError("down"))
     assert file is not None
     lines = file.read_text(encoding="utf-8").splitlines()
     for key in SEAL.keys:

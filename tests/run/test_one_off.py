@@ -169,7 +169,7 @@ def test_a_file_that_is_there_is_never_overwritten(project: Repo, place: str) ->
         file.symlink_to(project.root / "nowhere")
     done = aethr("run", "--preset", "custom", "--save", TASK, cwd=project.root)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is already here" in done.stderr
+    assert "already exists" in done.stderr
     assert not (project.root / "nowhere").exists()
     assert place != "file" or file.read_text() == "mine\n"
 
