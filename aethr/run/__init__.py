@@ -168,10 +168,10 @@ def execute(
     spare = file if temporary and given.checkpoint_dir is None else None
     if spare is None and file is not None:
         result = result._replace(checkpoint=redact(str(file)))
-    left_over = prepared.script.left_over(result) if prepared.script is not None else None
-    if left_over is not None:
-        result = result._replace(exit_code=left_over.exit_code)
-    return Outcome(result, left_over, spare)
+    unused = prepared.script.find_unused(result) if prepared.script is not None else None
+    if unused is not None:
+        result = result._replace(exit_code=unused.exit_code)
+    return Outcome(result, unused, spare)
 
 
 @contextmanager
@@ -233,8 +233,9 @@ def _load_script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script |
         return None
     from aethr.workflow import scripted
 
-    editing = [program.step for program in planning.programs(spec) if program.agent]
-    return scripted.load(Path(cwd, replies), [step.id for step in spec.steps], editing)
+    editing = frozenset(program.step for program in planning.programs(spec) if program.agent)
+    steps = [step.id for step in spec.steps]
+    return scripted.Script(scripted.read_replies(Path(cwd, replies), steps, editing), editing)
 
 
 def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:

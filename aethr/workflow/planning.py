@@ -119,9 +119,15 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
 
     Raises ``ConfigError`` for a role without a model, ``NotReviewedError`` if a required review is missing.
     """
-    workflow = _override_model(project.workflow, terms.model)
+    workflow = project.workflow
+    if terms.model is not None:  # each role keeps its own settings
+        own = {role: workflow.models.get(role, ModelSpec(terms.model)) for role in workflow.roles}
+        workflow = workflow._replace(
+            models={role: model._replace(name=terms.model) for role, model in own.items()}
+        )
     _refuse(workflow, terms)
-    backend = _choose_backends(terms.mode, environ, script)
+    stand_in = script or MockBackend()
+    live_backend = cache(lambda name: BACKENDS[name].build(environ))  # one for all of its steps
     redact = Redactor(terms.secrets).redact
     collector = cache(context.collector)  # steps with the same context share it
     steps = tuple(
@@ -129,7 +135,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             spec=step,
             guidance=redact(workflow.roles[step.role]),
             model=workflow.models.get(step.role),
-            backend=backend(step.backend),
+            backend=live_backend(step.backend) if terms.is_live else stand_in,
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=collector(step.context, step.context_chars),
             check=_bind_check(step, project.root, terms.mode),
@@ -180,16 +186,6 @@ def _group_requests(planned: Bound | Plan) -> Iterator[tuple[Backend, list[Reque
         yield backend, [step.request(planned.root) for step in planned.steps if step.backend is backend]
 
 
-def _choose_backends(
-    mode: Mode, environ: Mapping[str, str], script: Script | None
-) -> Callable[[str], Backend]:
-    """From a name to its backend, made once; in a mock or scripted run the stand-in for all of them."""
-    if mode == "live":
-        return cache(lambda name: BACKENDS[name].build(environ))
-    stand_in = script or MockBackend()
-    return lambda _: stand_in
-
-
 def _bind_check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
     command = next((value for row, value in conditions.given(step.repeat) if row.runs), None)
     if command is None:
@@ -215,15 +211,6 @@ def programs(workflow: WorkflowSpec) -> Iterator[Program]:
 def commands(workflow: WorkflowSpec) -> tuple[str, ...]:
     """Every command of the project that this workflow runs, without duplicates."""
     return tuple(dict.fromkeys(program.command for program in programs(workflow) if program.command))
-
-
-def _override_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
-    """The workflow with one model for every role; each role keeps its own settings."""
-    if override is None:
-        return workflow
-    unnamed = ModelSpec(override)
-    models = {role: workflow.models.get(role, unnamed)._replace(name=override) for role in workflow.roles}
-    return workflow._replace(models=models)
 
 
 def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:

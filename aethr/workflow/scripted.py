@@ -181,14 +181,15 @@ _DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-before\n+af
 class Script(NamedTuple):
     """The backend of every step in a scripted run: a step's nth pass gets the nth of its replies.
 
-    If a reply has no verdict and the review is asked for it once more, it gives the same reply again.
+    ``editing`` are the steps that change files. If a reply has no verdict and the review is asked for it once
+    more, it gives the same reply again.
     """
 
     replies: Replies
     editing: frozenset[str]
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Nothing can be missing: ``load`` has checked the file."""
+        """Nothing can be missing: ``read_replies`` has checked the file."""
 
     def warm(self, requests: Sequence[Request]) -> None:
         """Nothing takes long."""
@@ -214,7 +215,7 @@ class Script(NamedTuple):
             artifacts=artifacts,
         )
 
-    def left_over(self, result: RunResult) -> ConfigError | None:
+    def find_unused(self, result: RunResult) -> ConfigError | None:
         """The error for the first answer that this run did not ask for; None if it asked for all."""
         passes = Counter(step.id for step in result.steps)
         spared = {skipped.step for skipped in result.skipped}
@@ -226,8 +227,3 @@ class Script(NamedTuple):
                 said = f"{len(answers)} for the step '{step}', and {ended}: this answer was not asked for"
                 return self.replies.refuse(step, passes[step], said)
         return None
-
-
-def load(path: Path, steps: Collection[str], editing: Collection[str]) -> Script:
-    """Load a script for these steps; ``editing`` are those that change files. Raises ``ConfigError``."""
-    return Script(read_replies(path, steps, editing), frozenset(editing))

@@ -48,7 +48,7 @@ def boundaries(prompt: str) -> list[tuple[str, int, int]]:
     return [(title, len(opening), len(closing)) for title in opening]
 
 
-def test_a_block_that_imitates_headings_and_the_boundary_of_another_prompt_stays_inside() -> None:
+def test_a_block_cannot_imitate_headings_and_boundaries() -> None:
     once = build()
     again = prompts.build(SETTING, "mend it", (), [Block("file:a.md", once), DIFF])
     assert boundaries(again) == [("task", 3, 3), ("file:a.md", 3, 3), ("git_diff", 3, 3)]
@@ -75,7 +75,7 @@ def test_a_title_cannot_break_its_line() -> None:
     assert [title for title, *_ in boundaries(prompt)] == ["task", "file:a <<<b"]
 
 
-def test_visibility() -> None:
+def test_history_by_visibility() -> None:
     history = [PLAN, EDIT]
     assert [each.title for each in prompts.describe_history(history, "all")] == [
         "plan (planner), pass 1",
@@ -88,7 +88,7 @@ def test_visibility() -> None:
     assert prompts.describe_history([], "latest") == ()
 
 
-def test_an_edit_is_told_with_its_files() -> None:
+def test_the_history_names_changed_files() -> None:
     assert prompts.describe_history([EDIT], "all")[0].text == "Done.\n\nChanged files: a.py, b.py"
     odd = EDIT._replace(artifacts=Artifacts(("a\n\u202eb.py",)))
     assert prompts.describe_history([odd], "all")[0].text.endswith("Changed files: a\\n\\u{202e}b.py")
@@ -96,11 +96,11 @@ def test_an_edit_is_told_with_its_files() -> None:
     assert prompts.describe_history([idle], "all")[0].text.endswith("Changed files: none")
 
 
-def test_a_summary_is_the_first_paragraph_and_the_verdict() -> None:
+def test_a_history_summary_has_first_paragraph_and_verdict() -> None:
     long = "x" * 1000 + "\n\nmore\n- [high] a.py:3 — wrong\nReview status: revise\n"
     told = prompts.describe_history([PLAN._replace(content=long)], "summary")[0].text
     assert told == "x" * 400 + " […]\n- [high] a.py:3 — wrong\nReview status: revise"
 
 
-def test_the_digest_is_that_of_the_utf8_bytes() -> None:
+def test_the_digest_is_of_the_utf8_bytes() -> None:
     assert prompts.digest("é\n") == ("edd3a863872a04239eb29ad4bc12fc892b3d4ae57cc7e786a3697816f8e141c2")
