@@ -176,7 +176,7 @@ def describe(error: AethrError, *, verbose: bool = False) -> Iterator[str]:
     if error.fix:
         yield error.fix
     if error.resume:
-        yield f"To resume after the last finished step:\n  {error.resume}"
+        yield f"To resume from the last finished step:\n  {error.resume}"
     if verbose:
         import traceback
 

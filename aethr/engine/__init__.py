@@ -1,10 +1,10 @@
 """The sequential loop and the repeat rule, as one generator of events.
 
-What comes next is a function of the finished results alone (``Progress``). A resume therefore needs
-no saved loop state: it feeds the checkpoint's results through the same loop and calls a backend for
-the first one that is missing. A step that is not called, because the change that it would read is empty,
-has a result too (``skipped``), so that a replay need not look at the tree again. No concrete source, backend
-or terminal is known here.
+What comes next depends only on the finished results (``Progress``). A resume therefore needs no saved
+loop state: it feeds the checkpoint's results through the same loop and calls a backend for the first one
+that is missing. A step that is not called because the change that it would read is empty has a result too
+(``skipped``), so a replay does not look at the tree again. This module knows no concrete source, backend or
+terminal.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Clock = Callable[[], float]
 
 
 class Turn(NamedTuple):
-    """The next thing to run: the step's position in the workflow, from 0, and its pass, from 1."""
+    """The next call: the step's position in the workflow, from 0, and its pass, from 1."""
 
     position: int
     iteration: int
@@ -74,47 +74,41 @@ class Progress:
         self.turn: Turn | None = Turn(0, 1)
 
     def add(self, result: StepResult) -> LoopResult | None:
-        """Take a finished step; give the loop that ended with it, if one did."""
+        """Take a finished step; return the loop that ended with it, if one did."""
         assert self.turn is not None
-        index = self.turn.position
+        following = self.turn.position + 1
         self.results.append(result)
-        repeat = self.plan.steps[index].spec.repeat
-        ended = self._ended(repeat, result) if repeat else None
-        if ended:
-            self.loops.append(ended)
-        if repeat and not ended:
-            self.turn = Turn(self._index(repeat.back_to), result.iteration + 1)
-        else:
-            self.turn = self._after(index, result.iteration)
-        return ended
-
-    def _after(self, index: int, iteration: int) -> Turn | None:
-        following = index + 1
-        if following == len(self.plan.steps):
-            return None
+        repeat = self.plan.steps[self.turn.position].spec.repeat
+        if repeat:
+            outcome = self._end_loop(repeat, result)
+            if outcome is None:
+                self.turn = Turn(self._index(repeat.back_to), result.iteration + 1)
+                return None
+            self.loops.append(LoopResult(result.id, repeat.back_to, result.iteration, outcome))
         inside = any(
             self._index(step.spec.repeat.back_to) < following <= end
             for end, step in enumerate(self.plan.steps)
             if step.spec.repeat
         )
-        return Turn(following, iteration if inside else 1)
+        at_end = following == len(self.plan.steps)
+        self.turn = None if at_end else Turn(following, result.iteration if inside else 1)
+        return self.loops[-1] if repeat else None
 
-    def _ended(self, repeat: Repeat, result: StepResult) -> LoopResult | None:
-        def end(outcome: LoopOutcome) -> LoopResult:
-            return LoopResult(result.id, repeat.back_to, result.iteration, outcome)
-
+    def _end_loop(self, repeat: Repeat, result: StepResult) -> LoopOutcome | None:
+        """How the loop ends with this result of its last step; None if another pass follows."""
         if result.skipped is not None:
-            return end("satisfied" if self._nothing_left(repeat, result) else "stalled")
+            return "satisfied" if self._is_satisfied_without_review(repeat, result) else "stalled"
         if conditions.hold(repeat, result, result):
-            return end("satisfied")
-        if self._stalled(repeat, result):
-            return end("stalled")
-        return end("exhausted") if result.iteration >= repeat.max_iterations else None
+            return "satisfied"
+        if self._is_stalled(repeat, result):
+            return "stalled"
+        return "exhausted" if result.iteration >= repeat.max_iterations else None
 
-    def _nothing_left(self, repeat: Repeat, skipped: StepResult) -> bool:
-        """Whether a loop whose last step had nothing to read may end well: its last answer still counts.
+    def _is_satisfied_without_review(self, repeat: Repeat, skipped: StepResult) -> bool:
+        """Whether a loop whose last step had nothing to read is satisfied: its latest answer still counts.
 
-        Without an answer nothing was there to review, unless a step has edited files that it does not see.
+        If there was no answer, there was nothing to review, unless a step edited files that the review
+        does not see.
         """
         for each in reversed(self.results[:-1]):
             if each.artifacts is not None and each.artifacts.edited:
@@ -123,8 +117,8 @@ class Progress:
                 return conditions.hold(repeat, each, skipped)
         return conditions.hold(repeat, None, skipped)
 
-    def _stalled(self, repeat: Repeat, result: StepResult) -> bool:
-        """This pass edited nothing and the findings are those of the pass before."""
+    def _is_stalled(self, repeat: Repeat, result: StepResult) -> bool:
+        """Whether this pass edited nothing and found the same as the pass before."""
         if result.iteration == 1:
             return False
         since = max(n for n, each in enumerate(self.results) if each.id == repeat.back_to)
@@ -142,11 +136,11 @@ def run(
 ) -> Generator[Event, None, None]:
     """Run ``plan`` to its end; ``done`` are results to replay. The last event is ``RunFinished``.
 
-    Raises ``AethrError`` where a step fails; every ``StepFinished`` before it was yielded. Whoever
-    consumes the events writes the checkpoint before showing anything. What earlier attempts left in the tree
-    belongs to the next step that edits it, whichever that is by now.
+    Raises ``AethrError`` if a step fails, after a ``StepFinished`` for each step before it. The consumer
+    writes the checkpoint before it shows an event. What earlier attempts left in the tree belongs to the
+    next step that edits it, even if the workflow now has another step there.
     """
-    subject, first = _look(plan, afresh=not done)
+    subject, first = _read_subject(plan, resumed=bool(done))
     yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
     progress = Progress(plan)
     waiting = iter(done)
@@ -159,7 +153,7 @@ def run(
             result = yield from _perform(progress, turn, blocks, earlier, clock)
             earlier = None if plan.steps[turn.position].edits_tree else earlier
         else:
-            result = _expected(plan, turn, finished)
+            result = _check_order(plan, turn, finished)
         ended = progress.add(result)
         yield StepFinished(result, replayed=finished is not None)
         if ended:
@@ -171,32 +165,32 @@ def run(
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     doubt = plan.unproven
     if plan.is_live and plan.gate.needs_review:
-        doubt = _moved(plan, progress.results) or doubt
+        doubt = _find_move(plan, progress.results) or doubt
     if earlier is not None and earlier.remains and reviewing:
-        # The workflow has changed since: no step that edits the tree has run, so none has it in its change.
+        # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
 def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
-    """What comes after ``done``, None at the end. Raises ``UsageError`` where it does not fit ``plan``."""
+    """What comes after ``done``; None at the end. Raises ``UsageError`` if ``done`` does not fit ``plan``."""
     progress = Progress(plan)
     for result in done:
         if progress.turn is None:
             raise UsageError(
                 f"the checkpoint does not fit the workflow: step '{result.id}' comes after its end",
-                "Start afresh without --resume-checkpoint.",
+                "Start over without --resume-checkpoint.",
             )
-        progress.add(_expected(plan, progress.turn, result))
+        progress.add(_check_order(plan, progress.turn, result))
     return progress.turn
 
 
 def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
-    """The id of a step among ``done`` whose change is no more, and on which a review rests.
+    """The id of a step among ``done`` on which a review rests and whose change is now a different one.
 
-    That is a reviewing step, or any other where no reviewing step sees the change itself. None where an agent
-    may have edited the tree since: that change is the run's own.
+    A review rests on the reviewing steps that read the change; if none does, on every step that reads it.
+    None if the workflow has an agent: it edits the tree, so the difference may be the run's own.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
@@ -204,16 +198,21 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     latest = {result.id: result for result in done}
     readers = [step for step in plan.steps if CHANGE in step.spec.context]
     counted = [step for step in readers if step.spec.reviewing] or readers
+    fixed = None if plan.scope.looks_at_disk else plan.survey
+    view = _view(plan, ())._replace(run_commands=False, survey=fixed)
     for step in plan.steps[: turn.position if turn else None]:
-        if step in counted and not _same_change(latest[step.spec.id].context, _now(plan, step)):
+        if step not in counted:
+            continue
+        now = (receipt for block in step.collect(view) for receipt in block.receipts)
+        if not _same_change(latest[step.spec.id].context, now):
             return step.spec.id
     return None
 
 
 def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]:
-    """The prompts of the first pass, calling nothing; a placeholder stands where an answer would.
+    """The prompts of the first pass, without a call; a placeholder stands where an answer would.
 
-    Commands of the project are run for it only where ``run_commands`` says so.
+    Commands of the project run only if ``run_commands`` is True.
     """
     history: list[StepResult] = []
     for step in plan.steps:
@@ -239,9 +238,9 @@ def record(
     subject: Subject | None = None,
     failed: Sequence[Usage] = (),
 ) -> RunResult:
-    """The run record, of a finished run or of one that stopped on the way.
+    """The run record, also of a run that stopped early.
 
-    ``failed`` is what was counted for the attempts of the call that stopped it.
+    ``failed`` is the usage of the failed attempts of the call that stopped it.
     """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     recorded = review.as_recorded(verdict, plan.mode)
@@ -281,9 +280,9 @@ def _perform(
     earlier: Earlier | None,
     clock: Clock,
 ) -> Generator[Event, None, StepResult]:
-    """One live step: context, prompt, call, and a second short call where a review has no verdict.
+    """One step: context, prompt, call, and a second short call if a review has no verdict.
 
-    A step that would read an empty change and review it is not called.
+    A step that would review an empty change is not called.
     """
     plan, step = progress.plan, progress.plan.steps[turn.position]
     model = step.model.name if step.model else None
@@ -302,7 +301,7 @@ def _perform(
     request = step.request(plan.root, prepared.prompt, allowance, turn.iteration)._replace(earlier=earlier)
     failed: list[Usage] = []
     answers = [(yield from _call(plan, step, request, failed))]
-    doubt = _doubt(plan, step, prepared, answers[0])
+    doubt = _find_missing_verdict(plan, step, prepared, answers[0])
     if doubt:
         yield Notice(f"{spec.id}: no verdict: {doubt}; asking once more", "warning")
         answers += yield from _ask_verdict(plan, step, request, answers[0], failed)
@@ -314,20 +313,22 @@ def _with_check(step: PlannedStep, result: StepResult) -> StepResult:
 
 
 def _has_nothing_to_read(plan: Plan, step: PlannedStep, blocks: Sequence[Block]) -> bool:
-    """Whether a step is there for a change, and there is none."""
+    """Whether a step needs a change to read, and there is none.
+
+    A reviewing step does, and every step of a workflow whose steps read only the change.
+    """
     there = {block.change for block in blocks}
     if True in there or False not in there or step.edits_tree:
         return False
-    return step.spec.reviewing or all(map(_only_reads_the_change, plan.steps))
-
-
-def _only_reads_the_change(step: PlannedStep) -> bool:
-    context = step.spec.context
-    return not step.edits_tree and CHANGE in context and set(context) <= set(CHANGES)
+    contexts = [set(each.spec.context) for each in plan.steps]
+    return step.spec.reviewing or (
+        all(CHANGE in context and context <= set(CHANGES) for context in contexts)
+        and not any(each.edits_tree for each in plan.steps)
+    )
 
 
 def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResult:
-    """The result of a step that is not called: why not, and what was found instead of a change."""
+    """The result of a step that is not called, with the reason and the receipts of its empty change."""
     receipts = tuple(each for block in blocks for each in block.receipts if each.source in CHANGES)
     return StepResult(
         id=step.spec.id,
@@ -347,7 +348,7 @@ def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResu
 def _ask_verdict(
     plan: Plan, step: PlannedStep, request: Request, answer: Completion, failed: list[Usage]
 ) -> Generator[Event, None, list[Completion]]:
-    """Ask once more; the answer already paid for is kept whatever becomes of this call."""
+    """Ask once more. If this call fails, the answer that is already paid for still counts."""
     left = request.allowance.after(Usage.sum([answer.usage, *failed]))
     again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
@@ -360,9 +361,9 @@ def _ask_verdict(
 def _call(
     plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
 ) -> Generator[Event, None, Completion]:
-    """Relay a backend's events without the values of known keys, also across chunks, and without thinking.
+    """Relay a backend's events without thinking and without the values of known keys, also across chunks.
 
-    ``failed`` gets what attempts that failed were counted for.
+    The usage of attempts that fail is added to ``failed``.
     """
     from aethr.review.thinking import Filter
 
@@ -378,8 +379,7 @@ def _call(
                 if rest := filtered.feed(stream.close()) + filtered.close():
                     shown.append(rest)
                     yield TextDelta(rest)
-                completion = _redacted(stop.value, redactor.redact)
-                return (yield from _without_thinking(step, completion, "".join(shown)))
+                return (yield from _clean(step, stop.value, redactor, "".join(shown)))
             match event:
                 case TextDelta():
                     text = filtered.feed(stream.feed(event.text))
@@ -399,16 +399,19 @@ def _call(
         call.close()
 
 
-def _without_thinking(
-    step: PlannedStep, completion: Completion, shown: str
+def _clean(
+    step: PlannedStep, completion: Completion, redactor: Redactor, shown: str
 ) -> Generator[Event, None, Completion]:
-    """The completion without its thinking. Without an end of it there is no answer, and no review.
+    """The completion without keys and thinking. If the thinking never ends, there is no answer to review.
 
-    ``shown`` is the text that has been shown while it came.
+    ``shown`` is the text that was shown as it arrived.
     """
     from aethr.review.thinking import split
 
-    thought = split(completion.content)
+    if (artifacts := completion.artifacts) is not None:
+        artifacts = artifacts._replace(git_diff=redactor.redact(artifacts.git_diff))
+        completion = completion._replace(artifacts=artifacts)
+    thought = split(redactor.redact(completion.content))
     if thought.thinking and shown.strip() != thought.answer.strip():
         yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
     if thought.finished or step.edits_tree:
@@ -420,13 +423,6 @@ def _without_thinking(
         f"{completion.model}: the answer is empty: all of it was thinking",
         "Raise the model's max_tokens, or let it think less.",
     )
-
-
-def _redacted(completion: Completion, redact: Callable[[str], str]) -> Completion:
-    artifacts = completion.artifacts
-    if artifacts is not None:
-        artifacts = artifacts._replace(git_diff=redact(artifacts.git_diff))
-    return completion._replace(content=redact(completion.content), artifacts=artifacts)
 
 
 def _prepare(
@@ -445,24 +441,26 @@ def _prepare(
         reviewing=spec.reviewing,
         edits_tree=step.edits_tree,
     )
-    told = prompts.told([each for each in history if each.skipped is None], spec.history_visibility)
+    called = [each for each in history if each.skipped is None]
+    earlier_steps = prompts.describe_history(called, spec.history_visibility)
     redactor = Redactor(plan.secrets)
     found = earlier if step.edits_tree else None
-    prompt = redactor.redact(prompts.build(setting, plan.task, told, blocks, found))
-    receipts = [receipt for block in blocks for receipt in (*block.receipts, *_hidden(block, redactor))]
+    prompt = redactor.redact(prompts.build(setting, plan.task, earlier_steps, blocks, found))
+    receipts: list[Receipt] = []
+    for block in blocks:
+        receipts += block.receipts
+        if count := redactor.count(block.text):
+            places = "1 place" if count == 1 else f"{count:,} places"
+            note = f"the value of a key is replaced by {REDACTED} in {places}"
+            receipts.append(Receipt(block.source, None, 0, note=note))
     return StepPrepared(spec.id, prompt, prompts.digest(prompt), tuple(receipts))
 
 
-def _hidden(block: Block, redactor: Redactor) -> Iterator[Receipt]:
-    """What of a source its reader does not get to see as it is."""
-    if count := redactor.count(block.text):
-        places = "1 place" if count == 1 else f"{count:,} places"
-        note = f"the value of a key is replaced by {REDACTED} in {places}"
-        yield Receipt(block.source, None, 0, note=note)
-
-
 def _view(plan: Plan, results: Sequence[StepResult]) -> View:
-    """A mock run calls nothing, so it runs nothing either. What was known when the run began is soon old."""
+    """What a step reads. A mock run calls nothing, so it runs no commands either.
+
+    The survey is from the start of the run: once a step has finished, it may be out of date.
+    """
     return View(
         plan.root,
         plan.scope,
@@ -506,11 +504,13 @@ def _result(
     )
 
 
-def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion) -> str | None:
-    """Why the verdict of this answer is asked for once more; None where it is not.
+def _find_missing_verdict(
+    plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion
+) -> str | None:
+    """Why no verdict can be read from this answer, so that Aethr asks once more; None if it does not ask.
 
-    A mock always answers in the form. An empty or a cut answer, or one to a cut prompt, is not asked about
-    again: whatever was said then, the review would not be complete.
+    A mock always answers in the form. If the answer is empty or cut, or the prompt was cut, Aethr does not
+    ask again: the review would be incomplete in any case.
     """
     asked = step.spec.reviewing and not step.edits_tree and plan.mode != "mock"
     if not asked or not answer.content or answer.truncated or answer.cut_prompt:
@@ -519,27 +519,27 @@ def _doubt(plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Comple
     return read.reason if read.status == "none" else None
 
 
-def _expected(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
-    """A checkpoint's result, which must be the very step and pass that comes next."""
+def _check_order(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
+    """The checkpoint's result, if it is of the step and pass that comes next. Raises ``UsageError``."""
     spec = plan.steps[turn.position].spec
     if (finished.id, finished.iteration) != (spec.id, turn.iteration):
         raise UsageError(
             f"the checkpoint does not fit the workflow: it has step '{finished.id}' "
             f"(pass {finished.iteration}) where '{spec.id}' (pass {turn.iteration}) comes next",
-            "Start afresh without --resume-checkpoint.",
+            "Start over without --resume-checkpoint.",
         )
     return finished
 
 
-def _look(plan: Plan, *, afresh: bool) -> tuple[Subject | None, tuple[Block, ...] | None]:
-    """What the run is about, and the context of its very first step where that was read for it.
+def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, tuple[Block, ...] | None]:
+    """What the run is about, and the context of the first step if that had to be read to find out.
 
-    Commands of the project are not run for it: they may take minutes, and nothing is shown yet.
+    No command of the project runs here: it may take minutes, and nothing is shown yet.
     """
     reader = next((n for n, step in enumerate(plan.steps) if CHANGE in step.spec.context), None)
     if reader is None:
         return None, None
-    used = afresh and reader == 0 and not plan.steps[0].runs_commands
+    used = not resumed and reader == 0 and not plan.steps[0].runs_commands
     blocks = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
     change = next(block for block in blocks if block.source == CHANGE)
     notes = (each.note for each in change.receipts if each.path is None and each.note)
@@ -552,10 +552,10 @@ def _look(plan: Plan, *, afresh: bool) -> tuple[Subject | None, tuple[Block, ...
     return subject, blocks if used else None
 
 
-def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
-    """Why a review is of something that is no longer there: what it read has changed during the run.
+def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
+    """Why the review is out of date: what it read has changed during the run. None if it has not.
 
-    What an agent edits, and where it moves HEAD, is of the run's own doing.
+    With an agent nothing is compared: the run itself edits the tree, and may move HEAD.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
@@ -567,17 +567,10 @@ def _moved(plan: Plan, results: Sequence[StepResult]) -> str | None:
     return f"the change that step '{step}' read was changed during the run" if step else None
 
 
-def _now(plan: Plan, step: PlannedStep) -> Iterator[Receipt]:
-    """What a step would be sent now; no command is run for it."""
-    fixed = None if plan.scope.looks_at_disk else plan.survey
-    view = _view(plan, ())._replace(run_commands=False, survey=fixed)
-    return (receipt for block in step.collect(view) for receipt in block.receipts)
-
-
 def _same_change(then: Iterable[Receipt], now: Iterable[Receipt]) -> bool:
-    """Whether the same files changed, and those that were sent whole both times in the same way.
+    """Whether the same files changed, and those that were sent in full both times have the same content.
 
-    What fits a budget depends on the other sources, so only whole files can be compared.
+    How much of a file fits the budget depends on the other sources, so only complete files are compared.
     """
     old, new = _files(then), _files(now)
     return old.keys() == new.keys() and all(
@@ -586,9 +579,10 @@ def _same_change(then: Iterable[Receipt], now: Iterable[Receipt]) -> bool:
 
 
 def _files(receipts: Iterable[Receipt]) -> Mapping[str | None, Sequence[str | None]]:
-    """The files of the change under review, with the hash of what was sent where that was all of it.
+    """The files of the change under review, each with its SHA-256, or None if it was not sent in full.
 
-    git shows a file that became a link twice. Beside the files is what is missing without being one.
+    A file that became a link has two entries, because git shows it twice. A gap that is not a file counts
+    under its note.
     """
     found: dict[str | None, list[str | None]] = {}
     for each in receipts:

@@ -1,11 +1,10 @@
 """The checkpoint: what a run has finished, on disk after every step, and whether it still fits.
 
-A file is lines of JSON: first the run (its task, mode and scope), then each finished step with the parts of
-the workflow that its result rests on, an attempt of an agent that is under way or failed, and last why the
-run stopped. It holds no key (results are redacted
-before they get here) and has mode 0600. It comes into being atomically and grows by one line a step, so that
-what a run writes is proportional to what it did. Only its last line can ever be half there. In a live run
-each line, whatever it holds, carries its seals (``aethr.seal``).
+A file is lines of JSON: the run (its task, mode and scope), then each finished step with the parts of the
+workflow that its result rests on, an agent's attempt that is under way or failed, and at the end why the run
+stopped. It holds no key, because results are redacted before they get here, and has mode 0600. It is created
+atomically and grows by one line a step, so that what a run writes grows with what it did. Only its last line
+can be incomplete. In a live run each line carries its seals (``aethr.engine.seal``).
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from aethr.base.records import (
     Attempt,
     Mode,
     Plan,
-    PlannedStep,
     Scope,
     Seal,
     StepResult,
@@ -35,19 +33,19 @@ from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 2
 ONE_DOCUMENT = 1
-"""The schema of earlier files, which are one JSON object; they are still read."""
+"""The schema of files by earlier versions, which are one JSON object; Aethr still reads them."""
 MAX_BYTES = 64 << 20
 _BACK_TO: Mapping[Mode, str] = {
-    "live": "Set AETHR_LIVE=1 to go on live.",
+    "live": "Set AETHR_LIVE=1 to resume live.",
     "mock": "Unset AETHR_LIVE and AETHR_MODEL.",
     "scripted": "Give the script again with --replies.",
 }
 MODES = tuple(_BACK_TO)
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-"""Maybe half of a surrogate pair: no text, so it could neither be sent nor written."""
+"""May be half of a surrogate pair, which UTF-8 cannot encode: it could be neither sent nor written."""
 
-_AFRESH = "Start afresh without --resume-checkpoint."
+_START_OVER = "Start over without --resume-checkpoint."
 _ROOM = "Free some space, or name another folder with --checkpoint-dir."
 
 
@@ -62,10 +60,9 @@ class Failure(NamedTuple):
 class Checkpoint(NamedTuple):
     """A loaded checkpoint. ``contract`` maps a step id to what its result rested on (``contract``).
 
-    ``attempt`` is one of an agent step that did not finish.
-    ``cut`` says that writing the last line was cut off, so that its step has to be done again. The seed form,
-    a bare array of results, has no task, no scope and no contract: None. ``held`` are its lines as they
-    stand, each with the name of what it holds; earlier forms have none.
+    ``attempt`` is an agent's attempt that did not finish. ``cut`` is True if the last line is incomplete, so
+    that its step runs again. In the seed form, a bare array of results, task, scope and contract are None.
+    ``held`` are the lines of the file, each with the name of what it holds; earlier forms have none.
     """
 
     steps: tuple[StepResult, ...]
@@ -80,9 +77,9 @@ class Checkpoint(NamedTuple):
 
 
 def check(folder: str) -> None:
-    """Refuse a folder that can take no checkpoint, before anything is paid for. Raises ``UsageError``.
+    """Refuse a folder that cannot hold a checkpoint, before the first call. Raises ``UsageError``.
 
-    One that is not there yet is made by ``create``.
+    ``create`` makes a folder that does not exist yet.
     """
     path = Path(folder)
     above = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
@@ -93,9 +90,9 @@ def check(folder: str) -> None:
 
 
 def create(folder: Path, workflow: str) -> Path:
-    """A path for a new checkpoint in ``folder``, which is made. Raises ``DiskError``.
+    """The path for a new checkpoint in ``folder``; makes the folder, not the file. Raises ``DiskError``.
 
-    Nothing is there before ``write``, so whatever stops a run, a checkpoint that is there is whole.
+    ``write`` creates the file with all of its text, so a run that is killed leaves no empty checkpoint.
     """
     workflow = redact(workflow)
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in workflow)[:40]
@@ -113,10 +110,9 @@ def dump(
 ) -> str:
     """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON.
 
-    ``attempt`` is one of an agent that did not finish its step. ``seal`` is given each line in turn, to add
-    its seals.
+    ``attempt`` is an agent's attempt that did not finish. ``seal`` gets each line in turn and adds its seals.
     """
-    head = {
+    head: dict[str, object] = {
         "schema": SCHEMA,
         "aethr": __version__,
         "task": plan.task,
@@ -129,54 +125,50 @@ def dump(
             "head": plan.scope.head,
             "head_sha": plan.scope.head_sha,
         },
-        **(_bound(plan.seal) if plan.seal.keys else {}),
     }
-    lines = [codec.line(head), *(entry(plan, step) for step in steps)]
-    lines += [attempted(attempt)] if attempt else []
+    if plan.seal.keys:  # they tie the seals to this file: no line of it fits into another one
+        head |= {"binding": dict(plan.seal.binding), "file": os.urandom(16).hex()}
+    lines = [codec.line(head), *(step_line(plan, step) for step in steps)]
+    lines += [attempt_line(attempt)] if attempt else []
     lines += [codec.line({"failure": failure._asdict()})] if failure else []
     return "".join(seal(line) for line in lines)
 
 
-def entry(plan: Plan, step: StepResult) -> str:
+def step_line(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
     step = redact_record(step, redact)
     return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
-def _bound(seal: Seal) -> dict[str, object]:
-    """What ties the seals of a file to it alone: no line of it fits into another file."""
-    return {"binding": dict(seal.binding), "file": os.urandom(16).hex()}
-
-
-def attempted(attempt: Attempt) -> str:
-    """The line of an attempt of an agent step. The next step that edits the tree finishes it."""
+def attempt_line(attempt: Attempt) -> str:
+    """The line of an agent's attempt. It counts until a step that edits the tree has finished."""
     return codec.line({"attempt": codec.attempt_to_json(redact_record(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
-    """Put a whole checkpoint at ``path``, in one step and on disk before this returns.
+    """Write a complete checkpoint to ``path``, atomically, and flush it to disk. Raises ``DiskError``.
 
-    What is there is replaced; where it is a link, the link and not its target. Raises ``DiskError``.
+    An existing file is replaced; if it is a link, the link is replaced and not its target.
     """
     with disk.failing_as(f"{path}: cannot write the checkpoint", _ROOM):
         return disk.write(path, text, mode=0o600, durable=True)
 
 
 def append(path: Path, line: str, left: disk.State) -> disk.State | None:
-    """Add a line to the checkpoint as it was left, on disk before this returns; all of it or nothing.
+    """Append a line to the checkpoint and flush it to disk: all of it or nothing. Raises ``DiskError``.
 
-    None where it is not as it was left: then it has to be written whole. Raises ``DiskError``.
+    Returns None if the file is no longer in the state ``left``: then write the complete file.
     """
     with disk.failing_as(f"{path}: cannot write the checkpoint", _ROOM):
         return disk.append(path, line, left)
 
 
 def load(text: str) -> Checkpoint:
-    """``@FILE`` or the text of one as a checkpoint. Raises ``UsageError`` with what is wrong with it."""
+    """The checkpoint of ``@FILE``, or of the text itself. Raises ``UsageError`` that says what is wrong."""
     if text.startswith("@"):
         return parse(_read(Path(text[1:])), text[1:])
     if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
-        raise UsageError(f"--resume-checkpoint {text}: a file's name without @", f"Write @{text}.")
+        raise UsageError(f"--resume-checkpoint {text}: a file name needs an @ before it", f"Write @{text}.")
     return parse(text, "--resume-checkpoint")
 
 
@@ -190,34 +182,36 @@ def parse(text: str, where: str) -> Checkpoint:
             return _from_lines(head, first, rest)
         document = _json(text, 0)
         if isinstance(document, list):
-            return Checkpoint(_numbered(codec.step_from_seed(item) for item in document))
+            return Checkpoint(_count_passes(codec.step_from_seed(item) for item in document))
         return _from_document(document)
     except ValueError as error:
-        raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _AFRESH) from error
+        raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
 
 
 def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
-    """What the result of each finished step rests on: a change in any of it makes the result stale.
+    """What the results of these steps rest on: if any of it changes, the result is stale.
 
-    By the ids that a result has, in which there is no key.
+    The keys are step ids as results have them, that is, redacted.
     """
     wanted = set(ids)
-    found = {redact(step.spec.id): redact_record(_rests_on(step), redact) for step in plan.steps}
-    return {step_id: rests_on for step_id, rests_on in found.items() if step_id in wanted}
-
-
-def _rests_on(step: PlannedStep) -> dict[str, object]:
-    return {
-        "role": step.spec.role,
-        "role text": step.guidance,
-        "context": list(step.spec.context),
-        "history_visibility": step.spec.history_visibility,
-        "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
-    }
+    found: dict[str, dict[str, object]] = {}
+    for step in plan.steps:
+        step_id = redact(step.spec.id)
+        if step_id not in wanted:
+            continue
+        rests_on: dict[str, object] = {
+            "role": step.spec.role,
+            "role text": step.guidance,
+            "context": list(step.spec.context),
+            "history_visibility": step.spec.history_visibility,
+            "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
+        }
+        found[step_id] = redact_record(rests_on, redact)
+    return found
 
 
 def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
-    """Why its seals do not prove that a run with the keys of this one wrote it all; None where they do."""
+    """Why the seals do not prove that runs with this run's keys wrote all of it; None if they do."""
     if checkpoint.contract is None:
         seed = "the checkpoint is a plain list of answers, which is no proof of a review"
         return seed if checkpoint.steps else None
@@ -227,11 +221,11 @@ def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
     names = [f"{name} of the checkpoint" for _, name in checkpoint.held]
     if not seal.keys:
         return f"{names[0]} cannot be proven: this run has no provider key that could have sealed it"
-    from aethr.engine.seal import count_sealed, differing, is_sealed
+    from aethr.engine.seal import count_sealed, find_other_bindings, is_sealed
 
     if not is_sealed(lines[0]):
         return f"{names[0]} is not sealed"
-    if others := differing(json.loads(lines[0]).get("binding"), seal.binding):
+    if others := find_other_bindings(json.loads(lines[0]).get("binding"), seal.binding):
         return f"{names[0]} was made for another {' and another '.join(others)}"
     count = count_sealed(lines, seal.keys)
     if count == len(lines):
@@ -244,17 +238,27 @@ def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
 
 
 def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
-    """The checkpoint, its results ready to replay in ``plan``. Raises ``UsageError`` where it does not fit.
+    """The checkpoint, its results ready to replay in ``plan``. Raises ``UsageError`` if it does not fit.
 
-    Models and steps that have not run may differ: that is how one mends a failure. Order and passes are
-    checked while replaying.
+    Models and steps that have not run may differ: that is how one fixes a failure. The replay checks the
+    order of the steps and their passes.
     """
-    _same_run(checkpoint, plan)
+    _require_same_run(checkpoint, plan)
     specs = {redact(step.spec.id): step.spec for step in plan.steps}
-    _same_contract(checkpoint, contract(plan, specs))
-    unknown = [step.id for step in checkpoint.steps if step.id not in specs]
-    if unknown:
-        raise UsageError(f"the checkpoint has a step '{unknown[0]}' that the workflow has not", _AFRESH)
+    then = checkpoint.contract or {}
+    for step_id in [*then, *(step.id for step in checkpoint.steps)]:
+        if step_id not in specs:
+            raise UsageError(
+                f"the checkpoint has a step '{step_id}' that the workflow does not have", _START_OVER
+            )
+    for step_id, now in contract(plan, then).items():
+        changed = [name for name, value in now.items() if then[step_id].get(name) != value]
+        if changed:
+            raise UsageError(
+                f"step '{step_id}' is finished in the checkpoint, and its {' and '.join(changed)} "
+                "changed since then",
+                "Undo that change to resume, or start over without --resume-checkpoint.",
+            )
     steps = tuple(
         step._replace(
             id=specs[step.id].id,
@@ -266,10 +270,10 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     return checkpoint._replace(steps=steps)
 
 
-def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
+def _require_same_run(checkpoint: Checkpoint, plan: Plan) -> None:
     if checkpoint.task not in (None, plan.task):
         raise UsageError(
-            "the checkpoint is of another task", "Leave TASK out to go on with the checkpoint's own."
+            "the checkpoint is of another task", "Leave TASK out to resume with the checkpoint's own."
         )
     if checkpoint.mode is not None and checkpoint.mode != plan.mode:
         raise UsageError(
@@ -283,21 +287,8 @@ def _same_run(checkpoint: Checkpoint, plan: Plan) -> None:
         )
 
 
-def _same_contract(checkpoint: Checkpoint, now: Mapping[str, Mapping[str, object]]) -> None:
-    for step_id, then in (checkpoint.contract or {}).items():
-        if step_id not in now:
-            raise UsageError(f"the checkpoint has a step '{step_id}' that the workflow has not", _AFRESH)
-        changed = [name for name, value in now[step_id].items() if then.get(name) != value]
-        if changed:
-            raise UsageError(
-                f"step '{step_id}' is finished in the checkpoint, and its {' and '.join(changed)} "
-                "changed since then",
-                "Undo that change to go on, or start afresh without --resume-checkpoint.",
-            )
-
-
 def _head(line: str) -> Mapping[str, object] | None:
-    """The first line of a checkpoint of lines; None where the text is one document, as earlier forms are."""
+    """The first line of a checkpoint of lines; None if the text is one document, as in earlier forms."""
     try:
         head = _json(line, 0)
     except ValueError:
@@ -311,7 +302,11 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
     contracts: dict[str, Mapping[str, object]] = {}
     held = [(first, "the first line")]
     *lines, last = rest.split("\n")
-    cut = bool(last.strip()) and not _is_json(last)
+    try:
+        _json(last, 0)
+        cut = False
+    except ValueError:
+        cut = bool(last.strip())
     for number, line in enumerate(lines if cut else [*lines, last], start=1):
         if not line.strip():
             continue
@@ -329,7 +324,7 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
         contracts[steps[-1].id] = codec.mapping(record, "contract")
         held[-1] = line, f"step '{steps[-1].id}'"
     if len(held) > 1:
-        held[0] = first, held[1][1]  # what the first line says is said of everything after it
+        held[0] = first, held[1][1]  # a doubt about the first line is one about everything after it
     return run._replace(steps=tuple(steps), contract=contracts, cut=cut, held=tuple(held))
 
 
@@ -347,23 +342,16 @@ def _from_document(document: object) -> Checkpoint:
 
 
 def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
-    """What both forms say of the run itself."""
+    """What both forms say about the run itself.
+
+    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``.
+    """
     if head.get("schema") != schema:
         raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
-    scope = codec.mapping(head, "scope")
-    return Checkpoint(
-        steps=(),
-        task=codec.text(head, "task"),
-        mode=codec.choice(head, "mode", MODES),
-        scope=_scope(scope),
-    )
-
-
-def _scope(saved: Mapping[str, object]) -> Scope:
-    """The scope as it was, of whose ids nothing is known to be here. Earlier files had no ``chosen``."""
+    saved = codec.mapping(head, "scope")
     text = codec.text(saved, "diff")
     word = next((word for word in SCOPES if word == text), None)
-    return Scope(
+    scope = Scope(
         kind=word or ("range" if ".." in text else "revision"),
         text=text,
         base=codec.optional_text(saved, "base"),
@@ -371,6 +359,8 @@ def _scope(saved: Mapping[str, object]) -> Scope:
         head_sha=codec.optional_text(saved, "head_sha"),
         chosen=codec.optional_flag(saved, "chosen"),
     )
+    task, mode = codec.text(head, "task"), codec.choice(head, "mode", MODES)
+    return Checkpoint(steps=(), task=task, mode=mode, scope=scope)
 
 
 def _failure(value: object) -> Failure:
@@ -381,8 +371,8 @@ def _failure(value: object) -> Failure:
     )
 
 
-def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
-    """The seed form does not count passes: the nth result of a step is of its nth pass."""
+def _count_passes(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
+    """Number the passes, which the seed form does not do: the nth result of a step is its nth pass."""
     seen: dict[str, int] = {}
     numbered = []
     for step in steps:
@@ -392,7 +382,7 @@ def _numbered(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
 
 
 def _json(text: str, above: int) -> object:
-    """The value of a text with so many lines ``above`` it. Raises ``ValueError``, one line."""
+    """The JSON value of a text that has this many lines ``above`` it. Raises ``ValueError`` of one line."""
     if not text.strip():
         raise ValueError("it is empty")
     try:
@@ -406,24 +396,16 @@ def _json(text: str, above: int) -> object:
         raise ValueError("it is nested too deeply, or has a number too long") from error
 
 
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def _read(path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: not a checkpoint: not a regular file", _AFRESH)
+            raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
         if status.st_size > MAX_BYTES:
-            raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _AFRESH)
+            raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _AFRESH) from error
+        raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         fix = "Check the path after the @."

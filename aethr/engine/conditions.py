@@ -1,7 +1,7 @@
 """The table of loop conditions: what a workflow may write under ``repeat`` beside its bounds.
 
-A loop is satisfied once every condition that it gives holds. A new condition is a field of ``records.Repeat``
-and a row here: the schema, the reference, the loop and the map of ``aethr check`` read it.
+A loop is satisfied once all of its conditions hold. To add a condition, add a field to ``records.Repeat`` and
+a row here: the schema, the reference, the loop and the map of ``aethr check`` read the table.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from aethr.config.schema import COMMAND
 
 
 class Condition(NamedTuple):
-    """``key`` is how a workflow file gives it; its name is a field of ``Repeat``.
+    """``key`` is its key in a workflow file, with the name of a field of ``Repeat``.
 
-    ``holds`` takes the value from the file and a finished step; ``words`` gives the text after "until".
-    ``runs`` is True if the value is a command to run after each pass of the step, whose result is in
+    ``holds`` takes the value from the file and a finished step; ``words`` returns the text after "until".
+    ``runs`` is True if the value is a command that runs after each pass of the step; its result is in
     ``StepResult.check``.
     """
 
@@ -31,17 +31,17 @@ class Condition(NamedTuple):
 
 
 def given(repeat: Repeat | None) -> Iterator[tuple[Condition, Any]]:
-    """The conditions of a loop, each with its value."""
+    """The conditions that a loop sets, each with its value."""
     for name, row in CONDITIONS.items() if repeat is not None else ():
         if value := getattr(repeat, name):
             yield row, value
 
 
 def hold(repeat: Repeat, answered: StepResult | None, latest: StepResult) -> bool:
-    """Whether every condition holds: a command's by the step's ``latest`` pass, any other by its answer.
+    """Whether every condition holds: a command by the ``latest`` pass of the step, any other by its answer.
 
-    ``answered`` is the pass that has the answer, None if there was none yet: then only commands count. A cut
-    answer meets no condition, because its end is unknown.
+    ``answered`` is the latest pass with an answer; if it is None, only commands count. A cut answer meets no
+    condition, because its end is unknown.
     """
     if answered is not None and answered.truncated:
         return False
@@ -53,7 +53,7 @@ def hold(repeat: Repeat, answered: StepResult | None, latest: StepResult) -> boo
 
 
 def until(repeat: Repeat) -> str:
-    """The conditions in words, for one line: what stands after "until"."""
+    """The conditions in words, on one line, to follow "until"."""
     return " and ".join(row.words(value) for row, value in given(repeat))
 
 
@@ -82,4 +82,4 @@ _ROWS = (
 )
 
 CONDITIONS: Mapping[str, Condition] = {row.key.name: row for row in _ROWS}
-"""Every loop condition there is."""
+"""Every loop condition, by its key."""

@@ -1,9 +1,10 @@
-"""Seals: which lines of a checkpoint were written by a run that had the same keys.
+"""Seals: they show which lines of a checkpoint were written by a run with the same keys.
 
 Each line of a sealed file is a JSON object whose last entry, ``seals``, is a list of HMACs in hexadecimal
 digits: one for each provider key of the run, over all lines of the file up to this one, without their seals.
-So a line that was edited, added, removed in the middle or moved breaks its own seal and those after it; only
-lines at the end can be missing unnoticed. Whoever can read the keys can spend them anyway.
+If a line is edited, added, removed in the middle or moved, its own seal and all seals after it no longer fit.
+Only lines missing at the end go unnoticed. Whoever can read the keys could forge a seal, but could also
+spend the keys.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _SEALS = re.compile(r', "seals": \[("[0-9a-f]{64}"(?:, "[0-9a-f]{64}")*)\]\}\Z')
 
 
 class Sealer:
-    """Seals the lines of one file, in their order, with each of ``keys``."""
+    """Seals the lines of one file, in order, with each of ``keys``."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._states = [_state(key) for key in keys]
 
     def seal(self, line: str) -> str:
-        """A line (a JSON object that is not empty, and its line break) with its seals."""
+        """The line (a non-empty JSON object and a line break) with its seals."""
         body = line.removesuffix("}\n")
         for state in self._states:
             state.update(_covered(body))
@@ -35,12 +36,12 @@ class Sealer:
 
 
 def is_sealed(line: str) -> bool:
-    """Whether a line, without its line break, holds a seal, of whatever key."""
+    """Whether a line, without its line break, holds a seal of any key."""
     return _SEALS.search(line) is not None
 
 
 def count_sealed(lines: Iterable[str], keys: Iterable[str]) -> int:
-    """How many of the first ``lines``, without line breaks, hold a seal of one of these keys."""
+    """How many of ``lines``, counted from the first, hold a seal by one of ``keys``; no line breaks."""
     states = [_state(key) for key in keys]
     count = 0
     for line in lines:
@@ -56,14 +57,14 @@ def count_sealed(lines: Iterable[str], keys: Iterable[str]) -> int:
     return count
 
 
-def differing(binding: object, expected: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of what a checkpoint is bound to and this run is not: all, where it is bound to nothing."""
+def find_other_bindings(binding: object, expected: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of ``expected`` for which a checkpoint's ``binding`` has another value, or none."""
     bound = binding if isinstance(binding, dict) else {}
     return tuple(name.replace("_", " ") for name, value in expected.items() if bound.get(name) != value)
 
 
 def folder_binding(root: Path) -> Mapping[str, str]:
-    """What a checkpoint on this machine is bound to: the folder of its project, as a hash of its path."""
+    """What binds a checkpoint on this machine: its project's folder, as the SHA-256 of the path."""
     return {"project": hashlib.sha256(os.fsencode(root)).hexdigest()}
 
 

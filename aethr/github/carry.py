@@ -23,7 +23,7 @@ from aethr.base.errors import AethrError, UsageError
 from aethr.base.records import Seal
 from aethr.base.sanitize import redact
 from aethr.engine import checkpoint
-from aethr.engine.seal import count_sealed, differing
+from aethr.engine.seal import count_sealed, find_other_bindings
 
 FILE = "checkpoint.sealed.jsonl"
 SHORTEST_KEY = 20
@@ -69,7 +69,7 @@ def unseal(text: str, seal: Seal) -> str:
     binding = document.get("binding") if isinstance(document, dict) else None
     if not isinstance(binding, dict):
         raise EnvelopeError("not in the format of this version")
-    if others := differing(binding, seal.binding):
+    if others := find_other_bindings(binding, seal.binding):
         raise EnvelopeError(f"made for another {' and another '.join(others)}")
     count = count_sealed(lines, seal.keys)
     if count < 2:  # the first line only says what the run was about

@@ -1,4 +1,4 @@
-"""The workflow of one run, as ``--step`` and ``--context`` change it; and ``--save``, which keeps it."""
+"""The workflow of one run by ``--step`` and ``--context``, and ``--save``, which writes it to a file."""
 
 from __future__ import annotations
 
@@ -18,21 +18,34 @@ from aethr.workflow import planning
 from aethr.workflow.planning import Bound, Project, vocabulary
 
 
-def project(options: RunOptions, cwd: Path) -> Project:
+def open_project(options: RunOptions, cwd: Path) -> Project:
     """The project and workflow that the command line describes. Raises ``ConfigError``, ``UsageError``."""
     if options.step:
-        opened = Project(planning.project_root(cwd), _ad_hoc(options.step, options.context))
+        opened = Project(planning.project_root(cwd), _build_workflow(options.step, options.context))
     else:
         opened = planning.open_project(cwd, options.config, options.preset)
-    _check_sources(options.context)
+    words = planning.vocabulary() if options.context else None
+    for source in options.context:
+        if words is not None and (problem := workflow_file.problem_of_source(source, words)):
+            known = ", ".join(f"{name}:…" if argument else name for name, argument in words.sources.items())
+            raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
     if options.step or not options.context:
         return opened
-    return opened._replace(workflow=_with_context(opened.workflow, options.context))
+    return opened._replace(workflow=_replace_context(opened.workflow, options.context))
 
 
-def _ad_hoc(words: Sequence[str], context: tuple[str, ...]) -> WorkflowSpec:
-    """A step for each ``ROLE:TEXT``, its id the role. A later refusal shows the word as a line."""
-    roles = dict(map(_role, words))
+def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowSpec:
+    """A step for each ``ROLE:TEXT``, with the role as its id. A later refusal shows the word as its line."""
+    roles: dict[str, str] = {}
+    for word in words:
+        role, colon, text = word.partition(":")
+        problem = workflow_file.problem_of_id(role) if colon and text.strip() else "not ROLE:TEXT"
+        problem = problem or workflow_file.problem_of_text(text)
+        if problem:
+            raise UsageError(
+                f"--step {quote(word)}: {problem}", 'As in --step "reviewer:Look for lost data."'
+            )
+        roles[role] = text.strip()
     if len(roles) < len(words):
         raise UsageError("--step: two steps have the same role", "Give each step a role of its own.")
     return WorkflowSpec(
@@ -46,30 +59,11 @@ def _ad_hoc(words: Sequence[str], context: tuple[str, ...]) -> WorkflowSpec:
     )
 
 
-def _role(word: str) -> tuple[str, str]:
-    role, colon, text = word.partition(":")
-    problem = workflow_file.problem_of_id(role) if colon and text.strip() else "not ROLE:TEXT"
-    problem = problem or workflow_file.problem_of_text(text)
-    if problem:
-        raise UsageError(f"--step {quote(word)}: {problem}", 'As in --step "reviewer:Look for lost data."')
-    return role, text.strip()
-
-
-def _check_sources(context: Sequence[str]) -> None:
-    vocabulary = planning.vocabulary()
-    for source in context:
-        if problem := workflow_file.problem_of_source(source, vocabulary):
-            known = ", ".join(
-                f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()
-            )
-            raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
-
-
-def _with_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
+def _replace_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
     if not any(CHANGE in step.context for step in spec.steps):
         raise UsageError(
             f"--context: no step of {spec.origin} reads {CHANGE}",
-            f"It takes the place of {CHANGE}; name the source in the workflow file.",
+            f"It replaces the context of steps that read {CHANGE}; name the source in the workflow file.",
         )
     return spec._replace(
         steps=tuple(
@@ -79,17 +73,17 @@ def _with_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
 
 
 COMPLETED = (ExitCode.OK, ExitCode.GATE)
-"""A gate's no says something about the change, and nothing against the workflow."""
+"""The exit codes of a completed run: a closed gate is about the change, not about the workflow."""
 
 
 class Promotion(NamedTuple):
-    """The file that a run will leave behind: nothing is written before it has completed."""
+    """The file that a run writes for ``--save``, but not before it has completed."""
 
     path: Path
     text: str
 
     def write(self) -> None:
-        """Put the file there in one step, over no other. Raises ``DiskError``."""
+        """Write the file atomically; never overwrite another one. Raises ``DiskError``."""
         with disk.failing_as(f"{self.path}: cannot write"):
             try:
                 disk.write(self.path, self.text, overwrite=False)
@@ -97,15 +91,16 @@ class Promotion(NamedTuple):
                 beside = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}")
                 disk.write(beside, self.text, overwrite=False)
                 raise DiskError(
-                    f"{self.path} came into being during the run", f"The workflow is in {beside}."
+                    f"{self.path} was created during the run",
+                    f"The workflow is in {beside}.",
                 ) from error
 
 
 def promote(bound: Bound) -> Promotion:
-    """The workflow of a run as a file of its project. Raises ``UsageError``; nothing is written yet."""
+    """The workflow of a run as a file of its project, not written yet. Raises ``UsageError``."""
     path = bound.root / WORKFLOW_FILE
     if os.path.lexists(path):
-        raise UsageError(f"--save: {path} is already here", "Move it away; --save overwrites nothing.")
+        raise UsageError(f"--save: {path} already exists", "Move it away; --save overwrites nothing.")
     if not os.access(bound.root, os.W_OK):
         raise UsageError(f"--save: {path} cannot be written", "Leave --save out, or make the folder yours.")
     text = workflow_file.text(bound.workflow)
@@ -115,10 +110,6 @@ def promote(bound: Bound) -> Promotion:
         again = workflow_file.parse(text, WORKFLOW_FILE, vocabulary())
     except ConfigError as error:
         raise UsageError(f"--save: this workflow does not fit into a file: {error.mistakes[0]}") from error
-    assert _meaning(again) == _meaning(bound.workflow)
+    ran = bound.workflow
+    assert again._replace(origin=ran.origin, places=ran.places, lines=ran.lines) == ran
     return Promotion(path, text)
-
-
-def _meaning(spec: WorkflowSpec) -> WorkflowSpec:
-    """The workflow without the places that it came from."""
-    return spec._replace(origin="", places={}, lines=())

@@ -1,4 +1,4 @@
-"""Takes a run's events before anybody shows them, and keeps its finished steps on disk."""
+"""Records a run's events before they are shown, and keeps its finished steps on disk."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ from aethr.engine import checkpoint
 from aethr.engine.checkpoint import Failure
 
 OnKept = Callable[[str, bool], None]
-"""Told what is on disk now: a text of whole lines, and whether it is all of the file or was added to it."""
+"""Called with the complete lines that are now on disk; True if they are the whole file, False if appended."""
 
 
 class Recorder:
     """The finished steps and loops of a run so far, and the file that holds them.
 
-    ``file`` comes into being with the first finished step, or when the run stops. ``done`` are the
-    steps of an earlier run that are being replayed: whatever happens meanwhile, none of them is lost.
-    ``failed`` is what attempts of the current step were counted for that failed. ``attempt`` is one of an
-    agent step that is under way, or that an earlier run left.
+    ``file`` is created with the first finished step, or when the run stops. ``done`` are the steps of an
+    earlier run to replay; the file never loses one of them. ``failed`` is the usage of failed attempts of the
+    current step. ``attempt`` is the agent's attempt that is under way, or that an earlier run left.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Recorder:
         self._seal: Callable[[str], str] = str
 
     def take(self, event: Event) -> None:
-        """Note an event; a finished step, or an agent's attempt, is on disk when this returns.
+        """Record an event; a finished step or an agent's attempt is on disk when this returns.
 
         Raises ``DiskError``.
         """
@@ -73,20 +72,21 @@ class Recorder:
         elif isinstance(event, StepStarted):
             self.current, self._iteration = event.id, event.iteration
         elif isinstance(event, AttemptStarted):
-            self._begin(event)
+            self._begin_attempt(event)
         elif isinstance(event, Spent):
             self.failed.append(event.usage)
         elif isinstance(event, LoopEnded):
             self.loops.append(event.loop)
         elif isinstance(event, StepFinished):
             self.results.append(event.result)
-            self.failed.clear()  # they are in the step's own usage
+            self.failed.clear()  # the step's own usage includes them
             if not event.replayed:
-                self._finish(event.result)
+                self._keep_step(event.result)
 
-    def stopped(self, error: AethrError) -> Path | None:
-        """Write the checkpoint of a run that this error stopped; None where the disk does not take it."""
-        if self.attempt is not None and self._is_under_way():
+    def stop(self, error: AethrError) -> Path | None:
+        """Write the checkpoint of a run that this error stopped; None if it cannot be written."""
+        earlier = self._plan.earlier
+        if self.attempt is not None and (earlier is None or self.attempt is not earlier.attempt):
             with suppress(AethrError):
                 here = git.checkout(self._plan.root)
                 self.attempt = self.attempt._replace(left=(here and here.head) or self.attempt.left)
@@ -96,10 +96,10 @@ class Recorder:
             return None
         return self.file
 
-    def _begin(self, started: AttemptStarted) -> None:
-        """Keep the tree from before the agent starts, so that whatever ends it, its edits can be shown.
+    def _begin_attempt(self, started: AttemptStarted) -> None:
+        """Keep the tree from before the agent starts, so that its edits can be shown however it ends.
 
-        That of an earlier attempt, which this one goes on from, is kept already.
+        If it continues an earlier attempt, the tree from before that one is kept already.
         """
         from aethr.snapshot import attempts
 
@@ -108,25 +108,20 @@ class Recorder:
             attempts.keep(file, started.objects)
         lost = earlier.lost if before is not None and earlier is not None else ""
         self.attempt = Attempt(self.current, self._iteration, started.baseline, started.commit, lost)
-        self._keep(checkpoint.attempted(self.attempt))
+        self._keep(checkpoint.attempt_line(self.attempt))
 
-    def _is_under_way(self) -> bool:
-        """Whether the attempt is of this run."""
-        earlier = self._plan.earlier
-        return earlier is None or self.attempt is not earlier.attempt
-
-    def _finish(self, step: StepResult) -> None:
-        over = self.attempt is not None and step.artifacts is not None
-        if over:
+    def _keep_step(self, step: StepResult) -> None:
+        ends_attempt = self.attempt is not None and step.artifacts is not None
+        if ends_attempt:
             self.attempt = None
-        self._keep(checkpoint.entry(self._plan, step))
-        if over:
+        self._keep(checkpoint.step_line(self._plan, step))
+        if ends_attempt:
             from aethr.snapshot import attempts
 
             attempts.discard(self._own_file())
 
     def _keep(self, line: str) -> None:
-        """One more line; the whole file where it is not as this run left it, or not written yet."""
+        """Append a line, or write the whole file if it is new or not as this run left it."""
         left, self._left = self._left, None  # until the line, with its seals, is on disk
         if self.file is not None and left is not None:
             line = self._seal(line)
@@ -138,7 +133,11 @@ class Recorder:
 
     def _write(self, failure: Failure | None) -> None:
         steps = self.results if len(self.results) >= len(self._done) else self._done
-        self._seal = _sealing(self._plan)
+        self._seal = str
+        if self._plan.seal.keys:
+            from aethr.engine.seal import Sealer
+
+            self._seal = Sealer(self._plan.seal.keys).seal
         text = checkpoint.dump(self._plan, steps, failure, self.attempt, self._seal)
         self._left = checkpoint.write(self._own_file(), text)
         self._on_kept(text, True)
@@ -147,12 +146,3 @@ class Recorder:
         if self.file is None:
             self.file = checkpoint.create(self._folder, self._plan.workflow.name)
         return self.file
-
-
-def _sealing(plan: Plan) -> Callable[[str], str]:
-    """What seals the lines of a new file, each in its turn."""
-    if not plan.seal.keys:
-        return str
-    from aethr.engine.seal import Sealer
-
-    return Sealer(plan.seal.keys).seal

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: which of its steps count, what has moved since, the command that does it."""
+"""Resume from a checkpoint: which of its steps count, what has changed since, and the command to print."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 
 _NAMED = 20
-"""Files named in one line; of more the number is given."""
+"""How many files one line names; the others are only counted."""
 
 
-def saved(given: RunOptions) -> Checkpoint | None:
-    """The checkpoint that the command line names. Raises ``UsageError``, also if a folder can take none."""
+def load(given: RunOptions) -> Checkpoint | None:
+    """The checkpoint of ``--resume-checkpoint``. Raises ``UsageError``, also for ``--checkpoint-dir``."""
     if given.checkpoint_dir is None and not given.resume_checkpoint:
         return None
     from aethr.engine import checkpoint
@@ -50,32 +50,32 @@ def saved(given: RunOptions) -> Checkpoint | None:
     return checkpoint.load(given.resume_checkpoint) if given.resume_checkpoint else None
 
 
-def scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope | None:
-    """The very change that the resumed run was about, whatever its words stand for now.
+def resolve_scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope | None:
+    """The scope of the resumed run, with the same commits even if their names have moved since.
 
-    None where the checkpoint does not say. Raises ``UsageError`` for commits that are no longer here.
+    None if the checkpoint does not record it. Raises ``UsageError`` if a commit is no longer here.
     """
     saved = found.scope
     if saved is None:
         return None
-    if saved.base is None:  # a word, or a file of an earlier version, which has no ids
+    if saved.base is None:  # a word such as "staged", or a file of an earlier version, which has no ids
         return git.resolve_scope(root, saved.text, here)._replace(chosen=saved.chosen)
     base, *head = history.commits_or_trees(root, saved.base, *([saved.head] if saved.head else []))
     return saved._replace(base=base, head=head[0] if head else None, head_sha=here.head if here else None)
 
 
-def own_file(given: RunOptions, found: Checkpoint | None) -> Path | None:
-    """A file of ours is written on; a seed array or inline JSON is left alone."""
+def find_own_file(given: RunOptions, found: Checkpoint | None) -> Path | None:
+    """The checkpoint file to append to; None for a seed array and for inline JSON, which stay as they are."""
     text = given.resume_checkpoint
     ours = found is not None and found.contract is not None
     return Path(text[1:]) if ours and text and text.startswith("@") else None
 
 
 class Resumed(NamedTuple):
-    """What a run takes over: results to replay, and plain lines on what is not as it was.
+    """What a run takes over: results to replay, and plain lines about what has changed since.
 
-    ``unproven`` says why no review can rest on these results; ``stale`` that one among them was of another
-    change. Where a review is required there is neither.
+    ``unproven`` says why no review can rest on these results. ``stale`` is True if a review among them is of
+    another change. If a review is required, neither occurs: such a checkpoint is refused.
     """
 
     steps: tuple[StepResult, ...] = ()
@@ -84,10 +84,10 @@ class Resumed(NamedTuple):
     stale: bool = False
 
 
-def unproven(found: Checkpoint | None, seal: Seal, mode: Mode) -> str | None:
-    """Why no review of a live run can rest on what was kept; None where it can, or nothing was.
+def find_doubt(found: Checkpoint | None, seal: Seal, mode: Mode) -> str | None:
+    """Why no review of a live run can rest on the checkpoint; None if it can, or if there is no checkpoint.
 
-    What a mock or a script kept is no review either, and does not fit a live run (``steps``).
+    The checkpoint of a mock or a script is not asked: it does not fit a live run (``take_over``).
     """
     if found is None or mode != "live" or found.mode not in (None, "live"):
         return None
@@ -97,16 +97,16 @@ def unproven(found: Checkpoint | None, seal: Seal, mode: Mode) -> str | None:
 
 
 def require(gate: Gate, doubt: str | None) -> None:
-    """Refuse a checkpoint with this ``doubt`` where a review is required. Raises ``NotReviewedError``."""
+    """Refuse a checkpoint with a ``doubt`` if a review is required. Raises ``NotReviewedError``."""
     if gate.needs_review and doubt is not None:
-        raise NotReviewedError(doubt, "Start afresh without --resume-checkpoint.")
+        raise NotReviewedError(doubt, "Start over without --resume-checkpoint.")
 
 
-def steps(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resumed:
-    """What ``found``, of which ``doubt`` says why it is unproven, gives to a run of ``plan``.
+def take_over(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resumed:
+    """What a run of ``plan`` takes over from ``found``; ``doubt`` says why the checkpoint is unproven.
 
-    Raises ``UsageError`` for a checkpoint of another workflow, ``NotReviewedError`` where a review is
-    required and the one in the checkpoint is not proven, or was of another change.
+    Raises ``UsageError`` for a checkpoint of another workflow. Raises ``NotReviewedError`` if a review is
+    required and the one in the checkpoint is unproven or is of another change.
     """
     if found is None:
         return Resumed()
@@ -114,26 +114,30 @@ def steps(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resumed:
 
     fitting = checkpoint.match(found, plan)
     engine.fits(plan, fitting.steps)
-    stale = _stale(fitting, plan)
+    stale = _find_stale_review(fitting, plan)
     for each in (doubt, stale):
         require(plan.gate, each)
     doubt = doubt if found.steps or found.attempt else None
-    cut = "the checkpoint was cut off while its last step was written: that step is done again"
+    cut = "the checkpoint was cut off while its last step was written: that step runs again"
     lines = (cut if found.cut else None, stale or _head_moved(found, plan), doubt)
     return Resumed(fitting.steps, tuple(line for line in lines if line), doubt, stale is not None)
 
 
-def earlier(
+def find_earlier(
     root: Path, found: Checkpoint | None, named: str | None, environ: Mapping[str, str]
 ) -> Earlier | None:
-    """What an agent's attempt, and those before it, left in the tree as it is now; None where none failed.
+    """What failed attempts of an agent left in the tree; None if there is no failed attempt.
 
-    ``named`` is what the command line says of the checkpoint. Raises ``DiskError``.
+    ``named`` is the value of ``--resume-checkpoint``. Raises ``DiskError``.
     """
-    attempt = _attempt(found) if found is not None else None
-    if found is None or attempt is None:
+    if found is None:
         return None
-    known = found.failure.changed_files if found.failure is not None else ()
+    attempt, failure = found.attempt, found.failure
+    known = failure.changed_files if failure is not None else ()
+    if attempt is None and failure is not None and known:
+        attempt = Attempt(failure.step, 1, lost="the version of Aethr that ran it kept no record of it")
+    if attempt is None:
+        return None
     if attempt.lost or attempt.baseline is None:
         return Earlier(attempt, None, known, attempt.lost)
     from aethr import snapshot
@@ -142,7 +146,7 @@ def earlier(
     objects = attempts.find(Path(named[1:])) if named and named.startswith("@") else None
     try:
         with snapshot.open_shadow(root, environ, objects) as shadow:
-            lost = _out_of_sight(shadow, attempt, attempt.baseline)
+            lost = _find_loss(shadow, attempt, attempt.baseline)
             if not lost:
                 before, _ = snapshot.restore(shadow, attempt.baseline)
                 change = snapshot.since(shadow, before)
@@ -152,8 +156,8 @@ def earlier(
     return Earlier(attempt, None, known, lost)
 
 
-def left_behind(earlier: Earlier | None) -> Iterator[str]:
-    """Plain lines on what a failed attempt left, and what a review will see of it."""
+def describe_earlier(earlier: Earlier | None) -> Iterator[str]:
+    """Plain lines that say what a failed attempt left, and what a review will see of it."""
     if earlier is None:
         return
     if earlier.files:
@@ -165,37 +169,34 @@ def left_behind(earlier: Earlier | None) -> Iterator[str]:
         yield "the step's change is measured from before that attempt, with all that was edited since then"
 
 
-def command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
-    """The command line that goes on from ``path``, quoted for a POSIX shell.
-
-    ``variables`` are those of the environment that it sets.
-    """
+def build_command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
+    """The command line that resumes from ``path`` and sets ``variables``, quoted for a POSIX shell."""
     program = [sys.executable, "-m", "aethr"]
-    if Path(sys.argv[0]).stem == "aethr":
-        program = ["aethr" if _is_on_path(sys.argv[0]) else sys.argv[0]]
+    own = Path(sys.argv[0])
+    if own.stem == "aethr":
+        found = shutil.which("aethr")
+        # pre-commit changes PATH for its hooks, so what is found there is not what the user would run.
+        # Without suffix: on Windows a program is started as aethr.exe and its argv[0] is aethr.
+        on_path = (
+            found is not None
+            and not os.environ.get("PRE_COMMIT")
+            and Path(found).resolve().with_suffix("") == own.resolve().with_suffix("")
+        )
+        program = ["aethr" if on_path else sys.argv[0]]
     words = [*program, "run", *options.command_line(given), "--resume-checkpoint", f"@{path}"]
     return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables), shlex.join(words)])
 
 
-def _is_on_path(program: str) -> bool:
-    """Whether ``aethr`` is this program to whoever pastes it; for its hooks pre-commit changes PATH."""
-    found = shutil.which("aethr")
-    if found is None or os.environ.get("PRE_COMMIT"):
-        return False
-    # Without suffix: on Windows a program is started as aethr.exe and told that it is aethr.
-    return Path(found).resolve().with_suffix("") == Path(program).resolve().with_suffix("")
-
-
-def _stale(found: Checkpoint, plan: Plan) -> str | None:
-    """Why the review in a checkpoint is not one of this change."""
+def _find_stale_review(found: Checkpoint, plan: Plan) -> str | None:
+    """Why the review in a checkpoint is not of this change; None if it is."""
     done = {step.id for step in found.steps}
     reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in done)
     if reviewed and (moved := _head_moved(found, plan)):
         return f"{moved}, and its review was of the commit before"
-    if found.contract is None:  # it does not say what a step saw
+    if found.contract is None:  # it does not record what a step saw
         return None
     step = engine.saw_another_change(plan, found.steps)
-    return f"the change is another one than step '{step}' reviewed before the checkpoint" if step else None
+    return f"the change is not the one that step '{step}' reviewed before the checkpoint" if step else None
 
 
 def _head_moved(found: Checkpoint, plan: Plan) -> str | None:
@@ -205,15 +206,8 @@ def _head_moved(found: Checkpoint, plan: Plan) -> str | None:
     return f"HEAD moved since the checkpoint (it was {head[:12]})"
 
 
-def _attempt(found: Checkpoint) -> Attempt | None:
-    """The attempt that did not finish; earlier versions of Aethr kept no more of it than its files."""
-    if found.attempt is not None or found.failure is None or not found.failure.changed_files:
-        return found.attempt
-    return Attempt(found.failure.step, 1, lost="the version of Aethr that ran it kept no record of it")
-
-
-def _out_of_sight(shadow: Shadow, attempt: Attempt, baseline: Baseline) -> str:
-    """Why its edits may be elsewhere than in this tree; empty where they are not."""
+def _find_loss(shadow: Shadow, attempt: Attempt, baseline: Baseline) -> str:
+    """Why the attempt's edits may not be in this tree; empty if they are."""
     from aethr import snapshot
 
     if redact(str(shadow.top)) != baseline.top:

@@ -1,4 +1,4 @@
-"""The table of what can run a step. A new backend is one file and one row, an agent a row of ``AGENTS``."""
+"""The table of backends, which run the steps. To add one, add a file and a row; an agent: see ``AGENTS``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aethr.base.records import Backend
 
 
 class BackendRow(NamedTuple):
-    """``build`` makes the backend from the environment; ``edits_tree`` says whether it changes files."""
+    """``build`` makes the backend from the environment; ``edits_tree`` is True if it changes files."""
 
     name: str
     help: str
@@ -18,14 +18,14 @@ class BackendRow(NamedTuple):
     edits_tree: bool
 
 
-def _model(environ: Mapping[str, str]) -> Backend:
+def _build_model(environ: Mapping[str, str]) -> Backend:
     from aethr.llm.model import ModelBackend
     from aethr.llm.routes import route
 
     return ModelBackend(environ, route(environ))
 
 
-def _agent(agent: Agent) -> BackendRow:
+def _make_row(agent: Agent) -> BackendRow:
     def build(environ: Mapping[str, str]) -> Backend:
         from aethr.agents.agent import AgentBackend
 
@@ -35,8 +35,8 @@ def _agent(agent: Agent) -> BackendRow:
 
 
 _TABLE = (
-    BackendRow("model", "a language model answers; nothing is edited", _model, edits_tree=False),
-    *map(_agent, AGENTS.values()),
+    BackendRow("model", "a language model answers; nothing is edited", _build_model, edits_tree=False),
+    *map(_make_row, AGENTS.values()),
 )
 
 BACKENDS: Mapping[str, BackendRow] = {row.name: row for row in _TABLE}

@@ -1,11 +1,10 @@
-"""What a run will need before it begins: about, and at most, in calls, tokens and dollars.
+"""What a run will need, before it starts: about and at most, in calls, tokens and dollars.
 
 Nothing is called. "About" is a run in which all goes well: each loop ends with its first pass, each answer
-is of usual length, and no call has to be made twice. "At most" holds for every server that honours the
-limit it was sent: each loop goes on to its last pass, each review is asked once more for its verdict, each
-call is made as often as the backend may make it, and each answer is as long as its limit. Prompts are
-measured as they are now; what will be known only while the run is on counts at most as the whole of its
-budget, and in "about" as nothing.
+is of usual length, and no call is retried. "At most" holds for every server that honours the limit it is
+sent: each loop runs to its last pass, each review is asked once more for its verdict, each call is made as
+often as the backend retries it, and each answer is as long as its limit. Prompts are measured as they are
+now. A context that is known only during the run counts as nothing in "about", and as its budget in "at most".
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ NO_MODEL = "(no model)"
 
 
 class Need(NamedTuple):
-    """Sums for one model, called by Aethr or (``agent``) by an agent as often as the agent sees fit.
+    """Sums for one model. With an ``agent``, that agent decides how often it calls the model.
 
-    ``calls`` are the requests that it gets. ``cost_usd`` is None where it is not known: for a model without
-    a price, and for every agent.
+    ``calls`` counts requests to the model, or runs of the agent. ``cost_usd`` is None if it is not known: for
+    a model without a price, and for every agent.
     """
 
     model: str
@@ -47,7 +46,7 @@ class Estimate(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """How one of the two is counted. ``unread`` are the tokens for a character of context not known yet."""
+    """How to count "about" or "at most". ``unread``: tokens per character of a context not known yet."""
 
     tokens: Callable[[str], int]
     unread: int
@@ -57,19 +56,19 @@ class _Case(NamedTuple):
 
 
 _ABOUT = _Case(spending.estimate_tokens, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False)
-_MOST = _Case(spending.most_tokens, 4, None, ATTEMPTS, every_pass=True)  # UTF-8: 4 bytes for a character
+_MOST = _Case(spending.most_tokens, 4, None, ATTEMPTS, every_pass=True)  # at most 4 bytes a character
 
 
 def estimate(plan: Plan, prepared: Sequence[StepPrepared]) -> Estimate:
-    """What ``plan`` needs. ``prepared`` are its prompts as they are now (``executor.preview``)."""
+    """What ``plan`` needs. ``prepared`` are its prompts as they are now (``engine.preview``)."""
     measured = {each.id: each for each in prepared}
-    return Estimate(_needs(plan, measured, _ABOUT), _needs(plan, measured, _MOST))
+    return Estimate(_count(plan, measured, _ABOUT), _count(plan, measured, _MOST))
 
 
-def against_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
-    """What a budget of so many dollars means for a run of ``plan``, as lines to say first.
+def check_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
+    """What a budget of this many dollars means for a run of ``plan``, as lines to show before it.
 
-    Raises ``BudgetError`` where it cannot hold, because nobody states what a model costs.
+    Raises ``BudgetError`` if it cannot hold because the cost of a model is not known at all.
     """
     most = estimate(plan, list(engine.preview(plan))).most
     for need in most:
@@ -92,11 +91,11 @@ def against_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
         )
     for need in most:
         if need.agent is not None:
-            yield f"--max-cost does not bound what {need.agent} spends inside of its step"
+            yield f"--max-cost does not limit what {need.agent} spends within its step"
 
 
-def turns(plan: Plan) -> Iterator[PlannedStep]:
-    """The steps in the order of a run whose loops all go on to their last pass."""
+def _unroll(plan: Plan) -> Iterator[PlannedStep]:
+    """The steps in the order of a run whose loops all run to their last pass."""
     ids = [step.spec.id for step in plan.steps]
     start = 0
     for end, step in enumerate(plan.steps):
@@ -111,31 +110,33 @@ def turns(plan: Plan) -> Iterator[PlannedStep]:
     yield from plan.steps[start:]
 
 
-def _needs(plan: Plan, prepared: Mapping[str, StepPrepared], case: _Case) -> tuple[Need, ...]:
+def _count(plan: Plan, prepared: Mapping[str, StepPrepared], case: _Case) -> tuple[Need, ...]:
     needs: dict[tuple[str, str | None], Need] = {}
     earlier: list[int] = []
     edited = False
-    for step in turns(plan) if case.every_pass else plan.steps:
+    for step in _unroll(plan) if case.every_pass else plan.steps:
         key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
-        answer = _answer(step, case)
-        prompt = _prompt(step, prepared[step.spec.id], case, edited=edited) + _history(step, earlier)
-        need = _plus(needs.get(key, Need(*key)), prompt, answer, case)
+        seen = {"all": earlier, "latest": earlier[-1:], "summary": earlier, "none": []}
+        history = sum(seen[step.spec.history_visibility])
+        answer = _measure_answer(step, case)
+        prompt = _measure_prompt(step, prepared[step.spec.id], case, edited=edited) + history
+        need = _add_call(needs.get(key, Need(*key)), prompt, answer, case)
         if case.every_pass and step.spec.reviewing and not step.edits_tree:
-            need = _plus(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
-            answer *= 2  # later steps are told both answers
+            need = _add_call(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
+            answer *= 2  # later steps see both answers
         needs[key] = need
         earlier.append(answer)
         edited = edited or step.edits_tree
     return tuple(needs.values())
 
 
-def _plus(need: Need, prompt: int, answer: int, case: _Case) -> Need:
+def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
     """``need`` and one more call, or one more run of an agent."""
     if need.agent is not None or need.model == NO_MODEL:
         return need._replace(calls=need.calls + 1, cost_usd=None)
     price = lookup(need.model)
     if price is not None and price.window is not None:
-        prompt = min(prompt, price.window)  # a longer one is refused
+        prompt = min(prompt, price.window)  # the provider refuses a longer one
     rates = prices.highest_rates(need.model, prompt)
     cost = None
     if rates is not None and need.cost_usd is not None:
@@ -148,26 +149,19 @@ def _plus(need: Need, prompt: int, answer: int, case: _Case) -> Need:
     )
 
 
-def _answer(step: PlannedStep, case: _Case) -> int:
-    """Tokens of an answer, by the limit that is sent where the prompt leaves it the most room."""
+def _measure_answer(step: PlannedStep, case: _Case) -> int:
+    """Tokens of an answer, by the limit sent with the shortest prompt, which leaves it the most room."""
     if step.model is None:
         return spending.ANSWER_TOKENS
     limit = spending.answer_limit(step.model, lookup(step.model.name), prompt=0)
     return limit if case.longest_answer is None else min(limit, case.longest_answer)
 
 
-def _prompt(step: PlannedStep, now: StepPrepared, case: _Case, *, edited: bool) -> int:
-    """Tokens of a step's prompt without its history; its context may grow to its budget."""
+def _measure_prompt(step: PlannedStep, now: StepPrepared, case: _Case, *, edited: bool) -> int:
+    """Tokens of a step's prompt without its history. A context that is not known yet may fill its budget."""
     tokens = case.tokens(now.prompt)
     sources = [context.find(source)[0] for source in step.spec.context]
     if not any(row.late for row in sources) and not (edited and sources):
         return tokens
     rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in now.receipts)
     return tokens + case.unread * max(0, rest)
-
-
-def _history(step: PlannedStep, earlier: list[int]) -> int:
-    visibility = step.spec.history_visibility
-    if visibility == "none":
-        return 0
-    return sum(earlier[-1:] if visibility == "latest" else earlier)

@@ -1,4 +1,4 @@
-"""A workflow as a map: its steps, loops as arcs, what each sees and may do, and what a run of it needs."""
+"""A workflow as a map: its steps, its loops as arcs, what each step sees and may do, what a run needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aethr import context
-from aethr.base.records import Plan, PlannedStep, Receipt, Repeat, StepPrepared
+from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted
 from aethr.engine import conditions
@@ -19,7 +19,7 @@ _INDENT = 7
 
 
 class Overview(NamedTuple):
-    """A plan, its prompts as they would be now, and what a run needs by both."""
+    """A plan, its prompts as they are now, and the estimate made from both."""
 
     plan: Plan
     prepared: Sequence[StepPrepared]
@@ -31,10 +31,17 @@ class Overview(NamedTuple):
 
 
 def lines(seen: Overview, width: int | None) -> Iterator[str]:
-    """The map for a terminal of ``width`` columns (None: as wide as it gets)."""
-    yield from columns.folded(_head(seen), width, 2)
+    """The map for a terminal of ``width`` columns; None does not fold lines."""
+    calls = sum(need.calls for need in seen.needs.most if need.agent is None)
+    agents = sum(need.calls for need in seen.needs.most if need.agent is not None)
+    most = [counted(calls, "call")] if calls else []
+    most += [counted(agents, "agent run")] if agents else []
+    spec = seen.plan.workflow
+    steps = counted(len(seen.plan.steps), "step")
+    head = f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
+    yield from columns.folded(head, width, 2)
     for number, prepared in enumerate(seen.prepared):
-        yield from _step(seen.plan, number, prepared, width)
+        yield from _draw_step(seen.plan, number, prepared, width)
     for command in planning.commands(seen.plan.workflow):
         yield from columns.folded(f"  runs the command: {one_line(command)}", width, 4)
     for title, needs in (
@@ -43,50 +50,49 @@ def lines(seen: Overview, width: int | None) -> Iterator[str]:
     ):
         yield from columns.folded(f"  {title}", width, 4)
         for need in needs:
-            yield from columns.folded(f"    {_need(need)}", width, 6)
+            model = one_line(need.model)
+            text = f"{model}: {_sum_up([need])}"
+            if need.agent is not None:
+                runs = counted(need.calls, "run")
+                text = f"{model} by {need.agent}: {runs}; its own calls and their cost are not known here"
+            yield from columns.folded(f"    {text}", width, 6)
         called = [need for need in needs if need.agent is None]
         if len(called) > 1:
-            yield from columns.folded(f"    together: {_figures(called)}", width, 6)
+            yield from columns.folded(f"    together: {_sum_up(called)}", width, 6)
 
 
 def flowchart(plan: Plan) -> str:
     """The map as Mermaid: steps and loops."""
     ids = [step.spec.id for step in plan.steps]
     arcs = [
-        markdown.Arc(
-            number, ids.index(repeat.back_to), f"until {conditions.until(repeat)}, {_at_most(repeat)}"
-        )
+        markdown.Arc(number, ids.index(repeat.back_to), _describe_end(repeat))
         for number, step in enumerate(plan.steps)
         if (repeat := step.spec.repeat)
     ]
-    return markdown.flowchart([(one_line(step.spec.id), *_facts(step)) for step in plan.steps], arcs)
+    return markdown.flowchart([(one_line(step.spec.id), *_describe_step(step)) for step in plan.steps], arcs)
 
 
-def _head(seen: Overview) -> str:
-    calls = sum(need.calls for need in seen.needs.most if need.agent is None)
-    agents = sum(need.calls for need in seen.needs.most if need.agent is not None)
-    most = [counted(calls, "call")] if calls else []
-    most += [counted(agents, "agent run")] if agents else []
-    spec = seen.plan.workflow
-    steps = counted(len(seen.plan.steps), "step")
-    return f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
-
-
-def _step(plan: Plan, number: int, now: StepPrepared, width: int | None) -> Iterator[str]:
+def _draw_step(plan: Plan, number: int, now: StepPrepared, width: int | None) -> Iterator[str]:
     step = plan.steps[number]
-    head, below = _gutter(plan, number)
-    name = f"{number + 1:>2} {one_line(step.spec.id)}: {', '.join(_facts(step))}"
+    spec = step.spec
+    head, below = _draw_gutter(plan, number)
+    name = f"{number + 1:>2} {one_line(spec.id)}: {', '.join(_describe_step(step))}"
     first, *rest = columns.folded(name, width and width - len(head) - 2, 5)
     yield f"  {head}{first}"
     for line in rest:
         yield f"  {below}{line}"
-    for text in _details(step, now):
+    details = [f"sees {one_line(source)}: {_describe_source(source, now)}" for source in spec.context]
+    if spec.history_visibility != "all":
+        details.append(f"sees of earlier steps: {spec.history_visibility}")
+    if spec.repeat:
+        details.append(f"back to {one_line(spec.repeat.back_to)} {_describe_end(spec.repeat)}")
+    for text in details:
         for line in columns.folded(text, width and width - _INDENT, 2):
             yield f"  {below}   {line}"
 
 
-def _gutter(plan: Plan, number: int) -> tuple[str, str]:
-    """What stands left of a step's first line, and of the lines below it. Loops neither overlap nor nest."""
+def _draw_gutter(plan: Plan, number: int) -> tuple[str, str]:
+    """What is left of a step's first line, and left of its others. Loops neither overlap nor nest."""
     ids = [step.spec.id for step in plan.steps]
     for end, step in enumerate(plan.steps):
         start = ids.index(step.spec.repeat.back_to) if step.spec.repeat else end + 1
@@ -98,7 +104,7 @@ def _gutter(plan: Plan, number: int) -> tuple[str, str]:
     return _GUTTER["outside"], _GUTTER["outside"]
 
 
-def _facts(step: PlannedStep) -> Iterator[str]:
+def _describe_step(step: PlannedStep) -> Iterator[str]:
     spec = step.spec
     yield one_line(spec.role)
     yield one_line(step.model.name) if step.model else "no model"
@@ -109,22 +115,11 @@ def _facts(step: PlannedStep) -> Iterator[str]:
         yield "gives the verdict"
 
 
-def _details(step: PlannedStep, now: StepPrepared) -> list[str]:
-    spec = step.spec
-    found = [f"sees {one_line(source)}: {_content(source, now)}" for source in spec.context]
-    if spec.history_visibility != "all":
-        found.append(f"sees of earlier steps: {spec.history_visibility}")
-    if spec.repeat:
-        back = f"back to {one_line(spec.repeat.back_to)} until {conditions.until(spec.repeat)}"
-        found.append(f"{back}, {_at_most(spec.repeat)}")
-    return found
-
-
-def _content(source: str, now: StepPrepared) -> str:
-    """How much a source gives as of now, and what it leaves out."""
+def _describe_source(source: str, now: StepPrepared) -> str:
+    """How much a source gives now, and what it does not send."""
     receipts = [receipt for receipt in now.receipts if receipt.source == source]
-    sent = [receipt for receipt in receipts if receipt.bytes_sent]
-    said = [f"{counted(len(sent), 'file')}, {_bytes(sent)}"] if sent else []
+    sent = [receipt.bytes_sent for receipt in receipts if receipt.bytes_sent]
+    said = [f"{counted(len(sent), 'file')}, {counted(sum(sent), 'byte')}"] if sent else []
     said += [one_line(receipt.note) for receipt in receipts if receipt.note and not receipt.path]
     left_out = [receipt for receipt in receipts if receipt.path and not receipt.complete]
     said += [f"not sent: {capped(wording.not_sent(left_out), 3)}"] if left_out else []
@@ -132,25 +127,13 @@ def _content(source: str, now: StepPrepared) -> str:
     return "; ".join(said) or "nothing"
 
 
-def _bytes(receipts: Sequence[Receipt]) -> str:
-    return counted(sum(receipt.bytes_sent for receipt in receipts), "byte")
+def _describe_end(repeat: Repeat) -> str:
+    passes = counted(repeat.max_iterations, "pass", "passes")
+    return f"until {conditions.until(repeat)}, {passes} at most"
 
 
-def _at_most(repeat: Repeat) -> str:
-    return f"{counted(repeat.max_iterations, 'pass', 'passes')} at most"
-
-
-def _need(need: Need) -> str:
-    if need.agent is not None:
-        runs = counted(need.calls, "run")
-        return (
-            f"{one_line(need.model)} by {need.agent}: {runs}; its own calls and their cost are not known here"
-        )
-    return f"{one_line(need.model)}: {_figures([need])}"
-
-
-def _figures(needs: Sequence[Need]) -> str:
-    """Calls, tokens and cost of all of them, the last as far as it is known."""
+def _sum_up(needs: Sequence[Need]) -> str:
+    """Calls, tokens and cost of all of them; the cost as far as it is known."""
     calls = counted(sum(need.calls for need in needs), "call")
     tokens = f"{sum(need.input_tokens for need in needs):,} tokens in"
     tokens += f", {sum(need.output_tokens for need in needs):,} out"

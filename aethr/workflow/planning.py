@@ -1,7 +1,7 @@
-"""Which workflow a run is of, its names bound, everything refusable refused, nothing called.
+"""Find the workflow of a run, bind its names, and refuse whatever can be refused, without a call.
 
-A project is the folder that holds the workflow file; with a preset it is the repository's top folder,
-or the current one outside of git.
+A project is the folder that holds the workflow file. With a preset it is the repository's top folder, or the
+current folder outside of a repository.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from aethr.base.errors import NotReviewedError, UsageError
 from aethr.base.records import (
     Backend,
     CommandCheck,
-    Gate,
     Mode,
     ModelSpec,
     Plan,
@@ -49,7 +48,7 @@ class Project(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A project whose workflow's names are bound to the tables, under the terms of a run."""
+    """A project with its workflow's names bound to the tables, and the terms of the run."""
 
     root: Path
     workflow: WorkflowSpec
@@ -67,7 +66,7 @@ class Program(NamedTuple):
 
 
 def vocabulary() -> workflow_file.Vocabulary:
-    """What a workflow file may say, from the tables themselves."""
+    """The names that a workflow file may use, from the tables themselves."""
     return workflow_file.Vocabulary(
         sources={
             name: (workflow_file.COMMAND if row.runs else workflow_file.ARGUMENT)
@@ -81,7 +80,7 @@ def vocabulary() -> workflow_file.Vocabulary:
 
 
 def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
-    """The workflow that the command line names, by default the ``.aethr.yaml`` of this project."""
+    """The workflow that the command line names (default: the ``.aethr.yaml`` of this project)."""
     if preset is not None:
         workflow = workflow_file.parse(presets.text(preset), f"preset {preset}", vocabulary())
         return Project(project_root(cwd), workflow)
@@ -89,7 +88,7 @@ def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
     if file is None:
         raise UsageError(
             f"no {WORKFLOW_FILE} in this project",
-            "Choose one with `aethr init`; or write no file and name a built-in workflow:\n"
+            "Create one with `aethr init`, or use a built-in workflow without a file:\n"
             '  aethr run --preset review-existing-diff "review my changes"',
         )
     return Project(file.parent.resolve(), workflow_file.load(file, vocabulary()))
@@ -102,7 +101,7 @@ def project_root(cwd: Path) -> Path:
 
 
 def nearest(cwd: Path) -> Path | None:
-    """The workflow file of ``cwd`` or of a folder above it, inside the same repository."""
+    """The workflow file in ``cwd`` or the nearest folder above it in the same repository."""
     files = (folder / WORKFLOW_FILE for folder in folders(cwd))
     return next((file for file in files if os.path.lexists(file)), None)
 
@@ -116,13 +115,19 @@ def folders(cwd: Path) -> tuple[Path, ...]:
 
 
 def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Script | None = None) -> Bound:
-    """Bind the workflow's names to the tables. ``script`` answers every step of a scripted run.
+    """Bind the workflow's names to the tables, without a call. ``script`` answers a scripted run's steps.
 
-    Raises ``ConfigError`` and its kin; makes no call.
+    Raises ``ConfigError`` for a role without a model, ``NotReviewedError`` if a required review is missing.
     """
-    workflow = _with_model(project.workflow, terms.model)
+    workflow = project.workflow
+    if terms.model is not None:  # each role keeps its own settings
+        own = {role: workflow.models.get(role, ModelSpec(terms.model)) for role in workflow.roles}
+        workflow = workflow._replace(
+            models={role: model._replace(name=terms.model) for role, model in own.items()}
+        )
     _refuse(workflow, terms)
-    backend = _backends(terms.mode, environ, script)
+    stand_in = script or MockBackend()
+    live_backend = cache(lambda name: BACKENDS[name].build(environ))  # one for all of its steps
     redact = Redactor(terms.secrets).redact
     collector = cache(context.collector)  # steps with the same context share it
     steps = tuple(
@@ -130,10 +135,10 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             spec=step,
             guidance=redact(workflow.roles[step.role]),
             model=workflow.models.get(step.role),
-            backend=backend(step.backend),
+            backend=live_backend(step.backend) if terms.is_live else stand_in,
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=collector(step.context, step.context_chars),
-            check=_check(step, project.root, terms.mode),
+            check=_bind_check(step, project.root, terms.mode),
             runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
         )
         for step in workflow.steps
@@ -142,7 +147,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
 
 
 def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) -> Plan:
-    """What to run: ``task`` on the change of ``scope``, whose ``survey`` is None outside of a repository."""
+    """The plan to run ``task`` on the change of ``scope``; ``survey`` is None outside of a repository."""
     root, workflow, terms, steps = bound
     return Plan(
         workflow=workflow,
@@ -161,35 +166,27 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
 
 
 def preflight(bound: Bound) -> None:
-    """Let each backend refuse what it can before the first call: a key, a program that is missing."""
+    """Let each backend check for missing keys and programs before the first call. Raises ``AethrError``."""
     if bound.terms.is_live:
         for command in commands(bound.workflow):
             evidence.require(command, bound.root)
-    for backend, requests in _asked(bound):
+    for backend, requests in _group_requests(bound):
         backend.preflight(requests)
 
 
 def warm(plan: Plan) -> None:
-    """The run begins: let each backend get ready in the background what takes it long."""
-    for backend, requests in _asked(plan):
+    """Let each backend start its slow preparations in the background."""
+    for backend, requests in _group_requests(plan):
         backend.warm(requests)
 
 
-def _asked(planned: Bound | Plan) -> Iterator[tuple[Backend, list[Request]]]:
-    """Each backend with what it will be asked; the prompts are not known yet."""
+def _group_requests(planned: Bound | Plan) -> Iterator[tuple[Backend, list[Request]]]:
+    """Each backend with its requests; their prompts are not known yet."""
     for backend in {id(step.backend): step.backend for step in planned.steps}.values():
         yield backend, [step.request(planned.root) for step in planned.steps if step.backend is backend]
 
 
-def _backends(mode: Mode, environ: Mapping[str, str], script: Script | None) -> Callable[[str], Backend]:
-    """The backend of each name, made once; without a model the one that stands in for all of them."""
-    if mode == "live":
-        return cache(lambda name: BACKENDS[name].build(environ))
-    stand_in = script or MockBackend()
-    return lambda _: stand_in
-
-
-def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
+def _bind_check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck] | None:
     command = next((value for row, value in conditions.given(step.repeat) if row.runs), None)
     if command is None:
         return None
@@ -197,7 +194,7 @@ def _check(step: StepSpec, root: Path, mode: Mode) -> Callable[[], CommandCheck]
 
 
 def programs(workflow: WorkflowSpec) -> Iterator[Program]:
-    """Everything that a run of this workflow starts beside git, in the order of the file."""
+    """Every program that a run of this workflow starts besides git, in the order of the file."""
     for number, step in enumerate(workflow.steps):
         place = f"steps.{number}"
         if BACKENDS[step.backend].edits_tree:
@@ -212,37 +209,23 @@ def programs(workflow: WorkflowSpec) -> Iterator[Program]:
 
 
 def commands(workflow: WorkflowSpec) -> tuple[str, ...]:
-    """Every command of the project that a run of this workflow runs, each once."""
+    """Every command of the project that this workflow runs, without duplicates."""
     return tuple(dict.fromkeys(program.command for program in programs(workflow) if program.command))
 
 
-def _with_model(workflow: WorkflowSpec, override: str | None) -> WorkflowSpec:
-    """The workflow with one model for every role; each role keeps its own settings."""
-    if override is None:
-        return workflow
-    unnamed = ModelSpec(override)
-    models = {role: workflow.models.get(role, unnamed)._replace(name=override) for role in workflow.roles}
-    return workflow._replace(models=models)
-
-
 def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
-    _refuse_without_review(workflow, terms.gate)
-    if terms.is_live:
-        _refuse_missing_models(workflow)
+    """Refuse a gate that has nothing to decide on, and in a live run a role without a model.
 
-
-def _refuse_without_review(workflow: WorkflowSpec, gate: Gate) -> None:
-    """A gate may be about loops alone, where nobody demands a review."""
-    if not gate.needs_review or any(step.reviewing for step in workflow.steps):
-        return
-    if gate.require_review or not any(step.repeat for step in workflow.steps):
+    Without a step that reviews, ``--fail-on`` is decided on the loops, if the workflow has any.
+    """
+    loops = any(step.repeat for step in workflow.steps) and not terms.gate.require_review
+    if terms.gate.needs_review and not (loops or any(step.reviewing for step in workflow.steps)):
         raise NotReviewedError(
             f"{workflow.origin}: a review is required, and no step reviews",
             "Give the reviewing step the role 'reviewer'.",
         )
-
-
-def _refuse_missing_models(workflow: WorkflowSpec) -> None:
+    if not terms.is_live:
+        return
     problems = [
         (
             f"steps.{number}.role",

@@ -1,7 +1,7 @@
 """Answers without a model: the mock, and the file of ``--replies``, which tests a workflow.
 
-The mock gives the same answer to the same prompt, in the shape that the step's role asks for. What a run
-makes of scripted answers is real: conditions, loops and the gate; what it gives is not a review. A file::
+The mock gives the same answer to the same prompt, in the form that the step's role asks for. With scripted
+answers the conditions, loops and gate of a run are real, but the result is not a review. A file::
 
     implement: [Done., {answer: "Done again.", changed: [a.py]}]
     review: ["Review status: revise", "Review status: pass"]
@@ -51,7 +51,7 @@ _HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+(\d+)", re.MULTILINE)
 
 
 class MockBackend:
-    """Stands in for every backend in mock mode."""
+    """The backend of every step in mock mode."""
 
     def preflight(self, requests: Sequence[Request]) -> None:
         """Nothing can be missing."""
@@ -73,11 +73,13 @@ class MockBackend:
 
 
 def answer(request: Request) -> str:
-    """The whole mock answer; a function of the prompt and the step's role alone."""
+    """The complete mock answer; it depends only on the prompt and the step's role."""
     digest = hashlib.sha256(request.prompt.encode("utf-8", "replace")).hexdigest()[:12]
     first = FIRST_LINE.format(digest=digest)
     if request.reviewing:
-        body = f"{_finding(request.prompt)}\n\nReview status: pass"
+        place = _find_first_change(request.prompt)
+        where = f" {place} —" if place else ""
+        body = f"- [low]{where} an example of a finding, made up by the mock.\n\nReview status: pass"
     elif request.role == "planner":
         body = (
             "1. Read the task and the context.\n2. Make the smallest change that does it.\n3. Run the tests."
@@ -87,14 +89,8 @@ def answer(request: Request) -> str:
     return f"{first}\n\n{body}\n"
 
 
-def _finding(prompt: str) -> str:
-    changed = _first_change(prompt)
-    where = f" {changed} —" if changed else ""
-    return f"- [low]{where} an example of a finding, made up by the mock."
-
-
-def _first_change(prompt: str) -> str:
-    """``path:line`` of the first changed file in a diff, as far as the prompt has one."""
+def _find_first_change(prompt: str) -> str:
+    """``path:line`` of the first changed file in the prompt's diff; empty if there is none."""
     file = _FILE.search(prompt)
     if file is None or file.group(1).strip() == "/dev/null":
         return ""
@@ -114,14 +110,14 @@ _DOCUMENT = NamedOf("step", ListOf(Short("answer", _REPLY), "answer", least=1))
 
 
 class Reply(NamedTuple):
-    """One answer. ``changed`` are the files of a step that edits the tree; None where nothing is said."""
+    """One answer. ``changed`` are the files that an agent's step changed; None if the file does not say."""
 
     answer: str
     changed: tuple[str, ...] | None = None
 
 
 class Replies(NamedTuple):
-    """The answers by step, in the order of its passes; the rest is where they stand, for later refusals."""
+    """The answers by step, in the order of its passes, and their places in the file, for error messages."""
 
     answers: Mapping[str, tuple[Reply, ...]]
     origin: str = "replies"
@@ -129,15 +125,15 @@ class Replies(NamedTuple):
     lines: tuple[str, ...] = ()
 
     def refuse(self, step: str, number: int, message: str) -> ConfigError:
-        """``message`` at the answer ``number`` of ``step``, or where there is none at the first one."""
+        """The error with ``message`` at answer ``number`` of ``step``, or at its first one."""
         place = self.places.get(f"{step}.{number}") or self.places.get(f"{step}.0", Place(1, 1))
         return refusal(self.origin, self.lines, [Mistake(place, message)])
 
 
 def read_replies(path: Path, steps: Collection[str], editing: Collection[str]) -> Replies:
-    """The replies in a file for these steps, of which ``editing`` change files.
+    """Read the replies to these steps from a file; ``editing`` are the steps that change files.
 
-    Raises ``ConfigError`` for every mistake in it, or for the file itself.
+    Raises ``ConfigError`` with every mistake in it, or if the file cannot be read.
     """
     origin = nodes.display_name(path)
     text = nodes.decode(nodes.read(path, origin, "no such file"), origin).removeprefix("\ufeff")
@@ -146,21 +142,23 @@ def read_replies(path: Path, steps: Collection[str], editing: Collection[str]) -
     reading = Reading("", {}, {}, mistakes)
     raw = MISSING if root is None else reading.value(_DOCUMENT, root)
     if raw is not MISSING:
-        reading.mistakes.extend(_misfits(raw, reading, steps, editing))
+        reading.mistakes.extend(_check_steps(raw, reading, steps, editing))
     if reading.mistakes:
         raise refusal(origin, lines.texts, reading.mistakes)
-    answers = {step: tuple(map(_reply, replies)) for step, replies in raw.items()}
+    answers = {
+        step: tuple(
+            Reply(reply["answer"], tuple(reply["changed"]) if "changed" in reply else None)
+            for reply in replies
+        )
+        for step, replies in raw.items()
+    }
     return Replies(answers, origin, reading.places, lines.texts)
 
 
-def _reply(raw: dict[str, Any]) -> Reply:
-    return Reply(raw["answer"], tuple(raw["changed"]) if "changed" in raw else None)
-
-
-def _misfits(
+def _check_steps(
     raw: dict[str, Any], reading: Reading, steps: Collection[str], editing: Collection[str]
 ) -> Iterator[Mistake]:
-    """What does not fit the workflow. Every step runs at least once, so each needs an answer."""
+    """What does not fit the workflow's steps. Each needs an answer, because each runs at least once."""
     for step, replies in raw.items():
         if step not in steps:
             yield Mistake(reading.keys[step], f"no step {quote(step)}", step, tuple(steps))
@@ -175,41 +173,50 @@ def _misfits(
 
 
 UNNAMED = ("scripted-change",)
-"""What an agent's step has changed where its answer does not say."""
+"""What an agent's step changed, if its answer does not say."""
 
 _DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-before\n+after\n"
 
 
 class Script(NamedTuple):
-    """Stands in for every backend: the answer to a step's nth pass is the nth of its replies.
+    """The backend of every step in a scripted run: a step's nth pass gets the nth of its replies.
 
-    A review without a verdict is asked for it once more, and says the same again.
+    ``editing`` are the steps that change files. If a reply has no verdict and the review is asked for it once
+    more, it gives the same reply again.
     """
 
     replies: Replies
     editing: frozenset[str]
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Nothing can be missing: ``load`` has refused it."""
+        """Nothing can be missing: ``read_replies`` has checked the file."""
 
     def warm(self, requests: Sequence[Request]) -> None:
         """Nothing takes long."""
 
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         """Raises ``ConfigError`` for a pass without an answer."""
-        reply = self._reply(request)
+        step, answers = request.step, self.replies.answers[request.step]
+        if request.iteration > len(answers):
+            message = f"no answer for pass {request.iteration} of the step '{step}': it has {len(answers)}"
+            raise self.replies.refuse(step, len(answers) - 1, message)
+        reply = answers[request.iteration - 1]
         yield TextDelta(reply.answer)
+        artifacts = None
+        if step in self.editing:  # made up, with a diff, so that a step that reads `latest_diff` is complete
+            changed = UNNAMED if reply.changed is None else reply.changed
+            artifacts = Artifacts(changed, git_diff="".join(map(_DIFF.format, changed)))
         return Completion(
             content=reply.answer,
             model=request.model.name if request.model is not None else "",
             finish_reason="stop",
             usage=NO_USAGE,
             transport="scripted",
-            artifacts=_artifacts(reply) if request.step in self.editing else None,
+            artifacts=artifacts,
         )
 
-    def left_over(self, result: RunResult) -> ConfigError | None:
-        """The refusal of a script of which this run did not ask for every answer."""
+    def find_unused(self, result: RunResult) -> ConfigError | None:
+        """The error for the first answer that this run did not ask for; None if it asked for all."""
         passes = Counter(step.id for step in result.steps)
         spared = {skipped.step for skipped in result.skipped}
         for step, answers in self.replies.answers.items():
@@ -220,21 +227,3 @@ class Script(NamedTuple):
                 said = f"{len(answers)} for the step '{step}', and {ended}: this answer was not asked for"
                 return self.replies.refuse(step, passes[step], said)
         return None
-
-    def _reply(self, request: Request) -> Reply:
-        step, answers = request.step, self.replies.answers[request.step]
-        if request.iteration > len(answers):
-            message = f"no answer for pass {request.iteration} of the step '{step}': it has {len(answers)}"
-            raise self.replies.refuse(step, len(answers) - 1, message)
-        return answers[request.iteration - 1]
-
-
-def load(path: Path, steps: Collection[str], editing: Collection[str]) -> Script:
-    """The script in a file for these steps, of which ``editing`` change files. Raises ``ConfigError``."""
-    return Script(read_replies(path, steps, editing), frozenset(editing))
-
-
-def _artifacts(reply: Reply) -> Artifacts:
-    """Made up: nothing is edited. There is a diff, so that a step that reads ``latest_diff`` is complete."""
-    changed = UNNAMED if reply.changed is None else reply.changed
-    return Artifacts(changed, git_diff="".join(map(_DIFF.format, changed)))

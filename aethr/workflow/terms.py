@@ -1,4 +1,4 @@
-"""Under which terms a run is made: mock or live, which model, what is demanded, what may be spent."""
+"""The terms of a run: mock, scripted or live, which model, which gate, and the budget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aethr.llm import routes
 
 
 class Terms(NamedTuple):
-    """``model`` overrides every model of the workflow; ``secrets`` are values to take out of all text."""
+    """``model`` overrides every model of the workflow; ``secrets`` are values to redact in all text."""
 
     mode: Mode
     model: str | None
@@ -28,14 +28,18 @@ class Terms(NamedTuple):
 
 
 def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ...]) -> Terms:
-    """The terms that the command line and the environment state. Raises ``UsageError``."""
+    """The terms by the command line and the environment. Raises ``UsageError``, ``NotReviewedError``."""
     live = environ.get("AETHR_LIVE", "")
     if live not in ("", "0", "1"):
         raise UsageError(f"AETHR_LIVE={live}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it.")
     routes.wanted(environ)  # in a mock run too, as with AETHR_LIVE
     model = options.model or environ.get("AETHR_MODEL") or None
     if model is not None:
-        _check_model(model, "--model" if options.model else "AETHR_MODEL")
+        try:
+            split(model)
+        except ValueError as error:
+            where = "--model" if options.model else "AETHR_MODEL"
+            raise UsageError(f"{where}: {error}", "Name a model as provider:model.") from error
     called = live == "1" or (live == "" and model is not None)
     if options.replies:
         _refuse_a_review(options, "AETHR_LIVE=1" if live == "1" else f"the model {model}" if called else "")
@@ -52,7 +56,7 @@ def read(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ..
 
 
 def _refuse_a_review(options: RunOptions, called: str) -> None:
-    """Scripted answers are no review, so nothing may ask for one beside them."""
+    """Scripted answers are not a review, so ``--replies`` refuses options that ask for a real one."""
     if called:
         raise UsageError(f"--replies plays answers, and {called} asks for real ones", "Set AETHR_LIVE=0.")
     if options.require_review:
@@ -60,10 +64,3 @@ def _refuse_a_review(options: RunOptions, called: str) -> None:
             "--require-review: the answers of --replies are not a review",
             "Leave it out: --fail-on alone is decided on the scripted answers.",
         )
-
-
-def _check_model(name: str, where: str) -> None:
-    try:
-        split(name)
-    except ValueError as error:
-        raise UsageError(f"{where}: {error}", "Name a model as provider:model.") from error

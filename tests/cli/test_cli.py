@@ -111,7 +111,10 @@ def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
         (["check", "--helpp"], "no option '--helpp' (did you mean '--help'?)"),
         (["init", "nothing-like-it"], "no preset 'nothing-like-it'"),
         (["init", "reveiw"], "no preset 'reveiw' (did you mean 'review-existing-diff'?)"),
-        (["run", "--resume-checkpoint", "app.py"], "--resume-checkpoint app.py: a file's name without @"),
+        (
+            ["run", "--resume-checkpoint", "app.py"],
+            "--resume-checkpoint app.py: a file name needs an @ before it",
+        ),
         (
             ["run", "--preset", "custom", "--checkpoint-dir", "app.py", "x"],
             "--checkpoint-dir app.py: no check",

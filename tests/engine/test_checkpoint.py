@@ -1,4 +1,4 @@
-"""Checkpoints: round trip, what is refused and how it is said, what a changed workflow means."""
+"""Checkpoints: round trip, refusals and their messages, changes to the workflow."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert checkpoint.match(loaded, plan()).steps == (DONE,)
 
 
-def test_json_text_is_taken_as_well_as_a_file(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_from_json_text_too(tmp_path: Path) -> None:
     name = saved(tmp_path)
     assert checkpoint.load(Path(name[1:]).read_text(encoding="utf-8")) == checkpoint.load(name)
 
@@ -64,7 +64,7 @@ def test_the_file_is_private_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert path.name.startswith("aethr-my-workflow-")
 
 
-def test_a_run_that_is_killed_before_its_first_write_leaves_no_empty_checkpoint(tmp_path: Path) -> None:
+def test_no_empty_checkpoint_exists_before_the_first_write(tmp_path: Path) -> None:
     path = checkpoint.create(tmp_path, "x")
     assert list(tmp_path.iterdir()) == []
     checkpoint.write(path, "whole")
@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_before_its_first_write_leaves_no_empty_checkpoint(
         ((A._replace(role="other"), B), "step 'a' .* its role and role text changed"),
         ((A._replace(history_visibility="none"), B), "its history_visibility changed"),
         ((A._replace(repeat=Repeat("a", 2, until_contains="x")), B), "its repeat changed"),
-        ((A._replace(id="c"), B), "a step 'a' that the workflow has not"),
+        ((A._replace(id="c"), B), "a step 'a' that the workflow does not have"),
     ],
 )
 def test_a_changed_finished_step_is_refused_by_name(
@@ -135,7 +135,7 @@ def test_the_seed_form_is_read() -> None:
         ("[" + "9" * 5000 + "]", "."),
     ],
 )
-def test_what_is_no_checkpoint_is_one_line(text: str, said: str) -> None:
+def test_text_that_is_not_a_checkpoint_is_refused_in_one_line(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         checkpoint.load(text)
     assert "\n" not in str(caught.value)
@@ -148,7 +148,7 @@ def test_an_infinite_number_is_refused(tmp_path: Path) -> None:
         checkpoint.load(text.replace('"seconds": 0.0', '"seconds": 1e400'))
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"\xe9")
     os.mkfifo(tmp_path / "fifo")
     for name, said in [
@@ -171,16 +171,16 @@ def test_a_folder_that_cannot_be_written_is_a_disk_error(tmp_path: Path) -> None
         checkpoint.write(tmp_path / "none" / "x.json", "{}")
 
 
-def test_a_checkpoint_that_grew_is_the_one_written_at_once(tmp_path: Path) -> None:
+def test_an_appended_checkpoint_equals_one_written_whole(tmp_path: Path) -> None:
     again = DONE._replace(iteration=2, content="more")
     path = checkpoint.create(tmp_path, "x")
     left = checkpoint.write(path, checkpoint.dump(plan(), [DONE]))
-    assert checkpoint.append(path, checkpoint.entry(plan(), again), left)
+    assert checkpoint.append(path, checkpoint.step_line(plan(), again), left)
     assert path.read_text(encoding="utf-8") == checkpoint.dump(plan(), [DONE, again])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed(tmp_path: Path) -> None:
+def test_a_resume_completes_a_cut_or_removed_checkpoint(tmp_path: Path) -> None:
     steps = [DONE._replace(iteration=number) for number in range(1, 5)]
     path = tmp_path / "own.jsonl"
     path.write_text(checkpoint.dump(plan(), steps[:2])[:-30], encoding="utf-8")
@@ -196,17 +196,17 @@ def test_a_run_that_goes_on_leaves_a_whole_file_also_where_it_was_cut_or_removed
     recorder.take(StepStarted("b", "reviewer", "model", None, 1, 2, 2))
     error = ModelError("down")
     error.blame(("x.py",))
-    assert recorder.stopped(error) == path
+    assert recorder.stop(error) == path
     assert checkpoint.load(f"@{path}").failure == Failure("b", str(error), ("x.py",))
 
 
-def test_what_a_step_adds_does_not_depend_on_the_steps_before_it() -> None:
+def test_a_step_adds_the_same_size_to_any_checkpoint() -> None:
     steps = [DONE._replace(iteration=number) for number in range(10, 60)]
     sizes = [len(checkpoint.dump(plan(), steps[:count])) for count in range(51)]
     assert len({after - before for before, after in pairwise(sizes[1:])}) == 1
 
 
-def test_a_line_that_does_not_fit_on_the_disk_leaves_none_of_it(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_part_of_a_checkpoint_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     left = checkpoint.write(path, checkpoint.dump(plan(), [DONE]))
     whole = path.read_bytes()
@@ -223,8 +223,8 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_none_of_it(tmp_path: Path) 
     assert path.read_bytes() == whole
 
 
-def test_every_cut_of_a_checkpoint_is_its_whole_lines_or_refused() -> None:
-    """Only the first line is written at once with its file; a line that SIGKILL cut off is left out."""
+def test_a_cut_checkpoint_gives_its_complete_lines_or_an_error() -> None:
+    """The file is created with its first line; a later line that SIGKILL cut off is ignored."""
     steps = (DONE, DONE._replace(iteration=2, content="a\u2028b\x85c\r"))
     text = checkpoint.dump(plan(), steps, Failure("b", "down"))
     ends = [at for at, char in enumerate(text) if char == "\n"]
@@ -264,7 +264,7 @@ def one_document(**changes: object) -> str:
     return json.dumps({**head, "schema": 1, "contract": contract, **steps, **changes}, indent=2)
 
 
-def test_the_earlier_form_of_one_document_is_read() -> None:
+def test_a_checkpoint_in_one_json_object_is_read() -> None:
     failed = {"step": "b", "error": "down", "changed_files": ["x.py"]}
     loaded = checkpoint.load(one_document(failure=failed))
     assert loaded.failure == Failure("b", "down", ("x.py",))
@@ -272,7 +272,7 @@ def test_the_earlier_form_of_one_document_is_read() -> None:
     assert loaded._replace(failure=None) == lines._replace(held=())
 
 
-def test_every_cut_of_the_earlier_form_is_refused() -> None:
+def test_a_cut_checkpoint_in_one_json_object_is_refused() -> None:
     text = one_document()
     for length in range(len(text)):
         with pytest.raises(UsageError):
@@ -288,7 +288,7 @@ def test_every_cut_of_the_earlier_form_is_refused() -> None:
     st.sampled_from(["steps", "step", "scope", "contract", "failure", "task", "mode", "schema"]),
 )
 @settings(max_examples=300)
-def test_any_value_anywhere_is_a_checkpoint_or_a_usage_error(value: object, key: str) -> None:
+def test_any_checkpoint_value_loads_or_is_a_usage_error(value: object, key: str) -> None:
     lines = [json.loads(line) for line in checkpoint.dump(plan(), [DONE], Failure("b", "down")).splitlines()]
     grown = "\n".join(json.dumps({**line, key: value} if key in line else line) for line in lines)
     for text in (one_document(**{key: value}), grown):

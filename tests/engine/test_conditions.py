@@ -12,11 +12,11 @@ PASSED, FAILED = CommandCheck("make", True, "exit status 0"), CommandCheck("make
 ALL = Repeat("review", 3, until_review_pass=True, until_contains="DONE", until_command_passes="make")
 
 
-def test_a_repeat_has_a_field_for_each_row_and_no_other() -> None:
+def test_repeat_has_exactly_the_fields_of_the_conditions() -> None:
     assert Repeat._fields == ("back_to", "max_iterations", *CONDITIONS)
 
 
-def test_only_what_the_file_gives_is_a_condition() -> None:
+def test_only_conditions_in_the_file_count() -> None:
     assert [row.key.name for row, _ in conditions.given(ALL)] == list(CONDITIONS)
     assert [value for _, value in conditions.given(Repeat("a", 2, until_contains="x"))] == ["x"]
     assert list(conditions.given(None)) == []
@@ -31,17 +31,17 @@ def test_only_what_the_file_gives_is_a_condition() -> None:
         (PASS._replace(check=PASSED, truncated=True), False),
     ],
 )  # fmt: skip
-def test_all_that_are_given_must_hold(result: StepResult, held: bool) -> None:
+def test_all_conditions_of_a_loop_must_hold(result: StepResult, held: bool) -> None:
     assert conditions.hold(ALL, result, result) is held
 
 
-def test_a_cut_answer_does_not_meet_a_command_either() -> None:
+def test_a_cut_answer_meets_no_condition_of_a_command() -> None:
     repeat = Repeat("review", 3, until_command_passes="make")
     cut = REVISE._replace(check=PASSED, truncated=True)
     assert not conditions.hold(repeat, cut, cut)
 
 
-def test_a_command_counts_by_the_latest_pass_and_an_answer_by_the_one_that_has_it() -> None:
+def test_a_condition_is_read_from_the_right_pass() -> None:
     latest = PASS._replace(content="", skipped="nothing changed", iteration=2)
     assert conditions.hold(ALL, PASS._replace(check=FAILED), latest._replace(check=PASSED))
     assert not conditions.hold(ALL, PASS._replace(check=PASSED), latest._replace(check=FAILED))
@@ -49,7 +49,7 @@ def test_a_command_counts_by_the_latest_pass_and_an_answer_by_the_one_that_has_i
     assert not conditions.hold(ALL, None, latest._replace(check=FAILED))
 
 
-def test_the_words_of_a_loop_name_every_condition_on_one_line() -> None:
+def test_a_loop_is_described_on_one_line() -> None:
     repeat = ALL._replace(until_contains="two\nlines \x1b[31m")
     said = conditions.until(repeat)
     assert said.startswith("the review passes and the answer contains 'two")

@@ -71,7 +71,7 @@ def turns(result: RunResult) -> list[tuple[str, int]]:
     return [(each.id, each.iteration) for each in result.steps]
 
 
-def test_steps_run_in_order_and_each_once() -> None:
+def test_steps_run_once_and_in_order() -> None:
     result = run([step("a"), step("b")], ["one", "two"])
     assert [(each.id, each.content) for each in result.steps] == [("a", "one"), ("b", "two")]
     assert (result.totals.calls, result.totals.prompt_tokens, result.totals.completion_tokens) == (2, 20, 4)
@@ -94,7 +94,7 @@ def test_a_loop_goes_back_until_the_review_passes() -> None:
     assert result.review.status == "pass"
 
 
-def test_a_loop_stops_at_its_bound_as_exhausted_and_the_run_goes_on() -> None:
+def test_a_loop_is_exhausted_at_its_limit_and_the_run_continues() -> None:
     answers: list[Answer] = ["plan"]
     for number in range(3):
         answers += [said(str(number), "a.py"), REVISE.replace("wrong", f"wrong {number}")]
@@ -103,26 +103,26 @@ def test_a_loop_stops_at_its_bound_as_exhausted_and_the_run_goes_on() -> None:
     assert turns(result)[-1] == ("report", 1)
 
 
-def test_nothing_changed_and_the_same_findings_is_stalled_without_another_pass() -> None:
+def test_a_loop_with_no_edit_and_the_same_findings_is_stalled() -> None:
     answers: list[Answer] = ["plan", said("1", "a.py"), REVISE, said("2", edited=True), REVISE, "report"]
     result = run(LOOP, answers)
     assert [(loop.iterations, loop.outcome) for loop in result.loops] == [(2, "stalled")]
 
 
 @pytest.mark.parametrize("second", [said("2", "a.py"), said("2", edited=True)])
-def test_a_change_or_another_finding_is_no_stall(second: Answer) -> None:
+def test_an_edit_or_a_new_finding_does_not_stall_a_loop(second: Answer) -> None:
     other = REVISE if second.artifacts.changed_files else REVISE.replace("wrong", "another")
     answers: list[Answer] = ["plan", said("1", "a.py"), REVISE, second, other, said("3", "a.py"), PASS, "r"]
     assert run(LOOP, answers).loops[0].outcome == "satisfied"
 
 
-def test_until_contains_and_both_conditions_together() -> None:
+def test_a_loop_with_two_conditions_needs_both() -> None:
     both = review_loop(back_to="review", until_contains="DONE")
     result = run([step("review", "reviewer", repeat=both)], [PASS, f"DONE\n{REVISE}", f"DONE\n{PASS}"])
     assert result.loops[0].iterations == 3
 
 
-def test_two_loops_in_a_row_count_their_own_passes() -> None:
+def test_two_loops_count_their_passes_separately() -> None:
     first = step("b", repeat=Repeat("a", 2, until_contains="never"))
     second = step("d", repeat=Repeat("c", 2, until_contains="never"))
     result = run([step("a"), first, step("c"), second], ["x"] * 8)
@@ -145,7 +145,7 @@ def test_history_visibility(visibility: str, seen: list[str]) -> None:
     assert [word for word in ("one", "two") if f"\n{word}\n" in script.requests[2].prompt] == seen
 
 
-def test_the_prompt_hash_is_that_of_the_text_sent_and_the_preview_agrees() -> None:
+def test_the_prompt_hash_is_of_the_text_that_is_sent() -> None:
     script = Script(["one", "two"])
     plan = make_plan([step("a"), step("b")], script)
     shown = list(engine.preview(plan))
@@ -156,7 +156,7 @@ def test_the_prompt_hash_is_that_of_the_text_sent_and_the_preview_agrees() -> No
     assert "(The answer of the step 'a' will stand here.)" in shown[1].prompt
 
 
-def test_a_review_without_a_verdict_is_asked_for_it_once() -> None:
+def test_a_review_without_a_verdict_is_asked_once_more() -> None:
     script = Script(["It looks fine.", PASS])
     events, result = play(make_plan([step("review", "reviewer")], script))
     assert "It looks fine." in script.requests[1].prompt
@@ -167,7 +167,7 @@ def test_a_review_without_a_verdict_is_asked_for_it_once() -> None:
     assert any(isinstance(event, Notice) and event.kind == "warning" for event in events)
 
 
-def test_no_verdict_after_asking_is_no_verdict() -> None:
+def test_no_verdict_after_asking_again_stays_none() -> None:
     result = run([step("review", "reviewer")], ["Fine.", "As I said."], gate=Gate("high"))
     assert (result.review.status, result.exit_code) == ("none", ExitCode.NOT_REVIEWED)
 
@@ -178,7 +178,7 @@ def test_the_answer_is_kept_when_asking_again_fails() -> None:
 
 
 @pytest.mark.parametrize("made", range(7))
-def test_a_resume_makes_exactly_the_missing_calls_and_ends_the_same(made: int) -> None:
+def test_a_resume_makes_only_the_missing_calls(made: int) -> None:
     answers: list[Answer] = ["plan", said("1", "a.py"), REVISE, said("2", "a.py"), PASS, "report"]
     whole = run(LOOP, list(answers))
     script = Script(list(answers[made:]))
@@ -198,7 +198,7 @@ def test_a_checkpoint_in_another_order_is_refused() -> None:
         play(make_plan([step("a"), step("b")], Script([])), done[1:])
 
 
-def test_a_failing_step_leaves_the_finished_ones_yielded() -> None:
+def test_a_failing_step_comes_after_the_finished_ones() -> None:
     seen: list[Event] = []
     events = engine.run(make_plan([step("a"), step("b")], Script(["one", ModelError("down")])))
     with pytest.raises(ModelError, match="down"):
@@ -226,7 +226,7 @@ GATES = [Gate(), Gate("high"), Gate("revise"), Gate(require_review=True)]
 
 
 @pytest.mark.parametrize("gate", GATES)
-def test_a_review_of_nothing_makes_no_call_with_or_without_a_gate(gate: Gate) -> None:
+def test_a_review_of_an_empty_change_makes_no_call(gate: Gate) -> None:
     script = Script([])
     collect = {"review": reading(no_change())}
     _, result = play(make_plan([step("review", "reviewer", context=DIFF)], script, collect, gate=gate))
@@ -236,7 +236,7 @@ def test_a_review_of_nothing_makes_no_call_with_or_without_a_gate(gate: Gate) ->
     assert result.totals.cost_usd == 0
 
 
-def test_other_steps_run_as_ever_and_are_told_nothing_of_a_review_that_was_not_called() -> None:
+def test_other_steps_run_without_a_skipped_review_in_the_prompt() -> None:
     script = Script(["plan", "report"])
     steps = [
         step("plan", context=(*DIFF, "file:README.md")),
@@ -251,7 +251,7 @@ def test_other_steps_run_as_ever_and_are_told_nothing_of_a_review_that_was_not_c
     assert (Verdict(result.review, result.outcome), result.exit_code) == (NOTHING_CHANGED, ExitCode.OK)
 
 
-def test_a_workflow_in_which_every_step_only_reads_the_change_calls_nothing() -> None:
+def test_steps_that_only_read_an_empty_change_are_not_called() -> None:
     steps = [step("explain", context=DIFF), step("review", "reviewer", context=DIFF)]
     collect = {name: reading(no_change()) for name in ("explain", "review")}
     result = run(steps, [], collect=collect)
@@ -260,14 +260,14 @@ def test_a_workflow_in_which_every_step_only_reads_the_change_calls_nothing() ->
     assert run(more, ["explained"], collect=collect).totals.calls == 1
 
 
-def test_a_review_that_reads_more_than_the_change_is_not_called_without_one() -> None:
+def test_a_review_with_files_but_no_change_is_not_called() -> None:
     notes = Block("file:notes.md", "notes", (Receipt("file:notes.md", None, 0, complete=False, note="gone"),))
     steps = [step("review", "reviewer", context=(*DIFF, "file:notes.md"))]
     result = run(steps, [], collect={"review": reading(no_change(), notes)}, gate=Gate("high"))
     assert (result.totals.calls, result.exit_code) == (0, ExitCode.OK)
 
 
-def test_a_review_with_one_change_of_two_is_called() -> None:
+def test_a_review_with_one_of_two_changes_is_called() -> None:
     steps = [
         step("implement", backend="agent"),
         step("review", "reviewer", context=(*DIFF, *LATEST)),
@@ -282,7 +282,7 @@ def test_a_review_without_a_change_in_its_context_is_called() -> None:
     assert run(steps, [PASS], collect=collect).totals.calls == 1
 
 
-def test_what_the_scope_leaves_out_is_no_review_and_never_green() -> None:
+def test_a_change_outside_of_the_scope_is_not_reviewed() -> None:
     steps = [step("review", "reviewer", context=DIFF)]
     collect = {"review": reading(no_change(missing="untracked: new.py"))}
     result = run(steps, [], collect=collect, gate=Gate("high"))
@@ -290,14 +290,14 @@ def test_what_the_scope_leaves_out_is_no_review_and_never_green() -> None:
     assert result.review.reason == "not sent: git_diff (untracked: new.py)"
 
 
-def test_what_a_review_beside_another_was_not_told_makes_the_run_incomplete() -> None:
+def test_one_of_two_reviews_without_the_diff_is_incomplete() -> None:
     steps = [step("one", "reviewer"), step("two", "reviewer", context=DIFF)]
     collect = {"two": reading(no_change(missing="untracked: new.py"))}
     result = run(steps, [PASS], collect=collect, gate=Gate("high"))
     assert (result.review.status, result.exit_code) == ("pass", ExitCode.NOT_REVIEWED)
 
 
-def test_an_agent_that_edits_what_its_reviewer_cannot_see_is_not_nothing_to_review() -> None:
+def test_an_unseen_edit_by_an_agent_is_not_reviewed() -> None:
     steps = [step("implement", backend="agent"), step("review", "reviewer", context=DIFF)]
     collect = {"review": reading(no_change())}
     result = run(steps, [said("1", "a.py")], collect=collect, gate=Gate("high"))
@@ -310,7 +310,7 @@ def as_the_agent_left_it(view: View) -> tuple[Block, ...]:
     return (change("latest_diff") if changed else no_change("latest_diff"),)
 
 
-def test_a_loop_whose_agent_changes_nothing_ends_well_without_a_review() -> None:
+def test_a_loop_without_any_edit_is_satisfied_unreviewed() -> None:
     steps = [
         step("implement", backend="agent"),
         step("review", "reviewer", context=LATEST, repeat=review_loop()),
@@ -320,7 +320,7 @@ def test_a_loop_whose_agent_changes_nothing_ends_well_without_a_review() -> None
     assert (Verdict(result.review, result.outcome), result.exit_code) == (NOTHING_CHANGED, ExitCode.OK)
 
 
-def test_a_loop_whose_agent_changes_nothing_against_a_finding_stalls_and_the_finding_stands() -> None:
+def test_a_loop_without_an_edit_for_a_finding_is_stalled() -> None:
     steps = [
         step("implement", backend="agent"),
         step("review", "reviewer", context=LATEST, repeat=review_loop()),
@@ -332,7 +332,7 @@ def test_a_loop_whose_agent_changes_nothing_against_a_finding_stalls_and_the_fin
     assert result.exit_code == ExitCode.GATE
 
 
-def test_a_loop_that_can_never_see_what_its_agent_does_does_not_go_round() -> None:
+def test_a_loop_that_cannot_see_its_agent_runs_one_pass() -> None:
     repeat = review_loop(until_contains="DONE", until_review_pass=False)
     steps = [step("implement", backend="agent"), step("review", "reviewer", context=DIFF, repeat=repeat)]
     result = run(steps, [said("1", "a.py")], collect={"review": reading(no_change())}, gate=Gate("high"))
@@ -340,9 +340,7 @@ def test_a_loop_that_can_never_see_what_its_agent_does_does_not_go_round() -> No
 
 
 @pytest.mark.parametrize(("passed", "outcome", "code"), [(True, "satisfied", 0), (False, "stalled", 1)])
-def test_the_command_of_a_loop_decides_also_where_there_is_nothing_to_review(
-    passed: bool, outcome: str, code: int
-) -> None:
+def test_a_loop_command_decides_when_nothing_is_reviewed(passed: bool, outcome: str, code: int) -> None:
     repeat = review_loop(until_command_passes="make")
     steps = [step("implement", backend="agent"), step("review", "reviewer", context=LATEST, repeat=repeat)]
     plan = make_plan(
@@ -354,7 +352,7 @@ def test_the_command_of_a_loop_decides_also_where_there_is_nothing_to_review(
 
 
 @pytest.mark.parametrize("finished", [1, 2, 3])
-def test_a_replay_skips_what_was_skipped_whatever_the_tree_holds_now(finished: int) -> None:
+def test_a_replay_skips_the_same_steps_in_a_changed_tree(finished: int) -> None:
     steps = [step("plan"), step("review", "reviewer", context=DIFF), step("report")]
     events, whole = play(make_plan(steps, Script(["plan", "report"]), {"review": reading(no_change())}))
     results = [event.result for event in events if isinstance(event, StepFinished)]
@@ -364,7 +362,7 @@ def test_a_replay_skips_what_was_skipped_whatever_the_tree_holds_now(finished: i
     assert (turns(again), again.skipped) == (turns(whole), whole.skipped)
 
 
-def test_a_resume_of_a_review_that_found_nothing_notices_a_change_since() -> None:
+def test_a_resume_notices_a_change_after_an_empty_review() -> None:
     steps = [step("review", "reviewer", context=DIFF), step("report")]
     plan = make_plan(steps, Script(["report"]), {"review": reading(no_change())})
     done = [event.result for event in play(plan)[0] if isinstance(event, StepFinished)][:1]
@@ -382,7 +380,7 @@ def test_a_gate_on_a_loop_without_a_reviewer(gate: Gate, answer: str, code: int)
     assert result.review.reason == "the workflow has no reviewing step"
 
 
-def test_a_required_review_is_required_beside_a_loop_too() -> None:
+def test_a_required_review_is_required_of_a_loop_too() -> None:
     steps = [step("write", repeat=Repeat("write", 2, until_contains="DONE"))]
     assert run(steps, ["DONE"], gate=Gate("high", require_review=True)).exit_code == ExitCode.NOT_REVIEWED
     assert run(steps, ["DONE"], gate=Gate("high"), mode="mock").exit_code == ExitCode.NOT_REVIEWED
@@ -391,7 +389,7 @@ def test_a_required_review_is_required_beside_a_loop_too() -> None:
 # --- what the run is about, and whether it is still there ------------------------------------------
 
 
-def test_the_first_event_says_what_is_read_and_the_record_too() -> None:
+def test_the_first_event_and_the_record_have_the_subject() -> None:
     steps = [step("plan"), step("review", "reviewer", context=DIFF)]
     events, result = play(make_plan(steps, Script(["plan", PASS]), {"review": reading(change())}))
     assert isinstance(events[0], RunStarted)
@@ -401,7 +399,7 @@ def test_the_first_event_says_what_is_read_and_the_record_too() -> None:
 
 
 @pytest.mark.parametrize(("gate", "code"), [(Gate("high"), ExitCode.NOT_REVIEWED), (Gate(), ExitCode.OK)])
-def test_a_change_that_is_another_one_at_the_end_was_not_reviewed(gate: Gate, code: ExitCode) -> None:
+def test_a_change_edited_during_the_run_is_not_reviewed(gate: Gate, code: ExitCode) -> None:
     later = change()._replace(receipts=(Receipt("git_diff", "a.py", 4, sha256="b"),))
     blocks = iter([change(), later])
     plan = make_plan(
@@ -413,7 +411,7 @@ def test_a_change_that_is_another_one_at_the_end_was_not_reviewed(gate: Gate, co
     assert play(plan)[1].exit_code == code
 
 
-def test_a_review_of_what_another_step_has_read_rests_on_that() -> None:
+def test_a_review_rests_on_the_change_that_another_step_read() -> None:
     later = change()._replace(receipts=(Receipt("git_diff", "a.py", 4, sha256="b"),))
     blocks = iter([change(), later])
     steps = [step("explain", context=DIFF), step("review", "reviewer")]
@@ -424,7 +422,7 @@ def test_a_review_of_what_another_step_has_read_rests_on_that() -> None:
     assert result.review.reason == "the change that step 'explain' read was changed during the run"
 
 
-def test_a_scope_that_moved_was_not_reviewed_and_a_finding_still_closes_the_gate() -> None:
+def test_a_moved_scope_is_incomplete_but_findings_count() -> None:
     for answer, code in ((PASS, ExitCode.NOT_REVIEWED), (REVISE, ExitCode.GATE)):
         plan = make_plan(
             [step("review", "reviewer", context=DIFF)],
@@ -437,7 +435,7 @@ def test_a_scope_that_moved_was_not_reviewed_and_a_finding_still_closes_the_gate
         assert (result.exit_code, "HEAD moved" in str(result.review.reason)) == (code, True)
 
 
-def test_the_change_is_read_once_for_the_first_line_and_the_first_step() -> None:
+def test_the_first_line_and_the_first_step_read_git_once() -> None:
     views: list[View] = []
 
     def collect(view: View) -> tuple[Block, ...]:
@@ -448,13 +446,13 @@ def test_the_change_is_read_once_for_the_first_line_and_the_first_step() -> None
     assert len(views) == 1
 
 
-def test_what_is_left_of_the_allowance_goes_with_each_request() -> None:
+def test_each_request_has_the_remaining_allowance() -> None:
     script = Script(["one", "two"])
     play(make_plan([step("a"), step("b")], script, allowance=Allowance(1.0, 100)))
     assert [(r.allowance.cost_usd, r.allowance.tokens) for r in script.requests] == [(1.0, 100), (0.99, 88)]
 
 
-def test_the_value_of_a_key_is_in_no_prompt_no_answer_no_diff_and_no_delta() -> None:
+def test_a_key_is_redacted_in_prompt_answer_diff_and_delta() -> None:
     secret = "sk-0123456789abcdef"
     leak = said(f"the key is {secret}", "a.py")
     leak = leak._replace(artifacts=Artifacts(("a.py",), "", f"+{secret}"))
@@ -477,7 +475,7 @@ def test_loop_events_follow_the_step_that_ended_it() -> None:
     assert kinds.index(LoopEnded) == kinds.index(StepFinished) + 1
 
 
-def test_what_failed_attempts_were_counted_for_is_in_the_steps_usage_and_leaves_less_for_the_next() -> None:
+def test_the_usage_of_failed_attempts_counts_for_the_step() -> None:
     script = Script(["no verdict", PASS, "a report"], failed=Usage(100, 20, 120, 0.5))
     steps = (step("review", "reviewer"), step("report", "writer"))
     result = play(make_plan(steps, script, allowance=Allowance(tokens=1000)))[1]
@@ -486,14 +484,14 @@ def test_what_failed_attempts_were_counted_for_is_in_the_steps_usage_and_leaves_
     assert [request.allowance.tokens for request in script.requests] == [1000, 868, 736]
 
 
-def test_a_second_question_that_failed_is_counted_too() -> None:
+def test_a_failed_second_question_counts_too() -> None:
     script = Script(["no verdict", ModelError("it failed")], failed=Usage(100, 20, 120, 0.5))
     result = play(make_plan((step("review", "reviewer"),), script))[1]
     assert result.steps[0].usage == Usage(210, 42, 252, 1.01)
 
 
 @pytest.mark.parametrize("cut", [0, 1], ids=["the first", "the second"])
-def test_a_cut_prompt_of_either_question_makes_the_review_incomplete(cut: int) -> None:
+def test_a_cut_prompt_makes_the_review_incomplete(cut: int) -> None:
     answers: list[Answer] = [said("no verdict"), said(PASS)]
     answers[cut] = said(PASS if cut else "no verdict", cut_prompt="the server counted 40 tokens")
     result = run((step("review", "reviewer"),), answers, gate=Gate("revise"))

@@ -22,7 +22,8 @@ DIFF = Block("git_diff", "diff --git a/a.py b/a.py\n+x = 1\n")
 
 
 def build(**changes: object) -> str:
-    return prompts.build(SETTING._replace(**changes), "mend it", prompts.told([PLAN, EDIT], "all"), [DIFF])
+    history = prompts.describe_history([PLAN, EDIT], "all")
+    return prompts.build(SETTING._replace(**changes), "mend it", history, [DIFF])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def boundaries(prompt: str) -> list[tuple[str, int, int]]:
     return [(title, len(opening), len(closing)) for title in opening]
 
 
-def test_a_block_that_imitates_headings_and_the_boundary_of_another_prompt_stays_inside() -> None:
+def test_a_block_cannot_imitate_headings_and_boundaries() -> None:
     once = build()
     again = prompts.build(SETTING, "mend it", (), [Block("file:a.md", once), DIFF])
     assert boundaries(again) == [("task", 3, 3), ("file:a.md", 3, 3), ("git_diff", 3, 3)]
@@ -74,30 +75,32 @@ def test_a_title_cannot_break_its_line() -> None:
     assert [title for title, *_ in boundaries(prompt)] == ["task", "file:a <<<b"]
 
 
-def test_visibility() -> None:
+def test_history_by_visibility() -> None:
     history = [PLAN, EDIT]
-    assert [each.title for each in prompts.told(history, "all")] == [
+    assert [each.title for each in prompts.describe_history(history, "all")] == [
         "plan (planner), pass 1",
         "implement (implementer), pass 2",
     ]
-    assert [each.title for each in prompts.told(history, "latest")] == ["implement (implementer), pass 2"]
-    assert prompts.told(history, "none") == ()
-    assert prompts.told([], "latest") == ()
+    assert [each.title for each in prompts.describe_history(history, "latest")] == [
+        "implement (implementer), pass 2"
+    ]
+    assert prompts.describe_history(history, "none") == ()
+    assert prompts.describe_history([], "latest") == ()
 
 
-def test_an_edit_is_told_with_its_files() -> None:
-    assert prompts.told([EDIT], "all")[0].text == "Done.\n\nChanged files: a.py, b.py"
+def test_the_history_names_changed_files() -> None:
+    assert prompts.describe_history([EDIT], "all")[0].text == "Done.\n\nChanged files: a.py, b.py"
     odd = EDIT._replace(artifacts=Artifacts(("a\n\u202eb.py",)))
-    assert prompts.told([odd], "all")[0].text.endswith("Changed files: a\\n\\u{202e}b.py")
+    assert prompts.describe_history([odd], "all")[0].text.endswith("Changed files: a\\n\\u{202e}b.py")
     idle = EDIT._replace(artifacts=Artifacts())
-    assert prompts.told([idle], "all")[0].text.endswith("Changed files: none")
+    assert prompts.describe_history([idle], "all")[0].text.endswith("Changed files: none")
 
 
-def test_a_summary_is_the_first_paragraph_and_the_verdict() -> None:
+def test_a_history_summary_has_first_paragraph_and_verdict() -> None:
     long = "x" * 1000 + "\n\nmore\n- [high] a.py:3 — wrong\nReview status: revise\n"
-    told = prompts.told([PLAN._replace(content=long)], "summary")[0].text
+    told = prompts.describe_history([PLAN._replace(content=long)], "summary")[0].text
     assert told == "x" * 400 + " […]\n- [high] a.py:3 — wrong\nReview status: revise"
 
 
-def test_the_digest_is_that_of_the_utf8_bytes() -> None:
+def test_the_digest_is_of_the_utf8_bytes() -> None:
     assert prompts.digest("é\n") == ("edd3a863872a04239eb29ad4bc12fc892b3d4ae57cc7e786a3697816f8e141c2")

@@ -1,4 +1,4 @@
-"""Forged and honest checkpoints under a gate: the former are exit 4 without a call, the latter go on."""
+"""Forged and honest checkpoints with a gate: forged ones are exit 4 without a call, honest ones resume."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ Forge = Callable[[Lines, Mapping[str, Lines]], "Lines | str"]
 
 
 def editing(number: int, path: str, value: object) -> Forge:
-    """One value of a line is another one; its seals are left as they are."""
+    """Change one value of a line and keep its seals."""
 
     def forge(own: Lines, _: Mapping[str, Lines]) -> Lines:
         return [*own[:number], _edited(own[number], path, value), *own[number + 1 :]]
@@ -180,13 +180,13 @@ def one_document(own: Lines, _: Mapping[str, Lines]) -> str:
 
 
 def a_second_value(own: Lines, _: Mapping[str, Lines]) -> Lines:
-    """Of two values under one name JSON readers take the last one."""
+    """JSON readers use the last of two values with one name."""
     step = json.dumps(json.loads(passing(own[2]))["step"])
     return [*own[:2], own[2].replace(', "seals"', f', "step": {step}, "seals"'), own[3]]
 
 
 def hand_written(own: Lines, _: Mapping[str, Lines]) -> Lines:
-    """The full form, with the right contract, by somebody without a key."""
+    """The complete form with the right contract, written without a key."""
     return [*map(bare, own[:2]), passing(bare(own[2]))]
 
 
@@ -267,7 +267,7 @@ OFTEN = (
     "hand-written in full",
     "a list of answers",
 )
-"""The forms that the fast suite tries on the whole command, which takes a tenth of a second for each."""
+"""The forms that the fast suite tries through the command line, which takes 0.1 s for each."""
 
 
 def forged_text(kept: Kept, form: str) -> str:
@@ -275,7 +275,7 @@ def forged_text(kept: Kept, form: str) -> str:
     return forged if isinstance(forged, str) else "".join(f"{line}\n" for line in forged)
 
 
-def test_no_form_of_forging_is_proven_by_its_seals(kept: Kept) -> None:
+def test_no_forged_checkpoint_is_proven_by_its_seals(kept: Kept) -> None:
     seal = Seal((KEY,), folder_binding(kept.root))
 
     def doubt(form: str) -> str | None:
@@ -295,7 +295,7 @@ def test_no_form_of_forging_is_proven_by_its_seals(kept: Kept) -> None:
         if form != "nothing"
     ],
 )
-def test_a_forged_checkpoint_is_not_reviewed_and_nothing_is_called(
+def test_a_forged_checkpoint_is_refused_without_a_call(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
 ) -> None:
     forged = forged_text(kept, form)
@@ -305,14 +305,14 @@ def test_a_forged_checkpoint_is_not_reviewed_and_nothing_is_called(
         for gate, resumed in zip(GATES, words, strict=True):
             done = aethr_here("run", *gate, "--resume-checkpoint", resumed)
             assert (done.code, server.requests) == (4, []), done.err
-            assert "Start afresh without --resume-checkpoint." in done.err
+            assert "Start over without --resume-checkpoint." in done.err
             assert re.search(r"step '|line 4|a plain list|an earlier version", done.err), done.err
     assert (tmp_path / "forged.jsonl").read_text(encoding="utf-8") == forged
 
 
 @pytest.fixture
 def aethr_here(temp: Path, capsys: pytest.CaptureFixture[str]) -> Aethr:
-    """The command line in the folder where the test stands."""
+    """The command line in the current folder of the test."""
     from aethr.cli import main
     from tests.live import Done
 
@@ -343,7 +343,7 @@ def aethr_here(temp: Path, capsys: pytest.CaptureFixture[str]) -> Aethr:
         ("a document of an earlier version", "of an earlier version of Aethr, which sealed nothing"),
     ],
 )
-def test_it_is_said_which_step_does_not_count_and_why(
+def test_the_message_names_the_unproven_step_and_the_reason(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch, form: str, said: str
 ) -> None:
     resumed = forged_text(kept, form)
@@ -366,7 +366,7 @@ def test_without_a_gate_a_forged_review_is_incomplete(
     assert "INCOMPLETE (pass on what was sent): " in said
 
 
-def test_a_skip_that_was_forged_is_not_nothing_to_review(
+def test_a_forged_skip_is_not_nothing_to_review(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = list(kept.own)
@@ -378,30 +378,30 @@ def test_a_skip_that_was_forged_is_not_nothing_to_review(
 
 
 @pytest.mark.parametrize("form", ["hand-written in full", "a list of answers"])
-def test_a_run_without_a_gate_does_not_seal_what_was_forged(
+def test_a_run_without_a_gate_does_not_seal_a_forgery(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
 ) -> None:
-    """Else the next resume, with a gate, would take it for its own."""
+    """Otherwise the next resume, with a gate, would accept the forged lines."""
     file = tmp_path / "forged.jsonl"
     file.write_text(forged_text(kept, form), encoding="utf-8")
     words = ("--checkpoint-dir", str(tmp_path / "kept"), "--resume-checkpoint", f"@{file}", TASK)
     with serving(monkeypatch, error(401, "no")):
         assert aethr_here("run", *words).code == 3
-    written = next(iter((tmp_path / "kept").glob("*")), file)  # a list of answers is left alone
+    written = next(iter((tmp_path / "kept").glob("*")), file)  # a list of answers is not changed
     assert not any(map(is_sealed, written.read_text(encoding="utf-8").splitlines()))
     with serving(monkeypatch) as server:
         done = aethr_here("run", "--fail-on", "high", "--resume-checkpoint", f"@{written}")
     assert (done.code, server.requests) == (4, []), done.err
 
 
-def test_a_review_of_another_change_is_not_sealed_for_this_one(
+def test_a_review_of_another_change_is_not_sealed(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "change.jsonl"
     file.write_text("\n".join(kept.others["change"]), encoding="utf-8")
     with serving(monkeypatch, error(401, "no")):
         done = aethr_here("run", "--resume-checkpoint", f"@{file}")
-    assert (done.code, "the change is another one than step 'review' reviewed" in done.err) == (3, True)
+    assert (done.code, "the change is not the one that step 'review' reviewed" in done.err) == (3, True)
     assert not any(map(is_sealed, file.read_text(encoding="utf-8").splitlines()))
 
 
@@ -427,10 +427,10 @@ HONEST: Mapping[str, tuple[Callable[[Lines], str], int]] = {
 
 
 @pytest.mark.parametrize("form", HONEST)
-def test_an_honest_checkpoint_goes_on_under_a_gate(
+def test_an_honest_checkpoint_resumes_with_a_gate(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, form: str
 ) -> None:
-    """What is missing at the end is asked again."""
+    """Steps whose lines are missing at the end run again."""
     make, left = HONEST[form]
     written = make(kept.others["again"])
     (tmp_path / "own.jsonl").write_bytes(written.encode())
@@ -444,7 +444,7 @@ def test_an_honest_checkpoint_goes_on_under_a_gate(
 
 
 @pytest.mark.parametrize("model", ["openai:gpt-4o", "xai:grok-4"])
-def test_the_model_may_change_also_to_one_of_another_provider(
+def test_a_resume_may_use_another_provider(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
     project.write(".aethr.yaml", THREE_STEPS)
@@ -465,7 +465,7 @@ def _resumed_with(monkeypatch: pytest.MonkeyPatch, run: Aethr, lines: Lines, **k
     return done.code, done.err
 
 
-def test_a_key_may_come_and_another_go_but_one_that_sealed_it_must_stay(
+def test_one_key_that_sealed_the_checkpoint_must_remain(
     kept: Kept, aethr_here: Aethr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = kept.others["again"]
@@ -476,7 +476,7 @@ def test_a_key_may_come_and_another_go_but_one_that_sealed_it_must_stay(
     assert "step 'think' of the checkpoint was sealed with another key than this run has" in said
 
 
-def test_a_placeholder_for_a_server_that_the_run_does_not_call_seals_nothing() -> None:
+def test_a_placeholder_of_an_uncalled_server_seals_nothing() -> None:
     environ = {
         "OPENAI_API_KEY": "a",
         "XAI_API_KEY": "b",
@@ -488,7 +488,7 @@ def test_a_placeholder_for_a_server_that_the_run_does_not_call_seals_nothing() -
 
 
 @pytest.mark.parametrize("gate", GATES)
-def test_a_run_that_is_resumed_twice_is_sealed_all_along(
+def test_a_run_that_is_resumed_twice_stays_sealed(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, temp: Path, gate: tuple[str, ...]
 ) -> None:
     project.write(".aethr.yaml", THREE_STEPS)
@@ -504,10 +504,10 @@ def test_a_run_that_is_resumed_twice_is_sealed_all_along(
     assert (stopped.code, again.code, done.code, len(server.requests)) == (3, 3, 0, 5), done.err
 
 
-def test_without_any_key_a_run_under_a_gate_offers_no_resume(
+def test_a_gated_run_without_a_key_offers_no_resume(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, temp: Path
 ) -> None:
-    """A local server that wants no key: nothing could prove its answers, so no command is printed."""
+    """A local server without a key: nothing can prove its answers, so no resume command is printed."""
     project.write(".aethr.yaml", THREE_STEPS)
     with serving(monkeypatch, *[text(IDEA), error(401, "no")] * 2, text(PASS), text("Told.")) as server:
         for name in ("OPENAI", "OPENROUTER", "XAI", "ANTHROPIC"):
@@ -558,11 +558,11 @@ def proven(path: Path, seal: Seal = SEAL) -> tuple[tuple[StepResult, ...], str |
     return loaded.steps, checkpoint.unproven(loaded, seal)
 
 
-def test_every_line_is_sealed_with_each_key_and_holds_none(tmp_path: Path) -> None:
+def test_every_line_is_sealed_by_each_key_and_holds_none(tmp_path: Path) -> None:
     recorder = Recorder(sealed_plan(), (), tmp_path, None)
     for step in STEPS:
         recorder.take(StepFinished(step))
-    file = recorder.stopped(ModelError("down"))
+    file = recorder.stop(ModelError("down"))
     assert file is not None
     lines = file.read_text(encoding="utf-8").splitlines()
     for key in SEAL.keys:
@@ -571,7 +571,7 @@ def test_every_line_is_sealed_with_each_key_and_holds_none(tmp_path: Path) -> No
     assert KEY not in file.read_text(encoding="utf-8")
 
 
-def test_two_runs_that_write_one_file_leave_one_of_them_whole(tmp_path: Path) -> None:
+def test_two_runs_on_one_checkpoint_leave_one_of_them_whole(tmp_path: Path) -> None:
     first = Recorder(sealed_plan(), (), tmp_path, tmp_path / "one.jsonl")
     second = Recorder(sealed_plan(), (), tmp_path, tmp_path / "one.jsonl")
     for step in STEPS:
@@ -581,7 +581,7 @@ def test_two_runs_that_write_one_file_leave_one_of_them_whole(tmp_path: Path) ->
         assert proven(tmp_path / "one.jsonl")[1] is None
 
 
-def test_what_a_full_disk_did_not_take_leaves_the_seals_whole(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_break_the_seals(tmp_path: Path) -> None:
     recorder = Recorder(sealed_plan(), (), tmp_path, None)
     recorder.take(StepFinished(STEPS[0]))
     assert recorder.file is not None
@@ -589,7 +589,7 @@ def test_what_a_full_disk_did_not_take_leaves_the_seals_whole(tmp_path: Path) ->
     recorder.file.chmod(0o600)
     aside = recorder.file.with_suffix(".aside")
     recorder.file.rename(aside)
-    recorder.file.mkdir()  # neither a line nor a whole file can be put there
+    recorder.file.mkdir()  # nothing can be written to it now
     with pytest.raises(DiskError):
         recorder.take(StepFinished(STEPS[1]))
     recorder.file.rmdir()
@@ -599,7 +599,7 @@ def test_what_a_full_disk_did_not_take_leaves_the_seals_whole(tmp_path: Path) ->
     assert proven(recorder.file) == (tuple(STEPS[:3]), None)
 
 
-def test_whoever_watches_is_told_each_line_once_and_the_whole_file_when_it_is_new(tmp_path: Path) -> None:
+def test_on_kept_gets_each_line_once_and_each_new_file(tmp_path: Path) -> None:
     told: list[tuple[str, bool]] = []
     recorder = Recorder(sealed_plan(), (), tmp_path, None, lambda text, whole: told.append((text, whole)))
     for step in STEPS[:3]:
@@ -614,7 +614,7 @@ def test_whoever_watches_is_told_each_line_once_and_the_whole_file_when_it_is_ne
 
 @settings(max_examples=50)
 @given(st.data())
-def test_no_edit_of_a_sealed_text_keeps_its_seals(data: st.DataObject) -> None:
+def test_an_edit_of_a_sealed_text_breaks_its_seals(data: st.DataObject) -> None:
     sealer = Sealer(["a", "b"])
     lines = [sealer.seal(f'{{"line": {number}, "text": "ü"}}\n').removesuffix("\n") for number in range(4)]
     at = data.draw(st.integers(0, 3))

@@ -335,7 +335,7 @@ BROKEN = (
     Broken(
         "of another workflow",
         lambda _, repo: repo.write(".aethr.yaml", TWO_STEPS.replace("id: think", "id: ponder")),
-        "a step 'think' that the workflow has not",
+        "a step 'think' that the workflow does not have",
     ),
     Broken(
         "of another role",
@@ -363,7 +363,7 @@ BROKEN = (
     Broken(
         "of another change, with a gate",
         lambda _, repo: repo.write("app.py", "x = 2\n"),
-        "the change is another one than step 'review' reviewed",
+        "the change is not the one that step 'review' reviewed",
         ("--require-review",),
         4,
     ),
@@ -393,7 +393,7 @@ def test_another_change_without_a_gate_is_said(project: Repo, folder: Path) -> N
     assert aethr("run", "--checkpoint-dir", str(folder), TASK, cwd=project.root).returncode == 0
     (path,) = folder.iterdir()
     kept = path.read_bytes()
-    said = "note: the change is another one than step 'review' reviewed before the checkpoint"
+    said = "note: the change is not the one that step 'review' reviewed before the checkpoint"
     for text, expected in (("x = 1\n", False), ("x = 2\n", True)):
         project.write("app.py", text)
         path.write_bytes(kept)

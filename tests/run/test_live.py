@@ -52,7 +52,7 @@ def review(*words: str) -> list[str]:
     return ["run", "--preset", "review-existing-diff", *words, TASK]
 
 
-def test_a_step_that_never_stops_thinking_has_no_answer_and_is_counted(
+def test_endless_thinking_is_no_answer_but_counted(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(
@@ -69,7 +69,7 @@ def test_a_step_that_never_stops_thinking_has_no_answer_and_is_counted(
 
 
 @pytest.mark.parametrize("artifacts", ["{}", '{"changed_files": ["app.py"], "git_diff": "+x"}'])
-def test_a_hand_written_checkpoint_is_no_review(
+def test_a_hand_written_checkpoint_is_not_a_review(
     aethr: Aethr, monkeypatch: pytest.MonkeyPatch, artifacts: str
 ) -> None:
     seed = f'[{{"step_id": "review", "content": "Review status: pass", "artifacts": {artifacts}}}]'
@@ -149,7 +149,7 @@ def test_each_example(aethr: Aethr, monkeypatch: pytest.MonkeyPatch, example: Pa
 
 
 @pytest.mark.usefixtures("transport")
-def test_a_cut_answer_is_no_review(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_answer_is_not_a_review(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, Reply(chunks=(PASS,), finish_reason="length")):
         done = aethr(*review("--require-review", "--json"))
     assert done.code == 4
@@ -158,13 +158,13 @@ def test_a_cut_answer_is_no_review(aethr: Aethr, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("transport")
-def test_no_verdict_is_asked_for_once_more(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_verdict_is_asked_for_once_more(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, text("It looks fine."), text("Review status: pass")) as server:
         done = aethr(*review("--fail-on", "high", "--json"))
     assert (done.code, done.record["totals"]["calls"], len(server.bodies)) == (0, 2, 2)
 
 
-def test_a_change_that_does_not_fit_is_no_pass(
+def test_a_change_that_does_not_fit_does_not_pass(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "".join(f"noise = {n}\n" for n in range(20_000)))
@@ -180,7 +180,7 @@ def test_a_change_that_does_not_fit_is_no_pass(
 
 
 @pytest.mark.usefixtures("transport")
-def test_a_failing_server_is_exit_3_and_the_printed_command_resumes(
+def test_a_failing_server_is_exit_3_with_a_resume_command(
     aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
@@ -213,7 +213,7 @@ def test_the_record_of_a_failed_run_says_so(
     assert "no such model" in report.read_text()
 
 
-def test_a_wrong_model_name_is_mended_in_the_file_and_the_run_goes_on(
+def test_a_run_resumes_after_a_model_name_is_fixed(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
@@ -227,7 +227,7 @@ def test_a_wrong_model_name_is_mended_in_the_file_and_the_run_goes_on(
     assert (done.code, server.bodies[0]["model"]) == (0, "gpt-4o")
 
 
-def test_a_loop_keeps_its_count_through_a_resume(
+def test_a_resume_keeps_the_pass_count_of_a_loop(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(".aethr.yaml", LOOP)
@@ -255,7 +255,7 @@ def test_over_budget_stops_before_the_call(aethr: Aethr, temp: Path, monkeypatch
     assert len(list(temp.iterdir())) == 2
 
 
-def test_a_report_that_cannot_be_written_is_exit_3_after_the_answer_is_shown(
+def test_an_unwritable_report_is_exit_3_after_the_answer(
     aethr: Aethr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = tmp_path / "full.md"
@@ -315,7 +315,7 @@ def test_sigterm_is_143_with_a_checkpoint(project: Repo, temp: Path, monkeypatch
 
 
 def interrupt(number: signal.Signals, server: ModelServer) -> tuple[int, str]:
-    """Start a run in a process of its own, signal it once the second call is under way."""
+    """Start a run in its own process; signal it during the second call."""
     with subprocess.Popen(
         [sys.executable, "-m", "aethr", "run", TASK],
         stdin=subprocess.DEVNULL,
@@ -329,7 +329,7 @@ def interrupt(number: signal.Signals, server: ModelServer) -> tuple[int, str]:
     return child.returncode, stderr
 
 
-def test_a_resume_that_does_not_fit_leaves_the_checkpoint_as_it_was(
+def test_a_refused_resume_does_not_change_the_checkpoint(
     aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
@@ -346,7 +346,7 @@ def test_a_resume_that_does_not_fit_leaves_the_checkpoint_as_it_was(
     assert checkpoint.read_bytes().splitlines()[:2] == before.splitlines()[:2]
 
 
-def test_verbose_prints_the_checkpoint_which_resumes_as_an_argument_too(
+def test_verbose_prints_a_checkpoint_that_resumes(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
@@ -360,7 +360,7 @@ def test_verbose_prints_the_checkpoint_which_resumes_as_an_argument_too(
     assert (done.code, len(server.bodies)) == (0, 1), done.err
 
 
-def test_a_missing_key_is_told_before_an_editor_opens(
+def test_a_missing_key_is_reported_before_an_editor_opens(
     aethr: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AETHR_LIVE", "1")
@@ -383,7 +383,7 @@ def test_a_direct_run_on_a_pipe_imports_nothing_heavy(project: Repo, monkeypatch
 # --- --save ------------------------------------------------------------------------------------
 
 
-def test_a_run_is_saved_after_its_resume_and_the_file_calls_the_same_again(
+def test_a_resumed_run_is_saved_and_calls_the_same_again(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = [
@@ -409,7 +409,7 @@ def test_a_run_is_saved_after_its_resume_and_the_file_calls_the_same_again(
     assert told[0] == told[1]
 
 
-def test_a_key_in_a_step_is_neither_printed_nor_kept(
+def test_a_key_in_a_step_is_not_printed_or_kept(
     aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = [
@@ -451,7 +451,7 @@ def commit(project: Repo) -> None:
 
 
 def nothing(project: Repo) -> None:
-    """Neither a look at the tree nor a new branch changes what was reviewed."""
+    """Reading the tree or creating a branch does not change what was reviewed."""
     (project.root / "app.py").touch()
     project.git("status")
     project.git("branch", "elsewhere")
@@ -475,7 +475,7 @@ def nothing(project: Repo) -> None:
         (edit, (), 0, "Review status: pass"),
     ],
 )
-def test_a_review_of_what_is_no_longer_there_is_none(
+def test_a_review_of_an_outdated_change_does_not_count(
     aethr: Aethr,
     project: Repo,
     monkeypatch: pytest.MonkeyPatch,
@@ -505,10 +505,10 @@ def test_a_review_of_what_is_no_longer_there_is_none(
 # --- the scope of a resumed run ------------------------------------------------------------------
 
 
-def test_a_resume_reviews_the_change_that_was_chosen_and_does_not_choose_again(
+def test_a_resume_reviews_the_change_chosen_first(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The change was staged when the run began; what has been edited since must not take its place."""
+    """The change was staged when the run started; a later edit must not replace it."""
     project.write(".aethr.yaml", TWO_STEPS)
     project.git("add", "-A")
     with serving(monkeypatch, text("An idea."), error(401, "no"), text(PASS)) as server:
@@ -520,7 +520,7 @@ def test_a_resume_reviews_the_change_that_was_chosen_and_does_not_choose_again(
     assert "Another shop" not in server.bodies[-1]["messages"][0]["content"]
 
 
-def test_a_resume_reviews_the_commits_that_were_named_although_a_name_moved(
+def test_a_resume_reviews_the_same_commits_of_a_moved_name(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, temp: Path
 ) -> None:
     project.write(".aethr.yaml", TWO_STEPS)
@@ -536,7 +536,7 @@ def test_a_resume_reviews_the_commits_that_were_named_although_a_name_moved(
     assert "+    return sum(prices) + 1" in server.bodies[-1]["messages"][0]["content"]
 
 
-def test_a_review_that_was_not_called_is_replayed_and_the_change_since_then_noticed(
+def test_a_resume_notices_a_change_after_a_skipped_review(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.git("checkout", "-q", "app.py")

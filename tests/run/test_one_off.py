@@ -1,4 +1,4 @@
-"""``--step``, ``--context`` and ``--save``: a run that worked becomes the project's workflow file."""
+"""``--step``, ``--context`` and ``--save``: from a one-off run to the workflow file of a project."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ WAYS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", WAYS, ids=" ".join)
-def test_the_saved_file_gives_the_same_prompts_byte_for_byte(project: Repo, words: list[str]) -> None:
+def test_the_saved_file_gives_the_same_prompts(project: Repo, words: list[str]) -> None:
     project.write("other.yaml", EVERYTHING)
     project.git("add", "other.yaml")
     diff = [word for word in words if word.startswith("--diff")]
@@ -100,7 +100,7 @@ def test_the_saved_file_gives_the_same_prompts_byte_for_byte(project: Repo, word
     assert aethr("check", cwd=project.root).returncode == 0
 
 
-def test_the_file_is_what_a_person_would_have_written(project: Repo) -> None:
+def test_the_saved_file_looks_written_by_a_person(project: Repo) -> None:
     done = aethr(
         *("run", "--preset", "plan-implement-review", "--save", TASK),
         *(
@@ -151,7 +151,7 @@ steps:
     )
 
 
-def test_settings_of_a_role_stay_beside_another_model(project: Repo) -> None:
+def test_a_role_keeps_its_settings_with_another_model(project: Repo) -> None:
     env = {"AETHR_LIVE": "0", "AETHR_MODEL": "xai:grok"}
     assert aethr("run", "--preset=custom", "--save", TASK, cwd=project.root, env=env).returncode == 0
     text = (project.root / ".aethr.yaml").read_text()
@@ -159,7 +159,7 @@ def test_settings_of_a_role_stay_beside_another_model(project: Repo) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "folder", "link"])
-def test_a_file_that_is_there_is_never_overwritten(project: Repo, place: str) -> None:
+def test_save_never_overwrites_a_file(project: Repo, place: str) -> None:
     file = project.root / ".aethr.yaml"
     if place == "file":
         file.write_text("mine\n")
@@ -169,12 +169,12 @@ def test_a_file_that_is_there_is_never_overwritten(project: Repo, place: str) ->
         file.symlink_to(project.root / "nowhere")
     done = aethr("run", "--preset", "custom", "--save", TASK, cwd=project.root)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is already here" in done.stderr
+    assert "already exists" in done.stderr
     assert not (project.root / "nowhere").exists()
     assert place != "file" or file.read_text() == "mine\n"
 
 
-def test_it_is_written_at_the_root_of_the_project(project: Repo) -> None:
+def test_save_writes_to_the_root_of_the_project(project: Repo) -> None:
     below = project.root / "src"
     below.mkdir()
     assert aethr("run", "--preset", "custom", "--save", TASK, cwd=below).returncode == 0
@@ -187,13 +187,13 @@ def test_it_is_written_at_the_root_of_the_project(project: Repo) -> None:
     assert "context:\n      - file:x\n" in (project.root / "sub" / ".aethr.yaml").read_text()
 
 
-def test_a_run_without_a_required_review_leaves_nothing(project: Repo) -> None:
+def test_an_unreviewed_run_saves_nothing(project: Repo) -> None:
     done = aethr("run", "--preset=review-existing-diff", "--require-review", "--save", TASK, cwd=project.root)
     assert (done.returncode, "was not written, because of exit code 4" in done.stderr) == (4, True)
     assert sorted(path.name for path in project.root.glob(".aethr*")) == []
 
 
-def test_the_value_of_a_key_is_not_written(project: Repo) -> None:
+def test_save_does_not_write_a_key(project: Repo) -> None:
     env = {"OPENAI_API_KEY": "sk-test-0123456789"}
     words = ("run", "--step", "helper:Use sk-test-0123456789.", "--save", TASK)
     done = aethr(*words, cwd=project.root, env=env)
@@ -201,8 +201,8 @@ def test_the_value_of_a_key_is_not_written(project: Repo) -> None:
     assert "holds the value of a key" in done.stderr
 
 
-def test_a_file_that_comes_into_being_meanwhile_stays(project: Repo, tmp_path: Path) -> None:
-    """The editor that writes the task makes it, which is after all that is refused beforehand."""
+def test_save_keeps_a_file_created_during_the_run(project: Repo, tmp_path: Path) -> None:
+    """The editor for the task creates it, after all checks of the options."""
     editor = tmp_path / "editor.py"
     editor.write_text(
         "import pathlib, sys\n"
@@ -231,7 +231,7 @@ def test_a_file_that_comes_into_being_meanwhile_stays(project: Repo, tmp_path: P
     assert str(kept) in os.fsdecode(done.stderr)
 
 
-def test_the_resume_command_gives_every_option_again() -> None:
+def test_the_resume_command_repeats_every_option() -> None:
     options = build({"step": ["-a:x y", "b:#"], "context": ["file:-"], "save": True, "replies": "-r.yaml"})
     words = command_line(options)
     given = vars(build_parser().parse_args(["run", *words]))
@@ -242,7 +242,7 @@ def test_the_resume_command_gives_every_option_again() -> None:
 # --- --step and --context ----------------------------------------------------------------------
 
 
-def test_context_takes_the_place_of_the_change_and_of_nothing_else(project: Repo) -> None:
+def test_context_replaces_only_that_of_steps_with_git_diff(project: Repo) -> None:
     words = ("run", "--preset=debug-failing-test", "--context=file:README.md", "--json", TASK)
     steps = json.loads(aethr(*words, cwd=project.root).stdout)["steps"]
     sources = [list(dict.fromkeys(each["source"] for each in step["context"])) for step in steps]
@@ -251,7 +251,7 @@ def test_context_takes_the_place_of_the_change_and_of_nothing_else(project: Repo
     assert sources[2][0] == "latest_diff"
 
 
-def test_a_step_sees_nothing_that_the_command_line_does_not_name(project: Repo) -> None:
+def test_a_step_sees_only_the_named_context(project: Repo) -> None:
     done = aethr("run", "--step", "explainer:Explain.", "--json", TASK, cwd=project.root)
     (step,) = json.loads(done.stdout)["steps"]
     assert (step["id"], step["role"], step["context"]) == ("explainer", "explainer", [])
@@ -265,7 +265,7 @@ def test_a_step_named_reviewer_gives_the_verdict(project: Repo) -> None:
     assert (done.returncode, "no step reviews" in done.stderr) == (4, True)
 
 
-def test_the_environment_names_steps_one_a_line(project: Repo) -> None:
+def test_the_environment_has_one_step_per_line(project: Repo) -> None:
     env = {"AETHR_RUN_STEP": "a:First.\nb:Second.", "AETHR_RUN_CONTEXT": "git_diff\nfile:README.md"}
     steps = json.loads(aethr("run", "--json", TASK, cwd=project.root, env=env).stdout)["steps"]
     assert [step["id"] for step in steps] == ["a", "b"]
@@ -291,7 +291,7 @@ def test_the_environment_names_steps_one_a_line(project: Repo) -> None:
         (["--preset", "custom", "--save", "--show-prompt"], "--save and --show-prompt exclude each other"),
     ],
 )
-def test_a_mistake_is_one_line_with_a_fix_and_exit_2(project: Repo, words: list[str], said: str) -> None:
+def test_a_wrong_step_option_is_one_line_and_exit_2(project: Repo, words: list[str], said: str) -> None:
     project.write("no-diff.yaml", "workflow: w\nroles: {a: b}\nsteps: [{id: s, role: a}]\n")
     done = aethr("run", *words, TASK, cwd=project.root)
     assert (done.returncode, done.stdout) == (2, "")

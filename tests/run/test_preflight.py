@@ -1,4 +1,4 @@
-"""What is refused before any call, and how a provider's words become one line."""
+"""Refusals before the first call, and a provider's error text on one line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refusal(environ: Mapping[str, str], *models: str | None) -> UsageError:
     return caught.value
 
 
-def test_a_missing_key_is_refused_with_its_variable_and_the_login_command() -> None:
+def test_a_missing_key_names_variable_and_login_command() -> None:
     failure = refusal({"OPENAI_API_KEY": ""}, GPT)
     assert isinstance(failure, MissingKeyError)
     assert str(failure) == "openai: no key: OPENAI_API_KEY is not set"
@@ -33,13 +33,13 @@ def test_a_missing_key_is_refused_with_its_variable_and_the_login_command() -> N
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "google", "openrouter", "xai"])
-def test_each_provider_that_wants_a_key_is_checked(name: str) -> None:
+def test_each_provider_that_needs_a_key_is_checked(name: str) -> None:
     way = WAYS[name]
     assert isinstance(refusal({}, way.model), MissingKeyError)
     backend(way.keys).preflight([request(way.model)])
 
 
-def test_only_an_openai_server_of_ones_own_needs_no_key() -> None:
+def test_only_your_own_openai_server_needs_no_key() -> None:
     backend({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}).preflight([request()])
     assert isinstance(refusal({"XAI_API_BASE": "http://127.0.0.1:1"}, "xai:grok-x"), MissingKeyError)
     with ModelServer([Reply()]) as server:
@@ -48,7 +48,7 @@ def test_only_an_openai_server_of_ones_own_needs_no_key() -> None:
 
 
 @pytest.mark.parametrize("key", ["sk-1234\n", " sk-1234", "sk-12\u00a034", "sk-ключ"])
-def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
+def test_a_key_unfit_for_a_header_is_refused_and_not_shown(key: str) -> None:
     failure = refusal({"OPENAI_API_KEY": key}, GPT)
     assert "OPENAI_API_KEY" in str(failure)
     assert key.strip() not in str(failure) + failure.fix
@@ -56,7 +56,7 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> No
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN", "HOSTED_VLLM_API_KEY"])
 @pytest.mark.parametrize("quotes", ['""', "''", "``", "\u201c\u201d", '"\x20', '\x20"'])
-def test_a_key_with_quotes_around_it_is_told_and_not_shown(variable: str, quotes: str) -> None:
+def test_a_key_in_quotes_is_reported_and_not_shown(variable: str, quotes: str) -> None:
     models = {"OPENAI": GPT, "ANTHROPIC": "anthropic:claude-x", "HOSTED": "vllm:m"}
     base = {"HOSTED_VLLM_API_BASE": "http://127.0.0.1:1/v1"}
     key = f"{quotes[0]}sk-1234567890{quotes[1]}".strip()
@@ -67,9 +67,7 @@ def test_a_key_with_quotes_around_it_is_told_and_not_shown(variable: str, quotes
 
 
 @pytest.mark.parametrize(("first", "second"), [("DEEPSEEK_API_BASE", "DEEPSEEK_BASE_URL")])
-def test_models_and_agents_take_the_same_variable_of_a_provider_outside_of_the_table(
-    first: str, second: str
-) -> None:
+def test_models_and_agents_use_the_same_key_variable(first: str, second: str) -> None:
     environ = {"DEEPSEEK_API_KEY": "sk-1", second: "http://h/b", first: "http://h/a"}
     assert endpoint_of("deepseek:m", environ).base == access("deepseek:m", environ).base == "http://h/a"
     del environ[first]
@@ -78,13 +76,13 @@ def test_models_and_agents_take_the_same_variable_of_a_provider_outside_of_the_t
 
 
 @pytest.mark.parametrize("name", ["lm_studio", "hosted_vllm"])
-def test_a_server_of_ones_own_needs_its_address(name: str) -> None:
+def test_your_own_server_needs_its_address(name: str) -> None:
     failure = refusal({}, f"{name}:some-model")
     assert f"{WAYS[name].base} is not set" in str(failure)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "file:///etc/passwd", "http://"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_a_malformed_address_is_refused(url: str) -> None:
     assert "OPENAI_BASE_URL is not an http or https address" in str(refusal({"OPENAI_BASE_URL": url}, GPT))
 
 
@@ -93,12 +91,12 @@ def test_an_unknown_provider_is_refused_with_a_suggestion() -> None:
     assert str(failure) == "'antropic:claude-x': no provider named 'antropic' (did you mean 'anthropic'?)"
 
 
-def test_any_provider_that_litellm_knows_is_let_through() -> None:
+def test_any_provider_that_litellm_knows_is_accepted() -> None:
     backend({}).preflight([request("groq:some-model")])
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "openai:http://127.0.0.1:1/x", "oobabooga/http://127.0.0.1:1/x"])
-def test_a_name_that_is_no_model_name_is_refused(name: str) -> None:
+def test_a_malformed_model_name_is_refused(name: str) -> None:
     assert "step 'review'" in str(refusal({}, name))
 
 
@@ -142,5 +140,5 @@ def test_foreign_hosts_are_named_once_and_without_secrets() -> None:
         ("x" * 1000, "x" * 299 + "…"),
     ],
 )
-def test_a_providers_text_is_made_fit_for_one_line(text: str, shown: str) -> None:
+def test_a_providers_text_is_shown_on_one_line(text: str, shown: str) -> None:
     assert tidy(text, ["abcdefgh-secret", "none"]) == shown

@@ -1,4 +1,4 @@
-"""What a run reviews: the scope that is chosen or named, what it leaves out, what cannot be seen of it."""
+"""What a run reviews: the chosen or named scope, what it excludes, and what cannot be shown."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def a_moved_submodule(repo: Repo) -> None:
         *(dirty_submodule, new_in_a_submodule, a_moved_submodule, leave_a_conflict),
     ],
 )
-def test_what_is_unstaged_is_what_git_diff_shows(
+def test_unstaged_changes_are_those_of_git_diff(
     clean: Repo, change: Callable[[Repo], None], stages: bool
 ) -> None:
     change(clean)
@@ -159,7 +159,7 @@ def test_what_is_unstaged_is_what_git_diff_shows(
         ([], ["--diff", "HEAD~...HEAD"], "rev-parse cat-file merge-base diff"),
     ],
 )
-def test_how_often_a_run_asks_git(
+def test_how_often_a_run_calls_git(
     clean: Repo,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -202,9 +202,7 @@ print({name: opened[name] for name in (".aethr.yaml", ".env", "replies.yaml", "r
         (["run", "--preset", "review-existing-diff", "look"], {"review-existing-diff.yaml"}),
     ],
 )
-def test_what_was_checked_is_what_is_used_for_each_file_is_read_once(
-    clean: Repo, words: list[str], read: set[str]
-) -> None:
+def test_each_file_is_read_only_once(clean: Repo, words: list[str], read: set[str]) -> None:
     clean.write(".aethr.yaml", presets.text("review-existing-diff"))
     clean.write("replies.yaml", 'review: ["Review status: pass"]\n')
     clean.write(".env", "AETHR_LIVE=0\n")
@@ -259,7 +257,7 @@ def test_the_first_line_says_what_was_named(clean: Repo, scope: str, line: str) 
     assert first_line(done) == line
 
 
-def test_the_first_line_before_the_first_commit_and_without_a_change_to_read(repo: Repo) -> None:
+def test_the_first_line_before_the_first_commit(repo: Repo) -> None:
     repo.write("a.py", "1\n")
     repo.git("add", "-A")
     said = "reviewing staged changes: 1 file, +1 -0, with no commit before it"
@@ -270,7 +268,7 @@ def test_the_first_line_before_the_first_commit_and_without_a_change_to_read(rep
     assert first_line(done) == said.replace("reviewing", "reading")
 
 
-def test_a_quiet_run_shows_the_last_answer_alone_and_the_record_has_the_size(clean: Repo) -> None:
+def test_a_quiet_run_shows_only_the_last_answer(clean: Repo) -> None:
     unstaged(clean)
     assert "reviewing" not in aethr(*REVIEW, "-q", "look", cwd=clean.root).stdout
     done = aethr(*REVIEW, "--json", "look", cwd=clean.root)
@@ -278,8 +276,8 @@ def test_a_quiet_run_shows_the_last_answer_alone_and_the_record_has_the_size(cle
     assert done.stderr.startswith("reviewing unstaged changes: 1 file, +1 -1\n")
 
 
-def test_files_are_read_where_the_chosen_change_is(clean: Repo) -> None:
-    """Beside a staged change from the index; on a clean tree from the disk, where an agent may write."""
+def test_files_are_read_from_the_chosen_scope(clean: Repo) -> None:
+    """From the index for a chosen staged change; from the disk on a clean tree, where an agent may write."""
     new(clean)
     here = checkout_of(clean.root)
     assert git.choose_scope(here).scope.kind == "worktree"
@@ -289,7 +287,7 @@ def test_files_are_read_where_the_chosen_change_is(clean: Repo) -> None:
     assert survey.left_out == git.LeftOut(untracked=(b"new.py",))
 
 
-def test_outside_of_a_repository_nothing_is_reviewed_and_nothing_called(tmp_path: Path) -> None:
+def test_outside_of_a_repository_nothing_is_called(tmp_path: Path) -> None:
     done = aethr(*REVIEW, "--fail-on", "high", "look", cwd=tmp_path)
     assert (done.returncode, "Nothing to review" in done.stdout) == (0, True)
     assert first_line(done) == "reviewing unstaged changes: nothing (no diff: not in a git repository)"
@@ -297,13 +295,13 @@ def test_outside_of_a_repository_nothing_is_reviewed_and_nothing_called(tmp_path
 
 
 @pytest.mark.parametrize("scope", ["A..", "..B", "..", "...", "$BASE.."])
-def test_an_empty_side_is_exit_2_with_the_way_out(clean: Repo, scope: str) -> None:
+def test_an_empty_side_of_a_range_is_exit_2_with_a_fix(clean: Repo, scope: str) -> None:
     done = aethr(*REVIEW, "--diff", scope, "look", cwd=clean.root)
     assert done.returncode == 2
     assert "Write HEAD for the commit that is checked out" in done.stderr
 
 
-def test_a_branch_with_the_name_of_a_word_is_named_whole(clean: Repo) -> None:
+def test_a_branch_named_like_a_scope_needs_its_full_name(clean: Repo) -> None:
     clean.git("branch", "all")
     unstaged(clean)
     clean.commit()
@@ -314,7 +312,7 @@ def test_a_branch_with_the_name_of_a_word_is_named_whole(clean: Repo) -> None:
 
 
 @pytest.mark.parametrize("name", ["HEAD~1", "v1", "main@{0}", ":/first", "HEAD^{tree}", "topic"])
-def test_a_revision_is_what_git_diff_makes_of_it(repo: Repo, name: str) -> None:
+def test_a_revision_means_the_same_as_for_git_diff(repo: Repo, name: str) -> None:
     repo.write("a.py", "1\n")
     repo.commit("first")
     repo.git("tag", "-a", "v1", "-m", "one")
@@ -338,7 +336,7 @@ def test_a_revision_is_what_git_diff_makes_of_it(repo: Repo, name: str) -> None:
         ([], 0, ""),
     ],
 )
-def test_a_gate_without_a_diff_reviews_all_there_is_or_is_not_green(
+def test_a_gate_without_a_diff_reviews_everything_or_fails(
     clean: Repo, changes: list[Callable[[Repo], None]], code: int, said: str
 ) -> None:
     for change in changes:
@@ -350,7 +348,7 @@ def test_a_gate_without_a_diff_reviews_all_there_is_or_is_not_green(
         assert (named.returncode, "Nothing to review" in named.stdout) == (0, True)
 
 
-def test_a_workflow_file_that_was_just_written_is_not_left_out(clean: Repo) -> None:
+def test_a_new_workflow_file_is_not_excluded(clean: Repo) -> None:
     aethr("init", "review-existing-diff", cwd=clean.root)
     assert aethr("run", "--fail-on", "high", "look", cwd=clean.root).returncode == 0
     clean.write("other.yaml")
@@ -360,7 +358,7 @@ def test_a_workflow_file_that_was_just_written_is_not_left_out(clean: Repo) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 @pytest.mark.parametrize("scope", ["worktree", "head", "all", "HEAD"])
-def test_a_file_that_git_was_told_to_overlook_is_named(clean: Repo, flag: str, scope: str) -> None:
+def test_a_file_that_git_overlooks_is_named(clean: Repo, flag: str, scope: str) -> None:
     clean.git("update-index", flag, "b.py")
     clean.write("b.py", "hidden\n")
     unstaged(clean)
@@ -373,7 +371,7 @@ def test_a_file_that_git_was_told_to_overlook_is_named(clean: Repo, flag: str, s
     assert (done.returncode, "git is set to ignore changes of b.py" in done.stdout) == (4, True)
 
 
-def test_an_overlooked_file_beside_a_staged_change_that_nobody_named(clean: Repo) -> None:
+def test_an_overlooked_file_beside_a_staged_change_is_named(clean: Repo) -> None:
     clean.git("update-index", "--assume-unchanged", "a.py")
     unstaged(clean)
     staged(clean)
@@ -382,10 +380,15 @@ def test_an_overlooked_file_beside_a_staged_change_that_nobody_named(clean: Repo
     assert "not sent: git_diff (git is set to ignore changes of a.py" in done.stdout
 
 
-def test_a_name_that_looks_like_a_mark_is_none_and_staged_and_ranges_have_no_such_files(clean: Repo) -> None:
+def test_a_file_name_like_a_flag_is_not_overlooked(clean: Repo) -> None:
     clean.write("S s H.py")
     clean.commit()
     assert tracking.overlooked_files(clean.root) == ()
+
+
+def test_staged_and_range_scopes_have_no_overlooked_files(clean: Repo) -> None:
+    clean.write("c.py")
+    clean.commit()
     clean.git("update-index", "--assume-unchanged", "b.py")
     unstaged(clean)
     clean.git("add", "a.py")
@@ -441,7 +444,7 @@ def with_history(repo: Repo) -> None:
 
 @pytest.mark.parametrize("history", [with_history, lambda _: None])
 @pytest.mark.parametrize("where", ["", "dir"])
-def test_all_is_what_add_and_commit_would_record(
+def test_scope_all_is_what_add_and_commit_would_record(
     repo: Repo, history: Callable[[Repo], None], where: str, tmp_path: Path
 ) -> None:
     history(repo)
@@ -458,7 +461,7 @@ def test_all_is_what_add_and_commit_would_record(
 @pytest.mark.parametrize(
     "setting", ["core.splitIndex", "core.untrackedCache", "core.fileMode=false", "index.version=4"]
 )
-def test_all_leaves_the_repository_as_it_is_under_any_setting(repo: Repo, setting: str) -> None:
+def test_scope_all_does_not_change_the_repository(repo: Repo, setting: str) -> None:
     with_history(repo)
     name, _, value = setting.partition("=")
     repo.git("config", name, value or "true")
@@ -471,7 +474,7 @@ def test_all_leaves_the_repository_as_it_is_under_any_setting(repo: Repo, settin
     assert found == repo.git("diff", "--cached")
 
 
-def test_all_of_an_unmerged_tree_shows_its_conflicts_line_by_line(repo: Repo) -> None:
+def test_scope_all_shows_conflicts_line_by_line(repo: Repo) -> None:
     leave_a_conflict(repo)
     found = one(repo.root, scope="all").text
     repo.git("add", "-A")
@@ -479,7 +482,7 @@ def test_all_of_an_unmerged_tree_shows_its_conflicts_line_by_line(repo: Repo) ->
     assert "+<<<<<<< HEAD" in found
 
 
-def test_the_context_beside_all_is_read_from_the_disk(clean: Repo) -> None:
+def test_scope_all_reads_context_from_disk(clean: Repo) -> None:
     new(clean)
     assert one(clean.root, "file:new.py", scope="all").receipts[0].complete
 
@@ -499,7 +502,7 @@ def with_submodule(repo: Repo, tmp_path: Path) -> Repo:
     return Repo(repo.root / "sub")
 
 
-def test_a_submodule_is_never_complete_and_named_with_its_commits(repo: Repo, tmp_path: Path) -> None:
+def test_a_submodule_is_incomplete_and_named_with_commits(repo: Repo, tmp_path: Path) -> None:
     module = with_submodule(repo, tmp_path)
     old = module.git("rev-parse", "--short", "HEAD").strip()
     added = receipt(one(repo.root, scope="staged"), "sub")
@@ -526,7 +529,7 @@ def test_a_submodule_is_never_complete_and_named_with_its_commits(repo: Repo, tm
     assert (gone.complete, gone.note) == (True, f"a submodule that was at {now}")
 
 
-def test_a_repository_inside_of_another_is_one_too(clean: Repo) -> None:
+def test_a_nested_repository_is_incomplete(clean: Repo) -> None:
     inner = make_repo(clean.root / "embedded")
     inner.write("in.py")
     inner.commit()
@@ -566,8 +569,8 @@ def test_a_text_about_git_lfs_is_not_a_pointer(clean: Repo) -> None:
 
 
 @pytest.mark.parametrize("side", ["--ours", "--theirs"])
-def test_a_conflict_that_was_resolved_to_one_side_is_not_complete(repo: Repo, side: str) -> None:
-    """git shows no line of it: every line is that of one of the two."""
+def test_a_conflict_resolved_to_one_side_is_incomplete(repo: Repo, side: str) -> None:
+    """git shows no lines for it, because each line is from one of the two sides."""
     leave_a_conflict(repo)
     repo.git("checkout", side, "a.py")
     block = one(repo.root)

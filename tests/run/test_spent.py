@@ -1,4 +1,4 @@
-"""What a run used: counted, estimated or unknown, and more than it was allowed."""
+"""What a run used: counted, estimated or unknown, and over budget."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["aethr", "project", "temp", "transport"]
 
 LIMITED = TWO_STEPS.replace('"openai:gpt-4o-mini"', "{model: openai:gpt-4o-mini, max_tokens: 5000}")
 ENDLESS = (2000, 60_000)
-"""Tokens of an answer by a server that does not honour the limit that it was sent."""
+"""Tokens in the answer of a server that does not honour the limit that it was sent."""
 
 
 def used(*usages: Usage, **more: Any) -> list[StepResult]:
@@ -60,7 +60,7 @@ def used(*usages: Usage, **more: Any) -> list[StepResult]:
     ],
 )
 @pytest.mark.usefixtures("transport")
-def test_a_server_that_ignores_the_limit_ends_the_run_before_its_next_call(
+def test_a_server_that_ignores_the_limit_ends_the_run(
     aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], over: str
 ) -> None:
     project.write(".aethr.yaml", LIMITED)
@@ -83,7 +83,7 @@ def test_a_server_that_ignores_the_limit_ends_the_run_before_its_next_call(
 
 @pytest.mark.parametrize("answer", [PASS, REVISE])
 @pytest.mark.parametrize("gate", [[], ["--fail-on", "high"]])
-def test_the_last_step_over_the_budget_is_exit_5_with_a_complete_record(
+def test_a_last_step_over_budget_has_a_complete_record(
     aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gate: list[str]
 ) -> None:
     words = ["--preset", "review-existing-diff", "--model", "openai:gpt-4o-mini", "--max-cost", "0.02"]
@@ -109,9 +109,7 @@ def test_without_a_budget_an_ignored_limit_is_only_named(
     assert "note: the server answered 60,000 tokens where 16,384 were allowed" in done.out + done.err
 
 
-def test_a_prompt_that_took_more_than_was_estimated_is_an_excess_too(
-    aethr: Aethr, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prompt_over_its_estimate_is_over_budget(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--preset", "review-existing-diff", "--model", "openai:gpt-4o-mini", "--max-tokens", "20000"]
     with serving(monkeypatch, Reply((PASS,), usage=(20_000, 5))):
         done = aethr("run", *words, TASK)
@@ -119,9 +117,7 @@ def test_a_prompt_that_took_more_than_was_estimated_is_an_excess_too(
     assert "used more than was estimated before the call: 5 tokens over --max-tokens 20000" in done.err
 
 
-def test_an_answer_over_the_budget_is_not_asked_again_for_its_verdict(
-    aethr: Aethr, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_over_budget_is_not_asked_again(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--preset", "review-existing-diff", "--model", "openai:gpt-4o-mini", "--max-cost", "0.02"]
     with serving(monkeypatch, Reply(("Hm.",), usage=ENDLESS), text(PASS)) as server:
         done = aethr("run", *words, TASK)
@@ -148,7 +144,7 @@ def test_an_answer_over_the_budget_is_not_asked_again_for_its_verdict(
         ),
     ],
 )
-def test_a_budget_holds_against_what_is_known(
+def test_a_budget_applies_to_known_figures(
     allowance: Allowance, usages: list[Usage], said: str | None
 ) -> None:
     error = budget.exceeded(allowance, used(*usages))
@@ -158,7 +154,7 @@ def test_a_budget_holds_against_what_is_known(
 # --- how it is shown ---------------------------------------------------------------------------
 
 
-def test_one_unknown_figure_makes_its_sum_unknown_and_one_estimate_all_of_it() -> None:
+def test_one_unknown_or_estimated_figure_marks_the_sum() -> None:
     known, silent = Usage(1, 2, 3, 0.5), Usage(4, None, None, None)
     assert Usage.sum([]) == Usage(0, 0, 0, 0)
     assert Usage.sum([known, known]) == Usage(2, 4, 6, 1.0)
@@ -177,7 +173,7 @@ def test_one_unknown_figure_makes_its_sum_unknown_and_one_estimate_all_of_it() -
         (Usage(400, None, None, 0.5), "tokens unknown · $0.50 · 0.0 s"),
     ],
 )
-def test_a_step_says_what_is_an_estimate_and_what_is_unknown(usage: Usage, row: str) -> None:
+def test_a_step_marks_estimated_and_unknown_figures(usage: Usage, row: str) -> None:
     (step,) = used(usage)
     assert wording.step_spent(step) == row
 
@@ -188,7 +184,7 @@ def test_totals_with_an_unknown_part_are_unknown(totals: Totals, tokens: int | N
 
 
 @pytest.mark.usefixtures("transport")
-def test_tokens_that_nobody_counted_are_null_and_unknown(
+def test_uncounted_tokens_are_null_and_unknown(
     aethr: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     report = tmp_path / "out.md"
@@ -233,7 +229,7 @@ def test_estimated_tokens_are_marked_wherever_they_are_shown(
     assert f"1 step, about {number:,} tokens, under \\$0.0001, " in report.read_text()
 
 
-def test_a_mock_run_uses_nothing_and_that_is_known(aethr: Aethr) -> None:
+def test_a_mock_run_has_a_known_usage_of_zero(aethr: Aethr) -> None:
     done = aethr("run", "--preset", "review-existing-diff", "--json", TASK)
     assert done.record["steps"][0]["usage"] == {
         "prompt_tokens": 0,
@@ -259,7 +255,7 @@ TOKENS = {"input": 5, "output": 2, "reasoning": 1, "cache": {"read": 3, "write":
     [
         ([], Usage()),
         ([{"tokens": TOKENS, "cost": 0.5}], Usage(8, 3, 11, 0.5)),
-        ([{"tokens": TOKENS, "cost": 0}], Usage(8, 3, 11, None)),  # it says 0 where it knows no price
+        ([{"tokens": TOKENS, "cost": 0}], Usage(8, 3, 11, None)),  # it reports 0 if it does not know a price
         ([{"tokens": {"input": 5, "output": 2}, "cost": 0.5}], Usage(5, 2, 7, 0.5)),
         ([{"cost": 0.5}], Usage(None, None, None, 0.5)),
         ([{"tokens": {"input": "5", "output": -2}, "cost": 0.5}], Usage(None, None, None, 0.5)),
@@ -267,7 +263,7 @@ TOKENS = {"input": 5, "output": 2, "reasoning": 1, "cache": {"read": 3, "write":
         ([{"tokens": TOKENS, "cost": 0.5}, {"cost": 0.25}], Usage(None, None, None, 0.75)),
     ],
 )
-def test_what_an_agent_does_not_count_is_unknown(parts: list[dict[str, Any]], usage: Usage) -> None:
+def test_figures_that_an_agent_does_not_count_are_unknown(parts: list[dict[str, Any]], usage: Usage) -> None:
     transcript = Transcript(Path())
     for part in parts:
         list(read_opencode(finish(**part), transcript))

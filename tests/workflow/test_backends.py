@@ -22,7 +22,7 @@ def test_the_table_has_a_model_and_an_agent() -> None:
     assert BACKENDS["opencode"].edits_tree
 
 
-def test_reading_the_table_and_building_a_backend_imports_nothing_heavy() -> None:
+def test_building_a_backend_imports_nothing_heavy() -> None:
     code = (
         "import sys; from aethr.workflow.backends import BACKENDS; BACKENDS['model'].build({});"
         "sys.exit(' '.join({'litellm', 'httpx', 'openai', 'pydantic'} & set(sys.modules)))"

@@ -38,24 +38,24 @@ def ask(
     return completion
 
 
-def test_the_same_prompt_gives_the_same_answer_and_another_prompt_another() -> None:
+def test_the_mock_answer_depends_on_the_prompt() -> None:
     assert ask("one") == ask("one")
     assert ask("one").content != ask("two").content
 
 
-def test_the_first_line_says_that_no_model_was_called() -> None:
+def test_the_mock_says_that_no_model_was_called() -> None:
     first = ask().content.splitlines()[0]
     assert first.startswith("Mock answer ")
     assert first.endswith("no model was called.")
 
 
-def test_a_review_names_the_first_changed_line_and_ends_with_a_verdict() -> None:
+def test_a_mock_review_names_the_first_changed_line() -> None:
     content = ask(DIFF, role="reviewer", reviewing=True).content
     assert "\n- [low] src/a b.py:17 — " in content
     assert content.splitlines()[-1] == "Review status: pass"
 
 
-def test_a_new_file_is_found_through_its_hunk() -> None:
+def test_a_mock_review_finds_a_new_file_by_its_hunk() -> None:
     diff = "--- /dev/null\n+++ b/new.py\n@@ -0,0 +1,2 @@\n+a\n+b\n"
     assert "- [low] new.py:1 — " in ask(diff, reviewing=True).content
 
@@ -69,19 +69,19 @@ def test_a_new_file_is_found_through_its_hunk() -> None:
         "+++ b/x\n@@ -1 +99999999999 @@",
     ],
 )
-def test_a_review_without_a_changed_line_still_has_a_verdict(prompt: str) -> None:
+def test_a_mock_review_without_a_changed_line_has_a_verdict(prompt: str) -> None:
     lines = ask(prompt, reviewing=True).content.splitlines()
     assert lines[-1] == "Review status: pass"
     assert any(line.startswith("- [low]") for line in lines)
 
 
-def test_a_plan_has_numbered_steps_and_no_verdict() -> None:
+def test_a_mock_plan_has_numbered_steps_and_no_verdict() -> None:
     content = ask(role="planner").content
     assert "\n1. " in content
     assert "Review status" not in content
 
 
-def test_another_role_gets_a_short_text_that_names_it() -> None:
+def test_a_mock_answer_names_any_other_role() -> None:
     assert "documenter" in ask(role="documenter").content
 
 
@@ -94,7 +94,7 @@ def test_a_mock_costs_nothing_and_is_marked() -> None:
     assert ask().model == "mock"
 
 
-def test_it_stands_in_for_an_agent_without_touching_the_tree(tmp_path: Path) -> None:
+def test_the_mock_of_an_agent_does_not_touch_the_tree(tmp_path: Path) -> None:
     backend = MockBackend()
     backend.preflight([])
     for _ in backend.complete(Request("implement", "implementer", "do it", None, tmp_path)):

@@ -1,4 +1,4 @@
-"""``--replies``: a workflow is tested with a script, its loops and its gate are real, and it is no review."""
+"""``--replies`` tests a workflow: its loops and its gate are real, but the run is not a review."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def loop(done: subprocess.CompletedProcess[str]) -> tuple[str, int]:
         (["no verdict", "none", "still none"], ["--fail-on", "high"], 1, ("exhausted", 3)),
     ],
 )
-def test_loops_and_the_gate_are_real(
+def test_scripted_loops_and_gate_are_real(
     project: Repo, reviews: list[str], gate: list[str], code: int, outcome: tuple[str, int]
 ) -> None:
     script(project, *reviews)
@@ -77,7 +77,7 @@ def test_loops_and_the_gate_are_real(
     assert json.loads(done.stdout)["exit_code"] == code
 
 
-def test_an_agent_that_changes_nothing_stalls_the_loop(project: Repo) -> None:
+def test_a_scripted_agent_without_changes_stalls_the_loop(project: Repo) -> None:
     nothing = '["Draft.", {answer: "I changed nothing.", changed: []}]'
     script(project, HIGH, writes=nothing)
     done = run(project, "--json")
@@ -87,7 +87,7 @@ def test_an_agent_that_changes_nothing_stalls_the_loop(project: Repo) -> None:
     assert [found["severity"] for found in record["review"]["findings"]] == ["high"]
 
 
-def test_later_steps_see_the_answers_and_the_changed_files(project: Repo) -> None:
+def test_later_steps_see_scripted_answers_and_files(project: Repo) -> None:
     script(project, PASS, writes='[{answer: "Drafted {braces}.", changed: [a.py, "b {0}.py"]}]')
     record = json.loads(run(project, "--json", "--fail-on", "high").stdout)
     assert record["steps"][0]["content"] == "Drafted {braces}."
@@ -96,7 +96,7 @@ def test_later_steps_see_the_answers_and_the_changed_files(project: Repo) -> Non
     assert record["review"]["coverage"] == 1.0
 
 
-def test_nothing_is_run_and_nothing_is_edited(project: Repo, tmp_path: Path) -> None:
+def test_a_scripted_run_runs_and_edits_nothing(project: Repo, tmp_path: Path) -> None:
     script(project, HIGH, PASS, writes='[{answer: "x", changed: [app.py]}, y]')
     before = project.git("status", "--porcelain")
     temp = tmp_path / "temp"
@@ -107,7 +107,7 @@ def test_nothing_is_run_and_nothing_is_edited(project: Repo, tmp_path: Path) -> 
     assert list(temp.iterdir()) == []
 
 
-def test_no_heavy_module_is_imported(project: Repo) -> None:
+def test_a_scripted_run_imports_nothing_heavy(project: Repo) -> None:
     script(project, PASS)
     code = (
         "import sys; from aethr.cli import main\n"
@@ -120,12 +120,10 @@ def test_no_heavy_module_is_imported(project: Repo) -> None:
     assert done.stderr.splitlines()[-1] == "set()"
 
 
-# --- it is no review ---------------------------------------------------------------------------
+# --- it is not a review ------------------------------------------------------------------------
 
 
-def test_every_output_says_that_it_is_scripted_and_the_last_line_that_it_is_no_review(
-    project: Repo, tmp_path: Path
-) -> None:
+def test_every_output_says_that_it_is_scripted(project: Repo, tmp_path: Path) -> None:
     script(project, HIGH, PASS)
     paths = {suffix: tmp_path / f"out.{suffix}" for suffix in ("md", "json", "sarif", "txt")}
     words = [word for path in paths.values() for word in ("--report", str(path))]
@@ -148,13 +146,13 @@ def test_every_output_says_that_it_is_scripted_and_the_last_line_that_it_is_no_r
     assert (ran["results"], ran["invocations"][0]["executionSuccessful"]) == ([], False)
 
 
-def test_a_quiet_run_says_so_too(project: Repo) -> None:
+def test_a_quiet_run_says_that_it_is_scripted(project: Repo) -> None:
     script(project, PASS)
     lines = run(project, "-q").stdout.splitlines()
     assert ("scripted" in lines[0], lines[-1].startswith("NOT REVIEWED: ")) == (True, True)
 
 
-def test_a_workflow_without_a_reviewer_is_not_reviewed_either(project: Repo) -> None:
+def test_a_scripted_run_without_a_reviewer_is_not_reviewed(project: Repo) -> None:
     project.write("replies.yaml", "a: [Done.]\n")
     done = run(project, "--step", "a:Go.")
     assert (done.returncode, done.stdout.splitlines()[-1].startswith("NOT REVIEWED: ")) == (0, True)
@@ -171,7 +169,7 @@ def test_a_workflow_without_a_reviewer_is_not_reviewed_either(project: Repo) -> 
         (["--show-prompt"], {}, 2, "--replies and --show-prompt exclude each other"),
     ],
 )
-def test_what_asks_for_a_model_or_a_review_is_refused(
+def test_replies_refuse_a_live_run_and_a_required_review(
     project: Repo, words: list[str], env: dict[str, str], code: int, said: str
 ) -> None:
     script(project, PASS)
@@ -179,13 +177,13 @@ def test_what_asks_for_a_model_or_a_review_is_refused(
     assert (done.returncode, done.stdout, said in done.stderr) == (code, "", True), done.stderr
 
 
-def test_a_model_may_be_named_where_none_is_called(project: Repo) -> None:
+def test_a_scripted_run_may_name_a_model(project: Repo) -> None:
     script(project, PASS)
     env = {"AETHR_MODEL": "openai:x", "AETHR_LIVE": "0"}
     assert json.loads(run(project, "--json", env=env).stdout)["steps"][0]["model"] == "openai:x"
 
 
-def test_the_hook_knows_no_replies(project: Repo) -> None:
+def test_the_hook_does_not_take_replies(project: Repo) -> None:
     project.write("replies.yaml", "review: [Review status: pass]\n")
     project.git("add", "app.py")
     env = {"AETHR_RUN_REPLIES": "replies.yaml"}
@@ -197,7 +195,7 @@ def test_the_hook_knows_no_replies(project: Repo) -> None:
 # --- a script that does not fit ----------------------------------------------------------------
 
 
-def test_a_pass_without_an_answer_stops_the_run_and_the_mended_file_goes_on(project: Repo) -> None:
+def test_a_run_resumes_after_a_missing_reply_is_added(project: Repo) -> None:
     script(project, HIGH, HIGH, writes='["1", "2", "3"]')
     done = run(project, "--fail-on", "high")
     assert done.returncode == 2
@@ -209,7 +207,7 @@ def test_a_pass_without_an_answer_stops_the_run_and_the_mended_file_goes_on(proj
     assert "--replies" in resume
 
 
-def test_a_script_beside_a_live_project_goes_on_as_it_began(project: Repo) -> None:
+def test_a_scripted_run_of_a_live_project_resumes_scripted(project: Repo) -> None:
     project.write(".env", "AETHR_LIVE=1\n")
     script(project, HIGH, writes='["1", "2"]')
     done = run(project, env={"AETHR_LIVE": "0"})
@@ -228,14 +226,14 @@ def test_a_scripted_checkpoint_fits_no_other_run(project: Repo) -> None:
     assert "--replies" in done.stderr
 
 
-def test_answers_that_nobody_asked_for_fail_the_test(project: Repo) -> None:
+def test_unused_replies_fail_the_run(project: Repo) -> None:
     script(project, PASS, HIGH, writes='["1"]')
     done = run(project, "--json")
     assert (done.returncode, json.loads(done.stdout)["exit_code"]) == (2, 2)
     assert "replies.yaml:4:5: 2 for the step 'review', and the run ended after 1" in done.stderr
 
 
-def test_without_a_change_there_is_nothing_to_play(project: Repo) -> None:
+def test_replies_without_a_change_are_unused(project: Repo) -> None:
     project.write("replies.yaml", "review: ['Review status: pass']\n")
     project.git("checkout", "app.py")
     project.commit()
@@ -272,7 +270,9 @@ def test_without_a_change_there_is_nothing_to_play(project: Repo) -> None:
         ("", ["1:1: the file is empty"]),
     ],
 )
-def test_all_mistakes_are_told_with_their_place(project: Repo, text: str, said: list[str]) -> None:
+def test_all_mistakes_in_replies_are_shown_with_their_place(
+    project: Repo, text: str, said: list[str]
+) -> None:
     project.write("replies.yaml", text)
     done = run(project)
     assert (done.returncode, done.stdout) == (2, "")
@@ -281,6 +281,6 @@ def test_all_mistakes_are_told_with_their_place(project: Repo, text: str, said: 
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "."])
-def test_a_file_that_cannot_be_read(project: Repo, name: str) -> None:
+def test_a_replies_file_that_cannot_be_read_is_refused(project: Repo, name: str) -> None:
     done = aethr("run", "--replies", name, "do it", cwd=project.root)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
