@@ -26,6 +26,10 @@ from tests.support import Repo, aethr, having
 from tests.tool_server import Call, ToolServer, serving
 
 pytestmark = pytest.mark.slow
+nightly = pytest.mark.skipif(
+    not os.environ.get("NIGHTLY"), reason="minutes with real agents: .ci/nightly sets NIGHTLY"
+)
+"""Beside these, ``.ci/run`` starts each agent in two short tests."""
 
 KEY = "sk-the-one-key-0123456789"
 
@@ -225,6 +229,7 @@ def test_nothing_is_attached(world: World, tmp_path: Path) -> None:
 SKILLED = ("claude", "agents", "codex", "opencode")
 
 
+@nightly
 def test_instructions_of_the_project_arrive_and_lead_nowhere_else(world: World) -> None:
     name = world.part.guidance
     text = "Use tabs: GUIDE.\n@docs/more.md @.env @../outside.md `@sub/x.txt`\n- @link.md\n@~/mykey\n"
@@ -255,6 +260,7 @@ def test_instructions_of_the_project_arrive_and_lead_nowhere_else(world: World) 
         assert ".env: a file that holds secrets" in left
 
 
+@nightly
 @pytest.mark.parametrize("target", [".env", "../outside.md", "ignored/notes.md", "/dev/zero"])
 def test_instructions_that_are_a_link_to_something_else_are_left_out_and_named(
     world: World, target: str
@@ -362,6 +368,7 @@ TREE = {
 }
 
 
+@nightly
 def test_the_tree_moves_neither_calls_nor_key_and_runs_nothing(world: World) -> None:
     world.fill(world.repo.root, {**TREE, world.part.guidance: "GUIDE"})
     trusted = f'[projects.{json.dumps(str(world.repo.root.resolve()))}]\ntrust_level = "trusted"\n'
@@ -380,6 +387,7 @@ def test_the_tree_moves_neither_calls_nor_key_and_runs_nothing(world: World) -> 
     assert any(note.startswith(f"{world.name} was kept from reading ") for note in done.notes)
 
 
+@nightly
 def test_plugins_that_nothing_switches_off_are_refused_before_the_first_call(world: World) -> None:
     """OpenCode imports them with any options; to the others they are plain files."""
     world.fill(world.repo.root, {".opencode/plugin/p.js": PLUGIN.format("plugin")})
@@ -419,6 +427,7 @@ USER = {
 """What a user's own files say about where calls go."""
 
 
+@nightly
 def test_calls_go_to_the_address_that_is_named_whatever_the_users_own_files_say(world: World) -> None:
     world.fill(world.home, USER[world.name])
     world.run()
@@ -428,6 +437,7 @@ def test_calls_go_to_the_address_that_is_named_whatever_the_users_own_files_say(
         assert "evil" not in str(each.headers)
 
 
+@nightly
 def test_without_an_address_calls_go_to_the_provider_whatever_the_users_own_files_say(world: World) -> None:
     """A proxy sees where: it lets nothing through, so the step ends at its deadline or with an error."""
     world.fill(world.home, USER[world.name])
@@ -461,6 +471,7 @@ SECRET = {
 }
 
 
+@nightly
 def test_the_users_settings_reach_the_tools_and_no_secret_does(world: World, tmp_path: Path) -> None:
     told = tmp_path / "env"
     world.server.turns[:] = [world.part.bash(f"env > {shlex.quote(str(told))}")]
