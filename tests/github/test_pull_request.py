@@ -77,7 +77,7 @@ def test_an_older_run_does_not_overwrite_the_comment(
         act(request_, models, run_id=501)
         step = act(request_, models, run_id=500)
     assert "### Aethr: pass" in github.bodies[0]
-    assert "a later run has written the comment already" in step.log
+    assert "a later run has already written the comment" in step.log
     assert step.outputs["status"] == "revise"
 
 
