@@ -65,8 +65,8 @@ def a_workflow_or_its_mistakes(text: str) -> WorkflowSpec | None:
 
 
 def _is_shown(text: str) -> bool:
-    """Whether each character prints; Python calls no space but its own printable."""
-    return all(char.isprintable() or unicodedata.category(char) == "Zs" for char in text)
+    """Whether no character controls a terminal, breaks the line or is half a pair."""
+    return all(unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in text)
 
 
 def a_checkpoint_or_one_line(text: str) -> Checkpoint | None:

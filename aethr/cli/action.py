@@ -89,7 +89,9 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
         cwd = project.working_directory(job.inputs, job.runner.workspace)
         here = git.checkout(cwd)
         if here is None:
-            raise UsageError(f"{cwd} is not in a git repository", "Check the repository out before this step.")
+            raise UsageError(
+                f"{cwd} is not in a git repository", "Check the repository out before this step."
+            )
         here = here._replace(top=here.top.resolve())
         remote = Remote(f"{job.runner.server_url}/{job.runner.repository}", job.inputs.token)
         survey = git.survey(here, event.resolve(here, job.change, remote))
