@@ -9,6 +9,7 @@ can be incomplete. In a live run each line carries its seals (``aethr.engine.sea
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -186,6 +187,14 @@ def parse(text: str, where: str) -> Checkpoint:
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
+
+
+def decode(data: bytes) -> str:
+    """The text of a file of lines; if its last line is cut inside a character, without that character.
+
+    The first line cannot be cut: the file is created with it. Raises ``UnicodeDecodeError``.
+    """
+    return codecs.getincrementaldecoder("utf-8")().decode(data, final=b"\n" not in data)
 
 
 def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
@@ -403,7 +412,7 @@ def _read(path: Path) -> str:
             raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
         if status.st_size > MAX_BYTES:
             raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
-        return path.read_text(encoding="utf-8")
+        return decode(path.read_bytes())
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
     except (OSError, ValueError) as error:
