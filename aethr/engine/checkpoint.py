@@ -63,6 +63,7 @@ class Checkpoint(NamedTuple):
 
     ``attempt`` is an agent's attempt that did not finish. ``cut`` is True if the last line is incomplete, so
     that its step runs again. In the seed form, a bare array of results, task, scope and contract are None.
+    ``gate`` says whether a review was required: only then does a step check what the scope leaves out.
     ``held`` are the lines of the file, each with the name of what it holds; earlier forms have none.
     """
 
@@ -70,6 +71,7 @@ class Checkpoint(NamedTuple):
     task: str | None = None
     mode: Mode | None = None
     scope: Scope | None = None
+    gate: bool = False
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
     attempt: Attempt | None = None
@@ -119,6 +121,7 @@ def dump(
         "task": plan.task,
         "workflow": redact(plan.workflow.name),
         "mode": plan.mode,
+        "gate": plan.gate.needs_review,
         "scope": {
             "diff": redact(plan.scope.text),
             "chosen": plan.scope.chosen,
@@ -353,7 +356,7 @@ def _from_document(document: object) -> Checkpoint:
 def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
     """What both forms say about the run itself.
 
-    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``.
+    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``, no ``gate``.
     """
     if head.get("schema") != schema:
         raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
@@ -369,7 +372,8 @@ def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
         chosen=codec.optional_flag(saved, "chosen"),
     )
     task, mode = codec.text(head, "task"), codec.choice(head, "mode", MODES)
-    return Checkpoint(steps=(), task=task, mode=mode, scope=scope)
+    gate = codec.optional_flag(head, "gate")
+    return Checkpoint(steps=(), task=task, mode=mode, scope=scope, gate=gate)
 
 
 def _failure(value: object) -> Failure:
