@@ -203,8 +203,8 @@ def _find_stale_review(found: Checkpoint, plan: Plan) -> str | None:
 def _find_missing_check(found: Checkpoint, plan: Plan) -> str | None:
     """Why a review that was made without a gate is not enough for one; None if it is.
 
-    Without a gate what the scope leaves out is only a note. Where no agent edits the tree, the comparison with
-    the present change finds it.
+    Without a gate what the scope leaves out is only a note. Where no agent edits the tree, the comparison
+    with the present change finds it.
     """
     checked = found.gate or not plan.is_live or not plan.scope.looks_at_disk
     if checked or not plan.gate.needs_review or not any(step.edits_tree for step in plan.steps):
