@@ -103,7 +103,7 @@ def test_a_last_step_over_budget_has_a_complete_record(
 def test_a_text_with_every_step_over_budget_is_kept_and_resumes(
     aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A resume from a text has no file of its own until it writes one; the Action resumes like this."""
+    """A resume from a text, or from a list of answers, has no file of its own until it writes one."""
     words = ["--preset", "review-existing-diff", "--model", "openai:gpt-4o-mini", "--max-cost", "0.02"]
     with serving(monkeypatch, Reply((PASS,), usage=ENDLESS)):
         aethr("run", *words, TASK)
