@@ -186,23 +186,28 @@ def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
     return progress.turn
 
 
+def readers_behind_review(plan: Plan, done: Sequence[StepResult]) -> tuple[PlannedStep, ...]:
+    """The steps among ``done`` through which a review sees the change, and which do not run again.
+
+    These are the reviewing steps that read it; if none reads any change, all steps that do.
+    """
+    turn = fits(plan, done)
+    reviewing = [step for step in plan.steps if step.spec.reviewing and set(CHANGES) & {*step.spec.context}]
+    finished = plan.steps[: turn.position if turn else None]
+    return tuple(s for s in finished if CHANGE in s.spec.context and s in (reviewing or plan.steps))
+
+
 def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     """The id of a step among ``done`` on which a review rests and whose change is now a different one.
 
-    A review rests on the reviewing steps that read the change; if none does, on every step that reads it.
     None if the workflow has an agent: it edits the tree, so the difference may be the run's own.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
-    turn = fits(plan, done)
     latest = {result.id: result for result in done}
-    readers = [step for step in plan.steps if CHANGE in step.spec.context]
-    counted = [step for step in readers if step.spec.reviewing] or readers
     fixed = None if plan.scope.looks_at_disk else plan.survey
     view = _view(plan, ())._replace(run_commands=False, survey=fixed)
-    for step in plan.steps[: turn.position if turn else None]:
-        if step not in counted:
-            continue
+    for step in readers_behind_review(plan, done):
         now = (receipt for block in step.collect(view) for receipt in block.receipts)
         if not _same_change(latest[step.spec.id].context, now):
             return step.spec.id

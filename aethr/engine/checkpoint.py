@@ -9,6 +9,7 @@ can be incomplete. In a live run each line carries its seals (``aethr.engine.sea
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -62,6 +63,7 @@ class Checkpoint(NamedTuple):
 
     ``attempt`` is an agent's attempt that did not finish. ``cut`` is True if the last line is incomplete, so
     that its step runs again. In the seed form, a bare array of results, task, scope and contract are None.
+    ``gate`` says whether a review was required: only then does a step check what the scope leaves out.
     ``held`` are the lines of the file, each with the name of what it holds; earlier forms have none.
     """
 
@@ -69,6 +71,7 @@ class Checkpoint(NamedTuple):
     task: str | None = None
     mode: Mode | None = None
     scope: Scope | None = None
+    gate: bool = False
     contract: Mapping[str, Mapping[str, object]] | None = None
     failure: Failure | None = None
     attempt: Attempt | None = None
@@ -118,6 +121,7 @@ def dump(
         "task": plan.task,
         "workflow": redact(plan.workflow.name),
         "mode": plan.mode,
+        "gate": plan.gate.needs_review,
         "scope": {
             "diff": redact(plan.scope.text),
             "chosen": plan.scope.chosen,
@@ -186,6 +190,14 @@ def parse(text: str, where: str) -> Checkpoint:
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
+
+
+def decode(data: bytes) -> str:
+    """The text of a file of lines; if its last line is cut inside a character, without that character.
+
+    The first line cannot be cut: the file is created with it. Raises ``UnicodeDecodeError``.
+    """
+    return codecs.getincrementaldecoder("utf-8")().decode(data, final=b"\n" not in data)
 
 
 def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
@@ -344,7 +356,7 @@ def _from_document(document: object) -> Checkpoint:
 def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
     """What both forms say about the run itself.
 
-    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``.
+    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``, no ``gate``.
     """
     if head.get("schema") != schema:
         raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
@@ -360,7 +372,8 @@ def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
         chosen=codec.optional_flag(saved, "chosen"),
     )
     task, mode = codec.text(head, "task"), codec.choice(head, "mode", MODES)
-    return Checkpoint(steps=(), task=task, mode=mode, scope=scope)
+    gate = codec.optional_flag(head, "gate")
+    return Checkpoint(steps=(), task=task, mode=mode, scope=scope, gate=gate)
 
 
 def _failure(value: object) -> Failure:
@@ -403,7 +416,7 @@ def _read(path: Path) -> str:
             raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
         if status.st_size > MAX_BYTES:
             raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
-        return path.read_text(encoding="utf-8")
+        return decode(path.read_bytes())
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
     except (OSError, ValueError) as error:

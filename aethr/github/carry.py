@@ -95,7 +95,7 @@ class Carrier:
                 return None
             if self._file.stat().st_size > checkpoint.MAX_BYTES:
                 raise EnvelopeError("too large for a checkpoint")
-            return unseal(self._file.read_bytes().decode("utf-8"), self._seal)
+            return unseal(checkpoint.decode(self._file.read_bytes()), self._seal)
         except (OSError, UnicodeDecodeError) as error:
             raise EnvelopeError("not readable") from error
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from aethr.base.errors import ExitCode
 from aethr.base.records import (
     SEVERITIES,
     Event,
@@ -126,7 +127,7 @@ def closing(result: RunResult) -> tuple[Message, ...]:
     if result.mode == "scripted":
         ends.reverse()
     if result.review.findings:
-        ends.insert(0, Message(f"Findings: {summary(result.review.findings)}"))
+        ends.insert(0, _count_findings(result))
     return tuple(ends)
 
 
@@ -157,8 +158,12 @@ def doubts(result: RunResult) -> tuple[Message, ...]:
     lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
     last = result.steps[-1].content.rstrip() if result.steps else ""
     outcome = verdict(result)
-    if outcome.tone == "bad" and not last.endswith(outcome.text):
+    if last.endswith(outcome.text):
+        return tuple(lines)
+    if outcome.tone == "bad":
         lines.append(outcome)
+    elif result.exit_code == ExitCode.GATE and not lines:  # a pass whose low findings closed it
+        lines.append(_count_findings(result))
     return tuple(lines)
 
 
@@ -303,6 +308,10 @@ def _describe_result(event: StepFinished) -> tuple[Message, ...]:
         ]
         lines += [Message(f"changed: {one_line(name, 500)}", "note") for name in edits.generated]
     return tuple(lines)
+
+
+def _count_findings(result: RunResult) -> Message:
+    return Message(f"Findings: {summary(result.review.findings)}")
 
 
 def _loop_message(ended: LoopResult) -> Message:

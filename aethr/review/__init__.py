@@ -245,7 +245,9 @@ def _basis(
 
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:
-    return tuple(each for each in result.context if each.source in CHANGES and each.path)
+    """The files of the change that a step was sent, and its gaps, of which not all are a file."""
+    of_change = (each for each in result.context if each.source in CHANGES)
+    return tuple(each for each in of_change if each.path or not each.complete)
 
 
 def _list_missing(results: Iterable[StepResult]) -> str | None:

@@ -157,13 +157,16 @@ def execute(
             result = _record_and_show(clean, recorder, show)
     except BaseException as stop:  # noqa: BLE001 - the finished steps are kept for any of them
         return _record_failure(prepared, recorder, edge.as_error(stop))
-    file = recorder.file
     over = budget.exceeded(plan.allowance, result.steps)
     if over is not None:  # by the last step: the record is complete, and a resume calls nothing
-        assert file is not None
         over.redact(redact)
-        _offer_resume(over, prepared, file)
-        return Outcome(result._replace(exit_code=over.exit_code, checkpoint=str(file)), over)
+        path = recorder.file or recorder.stop(over)  # replayed from a text, all of it, no file was needed yet
+        if path is not None:
+            _offer_resume(over, prepared, path)
+        return Outcome(
+            result._replace(exit_code=over.exit_code, checkpoint=str(path) if path else None), over
+        )
+    file = recorder.file
     temporary = file is not None and file.resolve().parent == folder.resolve()
     spare = file if temporary and given.checkpoint_dir is None else None
     if spare is None and file is not None:

@@ -84,7 +84,10 @@ class Recorder:
                 self._keep_step(event.result)
 
     def stop(self, error: AethrError) -> Path | None:
-        """Write the checkpoint of a run that this error stopped; None if it cannot be written."""
+        """Write the checkpoint of a run that this error stopped; None if there is none.
+
+        If it cannot be written, that is the file as it was, with the steps that were kept before.
+        """
         earlier = self._plan.earlier
         if self.attempt is not None and (earlier is None or self.attempt is not earlier.attempt):
             with suppress(AethrError):
@@ -93,7 +96,7 @@ class Recorder:
         try:
             self._write(Failure(self.current, str(error), error.changed_files))
         except DiskError:
-            return None
+            return self.file if self.file is not None and self.file.is_file() else None
         return self.file
 
     def _begin_attempt(self, started: AttemptStarted) -> None:

@@ -195,8 +195,23 @@ def _find_stale_review(found: Checkpoint, plan: Plan) -> str | None:
         return f"{moved}, and its review was of the commit before"
     if found.contract is None:  # it does not record what a step saw
         return None
-    step = engine.saw_another_change(plan, found.steps)
-    return f"the change is not the one that step '{step}' reviewed before the checkpoint" if step else None
+    if step := engine.saw_another_change(plan, found.steps):
+        return f"the change is not the one that step '{step}' reviewed before the checkpoint"
+    return _find_missing_check(found, plan)
+
+
+def _find_missing_check(found: Checkpoint, plan: Plan) -> str | None:
+    """Why a review that was made without a gate is not enough for one; None if it is.
+
+    Without a gate what the scope leaves out is only a note. Where no agent edits the tree, the comparison
+    with the present change finds it.
+    """
+    checked = found.gate or not plan.is_live or not plan.scope.looks_at_disk
+    if checked or not plan.gate.needs_review or not any(step.edits_tree for step in plan.steps):
+        return None
+    for step in engine.readers_behind_review(plan, found.steps):
+        return f"step '{step.spec.id}' ran without a gate, so it did not check what the scope leaves out"
+    return None
 
 
 def _head_moved(found: Checkpoint, plan: Plan) -> str | None:

@@ -18,7 +18,7 @@ from aethr.snapshot import attempts
 from tests.agents.test_opencode import environment
 from tests.fake_agent import DIALECTS, Dialect, install
 from tests.live import PASS, REVISE, Aethr, Done, aethr, project, resume_words, serving, temp
-from tests.model_server import text
+from tests.model_server import error, text
 from tests.support import Repo
 from tests.tool_server import Call, Fault, Turn
 from tests.tool_server import serving as serving_tools
@@ -525,3 +525,36 @@ def test_a_real_agent(aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPat
     assert done.code == 0, done.err
     assert all(line in reviewed[0] for line in ("+BACKDOOR\n", "+more\n"))
     assert "An attempt of this step before yours did not finish" in prompts
+
+
+# --- a gate that the stopped run did not have ---
+
+
+@pytest.mark.parametrize(
+    ("context", "before", "more", "code"),
+    [
+        ("git_diff", (), ("--fail-on", "high"), 4),
+        ("git_diff", ("--fail-on", "high"), (), 4),
+        ("git_diff", (), (), 0),
+        ("git_diff", ("--diff", "head"), ("--fail-on", "high"), 4),
+        ("latest_diff", (), ("--fail-on", "high"), 0),
+    ],
+)
+def test_a_review_without_a_gate_did_not_check_what_the_scope_leaves_out(
+    desk: Desk, context: str, before: tuple[str, ...], more: tuple[str, ...], code: int
+) -> None:
+    """A file that git does not know is in no diff; only with a gate that makes a review of it incomplete."""
+    desk.uses(context=context)
+    workflow = (desk.repo.root / ".aethr.yaml").read_text(encoding="utf-8")
+    workflow = workflow.replace('"Review."}', '"Review.", teller: "Tell."}')
+    workflow = workflow.replace('4o-mini"}', '4o-mini", teller: "openai:gpt-4o-mini"}')
+    desk.repo.write(".aethr.yaml", workflow + "  - {id: tell, role: teller}\n")
+    desk.repo.git("commit", "-qm", "a step more", ".aethr.yaml")
+    desk.agent(edit("app.py", "by the agent"))
+    with serving(desk.patch, text(PASS), error(401, "no")):
+        stopped = desk.aethr("run", *before, "look")
+    done = desk.run(*resume_words(stopped.err), *more, answers=("Told.",))
+    assert (stopped.code, done.code) == (3, code), done.err
+    if more and code:
+        assert "step 'review' ran without a gate, so it did not check what the scope leaves out" in done.err
+        assert desk.reviewed == []

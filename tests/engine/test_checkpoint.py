@@ -223,17 +223,18 @@ def test_a_full_disk_leaves_no_part_of_a_checkpoint_line(tmp_path: Path) -> None
     assert path.read_bytes() == whole
 
 
-def test_a_cut_checkpoint_gives_its_complete_lines_or_an_error() -> None:
-    """The file is created with its first line; a later line that SIGKILL cut off is ignored."""
-    steps = (DONE, DONE._replace(iteration=2, content="a\u2028b\x85c\r"))
-    text = checkpoint.dump(plan(), steps, Failure("b", "down"))
-    ends = [at for at, char in enumerate(text) if char == "\n"]
-    for length in range(len(text)):
+def test_a_cut_checkpoint_gives_its_complete_lines_or_an_error(tmp_path: Path) -> None:
+    """The file is created with its first line; a later line that SIGKILL cut off, at any byte, is ignored."""
+    steps = (DONE, DONE._replace(iteration=2, content="a\u2028b\x85c\rü\U0001f600"))
+    data = checkpoint.dump(plan(), steps, Failure("b", "down")).encode()
+    ends = [at for at, byte in enumerate(data) if byte == ord("\n")]
+    for length in range(len(data)):
+        (tmp_path / "cut.jsonl").write_bytes(data[:length])
         if length < ends[0]:
             with pytest.raises(UsageError):
-                checkpoint.load(text[:length])
+                checkpoint.load(f"@{tmp_path / 'cut.jsonl'}")
             continue
-        loaded = checkpoint.load(text[:length])
+        loaded = checkpoint.load(f"@{tmp_path / 'cut.jsonl'}")
         whole = sum(end <= length for end in ends) - 1
         assert (loaded.steps, loaded.failure) == (steps[:whole], None if whole < 3 else Failure("b", "down"))
         assert loaded.cut == (length not in ends and length - 1 not in ends)

@@ -60,6 +60,33 @@ def test_a_disk_that_is_full_shows_the_answer_and_leaves_no_half_file(project: R
     assert [path.suffix for path in folder.iterdir() if path.stat().st_size] == []
 
 
+def test_a_disk_that_fills_up_leaves_the_steps_before_to_resume(project: Repo, folder: Path) -> None:
+    project.write(".aethr.yaml", TWO_STEPS)
+    run = [sys.executable, "-m", "aethr", "run", TASK]
+    env = {**os.environ, "RUNNER_TEMP": str(folder)}
+    subprocess.run([*run, "--checkpoint-dir", "kept"], env=env, capture_output=True, check=True)
+    (whole,) = Path("kept").iterdir()
+    head, first, second = whole.read_bytes().splitlines(keepends=True)
+    room = len(head + first) + len(second) // 2
+    done = subprocess.run(
+        run,
+        env=env,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "File too large" in done.stderr) == (3, True), done.stderr
+    resumed = subprocess.run(
+        [sys.executable, "-m", "aethr", *resume_words(done.stderr)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (resumed.returncode, resumed.stdout.count("from the checkpoint")) == (0, 1), resumed.stderr
+
+
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_small_tmpfs(project: Repo, folder: Path) -> None:
     """A real full disk, mounted where the user may have a mount namespace of their own."""

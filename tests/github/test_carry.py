@@ -173,3 +173,11 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "500" / FILE).write_bytes(b"\xff\xfe")
     with pytest.raises(EnvelopeError, match="not readable"):
         carrier.take()
+
+
+def test_a_file_cut_inside_a_character_gives_its_complete_lines(tmp_path: Path) -> None:
+    """The process was killed, or the disk was full, while the last line was written."""
+    carrier = Carrier(tmp_path / "500", seal())
+    (tmp_path / "500").mkdir()
+    (tmp_path / "500" / FILE).write_bytes(TEXT.encode() + '{"step": {"content": "ü'.encode()[:-1])
+    assert carrier.take() == TEXT

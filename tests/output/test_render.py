@@ -267,6 +267,17 @@ def test_quiet_prints_a_loop_that_may_close_the_gate() -> None:
     ]
 
 
+def test_quiet_prints_the_findings_of_a_pass_that_closed_the_gate() -> None:
+    """With ``--fail-on low``; the review itself is printed if it is the last answer."""
+    said = Review("pass", (Finding("low", "a.py", 1, "a remark"),))
+    later = step("It is told.", id="tell", role="teller")
+    for code, lines in ((ExitCode.GATE, ["It is told.", "Findings: 1 low"]), (ExitCode.OK, ["It is told."])):
+        events = [RunFinished(result(step(), later, review=said, code=code))]
+        assert plain(events, Display(quiet=True)).splitlines() == lines
+    last = RunFinished(result(step("A remark.\n\nReview status: pass"), review=said, code=ExitCode.GATE))
+    assert plain([last], Display(quiet=True)).splitlines() == ["A remark.", "", "Review status: pass"]
+
+
 def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> RunResult:
     return result(*(steps or (step(),)), review=Review(reason=reason), mode=mode)
 

@@ -187,6 +187,8 @@ def test_a_pass_is_incomplete_if_files_were_not_sent() -> None:
 
 CHANGED = Receipt("git_diff", "a.py", 10, changed_lines=3, sent_lines=3)
 CUT = Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, changed_lines=1)
+GAP = Receipt("git_diff", None, 0, note="untracked: new.py", complete=False)
+"""What a scope leaves out: not a file of the change, and still not seen."""
 
 
 @pytest.mark.parametrize(
@@ -198,6 +200,10 @@ CUT = Receipt("git_diff", "z.py", 0, 99, note="over budget", complete=False, cha
         ("latest", (CHANGED, CUT), (), "not sent: z.py (over budget)"),
         ("none", (CHANGED,), (), "step 'review' saw nothing of the change"),
         ("none", (CHANGED, CUT), (CHANGED,), None),
+        ("all", (CHANGED, GAP), (), "not sent: git_diff (untracked: new.py)"),
+        ("latest", (GAP,), (), "not sent: git_diff (untracked: new.py)"),
+        ("none", (GAP,), (), "step 'review' saw nothing of the change"),
+        ("none", (CHANGED, GAP), (CHANGED,), None),
         ("all", (), (), None),
     ],
 )

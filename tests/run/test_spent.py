@@ -100,6 +100,28 @@ def test_a_last_step_over_budget_has_a_complete_record(
     assert list(temp.iterdir()) == []
 
 
+def test_a_text_with_every_step_over_budget_is_kept_and_resumes(
+    aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume from a text, or from a list of answers, has no file of its own until it writes one."""
+    words = ["--preset", "review-existing-diff", "--model", "openai:gpt-4o-mini", "--max-cost", "0.02"]
+    with serving(monkeypatch, Reply((PASS,), usage=ENDLESS)):
+        aethr("run", *words, TASK)
+    (file,) = temp.iterdir()
+    lines = file.read_text(encoding="utf-8")
+    file.unlink()
+    usage = json.loads(lines.splitlines()[1])["step"]["usage"]
+    seed = json.dumps([{"step_id": "review", "content": PASS, "usage": usage}])
+    for resumed, outcome in ((lines, "pass"), (seed, "incomplete")):
+        with serving(monkeypatch) as server:
+            over = aethr("run", "--json", *words, "--resume-checkpoint", resumed, TASK)
+            more = ["1" if word == "0.02" else word for word in resume_words(over.err)]
+            done = aethr(*more, "--json")
+        assert (over.code, over.record["outcome"], server.bodies) == (5, outcome, []), over.err
+        assert (done.code, done.record["outcome"]) == (0, outcome), done.err
+        assert list(temp.iterdir()) == []
+
+
 def test_without_a_budget_an_ignored_limit_is_only_named(
     aethr: Aethr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
