@@ -25,12 +25,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from tests.dialects import Answer, Dialect, dialect_of, openai_body, sse
+from tests.loopback import PAUSE_S, Handler, HttpServer, Loopback
 
 Fault = Literal[
     "reset_before",  # the connection is reset before any answer
@@ -46,8 +46,6 @@ Fault = Literal[
     "drip",  # the last chunk again and again, every ``delay_s``, for ever
 ]
 Headers = Mapping[str, str]
-PAUSE_S = 0.005
-"""How often the server looks up from waiting: it bounds the time that closing takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +89,19 @@ def text(content: str, size: int = 12) -> Reply:
     return Reply(chunks=pieces)
 
 
-class ModelServer:
-    """The server, in threads of this process; a context manager that leaves nothing behind."""
+class _Server(HttpServer):
+    owner: ModelServer
+    daemon_threads = False
+    block_on_close = True
+
+
+class ModelServer(Loopback):
+    """The server. Its ``origin`` is without the ``/v1``."""
+
+    http_class = _Server
 
     def __init__(self, script: Script = (), port: int = 0, log: Path | None = None) -> None:
+        super().__init__(_Handler, port)
         self.requests: list[dict[str, Any]] = []
         self.arrived = threading.Event()
         """Set when the first request is there."""
@@ -104,14 +111,6 @@ class ModelServer:
         self._log = log
         self._abandoned = threading.Event()
         self._lock = threading.Condition()
-        self._http = _Server(("127.0.0.1", port), _Handler)
-        self._http.owner = self
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": PAUSE_S})
-
-    @property
-    def origin(self) -> str:
-        """``http://127.0.0.1:PORT``, without the ``/v1``."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def base_url(self) -> str:
@@ -122,17 +121,11 @@ class ModelServer:
         """The JSON bodies of the model calls that arrived."""
         return [request["body"] for request in self.requests if dialect_of(request["path"]) is not None]
 
-    def __enter__(self) -> ModelServer:  # noqa: PYI034 - typing.Self is newer than Python 3.10
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stopping.set()
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        super().__exit__(kind, value, trace)
 
     def wait_for(self, count: int) -> None:
         """Return when so many model calls have arrived."""
@@ -168,20 +161,7 @@ class ModelServer:
         return text(chosen) if isinstance(chosen, str) else chosen
 
 
-class _Server(ThreadingHTTPServer):
-    owner: ModelServer
-    daemon_threads = False
-    block_on_close = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is the client's business; anything else is a bug worth a traceback."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     wbufsize = 0
     timeout = PAUSE_S
     server: _Server
@@ -204,9 +184,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._serve(json.loads(raw or b"{}"))
         except ValueError:
             self._whole(error(400, "the request is not JSON"))
-
-    def log_message(self, *args: object) -> None:
-        """Nothing is printed: ``ModelServer.requests`` is the log."""
 
     def _serve(self, body: dict[str, Any]) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}

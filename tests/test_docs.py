@@ -5,6 +5,7 @@ How a block says what it needs is in ``tests/pages.py``.
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from aethr.base.records import (
     CommandCheck,
     Finding,
     LoopResult,
+    Plan,
     Receipt,
     Review,
     RunResult,
@@ -292,4 +294,38 @@ def test_every_promise_about_security_names_tests_that_are_there() -> None:
     missing = [
         name for found in named for path, name in found if f"\ndef {name}(" not in (ROOT / path).read_text()
     ]
+    assert missing == []
+
+
+def test_every_test_that_ci_names_is_there() -> None:
+    """A script that selects by an old name would run what it must not, or skip what it must run."""
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    missing = []
+    for script in (ROOT / ".ci").iterdir():
+        text = script.read_text(encoding="utf-8")
+        missing += [path for path in re.findall(r"tests/[\w/]+\.py", text) if not (ROOT / path).exists()]
+        names = re.findall(r"\.py::(\w+)", text)
+        for selected in re.findall(r"-k \"(.+?)\"", text):
+            names += set(re.findall(r"\w+", selected)) - {"and", "or", "not"}
+        missing += [name for name in names if name not in tests]
+    assert missing == []
+
+
+def test_everything_that_the_design_names_is_there() -> None:
+    """Names such as ``git.survey``: a module by the end of its name, or a record of the run."""
+    owners: dict[str, list[object]] = {"plan": [Plan], "result": [RunResult]}
+    for path in sorted((ROOT / "aethr").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name != "aethr.__main__":
+            for end in (name.split(".", 1)[-1], name.rpartition(".")[2]):
+                owners.setdefault(end, []).append(importlib.import_module(name))
+    named = re.findall(
+        r"`([a-z_]+(?:\.\w+)+)(?=[`(])", (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    )
+    missing = []
+    for owner, _, name in (dotted.rpartition(".") for dotted in named):
+        if name not in ("toml", "lock", "py") and not any(
+            hasattr(each, name) for each in owners.get(owner, ())
+        ):
+            missing.append(f"{owner}.{name}")
     assert missing == []

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Any
+
+from tests.loopback import Handler, Loopback
 
 Payload = dict[str, Any]
 
@@ -68,12 +69,8 @@ class ToolServer:
     requests: list[Payload] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     title: str = "A title"
-    port: int = 0
+    origin: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -102,21 +99,15 @@ class ToolServer:
 def serving(*turns: Turn) -> Iterator[ToolServer]:
     """Serve ``turns`` on a free port of loopback until the block ends."""
     script = ToolServer(list(turns))
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler(script))
-    httpd.daemon_threads = True
-    script.port = httpd.server_address[1]
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with Loopback(_handler(script)) as server:
+        script.origin = server.origin
         yield script
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
 
 
-def _handler(script: ToolServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(script: ToolServer) -> type[Handler]:
+    class ToolHandler(Handler):
+        protocol_version = "HTTP/1.0"  # a connection for each call, so none is open at the end
+
         def do_GET(self) -> None:
             self._take()
             self._send(404, "application/json", _error(Fault(404, "not found")))
@@ -135,8 +126,8 @@ def _handler(script: ToolServer) -> type[BaseHTTPRequestHandler]:
             else:
                 self._send(200, *speak(turn, body))
 
-        do_HEAD = do_CONNECT = do_GET  # noqa: N815 - names of the base class
-        do_PUT = do_POST  # noqa: N815
+        do_HEAD = do_CONNECT = do_GET
+        do_PUT = do_POST
 
         def _take(self) -> bytes:
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -152,10 +143,7 @@ def _handler(script: ToolServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(payload)
 
-        def log_message(self, *args: object) -> None:
-            """Keep the test's output clean."""
-
-    return Handler
+    return ToolHandler
 
 
 def _body(stream: BufferedIOBase, headers: Mapping[str, str]) -> bytes:

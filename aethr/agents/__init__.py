@@ -250,9 +250,10 @@ _MOST_FOLDERS = 2000
 
 
 def _codex_skills(run: Run) -> Iterator[str]:
-    """Every skill that Codex would find. Raises ``AgentError`` if there are too many to switch off.
+    """Every skill of the project and the user. Raises ``AgentError`` if there are too many to switch off.
 
-    https://developers.openai.com/codex/skills lists the places. Codex follows links, six folders deep.
+    https://developers.openai.com/codex/skills has the places of today; Codex still reads ``.codex/skills``
+    too. It follows links, and looks six folders deep.
     """
     home = Path(run.settings.get("HOME") or "/")
     own = Path(run.settings.get("CODEX_HOME") or home / ".codex")

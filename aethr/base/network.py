@@ -144,8 +144,8 @@ class Proxies(NamedTuple):
 def proxies(environ: Mapping[str, str]) -> Proxies:
     """The proxies that the environment names, or else the system. Raises ``UsageError``.
 
-    As for curl, a variable in lower case has precedence over upper case, and an empty one is not set:
-    https://everything.curl.dev/usingcurl/proxies/env.html
+    As for httpx, which asks Python, a variable in lower case has precedence, also if it is empty:
+    https://docs.python.org/3/library/urllib.request.html#urllib.request.getproxies
     """
     named: dict[str, tuple[str, str]] = {}
     for scheme in (*_SCHEMES, "no"):

@@ -353,8 +353,8 @@ NO_USAGE = Usage(0, 0, 0, 0.0)
 class Artifacts(NamedTuple):
     """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff.
 
-    What else it changed cannot be shown and is named in plain lines: ``unseen`` is missing in every review,
-    ``generated`` is what tools make again, such as caches and installed packages.
+    Changes that cannot be shown are named in plain lines: those in ``unseen`` are missing from every review,
+    those in ``generated`` are files that tools regenerate, such as caches and installed packages.
     """
 
     changed_files: tuple[str, ...] = ()
@@ -502,7 +502,7 @@ class Spent(NamedTuple):
 
 
 class AttemptStarted(NamedTuple):
-    """An agent is about to start. A consumer that keeps the run keeps the baseline before the next event.
+    """An agent is about to start. Whoever saves the run saves the baseline before taking the next event.
 
     ``objects`` is a folder with the git objects of its tree that the project's repository lacks; it is
     removed when the attempt ends. ``commit`` is the one that is checked out now, or empty.
@@ -582,12 +582,11 @@ class CommandCheck(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """A finished step. ``calls`` counts its model calls: a missing verdict is asked for once more.
+    """A finished step. ``calls`` counts its model calls: a second one asks for a missing verdict.
 
-    ``cut_prompt`` and ``over_limit`` are those of its ``Completion``. ``verdict_from`` is where in
-    ``content``, in characters, the answer begins that the review is read from: after a first one without a
-    verdict. ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a
-    change.
+    ``cut_prompt`` and ``over_limit`` are those of its ``Completion``. The review is read from ``content`` at
+    the offset ``verdict_from``, in characters, which is above 0 if the first answer had no verdict.
+    ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     """
 
     id: str
@@ -708,8 +707,8 @@ class Gate(NamedTuple):
 class Seal(NamedTuple):
     """What proves the checkpoint of a live run: see ``aethr.engine.seal``.
 
-    ``keys`` are the provider keys of the run; without any, nothing is sealed. ``binding`` must be the same,
-    as the run itself, for the checkpoint to be resumed: names and values that are shown.
+    ``keys`` are the provider keys of the run; without any, nothing is sealed. A resume must
+    have the same ``binding``: values such as the project's folder, by the name that an error gives them.
     """
 
     keys: tuple[str, ...] = ()

@@ -19,8 +19,8 @@ from aethr.base import secrecy
 
 # --- invisible characters ----------------------------------------------------------------------
 
-# Bidi controls reorder what a reviewer sees, tag characters carry hidden sentences, zero-width characters
-# split words, a bare carriage return lets one line overwrite another: https://trojansource.codes/
+# Bidi controls reorder what a reviewer sees (https://trojansource.codes/), tag characters carry hidden
+# sentences, zero-width characters split words, a bare carriage return lets one line overwrite another.
 
 HIDDEN = (
     "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # C0 except tab, newline, return; DEL; C1

@@ -225,7 +225,7 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
 def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
     """Why the seals do not prove that runs with this run's keys wrote all of it; None if they do."""
     if checkpoint.contract is None:
-        seed = "the checkpoint is a plain list of answers, which is no proof of a review"
+        seed = "the checkpoint is a plain list of answers, which does not prove a review"
         return seed if checkpoint.steps else None
     if not checkpoint.held:
         return "the checkpoint is of an earlier version of Aethr, which sealed nothing"
@@ -252,7 +252,7 @@ def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
 def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     """The checkpoint, its results ready to replay in ``plan``. Raises ``UsageError`` if it does not fit.
 
-    Models and steps that have not run may differ: that is how one fixes a failure. The replay checks the
+    Models and steps that have not run may differ: that is how you fix a failure. The replay checks the
     order of the steps and their passes.
     """
     _require_same_run(checkpoint, plan)

@@ -185,7 +185,7 @@ OPERATORS = frozenset(
         "GIT_CONFIG_SYSTEM",
         "GIT_CONFIG_NOSYSTEM",
         "GIT_ATTR_NOSYSTEM",
-        "GIT_EXEC_PATH",  # https://github.com/pre-commit/pre-commit/issues/664
+        "GIT_EXEC_PATH",  # https://github.com/pre-commit/pre-commit/pull/944
         "GIT_SSH",  # https://github.com/pre-commit/pre-commit/pull/671
         "GIT_SSH_COMMAND",  # https://github.com/pre-commit/pre-commit/issues/947
         "GIT_SSH_VARIANT",
@@ -196,7 +196,7 @@ OPERATORS = frozenset(
 )
 # GIT_SSL_CAINFO: https://github.com/pre-commit/pre-commit/issues/1253
 _OPERATORS_PREFIXES = ("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "GIT_SSL_", "GIT_PROXY_SSL_")
-"""With ``OPERATORS``: how git is set up on this machine, as pre-commit keeps it (``git.py``, ``no_git_env``).
+"""With ``OPERATORS``: how git is set up on this machine. Pre-commit keeps most of them (``no_git_env``).
 
 All others would change which repository git reads, what it compares with what, or what it prints.
 """

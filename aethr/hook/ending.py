@@ -30,7 +30,7 @@ class Report(NamedTuple):
 
 
 class HookContext(NamedTuple):
-    """The options, and the command that commits or pushes without a review."""
+    """The options, and the command that skips the review."""
 
     options: HookOptions
     bypass: str
@@ -51,7 +51,7 @@ def report_nothing(why: str) -> Report:
 
 
 def report_unreadable(head: str, context: HookContext) -> Report:
-    """Report a change of which no model may see any file."""
+    """Report a change whose files no model may see."""
     said = "NOT REVIEWED: no model may be sent any of it; no model was called"
     return _close(ExitCode.NOT_REVIEWED, (head, said), context)
 
@@ -123,7 +123,7 @@ def _fix(result: RunResult) -> Iterator[str]:
 
 
 def _close(code: ExitCode, lines: tuple[str, ...], context: HookContext) -> Report:
-    """Add what the exit code means and, where it blocks, how to continue without a review."""
+    """Add what the exit code means and, if it blocks, how to skip the review."""
     options = context.options
     gate = f"--fail-on {options.run.fail_on}"
     if code == ExitCode.NOT_REVIEWED and options.lenient:
@@ -131,5 +131,5 @@ def _close(code: ExitCode, lines: tuple[str, ...], context: HookContext) -> Repo
     if code == ExitCode.OK:
         return Report(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
     meaning = MEANINGS[code] + (f" ({gate})" if code == ExitCode.GATE else "")
-    last = f"exit code {int(code)}: {meaning}. To go on without a review: {context.bypass}"
+    last = f"exit code {int(code)}: {meaning}. To skip the review: {context.bypass}"
     return Report(code, (*lines, last))

@@ -121,7 +121,7 @@ def actor(step: StepStarted | StepResult) -> str:
 def closing(result: RunResult) -> tuple[Message, ...]:
     """The end of a run: findings, verdict, tokens and cost. Loops were reported as they ended.
 
-    A scripted run can end with a good verdict, so its last line is the one that denies a review.
+    A scripted run can end with a good verdict, so its last line says that it is not a review.
     """
     ends = [verdict(result), Message(spent(result))]
     if result.mode == "scripted":
@@ -154,7 +154,7 @@ def verdict(result: RunResult) -> Message:
 
 
 def doubts(result: RunResult) -> tuple[Message, ...]:
-    """The lines that ``--quiet`` keeps: what may close a gate and is not the end of the last answer."""
+    """The lines that ``--quiet`` keeps: what may close a gate and is not at the end of the last answer."""
     lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
     last = result.steps[-1].content.rstrip() if result.steps else ""
     outcome = verdict(result)
@@ -234,7 +234,7 @@ def loop(ended: LoopResult) -> str:
 
 
 def not_sent(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """What a prompt lacks, or holds only in part: ``z.py (over budget)``."""
+    """What is missing from a prompt, completely or in part: ``z.py (over budget)``."""
     return tuple(
         f"{one_line(receipt.path or receipt.source)} "
         f"({'in part: ' if receipt.bytes_sent else ''}{one_line(receipt.note or 'not sent')})"

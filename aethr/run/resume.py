@@ -87,7 +87,7 @@ class Resumed(NamedTuple):
 def find_doubt(found: Checkpoint | None, seal: Seal, mode: Mode) -> str | None:
     """Why no review of a live run can rest on the checkpoint; None if it can, or if there is no checkpoint.
 
-    The checkpoint of a mock or a script is not asked: it does not fit a live run (``take_over``).
+    The checkpoint of a mock or scripted run is not examined: ``take_over`` refuses it in a live run.
     """
     if found is None or mode != "live" or found.mode not in (None, "live"):
         return None
@@ -164,9 +164,9 @@ def describe_earlier(earlier: Earlier | None) -> Iterator[str]:
         files = capped(earlier.files, _NAMED)
         yield f"the failed attempt of step '{earlier.attempt.step}' had already changed: {files}"
     if earlier.unseen:
-        yield f"the review will be incomplete: nobody can show {earlier.unseen}"
+        yield f"the review will be incomplete: Aethr cannot show {earlier.unseen}"
     elif earlier.files:
-        yield "the step's change is measured from before that attempt, with all that was edited since then"
+        yield "the step's change is measured from before that attempt and includes all edits since then"
 
 
 def build_command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:

@@ -146,7 +146,7 @@ def test_several_attempts_and_what_was_edited_between_them(desk: Desk, temp: Pat
     assert done.code == 0, done.err
     added = {line for line in desk.reviewed[0].splitlines() if line.startswith("+") and line[:3] != "+++"}
     assert added == {"+of the second", "+of the third", "+of the user"}
-    assert "with all that was edited since then" in done.err
+    assert "includes all edits since then" in done.err
     assert "a.py\nusers.py\n" in desk.prompt
     assert list(temp.iterdir()) == []
 
@@ -346,7 +346,7 @@ def test_what_cannot_be_shown_makes_the_review_incomplete(
     words[-1] = f"@{file}"
     done = desk.resume(words, *second)
     assert done.code == 4, done.err
-    assert "the review will be incomplete: nobody can show what the failed attempt" in done.err
+    assert "the review will be incomplete: Aethr cannot show what the failed attempt" in done.err
     assert "what the failed attempt of step 'implement' changed" in str(review_of(done)["reason"])
     assert "changed what is not shown here: what the failed attempt" in desk.reviewed[0]
     assert "changed nothing" not in "".join(done.record["steps"][0]["notes"]) + desk.reviewed[0]
@@ -364,7 +364,7 @@ def test_an_unsealed_attempt_is_incomplete_even_without_a_gate(
     assert desk.run(*words).code == 4
     done = desk.resume(["run", "--json", *words[-2:]], edit("second.py", "more"))
     assert (done.code, done.record["outcome"]) == (0, "incomplete"), done.err
-    assert "the review will be incomplete: nobody can show what the failed attempt" in done.err
+    assert "the review will be incomplete: Aethr cannot show what the failed attempt" in done.err
     assert "changed what is not shown here: what the failed attempt" in desk.reviewed[0]
     assert "it may have changed more" in desk.prompt
 

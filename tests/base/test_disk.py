@@ -21,6 +21,7 @@ from aethr.run.recorder import Recorder
 from tests.engine.test_checkpoint import DONE, plan
 from tests.live import PASS, TASK
 from tests.model_server import ModelServer, Reply
+from tests.screen import on_terminal
 from tests.support import Repo, aethr
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs links, modes and limits of POSIX")
@@ -279,22 +280,9 @@ def test_a_report_replaces_a_link_made_during_the_run(repo: Repo, tmp_path: Path
     editor.write_text(
         f"import os, sys\nos.symlink({str(victim)!r}, 'out.md')\nopen(sys.argv[1], 'w').write('look')\n"
     )
-    pty = pytest.importorskip("pty")
-    parent, child = pty.openpty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "aethr", "run", "--preset", "custom", "--report", "out.md"],
-            cwd=repo.root,
-            env={**os.environ, "EDITOR": f"{sys.executable} {editor}"},
-            stdin=child,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    finally:
-        os.close(parent)
-        os.close(child)
-    assert done.returncode == 0, done.stderr
+    words = ("run", "--preset", "custom", "--report", "out.md")
+    code, shown = on_terminal(words, repo.root, {"EDITOR": f"{sys.executable} {editor}"})
+    assert code == 0, shown
     assert not (repo.root / "out.md").is_symlink()
     assert (repo.root / "out.md").read_text().startswith("#")
 

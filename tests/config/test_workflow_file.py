@@ -21,21 +21,11 @@ from jsonschema import Draft202012Validator
 from aethr.base.errors import ConfigError, ExitCode
 from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 from aethr.config import workflow_file
-from aethr.workflow import planning
+from tests.oracles import VOCABULARY
 
 DATA = Path(__file__).parents[1] / "data" / "config"
 MISTAKES = sorted((DATA / "mistakes").rglob("*.yaml"))
 VALID = sorted((DATA / "valid").glob("*.yaml"))
-VOCABULARY = workflow_file.Vocabulary(
-    sources={
-        "git_diff": None,
-        "latest_diff": None,
-        "file": workflow_file.ARGUMENT,
-        "glob": workflow_file.ARGUMENT,
-    },
-    backends=("model", "opencode"),
-    conditions=planning.vocabulary().conditions,
-)
 SCHEMA = workflow_file.json_schema(VOCABULARY)
 BEYOND_A_SCHEMA = {
     "duplicate-ids",

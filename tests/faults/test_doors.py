@@ -1,11 +1,10 @@
-"""The faults of the table through real commits under pre-commit, and through the Action.
+"""Faults in the other two ways to run Aethr: real commits under pre-commit, and the Action.
 
-What every door shares is played through the terminal (``test_provider``, ``test_surroundings``,
-``test_killed``).
-Elsewhere for these two: a closed or full output (``test_output_gone``), a missing key, a mock and a budget
+What all ways share is tested in the terminal (``test_provider``, ``test_surroundings``, ``test_killed``).
+Tested elsewhere: a closed or full output (``test_output_gone``), a missing key, a mock and a budget
 (``tests/hook/test_hook``, ``tests/github/test_pull_request``), an Action that is killed or cancelled while a
-model works (``test_pull_request``), a comment that is lost or done twice (``tests/github/test_upsert``).
-Agents are refused in a hook.
+model works (``test_pull_request``), a comment that is lost or posted twice (``tests/github/test_upsert``).
+A hook refuses agents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Standard output is closed, or full, just as a run ends: nothing paid for is lost, in any of the doors."""
+"""Standard output is closed, or full, just as a run ends: nothing paid for is lost."""
 
 from __future__ import annotations
 

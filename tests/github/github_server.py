@@ -17,12 +17,12 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.github import contract
+from tests.loopback import Handler, HttpServer, Loopback
 
 ME = "github-actions[bot]"
 BODY_LIMIT = 65_536
@@ -51,10 +51,11 @@ class Comment:
     body: str
 
 
-class GitHubServer:
+class GitHubServer(Loopback):
     """The server, in threads of this process. ``read_only`` is what the token of a fork gets."""
 
     def __init__(self, *, read_only: bool = False) -> None:
+        super().__init__(_Handler)
         self.comments: list[Comment] = []
         self.requests: list[dict[str, Any]] = []
         self.read_only = read_only
@@ -62,28 +63,19 @@ class GitHubServer:
         """What the header ``Link`` of a list says instead of the next page."""
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._http = _Server(("127.0.0.1", 0), _Handler)
-        self._http.owner = self
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005})
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return self.origin
 
     @property
     def bodies(self) -> list[str]:
         return [comment.body for comment in self.comments]
 
-    def __enter__(self) -> GitHubServer:  # noqa: PYI034 - typing.Self is newer than Python 3.10
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        super().__exit__(kind, value, trace)
         if value is None:
             for exchange in self.requests:
                 contract.check(exchange)
@@ -187,14 +179,11 @@ def _user(login: str) -> dict[str, Any]:
     }
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(HttpServer):
     owner: GitHubServer
-    daemon_threads = True
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -203,10 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
-    do_PATCH = do_POST  # noqa: N815 - the name that http.server looks for
-
-    def log_message(self, *args: object) -> None:
-        """Nothing is printed: ``GitHubServer.requests`` is the log."""
+    do_PATCH = do_POST
 
     def _serve(self, body: Any) -> None:
         if not self.headers.get("Authorization", "").startswith("Bearer "):

@@ -14,38 +14,24 @@ import base64
 import hashlib
 import io
 import tarfile
-import threading
 import zipfile
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+
+from tests.loopback import Handler, HttpServer, Loopback
 
 
-class IndexServer:
+class IndexServer(Loopback):
     """``asked`` are the names of the projects and of the files that were requested, in order."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.asked: list[str] = []
         self.files: dict[str, bytes] = {}
         """The bytes of each file that can be had, by its name."""
-        self._http = _Server(("127.0.0.1", 0), _Handler)
-        self._http.owner = self
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005})
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/simple"
-
-    def __enter__(self) -> IndexServer:  # noqa: PYI034 - typing.Self is newer than Python 3.10
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        return f"{self.origin}/simple"
 
     def add_wheel(self, name: str, version: str, modules: Mapping[str, str], *requires: str) -> str:
         """Publish a wheel of these modules; the line that locks it."""
@@ -85,14 +71,11 @@ def _digest(text: str) -> str:
     return f"sha256={digest.decode().rstrip('=')}"
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(HttpServer):
     owner: IndexServer
-    daemon_threads = True
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(Handler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -106,10 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         page = "".join(f'<a href="/files/{file}">{file}</a>\n' for file in files)
         self._answer(page.encode() or None, "text/html")
 
-    do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
-
-    def log_message(self, *args: object) -> None:
-        """Nothing is printed: ``IndexServer.asked`` is the log."""
+    do_HEAD = do_GET
 
     def _answer(self, data: bytes | None, kind: str) -> None:
         self.send_response(200 if data is not None else 404)

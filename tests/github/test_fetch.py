@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from aethr.git.fetch import Remote
 from aethr.github import event
 from aethr.github.event import EventChange
 from tests.github.support import PullRequest, open_pull_request
+from tests.loopback import Handler, Loopback
 from tests.support import Repo, checkout_of, make_repo
 
 pytestmark = pytest.mark.slow
@@ -182,22 +181,13 @@ def listening() -> Iterator[tuple[str, list[list[str]]]]:
     """A server that notes the Authorization headers of each request and has nothing."""
     seen: list[list[str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Noting(Handler):
         def do_GET(self) -> None:
             seen.append(self.headers.get_all("Authorization", []))
             self.send_error(404)
 
-        def log_message(self, *args: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with Loopback(Noting) as server:
+        yield server.origin, seen
 
 
 @pytest.mark.parametrize("depth", [1, None])

@@ -490,7 +490,7 @@ def test_a_report_has_all_its_lines() -> None:
             "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
             "into a change of their own.",
             "exit code 1: the gate closed (--fail-on revise). "
-            "To go on without a review: SKIP=aethr-review git commit",
+            "To skip the review: SKIP=aethr-review git commit",
         ],
     )
 

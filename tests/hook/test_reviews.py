@@ -44,8 +44,7 @@ def test_a_high_finding_blocks_a_commit(hooked: Hooked, monkeypatch: pytest.Monk
         "Aethr: the staged change: 1 file",
         "Review status: revise",
         "app.py:2: [high] the total is off by one",
-        "exit code 1: the gate closed (--fail-on revise). "
-        "To go on without a review: SKIP=aethr-review git commit",
+        "exit code 1: the gate closed (--fail-on revise). To skip the review: SKIP=aethr-review git commit",
     ):
         assert line in blocked.stdout
     assert prose.strip() not in blocked.stdout
@@ -81,7 +80,7 @@ def test_a_push_without_a_review_is_blocked(hooked: Hooked, tmp_path: Path) -> N
     assert done.returncode != 0
     assert repo.git("ls-remote", "origin", "topic") == ""
     assert "Aethr: the push of topic to origin" in done.stdout
-    assert "exit code 4: not reviewed. To go on without a review: SKIP=aethr-review git push" in done.stdout
+    assert "exit code 4: not reviewed. To skip the review: SKIP=aethr-review git push" in done.stdout
     record = json.loads(hooked.record.read_text(encoding="utf-8"))
     files = [each for each in record["steps"][0]["context"] if each["source"] != "git_diff"]
     assert {each["path"]: each["sha256"] for each in files} == {

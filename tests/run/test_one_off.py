@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from aethr.base.options import build, command_line
 from aethr.cli import build_parser
 from aethr.config.presets import PRESETS
 from aethr.config.schema import MODELINE
+from tests.screen import on_terminal
 from tests.support import Repo, aethr, prompts
 
 TASK = "review my changes: a # \"task\" of 'mine'"
@@ -209,26 +209,14 @@ def test_save_keeps_a_file_created_during_the_run(project: Repo, tmp_path: Path)
         "pathlib.Path('.aethr.yaml').write_text('theirs')\n"
         "pathlib.Path(sys.argv[1]).write_text('look')\n"
     )
-    pty = pytest.importorskip("pty")
-    parent, child = pty.openpty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "aethr", "run", "--preset", "custom", "--save"],
-            cwd=project.root,
-            env={**os.environ, "EDITOR": f"{sys.executable} {editor}"},
-            stdin=child,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    finally:
-        os.close(parent)
-        os.close(child)
-    assert done.returncode == 3
+    pytest.importorskip("pty")
+    words = ("run", "--preset", "custom", "--save")
+    code, shown = on_terminal(words, project.root, {"EDITOR": f"{sys.executable} {editor}"})
+    assert code == 3, shown
     assert (project.root / ".aethr.yaml").read_text() == "theirs"
     [kept] = project.root.glob(".aethr.yaml.*")
     assert "workflow: custom" in kept.read_text()
-    assert str(kept) in os.fsdecode(done.stderr)
+    assert str(kept) in shown
 
 
 def test_the_resume_command_repeats_every_option() -> None:

@@ -1,8 +1,8 @@
 """The same hostile changes and answers through the hook and the Action, as through the terminal.
 
-What those doors add of their own has tests beside them: refs, stages and what is refused in ``tests/hook``;
-events, comments, carried checkpoints and inputs in ``tests/github``. A hostile ``.env`` and model name meet
-the same code in every door (``aethr.run.prepare``).
+What only one of the two has is tested in its own folder: refs, stages and refusals in ``tests/hook``; events,
+comments, carried checkpoints and inputs in ``tests/github``. All ways to run Aethr read a hostile ``.env`` or
+model name with the same code (``aethr.run.prepare``).
 """
 
 from __future__ import annotations
