@@ -17,8 +17,8 @@ from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
 from aethr.base.records import Survey, View
 from aethr.context.paths import refusal
-from aethr.git import objects, tracking
-from aethr.git.objects import TreeEntry
+from aethr.git import tracking
+from aethr.git.tracking import TreeEntry
 
 MAX_BYTES = 10_000_000
 """A larger file is not read."""
@@ -166,7 +166,7 @@ class GitTree(NamedTuple):
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
         """See ``Tree``. Links are not followed; contents are as in git's objects, without filters."""
         found = [self._find(path) for path in paths]
-        sizes = objects.sizes(self.root, {each.id for each in found if isinstance(each, TreeEntry)})
+        sizes = tracking.sizes(self.root, {each.id for each in found if isinstance(each, TreeEntry)})
         checked: list[tuple[str, int] | Refusal] = []
         for each in found:
             size = 0 if isinstance(each, Refusal) else sizes.get(each.id)
@@ -176,7 +176,7 @@ class GitTree(NamedTuple):
                 checked.append(Refusal("not in this clone"))
             else:
                 checked.append((each.id, size) if size <= MAX_BYTES else too_large(size))
-        contents = objects.contents(self.root, [each for each in checked if not isinstance(each, Refusal)])
+        contents = tracking.contents(self.root, [each for each in checked if not isinstance(each, Refusal)])
         for item in checked:
             yield item if isinstance(item, Refusal) else next(contents)
 
@@ -209,10 +209,10 @@ def tree_of(view: View, path: str | None = None) -> Tree:
     root, scope = view.root, view.scope
     below = "." if path is None or refusal(path) else _plain(path)
     if scope.kind == "range" and scope.head is not None:
-        return GitTree(root, _by_path(objects.tree_entries(root, scope.head, below)))
+        return GitTree(root, _by_path(tracking.tree_entries(root, scope.head, below)))
     known = view.survey.checkout if view.survey else None
     if scope.kind == "staged" and git.checkout_if_any(root, known):
-        return GitTree(root, _by_path(objects.index_entries(root, below)))
+        return GitTree(root, _by_path(tracking.index_entries(root, below)))
     return WorkTree(root)
 
 
@@ -231,8 +231,8 @@ def holds(root: Path, survey: Survey | None, path: str) -> bool:
         if survey is None or survey.scope.reads_disk:
             return False
         if head := survey.scope.head:
-            return any(any(objects.tree_entries(folder, head, path)) for folder in folders)
-        return any(any(objects.index_entries(folder, path)) for folder in folders)
+            return any(any(tracking.tree_entries(folder, head, path)) for folder in folders)
+        return any(any(tracking.index_entries(folder, path)) for folder in folders)
     except (GitError, ProcessError, OSError, ValueError):
         return True
 

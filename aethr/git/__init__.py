@@ -3,7 +3,7 @@
 Machine formats only, bytes in and out. A repository may be hostile: ``call`` keeps its configuration,
 attributes, refs and file names from running anything. What the operator configured for the user, the system
 or in the environment (a clean filter such as git-lfs) stays in force. Beside it: ``history`` (commits and
-names), ``tracking`` (which files git knows), ``objects`` (contents), ``fetch`` (the only calls that use the
+names), ``tracking`` (the files that git knows, and their contents), ``fetch`` (the only calls that use the
 network).
 """
 
@@ -224,7 +224,7 @@ def diff(seen: Survey, *, as_text: bool = False, paths: Sequence[bytes] = ()) ->
     if scope.kind != "all":
         yield from call.streamed(top, *words)
         return
-    from aethr.git.objects import with_new_files  # imports tempfile, which only this scope needs
+    from aethr.git.tracking import with_new_files  # which imports this module
 
     with with_new_files(top, _without(seen.filters)) as index:
         yield from call.streamed(top, *words, index=index)
