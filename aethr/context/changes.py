@@ -23,7 +23,7 @@ from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context.diffs import Hunk, Section, parse
-from aethr.context.secretnames import is_secret
+from aethr.context.paths import is_secret
 from aethr.git import tracking
 
 NAMED = 20
