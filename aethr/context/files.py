@@ -126,17 +126,7 @@ def _walk(root: Path, most: int, wanted: Wanted) -> Listing:
     """Every wanted file below ``root``, within bounds. Links to folders and ``.git`` are not entered."""
     deadline = time.monotonic() + WALK_SECONDS
     names: list[str] = []
-    for seen, (name, is_file) in enumerate(_entries(root)):
-        if seen >= most or time.monotonic() > deadline:
-            return Listing(tuple(sorted(names)), cut=True)
-        if is_file and wanted(name):
-            names.append(name)
-    return Listing(tuple(sorted(names)))
-
-
-def _entries(root: Path) -> Iterator[tuple[str, bool]]:
-    """Each entry in a fixed order: its name relative to ``root``, and whether it is not a folder."""
-    folders = [""]
+    folders, seen = [""], 0
     while folders:
         folder = folders.pop()
         try:
@@ -145,10 +135,16 @@ def _entries(root: Path) -> Iterator[tuple[str, bool]]:
         except OSError:  # unreadable, or deleted meanwhile
             continue
         for entry in entries:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            yield folder + entry.name, not is_folder
-            if is_folder and entry.name.casefold() != ".git":
-                folders.append(f"{folder}{entry.name}/")
+            seen += 1
+            if seen > most or time.monotonic() > deadline:
+                return Listing(tuple(sorted(names)), cut=True)
+            name = folder + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name.casefold() != ".git":
+                    folders.append(f"{name}/")
+            elif wanted(name):
+                names.append(name)
+    return Listing(tuple(sorted(names)))
 
 
 LONGEST_NAME = 4096
