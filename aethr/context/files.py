@@ -204,12 +204,11 @@ def tree_of(view: View, path: str | None = None) -> Tree:
     """
     root, scope = view.root, view.scope
     below = "." if path is None or refusal(path) else _plain(path)
-    if scope.kind == "range" and scope.head is not None:
-        return GitTree(root, _by_path(tracking.tree_entries(root, scope.head, below)))
     known = view.survey.checkout if view.survey else None
-    if scope.kind == "staged" and git.checkout_if_any(root, known):
-        return GitTree(root, _by_path(tracking.index_entries(root, below)))
-    return WorkTree(root)
+    commit = scope.head if scope.kind == "range" else None
+    if commit is None and not (scope.kind == "staged" and git.checkout_if_any(root, known)):
+        return WorkTree(root)
+    return GitTree(root, {os.fsdecode(each.path): each for each in tracking.entries(root, commit, below)})
 
 
 def holds(root: Path, survey: Survey | None, path: str) -> bool:
@@ -226,15 +225,9 @@ def holds(root: Path, survey: Survey | None, path: str) -> bool:
             return True
         if survey is None or survey.scope.reads_disk:
             return False
-        if head := survey.scope.head:
-            return any(any(tracking.tree_entries(folder, head, path)) for folder in folders)
-        return any(any(tracking.index_entries(folder, path)) for folder in folders)
+        return any(any(tracking.entries(folder, survey.scope.head, path)) for folder in folders)
     except (GitError, ProcessError, OSError, ValueError):
         return True
-
-
-def _by_path(entries: Iterator[TreeEntry]) -> dict[str, TreeEntry]:
-    return {os.fsdecode(entry.path): entry for entry in entries}
 
 
 def _plain(path: str) -> str:

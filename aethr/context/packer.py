@@ -165,15 +165,12 @@ class Packer:
         item.kept[number] = piece
         heapq.heappush(self._heap, (rank, len(self._items) - 1))
         while self._total > self.budget_chars:
-            self._drop_worst()
-
-    def _drop_worst(self) -> None:
-        rank, index = heapq.heappop(self._heap)
-        item = self._items[index]
-        piece = item.kept.pop(-rank[-1], None)
-        if piece is not None:  # None if its file has been withheld since
-            self._total -= len(piece.text or "") + (0 if item.kept else item.overhead)
-            self._floor = rank if self._floor is None else max(self._floor, rank)
+            worst, index = heapq.heappop(self._heap)
+            owner = self._items[index]
+            dropped = owner.kept.pop(-worst[-1], None)
+            if dropped is not None:  # None if its file has been withheld since
+                self._total -= len(dropped.text or "") + (0 if owner.kept else owner.overhead)
+                self._floor = worst if self._floor is None else max(self._floor, worst)
 
 
 def _text(items: list[Item], remarks: list[Remark], over: str) -> str:

@@ -257,11 +257,11 @@ class _Names(NamedTuple):
 
     def match(self, path: str) -> bool:
         """Whether the end of a path with at most ``DEPTH`` parts matches one of the patterns."""
-        name = path.rpartition("/")[2]
+        parts = path.split("/")
         return (
-            name.endswith(self.suffixes)
-            or name.startswith(self.prefixes)
-            or any(end in self.ends for end in _ends(path))
+            parts[-1].endswith(self.suffixes)
+            or parts[-1].startswith(self.prefixes)
+            or any("/".join(parts[start:]) in self.ends for start in range(len(parts)))
             or self.others.fullmatch(path) is not None
         )
 
@@ -283,13 +283,6 @@ def _group(globs: Iterable[str]) -> _Names:
 
 def _is_wild(glob: str) -> bool:
     return any(each in glob for each in "*?[")
-
-
-def _ends(path: str) -> Iterator[str]:
-    """``a/b/c``, ``b/c``, ``c``."""
-    while path:
-        yield path
-        path = path.partition("/")[2]
 
 
 @lru_cache(1024)

@@ -262,17 +262,12 @@ def other_changes(seen: Survey) -> Iterator[Callable[[], LeftOut]]:
 @contextmanager
 def _status(seen: Survey) -> Iterator[Callable[[], list[tuple[bytes, bytes]]]]:
     """Each changed file with its two letters: index against HEAD, then disk against index."""
-    words = (*_without(seen.filters), "status", *_STATUS, _ignored_submodules(seen.top))
-    with call.background(seen.top, *words) as output:
+    words = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal")
+    before, after = _without(seen.filters), _ignored_submodules(seen.top)
+    with call.background(seen.top, *before, *words, after) as output:
         yield lambda: [(row[:2], row[3:]) for row in output().split(b"\0") if row]
 
 
-_STATUS = (
-    "--porcelain=v1",
-    "-z",
-    "--no-renames",
-    "--untracked-files=normal",
-)
 _UNMERGED = (b"DD", b"AU", b"UD", b"UA", b"DU", b"AA", b"UU")
 
 

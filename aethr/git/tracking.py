@@ -165,20 +165,18 @@ class TreeEntry(NamedTuple):
     stage: str = "0"
 
 
-def index_entries(folder: Path, below: str = ".") -> Iterator[TreeEntry]:
-    """The entries of the index at or below a path of ``folder``; their paths are relative to ``folder``."""
-    listed = call.checked(folder, _LITERAL, "ls-files", "-z", "--stage", "--", below)
-    for head, path in _rows(listed):
-        mode, name, stage = head
-        yield TreeEntry(path, mode, name, stage)
+def entries(folder: Path, tree: str | None, below: str = ".") -> Iterator[TreeEntry]:
+    """The files of a commit or tree, by its id; None is the index. Their paths are relative to ``folder``.
 
-
-def tree_entries(folder: Path, tree: str, below: str = ".") -> Iterator[TreeEntry]:
-    """The same from a commit or tree, by its id."""
-    listed = call.checked(folder, _LITERAL, "ls-tree", "-r", "-z", "--end-of-options", tree, "--", below)
-    for head, path in _rows(listed):
-        mode, _kind, name = head
-        yield TreeEntry(path, mode, name)
+    ``below`` is the only file or folder that is listed.
+    """
+    words: tuple[str, ...] = ("ls-files", "-z", "--stage")
+    if tree is not None:
+        words = ("ls-tree", "-r", "-z", "--end-of-options", tree)
+    for row in call.checked(folder, _LITERAL, *words, "--", below).split(b"\0")[:-1]:
+        head, _, path = row.partition(b"\t")
+        mode, second, third = head.decode().split(" ")
+        yield TreeEntry(path, mode, second, third) if tree is None else TreeEntry(path, mode, third)
 
 
 def changed_ids(root: Path, base: str, head: str) -> Iterator[str]:
@@ -228,13 +226,6 @@ def _batches(wanted: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]
         total += size
     if batch:
         yield batch
-
-
-def _rows(listed: bytes) -> Iterator[tuple[list[str], bytes]]:
-    for row in listed.split(b"\0"):
-        if row:
-            head, _, path = row.partition(b"\t")
-            yield head.decode().split(" "), path
 
 
 def _lines(ids: Iterable[str]) -> bytes:

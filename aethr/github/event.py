@@ -161,7 +161,7 @@ def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], 
     """Fetch the files of a commit that a partial clone lacks, if ``wanted`` is true of their path."""
 
     def ids() -> Iterator[str]:
-        entries = tracking.tree_entries(top, commit)
+        entries = tracking.entries(top, commit)
         return (each.id for each in entries if wanted(os.fsdecode(each.path)))
 
     fetch.complete(top, remote, (commit,), ids)

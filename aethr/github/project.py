@@ -133,7 +133,7 @@ def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) ->
 
 def _read(top: Path, commit: str, name: str) -> bytes | None:
     """The content of a plain file of a commit; None for anything else."""
-    entries = [entry for entry in tracking.tree_entries(top, commit, name) if entry.path == os.fsencode(name)]
+    entries = [entry for entry in tracking.entries(top, commit, name) if entry.path == os.fsencode(name)]
     if not entries or entries[0].mode not in _FILES:
         return None
     wanted = [(entries[0].id, tracking.sizes(top, [entries[0].id]).get(entries[0].id, 0))]
