@@ -14,7 +14,7 @@ from aethr.base.records import Checkout, WorkflowSpec
 from aethr.config import WORKFLOW_FILE, workflow_file
 from aethr.config.presets import REVIEW
 from aethr.context import paths
-from aethr.git import objects
+from aethr.git import tracking
 from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
 from aethr.workflow import planning
@@ -133,11 +133,11 @@ def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) ->
 
 def _read(top: Path, commit: str, name: str) -> bytes | None:
     """The content of a plain file of a commit; None for anything else."""
-    entries = [entry for entry in objects.tree_entries(top, commit, name) if entry.path == os.fsencode(name)]
+    entries = [entry for entry in tracking.entries(top, commit, name) if entry.path == os.fsencode(name)]
     if not entries or entries[0].mode not in _FILES:
         return None
-    wanted = [(entries[0].id, objects.sizes(top, [entries[0].id]).get(entries[0].id, 0))]
-    return next(objects.contents(top, wanted))
+    wanted = [(entries[0].id, tracking.sizes(top, [entries[0].id]).get(entries[0].id, 0))]
+    return next(tracking.contents(top, wanted))
 
 
 def _refuse_programs(spec: WorkflowSpec, inputs: Inputs) -> None:

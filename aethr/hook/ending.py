@@ -5,7 +5,7 @@ All untrusted text goes through ``sanitize`` here or in ``output.wording``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aethr import review
@@ -14,8 +14,7 @@ from aethr.base.errors import MEANINGS, AethrError, DiskError, ExitCode
 from aethr.base.records import RELIABLE, Review, RunResult, StepResult
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, rest
-from aethr.hook.change import HookChange, Measure
-from aethr.hook.policy import HookOptions
+from aethr.hook import HookChange, HookOptions, Measure
 from aethr.output import wording
 
 SHOWN = 50
@@ -29,47 +28,31 @@ class Report(NamedTuple):
     lines: tuple[str, ...]
 
 
-class HookContext(NamedTuple):
-    """The options, and the command that skips the review."""
-
-    options: HookOptions
-    bypass: str
-
-
-def bypass_command(environ: Mapping[str, str]) -> str:
-    """The command that makes this commit or push without the hook."""
-    pushing, ranged = "PRE_COMMIT_REMOTE_NAME" in environ, "PRE_COMMIT_TO_REF" in environ
-    command = "git push" if pushing else "" if ranged else "git commit"
-    if environ.get("PRE_COMMIT"):
-        return f"SKIP=aethr-review {command}".rstrip()
-    return f"{command or 'git commit'} --no-verify"
-
-
 def report_nothing(why: str) -> Report:
     """Report that there is nothing to review."""
     return Report(ExitCode.OK, (f"Aethr: nothing to review: {why}; no model was called",))
 
 
-def report_unreadable(head: str, context: HookContext) -> Report:
+def report_unreadable(head: str, options: HookOptions) -> Report:
     """Report a change whose files no model may see."""
     said = "NOT REVIEWED: no model may be sent any of it; no model was called"
-    return _close(ExitCode.NOT_REVIEWED, (head, said), context)
+    return _close(ExitCode.NOT_REVIEWED, (head, said), options)
 
 
-def report_failure(error: AethrError, context: HookContext, steps: Sequence[StepResult] = ()) -> Report:
+def report_failure(error: AethrError, options: HookOptions, steps: Sequence[StepResult] = ()) -> Report:
     """Report a run that stopped or could not start.
 
     After a ``DiskError``, with the findings of the last of ``steps``, which may be stored nowhere else.
     """
-    lines = tuple(edge.describe(error, verbose=context.options.run.verbose))
+    lines = tuple(edge.describe(error, verbose=options.run.verbose))
     if isinstance(error, DiskError) and steps and (said := review.read(steps[-1])).status != "none":
         lines = (*lines, f"The last answer could not be kept. It said: {said.status}", *_findings(said))
     if error.exit_code == ExitCode.NOT_REVIEWED:
         lines = (f"NOT REVIEWED: {error}", *lines[1:])
-    return _close(error.exit_code, lines, context)
+    return _close(error.exit_code, lines, options)
 
 
-def report_result(result: RunResult, head: str, context: HookContext) -> Report:
+def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
     """Report a complete run; a model's answer only as its findings."""
     names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
     models = f" ({', '.join(names)})" if names and result.is_live else ""
@@ -84,7 +67,7 @@ def report_result(result: RunResult, head: str, context: HookContext) -> Report:
         wording.spent(result) + models,
         *_fix(result),
     )
-    return _close(result.exit_code, lines, context)
+    return _close(result.exit_code, lines, options)
 
 
 def describe_change(change: HookChange, measure: Measure) -> str:
@@ -122,14 +105,13 @@ def _fix(result: RunResult) -> Iterator[str]:
         yield "To fix: try again, or use another model."
 
 
-def _close(code: ExitCode, lines: tuple[str, ...], context: HookContext) -> Report:
+def _close(code: ExitCode, lines: tuple[str, ...], options: HookOptions) -> Report:
     """Add what the exit code means and, if it blocks, how to skip the review."""
-    options = context.options
     gate = f"--fail-on {options.run.fail_on}"
     if code == ExitCode.NOT_REVIEWED and options.lenient:
         return Report(ExitCode.OK, (*lines, "exit code 0 instead of 4, because of --if-not-reviewed=pass"))
     if code == ExitCode.OK:
         return Report(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
     meaning = MEANINGS[code] + (f" ({gate})" if code == ExitCode.GATE else "")
-    last = f"exit code {int(code)}: {meaning}. To skip the review: {context.bypass}"
+    last = f"exit code {int(code)}: {meaning}. To skip the review: {options.bypass}"
     return Report(code, (*lines, last))
