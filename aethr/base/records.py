@@ -30,6 +30,8 @@ CHANGE = "git_diff"
 """The context source that is the change under review."""
 CHANGES = frozenset({CHANGE, "latest_diff"})
 """The context sources that are a change."""
+PARTS = 16
+"""Into at most this many parts a large change is cut by default."""
 
 
 # --- the workflow file -------------------------------------------------------------------------
@@ -90,7 +92,8 @@ class WorkflowSpec(NamedTuple):
     """A valid workflow file.
 
     ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
-    file, both for later errors. ``origin`` is the name of the file to print.
+    file, both for later errors. ``origin`` is the name of the file to print. ``parts`` is the maximum number
+    of parts that a change is cut into.
     """
 
     name: str
@@ -100,6 +103,7 @@ class WorkflowSpec(NamedTuple):
     origin: str
     places: Mapping[str, Place] = MappingProxyType({})
     lines: tuple[str, ...] = ()
+    parts: int = PARTS
 
 
 # --- context -----------------------------------------------------------------------------------
@@ -213,13 +217,24 @@ class Block(NamedTuple):
     """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
 
     ``change`` is for sources that are a change: True if there is one, False if nothing changed, None if that
-    is not known, and for all other sources. ``extent`` is the size of ``git_diff``.
+    is not known, and for all other sources.
     """
 
     source: str
     text: str
     receipts: tuple[Receipt, ...] = ()
     change: bool | None = None
+
+
+class Collected(NamedTuple):
+    """The context of a step: the blocks of each part of the change, one part if it was not cut.
+
+    ``needed`` is the number of parts that all of the change needs; what the parts here leave out is listed in
+    the last one. ``extent`` is the size of ``git_diff``.
+    """
+
+    parts: tuple[tuple[Block, ...], ...]
+    needed: int = 1
     extent: Extent | None = None
 
 
@@ -227,7 +242,8 @@ class View(NamedTuple):
     """Everything that a context source may read. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
-    required. ``survey`` is what is known about the repository, or None.
+    required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
+    has already read from the repository once more.
     """
 
     root: Path
@@ -237,14 +253,16 @@ class View(NamedTuple):
     run_commands: bool = False
     strict: bool = False
     survey: Survey | None = None
+    again: bool = False
 
 
 class Entry(NamedTuple):
-    """The first part of a file; the parts after it belong to that file.
+    """The first fragment of a file; the fragments after it belong to that file.
 
     ``order`` is its position among the files of its source. ``label`` is Aethr's own line above the content.
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
-    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted.
+    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. The old text
+    of a ``deleted`` file is not missed if it is not sent.
     """
 
     path: str
@@ -254,6 +272,7 @@ class Entry(NamedTuple):
     note: str | None = None
     withheld: str | None = None
     complete: bool = True
+    deleted: bool = False
 
 
 class Piece(NamedTuple):
@@ -296,7 +315,7 @@ class Remark(NamedTuple):
     change: bool | None = None
 
 
-Part: TypeAlias = Entry | Piece | Withhold | Gap | Remark
+Fragment: TypeAlias = Entry | Piece | Withhold | Gap | Remark
 
 
 # --- calls -------------------------------------------------------------------------------------
@@ -538,7 +557,7 @@ class Backend(Protocol):
 class Source(Protocol):
     """Reads a context source. The function of a row of the table ``context.SOURCES``."""
 
-    def __call__(self, argument: str, view: View, budget_chars: int, /) -> Iterable[Part]:
+    def __call__(self, argument: str, view: View, budget_chars: int, /) -> Iterable[Fragment]:
         """Read what ``argument`` names, file by file. Content over ``budget_chars`` need not be kept."""
 
 
@@ -587,6 +606,7 @@ class StepResult(NamedTuple):
     ``cut_prompt`` and ``over_limit`` are those of its ``Completion``. The review is read from ``content`` at
     the offset ``verdict_from``, in characters, which is above 0 if the first answer had no verdict.
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
+    ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
     """
 
     id: str
@@ -610,6 +630,8 @@ class StepResult(NamedTuple):
     verdict_from: int = 0
     over_limit: str | None = None
     skipped: str | None = None
+    part: int = 1
+    parts: int = 1
 
 
 class LoopResult(NamedTuple):
@@ -653,13 +675,15 @@ class Skipped(NamedTuple):
 class Subject(NamedTuple):
     """The change that a run reads: its scope, its size, and whether a reviewer reads it.
 
-    ``extent`` is None if there is no change to measure; ``note`` then says why.
+    ``extent`` is None if there is no change to measure; ``note`` then says why. ``parts`` is the number of
+    parts that all of it needs.
     """
 
     scope: Scope
     extent: Extent | None
     reviewed: bool
     note: str = ""
+    parts: int = 1
 
 
 class RunResult(NamedTuple):
@@ -718,7 +742,7 @@ class Seal(NamedTuple):
 UNSEALED = Seal()
 
 
-Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
+Collect: TypeAlias = Callable[[View], Collected]
 
 
 class PlannedStep(NamedTuple):
@@ -798,7 +822,7 @@ class RunStarted(NamedTuple):
 
 
 class StepStarted(NamedTuple):
-    """``number`` of ``total`` is the step's place in the workflow, from 1."""
+    """``number`` of ``total`` is the step's place in the workflow, ``part`` that in the change, from 1."""
 
     id: str
     role: str
@@ -807,6 +831,8 @@ class StepStarted(NamedTuple):
     iteration: int
     number: int
     total: int
+    part: int = 1
+    parts: int = 1
 
 
 class StepPrepared(NamedTuple):
@@ -817,6 +843,8 @@ class StepPrepared(NamedTuple):
     prompt_sha256: str
     receipts: tuple[Receipt, ...]
     skipped: str | None = None
+    part: int = 1
+    parts: int = 1
 
 
 class StepFinished(NamedTuple):

@@ -107,6 +107,28 @@ def is_generated(path: str) -> bool:
     return not GENERATED_FOLDERS.isdisjoint(folders) or any_of(GENERATED).fullmatch(name) is not None
 
 
+_TESTS = any_of(
+    ("test_*", "*_test.*", "*.test.*", "*.spec.*", "*_spec.*", "conftest.py", "*test.java", "*tests.cs")
+)
+_TEST_FOLDERS = frozenset(
+    {"test", "tests", "__tests__", "spec", "specs", "testing", "testdata", "fixtures", "e2e"}
+)
+_PROSE_AND_DATA = frozenset(
+    (
+        "md", "markdown", "mdx", "rst", "txt", "adoc", "asciidoc", "org", "tex", "csv", "tsv", "json",
+        "jsonl", "ndjson", "svg", "po", "pot", "xlf", "ipynb", "geojson", "log",
+    )
+)  # fmt: skip
+
+
+def importance(path: str) -> int:
+    """In which order files of a change are sent: 0 for source, 1 for tests, 2 for the rest."""
+    *folders, name = path.casefold().split("/")
+    if is_generated(path) or name.rpartition(".")[2] in _PROSE_AND_DATA:
+        return 2
+    return 1 if not _TEST_FOLDERS.isdisjoint(folders) or _TESTS.fullmatch(name) else 0
+
+
 def refusal(path: str) -> str | None:
     """Why a path named in a workflow may not be read, whatever is behind it; None if it may."""
     parts = PurePosixPath(path).parts + PureWindowsPath(path).parts

@@ -15,11 +15,13 @@ from aethr.base.records import (
     CHANGES,
     RELIABLE,
     SEVERITIES,
+    Finding,
     Gate,
     LoopResult,
     Mode,
     Receipt,
     Review,
+    ReviewStatus,
     RunOutcome,
     StepResult,
     Visibility,
@@ -86,6 +88,7 @@ def judge(
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         coverage=_coverage(latest),
         reason=doubt
+        or _find_missing_part(latest)
         or _find_bad_answer(parsed)
         or _find_unseen(results, latest, visibility or {})
         or _list_missing(skipped),
@@ -152,10 +155,15 @@ def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
     return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
 
 
-def same_findings(one: StepResult, other: StepResult) -> bool:
-    """Whether two answers of a reviewer have the same status and the same findings, in any order."""
-    first, second = read(one), read(other)
-    return set(first.findings) == set(second.findings) and first.status == second.status
+def same_findings(one: Sequence[StepResult], other: Sequence[StepResult]) -> bool:
+    """Whether two passes of a reviewer, with all parts, have the same statuses and the same findings."""
+    return _sum_up(map(read, one)) == _sum_up(map(read, other))
+
+
+def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]:
+    """The statuses and the findings of all of these."""
+    every = list(reviews)
+    return {each.status for each in every}, {found for each in every for found in each.findings}
 
 
 def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
@@ -178,14 +186,17 @@ def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> boo
 
 
 def _latest_reviews(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
-    """The latest answer of each reviewing step since the tree last changed."""
-    latest: dict[str, StepResult] = {}
+    """The latest answer of each reviewing step since the tree last changed, or one for each part of it."""
+    latest: dict[str, list[StepResult]] = {}
     for result in results:
         if _edits(result):
             latest.clear()
         if result.id in reviewing and result.skipped is None:
-            latest[result.id] = result
-    return tuple(latest.values())
+            parts = latest.setdefault(result.id, [])
+            if parts and parts[-1].iteration != result.iteration:
+                parts.clear()
+            parts.append(result)
+    return tuple(result for parts in latest.values() for result in parts)
 
 
 def _edits(result: StepResult) -> bool:
@@ -203,13 +214,29 @@ def _explain_no_review(results: Sequence[StepResult], reviewing: frozenset[str])
 
 def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
     for result, review in parsed:
+        name = _name(result)
         if result.truncated:
-            return f"the answer of step '{result.id}' was cut ({result.finish_reason})"
+            return f"the answer of {name} was cut ({result.finish_reason})"
         if result.cut_prompt:
-            return f"the server did not read the whole prompt of step '{result.id}': {result.cut_prompt}"
+            return f"the server did not read the whole prompt of {name}: {result.cut_prompt}"
         if review.status == "none":
-            return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
+            return f"{name} gave no verdict" + (f": {review.reason}" if review.reason else "")
     return None
+
+
+def _find_missing_part(latest: Sequence[StepResult]) -> str | None:
+    """Which parts of the change a reviewing step has no answer for."""
+    for first in latest:
+        there = {each.part for each in latest if each.id == first.id and each.parts == first.parts}
+        missing = [str(part) for part in range(1, first.parts + 1) if part not in there]
+        if missing:
+            parts = f"part{'s' if len(missing) > 1 else ''} {capped(missing, 20)} of {first.parts}"
+            return f"step '{first.id}' did not review {parts}"
+    return None
+
+
+def _name(result: StepResult) -> str:
+    return f"step '{result.id}'" + (f", part {result.part} of {result.parts}" if result.parts > 1 else "")
 
 
 def _find_unseen(
@@ -226,7 +253,7 @@ def _find_unseen(
     for result in latest:
         basis = _basis(called, called.index(result), visibility)
         if is_changed and not basis:
-            return f"step '{result.id}' saw nothing of the change"
+            return f"{_name(result)} saw nothing of the change"
         seen += [result, result._replace(context=basis)]
     return _list_missing(seen)
 
@@ -237,11 +264,14 @@ def _basis(
     """The change as a step saw it: in its own context, or else in that of the steps that it can see."""
     own = _change_in(called[at])
     seen = visibility.get(called[at].id, "all")
-    if own or seen == "none" or at == 0:
+    turns = [(each.id, each.iteration) for each in called]
+    before = [n for n in range(at) if turns[n] != turns[at]]
+    if own or seen == "none" or not before:
         return own
     if seen == "latest":
-        return _basis(called, at - 1, visibility)
-    return tuple(receipt for each in called[:at] for receipt in _change_in(each))
+        last = [n for n in before if turns[n] == turns[before[-1]]]
+        return tuple(receipt for n in last for receipt in _basis(called, n, visibility))
+    return tuple(receipt for n in before for receipt in _change_in(called[n]))
 
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:
