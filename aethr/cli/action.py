@@ -29,7 +29,6 @@ from aethr.engine import checkpoint
 from aethr.git.fetch import Remote
 from aethr.github import (
     carry,
-    commands,
     delivery,
     event,
     inputs,
@@ -182,7 +181,7 @@ def _resume(
     if prepared.done:
         steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
         attempt.notes.append(f"Resumed from an earlier attempt, not called again: {steps}.")
-        commands.write_outputs(job.runner.output, {"resumable": "true"})  # the carried file is still there
+        runner.write_outputs(job.runner.output, {"resumable": "true"})  # the carried file is still there
     return prepared
 
 
@@ -190,7 +189,7 @@ def _resume(
 def _show(prepared: Prepared) -> Iterator[Show]:
     """The log of a run. Its lines come from models and files, so the runner must not obey any of them."""
     renderer = make_renderer(Display(stream=prepared.options.stream), sys.stdout, sys.stderr, os.environ)
-    with commands.stop_commands(sys.stdout), renderer as show:
+    with runner.stop_commands(sys.stdout), renderer as show:
         yield show
 
 
@@ -199,7 +198,7 @@ def _carry(job: Job, attempt: JobAttempt, text: str, whole: bool) -> None:
     assert attempt.carrier is not None
     try:
         if attempt.carrier.put(text, whole):
-            commands.write_outputs(job.runner.output, {"resumable": "true"})
+            runner.write_outputs(job.runner.output, {"resumable": "true"})
     except (DiskError, OSError) as error:
         note = f"A later attempt cannot resume this one: {error}"
         attempt.notes += [note] if note not in attempt.notes else []
@@ -214,4 +213,4 @@ def _drop_finished(job: Job, carrier: Carrier, done: Done) -> None:
         return
     if done.exit_code != ExitCode.GATE or done.result.outcome == "not-reviewed":
         carrier.drop()
-        commands.write_outputs(job.runner.output, {"resumable": "false"})
+        runner.write_outputs(job.runner.output, {"resumable": "false"})

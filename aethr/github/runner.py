@@ -1,25 +1,31 @@
-"""What a GitHub runner passes to a step: repository, event, run, folders and addresses, typed.
+"""What a GitHub runner passes to a step, typed, and what it reads: outputs, summary, commands in the log.
 
 https://docs.github.com/en/actions/reference/workflows-and-actions/variables
+https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from aethr.base import network
+from aethr.base import disk, network
 from aethr.base.errors import UsageError
 from aethr.base.outside import json_value
+from aethr.base.sanitize import one_line
+from aethr.output.report import command_property, command_text
 
 MAX_EVENT_BYTES = 32 << 20
 """GitHub caps an event's payload at 25 MB."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_OUTPUT = re.compile(r"[a-z][a-z-]*=[^\r\n]{0,4000}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +146,45 @@ def _read_event(path: Path) -> Mapping[str, Any]:
         said = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"GITHUB_EVENT_PATH: {path} is not an event: {said}") from error
     return payload
+
+
+def write_outputs(file: Path | None, values: Mapping[str, str]) -> None:
+    """Set outputs of the step, short and of one line each; a name may be set again. Raises ``DiskError``."""
+    lines = [f"{name}={value}" for name, value in values.items()]
+    assert all(map(_OUTPUT.fullmatch, lines)), list(values)
+    append(file, "".join(f"{line}\n" for line in lines))
+
+
+def append(file: Path | None, text: str) -> None:
+    """Add text to a file that the runner reads: Markdown to ``Runner.summary``. Raises ``DiskError``."""
+    if file is None:
+        return
+    with (
+        disk.failing_as(f"{file}: cannot be written"),
+        file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream,
+    ):
+        stream.write(text)
+
+
+def annotation(level: str, title: str, text: str) -> str:
+    """A line that the runner shows as an ``error``, ``warning`` or ``notice`` on the page of the run."""
+    return f"::{level} title={command_property(one_line(title))}::{command_text(one_line(text, 2000))}"
+
+
+@contextmanager
+def stop_commands(log: TextIO) -> Iterator[None]:
+    """Make the runner print every line that is logged within, and obey none as a command."""
+    token = secrets.token_hex(16)
+
+    def say(text: str) -> None:
+        log.write(text)
+        log.flush()
+
+    say(f"::stop-commands::{token}\n")
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # report what ended the block rather than a closed log
+            say(f"\n::{token}::\n")
+        raise
+    say(f"\n::{token}::\n")

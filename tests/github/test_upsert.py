@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from aethr.github.api import AmbiguousError, Api, ApiError, ReadOnlyError
-from aethr.github.upsert import Marker, Posted, PullRequest, upsert
+from aethr.github.upsert import (
+    AmbiguousError,
+    Api,
+    ApiError,
+    Marker,
+    Posted,
+    PullRequest,
+    ReadOnlyError,
+    upsert,
+)
 from tests.github.github_server import ME, GitHubServer
 
 MARK = Marker("default", 500, 1, "a" * 40, "a" * 40)
