@@ -27,17 +27,10 @@ from aethr.base.records import Checkout, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.git.fetch import Remote
-from aethr.github import (
-    carry,
-    delivery,
-    event,
-    inputs,
-    project,
-    runner,
-)
+from aethr.github import carry, delivery, event, inputs, runner
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.delivery import Done, Job
-from aethr.github.project import Found
+from aethr.github.inputs import Found
 from aethr.output.render import Display, make_renderer
 from aethr.run import Prepared, Show, execute, prepare
 
@@ -85,7 +78,7 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
     """Everything up to the result. An error, whenever it came, is part of what is returned."""
     hidden = secrecy.found_in(os.environ)
     try:
-        cwd = project.working_directory(job.inputs, job.runner.workspace)
+        cwd = inputs.working_directory(job.inputs, job.runner.workspace)
         here = git.checkout(cwd)
         if here is None:
             raise UsageError(
@@ -124,10 +117,10 @@ def _find_project(job: Job, here: Checkout, remote: Remote) -> Found:
     """The project with its workflow, and in a partial clone the files that the workflow reads."""
     if job.change.privileged:
         event.refuse_checked_out_head(here, job.change)
-    deciding = project.deciding_commit(job.inputs, job.change)
-    event.fetch_files(here.top, remote, deciding, project.match_name(job.inputs))
-    found = project.find(job.inputs, job.change, here)
-    event.fetch_files(here.top, remote, job.change.head, project.match_sources(found.project, here.top))
+    deciding = inputs.deciding_commit(job.inputs, job.change)
+    event.fetch_files(here.top, remote, deciding, inputs.match_name(job.inputs))
+    found = inputs.find_project(job.inputs, job.change, here)
+    event.fetch_files(here.top, remote, job.change.head, inputs.match_sources(found.project, here.top))
     return found
 
 
