@@ -20,7 +20,7 @@ from aethr.config import workflow_file
 from aethr.llm import prices
 from aethr.output import columns
 from aethr.output.render import Output
-from aethr.workflow import overview, planning, terms
+from aethr.workflow import overview, planning
 from aethr.workflow.overview import Overview
 
 
@@ -55,7 +55,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
 def _plan(path: str | None) -> Plan:
     """The plan of a mock run: the check depends neither on keys nor on git."""
     project = planning.open_project(Path.cwd(), path, None)
-    agreed = terms.read(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
+    agreed = planning.read_terms(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
     return planning.plan(planning.bind(project, agreed, {}), "", Scope())
 
 

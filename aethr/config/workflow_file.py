@@ -12,9 +12,9 @@ import yaml
 from aethr.base.errors import ConfigError
 from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 from aethr.config import nodes
-from aethr.config.kinds import MISSING, Kind, Reading
-from aethr.config.mistakes import Lines, Mistake, describe, quote, refusal
-from aethr.config.nodes import MAX_BYTES, Node, compose, scalar
+from aethr.config.kinds import Kind, Reading, read_document
+from aethr.config.mistakes import Mistake, describe, quote, refusal
+from aethr.config.nodes import MAX_BYTES, scalar
 from aethr.config.schema import (
     ARGUMENT,
     COMMAND,
@@ -47,9 +47,8 @@ __all__ = [
 
 def load(path: Path, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a file. Raises ``ConfigError`` with all mistakes, or for an unreadable file."""
-    origin = nodes.display_name(path)
-    content = nodes.read(path, origin, "no such file; `aethr init` writes one")
-    return from_bytes(content, origin, vocabulary)
+    text, origin = nodes.load(path, "no such file; `aethr init` writes one")
+    return parse(text, origin, vocabulary)
 
 
 def from_bytes(content: bytes, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
@@ -61,21 +60,31 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a text; messages call it ``origin``. Raises ``ConfigError``."""
     if len(text) > MAX_BYTES:
         raise nodes.unreadable(origin, nodes.TOO_LARGE)
-    text = text.removeprefix("\ufeff")
-    lines = Lines.of(text)
-    root, mistakes = compose(text, lines, "the file is empty; `aethr init` writes a workflow")
-    reading = Reading("", {}, {}, mistakes)
-    raw = MISSING if root is None else _read(root, vocabulary, reading)
-    if reading.mistakes:
-        raise refusal(origin, lines.texts, reading.mistakes)
-    return _workflow(raw, origin, reading, lines)
+    empty = "the file is empty; `aethr init` writes a workflow"
+    raw, reading, lines = read_document(text, origin, document(vocabulary), _check, empty)
+    chars = _context_chars(raw, CONTEXT_CHARS)
+    return WorkflowSpec(
+        name=raw["workflow"],
+        roles=raw["roles"],
+        models={
+            role: ModelSpec(model.pop("model"), **model) for role, model in raw.get("models", {}).items()
+        },
+        steps=tuple(_make_step(step, chars) for step in raw["steps"]),
+        origin=origin,
+        places=reading.places,
+        lines=lines,
+    )
 
 
 def refuse(spec: WorkflowSpec, problems: Sequence[tuple[str, str]]) -> ConfigError:
     """The error for later problems, as (dotted path, message), at that path or its nearest parent."""
-    return refusal(
-        spec.origin, spec.lines, [Mistake(_place(spec, path), message) for path, message in problems]
-    )
+    mistakes = []
+    for path, message in problems:
+        known = path
+        while known and known not in spec.places:
+            known = known.rpartition(".")[0]
+        mistakes.append(Mistake(spec.places.get(known, Place(1, 1)), message))
+    return refusal(spec.origin, spec.lines, mistakes)
 
 
 def problem_of_id(text: str) -> str:
@@ -101,24 +110,14 @@ def _problem(kind: Kind, text: str) -> str:
     return describe(reading.mistakes[0]) if reading.mistakes else ""
 
 
-def _place(spec: WorkflowSpec, path: str) -> Place:
-    while path and path not in spec.places:
-        path = path.rpartition(".")[0]
-    return spec.places.get(path, Place(1, 1))
-
-
 # --- mistakes that involve several values ----------------------------------------------------------------
 
 
-def _read(root: Node, vocabulary: Vocabulary, reading: Reading) -> Any:
-    """The document as plain values; every mistake is in ``reading``."""
-    raw = reading.value(document(vocabulary), root)
-    if raw is not MISSING:
-        steps = [step or {} for step in raw.get("steps", ())]
-        reading.mistakes.extend(_undefined_roles(raw, steps, reading))
-        reading.mistakes.extend(_duplicate_ids(steps, reading))
-        reading.mistakes.extend(_bad_loops(steps, reading))
-    return raw
+def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
+    steps = [step or {} for step in raw.get("steps", ())]
+    yield from _undefined_roles(raw, steps, reading)
+    yield from _duplicate_ids(steps, reading)
+    yield from _bad_loops(steps, reading)
 
 
 def _undefined_roles(raw: dict[str, Any], steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
@@ -174,29 +173,12 @@ def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistak
 # --- values -> records -----------------------------------------------------------------------------
 
 
-def _workflow(raw: dict[str, Any], origin: str, reading: Reading, lines: Lines) -> WorkflowSpec:
-    chars = _context_chars(raw, CONTEXT_CHARS)
-    return WorkflowSpec(
-        name=raw["workflow"],
-        roles=raw["roles"],
-        models={role: _model(**model) for role, model in raw.get("models", {}).items()},
-        steps=tuple(_step(step, chars) for step in raw["steps"]),
-        origin=origin,
-        places=reading.places,
-        lines=lines.texts,
-    )
-
-
 def _context_chars(raw: dict[str, Any], default: int) -> int:
     chars: int = raw.get("limits", {}).get("context_chars", default)
     return chars
 
 
-def _model(model: str, **settings: Any) -> ModelSpec:
-    return ModelSpec(model, **settings)
-
-
-def _step(raw: dict[str, Any], context_chars: int) -> StepSpec:
+def _make_step(raw: dict[str, Any], context_chars: int) -> StepSpec:
     """Keys and fields have the same names; missing keys get the record's default."""
     given = {name: value for name, value in raw.items() if name not in ("context", "repeat", "limits")}
     return StepSpec(

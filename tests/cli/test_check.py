@@ -14,7 +14,7 @@ from aethr.config.presets import PRESETS
 from aethr.llm import prices, spending
 from aethr.output import wording
 from aethr.workflow import estimate, planning
-from aethr.workflow.terms import Terms
+from aethr.workflow.planning import Terms
 from tests.model_server import ModelServer, Reply
 from tests.support import Repo, aethr
 
