@@ -33,8 +33,7 @@ from aethr.base.records import (
     StepResult,
     Totals,
 )
-from aethr.config import credentials, workflow_file
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS, credentials, workflow_file
 from aethr.context import SOURCES
 from aethr.engine.conditions import CONDITIONS
 from aethr.output.report import FORMATS, record

@@ -258,10 +258,6 @@ class _Composer(yaml.SafeLoader):
         height = 1 + max((child.height for child in children), default=0)
         if isinstance(event, yaml.SequenceStartEvent):
             return Items(place, tuple(children), size, height)
-        return Entries(place, self._pairs(children), size, height)
-
-    def _pairs(self, children: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
-        """Alternating keys and values -> pairs, without unusable keys."""
         pairs: dict[str, tuple[Scalar, Node]] = {}
         for key, value in zip(children[::2], children[1::2], strict=True):
             if not isinstance(key, Scalar):
@@ -273,7 +269,7 @@ class _Composer(yaml.SafeLoader):
                 self._refuse(key.place, f"duplicate key {quote(key.text)}, first on line {first}")
             elif key.tag != BROKEN:
                 pairs[key.text] = (key, value)
-        return tuple(pairs.values())
+        return Entries(place, tuple(pairs.values()), size, height)
 
     def _bound(self, place: Place, size: int, level: int) -> None:
         self._size += size

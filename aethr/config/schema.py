@@ -37,6 +37,8 @@ _LARGEST = 2**31 - 1
 _ID = r"[A-Za-z0-9_.-]{1,64}"
 _MODEL = r"^[^\s:/]+[:/]\S+$"
 
+GUIDANCE = Text("the role's guidance as text")
+
 
 class Vocabulary(NamedTuple):
     """The names that the tables allow in a file: context sources, each with the kind of its argument (None if
@@ -57,7 +59,7 @@ def document(vocabulary: Vocabulary) -> Record:
             ),
             Key(
                 "roles",
-                NamedOf("role", guidance(), least=1),
+                NamedOf("role", GUIDANCE, least=1),
                 "Each role's name and its guidance.",
                 {"reviewer": "Be strict."},
                 required=True,
@@ -89,10 +91,6 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
         "description": "An explicit, sequential AI coding workflow.",
         **document(vocabulary).schema(),
     }
-
-
-def guidance() -> Text:
-    return Text("the role's guidance as text")
 
 
 def _model() -> Record:
@@ -128,7 +126,7 @@ def _step(vocabulary: Vocabulary) -> Record:
     return Record(
         "a step",
         (
-            Key("id", step_id(), "The step's name, unique in the file.", "review", required=True),
+            Key("id", STEP_ID, "The step's name, unique in the file.", "review", required=True),
             Key("role", Text(one_line=True), "One of the roles above.", "reviewer", required=True),
             Key(
                 "context",
@@ -207,14 +205,13 @@ def _limits(default: int | None) -> Record:
     return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default),))
 
 
-def step_id() -> Text:
-    return Text("a step id", problem=_id_problem, limits={"pattern": f"^{_ID}$"})
-
-
 def _id_problem(text: str) -> Problem | None:
     if re.fullmatch(_ID, text):
         return None
     return Problem(f"the step id {quote(text)} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+
+
+STEP_ID = Text("a step id", problem=_id_problem, limits={"pattern": f"^{_ID}$"})
 
 
 def _model_problem(text: str) -> Problem | None:

@@ -19,28 +19,29 @@ from aethr.config.schema import (
     ARGUMENT,
     COMMAND,
     CONTEXT_CHARS,
+    GUIDANCE,
     MODELINE,
+    STEP_ID,
     Vocabulary,
     context_source,
     document,
-    guidance,
     json_schema,
-    step_id,
 )
 
 __all__ = [
     "ARGUMENT",
     "COMMAND",
     "CONTEXT_CHARS",
+    "GUIDANCE",
     "MAX_BYTES",
+    "STEP_ID",
     "Vocabulary",
+    "context_source",
     "from_bytes",
     "json_schema",
     "load",
     "parse",
-    "problem_of_id",
-    "problem_of_source",
-    "problem_of_text",
+    "problem_of",
     "refuse",
 ]
 
@@ -87,22 +88,8 @@ def refuse(spec: WorkflowSpec, problems: Sequence[tuple[str, str]]) -> ConfigErr
     return refusal(spec.origin, spec.lines, mistakes)
 
 
-def problem_of_id(text: str) -> str:
-    """The mistake of a step id, without its place; empty for a valid one."""
-    return _problem(step_id(), text)
-
-
-def problem_of_text(text: str) -> str:
-    """The same for a role's text."""
-    return _problem(guidance(), text)
-
-
-def problem_of_source(text: str, vocabulary: Vocabulary) -> str:
-    """The same for a context source."""
-    return _problem(context_source(vocabulary), text)
-
-
-def _problem(kind: Kind, text: str) -> str:
+def problem_of(kind: Kind, text: str) -> str:
+    """The mistake of a text that is to be a value of this kind, without its place; empty for a valid one."""
     node, reading = scalar(text), Reading("", {}, {}, [])
     if isinstance(node, Mistake):
         return describe(node)
@@ -114,27 +101,17 @@ def _problem(kind: Kind, text: str) -> str:
 
 
 def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
+    """Undefined roles, duplicate ids, and loops that do not go back or share steps."""
     steps = [step or {} for step in raw.get("steps", ())]
-    yield from _undefined_roles(raw, steps, reading)
-    yield from _duplicate_ids(steps, reading)
-    yield from _bad_loops(steps, reading)
-
-
-def _undefined_roles(raw: dict[str, Any], steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
-    if "roles" not in raw:
-        return
-    roles = tuple(raw["roles"])
-    for name in raw.get("models", ()):
-        if name not in raw["roles"]:
-            yield Mistake(reading.keys[f"models.{name}"], f"undefined role {quote(name)}", name, roles)
-    for number, step in enumerate(steps):
-        name = step.get("role")
-        if name is not None and name not in raw["roles"]:
-            place = reading.places[f"steps.{number}.role"]
-            yield Mistake(place, f"undefined role {quote(name)}", name, roles)
-
-
-def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    used = [(reading.keys[f"models.{name}"], name) for name in raw.get("models", ())]
+    used += [
+        (reading.places[f"steps.{number}.role"], step["role"])
+        for number, step in enumerate(steps)
+        if "role" in step
+    ]
+    for place, name in used:
+        if "roles" in raw and name not in raw["roles"]:
+            yield Mistake(place, f"undefined role {quote(name)}", name, tuple(raw["roles"]))
     first: dict[str, int] = {}
     for number, step in enumerate(steps):
         name = step.get("id")
@@ -143,9 +120,10 @@ def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mi
             yield Mistake(
                 reading.places[f"steps.{number}.id"], f"duplicate step id '{name}', first on line {line}"
             )
+    yield from _check_loops(steps, reading)
 
 
-def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+def _check_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
     """Loops that do not go back, and loops that share a step with the previous one."""
     numbers = {step["id"]: number for number, step in reversed(list(enumerate(steps))) if "id" in step}
     ids_known = all("id" in step for step in steps)

@@ -19,9 +19,8 @@ from aethr.base.errors import UsageError
 from aethr.base.options import RunOptions, from_environment
 from aethr.base.providers import provider_of
 from aethr.base.records import Checkout, WorkflowSpec
-from aethr.config import WORKFLOW_FILE, workflow_file
+from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.config.credentials import KEYS
-from aethr.config.presets import REVIEW
 from aethr.context import paths
 from aethr.git import objects
 from aethr.github.event import EventChange
@@ -156,7 +155,12 @@ def find_project(inputs: Inputs, change: EventChange, here: Checkout) -> Found:
         side = "base" if inputs.config_from_base else "head"
         found = _find_in_commit(path, side, deciding_commit(inputs, change), here)
     elif path is None and planning.nearest(cwd) is None:
-        found = _open(cwd, None, REVIEW, f"no {WORKFLOW_FILE} in this project: the preset {REVIEW} reviews")
+        found = _open(
+            cwd,
+            None,
+            REVIEW_PRESET,
+            f"no {WORKFLOW_FILE} in this project: the preset {REVIEW_PRESET} reviews",
+        )
     else:
         found = _open(cwd, path, None)
     if change.proposed:
@@ -242,7 +246,9 @@ def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) ->
             f"input config: no file {path[:200]!r} in {shown}",
             "The file of its base branch reviews a pull request; `config-from: head` takes its own.",
         )
-    return _open(here.root, None, REVIEW, f"no {WORKFLOW_FILE} in {shown}: the preset {REVIEW} reviews")
+    return _open(
+        here.root, None, REVIEW_PRESET, f"no {WORKFLOW_FILE} in {shown}: the preset {REVIEW_PRESET} reviews"
+    )
 
 
 def _read_file(top: Path, commit: str, name: str) -> bytes | None:

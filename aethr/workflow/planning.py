@@ -32,7 +32,7 @@ from aethr.base.records import (
     WorkflowSpec,
 )
 from aethr.base.sanitize import Redactor
-from aethr.config import WORKFLOW_FILE, presets, workflow_file
+from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
 from aethr.context import evidence
 from aethr.engine import conditions
 from aethr.git import call
@@ -136,7 +136,7 @@ def vocabulary() -> workflow_file.Vocabulary:
 def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
     """The workflow that the command line names (default: the ``.aethr.yaml`` of this project)."""
     if preset is not None:
-        workflow = workflow_file.parse(presets.text(preset), f"preset {preset}", vocabulary())
+        workflow = workflow_file.parse(read_preset(preset), f"preset {preset}", vocabulary())
         return Project(project_root(cwd), workflow)
     file = Path(cwd, path) if path is not None else nearest(cwd)
     if file is None:

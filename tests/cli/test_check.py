@@ -10,7 +10,7 @@ import pytest
 
 from aethr import engine
 from aethr.base.records import Allowance, Gate, Plan, Scope
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS
 from aethr.llm import prices, spending
 from aethr.output import wording
 from aethr.workflow import estimate, planning
