@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -140,7 +141,7 @@ def _prepare(job: Job, attempt: JobAttempt, found: Found, survey: Survey) -> Pre
         pull_request=str(job.change.number or "none"),
         base=job.change.base or "none",
         head=job.change.head,
-        workflow=carry.workflow_hash(found.content),
+        workflow=hashlib.sha256(found.content.encode("utf-8", "replace")).hexdigest(),
     )
     models = (model.name for model in found.project.workflow.models.values())
     seal = carry.make_seal(binding, credentials.provider_keys(environ, models))

@@ -94,16 +94,12 @@ def _render(origin: str, lines: Sequence[str], mistake: Mistake) -> str:
         return head
     # The part of the line around the column, and a caret under that column.
     column = min(place.column - 1, len(redact(line[: place.column - 1])))
-    line = redact(line)
+    line = redact(line).replace("\t", " ")
     start = max(0, column - SHOWN // 2) if len(line) > SHOWN else 0
     stop = start + SHOWN
-    before = ("…" if start else "") + _on_one_line(line[start:column])
-    after = _on_one_line(line[column:stop]) + ("…" if stop < len(line) else "")
+    before = ("…" if start else "") + visible(line[start:column])
+    after = visible(line[column:stop]) + ("…" if stop < len(line) else "")
     return f"{head}\n{(INDENT + before + after).rstrip()}\n{INDENT}{' ' * _cells(before)}^"
-
-
-def _on_one_line(text: str) -> str:
-    return visible(text.replace("\t", " "))
 
 
 def _cells(text: str) -> int:

@@ -66,7 +66,7 @@ def document(vocabulary: Vocabulary) -> Record:
             ),
             Key(
                 "models",
-                NamedOf("role", Short("model", _model())),
+                NamedOf("role", Short("model", _MODEL_RECORD)),
                 "The model of each role; not required if AETHR_MODEL names one.",
                 {"reviewer": providers.EXAMPLE},
             ),
@@ -91,34 +91,6 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
         "description": "An explicit, sequential AI coding workflow.",
         **document(vocabulary).schema(),
     }
-
-
-def _model() -> Record:
-    name = Text(
-        "a model name (provider:model)",
-        problem=_model_problem,
-        limits={"pattern": _MODEL, "not": {"pattern": "://"}},
-    )
-    return Record(
-        "a model",
-        (
-            Key("model", name, "provider:model or provider/model.", providers.EXAMPLE, required=True),
-            Key("temperature", Number(0, 2), "Sampling temperature; default: the provider's.", 0),
-            Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
-            Key(
-                "max_tokens",
-                Number(1, _LARGEST, whole=True),
-                "Maximum length of the answer, in tokens, including the model's reasoning.",
-                providers.ANSWER_LIMIT,
-            ),
-            Key(
-                "timeout_s",
-                Number(0, 86_400, above_low=True),
-                "Time limit of a call with all its attempts, or of an agent's step, in seconds.",
-                120,
-            ),
-        ),
-    )
 
 
 def _step(vocabulary: Vocabulary) -> Record:
@@ -224,6 +196,33 @@ def _model_problem(text: str) -> Problem | None:
             )
         return Problem(f"{quote(text)} is not provider:model, such as {providers.EXAMPLE}")
     return None
+
+
+_MODEL_NAME = Text(
+    "a model name (provider:model)",
+    problem=_model_problem,
+    limits={"pattern": _MODEL, "not": {"pattern": "://"}},
+)
+_MODEL_RECORD = Record(
+    "a model",
+    (
+        Key("model", _MODEL_NAME, "provider:model or provider/model.", providers.EXAMPLE, required=True),
+        Key("temperature", Number(0, 2), "Sampling temperature; default: the provider's.", 0),
+        Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
+        Key(
+            "max_tokens",
+            Number(1, _LARGEST, whole=True),
+            "Maximum length of the answer, in tokens, including the model's reasoning.",
+            providers.ANSWER_LIMIT,
+        ),
+        Key(
+            "timeout_s",
+            Number(0, 86_400, above_low=True),
+            "Time limit of a call with all its attempts, or of an agent's step, in seconds.",
+            120,
+        ),
+    ),
+)
 
 
 def _forms(vocabulary: Vocabulary) -> list[str]:

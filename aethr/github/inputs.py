@@ -108,14 +108,10 @@ def environment(inputs: Inputs, workflow: WorkflowSpec, environ: Mapping[str, st
         settings[_key_variable(inputs, workflow, environ)] = inputs.api_key
     if not environ.get("AETHR_LIVE"):
         required = inputs.run.require_review or inputs.run.fail_on != "never"
-        live = required or inputs.run.model or settings.get("AETHR_MODEL") or secrets(settings)
+        has_key = any(settings.get(name, "").strip() for name in KEYS)
+        live = required or inputs.run.model or settings.get("AETHR_MODEL") or has_key
         settings["AETHR_LIVE"] = "1" if live else "0"
     return settings
-
-
-def secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of the providers' keys that this run has."""
-    return tuple(sorted({value for name in KEYS if (value := settings.get(name, "").strip())}))
 
 
 def _key_variable(inputs: Inputs, workflow: WorkflowSpec, environ: Mapping[str, str]) -> str:

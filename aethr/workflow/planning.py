@@ -95,7 +95,15 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
             raise UsageError(f"{where}: {error}", "Name a model as provider:model.") from error
     called = live == "1" or (live == "" and model is not None)
     if options.replies:
-        _refuse_a_review(options, "AETHR_LIVE=1" if live == "1" else f"the model {model}" if called else "")
+        # Scripted answers are not a review, so options that ask for a real one are refused.
+        if called:
+            asks = "AETHR_LIVE=1" if live == "1" else f"the model {model}"
+            raise UsageError(f"--replies plays answers, and {asks} asks for real ones", "Set AETHR_LIVE=0.")
+        if options.require_review:
+            raise NotReviewedError(
+                "--require-review: the answers of --replies are not a review",
+                "Leave it out: --fail-on alone is decided on the scripted answers.",
+            )
     return Terms(
         mode="scripted" if options.replies else "live" if called else "mock",
         model=model,
@@ -106,17 +114,6 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
         allowance=Allowance(options.max_cost, options.max_tokens),
         secrets=secrets,
     )
-
-
-def _refuse_a_review(options: RunOptions, called: str) -> None:
-    """Scripted answers are not a review, so ``--replies`` refuses options that ask for a real one."""
-    if called:
-        raise UsageError(f"--replies plays answers, and {called} asks for real ones", "Set AETHR_LIVE=0.")
-    if options.require_review:
-        raise NotReviewedError(
-            "--require-review: the answers of --replies are not a review",
-            "Leave it out: --fail-on alone is decided on the scripted answers.",
-        )
 
 
 def vocabulary() -> workflow_file.Vocabulary:
