@@ -93,32 +93,26 @@ class Api:
     ) -> None:
         self._client.close()
 
-    def get(self, path: str) -> Answer:
-        return self._send("GET", path)
-
-    def patch(self, path: str, body: Mapping[str, Any]) -> Answer:
-        return self._send("PATCH", path, body)
-
-    def post(self, path: str, body: Mapping[str, Any], *, reads: bool = False) -> Answer:
-        """``reads``: it changes nothing, as a GraphQL query. Raises ``AmbiguousError``."""
-        return self._send("POST", path, body, safe=reads)
-
     def pages(self, path: str) -> Iterator[Any]:
         """The items of a list, from all of its pages."""
         following: str | None = path
         for _ in range(PAGES):
             if following is None:
                 return
-            answer = self.get(following)
+            answer = self.send("GET", following)
             if not isinstance(answer.value, list):
                 raise ApiError("GitHub answered with something that is not a list")
             yield from answer.value
             following = answer.following
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, safe: bool = True
+    def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, reads: bool = False
     ) -> Answer:
-        """Send a request; ``safe`` is False for one that must not be applied twice."""
+        """Send a request; ``reads`` is True for a POST that changes nothing, such as a GraphQL query.
+
+        Raises ``ApiError``, and ``AmbiguousError`` for a POST that may have been applied.
+        """
+        safe = reads or method != "POST"
         for tried in range(TRIES):
             wait_s, last = BACKOFF_S * float(2**tried), tried == TRIES - 1
             try:
@@ -274,7 +268,7 @@ def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
         return Posted(ours.url, newer=True)
     path = f"/repos/{pull.repository}/issues/comments/{ours.id}"
     try:
-        return Posted(_url(api.patch(path, {"body": write(ours.body)}).value))
+        return Posted(_url(api.send("PATCH", path, {"body": write(ours.body)}).value))
     except ApiError as error:
         if error.status not in _GONE:
             raise
@@ -284,7 +278,7 @@ def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
 def _create(api: Api, pull: PullRequest, mark: Marker, body: str, posts: int = POSTS) -> Posted:
     """Post the comment; after a lost answer, look for it before posting it again."""
     try:
-        return Posted(_url(api.post(pull.comments, {"body": body}).value))
+        return Posted(_url(api.send("POST", pull.comments, {"body": body}).value))
     except AmbiguousError:
         api.sleep(2 * BACKOFF_S)  # GitHub may need a moment to show what it has just stored
         ours = _find_ours(api, pull, mark.key)
@@ -306,7 +300,7 @@ def _find_ours(api: Api, pull: PullRequest, key: str) -> _Comment | None:
     if not candidates:
         return None
     # ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not.
-    me = at(api.post(pull.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
+    me = at(api.send("POST", pull.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
     if not isinstance(me, str):
         raise ApiError("GitHub does not name the owner of this token", "Check the input github-token.")
     return next((comment for comment, author in candidates if author == me), None)

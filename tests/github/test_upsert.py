@@ -278,13 +278,13 @@ def test_a_malformed_retry_after_is_ignored(poster: Poster, github: GitHubServer
 # --- the way to GitHub ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_dead_proxy_is_named_and_not_a_lost_comment(
     github: GitHubServer, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:hunter2222@127.0.0.1:1")
     with Api(github.url, "ghs_token", lambda _: None) as api, pytest.raises(ApiError) as caught:
-        api.get("/x") if method == "get" else api.post("/x", {})
+        api.send(method, "/x", {} if method == "POST" else None)
     assert not isinstance(caught.value, AmbiguousError)
     assert "GitHub cannot be reached: the proxy http://127.0.0.1:1 (HTTP_PROXY)" in str(caught.value)
 
@@ -295,4 +295,4 @@ def test_no_proxy_holds_for_github_as_for_models(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "[::1],127.0.0.0/8")
     with Api(github.url, "ghs_token", lambda _: None) as api:
-        assert api.get("/repos/octo/shop/issues/7/comments").value == []
+        assert api.send("GET", "/repos/octo/shop/issues/7/comments").value == []
