@@ -118,15 +118,12 @@ class Text(NamedTuple):
     def read(self, node: Node, out: Reading) -> Any:
         if not isinstance(node, Scalar) or node.tag in _NOT_TEXT:
             return out.refuse(node.place, f"expected {self.noun}, got {_got(node)}{_quotes(node)}")
-        problem = self._problem(node.text)
+        if not node.text.strip():
+            return out.refuse(node.place, f"expected {self.noun}, got an empty text")
+        if self.one_line and "\n" in node.text:
+            return out.refuse(node.place, f"expected {self.noun} on one line")
+        problem = self.problem(node.text) if self.problem else None
         return out.refuse(node.place, problem) if problem else node.text
-
-    def _problem(self, text: str) -> Problem | None:
-        if not text.strip():
-            return Problem(f"expected {self.noun}, got an empty text")
-        if self.one_line and "\n" in text:
-            return Problem(f"expected {self.noun} on one line")
-        return self.problem(text) if self.problem else None
 
 
 class Choice(NamedTuple):
@@ -139,10 +136,10 @@ class Choice(NamedTuple):
         return {"type": "string", "enum": list(self.names)}
 
     def read(self, node: Node, out: Reading) -> Any:
-        return Text(f"a {self.noun}", problem=self._problem).read(node, out)
-
-    def _problem(self, text: str) -> Problem | None:
-        return None if text in self.names else Problem(f"unknown {self.noun} {quote(text)}", text, self.names)
+        text = Text(f"a {self.noun}").read(node, out)
+        if text is MISSING or text in self.names:
+            return text
+        return out.refuse(node.place, Problem(f"unknown {self.noun} {quote(text)}", text, self.names))
 
 
 class Flag(NamedTuple):

@@ -184,7 +184,9 @@ def text(spec: WorkflowSpec) -> str:
         "steps": [_step_entry(step, shared) for step in spec.steps],
         "limits": _limits(shared, CONTEXT_CHARS),
     }
-    head = list(takewhile(_is_comment, spec.lines)) or [MODELINE, _HEADER]
+    # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
+    comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)
+    head = list(comments) or [MODELINE, _HEADER]
     dumped = (
         yaml.dump({key: value}, None, _Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
         for key, value in sections.items()
@@ -193,11 +195,6 @@ def text(spec: WorkflowSpec) -> str:
     made = "\n".join(("\n".join((*head, "")), *dumped))
     # PyYAML does not escape what editors do not show, such as bidi marks. `_style` puts such text in quotes.
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in made)
-
-
-def _is_comment(line: str) -> bool:
-    """Whether the line is a comment for YAML too, which ends lines at more characters than editors do."""
-    return line.startswith("#") and line.isprintable()
 
 
 def _model_entry(model: ModelSpec) -> str | dict[str, Any]:
