@@ -24,8 +24,7 @@ from aethr.config.workflow_file import Vocabulary
 from aethr.engine import checkpoint
 from aethr.engine.checkpoint import Checkpoint
 from aethr.github import event, runner, upsert
-from aethr.github.api import LONGEST_WAIT_S, TRIES, Api, ApiError
-from aethr.github.upsert import Marker, PullRequest
+from aethr.github.upsert import LONGEST_WAIT_S, TRIES, Api, ApiError, Marker, PullRequest
 from aethr.llm import CallFailed, Endpoint, chat, sse
 from aethr.llm.failures import error_in, explain
 from aethr.llm.spending import is_plausible

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from aethr import engine
 from aethr.base import sanitize
 from aethr.base.errors import ConfigError, UsageError
 from aethr.base.options import RunOptions
@@ -20,8 +19,7 @@ from aethr.config import workflow_file
 from aethr.llm import prices
 from aethr.output import columns
 from aethr.output.render import Output
-from aethr.workflow import overview, planning, terms
-from aethr.workflow.overview import Overview
+from aethr.workflow import overview, planning
 
 
 def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:
@@ -42,7 +40,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
                     f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them."
                 )
         else:
-            lines = overview.lines(Overview.of(plan, list(engine.preview(plan))), columns.width(sys.stdout))
+            lines = overview.lines(plan, columns.width(sys.stdout))
         for line in lines:
             out.write(sanitize.terminal(line) + "\n")
         for doubt in _doubts(plan, today):
@@ -55,7 +53,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
 def _plan(path: str | None) -> Plan:
     """The plan of a mock run: the check depends neither on keys nor on git."""
     project = planning.open_project(Path.cwd(), path, None)
-    agreed = terms.read(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
+    agreed = planning.read_terms(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
     return planning.plan(planning.bind(project, agreed, {}), "", Scope())
 
 

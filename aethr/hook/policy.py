@@ -9,7 +9,7 @@ from aethr.base.errors import NotReviewedError
 from aethr.base.options import HOOK_OPTIONS, RunOptions, from_environment
 from aethr.base.records import CHANGE
 from aethr.base.sanitize import one_line
-from aethr.config import presets, workflow_file
+from aethr.config import REVIEW_PRESET, workflow_file
 from aethr.hook.change import HookChange
 from aethr.workflow import planning
 from aethr.workflow.planning import Project
@@ -48,7 +48,7 @@ def choose_workflow(options: RunOptions, change: HookChange) -> tuple[RunOptions
     cwd = change.checkout.root
     named = options.config or options.preset or planning.nearest(cwd)
     run = options._replace(
-        task=options.task or task(change), preset=options.preset if named else presets.REVIEW
+        task=options.task or task(change), preset=options.preset if named else REVIEW_PRESET
     )
     project = planning.open_project(cwd, run.config, run.preset)
     spec = project.workflow

@@ -37,8 +37,9 @@ from aethr.config import credentials
 from aethr.llm.routes import VARIABLE as TRANSPORT
 from aethr.review import unreviewed
 from aethr.run import one_off, resume, task
-from aethr.workflow import planning, terms
-from aethr.workflow.planning import Bound
+from aethr.workflow import backends, planning
+from aethr.workflow.backends import Script
+from aethr.workflow.planning import Bound, Terms
 
 if TYPE_CHECKING:
     import datetime
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from aethr.engine.checkpoint import Checkpoint
     from aethr.run.one_off import Promotion
     from aethr.run.recorder import OnKept, Recorder
-    from aethr.workflow.scripted import Script
 
 Show = Callable[[Event], None]
 
@@ -102,7 +102,7 @@ def prepare(
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
     settings = {**dotenv.values, **environ}
-    agreed = terms.read(given, settings, secrecy.found_in(settings))
+    agreed = planning.read_terms(given, settings, secrecy.found_in(settings))
     secrecy.hide_too(agreed.secrets)
     seal = (seal or _make_seal(project, settings, agreed)) if agreed.is_live else UNSEALED
     doubt = resume.find_doubt(saved, seal, agreed.mode)
@@ -201,7 +201,7 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
             attempts.discard(outcome.spare)
 
 
-def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: terms.Terms) -> Seal:
+def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: Terms) -> Seal:
     from aethr.engine.seal import folder_binding
 
     models = [agreed.model] if agreed.model else [model.name for model in project.workflow.models.values()]
@@ -234,11 +234,9 @@ def _read_task(
 def _load_script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
     if replies is None:
         return None
-    from aethr.workflow import scripted
-
     editing = frozenset(program.step for program in planning.programs(spec) if program.agent)
     steps = [step.id for step in spec.steps]
-    return scripted.Script(scripted.read_replies(Path(cwd, replies), steps, editing), editing)
+    return Script(backends.read_replies(Path(cwd, replies), steps, editing), editing)
 
 
 def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:

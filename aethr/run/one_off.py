@@ -26,7 +26,9 @@ def open_project(options: RunOptions, cwd: Path) -> Project:
         opened = planning.open_project(cwd, options.config, options.preset)
     words = planning.vocabulary() if options.context else None
     for source in options.context:
-        if words is not None and (problem := workflow_file.problem_of_source(source, words)):
+        if words is not None and (
+            problem := workflow_file.problem_of(workflow_file.context_source(words), source)
+        ):
             known = ", ".join(f"{name}:…" if argument else name for name, argument in words.sources.items())
             raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
     if options.step or not options.context:
@@ -39,8 +41,12 @@ def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowS
     roles: dict[str, str] = {}
     for word in words:
         role, colon, text = word.partition(":")
-        problem = workflow_file.problem_of_id(role) if colon and text.strip() else "not ROLE:TEXT"
-        problem = problem or workflow_file.problem_of_text(text)
+        problem = (
+            workflow_file.problem_of(workflow_file.STEP_ID, role)
+            if colon and text.strip()
+            else "not ROLE:TEXT"
+        )
+        problem = problem or workflow_file.problem_of(workflow_file.GUIDANCE, text)
         if problem:
             raise UsageError(
                 f"--step {quote(word)}: {problem}", 'As in --step "reviewer:Look for lost data."'

@@ -13,7 +13,7 @@ from aethr.base import providers
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, provider_of, split
 from aethr.cli import check
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS
 from aethr.llm import prices, protocols
 from aethr.run import prepare
 from aethr.workflow import planning
