@@ -16,7 +16,7 @@ from aethr.base.errors import ModelError
 from aethr.base.providers import provider_of
 from aethr.base.sanitize import redact
 from aethr.llm import CallFailed, Endpoint, FailureKind, connection
-from aethr.llm.endpoints import public_address
+from aethr.llm.routes import public_address
 
 KEY_CHARS = 6
 """Shorter "keys" are placeholders for servers without keys, and words that occur in any text."""

@@ -37,9 +37,9 @@ from aethr.llm import (
     routes,
 )
 from aethr.llm.connection import Feed, Overdue, Silent
-from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, tidy, too_long
 from aethr.llm.prices import lookup
+from aethr.llm.routes import address_of, endpoint_of
 from aethr.llm.spending import (
     answer_tokens,
     estimate_tokens,

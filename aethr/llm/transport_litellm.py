@@ -30,11 +30,10 @@ from aethr.llm import (
     Call,
     CallFailed,
     Chunk,
-    chat,
     connection,
     note_dropped,
-    ollama,
     prices,
+    protocols,
     sse,
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
@@ -328,7 +327,7 @@ def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
 
 def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The events of a stream that say the same as a complete answer of Anthropic's."""
-    text = chat.read_content(data.get("content")).text
+    text = protocols.read_content(data.get("content")).text
     start = {"type": "text", "text": ""}
     end = {"stop_reason": data.get("stop_reason")}
     return [
@@ -345,13 +344,13 @@ def _arguments(call: Call) -> dict[str, Any]:
     settings = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
-        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
+        protocols.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
     if provider_of(call.model.name).protocol == "ollama":
-        extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+        extra = {"num_ctx": protocols.window(call), "extra_body": dict(protocols.WHOLE_PROMPT)}
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": call.prompt}],

@@ -34,7 +34,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import Redactor
 from aethr.config import credentials
-from aethr.llm.routes import VARIABLE as TRANSPORT
+from aethr.llm import routes
 from aethr.review import unreviewed
 from aethr.run import one_off, resume, task
 from aethr.workflow import planning, terms
@@ -267,11 +267,10 @@ def _warn_before_calls(plan: Plan, settings: Mapping[str, str], today: datetime.
     """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
     import datetime
 
-    from aethr.llm.endpoints import endpoints
     from aethr.llm.prices import retirement
 
     models = [step.model for step in plan.steps if step.model]
-    yield from endpoints(models, settings)
+    yield from routes.describe_endpoints(models, settings)
     for name in dict.fromkeys(model.name for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
@@ -316,7 +315,7 @@ def _find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, 
     """
     called = [step.model for step in plan.steps if step.model] if plan.is_live else []
     bases = [base for model in called for base in provider_of(model.name).base_variables]
-    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
+    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)
 
