@@ -38,7 +38,6 @@ from aethr.llm import (
 )
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
-from aethr.llm.prices import lookup
 from aethr.llm.routes import address_of, endpoint_of
 from aethr.llm.spending import (
     answer_tokens,
@@ -46,6 +45,7 @@ from aethr.llm.spending import (
     estimated_usage,
     is_plausible,
     limit_notes,
+    lookup,
     over_limit,
 )
 
@@ -198,7 +198,7 @@ class ModelBackend:
             notes.append(note)
         reason = answer.finish_reason or ""
         truncated = reason.lower() not in FINISHED
-        notes += limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
+        notes += limit_notes(request, call.max_tokens, truncated=truncated)
         if over := over_limit(usage, call.max_tokens):
             notes.append(f"the server {over}")
         cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
@@ -237,7 +237,7 @@ class ModelBackend:
         if failure.kind != "no_stream" and not (nothing and own_server(call)):
             return False
         try:
-            answer_tokens(request, lookup(call.model.name))
+            answer_tokens(request)
         except BudgetError:
             return False
         return True
@@ -250,7 +250,7 @@ class ModelBackend:
             model=model,
             endpoint=endpoint_of(model.name, self._environ),
             deadlines=limits,
-            max_tokens=answer_tokens(request, lookup(model.name)),
+            max_tokens=answer_tokens(request),
             stream=stream,
         )
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from aethr.base import outside
 from aethr.base.providers import PROVIDERS, Provider, provider_of, split
 from aethr.base.records import Usage
-from aethr.llm import Call, CallFailed, Chunk, prices
+from aethr.llm import Call, CallFailed, Chunk, spending
 from aethr.llm.failures import error_in
 from aethr.llm.spending import estimate_tokens
 
@@ -118,7 +118,7 @@ def read_content(content: object) -> Content:
 
 def is_chat_model(model_name: str) -> bool:
     """Whether it is a chat model; LiteLLM marks models of another protocol with ``responses/``."""
-    row = prices.row(model_name) or {}
+    row = spending.price_row(model_name) or {}
     return not split(model_name)[1].startswith("responses/") and row.get("mode", "chat") == "chat"
 
 
@@ -131,7 +131,7 @@ def limit_name(call: Call) -> str:
 def chat_body(call: Call) -> dict[str, Any]:
     """The JSON of the request, without the settings that the model does not take."""
     spec, provider = call.model, provider_of(call.model.name)
-    model, row = split(spec.name)[1], prices.row(spec.name) or {}
+    model, row = split(spec.name)[1], spending.price_row(spec.name) or {}
     limit = limit_name(call)
     settings: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
     if provider.thinks(model, bool(row)):
@@ -199,7 +199,7 @@ def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     thought = _count(usage, "completion_tokens_details", "reasoning_tokens")
     # Nearly every provider counts thinking in completion_tokens.
     apart = _count(usage, "total_tokens") == asked + answered + thought
-    tokens = prices.Tokens(
+    tokens = spending.Tokens(
         asked + cached if cached > asked else asked,  # more cached than counted: they were not included
         answered + thought if apart and provider_of(model_name).thinking_apart else answered,
         cached,
@@ -207,14 +207,14 @@ def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     )
     if not (tokens.prompt and tokens.completion):
         return Usage.of(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
-    cost = prices.stated_cost(model_name, usage)
+    cost = spending.stated_cost(model_name, usage)
     media = any(
         _count(usage, side, kind)
         for side in ("prompt_tokens_details", "completion_tokens_details")
         for kind in ("audio_tokens", "image_tokens")
     )
     if cost is None and not media:  # the prices known here are those of text
-        cost = prices.cost(model_name, tokens)
+        cost = spending.cost(model_name, tokens)
     return Usage.of(tokens.prompt, tokens.completion, cost)
 
 
@@ -263,7 +263,7 @@ def ollama_chunk(data: Mapping[str, Any], model_name: str) -> Chunk:
     prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
     usage = None
     if prompt and completion:
-        usage = Usage.of(prompt, completion, prices.cost(model_name, prices.Tokens(prompt, completion)))
+        usage = Usage.of(prompt, completion, spending.cost(model_name, spending.Tokens(prompt, completion)))
     elif prompt or completion:  # Ollama does not count a prompt that it has in its cache
         usage = Usage.of(prompt or None, completion or None)
     return Chunk(text, outside.text(data.get("done_reason")) or "stop", usage)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-from aethr.base import network
 from aethr.base.errors import MissingKeyError, UsageError
 from aethr.base.providers import Provider, provider_of
 from aethr.base.records import ModelSpec
@@ -131,6 +130,8 @@ def public_address(base: str) -> str:
 
 
 def _address(provider: Provider, variable: str, value: str) -> SplitResult:
+    from aethr.base import network  # it loads a part of the standard library that a mock run does without
+
     try:
         return network.address(value)
     except ValueError as error:

@@ -32,13 +32,12 @@ from aethr.llm import (
     Chunk,
     connection,
     note_dropped,
-    prices,
     protocols,
+    spending,
     sse,
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.prices import lookup
 from aethr.llm.protocols import WireProtocol, protocol_at
 
 ENVIRONMENT = {
@@ -202,7 +201,7 @@ class LiteLLM:
 def _read(protocol: WireProtocol, model_name: str, data: dict[str, Any]) -> Chunk:
     """Read an object; LiteLLM computes the cost if the price has rules that are not known here."""
     chunk = protocol.chunk(data, model_name)
-    if chunk.usage is None or prices.understands_price(model_name):
+    if chunk.usage is None or spending.understands_price(model_name):
         return chunk
     litellm = load()
     try:
@@ -390,13 +389,13 @@ def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
     """US dollars as the provider states them, else by LiteLLM's prices: cached tokens, long prompts."""
-    stated = prices.stated_cost(model_name, dict(usage))
+    stated = spending.stated_cost(model_name, dict(usage))
     if stated is not None:
         return stated
-    price = lookup(model_name)
+    price = spending.lookup(model_name)
     if price is None or price.input_usd is None:
         return None
     try:
         return float(sum(litellm.cost_per_token(model=litellm_name(model_name), usage_object=usage)))
     except Exception:  # noqa: BLE001 - for a model it cannot price it raises Exception itself
-        return prices.cost(model_name, prices.Tokens(usage.prompt_tokens, usage.completion_tokens))
+        return spending.cost(model_name, spending.Tokens(usage.prompt_tokens, usage.completion_tokens))

@@ -267,7 +267,7 @@ def _warn_before_calls(plan: Plan, settings: Mapping[str, str], today: datetime.
     """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
     import datetime
 
-    from aethr.llm.prices import retirement
+    from aethr.llm.spending import retirement
 
     models = [step.model for step in plan.steps if step.model]
     yield from routes.describe_endpoints(models, settings)

@@ -16,8 +16,7 @@ from aethr import context, engine
 from aethr.base.errors import BudgetError
 from aethr.base.records import Plan, PlannedStep, StepPrepared
 from aethr.engine import prompts
-from aethr.llm import ATTEMPTS, prices, spending
-from aethr.llm.prices import lookup
+from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
 
 NO_MODEL = "(no model)"
@@ -134,10 +133,10 @@ def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
     """``need`` and one more call, or one more run of an agent."""
     if need.agent is not None or need.model == NO_MODEL:
         return need._replace(calls=need.calls + 1, cost_usd=None)
-    price = lookup(need.model)
+    price = spending.lookup(need.model)
     if price is not None and price.window is not None:
         prompt = min(prompt, price.window)  # the provider refuses a longer one
-    rates = prices.highest_rates(need.model, prompt)
+    rates = spending.highest_rates(need.model, prompt)
     cost = None
     if rates is not None and need.cost_usd is not None:
         cost = need.cost_usd + case.attempts * rates.cost(prompt, answer)
@@ -153,7 +152,7 @@ def _measure_answer(step: PlannedStep, case: _Case) -> int:
     """Tokens of an answer, by the limit sent with the shortest prompt, which leaves it the most room."""
     if step.model is None:
         return spending.ANSWER_TOKENS
-    limit = spending.answer_limit(step.model, lookup(step.model.name), prompt=0)
+    limit = spending.answer_limit(step.model, prompt=0)
     return limit if case.longest_answer is None else min(limit, case.longest_answer)
 
 

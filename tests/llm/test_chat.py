@@ -14,7 +14,7 @@ import pytest
 
 from aethr.base.providers import PROVIDERS
 from aethr.base.records import ModelSpec, Usage
-from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, prices, protocols, transport_litellm
+from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, protocols, spending, transport_litellm
 from aethr.llm.transport_litellm import LiteLLM
 from tests.model_server import ModelServer, Reply
 
@@ -115,11 +115,11 @@ def event(usage: object) -> dict[str, Any]:
 
 
 def test_a_price_with_an_unknown_rule_is_unknown() -> None:
-    assert prices.understands_price("openai:gpt-4o-mini")
-    assert prices.understands_price("openai:of-our-own")
-    assert not prices.understands_price("perplexity:sonar")  # it also charges for each request
-    assert prices.cost("perplexity:sonar", prices.Tokens(10, 5)) is None
-    assert prices.highest_rates("perplexity:sonar", 10) is None
+    assert spending.understands_price("openai:gpt-4o-mini")
+    assert spending.understands_price("openai:of-our-own")
+    assert not spending.understands_price("perplexity:sonar")  # it also charges for each request
+    assert spending.cost("perplexity:sonar", spending.Tokens(10, 5)) is None
+    assert spending.highest_rates("perplexity:sonar", 10) is None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_xai_counts_and_charges_in_its_own_way(
     said = protocols.chat_chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
     assert said is not None
     assert said.completion_tokens == completion
-    priced = prices.cost(name, prices.Tokens(10, completion))
+    priced = spending.cost(name, spending.Tokens(10, completion))
     assert said.cost_usd == pytest.approx(priced if cost is None else cost)
 
 
@@ -169,12 +169,12 @@ def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | N
 
 def test_the_highest_rate_is_a_long_prompt_written_to_cache() -> None:
     short, long = (
-        prices.highest_rates("openai:gpt-6-sol", 1000),
-        prices.highest_rates("openai:gpt-6-sol", 300_000),
+        spending.highest_rates("openai:gpt-6-sol", 1000),
+        spending.highest_rates("openai:gpt-6-sol", 300_000),
     )
-    assert short == prices.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
-    assert long == prices.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
-    assert prices.highest_rates("openai:of-our-own", 1000) is None
+    assert short == spending.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
+    assert long == spending.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
+    assert spending.highest_rates("openai:of-our-own", 1000) is None
 
 
 def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) -> None:
@@ -184,7 +184,7 @@ def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) ->
         for _ in range(20):
             usage = some_usage(dice)
             paid = protocols.chat_chunk(event(usage), name).usage
-            rates = prices.highest_rates(name, usage["prompt_tokens"])
+            rates = spending.highest_rates(name, usage["prompt_tokens"])
             assert paid is not None
             if rates is None or paid.cost_usd is None:
                 continue
@@ -205,13 +205,13 @@ def test_an_unknown_price_rule_keeps_the_call_direct(tmp_path: Path) -> None:
         "output_cost_per_token": 2,
     }
     file = {"plain": priced, "odd": {**priced, "full_moon_multiplier": 3}}
-    (tmp_path / "litellm" / prices.FILE).write_text(json.dumps(file))
+    (tmp_path / "litellm" / spending.FILE).write_text(json.dumps(file))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from aethr.llm import prices, protocols\n"
+        "from aethr.llm import spending, protocols\n"
         "for name in ('openai:plain', 'openai:odd'):\n"
-        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), end=' ')\n"
-        "    print(prices.highest_rates(name, 1))"
+        "    print(protocols.serves(name), spending.cost(name, spending.Tokens(1, 1)), end=' ')\n"
+        "    print(spending.highest_rates(name, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"
