@@ -10,7 +10,6 @@ from urllib.parse import SplitResult, urlsplit
 from aethr.base.errors import MissingKeyError, UsageError
 from aethr.base.providers import Provider, provider_of
 from aethr.base.records import ModelSpec
-from aethr.config.credentials import QUOTES
 from aethr.llm import Endpoint, Transport
 
 VARIABLE = "AETHR_TRANSPORT"
@@ -142,6 +141,8 @@ def _address(provider: Provider, variable: str, value: str) -> SplitResult:
 
 
 def _check_key(provider: Provider, variable: str, key: str) -> None:
+    from aethr.config.credentials import QUOTES
+
     if key[0] in QUOTES or key[-1] in QUOTES:
         raise UsageError(
             f"{provider.name}: {variable} has quotes around its value",
