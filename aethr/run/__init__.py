@@ -8,7 +8,6 @@ record, also if the run failed.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ from aethr.base.sanitize import Redactor
 from aethr.config import credentials
 from aethr.llm import routes
 from aethr.review import unreviewed
-from aethr.run import one_off, resume, task
+from aethr.run import one_off, resume
 from aethr.workflow import planning, terms
 from aethr.workflow.planning import Bound
 
@@ -228,7 +227,7 @@ def _read_task(
 ) -> str:
     if given.task is None and saved is not None and saved.task is not None:
         return saved.task
-    return Redactor(secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
+    return Redactor(secrets).redact(one_off.read_task(given.task, settings))
 
 
 def _load_script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
