@@ -185,8 +185,13 @@ def parse(text: str, where: str) -> Checkpoint:
         if head is not None:
             return _from_lines(head, first, rest)
         document = _json(text, 0)
-        if isinstance(document, list):
-            return Checkpoint(_count_passes(codec.step_from_seed(item) for item in document))
+        if isinstance(document, list):  # the seed form has no passes: the nth result of a step is its nth
+            passes: dict[str, int] = {}
+            steps = []
+            for step in map(codec.step_from_seed, document):
+                passes[step.id] = passes.get(step.id, 0) + 1
+                steps.append(step._replace(iteration=passes[step.id]))
+            return Checkpoint(tuple(steps))
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
@@ -382,16 +387,6 @@ def _failure(value: object) -> Failure:
     return Failure(
         codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
     )
-
-
-def _count_passes(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
-    """Number the passes, which the seed form does not do: the nth result of a step is its nth pass."""
-    seen: dict[str, int] = {}
-    numbered = []
-    for step in steps:
-        seen[step.id] = seen.get(step.id, 0) + 1
-        numbered.append(step._replace(iteration=seen[step.id]))
-    return tuple(numbered)
 
 
 def _json(text: str, above: int) -> object:

@@ -8,6 +8,7 @@ record, also if the run failed.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -147,7 +148,7 @@ def execute(
     plan, given = prepared.plan, prepared.options
     redact = Redactor(plan.secrets).redact
     planning.warm(plan)
-    folder = _checkpoint_folder(given)
+    folder = Path(given.checkpoint_dir or os.environ.get("RUNNER_TEMP") or tempfile.gettempdir())
     recorder = Recorder(plan, prepared.done, folder, prepared.own_checkpoint, on_kept)
     try:
         with screen as show, closing(engine.run(plan, prepared.done)) as events:
@@ -317,10 +318,3 @@ def _find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, 
     names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)
-
-
-def _checkpoint_folder(given: RunOptions) -> Path:
-    import tempfile
-
-    named = given.checkpoint_dir or os.environ.get("RUNNER_TEMP")
-    return Path(named) if named else Path(tempfile.gettempdir())
