@@ -15,6 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import (
-    Attempt,
-    Mode,
-    Plan,
-    Scope,
-    Seal,
-    StepResult,
-)
+from aethr.base.records import Attempt, Mode, Plan, Scope, Seal, StepResult
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 2
@@ -181,8 +175,10 @@ def parse(text: str, where: str) -> Checkpoint:
     text = text.replace("\r\n", "\n")
     first, _, rest = text.partition("\n")
     try:
-        head = _head(first)
-        if head is not None:
+        head: object = None
+        with suppress(ValueError):  # one document, as in earlier forms, may have many lines
+            head = _json(first, 0)
+        if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT:
             return _from_lines(head, first, rest)
         document = _json(text, 0)
         if isinstance(document, list):  # the seed form has no passes: the nth result of a step is its nth
@@ -302,15 +298,6 @@ def _require_same_run(checkpoint: Checkpoint, plan: Plan) -> None:
             f"the checkpoint is of --diff {checkpoint.scope.text}, and this run of --diff {plan.scope.text}",
             "Leave --diff out to resume it.",
         )
-
-
-def _head(line: str) -> Mapping[str, object] | None:
-    """The first line of a checkpoint of lines; None if the text is one document, as in earlier forms."""
-    try:
-        head = _json(line, 0)
-    except ValueError:
-        return None
-    return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
 
 
 def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint:

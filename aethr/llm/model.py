@@ -15,27 +15,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from aethr.base import network
 from aethr.base.errors import BudgetError, UsageError
 from aethr.base.providers import PROVIDERS, litellm_name, provider_of, split
-from aethr.base.records import (
-    Completion,
-    ModelSpec,
-    Notice,
-    Request,
-    Spent,
-    TextDelta,
-    Thinking,
-    Usage,
-)
+from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
-from aethr.llm import (
-    ATTEMPTS,
-    FINISHED,
-    Call,
-    CallFailed,
-    Chunk,
-    Deadlines,
-    FailureKind,
-    routes,
-)
+from aethr.llm import ATTEMPTS, FINISHED, Call, CallFailed, Chunk, Deadlines, FailureKind, routes
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
 from aethr.llm.routes import address_of, endpoint_of
@@ -125,9 +107,13 @@ class ModelBackend:
                 return self._completion(request, call, answer, history)
             except CallFailed as caught:
                 failure = caught
-            if answer.usage is not None:
-                yield Spent(answer.usage)
-            request = self._charge(request, answer)
+            spent = answer.usage
+            if spent is not None:
+                yield Spent(spent)
+            elif answer.length:
+                spent = estimated_usage(request.prompt, answer.text, model.name)
+            if spent is not None:
+                request = request._replace(allowance=request.allowance.after(spent))
             if history.attempts_left and self._may_help_unstreamed(failure, request, call, answer):
                 history.streamed = failure
                 history.attempts += 1
@@ -215,13 +201,6 @@ class ModelBackend:
             cut_prompt=cut,
             over_limit=over,
         )
-
-    def _charge(self, request: Request, answer: _Answer) -> Request:
-        """The request with what a failed attempt leaves of its allowance."""
-        spent = answer.usage
-        if spent is None and answer.length:
-            spent = estimated_usage(request.prompt, answer.text, _model(request).name)
-        return request._replace(allowance=request.allowance.after(spent)) if spent else request
 
     def _may_help_unstreamed(
         self, failure: CallFailed, request: Request, call: Call, answer: _Answer

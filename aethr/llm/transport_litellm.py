@@ -190,7 +190,9 @@ class LiteLLM:
                 raise failure_of(error, litellm, exchange.failure) from error
         finally:
             _EXCHANGE.reset(token)
-        response = exchange.response = _response(source) or exchange.response
+        lines = getattr(source, "streaming_response", None)  # a generator of lines belongs to its response
+        owned = inspect.getgeneratorlocals(lines).get("self") if inspect.isgenerator(lines) else None
+        response = exchange.response = owned or getattr(source, "response", None) or exchange.response
         protocol = protocol_at(response.request.url.path) if response is not None else None
         if response is None or protocol is None or (response.is_stream_consumed and exchange.whole is None):
             return LiteLLMStream(call, exchange, stream, source)
@@ -281,14 +283,6 @@ class FinishWatcher:
             for choice in getattr(chunk, "choices", None) or ():
                 self._take(getattr(choice, "finish_reason", None))
             yield chunk
-
-
-def _response(source: Any) -> Any:
-    """The HTTP response behind a stream: an attribute, or the owner of its generator of lines."""
-    lines = getattr(source, "streaming_response", None)
-    if inspect.isgenerator(lines):
-        return inspect.getgeneratorlocals(lines).get("self")
-    return getattr(source, "response", None)
 
 
 def _watch(exchange: Exchange, stream: Any, source: Any) -> FinishWatcher:

@@ -82,14 +82,23 @@ def open_project(options: RunOptions, cwd: Path) -> Project:
         opened = Project(planning.project_root(cwd), _build_workflow(options.step, options.context))
     else:
         opened = planning.open_project(cwd, options.config, options.preset)
-    words = planning.vocabulary() if options.context else None
     for source in options.context:
-        if words is not None and (problem := workflow_file.problem_of_source(source, words)):
+        words = planning.vocabulary()
+        if problem := workflow_file.problem_of_source(source, words):
             known = ", ".join(f"{name}:…" if argument else name for name, argument in words.sources.items())
             raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
     if options.step or not options.context:
         return opened
-    return opened._replace(workflow=_replace_context(opened.workflow, options.context))
+    spec = opened.workflow
+    if not any(CHANGE in step.context for step in spec.steps):
+        raise UsageError(
+            f"--context: no step of {spec.origin} reads {CHANGE}",
+            f"It replaces the context of steps that read {CHANGE}; name the source in the workflow file.",
+        )
+    steps = [
+        step._replace(context=options.context) if CHANGE in step.context else step for step in spec.steps
+    ]
+    return opened._replace(workflow=spec._replace(steps=tuple(steps)))
 
 
 def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowSpec:
@@ -114,19 +123,6 @@ def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowS
         origin="--step",
         places={f"steps.{number}.role": Place(number + 1, 1) for number in range(len(words))},
         lines=tuple(words),
-    )
-
-
-def _replace_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
-    if not any(CHANGE in step.context for step in spec.steps):
-        raise UsageError(
-            f"--context: no step of {spec.origin} reads {CHANGE}",
-            f"It replaces the context of steps that read {CHANGE}; name the source in the workflow file.",
-        )
-    return spec._replace(
-        steps=tuple(
-            step._replace(context=context) if CHANGE in step.context else step for step in spec.steps
-        ),
     )
 
 
