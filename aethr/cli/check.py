@@ -16,7 +16,7 @@ from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
 from aethr.base.words import suggest
 from aethr.config import workflow_file
-from aethr.llm import prices
+from aethr.llm import spending
 from aethr.output import columns
 from aethr.output.render import Output
 from aethr.workflow import overview, planning
@@ -59,12 +59,12 @@ def _plan(path: str | None) -> Plan:
 
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
     """Models that retire soon, and models of a provider that neither Aethr nor LiteLLM's price file knows."""
-    known = {*PROVIDERS, *prices.providers()}
+    known = {*PROVIDERS, *spending.priced_providers()}
     for name in dict.fromkeys(step.model.name for step in plan.steps if step.model):
         provider = split(name)[0]
         if provider not in known:
             yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
-        if (retirement := prices.retirement(name, today)) is not None:
+        if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
 
 

@@ -8,7 +8,7 @@ record, also if the run failed.
 from __future__ import annotations
 
 import os
-import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -34,9 +34,9 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import Redactor
 from aethr.config import credentials
-from aethr.llm.routes import VARIABLE as TRANSPORT
+from aethr.llm import routes
 from aethr.review import unreviewed
-from aethr.run import one_off, resume, task
+from aethr.run import one_off, resume
 from aethr.workflow import backends, planning
 from aethr.workflow.backends import Script
 from aethr.workflow.planning import Bound, Terms
@@ -148,7 +148,7 @@ def execute(
     plan, given = prepared.plan, prepared.options
     redact = Redactor(plan.secrets).redact
     planning.warm(plan)
-    folder = _checkpoint_folder(given)
+    folder = Path(given.checkpoint_dir or os.environ.get("RUNNER_TEMP") or tempfile.gettempdir())
     recorder = Recorder(plan, prepared.done, folder, prepared.own_checkpoint, on_kept)
     try:
         with screen as show, closing(engine.run(plan, prepared.done)) as events:
@@ -228,7 +228,7 @@ def _read_task(
 ) -> str:
     if given.task is None and saved is not None and saved.task is not None:
         return saved.task
-    return Redactor(secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
+    return Redactor(secrets).redact(one_off.read_task(given.task, settings))
 
 
 def _load_script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
@@ -265,11 +265,10 @@ def _warn_before_calls(plan: Plan, settings: Mapping[str, str], today: datetime.
     """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
     import datetime
 
-    from aethr.llm.endpoints import endpoints
-    from aethr.llm.prices import retirement
+    from aethr.llm.spending import retirement
 
     models = [step.model for step in plan.steps if step.model]
-    yield from endpoints(models, settings)
+    yield from routes.describe_endpoints(models, settings)
     for name in dict.fromkeys(model.name for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
@@ -314,13 +313,6 @@ def _find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, 
     """
     called = [step.model for step in plan.steps if step.model] if plan.is_live else []
     bases = [base for model in called for base in provider_of(model.name).base_variables]
-    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
+    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)
-
-
-def _checkpoint_folder(given: RunOptions) -> Path:
-    import tempfile
-
-    named = given.checkpoint_dir or os.environ.get("RUNNER_TEMP")
-    return Path(named) if named else Path(tempfile.gettempdir())
