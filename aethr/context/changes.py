@@ -8,17 +8,7 @@ from pathlib import PurePosixPath
 
 from aethr import git
 from aethr.base.errors import GitMissingError
-from aethr.base.records import (
-    Entry,
-    Gap,
-    LeftOut,
-    Part,
-    Piece,
-    Remark,
-    Survey,
-    View,
-    Withhold,
-)
+from aethr.base.records import Entry, Gap, LeftOut, Part, Piece, Remark, Survey, View, Withhold
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE

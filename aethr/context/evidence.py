@@ -15,14 +15,7 @@ from typing import NamedTuple
 
 from aethr.base import process, secrecy
 from aethr.base.errors import ProcessError, UsageError
-from aethr.base.records import (
-    CommandCheck,
-    Entry,
-    Part,
-    Piece,
-    Remark,
-    View,
-)
+from aethr.base.records import CommandCheck, Entry, Part, Piece, Remark, View
 from aethr.base.sanitize import reveal
 
 TIMEOUT_S = 600.0

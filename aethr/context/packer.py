@@ -16,18 +16,7 @@ import heapq
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from aethr.base.records import (
-    CHANGE,
-    CHANGES,
-    Block,
-    Entry,
-    Extent,
-    Gap,
-    Part,
-    Piece,
-    Receipt,
-    Remark,
-)
+from aethr.base.records import CHANGE, CHANGES, Block, Entry, Extent, Gap, Part, Piece, Receipt, Remark
 from aethr.context.paths import is_generated
 
 LISTED = 50
