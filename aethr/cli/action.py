@@ -15,14 +15,7 @@ from pathlib import Path
 
 from aethr import git
 from aethr.base import network, sanitize, secrecy
-from aethr.base.errors import (
-    AethrError,
-    DiskError,
-    ExitCode,
-    MissingKeyError,
-    NotReviewedError,
-    UsageError,
-)
+from aethr.base.errors import AethrError, DiskError, ExitCode, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.records import Checkout, Survey
 from aethr.config import credentials
@@ -43,7 +36,13 @@ def main() -> int:
     """
     where = runner.read(os.environ)
     try:
-        job = _job(where)
+        network.proxies(os.environ)  # git and the calls use them: report a mistake before either does
+        job = Job(where, inputs.read(os.environ), event.change(where))
+        if job.change.privileged and not job.inputs.allow_target:
+            raise UsageError(
+                "pull_request_target gives secrets and a token that may write to a run about anybody's code",
+                "Use the event pull_request; if you know why not: `allow-pull-request-target: true`.",
+            )
     except AethrError as error:
         error.redact(sanitize.redact)
         return delivery.give_up(where, error, sys.stdout)
@@ -62,17 +61,6 @@ class JobAttempt:
     notes: list[str] = field(default_factory=list)
     carrier: Carrier | None = None
     folder: Path = Path()
-
-
-def _job(where: runner.Runner) -> Job:
-    network.proxies(os.environ)  # git and the calls use them: report a mistake before either does
-    job = Job(where, inputs.read(os.environ), event.change(where))
-    if job.change.privileged and not job.inputs.allow_target:
-        raise UsageError(
-            "pull_request_target gives secrets and a token that may write to a run about anybody's code",
-            "Use the event pull_request; if you know why not: `allow-pull-request-target: true`.",
-        )
-    return job
 
 
 def _review(job: Job, attempt: JobAttempt) -> Done:

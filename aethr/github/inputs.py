@@ -22,7 +22,7 @@ from aethr.base.records import Checkout, WorkflowSpec
 from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.config.credentials import KEYS
 from aethr.context import paths
-from aethr.git import objects
+from aethr.git import tracking
 from aethr.github.event import EventChange
 from aethr.workflow import planning
 from aethr.workflow.planning import Project
@@ -249,10 +249,10 @@ def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) ->
 
 def _read_file(top: Path, commit: str, name: str) -> bytes | None:
     """The content of a plain file of a commit; None for anything else."""
-    for entry in objects.tree_entries(top, commit, name):
+    for entry in tracking.entries(top, commit, name):
         if entry.path == os.fsencode(name) and entry.mode in _FILES:
-            size = objects.sizes(top, [entry.id]).get(entry.id, 0)
-            return next(objects.contents(top, [(entry.id, size)]))
+            size = tracking.sizes(top, [entry.id]).get(entry.id, 0)
+            return next(tracking.contents(top, [(entry.id, size)]))
     return None
 
 
