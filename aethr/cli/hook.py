@@ -12,8 +12,7 @@ from typing import Any
 from aethr import git, hook
 from aethr.base import sanitize
 from aethr.base.errors import AethrError, DiskError
-from aethr.hook import HookOptions, ending
-from aethr.hook.ending import Report
+from aethr.hook import HookOptions, Report
 from aethr.output import report_files
 from aethr.run import Prepared, execute, prepare, telling
 
@@ -28,22 +27,22 @@ def main(**given: Any) -> int:
         reports = report_files.check(options.run.report)
         ready = _prepare(options)
     except AethrError as error:
-        return _print(ending.report_failure(error, options))
+        return _print(hook.report_failure(error, options))
     if isinstance(ready, Report):
         return _print(ready)
     prepared, head = ready
     outcome = execute(prepared, nullcontext(lambda _: None))
     with telling(prepared, outcome):
         if outcome.error is not None:
-            report = ending.report_failure(outcome.error, options, outcome.result.steps)
+            report = hook.report_failure(outcome.error, options, outcome.result.steps)
         else:
-            report = ending.report_result(outcome.result, head, options)
+            report = hook.report_result(outcome.result, head, options)
         notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in prepared.warnings)
         report = report._replace(lines=(*notes, *report.lines))
         try:
             report_files.write(reports, outcome.result)
         except DiskError as error:  # fails the hook, but the review is still printed
-            lost = ending.report_failure(error, options)
+            lost = hook.report_failure(error, options)
             report = Report(report.code or lost.code, (*report.lines, *lost.lines))
         return _print(report)
 
@@ -53,17 +52,17 @@ def _prepare(options: HookOptions) -> tuple[Prepared, str] | Report:
     cwd = Path.cwd()
     found = hook.find(cwd, os.environ)
     if found is None:
-        return ending.report_nothing("a ref is deleted")
+        return hook.report_nothing("a ref is deleted")
     survey = git.survey(found.checkout, found.scope)
     measure = hook.measure(survey)
     if measure.extent.files == 0:
-        return ending.report_nothing(f"{found.what} is empty")
+        return hook.report_nothing(f"{found.what} is empty")
     run, project = hook.choose_workflow(options.run, found)
     prepared = prepare(run, cwd, os.environ, project, survey)
     if found.scope.kind == "range":  # its commits are ids, so only the names that they came from can move
         prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(hook.moved, cwd, found)))
-    head = ending.describe_change(found, measure)
-    return (prepared, head) if measure.readable else ending.report_unreadable(head, options)
+    head = hook.describe_change(found, measure)
+    return (prepared, head) if measure.readable else hook.report_unreadable(head, options)
 
 
 def _print(report: Report) -> int:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from aethr.base import disk
 from aethr.base.errors import UsageError
-from aethr.config import WORKFLOW_FILE, presets
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS, WORKFLOW_FILE, read_preset
 from aethr.output import columns
 
 
@@ -26,7 +25,7 @@ def main(preset: str | None, *, only_list: bool, force: bool) -> int:
     chosen = preset if preset is not None else _ask()
     with disk.failing_as(f"{path}: cannot write"):
         try:
-            disk.write(path, presets.text(chosen), overwrite=force)  # in one step, never through a link
+            disk.write(path, read_preset(chosen), overwrite=force)  # in one step, never through a link
         except FileExistsError as error:
             raise _already(path) from error
     rows = {"aethr check": "shows what it does", 'aethr run "what to do"': "runs it"}

@@ -96,7 +96,7 @@ def build(
         ("# Context", context),
         ("# Task", [Titled("task", task)]),
         ("# Earlier steps", history),
-        (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.unseen else _EARLIER}", left),
+        (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.loss else _EARLIER}", left),
     ]
     role = _STEP.format_map({**setting._asdict(), "guidance": setting.guidance.strip()})
     contract = review.CONTRACT if setting.reviewing else _EDIT if setting.edits_tree else _ANSWER
@@ -148,7 +148,8 @@ def digest(prompt: str) -> str:
 def _list_files(earlier: Earlier) -> str:
     names = [reveal_name(name) for name in earlier.files[:EARLIER_FILES]]
     more = len(earlier.files) - len(names)
-    return "\n".join([*names, *([f"and {more:,} more"] if more else [])]) or "(none is known)"
+    lines = [*names, *([f"and {more:,} more"] if more else []), *earlier.unseen]
+    return "\n".join(lines) or "(none is known)"
 
 
 def _block(token: str, title: str, text: str) -> str:

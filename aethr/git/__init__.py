@@ -173,14 +173,11 @@ def moved(root: Path, scope: Scope) -> str | None:
     except UsageError:
         return f"{scope.text} is not a commit any more"
     if scope.kind != "range" and now.head_sha != scope.head_sha:
-        return f"HEAD moved from {_short(scope.head_sha)} to {_short(now.head_sha)}"
+        before, now_at = (each[:12] if each else "no commit" for each in (scope.head_sha, now.head_sha))
+        return f"HEAD moved from {before} to {now_at}"
     if (now.base, now.head) != (scope.base, scope.head):
         return f"{scope.text} means other commits now"
     return None
-
-
-def _short(commit: str | None) -> str:
-    return commit[:12] if commit else "no commit"
 
 
 def local_filters(top: Path) -> tuple[str, ...]:

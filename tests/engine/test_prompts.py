@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def test_two_reviewers_of_one_change_share_almost_all_of_their_prompts() -> None
     history = prompts.describe_history([PLAN], "all")
     one = prompts.build(SETTING, "t", (), [change])
     other = prompts.build(SETTING._replace(step="second", guidance="Look at names."), "t", history, [change])
-    assert len(os.path.commonprefix([one, other])) > 0.95 * len(one)
+    assert other.startswith(one[: int(0.95 * len(one))])
 
 
 @pytest.mark.parametrize("text", ["{}", "{0.__class__}", "%s %d", "$HOME ${X}", "\\n \\1"])

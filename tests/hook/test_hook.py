@@ -27,7 +27,17 @@ from aethr.base.records import (
     Totals,
 )
 from aethr.cli import main
-from aethr.hook import HookChange, HookOptions, Measure, bypass_command, default_task, ending, measure
+from aethr.hook import (
+    SHOWN,
+    HookChange,
+    HookOptions,
+    Measure,
+    bypass_command,
+    default_task,
+    describe_change,
+    measure,
+    report_result,
+)
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo, log_git, outcome_of, surveyed
@@ -472,9 +482,7 @@ def result(review: Review, code: ExitCode, **more: object) -> RunResult:
 def test_a_report_has_all_its_lines() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
     review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
-    ended = ending.report_result(
-        result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", options()
-    )
+    ended = report_result(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", options())
     assert (ended.code, list(ended.lines)) == (
         1,
         [
@@ -494,15 +502,13 @@ def test_a_report_has_all_its_lines() -> None:
 
 def test_a_report_counts_findings_beyond_fifty() -> None:
     review = Review("revise", tuple(Finding("low", "a.py", n, "x") for n in range(1, 80)))
-    ended = ending.report_result(result(review, ExitCode.GATE), "head", options())
-    assert sum("[low]" in line for line in ended.lines) == ending.SHOWN
+    ended = report_result(result(review, ExitCode.GATE), "head", options())
+    assert sum("[low]" in line for line in ended.lines) == SHOWN
     assert "and 29 more findings; all are in a report: --report PATH" in ended.lines
 
 
 def test_a_lenient_report_says_so() -> None:
-    ended = ending.report_result(
-        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", options(lenient=True)
-    )
+    ended = report_result(result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", options(lenient=True))
     assert ended.code == 0
     assert ended.lines[1] == "NOT REVIEWED: cut"
     assert ended.lines[-1] == "exit code 0 instead of 4, because of --if-not-reviewed=pass"
@@ -584,8 +590,8 @@ def test_the_page_shows_the_printed_lines() -> None:
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     found = HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
-    head = ending.describe_change(found, Measure(Extent(1, 1, 1)))
-    lines = ending.report_result(said, head, options()).lines
+    head = describe_change(found, Measure(Extent(1, 1, 1)))
+    lines = report_result(said, head, options()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 
 
