@@ -1,7 +1,7 @@
 """The review protocol: what a reviewer is asked, how its answer is read, and what it decides. All pure.
 
-``thinking`` removes what precedes the answer, ``rendered`` gives the lines that a person sees, ``findings``
-(with ``places``) and ``status`` read them, ``answer`` combines these. This module makes the verdict of a run.
+``thinking`` removes what precedes the answer, ``lines`` or ``rendered`` gives the lines that a person sees,
+``findings`` (with ``places``) and ``answer`` read them. This module makes the verdict of a run.
 The readers are imported when there is an answer to read.
 """
 
