@@ -158,15 +158,6 @@ def same_findings(one: StepResult, other: StepResult) -> bool:
     return set(first.findings) == set(second.findings) and first.status == second.status
 
 
-def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """What a prompt lacks, or holds only in part, as ``path (why)``."""
-    return tuple(
-        f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})"
-        for receipt in receipts
-        if not receipt.complete
-    )
-
-
 def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> bool:
     """Every gate except ``never`` closes at a ``revise`` without a reason and at an unsatisfied loop."""
     if gate.fail_on == "never":
@@ -251,9 +242,11 @@ def _change_in(result: StepResult) -> tuple[Receipt, ...]:
 
 
 def _list_missing(results: Iterable[StepResult]) -> str | None:
-    """What these steps should have been sent and were not, as one line."""
-    names = tuple(dict.fromkeys(name for result in results for name in missing(result.context)))
-    return f"not sent: {capped(names, 5)}" if names else None
+    """What these steps should have been sent and were not, or only in part, as one line."""
+    receipts = (receipt for result in results for receipt in result.context if not receipt.complete)
+    names = (f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})" for receipt in receipts)
+    unique = tuple(dict.fromkeys(names))
+    return f"not sent: {capped(unique, 5)}" if unique else None
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

@@ -10,7 +10,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from aethr.base.records import Finding, Review, ReviewStatus
 from aethr.base.sanitize import one_line
@@ -35,7 +35,7 @@ _ONE_FENCE = re.compile(
 _EXAMPLE = re.compile("path/to/file.py:42|what is wrong and what would be right")
 
 
-def parse(text: str, ground: Ground = NO_GROUND) -> Review:
+def parse(text: str, ground: Ground) -> Review:
     """Read one answer; the places of findings are checked against ``ground`` if it has a change.
 
     The status is ``none`` for an answer without a readable status and without findings, a pass with a
@@ -47,7 +47,7 @@ def parse(text: str, ground: Ground = NO_GROUND) -> Review:
     found = tuple(each for each in read if isinstance(each, Finding))
     unread = next((each for each in read if isinstance(each, Unread)), None)
     gating = [each for each in found if each.severity != "low"]
-    status, stated = read_status(lines)
+    status, stated = _read_status(lines)
     reason = None if status != "none" else _UNCLEAR if stated else _SILENT
     if status == "pass" and gating:
         status = "revise"
@@ -81,20 +81,24 @@ def close_blocks(text: str) -> str:
 def _read_lines(text: str) -> tuple[Line, ...]:
     if len(text) > LONGEST:
         return ()
-    answer = without_end_marks(thinking.split(text).answer)
+    answer = thinking.split(text).answer.rstrip()
+    start = max(0, len(answer) - _LONGEST_END)
+    answer = answer[:start] + _END_MARKS.sub("", answer[start:])
     match = _ONE_FENCE.fullmatch(answer)
     if match and not any(line.strip().startswith(match["fence"]) for line in match["inner"].split("\n")):
         answer = match["inner"]
     return read_lines(answer)
 
 
-# --- the status -------------------------------------------------------------------------------
+# --- the status --------------------------------------------------------------------------------
 
 _END_MARKS = re.compile(
     r"(?:\s*(?:<[|｜][^<>\s]{1,40}[|｜]>|</s>|<eos>|<end_of_turn>|<end_of_utterance>|"
     r"\[/?INST\]|\[EOS\]|\[DONE\]))+\s*\Z"
 )
 """Tokens for the end of a text that some servers leave in it."""
+_LONGEST_END = 300
+"""In characters: such tokens are looked for in the end of an answer."""
 
 _ABOUT = re.compile(r"\breview[\s_-]*(?:status|verdict|decision|result|outcome)\b")
 _LEADS = (
@@ -168,47 +172,30 @@ _INTRODUCTION = re.compile(
 )
 
 
-class Said(NamedTuple):
-    """The status, and whether any line states one, even unclearly."""
-
-    status: ReviewStatus
-    stated: bool = False
-
-
 _Word = Literal["pass", "revise", "unclear", "other"]
 
 
-class _Statement(NamedTuple):
-    at: int
-    word: _Word
+def _read_status(lines: Sequence[Line]) -> tuple[ReviewStatus, bool]:
+    """The last status that the lines state, and whether any line states one, even unclearly.
 
-
-def read_status(lines: Sequence[Line]) -> Said:
-    """The last statement about the verdict. A pass that other lines cast doubt on does not count."""
-    statements = [
-        _Statement(at, word) for at in range(len(lines)) if (word := _classify(lines, at)) != "other"
-    ]
-    if not statements:
-        return Said("none")
-    last = statements[-1]
-    if last.word == "revise":
-        return Said("revise", stated=True)
-    if last.word == "unclear":
-        return Said("none", stated=True)
-    following = [_strip_decoration(normalize(line.text)) for line in lines[last.at + 1 :]]
+    A pass that other lines cast doubt on does not count, and neither does one that follows ``revise`` as in
+    the instruction: that is not an answer.
+    """
+    words = [(at, word) for at in range(len(lines)) if (word := _classify(lines, at)) != "other"]
+    if not words:
+        return "none", False
+    last, status = words[-1]
+    if status != "pass":
+        return ("revise" if status == "revise" else "none"), True
+    following = [_strip_decoration(_normalize(line.text)) for line in lines[last + 1 :]]
     sentences = [sentence for text in following for sentence in re.split(r"(?<=[.!?;])\s+", text)]
-    is_doubted = any(map(_DOUBT.search, sentences)) or _offers_choice(lines, statements)
-    return Said("none" if is_doubted else "pass", stated=True)
+    offers_choice = words[-2:-1] == [(last - 1, "revise")] and (
+        lines[last - 1].block == lines[last].block or lines[last - 1].kind == lines[last].kind == "item"
+    )
+    return ("none" if offers_choice or any(map(_DOUBT.search, sentences)) else "pass"), True
 
 
-def without_end_marks(text: str) -> str:
-    """The text without tokens for its end, and without trailing white space."""
-    plain = text.rstrip()
-    start = max(0, len(plain) - 300)
-    return plain[:start] + _END_MARKS.sub("", plain[start:])
-
-
-def normalize(text: str) -> str:
+def _normalize(text: str) -> str:
     """A line in lower case, with plain quotes and single spaces, without emphasis and marks."""
     plain = unicodedata.normalize("NFKC", text)
     plain = "".join(
@@ -222,7 +209,7 @@ def normalize(text: str) -> str:
 
 def _classify(lines: Sequence[Line], at: int) -> _Word:
     line = lines[at]
-    text = _strip_decoration(normalize(line.text))
+    text = _strip_decoration(_normalize(line.text))
     label = _CLEAN_LABEL.match(text)
     if label is not None:
         value = text[label.end() :]
@@ -298,7 +285,7 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
         return False
     if before is None or before.kind == "row":
         return True
-    said = normalize(before.text)
+    said = _normalize(before.text)
     if before.block == line.block and not said.endswith((".", "!", ")", ":")) and _HYPOTHETICAL.search(said):
         return False
     if said.endswith(":"):
@@ -309,16 +296,6 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
 
 def _continues_sentence(after: Line) -> bool:
     """Whether the next line of the same paragraph continues the sentence."""
-    text = _strip_decoration(normalize(after.text))
+    text = _strip_decoration(_normalize(after.text))
     about_it = _ABOUT.search(text) or _LABEL.match(text)
     return bool(text) and not about_it and re.match(r"[\[({-]", text) is None
-
-
-def _offers_choice(lines: Sequence[Line], statements: Sequence[_Statement]) -> bool:
-    """Whether ``revise`` and ``pass`` follow each other, as in the instruction: that is not an answer."""
-    if len(statements) < 2:
-        return False
-    before, last = statements[-2:]
-    adjacent = before.word == "revise" and last.at == before.at + 1
-    one, other = lines[before.at], lines[last.at]
-    return adjacent and (one.block == other.block or one.kind == other.kind == "item")
