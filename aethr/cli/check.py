@@ -15,10 +15,9 @@ from aethr.base.errors import ConfigError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
-from aethr.base.words import suggest
+from aethr.base.words import suggest, terminal_width
 from aethr.config import workflow_file
 from aethr.llm import prices
-from aethr.output import columns
 from aethr.output.render import Output
 from aethr.workflow import overview, planning, terms
 from aethr.workflow.overview import Overview
@@ -42,7 +41,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
                     f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them."
                 )
         else:
-            lines = overview.lines(Overview.of(plan, list(engine.preview(plan))), columns.width(sys.stdout))
+            lines = overview.lines(Overview.of(plan, list(engine.preview(plan))), terminal_width(sys.stdout))
         for line in lines:
             out.write(sanitize.terminal(line) + "\n")
         for doubt in _doubts(plan, today):
