@@ -168,7 +168,9 @@ class PlainRenderer(Renderer):
 
     def show(self, event: Event) -> None:
         if self._options.quiet:
-            self._show_quiet(event)
+            if isinstance(event, RunFinished) and event.result.steps:
+                self._write_answer(event.result.steps[-1])
+            self._write_lines(wording.narrate_quietly(event))
             return
         match event:
             case TextDelta():
@@ -193,14 +195,6 @@ class PlainRenderer(Renderer):
         lines = wording.narrate(event, verbose=self._options.verbose)
         self._write_lines([line for line in lines if line not in self._said])
         self._said.update(lines)
-
-    def _show_quiet(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._write_lines(wording.unreal(event))
-        elif isinstance(event, RunFinished):
-            if event.result.steps:
-                self._write_answer(event.result.steps[-1])
-            self._write_lines(wording.doubts(event.result))
 
     def _write_answer(self, result: StepResult) -> None:
         text = sanitize.terminal(result.content).strip("\n")

@@ -37,6 +37,17 @@ _MEANINGS: Mapping[Severity, str] = {
     "medium": "Should not be merged like this.",
     "low": "A remark.",
 }
+_SARIF_RULES = [
+    {
+        "id": f"aethr/{severity}",
+        "name": f"{severity.capitalize()}Finding",
+        "shortDescription": {"text": f"A reviewer's finding of {severity} severity."},
+        "fullDescription": {"text": _MEANINGS[severity]},
+        "help": {"text": "Written by a language model: check it before you act on it."},
+        "defaultConfiguration": {"level": _LEVELS[severity]},
+    }
+    for severity in SEVERITIES
+]
 
 
 class FormatRow(NamedTuple):
@@ -133,7 +144,7 @@ def sarif(result: RunResult) -> str:
                 "version": __version__,
                 "semanticVersion": __version__,
                 "informationUri": HOME,
-                "rules": [_sarif_rule(severity) for severity in SEVERITIES],
+                "rules": _SARIF_RULES,
             }
         },
         "automationDetails": {"id": f"aethr/{quote(_encodable(result.workflow), safe='')}/"},
@@ -151,17 +162,6 @@ def sarif(result: RunResult) -> str:
         "results": _sarif_results(result.review.findings) if result.is_live else [],
     }
     return codec.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
-
-
-def _sarif_rule(severity: Severity) -> dict[str, Any]:
-    return {
-        "id": f"aethr/{severity}",
-        "name": f"{severity.capitalize()}Finding",
-        "shortDescription": {"text": f"A reviewer's finding of {severity} severity."},
-        "fullDescription": {"text": _MEANINGS[severity]},
-        "help": {"text": "Written by a language model: check it before you act on it."},
-        "defaultConfiguration": {"level": _LEVELS[severity]},
-    }
 
 
 def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
