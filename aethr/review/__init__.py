@@ -133,8 +133,13 @@ def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: M
     """
     if not gate.needs_review:
         return ExitCode.OK
-    if mode != "mock" and _gate_closes(verdict.review, loops, gate):
-        return ExitCode.GATE
+    if mode != "mock" and gate.fail_on != "never":
+        # At a `revise` without a reason, and at an unsatisfied loop, every gate closes.
+        closes = verdict.review.unexplained or any(loop.outcome != "satisfied" for loop in loops)
+        threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
+        levels = [SEVERITIES.index(finding.severity) for finding in verdict.review.findings]
+        if closes or any(level <= threshold for level in levels):
+            return ExitCode.GATE
     loops_alone = verdict == NO_REVIEWER and loops and not gate.require_review
     return ExitCode.OK if verdict.outcome in RELIABLE or loops_alone else ExitCode.NOT_REVIEWED
 
@@ -156,16 +161,6 @@ def same_findings(one: StepResult, other: StepResult) -> bool:
     """Whether two answers of a reviewer have the same status and the same findings, in any order."""
     first, second = read(one), read(other)
     return set(first.findings) == set(second.findings) and first.status == second.status
-
-
-def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> bool:
-    """Every gate except ``never`` closes at a ``revise`` without a reason and at an unsatisfied loop."""
-    if gate.fail_on == "never":
-        return False
-    if review.unexplained or any(loop.outcome != "satisfied" for loop in loops):
-        return True
-    threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
-    return any(SEVERITIES.index(finding.severity) <= threshold for finding in review.findings)
 
 
 def _latest_reviews(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:

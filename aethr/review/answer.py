@@ -258,13 +258,7 @@ def _strip_decoration(text: str) -> str:
         while plain and unicodedata.category(plain[-1]) in ("So", "Sk", "Cn") and plain[-1] != "~":
             plain = plain[:-1].rstrip()
         plain = re.sub(r"^(?:[-•‣>]|\d{1,2}[.)]|\[[ x]\])\s+", "", plain)
-        if len(plain) > 1 and (plain[0], plain[-1]) in (
-            ('"', '"'),
-            ("'", "'"),
-            ("(", ")"),
-            ("[", "]"),
-            ("«", "»"),
-        ):
+        if len(plain) > 1 and plain[0] + plain[-1] in ('""', "''", "()", "[]", "«»"):
             plain = plain[1:-1]
         if plain == text:
             return plain
