@@ -46,33 +46,21 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
-def step_to_json(step: StepResult) -> dict[str, Any]:
-    """A step as the run record and the checkpoint hold it: the keys are the names of the fields.
-
-    ``artifacts`` is null for a model step.
-    """
-    return {name: _to_json(value) for name, value in step._asdict().items()}
-
-
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """A value as the run record and the checkpoint hold it: a record's keys are the names of its fields."""
     if hasattr(value, "_asdict"):
-        return {name: _to_json(each) for name, each in value._asdict().items()}
-    return [_to_json(each) for each in value] if isinstance(value, tuple) else value
+        return {name: to_json(each) for name, each in value._asdict().items()}
+    return [to_json(each) for each in value] if isinstance(value, tuple) else value
 
 
 def step_from_json(value: object) -> StepResult:
-    """The reverse of ``step_to_json``. Raises ``ValueError`` for anything of another shape."""
+    """A step from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
     step: StepResult = _record(StepResult, an_object(value, "a step"))
     return step
 
 
-def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as the checkpoint holds it: the keys are the names of the fields."""
-    return {name: _to_json(value) for name, value in attempt._asdict().items()}
-
-
 def attempt_from_json(value: object) -> Attempt:
-    """The reverse of ``attempt_to_json``. Raises ``ValueError`` for anything of another shape."""
+    """An attempt from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
     attempt: Attempt = _record(Attempt, an_object(value, "'attempt'"), frozenset(Attempt._fields))
     return attempt
 

@@ -59,7 +59,7 @@ class FormatRow(NamedTuple):
 
 def record(result: RunResult) -> dict[str, Any]:
     """The run record as JSON values: the shape of ``--json``."""
-    scope, review = result.scope, result.review
+    scope = result.scope
     extent = result.subject.extent if result.subject is not None else None
     return {
         "schema": SCHEMA,
@@ -74,13 +74,13 @@ def record(result: RunResult) -> dict[str, Any]:
             "head": scope.head,
             "head_sha": scope.head_sha,
         },
-        "change": extent._asdict() if extent is not None else None,
-        "steps": [codec.step_to_json(step) for step in result.steps],
-        "skipped": [skipped._asdict() for skipped in result.skipped],
-        "loops": [loop._asdict() for loop in result.loops],
+        "change": codec.to_json(extent),
+        "steps": codec.to_json(result.steps),
+        "skipped": codec.to_json(result.skipped),
+        "loops": codec.to_json(result.loops),
         "outcome": result.outcome,
-        "review": {**review._asdict(), "findings": [finding._asdict() for finding in review.findings]},
-        "totals": result.totals._asdict(),
+        "review": codec.to_json(result.review),
+        "totals": codec.to_json(result.totals),
         "exit_code": int(result.exit_code),
         "checkpoint": result.checkpoint,
     }
