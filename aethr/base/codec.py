@@ -225,14 +225,8 @@ def _required(data: Mapping[str, object], key: str, expected: str) -> object:
 
 def _mistake(name: str, expected: str, value: object) -> ValueError:
     where = name if " " in name or name.startswith("'") else f"'{name}'"
-    return ValueError(f"{where}: expected {expected}, found {_kind(value)}")
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return f"the number {value}" if -(1 << 53) < value < 1 << 53 else "a number out of range"
-    return {"str": "text", "list": "an array", "dict": "an object"}[type(value).__name__]
+    kinds = {NoneType: "null", bool: "true or false", str: "text", list: "an array", dict: "an object"}
+    found = kinds.get(type(value), "a number out of range")
+    if isinstance(value, int | float) and type(value) not in kinds and -(1 << 53) < value < 1 << 53:
+        found = f"the number {value}"
+    return ValueError(f"{where}: expected {expected}, found {found}")

@@ -143,7 +143,7 @@ def is_none(text: str) -> bool:
 
 
 def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
-    """None if the words after the severity are not a finding."""
+    """None if the words after the severity are not a finding, or are the example of the contract."""
     text = written(marked.rest)
     if is_none(text) or (marked.severity and _COUNT.fullmatch(text)):
         return None
@@ -151,7 +151,10 @@ def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
     if marked.severity is None:
         return Unread(text)
     is_fixed = _TOLD_FIXED.fullmatch(message[-300:]) or _FIXED_FIRST.match(message)
-    if not (marked.sure or location) or is_fixed or _is_example(location, message, ground):
+    is_example = "what is wrong and what would be right" in message.casefold() or (
+        location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
+    )
+    if not (marked.sure or location) or is_fixed or is_example:
         return None
     if location is None:
         return Finding(marked.severity, None, None, message)
@@ -159,13 +162,6 @@ def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
     if place == "nowhere" and location.line is None and "/" not in location.path:
         return Finding(marked.severity, None, None, text)  # `UserService.save` is not a file
     return Finding(marked.severity, location.path, location.line, message, place)
-
-
-def _is_example(location: Location | None, message: str, ground: Ground) -> bool:
-    """Whether the answer repeats the example of the contract."""
-    if "what is wrong and what would be right" in message.casefold():
-        return True
-    return location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
 
 
 # --- where a severity is marked ----------------------------------------------------------------
