@@ -32,6 +32,8 @@ class Target(NamedTuple):
 
 def check(paths: Sequence[str]) -> tuple[Target, ...]:
     """Where the reports go. Raises ``UsageError`` for one that cannot be written, before the run costs."""
+    if not paths:
+        return ()
     from aethr.output.report import FORMATS
 
     for name, path in zip(paths, map(Path, paths), strict=True):
