@@ -79,7 +79,7 @@ def a_checkpoint_or_one_line(text: str) -> Checkpoint | None:
     if saved is None:
         return None
     for step in saved.steps:
-        assert codec.step_from_json(json.loads(codec.dumps(codec.step_to_json(step)))) == step
+        assert codec.step_from_json(json.loads(codec.dumps(codec.to_json(step)))) == step
     return saved
 
 
@@ -265,5 +265,5 @@ def the_lines_of_an_agent(text: str) -> None:
 
 def _is_kept(content: str, usage: Usage) -> None:
     step = StepResult("a", "r", "model", "m:x", 1, "0" * 64, content, usage=usage)
-    assert codec.step_from_json(json.loads(codec.dumps(codec.step_to_json(step)))) == step
+    assert codec.step_from_json(json.loads(codec.dumps(codec.to_json(step)))) == step
     assert len(f"{usage.total_tokens or 0:,}") < 40

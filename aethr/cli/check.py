@@ -14,10 +14,9 @@ from aethr.base.errors import ConfigError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
-from aethr.base.words import suggest
+from aethr.base.words import suggest, terminal_width
 from aethr.config import workflow_file
 from aethr.llm import spending
-from aethr.output import columns
 from aethr.output.render import Output
 from aethr.workflow import overview, planning
 
@@ -40,7 +39,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
                     f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them."
                 )
         else:
-            lines = overview.lines(plan, columns.width(sys.stdout))
+            lines = overview.lines(plan, terminal_width(sys.stdout))
         for line in lines:
             out.write(sanitize.terminal(line) + "\n")
         for doubt in _doubts(plan, today):

@@ -135,12 +135,12 @@ def dump(
 def step_line(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
     step = redact_record(step, redact)
-    return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
+    return codec.line({"step": codec.to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
 def attempt_line(attempt: Attempt) -> str:
     """The line of an agent's attempt. It counts until a step that edits the tree has finished."""
-    return codec.line({"attempt": codec.attempt_to_json(redact_record(attempt, redact))})
+    return codec.line({"attempt": codec.to_json(redact_record(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
