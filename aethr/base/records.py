@@ -714,6 +714,14 @@ class RunResult(NamedTuple):
     outcome: RunOutcome = "not-reviewed"
 
     @property
+    def last_answers(self) -> tuple[StepResult, ...]:
+        """The last step that was called: its answer, or that to each part of the change."""
+        last = self.steps[-1:]
+        return tuple(
+            step for step in self.steps if (step.id, step.iteration) == (last[0].id, last[0].iteration)
+        )
+
+    @property
     def is_live(self) -> bool:
         """Whether models were called. The answers of a mock or script say nothing about the code."""
         return self.mode == "live"

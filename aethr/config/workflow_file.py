@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from aethr.base.errors import ConfigError
-from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
+from aethr.base.records import PARTS, ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 from aethr.config import nodes
 from aethr.config.kinds import Kind, Reading, read_document
 from aethr.config.mistakes import Mistake, describe, quote, refusal
@@ -72,6 +72,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
         },
         steps=tuple(_make_step(step, chars) for step in raw["steps"]),
         origin=origin,
+        parts=raw.get("limits", {}).get("parts", PARTS),
         places=reading.places,
         lines=lines,
     )
@@ -182,7 +183,10 @@ def text(spec: WorkflowSpec) -> str:
         "roles": dict(spec.roles),
         "models": {role: _model_entry(model) for role, model in spec.models.items()},
         "steps": [_step_entry(step, shared) for step in spec.steps],
-        "limits": _limits(shared, CONTEXT_CHARS),
+        "limits": {
+            **_limits(shared, CONTEXT_CHARS),
+            **({} if spec.parts == PARTS else {"parts": spec.parts}),
+        },
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
     comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)

@@ -100,24 +100,23 @@ def text(result: RunResult) -> str:
         *(wording.loop(loop) for loop in result.loops),
         *(line.text for line in wording.closing(result)),
     ]
-    if result.steps:
-        last = result.steps[-1]
-        lines += ["", f"== {one_line(last.id)} ==", terminal(last.content).strip("\n")]
+    for last in result.last_answers:
+        lines += ["", f"== {wording.title(last)} ==", terminal(last.content).strip("\n")]
     return "\n".join(lines) + "\n"
 
 
 def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings, the last answer, what was not sent, loops, steps, cost."""
-    answer = ""
-    if result.steps:
-        last = result.steps[-1]
-        answer = f"## {markdown_inline(last.id)}\n\n{markdown_block(last.content)}"
+    answers = (
+        f"## {markdown_inline(wording.title(last))}\n\n{markdown_block(last.content)}"
+        for last in result.last_answers
+    )
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.findings),
-        answer,
+        *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(_receipts(result)))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
         _titled("Steps", steps_table(result)),

@@ -248,16 +248,25 @@ def _basis(
     called: Sequence[StepResult], at: int, visibility: Mapping[str, Visibility]
 ) -> tuple[Receipt, ...]:
     """The change as a step saw it: in its own context, or else in that of the steps that it can see."""
-    own = _change_in(called[at])
-    seen = visibility.get(called[at].id, "all")
-    turns = [(each.id, each.iteration) for each in called]
-    before = [n for n in range(at) if turns[n] != turns[at]]
-    if own or seen == "none" or not before:
-        return own
-    if seen == "latest":
-        last = [n for n in before if turns[n] == turns[before[-1]]]
-        return tuple(receipt for n in last for receipt in _basis(called, n, visibility))
-    return tuple(receipt for n in before for receipt in _change_in(called[n]))
+    found = _change_in(called[at])
+    while not found:
+        seen = visibility.get(called[at].id, "all")
+        begin = _begin_of_turn(called, at)
+        if seen == "none" or begin == 0:
+            break
+        at = begin - 1
+        visible = called[_begin_of_turn(called, at) if seen == "latest" else 0 : begin]
+        found = tuple(receipt for each in visible for receipt in _change_in(each))
+        if seen != "latest":
+            break
+    return found
+
+
+def _begin_of_turn(called: Sequence[StepResult], at: int) -> int:
+    """The index of the first part of the turn that the result at this index belongs to."""
+    while at > 0 and (called[at - 1].id, called[at - 1].iteration) == (called[at].id, called[at].iteration):
+        at -= 1
+    return at
 
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:

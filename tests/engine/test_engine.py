@@ -468,7 +468,7 @@ def test_a_key_is_redacted_in_prompt_answer_diff_and_delta() -> None:
     plan = make_plan(
         [step("a", backend="agent")],
         script,
-        {"a": lambda _: (Block("file:x", f"key = {secret}"),)},
+        {"a": reading(Block("file:x", f"key = {secret}"))},
         secrets=(secret,),
     )
     events, result = play(plan)
