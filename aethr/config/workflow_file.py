@@ -178,15 +178,13 @@ def text(spec: WorkflowSpec) -> str:
     """The whole file, with the comments at the head of the file of ``spec``; other comments are lost."""
     sizes = {step.context_chars for step in spec.steps}
     shared = sizes.pop() if len(sizes) == 1 else CONTEXT_CHARS
+    other_parts = {} if spec.parts == PARTS else {"parts": spec.parts}
     sections: dict[str, Any] = {
         "workflow": spec.name,
         "roles": dict(spec.roles),
         "models": {role: _model_entry(model) for role, model in spec.models.items()},
         "steps": [_step_entry(step, shared) for step in spec.steps],
-        "limits": {
-            **_limits(shared, CONTEXT_CHARS),
-            **({} if spec.parts == PARTS else {"parts": spec.parts}),
-        },
+        "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
     comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)

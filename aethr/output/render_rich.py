@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TextIO, cast
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
