@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import Repo, make_repo
+from tests.warm import WARM
 
 settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
 settings.load_profile("seeded")
@@ -71,7 +72,8 @@ def connections_of_litellm_are_closed() -> Iterator[None]:
 
 
 def pytest_sessionfinish() -> None:
-    """And the one client that all of OpenAI's kind share."""
+    """And the one client that all of OpenAI's kind share; the warm process ends with its socket."""
+    WARM.close()
     litellm = sys.modules.get("litellm")
     if litellm is not None and litellm.client_session is not None:
         litellm.client_session.close()
