@@ -9,8 +9,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from aethr import git
 from aethr.base.records import (
@@ -140,6 +142,11 @@ def prompts(*args: str, cwd: Path) -> bytes:
     done = run_aethr(("run", "--show-prompt", *args), cwd, os.environ, b"", timeout=60)
     done.check_returncode()
     return done.stdout
+
+
+def many(examples: int, **more: Any) -> settings:
+    """So many examples of a property; the profile of the fast suite takes a quarter of them."""
+    return settings(max_examples=examples * settings.default.max_examples // 100, **more)
 
 
 def having(setting: str) -> dict[int, str]:
