@@ -23,9 +23,9 @@ from aethr.review import rendered, thinking
 from aethr.review.lines import Line, is_plain, read_plain
 from tests import oracles
 from tests.fuzz import seeds
-from tests.support import Repo, Script, make_plan, make_repo
+from tests.support import Repo, Script, make_plan, make_repo, many
 
-examples = settings(max_examples=300)
+examples = many(300)
 
 # --- the review --------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ PLAIN_PIECES = st.sampled_from(
 PLAIN_ANSWERS = st.lists(PLAIN_PIECES, max_size=12).map("".join).filter(is_plain)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@many(300, suppress_health_check=[HealthCheck.filter_too_much])
 @given(PLAIN_ANSWERS)
 def test_a_plain_answer_is_read_as_the_parser_reads_it(text: str) -> None:
     def seen(lines: Sequence[Line]) -> list[tuple[object, ...]]:
