@@ -111,7 +111,7 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
 
 
 def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
-    """A hunk cut between lines into hunks of about ``size`` bytes, each with a ``@@`` line of its own.
+    """A hunk cut between lines into hunks with a ``@@`` line each, and below it at most ``size`` bytes or one line.
 
     A hunk that is not larger, or whose lines are not known, stays as it is.
     """
@@ -129,8 +129,8 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
     for at, line in enumerate(lines):
         taken.append(line)
         length += len(line)
-        is_last = at + 1 == len(lines)
-        if (length < size and not is_last) or (not is_last and lines[at + 1].startswith(b"\\")):
+        following = b"".join(lines[at + 1 : at + 2])
+        if following and (length + len(following) <= size or following.startswith(b"\\")):
             continue
         signs = [each[:1] for each in taken]
         added, removed, same = (signs.count(sign) for sign in (b"+", b"-", b" "))
