@@ -232,7 +232,7 @@ def _show(hunk: Hunk, room: int) -> Iterator[tuple[Hunk, str | None, int]]:
     pieces = [hunk]
     if text is not None and len(text) > room:
         pieces = list(split(hunk, min(max(room, 0) // 4, hunk.size // 2)))
-    if len(pieces) == 1:
+    if len(pieces) == 1 and pieces[0].size >= hunk.size:
         yield hunk, text, revealed
         return
     for piece in pieces:

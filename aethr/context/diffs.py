@@ -111,9 +111,10 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
 
 
 def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
-    """A hunk cut between lines into hunks with a ``@@`` line each, and below it at most ``size`` bytes or one line.
+    """A hunk cut between lines into hunks that each have a ``@@`` line, and below it ``size`` bytes or one line.
 
-    A hunk that is not larger, or whose lines are not known, stays as it is.
+    A hunk that is not larger, or whose lines are not known, stays as it is. Lines that are the same on both
+    sides are left out where they alone fill a piece.
     """
     ranges = _RANGES.match(hunk.text or b"")
     if hunk.text is None or hunk.size <= size or ranges is None:
@@ -137,7 +138,8 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
         before, now = same + removed, same + added
         numbers = (old - (not before), before, new - (not now), now)
         text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + b"".join(taken)
-        yield Hunk(text, len(text), added + removed, any(b"\0" in each for each in taken), added)
+        if added or removed:
+            yield Hunk(text, len(text), added + removed, any(b"\0" in each for each in taken), added)
         old, new, taken, length = old + before, new + now, [], 0
 
 

@@ -1,0 +1,268 @@
+"""Parts: each changed line of a change is in exactly one prompt, or its file is named as missing.
+
+The prompts themselves are read, by a reader of diffs that is written here and knows nothing of Aethr's own,
+and compared with what git says of the same change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import Repo, aethr, make_repo
+
+SEEDS = [pytest.param(seed, marks=pytest.mark.slow if seed >= 4 else ()) for seed in range(60)]
+"""Four of them in the fast suite."""
+
+WORKFLOW = """\
+workflow: large
+roles: {{reviewer: "Review."}}
+limits: {{context_chars: {room}, parts: {parts}}}
+steps:
+  - {{id: review, role: reviewer, context: [git_diff]}}
+"""
+
+# --- a reader of diffs ---------------------------------------------------------------------------
+
+
+@dataclass
+class FileDiff:
+    """One file of a diff: its header, and its hunks, each with the lines below its ``@@`` line."""
+
+    header: str
+    hunks: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    @property
+    def changed(self) -> list[str]:
+        return [line for _, lines in self.hunks for line in lines if line[0] in "+-"]
+
+    @property
+    def text(self) -> str:
+        return self.header + "".join(head + "".join(lines) for head, lines in self.hunks)
+
+
+def read_diff(text: str) -> tuple[dict[str, FileDiff], list[str]]:
+    """The files of a diff by the first lines of their headers, and the notes between them."""
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    files: dict[str, FileDiff] = {}
+    notes: list[str] = []
+    at = 0
+    current = FileDiff("")
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if line.startswith(("diff --git ", "diff --cc ")):
+            current = FileDiff(line)
+            assert line not in files, "a file is in one part twice"
+            files[line] = current
+        elif line.startswith("["):
+            notes.append(line)
+        elif ranges := re.match(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", line):
+            left = [int(ranges[2] or 1), int(ranges[4] or 1)]
+            body = []
+            while left != [0, 0] or (at < len(lines) and lines[at].startswith("\\")):
+                sign = lines[at][0]
+                assert sign in "+- \\", lines[at]
+                left[0] -= sign in "- "
+                left[1] -= sign in "+ "
+                assert min(left) >= 0, line
+                body.append(lines[at])
+                at += 1
+            current.hunks.append((line, body))
+        else:
+            current.header += line
+    return files, notes
+
+
+def blocks(prompt: str, title: str = "git_diff") -> str:
+    """The text of the prompt's block with this title."""
+    opened = re.search(rf"^<<<(\w+) {re.escape(title)}\n", prompt, re.MULTILINE)
+    assert opened
+    end = prompt.index(f"\n{opened[1]}>>>", opened.end() - 1)
+    return prompt[opened.end() : end + 1]
+
+
+# --- repositories --------------------------------------------------------------------------------
+
+NAMES = (
+    "src/app{}.py", "src/deep/er/lib{}.c", "tests/test_{}.py", "docs/page{}.md", "go{}.sum", "a b {}.js",
+    "é{}.rb", 'quote"{}.ts', "tab\t{}.sh", "data{}.json", "bs\\{}.pl", "-dash{}.go",
+)  # fmt: skip
+LINES = (
+    "same\n", "x = {}\n", "", "-- minus {}\n", "++ plus {}\n", "@@ -1,3 +1,9 @@ {}\n", "crlf {}\r\n",
+    "diff --git a/x{} b/x\n", "é – ü {}\n", "[not sent: {}]\n", "\n", "\\ No newline at end of file {}\n",
+    "y" * 150 + "{}\n",
+)  # fmt: skip
+
+
+def content(rng: random.Random, most: int) -> str:
+    text = "".join(rng.choice(LINES).format(rng.randrange(10**6)) for _ in range(rng.randrange(1, most)))
+    return text.rstrip("\r\n") if rng.random() < 0.2 else text
+
+
+def edit(rng: random.Random, text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    for _ in range(rng.randrange(1, 8)):
+        at = rng.randrange(len(lines) + 1)
+        new = content(rng, 12).splitlines(keepends=True)
+        if at < len(lines):
+            new = [line if line.endswith("\n") else line + "\n" for line in new]
+        lines[at : at + rng.randrange(4)] = new
+    return "".join(lines)
+
+
+def changed_repo(root: Path, seed: int) -> Repo:
+    """A repository whose change has every kind of file, all of it text that git shows."""
+    rng = random.Random(seed)
+    repo = make_repo(root)
+    names = [rng.choice(NAMES).format(n) for n in range(rng.randrange(4, 40))]
+    for name in names:
+        repo.write(name, content(rng, rng.choice([5, 60, 400])))
+    repo.commit()
+    for name in names:
+        path = repo.root / name
+        kind = rng.choice(["edit", "edit", "edit", "rewrite", "delete", "rename", "mode", "move+edit"])
+        text = path.read_bytes().decode()
+        if kind == "delete":
+            path.unlink()
+        elif kind == "mode":
+            path.chmod(0o755)
+        else:
+            if kind == "rewrite":
+                path.write_bytes(content(rng, 300).encode())
+            if kind in ("edit", "move+edit"):
+                path.write_bytes(edit(rng, text).encode())
+            if kind in ("rename", "move+edit"):
+                path.rename(path.with_name("moved-" + path.name))
+    for n in range(rng.randrange(12)):
+        repo.write(rng.choice(NAMES).format(100 + n), content(rng, rng.choice([3, 100, 900])))
+    repo.git("add", "-A")
+    return repo
+
+
+def diff_of(repo: Repo) -> str:
+    done = subprocess.run(
+        ["git", "diff", "--no-ext-diff", "--cached"], cwd=repo.root, capture_output=True, check=True
+    )
+    return done.stdout.decode()
+
+
+@dataclass
+class Sent:
+    """What a run sends of a change: the block of each part, and the receipts of each part."""
+
+    room: int
+    blocks: list[str]
+    receipts: list[list[dict[str, Any]]]
+
+
+def send(repo: Repo, room: int, parts: int = 1000) -> Sent:
+    repo.write(".aethr.yaml", WORKFLOW.format(room=room, parts=parts))
+    words = ("run", "--diff", "staged")
+    shown = aethr(*words, "--show-prompt", "--json", "review", cwd=repo.root)
+    assert shown.returncode == 0, shown.stderr
+    ran = aethr(*words, "--json", "review", cwd=repo.root)
+    steps = json.loads(ran.stdout)["steps"]
+    prompts = json.loads(shown.stdout)
+    assert [each["part"] for each in prompts] == list(range(1, len(prompts) + 1))
+    assert [each["prompt_sha256"] for each in prompts] == [each["prompt_sha256"] for each in steps]
+    return Sent(room, [blocks(each["prompt"]) for each in prompts], [each["context"] for each in steps])
+
+
+@dataclass
+class Account:
+    """What all prompts together have of a change, read again from their text."""
+
+    files: dict[str, FileDiff]
+    notes: list[str]
+
+    @classmethod
+    def of(cls, sent: Sent) -> Account:
+        """Also checks that no part has more than the room, and none is empty."""
+        files: dict[str, FileDiff] = {}
+        notes: list[str] = []
+        for block in sent.blocks:
+            read, said = read_diff(block)
+            notes += said
+            assert read or said
+            assert sum(len(each.text) for each in read.values()) <= sent.room
+            for name, each in read.items():
+                known = files.setdefault(name, FileDiff(each.header))
+                assert known.header == each.header
+                known.hunks += each.hunks
+        return cls(files, notes)
+
+
+def numstat(repo: Repo) -> Counter[str]:
+    """How many lines git counts as changed in each file, by its new name as ``git diff`` prints it."""
+    counted: Counter[str] = Counter()
+    rows = iter(repo.git("diff", "--cached", "--numstat", "-z").split("\0"))
+    for row in rows:
+        if row:
+            added, removed, name = row.split("\t", 2)
+            if not name:
+                next(rows)
+                name = next(rows)
+            counted[name.replace("\t", "\\t")] = int(added) + int(removed)
+    return counted
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_changed_line_is_in_one_prompt_and_the_receipts_say_so(tmp_path: Path, seed: int) -> None:
+    repo = changed_repo(tmp_path / "r", seed)
+    sent = send(repo, random.Random(seed).choice([800, 3_000, 20_000]))
+    account = Account.of(sent)
+    of_git, _ = read_diff(diff_of(repo))
+    deleted = {name for name, each in of_git.items() if "\ndeleted file mode" in each.header}
+    assert account.files.keys() >= of_git.keys() - deleted
+    for name, each in account.files.items():
+        assert each.header == of_git[name].header
+        assert each.changed == of_git[name].changed
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for receipt in (each for part in sent.receipts for each in part if each["path"]):
+        sums[receipt["path"]][0] += receipt["changed_lines"]
+        sums[receipt["path"]][1] += receipt["sent_lines"]
+        assert receipt["complete"], receipt
+    assert Counter({name: changed for name, (changed, _) in sums.items()}) == numstat(repo)
+    lost = sum(len(of_git[name].changed) for name in of_git.keys() - account.files.keys())
+    assert sum(sent for _, sent in sums.values()) == sum(numstat(repo).values()) - lost
+    named = [note for note in account.notes if note.startswith("[not sent: ")]
+    assert len(named) == len(of_git.keys() - account.files.keys())
+    assert all("deleted; its old text is not sent" in note for note in named)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_pieces_of_a_cut_hunk_make_the_hunk_that_git_shows(tmp_path: Path, seed: int) -> None:
+    repo = changed_repo(tmp_path / "r", seed)
+    account = Account.of(send(repo, 4_000))
+    of_git, _ = read_diff(diff_of(repo))
+    for name, each in account.files.items():
+        assert joined(each) == joined(of_git[name]), name
+
+
+def joined(file: FileDiff) -> list[tuple[list[int], list[str]]]:
+    """The ranges and lines of each hunk; one that begins where the one before it ends continues that one."""
+    found: list[tuple[list[int], list[str]]] = []
+    for head, lines in file.hunks:
+        numbers = re.match(r"@@ -(\d+)(,0)?\S* \+(\d+)(,0)?", head)
+        assert numbers
+        begin = [int(numbers[at]) + bool(numbers[at + 1]) for at in (1, 3)]
+        if found and found[-1][0][2:] == begin:
+            found[-1][1].extend(lines)
+        else:
+            found.append(([*begin, *begin], list(lines)))
+        signs = Counter(line[0] for line in found[-1][1])
+        for at, own in enumerate("-+"):
+            found[-1][0][2 + at] = found[-1][0][at] + signs[own] + signs[" "]
+    return found
