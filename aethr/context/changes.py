@@ -35,6 +35,9 @@ RESHOWN = 200
 HUNK_BYTES = 8 << 20
 """A larger hunk is not kept, so it is not sent."""
 
+HUNK_HEAD = 160
+"""Room for the ``@@`` line of a piece of a hunk: git ends it with at most 80 bytes of the file."""
+
 POINTER = "a git-lfs pointer; the file itself is not shown"
 
 _NOTHING = {
@@ -231,7 +234,7 @@ def _show(hunk: Hunk, room: int) -> Iterator[tuple[Hunk, str | None, int]]:
     text, revealed = (None, 0) if hunk.text is None else reveal(hunk.text.decode())
     pieces = [hunk]
     if text is not None and len(text) > room:
-        pieces = list(split(hunk, min(max(room, 0) // 4, hunk.size // 2)))
+        pieces = list(split(hunk, max(room - HUNK_HEAD, 0) * hunk.size // len(text)))
     if len(pieces) == 1 and pieces[0].size >= hunk.size:
         yield hunk, text, revealed
         return

@@ -12,7 +12,7 @@ import random
 import re
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from aethr.context.parts import Sized, cut
 from tests.support import Repo, aethr, make_repo
 
 SEEDS = [pytest.param(seed, marks=pytest.mark.slow if seed >= 4 else ()) for seed in range(60)]
@@ -96,7 +97,7 @@ def blocks(prompt: str, title: str = "git_diff") -> str:
 # --- repositories --------------------------------------------------------------------------------
 
 NAMES = (
-    "src/app{}.py", "src/deep/er/lib{}.c", "tests/test_{}.py", "docs/page{}.md", "go{}.sum", "a b {}.js",
+    "src/app{}.py", "src/deep/er/lib{}.c", "tests/test_{}.py", "docs/page{}.md", "deps{}.lock", "a b {}.js",
     "é{}.rb", 'quote"{}.ts', "tab\t{}.sh", "data{}.json", "bs\\{}.pl", "-dash{}.go",
 )  # fmt: skip
 LINES = (
@@ -266,3 +267,122 @@ def joined(file: FileDiff) -> list[tuple[list[int], list[str]]]:
         for at, own in enumerate("-+"):
             found[-1][0][2 + at] = found[-1][0][at] + signs[own] + signs[" "]
     return found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_source_comes_before_tests_and_tests_before_the_rest(tmp_path: Path, seed: int) -> None:
+    def kind(receipt: Mapping[str, Any]) -> int:
+        if receipt["bytes_sent"] == 0:  # the old text of a deleted file comes last
+            return 3
+        path = receipt["path"]
+        return 1 if path.startswith("tests/") else 2 if path.endswith((".md", ".json", ".lock")) else 0
+
+    repo = changed_repo(tmp_path / "r", seed)
+    deleted = set(repo.git("diff", "--cached", "--name-only", "--diff-filter=D", "-z").split("\0"))
+    kinds = [
+        [kind(each) for each in part if each["path"] and each["path"].replace("\\t", "\t") not in deleted]
+        for part in send(repo, 3_000).receipts
+    ]
+    for one, following in pairwise(each for each in kinds if each):
+        assert max(one) <= min(following)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_shown_is_named_in_one_part_and_costs_no_room(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r")
+    other = make_repo(tmp_path / "other")
+    other.write("a", "a")
+    other.commit()
+    repo.write("run.sh", "run\n")
+    repo.write("gone.bin", b"\0\1\2" * 999)
+    repo.commit()
+    repo.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other.root), "sub")
+    repo.write("picture.bin", b"\0\1\2" * 9_999)
+    repo.write("latin.py", "caf\xe9\n".encode("latin-1") * 100)
+    repo.write("one-line.js", "z" * 10_000_000)
+    repo.write("large.py", "".join(f"x = {n}  # {'y' * 40}\n" for n in range(90_000)))
+    repo.write(
+        "model.lfs", "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 9\n"
+    )
+    (repo.root / os.fsdecode(b"odd\xff\n.py")).write_text("odd\n")
+    (repo.root / "run.sh").chmod(0o755)
+    (repo.root / "gone.bin").unlink()
+    repo.git("add", "-A")
+    sent = send(repo, 120_000)
+    receipts = [each for part in sent.receipts for each in part if each["path"]]
+    missing = {each["path"]: each["note"] for each in receipts if not each["complete"]}
+    assert missing == {
+        "latin.py": "not UTF-8 text",
+        "model.lfs": "a git-lfs pointer; the file itself is not shown",
+        "one-line.js": "larger than the budget of 120,000 characters",
+        "picture.bin": "binary",
+        "sub": missing["sub"],
+    }
+    assert missing["sub"].startswith("a submodule, new at ")
+    account = Account.of(sent)
+    large = account.files["diff --git a/large.py b/large.py\n"]
+    assert large.changed == [f"+x = {n}  # {'y' * 40}\n" for n in range(90_000)]
+    assert len(sent.blocks) <= 1 + 1.1 * sum(map(len, sent.blocks)) / 120_000
+    assert any("odd" in each["path"] for each in receipts)
+    for path in (*missing, "run.sh", "gone.bin", "large.py"):
+        parts = [n for n, part in enumerate(sent.receipts) if any(each["path"] == path for each in part)]
+        assert len(parts) == (len(large.hunks) if path == "large.py" else 1), path
+
+
+# --- where a change is cut -----------------------------------------------------------------------
+
+
+def sized(rng: random.Random) -> list[Sized]:
+    """Files of a change, in the order of their names: many small ones and a few that almost fill a part."""
+    sizes = [
+        min(1_000, int(rng.paretovariate(1.1) * rng.choice([10, 30, 80])))
+        for _ in range(rng.randrange(1, 150))
+    ]
+    return sorted(Sized(f"d{rng.randrange(6)}/f{rng.randrange(10**9)}", size) for size in sizes)
+
+
+def cut_names(items: Sequence[Sized]) -> list[tuple[str, ...]]:
+    found = cut(items, 1_000)
+    assert [at for part in found for at in part] == list(range(len(items)))
+    assert all(sum(items[at].size for at in part) <= 1_000 for part in found)
+    return [tuple(items[at].name for at in part) for part in found]
+
+
+def test_parts_are_about_two_thirds_full() -> None:
+    fills = []
+    for seed in range(200):
+        items = sized(random.Random(seed))
+        if (total := sum(item.size for item in items)) > 3_000:
+            fills.append(total / 1_000 / len(cut_names(items)))
+    assert len(fills) > 100
+    assert sum(fills) / len(fills) > 0.66
+    assert min(fills) > 0.45
+
+
+def moved(items: list[Sized], at: int, into: list[Sized]) -> int:
+    """How far from the part of the file at this place the furthest part lies that an edit changes."""
+    before, after = cut_names(items), set(cut_names([*items[:at], *into, *items[at + 1 :]]))
+    own = next(n for n, part in enumerate(before) if items[at].name in part)
+    return max((abs(n - own) for n, part in enumerate(before) if part not in after and n != own), default=0)
+
+
+EDITS: Mapping[str, Callable[[random.Random, Sized], list[Sized]]] = {
+    "a few lines": lambda rng, item: [Sized(item.name, min(1_000, item.size + rng.randrange(20)))],
+    "rewritten": lambda rng, item: [Sized(item.name, rng.randrange(1, 1_000))],
+    "a file added": lambda rng, item: [item, Sized(f"{item.name}.new", rng.randrange(1, 300))],
+    "removed": lambda _, __: [],
+    "renamed": lambda _, item: [Sized(f"{item.name}.new", item.size)],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_changes_its_own_part_and_rarely_more_than_a_neighbour(edit: str) -> None:
+    distances: Counter[int] = Counter()
+    for seed in range(120):
+        rng = random.Random(seed)
+        items = sized(rng)
+        at = rng.randrange(len(items))
+        distances[moved(items, at, EDITS[edit](rng, items[at]))] += 1
+    assert distances[0] > (114 if edit == "a few lines" else 60)
+    assert distances[0] + distances[1] > 114
+    assert max(distances) <= 3
