@@ -111,7 +111,7 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
 
 
 def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
-    """A hunk cut between lines: each piece has a ``@@`` line, and below it at most ``size`` bytes or one line.
+    """A hunk cut between lines; a piece is a ``@@`` line and at most ``size`` bytes or one line.
 
     A hunk that is not larger, or whose lines are not known, stays as it is. Lines that are the same on both
     sides are left out where they alone fill a piece.
