@@ -300,7 +300,7 @@ def test_the_parts_run_again_if_the_change_moved(
     with answering(monkeypatch, passes) as server:
         done = aethr(*SEALED, "--resume-checkpoint", f"@{path}")
     assert done.code == 0, done.err
-    assert "the change moved: the 2 finished parts of the next step run again" in done.err
+    assert "2 finished parts of the next step will run again" in done.err
     assert sorted(name for part in sent(server) for name in part) == [f"f{n}.py" for n in range(FILES)]
 
 
@@ -316,7 +316,7 @@ def test_a_resume_with_other_limits_reviews_all_of_it(
     same = "parts: 40" in limits
     every = [name for part in (*(before if same else ()), *sent(server)) for name in part]
     assert set(every) == {f"f{n}.py" for n in range(FILES)}
-    assert ("run again" in done.err) == (not same)
+    assert ("will run again" in done.err) == (not same)
 
 
 def edit(number: int, **values: Any) -> Callable[[list[str]], list[str]]:
@@ -372,6 +372,25 @@ def test_parts_in_another_order_are_refused_with_a_gate_and_sorted_without(
     assert [step["part"] for step in done.record["steps"]] == [
         n + 1 for n in range(len(done.record["steps"]))
     ]
+
+
+@pytest.mark.parametrize(("limits", "code"), [("100000", 0), ("700", 0), ("250", 4)])
+def test_a_finished_review_counts_as_long_as_its_files_were_sent_whole(
+    aethr: Aethr, large: Repo, monkeypatch: pytest.MonkeyPatch, limits: str, code: int
+) -> None:
+    two = REVIEW + "  - {id: tell, role: teller}\n"
+    large.write(".aethr.yaml", two)
+
+    def answer(prompt: str) -> Reply | str:
+        return PASS if role(prompt) == "Review" else error(401, "no")
+
+    with answering(monkeypatch, answer):
+        done = aethr(*SEALED, TASK)
+    checkpoint = resume_words(done.err)[-1]
+    large.write(".aethr.yaml", two.replace("1000", limits))
+    with answering(monkeypatch, passes) as server:
+        done = aethr(*SEALED, "--resume-checkpoint", checkpoint)
+    assert (done.code, len(server.bodies)) == (code, 0 if code else 1), done.err
 
 
 # --- what a person reads -------------------------------------------------------------------------
