@@ -625,3 +625,26 @@ def test_an_error_in_the_log_is_not_a_runner_command(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "##\\[error]x" in done.stderr
+
+
+@pytest.mark.parametrize(("limit", "code"), [(2, 4), (16, 0)])
+def test_a_large_pull_request_is_reviewed_in_parts_or_refused(
+    act: Act, github: GitHubServer, tmp_path: Path, limit: int, code: int
+) -> None:
+    limits = f"limits: {{context_chars: 2000, parts: {limit}}}\n"
+    request = open_pull_request(tmp_path / "large", {".aethr.yaml": WORKFLOW + limits})
+    request.push("".join(f"price_{n} = {n}\n" for n in range(600)), "prices.py")
+    with ModelServer(lambda _: text(PASS)) as models:
+        step = act(request, models, variables=GATE)
+    assert (step.code, step.outputs["exit-code"]) == (code, str(code)), step.log
+    [comment] = github.comments
+    if code:
+        assert models.bodies == []
+        assert "parts, and limits.parts allows 2" in comment.body
+        assert "Set `limits: {parts: " in comment.body.replace("\\", "")
+    else:
+        count = len(models.bodies)
+        assert count > 2
+        assert f", in {count} parts" in comment.body
+        assert "100% of the changed lines" in comment.body
+        assert f"review, part {count} of {count}" in comment.body
