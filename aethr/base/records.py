@@ -118,7 +118,8 @@ class Scope(NamedTuple):
     ``text`` is what the user wrote. Without ``--diff``, ``chosen`` is True and ``text`` names the scope that
     was chosen. A ``range``, and a ``revision`` (from there to the working tree), have a full commit or tree
     id as ``base``, the merge base for a three-dot range; a range has ``head`` too. ``head_sha`` is the commit
-    that is checked out, None before the first commit.
+    that is checked out, None before the first commit. ``base_side`` is the commit that decides how the change
+    is reviewed: never the merge base, but the first side as it is now. None if there is none.
     """
 
     kind: Literal["worktree", "staged", "head", "all", "revision", "range"] = "worktree"
@@ -127,6 +128,7 @@ class Scope(NamedTuple):
     head: str | None = None
     head_sha: str | None = None
     chosen: bool = False
+    base_side: str | None = None
 
     @property
     def without_base(self) -> bool:
@@ -142,6 +144,13 @@ class Scope(NamedTuple):
     def looks_at_disk(self) -> bool:
         """Whether the working tree matters: as a side of the change, or for what a chosen scope excludes."""
         return self.reads_disk or self.chosen
+
+
+class Rules(NamedTuple):
+    """What a workflow file says about exclusion: its patterns, and whether the defaults count."""
+
+    exclude: tuple[str, ...] = ()
+    defaults: bool = True
 
 
 class LeftOut(NamedTuple):

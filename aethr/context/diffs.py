@@ -95,6 +95,43 @@ class Hunk(NamedTuple):
         return _FROM_THE_TOP.match(head) is not None and is_pointer(new)
 
 
+class Row(NamedTuple):
+    """A file of a change, before its content: a line of ``git diff --raw``.
+
+    ``old_path`` is its name before a rename. ``modes`` are octal text, zeros where there is no file.
+    """
+
+    path: bytes
+    old_path: bytes | None
+    modes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """Every name that the file has in the change."""
+        return (self.path,) if self.old_path is None else (self.old_path, self.path)
+
+    @property
+    def plain(self) -> bool:
+        """Whether both sides are files that are not executable (not a link, not a submodule), or missing."""
+        return set(self.modes) <= {"100644", "000000"} and self.modes != ("000000", "000000")
+
+    @property
+    def is_submodule(self) -> bool:
+        return "160000" in self.modes
+
+
+_ROW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ ([A-Z])[0-9]*\t([^\t\n]*)(?:\t([^\t\n]*))?")
+
+
+def rows(raw: bytes) -> Iterator[Row]:
+    """The files that ``git diff --raw`` lists. Those of an unfinished merge are not among them."""
+    for line in raw.split(b"\n"):
+        row = _ROW.fullmatch(line)
+        if row is not None and row[3] != b"U":
+            old, new = (unquote(row[4]), unquote(row[5])) if row[5] else (None, unquote(row[4]))
+            yield Row(new, old, (row[1].decode(), row[2].decode()))
+
+
 def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
     """The files of a diff, each followed by its hunks, in input order."""
     current: _Open | None = None

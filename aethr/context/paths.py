@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import PurePosixPath, PureWindowsPath
@@ -21,46 +21,58 @@ from aethr.context.secretnames import is_secret
 
 def pattern(glob: str) -> re.Pattern[str]:
     """A pattern for whole paths: ``*`` and ``?`` match within a part, ``**`` across parts."""
-    return re.compile(_regex(glob, _groups()), re.DOTALL)
+    return re.compile(regex(glob, _groups()), re.DOTALL)
 
 
 def any_of(globs: Iterable[str]) -> re.Pattern[str]:
     """A pattern for whole paths that match one of the globs."""
     groups = _groups()
-    return re.compile("|".join(_regex(glob, groups) for glob in globs), re.DOTALL)
+    return re.compile("|".join(regex(glob, groups) for glob in globs), re.DOTALL)
 
 
 def _groups() -> Iterator[str]:
     return (f"g{number}" for number in count())
 
 
-def _regex(glob: str, groups: Iterator[str]) -> str:
+_ELEMENTS = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
+"""The elements of a part; an unclosed ``[`` is literal."""
+
+
+def regex(
+    glob: str,
+    groups: Iterator[str],
+    elements: re.Pattern[str] = _ELEMENTS,
+    translate: Callable[[str], str] | None = None,
+) -> str:
+    """The regular expression of a glob. ``groups`` gives names of groups that it may use.
+
+    Another syntax inside of a part has its own ``elements``, and ``translate`` for all of them but stars.
+    """
     parts = [part for part in glob.split("/") if part not in ("", ".")]
     runs: list[list[str]] = [[]]
     """The parts between two ``**``; several ``**`` in a row count as one."""
     for part in parts:
         if part != "**":
-            runs[-1].append(_part(part, groups))
+            runs[-1].append(_part(elements.findall(part), groups, translate or _element))
         elif len(runs) == 1 or runs[-1]:
             runs.append([])
     first, *rest = runs
     if not rest:
         return "/".join(first)
     *inner, last = rest
-    regex = "".join(f"{part}/" for part in first)
-    regex += "".join(_first(r"(?:[^/]+/)*?" + "".join(f"{part}/" for part in run), groups) for run in inner)
-    return regex + ("(?:[^/]+/)*" + "/".join(last) if last else ".+")
+    made = "".join(f"{part}/" for part in first)
+    made += "".join(_first(r"(?:[^/]+/)*?" + "".join(f"{part}/" for part in run), groups) for run in inner)
+    return made + ("(?:[^/]+/)*" + "/".join(last) if last else ".+")
 
 
-def _part(part: str, groups: Iterator[str]) -> str:
-    """``*``, ``?`` and ``[...]`` of one path part; an unclosed ``[`` is literal."""
-    elements = re.findall(r"\*+|\?|\[[!^]?\]?[^\]]*\]|.", part, re.DOTALL)
+def _part(elements: Iterable[str], groups: Iterator[str], translate: Callable[[str], str]) -> str:
+    """The elements of one path part, such as ``*``, ``?`` and ``[...]``."""
     runs = [""]
     for element in elements:
         if element.startswith("*"):
             runs.append("")
         else:
-            runs[-1] += _element(element)
+            runs[-1] += translate(element)
     first, *rest = runs
     if not rest:
         return first
