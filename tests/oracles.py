@@ -24,9 +24,8 @@ from aethr.config.workflow_file import Vocabulary
 from aethr.engine import checkpoint
 from aethr.engine.checkpoint import Checkpoint
 from aethr.github import event, runner, upsert
-from aethr.github.api import LONGEST_WAIT_S, TRIES, Api, ApiError
-from aethr.github.upsert import Marker, PullRequest
-from aethr.llm import CallFailed, Endpoint, chat, sse
+from aethr.github.upsert import LONGEST_WAIT_S, TRIES, Api, ApiError, Marker, PullRequest
+from aethr.llm import CallFailed, Endpoint, protocols, sse
 from aethr.llm.failures import error_in, explain
 from aethr.llm.spending import is_plausible
 from aethr.review import thinking
@@ -80,7 +79,7 @@ def a_checkpoint_or_one_line(text: str) -> Checkpoint | None:
     if saved is None:
         return None
     for step in saved.steps:
-        assert codec.step_from_json(json.loads(codec.dumps(codec.step_to_json(step)))) == step
+        assert codec.step_from_json(json.loads(codec.dumps(codec.to_json(step)))) == step
     return saved
 
 
@@ -238,7 +237,7 @@ def a_stream_of_events_or_a_failed_call(text: str) -> None:
         for each in sse.objects(pieces, longest=1 << 20):
             if failure := error_in(each):
                 raise failure
-            chunk = chat.chunk(each, "xai:grok-4")
+            chunk = protocols.chat_chunk(each, "xai:grok-4")
             if chunk.usage is not None and is_plausible(chunk.usage):
                 usage = chunk.usage
     except CallFailed as failure:
@@ -266,5 +265,5 @@ def the_lines_of_an_agent(text: str) -> None:
 
 def _is_kept(content: str, usage: Usage) -> None:
     step = StepResult("a", "r", "model", "m:x", 1, "0" * 64, content, usage=usage)
-    assert codec.step_from_json(json.loads(codec.dumps(codec.step_to_json(step)))) == step
+    assert codec.step_from_json(json.loads(codec.dumps(codec.to_json(step)))) == step
     assert len(f"{usage.total_tokens or 0:,}") < 40

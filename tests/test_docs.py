@@ -33,12 +33,11 @@ from aethr.base.records import (
     StepResult,
     Totals,
 )
-from aethr.config import credentials, workflow_file
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS, credentials, workflow_file
 from aethr.context import SOURCES
 from aethr.engine.conditions import CONDITIONS
 from aethr.output.report import FORMATS, record
-from aethr.workflow import planning, scripted
+from aethr.workflow import backends, planning
 from aethr.workflow.backends import BACKENDS
 from tests.pages import ALLOWED, BLOCKS, PAGES, ROOT, Block, files_for, of_kind, output_of
 from tests.support import make_repo
@@ -151,7 +150,7 @@ def check_file(name: str, text: str, folder: Path) -> None:
         make_repo(folder)
         assert credentials.load(folder).warnings == ()
     elif name == "replies.yaml":
-        assert scripted.read_replies(path, yaml.safe_load(text), ("implement",)).answers
+        assert backends.read_replies(path, yaml.safe_load(text), ("implement",)).answers
     else:
         assert name.endswith(".aethr.yaml") or name.startswith("workflows/"), f"nothing checks {name}"
         workflow_file.load(path, planning.vocabulary())

@@ -19,8 +19,8 @@ from aethr.context import collect
 from aethr.llm import Alive, Call, Chunk
 from aethr.llm.model import ModelBackend
 from aethr.output.render import Display, make_renderer
-from aethr.review import plain, rendered, thinking
-from aethr.review.lines import Line
+from aethr.review import rendered, thinking
+from aethr.review.lines import Line, is_plain, read_plain
 from tests import oracles
 from tests.fuzz import seeds
 from tests.support import Repo, Script, make_plan, make_repo
@@ -99,7 +99,7 @@ PLAIN_PIECES = st.sampled_from(
         ),
     ]
 )
-PLAIN_ANSWERS = st.lists(PLAIN_PIECES, max_size=12).map("".join).filter(plain.is_plain)
+PLAIN_ANSWERS = st.lists(PLAIN_PIECES, max_size=12).map("".join).filter(is_plain)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
@@ -115,7 +115,7 @@ def test_a_plain_answer_is_read_as_the_parser_reads_it(text: str) -> None:
             for line in lines
         ]
 
-    assert seen(plain.read_lines(text)) == seen(rendered.parse_lines(text))
+    assert seen(read_plain(text)) == seen(rendered.parse_lines(text))
 
 
 @examples

@@ -32,6 +32,7 @@ from aethr.base.errors import (
 from aethr.base.providers import split
 from aethr.base.records import (
     AttemptStarted,
+    Baseline,
     Completion,
     Earlier,
     ModelSpec,
@@ -126,8 +127,7 @@ class AgentBackend:
             process_tree.exclusive(recorder.top),
         ):
             before = _take_before(recorder, request.earlier)
-            baseline = snapshot.baseline(recorder, before.first)
-            yield AttemptStarted(baseline, before.own.look.head.commit, recorder.objects)
+            yield AttemptStarted(before.baseline, before.own.look.head.commit, recorder.objects)
             with _blame_on_failure(recorder, before):
                 yield from self._run(session, installed)
             change = _measure(recorder, before)
@@ -213,23 +213,26 @@ def _relay(session: _Session, tree: process_tree.ProcessTree, timeout_s: float) 
 class _Before(NamedTuple):
     """The work tree before the ``first`` attempt, where the step's change begins, and before this one.
 
-    ``unseen`` says in one line what earlier attempts changed that cannot be shown.
+    ``baseline`` is what outlives this process of the first. ``unseen`` says in one line what earlier attempts
+    changed that cannot be shown.
     """
 
     first: snapshot.Snapshot
     own: snapshot.Snapshot
+    baseline: Baseline
     unseen: str = ""
 
 
 def _take_before(recorder: snapshot.Shadow, earlier: Earlier | None) -> _Before:
-    unseen = earlier.unseen if earlier is not None else ""
-    if earlier is not None and earlier.attempt.baseline is not None and not unseen:
+    unseen = earlier.loss if earlier is not None else ""
+    baseline = earlier.attempt.baseline if earlier is not None else None
+    if baseline is not None and not unseen:
         try:
-            return _Before(*snapshot.restore(recorder, earlier.attempt.baseline))
+            return _Before(*snapshot.restore(recorder, baseline), baseline)
         except GitError:
             unseen = _LOST
     own = snapshot.take(recorder)
-    return _Before(own, own, unseen)
+    return _Before(own, own, snapshot.baseline(recorder, own), unseen)
 
 
 def _measure(recorder: snapshot.Shadow, before: _Before) -> snapshot.Difference:

@@ -46,33 +46,21 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
-def step_to_json(step: StepResult) -> dict[str, Any]:
-    """A step as the run record and the checkpoint hold it: the keys are the names of the fields.
-
-    ``artifacts`` is null for a model step.
-    """
-    return {name: _to_json(value) for name, value in step._asdict().items()}
-
-
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
+    """A value as the run record and the checkpoint hold it: a record's keys are the names of its fields."""
     if hasattr(value, "_asdict"):
-        return {name: _to_json(each) for name, each in value._asdict().items()}
-    return [_to_json(each) for each in value] if isinstance(value, tuple) else value
+        return {name: to_json(each) for name, each in value._asdict().items()}
+    return [to_json(each) for each in value] if isinstance(value, tuple) else value
 
 
 def step_from_json(value: object) -> StepResult:
-    """The reverse of ``step_to_json``. Raises ``ValueError`` for anything of another shape."""
+    """A step from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
     step: StepResult = _record(StepResult, an_object(value, "a step"))
     return step
 
 
-def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    """An attempt as the checkpoint holds it: the keys are the names of the fields."""
-    return {name: _to_json(value) for name, value in attempt._asdict().items()}
-
-
 def attempt_from_json(value: object) -> Attempt:
-    """The reverse of ``attempt_to_json``. Raises ``ValueError`` for anything of another shape."""
+    """An attempt from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
     attempt: Attempt = _record(Attempt, an_object(value, "'attempt'"), frozenset(Attempt._fields))
     return attempt
 
@@ -237,14 +225,8 @@ def _required(data: Mapping[str, object], key: str, expected: str) -> object:
 
 def _mistake(name: str, expected: str, value: object) -> ValueError:
     where = name if " " in name or name.startswith("'") else f"'{name}'"
-    return ValueError(f"{where}: expected {expected}, found {_kind(value)}")
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, (int, float)):
-        return f"the number {value}" if -(1 << 53) < value < 1 << 53 else "a number out of range"
-    return {"str": "text", "list": "an array", "dict": "an object"}[type(value).__name__]
+    kinds = {NoneType: "null", bool: "true or false", str: "text", list: "an array", dict: "an object"}
+    found = kinds.get(type(value), "a number out of range")
+    if isinstance(value, int | float) and type(value) not in kinds and -(1 << 53) < value < 1 << 53:
+        found = f"the number {value}"
+    return ValueError(f"{where}: expected {expected}, found {found}")

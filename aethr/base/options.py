@@ -128,7 +128,13 @@ _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 def from_environment(environ: Mapping[str, str], options: tuple[Option, ...] = OPTIONS) -> dict[str, Any]:
     """Defaults from ``AETHR_RUN_…``, by field name. Raises ``UsageError`` naming the variable."""
-    _refuse_unknown(environ)
+    # A misspelled gate would not close. Options of the other commands are accepted.
+    known = [option.name.upper() for option in (*OPTIONS, *HOOK_OPTIONS)]
+    for variable, value in environ.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name != variable and name not in known and value.strip():
+            near = suggest(name, known, f"'{ENVIRONMENT_PREFIX}{{}}'".format)
+            raise UsageError(f"{variable}: no option has this name{near}", "Correct it, or unset it.")
     return {
         option.name: _convert(option, value)
         for option in options
@@ -184,16 +190,6 @@ def check(options: RunOptions) -> None:
 def _exclusive(*flags: str) -> None:
     if len(flags) > 1:
         raise UsageError(f"{' and '.join(flags)} exclude each other", "Give one of them.")
-
-
-def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    """A misspelled gate would not close. Options of the other commands are accepted."""
-    known = [option.name.upper() for option in (*OPTIONS, *HOOK_OPTIONS)]
-    for variable, value in environ.items():
-        name = variable.removeprefix(ENVIRONMENT_PREFIX)
-        if name != variable and name not in known and value.strip():
-            near = suggest(name, known, f"'{ENVIRONMENT_PREFIX}{{}}'".format)
-            raise UsageError(f"{variable}: no option has this name{near}", "Correct it, or unset it.")
 
 
 def _convert(option: Option, value: str) -> object:

@@ -381,14 +381,17 @@ class Artifacts(NamedTuple):
 class Baseline(NamedTuple):
     """The working tree before the first attempt of an agent step. The step's change is measured from it.
 
-    ``tree`` is the id of a git tree, ``top`` its folder. ``branch``, ``commit`` and ``stash`` are those of
-    the repository, or empty. ``began_us`` is the wall clock in microseconds since the epoch. ``skipped`` and
-    ``nested`` name what is not in the tree. ``rules`` is a hash of the settings outside of the tree that
-    decide which files git ignores and how it converts them.
+    ``tree`` is the id of a git tree, ``top`` its folder. ``staged`` is the id of a tree with what was staged,
+    empty without an index. ``blind`` is the id of a blob: the state of what is in neither tree. ``branch``,
+    ``commit`` and ``stash`` are those of the repository, or empty. ``began_us`` is the wall clock in
+    microseconds since the epoch. ``skipped`` and ``nested`` name what is not in the tree. ``rules`` is a hash
+    of the settings outside of the tree that decide which files git ignores and how it converts them.
     """
 
     tree: str
     top: str
+    staged: str = ""
+    blind: str = ""
     branch: str = ""
     commit: str = ""
     stash: str = ""
@@ -416,23 +419,25 @@ class Earlier(NamedTuple):
     """What attempts before this run left in the tree. It becomes a part of the next agent step's change.
 
     ``objects`` is a folder of git objects that the baseline needs, or None. ``files`` differ from the
-    baseline. ``lost`` says why the attempt's edits cannot be shown, or is empty; if it is set, ``files`` are
-    those that the attempt is known to have changed.
+    baseline; ``unseen`` are lines on what else does, as in ``Artifacts``. ``lost`` says why the attempt's
+    edits cannot be shown, or is empty; if it is set, ``files`` are those that the attempt is known to have
+    changed.
     """
 
     attempt: Attempt
     objects: Path | None = None
     files: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     lost: str = ""
 
     @property
     def remains(self) -> bool:
         """Whether any of these edits are, or may be, in the tree."""
-        return bool(self.files or self.lost)
+        return bool(self.files or self.unseen or self.lost)
 
     @property
-    def unseen(self) -> str:
-        """What a reviewer cannot see of it, as one line, or empty."""
+    def loss(self) -> str:
+        """``lost`` as a line of ``Artifacts.unseen``, or empty."""
         return self.lost and f"what the failed attempt of step '{self.attempt.step}' changed: {self.lost}"
 
 

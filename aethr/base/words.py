@@ -1,10 +1,13 @@
-"""Forms that messages share: a number with its noun, the rest of a list, a place, the nearest name (pure)."""
+"""Forms that messages share: a number with its noun, the rest of a list, a place, the nearest name, columns.
+
+Text for a terminal is laid out for its width, from 40 columns up; lines for a pipe are not wrapped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 _Item = TypeVar("_Item")
 
@@ -13,6 +16,8 @@ SHOWN = 10
 
 _COMPARED, _LONGEST = 1000, 60
 """The most names a word is compared with, and characters of each: both may come from a file."""
+_NARROWEST = 20
+"""Text is not wrapped to fewer columns than this: the terminal does that itself."""
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -46,3 +51,38 @@ def suggest(word: str, known: Iterable[str], quote: Callable[[str], str] = "'{}'
     parts = {part: name for key, name in names.items() for part in key.split("-")}
     near = get_close_matches(word[:_LONGEST].lower(), parts | names, n=1)
     return f" (did you mean {quote((parts | names)[near[0]])}?)" if near else ""
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """The number of columns of a terminal (``COLUMNS`` wins), None for anything else."""
+    if not stream.isatty():
+        return None
+    import shutil
+
+    return shutil.get_terminal_size().columns
+
+
+def fold(line: str, width: int | None, indent: int = 0) -> Iterator[str]:
+    """``line`` wrapped at spaces to ``width`` columns; lines after the first are indented by ``indent``."""
+    if width is None or len(line) <= width or width - indent < _NARROWEST:
+        yield line
+        return
+    import textwrap
+
+    margin = line[: len(line) - len(line.lstrip())]
+    yield from textwrap.wrap(
+        line.strip(), width, initial_indent=margin, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
+
+
+def two_columns(rows: Mapping[str, str], stream: TextIO, margin: str = "") -> str:
+    """Names and their descriptions beside each other, or below each other if ``stream`` is too narrow."""
+    width = terminal_width(stream)
+    longest = max(map(len, rows), default=0)
+    lines = [f"{margin}{name:{longest}}  {description}" for name, description in rows.items()]
+    if width is not None and max(map(len, lines), default=0) > width:
+        lines = []
+        for name, description in rows.items():
+            below = fold(f"{margin}    {description}", width, len(margin) + 4)
+            lines += [f"{margin}{name}", *below]
+    return "".join(f"{line}\n" for line in lines)

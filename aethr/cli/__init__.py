@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from aethr import __version__
 from aethr.base import edge
 from aethr.base.errors import ExitCode, UsageError
-from aethr.base.words import suggest
+from aethr.base.words import fold, suggest, terminal_width, two_columns
 
 TYPE_CHECKING = False  # as type checkers know it: to import typing takes a tenth of `aethr version`
 if TYPE_CHECKING:
@@ -333,15 +333,11 @@ def print_version() -> int:
 
 def welcome() -> int:
     """Print what `aethr` without a command prints: what it is, and the first steps."""
-    from aethr.output import columns
-
-    about = columns.text(columns.folded(DESCRIPTION, columns.width(sys.stdout)))
-    sys.stdout.write(f"{about}\n{_list_first_steps()}\n`aethr --help` lists all commands.\n")
+    about = "\n".join(fold(DESCRIPTION, terminal_width(sys.stdout)))
+    sys.stdout.write(f"{about}\n\n{_list_first_steps()}\n`aethr --help` lists all commands.\n")
     return ExitCode.OK
 
 
 def _list_first_steps() -> str:
-    from aethr.output import columns
-
     numbered = {f"{number}. {words}": said for number, (words, said) in enumerate(FIRST_STEPS.items(), 1)}
-    return "first steps:\n" + columns.text(columns.pairs(numbered, columns.width(sys.stdout), "  "))
+    return "first steps:\n" + two_columns(numbered, sys.stdout, "  ")

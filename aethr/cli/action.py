@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -14,31 +15,16 @@ from pathlib import Path
 
 from aethr import git
 from aethr.base import network, sanitize, secrecy
-from aethr.base.errors import (
-    AethrError,
-    DiskError,
-    ExitCode,
-    MissingKeyError,
-    NotReviewedError,
-    UsageError,
-)
+from aethr.base.errors import AethrError, DiskError, ExitCode, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.records import Checkout, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.git.fetch import Remote
-from aethr.github import (
-    carry,
-    commands,
-    delivery,
-    event,
-    inputs,
-    project,
-    runner,
-)
+from aethr.github import carry, delivery, event, inputs, runner
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.delivery import Done, Job
-from aethr.github.project import Found
+from aethr.github.inputs import Found
 from aethr.output.render import Display, make_renderer
 from aethr.run import Prepared, Show, execute, prepare
 
@@ -50,7 +36,13 @@ def main() -> int:
     """
     where = runner.read(os.environ)
     try:
-        job = _job(where)
+        network.proxies(os.environ)  # git and the calls use them: report a mistake before either does
+        job = Job(where, inputs.read(os.environ), event.change(where))
+        if job.change.privileged and not job.inputs.allow_target:
+            raise UsageError(
+                "pull_request_target gives secrets and a token that may write to a run about anybody's code",
+                "Use the event pull_request; if you know why not: `allow-pull-request-target: true`.",
+            )
     except AethrError as error:
         error.redact(sanitize.redact)
         return delivery.give_up(where, error, sys.stdout)
@@ -71,22 +63,11 @@ class JobAttempt:
     folder: Path = Path()
 
 
-def _job(where: runner.Runner) -> Job:
-    network.proxies(os.environ)  # git and the calls use them: report a mistake before either does
-    job = Job(where, inputs.read(os.environ), event.change(where))
-    if job.change.privileged and not job.inputs.allow_target:
-        raise UsageError(
-            "pull_request_target gives secrets and a token that may write to a run about anybody's code",
-            "Use the event pull_request; if you know why not: `allow-pull-request-target: true`.",
-        )
-    return job
-
-
 def _review(job: Job, attempt: JobAttempt) -> Done:
     """Everything up to the result. An error, whenever it came, is part of what is returned."""
     hidden = secrecy.found_in(os.environ)
     try:
-        cwd = project.working_directory(job.inputs, job.runner.workspace)
+        cwd = inputs.working_directory(job.inputs, job.runner.workspace)
         here = git.checkout(cwd)
         if here is None:
             raise UsageError(
@@ -125,10 +106,10 @@ def _find_project(job: Job, here: Checkout, remote: Remote) -> Found:
     """The project with its workflow, and in a partial clone the files that the workflow reads."""
     if job.change.privileged:
         event.refuse_checked_out_head(here, job.change)
-    deciding = project.deciding_commit(job.inputs, job.change)
-    event.fetch_files(here.top, remote, deciding, project.match_name(job.inputs))
-    found = project.find(job.inputs, job.change, here)
-    event.fetch_files(here.top, remote, job.change.head, project.match_sources(found.project, here.top))
+    deciding = inputs.deciding_commit(job.inputs, job.change)
+    event.fetch_files(here.top, remote, deciding, inputs.match_name(job.inputs))
+    found = inputs.find_project(job.inputs, job.change, here)
+    event.fetch_files(here.top, remote, job.change.head, inputs.match_sources(found.project, here.top))
     return found
 
 
@@ -148,7 +129,7 @@ def _prepare(job: Job, attempt: JobAttempt, found: Found, survey: Survey) -> Pre
         pull_request=str(job.change.number or "none"),
         base=job.change.base or "none",
         head=job.change.head,
-        workflow=carry.workflow_hash(found.content),
+        workflow=hashlib.sha256(found.content.encode("utf-8", "replace")).hexdigest(),
     )
     models = (model.name for model in found.project.workflow.models.values())
     seal = carry.make_seal(binding, credentials.provider_keys(environ, models))
@@ -182,7 +163,7 @@ def _resume(
     if prepared.done:
         steps = ", ".join(dict.fromkeys(step.id for step in prepared.done))
         attempt.notes.append(f"Resumed from an earlier attempt, not called again: {steps}.")
-        commands.write_outputs(job.runner.output, {"resumable": "true"})  # the carried file is still there
+        runner.write_outputs(job.runner.output, {"resumable": "true"})  # the carried file is still there
     return prepared
 
 
@@ -190,7 +171,7 @@ def _resume(
 def _show(prepared: Prepared) -> Iterator[Show]:
     """The log of a run. Its lines come from models and files, so the runner must not obey any of them."""
     renderer = make_renderer(Display(stream=prepared.options.stream), sys.stdout, sys.stderr, os.environ)
-    with commands.stop_commands(sys.stdout), renderer as show:
+    with runner.stop_commands(sys.stdout), renderer as show:
         yield show
 
 
@@ -199,7 +180,7 @@ def _carry(job: Job, attempt: JobAttempt, text: str, whole: bool) -> None:
     assert attempt.carrier is not None
     try:
         if attempt.carrier.put(text, whole):
-            commands.write_outputs(job.runner.output, {"resumable": "true"})
+            runner.write_outputs(job.runner.output, {"resumable": "true"})
     except (DiskError, OSError) as error:
         note = f"A later attempt cannot resume this one: {error}"
         attempt.notes += [note] if note not in attempt.notes else []
@@ -214,4 +195,4 @@ def _drop_finished(job: Job, carrier: Carrier, done: Done) -> None:
         return
     if done.exit_code != ExitCode.GATE or done.result.outcome == "not-reviewed":
         carrier.drop()
-        commands.write_outputs(job.runner.output, {"resumable": "false"})
+        runner.write_outputs(job.runner.output, {"resumable": "false"})

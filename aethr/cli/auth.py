@@ -9,9 +9,9 @@ from pathlib import Path
 from aethr.base.errors import UsageError
 from aethr.base.providers import EXAMPLE, LOGINS, PROVIDERS, split
 from aethr.base.sanitize import one_line
+from aethr.base.words import two_columns
 from aethr.config import WORKFLOW_FILE, credentials
 from aethr.config.credentials import DotEnv
-from aethr.output import columns
 from aethr.workflow import planning
 
 
@@ -36,7 +36,7 @@ def status() -> int:
     """Print each provider with the variable that holds its key, and where that comes from."""
     dotenv = credentials.load(planning.project_root(Path.cwd()))
     rows = {name: _find_key(name, dotenv) for name in LOGINS}
-    sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
+    sys.stdout.write(two_columns(rows, sys.stdout))
     for warning in dotenv.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     return 0

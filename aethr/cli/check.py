@@ -9,19 +9,16 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from aethr import engine
 from aethr.base import sanitize
 from aethr.base.errors import ConfigError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
-from aethr.base.words import suggest
+from aethr.base.words import suggest, terminal_width
 from aethr.config import workflow_file
-from aethr.llm import prices
-from aethr.output import columns
+from aethr.llm import spending
 from aethr.output.render import Output
-from aethr.workflow import overview, planning, terms
-from aethr.workflow.overview import Overview
+from aethr.workflow import overview, planning
 
 
 def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:
@@ -42,7 +39,7 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
                     f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them."
                 )
         else:
-            lines = overview.lines(Overview.of(plan, list(engine.preview(plan))), columns.width(sys.stdout))
+            lines = overview.lines(plan, terminal_width(sys.stdout))
         for line in lines:
             out.write(sanitize.terminal(line) + "\n")
         for doubt in _doubts(plan, today):
@@ -55,18 +52,18 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
 def _plan(path: str | None) -> Plan:
     """The plan of a mock run: the check depends neither on keys nor on git."""
     project = planning.open_project(Path.cwd(), path, None)
-    agreed = terms.read(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
+    agreed = planning.read_terms(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
     return planning.plan(planning.bind(project, agreed, {}), "", Scope())
 
 
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
     """Models that retire soon, and models of a provider that neither Aethr nor LiteLLM's price file knows."""
-    known = {*PROVIDERS, *prices.providers()}
+    known = {*PROVIDERS, *spending.priced_providers()}
     for name in dict.fromkeys(step.model.name for step in plan.steps if step.model):
         provider = split(name)[0]
         if provider not in known:
             yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
-        if (retirement := prices.retirement(name, today)) is not None:
+        if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
 
 

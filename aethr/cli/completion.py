@@ -14,7 +14,7 @@ import shtab
 from aethr.base.options import SCOPES
 from aethr.base.providers import PROVIDERS
 from aethr.cli import build_parser
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS
 from aethr.context import SOURCES
 from aethr.output.report import FORMATS
 

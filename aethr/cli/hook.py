@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aethr import git
+from aethr import git, hook
 from aethr.base import sanitize
 from aethr.base.errors import AethrError, DiskError
-from aethr.hook import change, ending, policy
-from aethr.hook.ending import HookContext, Report
+from aethr.hook import HookOptions, Report
 from aethr.output import report_files
 from aethr.run import Prepared, execute, prepare, telling
 
@@ -23,48 +22,47 @@ def main(**given: Any) -> int:
 
     ``given`` are the options on the command line, by the names of their fields.
     """
-    options = policy.read(given, os.environ)
-    context = HookContext(options, ending.bypass_command(os.environ))
+    options = hook.read(given, os.environ)
     try:
         reports = report_files.check(options.run.report)
-        ready = _prepare(context)
+        ready = _prepare(options)
     except AethrError as error:
-        return _print(ending.report_failure(error, context))
+        return _print(hook.report_failure(error, options))
     if isinstance(ready, Report):
         return _print(ready)
     prepared, head = ready
     outcome = execute(prepared, nullcontext(lambda _: None))
     with telling(prepared, outcome):
         if outcome.error is not None:
-            report = ending.report_failure(outcome.error, context, outcome.result.steps)
+            report = hook.report_failure(outcome.error, options, outcome.result.steps)
         else:
-            report = ending.report_result(outcome.result, head, context)
+            report = hook.report_result(outcome.result, head, options)
         notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in prepared.warnings)
         report = report._replace(lines=(*notes, *report.lines))
         try:
             report_files.write(reports, outcome.result)
         except DiskError as error:  # fails the hook, but the review is still printed
-            lost = ending.report_failure(error, context)
+            lost = hook.report_failure(error, options)
             report = Report(report.code or lost.code, (*report.lines, *lost.lines))
         return _print(report)
 
 
-def _prepare(context: HookContext) -> tuple[Prepared, str] | Report:
+def _prepare(options: HookOptions) -> tuple[Prepared, str] | Report:
     """The run and the line that says what it reviews, or the report where nothing can be reviewed."""
     cwd = Path.cwd()
-    found = change.find(cwd, os.environ)
+    found = hook.find(cwd, os.environ)
     if found is None:
-        return ending.report_nothing("a ref is deleted")
+        return hook.report_nothing("a ref is deleted")
     survey = git.survey(found.checkout, found.scope)
-    measure = change.measure(survey)
+    measure = hook.measure(survey)
     if measure.extent.files == 0:
-        return ending.report_nothing(f"{found.what} is empty")
-    options, project = policy.choose_workflow(context.options.run, found)
-    prepared = prepare(options, cwd, os.environ, project, survey)
+        return hook.report_nothing(f"{found.what} is empty")
+    run, project = hook.choose_workflow(options.run, found)
+    prepared = prepare(run, cwd, os.environ, project, survey)
     if found.scope.kind == "range":  # its commits are ids, so only the names that they came from can move
-        prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(change.moved, cwd, found)))
-    head = ending.describe_change(found, measure)
-    return (prepared, head) if measure.readable else ending.report_unreadable(head, context)
+        prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(hook.moved, cwd, found)))
+    head = hook.describe_change(found, measure)
+    return (prepared, head) if measure.readable else hook.report_unreadable(head, options)
 
 
 def _print(report: Report) -> int:

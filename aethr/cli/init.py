@@ -8,15 +8,14 @@ from pathlib import Path
 
 from aethr.base import disk
 from aethr.base.errors import UsageError
-from aethr.config import WORKFLOW_FILE, presets
-from aethr.config.presets import PRESETS
-from aethr.output import columns
+from aethr.base.words import two_columns
+from aethr.config import PRESETS, WORKFLOW_FILE, read_preset
 
 
 def main(preset: str | None, *, only_list: bool, force: bool) -> int:
     """Write the preset's file here. Without a name, ask for it on a terminal or else list the presets."""
     if only_list or (preset is None and not sys.stdin.isatty()):
-        sys.stdout.write(columns.text(columns.pairs(PRESETS, columns.width(sys.stdout))))
+        sys.stdout.write(two_columns(PRESETS, sys.stdout))
         return 0
     path = Path(WORKFLOW_FILE)
     if path.is_dir() and not path.is_symlink():
@@ -26,11 +25,11 @@ def main(preset: str | None, *, only_list: bool, force: bool) -> int:
     chosen = preset if preset is not None else _ask()
     with disk.failing_as(f"{path}: cannot write"):
         try:
-            disk.write(path, presets.text(chosen), overwrite=force)  # in one step, never through a link
+            disk.write(path, read_preset(chosen), overwrite=force)  # in one step, never through a link
         except FileExistsError as error:
             raise _already(path) from error
     rows = {"aethr check": "shows what it does", 'aethr run "what to do"': "runs it"}
-    following = columns.text(columns.pairs(rows, columns.width(sys.stdout), "  "))
+    following = two_columns(rows, sys.stdout, "  ")
     sys.stdout.write(f"Wrote {WORKFLOW_FILE} from the preset {chosen}.\nNext:\n{following}")
     return 0
 
@@ -38,7 +37,7 @@ def main(preset: str | None, *, only_list: bool, force: bool) -> int:
 def _ask() -> str:
     names = list(PRESETS)
     rows = {f"{number}  {name}": line for number, (name, line) in enumerate(PRESETS.items(), start=1)}
-    sys.stdout.write(columns.text(columns.pairs(rows, columns.width(sys.stdout))))
+    sys.stdout.write(two_columns(rows, sys.stdout))
     sys.stdout.write("Which one? (number or name) ")
     sys.stdout.flush()
     answer = sys.stdin.readline().strip()

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -101,7 +102,16 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
         raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
     with disk.failing_as(f"{path}: cannot write"):
         disk.write(path, "".join(_replace(text, name, key)), mode=0o600)
-    return tuple(_exposure(root)) if in_repository else ()
+    if not in_repository:
+        return ()
+    with suppress(GitError):
+        if tracking.is_tracked(root, ".env"):
+            return ("git tracks .env: `git rm --cached .env`, or your key is in the next commit",)
+        if not tracking.is_ignored(root, ".env"):
+            return (
+                "git does not ignore .env: add a line `.env` to .gitignore, or your key may be committed",
+            )
+    return ()
 
 
 def origin(name: str, environ: Mapping[str, str], dotenv: DotEnv) -> str | None:
@@ -195,10 +205,7 @@ def _allowed(name: str, value: str) -> bool:
 
 
 def _names(names: list[str]) -> str:
-    def show(name: str) -> str:
-        return name if name.isidentifier() and name.isascii() else "(an odd name)"
-
-    return capped(names, show=show)
+    return capped([name if name.isidentifier() and name.isascii() else "(an odd name)" for name in names])
 
 
 def _check_key(key: str) -> None:
@@ -249,14 +256,3 @@ def _replace(text: str, name: str, key: str) -> Iterator[str]:
             yield line
     if not written:
         yield line if not last or last.endswith("\n") else "\n" + line
-
-
-def _exposure(root: Path) -> Iterator[str]:
-    """A warning if git may commit the file."""
-    try:
-        if tracking.is_tracked(root, ".env"):
-            yield "git tracks .env: `git rm --cached .env`, or your key is in the next commit"
-        elif not tracking.is_ignored(root, ".env"):
-            yield "git does not ignore .env: add a line `.env` to .gitignore, or your key may be committed"
-    except GitError:
-        return

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from aethr.base.records import Place
-from aethr.config.mistakes import Mistake, quote
-from aethr.config.nodes import BROKEN, Entries, Items, Node, Scalar
+from aethr.config.mistakes import Lines, Mistake, quote, refusal
+from aethr.config.nodes import BROKEN, Entries, Items, Node, Scalar, compose
 
 MISSING: Any = None
 """The value of a node with a mistake; None is never a valid value."""
@@ -67,6 +67,29 @@ class Reading(NamedTuple):
         return MISSING
 
 
+def read_document(
+    text: str,
+    origin: str,
+    kind: Kind,
+    check: Callable[[Any, Reading], Iterable[Mistake]],
+    empty: str = "the file is empty",
+) -> tuple[Any, Reading, tuple[str, ...]]:
+    """The value of a YAML text, its reading, and its lines. Messages call it ``origin``.
+
+    ``check`` finds mistakes that involve several values. Raises ``ConfigError`` with all mistakes.
+    """
+    text = text.removeprefix("\ufeff")
+    lines = Lines.of(text)
+    root, mistakes = compose(text, lines, empty)
+    reading = Reading("", {}, {}, mistakes)
+    value = MISSING if root is None else reading.value(kind, root)
+    if value is not MISSING:
+        mistakes.extend(check(value, reading))
+    if mistakes:
+        raise refusal(origin, lines.texts, mistakes)
+    return value, reading, lines.texts
+
+
 class Problem(NamedTuple):
     """A mistake without its place; see ``Mistake``."""
 
@@ -95,15 +118,12 @@ class Text(NamedTuple):
     def read(self, node: Node, out: Reading) -> Any:
         if not isinstance(node, Scalar) or node.tag in _NOT_TEXT:
             return out.refuse(node.place, f"expected {self.noun}, got {_got(node)}{_quotes(node)}")
-        problem = self._problem(node.text)
+        if not node.text.strip():
+            return out.refuse(node.place, f"expected {self.noun}, got an empty text")
+        if self.one_line and "\n" in node.text:
+            return out.refuse(node.place, f"expected {self.noun} on one line")
+        problem = self.problem(node.text) if self.problem else None
         return out.refuse(node.place, problem) if problem else node.text
-
-    def _problem(self, text: str) -> Problem | None:
-        if not text.strip():
-            return Problem(f"expected {self.noun}, got an empty text")
-        if self.one_line and "\n" in text:
-            return Problem(f"expected {self.noun} on one line")
-        return self.problem(text) if self.problem else None
 
 
 class Choice(NamedTuple):
@@ -116,10 +136,10 @@ class Choice(NamedTuple):
         return {"type": "string", "enum": list(self.names)}
 
     def read(self, node: Node, out: Reading) -> Any:
-        return Text(f"a {self.noun}", problem=self._problem).read(node, out)
-
-    def _problem(self, text: str) -> Problem | None:
-        return None if text in self.names else Problem(f"unknown {self.noun} {quote(text)}", text, self.names)
+        text = Text(f"a {self.noun}").read(node, out)
+        if text is MISSING or text in self.names:
+            return text
+        return out.refuse(node.place, Problem(f"unknown {self.noun} {quote(text)}", text, self.names))
 
 
 class Flag(NamedTuple):
@@ -160,13 +180,11 @@ class Number(NamedTuple):
             return out.refuse(node.place, f"expected {noun} in plain decimal digits, got {quote(node.text)}")
         if self.whole and value != int(value):
             return out.refuse(node.place, f"expected a whole number, got {quote(node.text)}")
-        if not self._fits(value):
+        fits = self.low < value if self.above_low else self.low <= value
+        if not fits or value > self.high:
             low = f"above {self.low} and at most" if self.above_low else f"from {self.low} to"
             return out.refuse(node.place, f"must be {low} {self.high}, got {quote(node.text)}")
         return int(value) if self.whole else float(value)
-
-    def _fits(self, value: float) -> bool:
-        return (self.low < value if self.above_low else self.low <= value) and value <= self.high
 
 
 class ListOf(NamedTuple):
@@ -260,17 +278,13 @@ class Record(NamedTuple):
             if name.text in known:
                 values[name.text] = out.entry(name, known[name.text].kind, value)
             else:
-                problem = Problem(f"unknown key {quote(name.text)}", name.text, tuple(known))
-                out.refuse(name.place, problem)
-        self._refuse_missing(node, values, out)
-        return {name: value for name, value in values.items() if value is not MISSING}
-
-    def _refuse_missing(self, node: Entries, values: dict[str, Any], out: Reading) -> None:
+                out.refuse(name.place, Problem(f"unknown key {quote(name.text)}", name.text, tuple(known)))
         for key in self.keys:
             if key.required and key.name not in values:
                 out.refuse(node.place, f"{self.noun} needs the key '{key.name}'")
         if self.one_of and not any(name in values for name in self.one_of):
             out.refuse(node.place, f"{self.noun} needs {' or '.join(map(quote, self.one_of))}")
+        return {name: value for name, value in values.items() if value is not MISSING}
 
 
 class Short(NamedTuple):

@@ -90,21 +90,16 @@ def _render(origin: str, lines: Sequence[str], mistake: Mistake) -> str:
     place = mistake.place
     head = f"{visible(origin)}:{place.line}:{place.column}: {describe(mistake)}"
     line = lines[place.line - 1] if place.line <= len(lines) else ""
-    return "\n".join([head, *_excerpt(line, place.column - 1)]) if line.strip() else head
-
-
-def _excerpt(line: str, column: int) -> tuple[str, str]:
-    """The part of ``line`` around ``column`` (from 0), and a caret under that column."""
-    column, line = min(column, len(redact(line[:column]))), redact(line)
+    if not line.strip():
+        return head
+    # The part of the line around the column, and a caret under that column.
+    column = min(place.column - 1, len(redact(line[: place.column - 1])))
+    line = redact(line).replace("\t", " ")
     start = max(0, column - SHOWN // 2) if len(line) > SHOWN else 0
     stop = start + SHOWN
-    before = ("…" if start else "") + _on_one_line(line[start:column])
-    after = _on_one_line(line[column:stop]) + ("…" if stop < len(line) else "")
-    return (INDENT + before + after).rstrip(), f"{INDENT}{' ' * _cells(before)}^"
-
-
-def _on_one_line(text: str) -> str:
-    return visible(text.replace("\t", " "))
+    before = ("…" if start else "") + visible(line[start:column])
+    after = visible(line[column:stop]) + ("…" if stop < len(line) else "")
+    return f"{head}\n{(INDENT + before + after).rstrip()}\n{INDENT}{' ' * _cells(before)}^"
 
 
 def _cells(text: str) -> int:

@@ -26,19 +26,16 @@ TOO_LARGE = f"larger than {MAX_BYTES // 1024} KiB; a few lines of YAML are expec
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def display_name(path: Path) -> str:
-    """The path relative to the current folder if it is inside, as compilers print it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
+def load(path: Path, absent: str) -> tuple[str, str]:
+    """The text of a file, and its name for messages: relative to the current folder if it is inside.
 
-
-def read(path: Path, origin: str, absent: str) -> bytes:
-    """The file, up to one byte over ``MAX_BYTES``; never waits for a FIFO, never reads a device.
-
-    ``absent`` is the message for a missing file. Raises ``ConfigError``.
+    Never waits for a FIFO, never reads a device. ``absent`` is the message for a missing file. Raises
+    ``ConfigError``.
     """
+    try:
+        origin = str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        origin = str(path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         if path.is_dir():
@@ -46,7 +43,7 @@ def read(path: Path, origin: str, absent: str) -> bytes:
         with os.fdopen(os.open(path, flags), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise unreadable(origin, "is not a regular file")
-            return file.read(MAX_BYTES + 1)
+            return decode(file.read(MAX_BYTES + 1), origin), origin
     except FileNotFoundError:
         raise unreadable(origin, absent) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path itself
@@ -261,10 +258,6 @@ class _Composer(yaml.SafeLoader):
         height = 1 + max((child.height for child in children), default=0)
         if isinstance(event, yaml.SequenceStartEvent):
             return Items(place, tuple(children), size, height)
-        return Entries(place, self._pairs(children), size, height)
-
-    def _pairs(self, children: list[Node]) -> tuple[tuple[Scalar, Node], ...]:
-        """Alternating keys and values -> pairs, without unusable keys."""
         pairs: dict[str, tuple[Scalar, Node]] = {}
         for key, value in zip(children[::2], children[1::2], strict=True):
             if not isinstance(key, Scalar):
@@ -276,7 +269,7 @@ class _Composer(yaml.SafeLoader):
                 self._refuse(key.place, f"duplicate key {quote(key.text)}, first on line {first}")
             elif key.tag != BROKEN:
                 pairs[key.text] = (key, value)
-        return tuple(pairs.values())
+        return Entries(place, tuple(pairs.values()), size, height)
 
     def _bound(self, place: Place, size: int, level: int) -> None:
         self._size += size

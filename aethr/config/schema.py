@@ -37,6 +37,8 @@ _LARGEST = 2**31 - 1
 _ID = r"[A-Za-z0-9_.-]{1,64}"
 _MODEL = r"^[^\s:/]+[:/]\S+$"
 
+GUIDANCE = Text("the role's guidance as text")
+
 
 class Vocabulary(NamedTuple):
     """The names that the tables allow in a file: context sources, each with the kind of its argument (None if
@@ -57,14 +59,14 @@ def document(vocabulary: Vocabulary) -> Record:
             ),
             Key(
                 "roles",
-                NamedOf("role", guidance(), least=1),
+                NamedOf("role", GUIDANCE, least=1),
                 "Each role's name and its guidance.",
                 {"reviewer": "Be strict."},
                 required=True,
             ),
             Key(
                 "models",
-                NamedOf("role", Short("model", _model())),
+                NamedOf("role", Short("model", _MODEL_RECORD)),
                 "The model of each role; not required if AETHR_MODEL names one.",
                 {"reviewer": providers.EXAMPLE},
             ),
@@ -91,44 +93,12 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def guidance() -> Text:
-    return Text("the role's guidance as text")
-
-
-def _model() -> Record:
-    name = Text(
-        "a model name (provider:model)",
-        problem=_model_problem,
-        limits={"pattern": _MODEL, "not": {"pattern": "://"}},
-    )
-    return Record(
-        "a model",
-        (
-            Key("model", name, "provider:model or provider/model.", providers.EXAMPLE, required=True),
-            Key("temperature", Number(0, 2), "Sampling temperature; default: the provider's.", 0),
-            Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
-            Key(
-                "max_tokens",
-                Number(1, _LARGEST, whole=True),
-                "Maximum length of the answer, in tokens, including the model's reasoning.",
-                providers.ANSWER_LIMIT,
-            ),
-            Key(
-                "timeout_s",
-                Number(0, 86_400, above_low=True),
-                "Time limit of a call with all its attempts, or of an agent's step, in seconds.",
-                120,
-            ),
-        ),
-    )
-
-
 def _step(vocabulary: Vocabulary) -> Record:
     default = StepSpec._field_defaults
     return Record(
         "a step",
         (
-            Key("id", step_id(), "The step's name, unique in the file.", "review", required=True),
+            Key("id", STEP_ID, "The step's name, unique in the file.", "review", required=True),
             Key("role", Text(one_line=True), "One of the roles above.", "reviewer", required=True),
             Key(
                 "context",
@@ -207,14 +177,13 @@ def _limits(default: int | None) -> Record:
     return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default),))
 
 
-def step_id() -> Text:
-    return Text("a step id", problem=_id_problem, limits={"pattern": f"^{_ID}$"})
-
-
 def _id_problem(text: str) -> Problem | None:
     if re.fullmatch(_ID, text):
         return None
     return Problem(f"the step id {quote(text)} is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+
+
+STEP_ID = Text("a step id", problem=_id_problem, limits={"pattern": f"^{_ID}$"})
 
 
 def _model_problem(text: str) -> Problem | None:
@@ -227,6 +196,33 @@ def _model_problem(text: str) -> Problem | None:
             )
         return Problem(f"{quote(text)} is not provider:model, such as {providers.EXAMPLE}")
     return None
+
+
+_MODEL_NAME = Text(
+    "a model name (provider:model)",
+    problem=_model_problem,
+    limits={"pattern": _MODEL, "not": {"pattern": "://"}},
+)
+_MODEL_RECORD = Record(
+    "a model",
+    (
+        Key("model", _MODEL_NAME, "provider:model or provider/model.", providers.EXAMPLE, required=True),
+        Key("temperature", Number(0, 2), "Sampling temperature; default: the provider's.", 0),
+        Key("seed", Number(-(2**63), 2**63 - 1, whole=True), "Sampling seed, where supported.", 7),
+        Key(
+            "max_tokens",
+            Number(1, _LARGEST, whole=True),
+            "Maximum length of the answer, in tokens, including the model's reasoning.",
+            providers.ANSWER_LIMIT,
+        ),
+        Key(
+            "timeout_s",
+            Number(0, 86_400, above_low=True),
+            "Time limit of a call with all its attempts, or of an agent's step, in seconds.",
+            120,
+        ),
+    ),
+)
 
 
 def _forms(vocabulary: Vocabulary) -> list[str]:

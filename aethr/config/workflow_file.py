@@ -12,44 +12,44 @@ import yaml
 from aethr.base.errors import ConfigError
 from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 from aethr.config import nodes
-from aethr.config.kinds import MISSING, Kind, Reading
-from aethr.config.mistakes import Lines, Mistake, describe, quote, refusal
-from aethr.config.nodes import MAX_BYTES, Node, compose, scalar
+from aethr.config.kinds import Kind, Reading, read_document
+from aethr.config.mistakes import Mistake, describe, quote, refusal
+from aethr.config.nodes import MAX_BYTES, scalar
 from aethr.config.schema import (
     ARGUMENT,
     COMMAND,
     CONTEXT_CHARS,
+    GUIDANCE,
     MODELINE,
+    STEP_ID,
     Vocabulary,
     context_source,
     document,
-    guidance,
     json_schema,
-    step_id,
 )
 
 __all__ = [
     "ARGUMENT",
     "COMMAND",
     "CONTEXT_CHARS",
+    "GUIDANCE",
     "MAX_BYTES",
+    "STEP_ID",
     "Vocabulary",
+    "context_source",
     "from_bytes",
     "json_schema",
     "load",
     "parse",
-    "problem_of_id",
-    "problem_of_source",
-    "problem_of_text",
+    "problem_of",
     "refuse",
 ]
 
 
 def load(path: Path, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a file. Raises ``ConfigError`` with all mistakes, or for an unreadable file."""
-    origin = nodes.display_name(path)
-    content = nodes.read(path, origin, "no such file; `aethr init` writes one")
-    return from_bytes(content, origin, vocabulary)
+    text, origin = nodes.load(path, "no such file; `aethr init` writes one")
+    return parse(text, origin, vocabulary)
 
 
 def from_bytes(content: bytes, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
@@ -61,39 +61,35 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
     """The workflow in a text; messages call it ``origin``. Raises ``ConfigError``."""
     if len(text) > MAX_BYTES:
         raise nodes.unreadable(origin, nodes.TOO_LARGE)
-    text = text.removeprefix("\ufeff")
-    lines = Lines.of(text)
-    root, mistakes = compose(text, lines, "the file is empty; `aethr init` writes a workflow")
-    reading = Reading("", {}, {}, mistakes)
-    raw = MISSING if root is None else _read(root, vocabulary, reading)
-    if reading.mistakes:
-        raise refusal(origin, lines.texts, reading.mistakes)
-    return _workflow(raw, origin, reading, lines)
+    empty = "the file is empty; `aethr init` writes a workflow"
+    raw, reading, lines = read_document(text, origin, document(vocabulary), _check, empty)
+    chars = _context_chars(raw, CONTEXT_CHARS)
+    return WorkflowSpec(
+        name=raw["workflow"],
+        roles=raw["roles"],
+        models={
+            role: ModelSpec(model.pop("model"), **model) for role, model in raw.get("models", {}).items()
+        },
+        steps=tuple(_make_step(step, chars) for step in raw["steps"]),
+        origin=origin,
+        places=reading.places,
+        lines=lines,
+    )
 
 
 def refuse(spec: WorkflowSpec, problems: Sequence[tuple[str, str]]) -> ConfigError:
     """The error for later problems, as (dotted path, message), at that path or its nearest parent."""
-    return refusal(
-        spec.origin, spec.lines, [Mistake(_place(spec, path), message) for path, message in problems]
-    )
+    mistakes = []
+    for path, message in problems:
+        known = path
+        while known and known not in spec.places:
+            known = known.rpartition(".")[0]
+        mistakes.append(Mistake(spec.places.get(known, Place(1, 1)), message))
+    return refusal(spec.origin, spec.lines, mistakes)
 
 
-def problem_of_id(text: str) -> str:
-    """The mistake of a step id, without its place; empty for a valid one."""
-    return _problem(step_id(), text)
-
-
-def problem_of_text(text: str) -> str:
-    """The same for a role's text."""
-    return _problem(guidance(), text)
-
-
-def problem_of_source(text: str, vocabulary: Vocabulary) -> str:
-    """The same for a context source."""
-    return _problem(context_source(vocabulary), text)
-
-
-def _problem(kind: Kind, text: str) -> str:
+def problem_of(kind: Kind, text: str) -> str:
+    """The mistake of a text that is to be a value of this kind, without its place; empty for a valid one."""
     node, reading = scalar(text), Reading("", {}, {}, [])
     if isinstance(node, Mistake):
         return describe(node)
@@ -101,41 +97,21 @@ def _problem(kind: Kind, text: str) -> str:
     return describe(reading.mistakes[0]) if reading.mistakes else ""
 
 
-def _place(spec: WorkflowSpec, path: str) -> Place:
-    while path and path not in spec.places:
-        path = path.rpartition(".")[0]
-    return spec.places.get(path, Place(1, 1))
-
-
 # --- mistakes that involve several values ----------------------------------------------------------------
 
 
-def _read(root: Node, vocabulary: Vocabulary, reading: Reading) -> Any:
-    """The document as plain values; every mistake is in ``reading``."""
-    raw = reading.value(document(vocabulary), root)
-    if raw is not MISSING:
-        steps = [step or {} for step in raw.get("steps", ())]
-        reading.mistakes.extend(_undefined_roles(raw, steps, reading))
-        reading.mistakes.extend(_duplicate_ids(steps, reading))
-        reading.mistakes.extend(_bad_loops(steps, reading))
-    return raw
-
-
-def _undefined_roles(raw: dict[str, Any], steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
-    if "roles" not in raw:
-        return
-    roles = tuple(raw["roles"])
-    for name in raw.get("models", ()):
-        if name not in raw["roles"]:
-            yield Mistake(reading.keys[f"models.{name}"], f"undefined role {quote(name)}", name, roles)
-    for number, step in enumerate(steps):
-        name = step.get("role")
-        if name is not None and name not in raw["roles"]:
-            place = reading.places[f"steps.{number}.role"]
-            yield Mistake(place, f"undefined role {quote(name)}", name, roles)
-
-
-def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
+    """Undefined roles, duplicate ids, and loops that do not go back or share steps."""
+    steps = [step or {} for step in raw.get("steps", ())]
+    used = [(reading.keys[f"models.{name}"], name) for name in raw.get("models", ())]
+    used += [
+        (reading.places[f"steps.{number}.role"], step["role"])
+        for number, step in enumerate(steps)
+        if "role" in step
+    ]
+    for place, name in used:
+        if "roles" in raw and name not in raw["roles"]:
+            yield Mistake(place, f"undefined role {quote(name)}", name, tuple(raw["roles"]))
     first: dict[str, int] = {}
     for number, step in enumerate(steps):
         name = step.get("id")
@@ -144,9 +120,10 @@ def _duplicate_ids(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mi
             yield Mistake(
                 reading.places[f"steps.{number}.id"], f"duplicate step id '{name}', first on line {line}"
             )
+    yield from _check_loops(steps, reading)
 
 
-def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+def _check_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
     """Loops that do not go back, and loops that share a step with the previous one."""
     numbers = {step["id"]: number for number, step in reversed(list(enumerate(steps))) if "id" in step}
     ids_known = all("id" in step for step in steps)
@@ -174,29 +151,12 @@ def _bad_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistak
 # --- values -> records -----------------------------------------------------------------------------
 
 
-def _workflow(raw: dict[str, Any], origin: str, reading: Reading, lines: Lines) -> WorkflowSpec:
-    chars = _context_chars(raw, CONTEXT_CHARS)
-    return WorkflowSpec(
-        name=raw["workflow"],
-        roles=raw["roles"],
-        models={role: _model(**model) for role, model in raw.get("models", {}).items()},
-        steps=tuple(_step(step, chars) for step in raw["steps"]),
-        origin=origin,
-        places=reading.places,
-        lines=lines.texts,
-    )
-
-
 def _context_chars(raw: dict[str, Any], default: int) -> int:
     chars: int = raw.get("limits", {}).get("context_chars", default)
     return chars
 
 
-def _model(model: str, **settings: Any) -> ModelSpec:
-    return ModelSpec(model, **settings)
-
-
-def _step(raw: dict[str, Any], context_chars: int) -> StepSpec:
+def _make_step(raw: dict[str, Any], context_chars: int) -> StepSpec:
     """Keys and fields have the same names; missing keys get the record's default."""
     given = {name: value for name, value in raw.items() if name not in ("context", "repeat", "limits")}
     return StepSpec(
@@ -224,7 +184,9 @@ def text(spec: WorkflowSpec) -> str:
         "steps": [_step_entry(step, shared) for step in spec.steps],
         "limits": _limits(shared, CONTEXT_CHARS),
     }
-    head = list(takewhile(_is_comment, spec.lines)) or [MODELINE, _HEADER]
+    # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
+    comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)
+    head = list(comments) or [MODELINE, _HEADER]
     dumped = (
         yaml.dump({key: value}, None, _Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
         for key, value in sections.items()
@@ -233,11 +195,6 @@ def text(spec: WorkflowSpec) -> str:
     made = "\n".join(("\n".join((*head, "")), *dumped))
     # PyYAML does not escape what editors do not show, such as bidi marks. `_style` puts such text in quotes.
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in made)
-
-
-def _is_comment(line: str) -> bool:
-    """Whether the line is a comment for YAML too, which ends lines at more characters than editors do."""
-    return line.startswith("#") and line.isprintable()
 
 
 def _model_entry(model: ModelSpec) -> str | dict[str, Any]:

@@ -12,18 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from aethr.base.errors import UsageError
-from aethr.base.records import (
-    CHANGE,
-    Block,
-    Collect,
-    Entry,
-    Gap,
-    Part,
-    Piece,
-    Remark,
-    Source,
-    View,
-)
+from aethr.base.records import CHANGE, Block, Collect, Entry, Gap, Part, Piece, Remark, Source, View
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import suggest
 from aethr.context import evidence, paths

@@ -8,22 +8,12 @@ from pathlib import PurePosixPath
 
 from aethr import git
 from aethr.base.errors import GitMissingError
-from aethr.base.records import (
-    Entry,
-    Gap,
-    LeftOut,
-    Part,
-    Piece,
-    Remark,
-    Survey,
-    View,
-    Withhold,
-)
+from aethr.base.records import Entry, Gap, LeftOut, Part, Piece, Remark, Survey, View, Withhold
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context.diffs import Hunk, Section, parse
-from aethr.context.secretnames import is_secret
+from aethr.context.paths import is_secret
 from aethr.git import tracking
 
 NAMED = 20
@@ -167,7 +157,18 @@ def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
 
 
 def _entry(order: int, section: Section, note: str | None = None) -> Entry:
-    unseen = "unmerged" if section.unmerged else _submodule(section) or ("binary" if section.binary else None)
+    unseen = None
+    if section.unmerged:
+        unseen = "unmerged"
+    elif section.submodule:  # its lines are not shown
+        before, after = section.ids or ("another commit", "another one")
+        unseen = f"a submodule, from {before} to {after}: its files are not shown"
+        if not after.strip("0"):
+            unseen = f"a submodule that was at {before}"
+        elif not before.strip("0"):
+            unseen = f"a submodule, new at {after}: its files are not shown"
+    elif section.binary:
+        unseen = "binary"
     return Entry(
         path=reveal_name(section.path) or "(text before the first file)",
         order=order,
@@ -176,18 +177,6 @@ def _entry(order: int, section: Section, note: str | None = None) -> Entry:
         withheld="a file that holds secrets" if holds_secrets(section) else None,
         complete=unseen is None or (section.deleted and not section.unmerged),
     )
-
-
-def _submodule(section: Section) -> str | None:
-    """A submodule's change in words; its lines are not shown."""
-    if not section.submodule:
-        return None
-    before, after = section.ids or ("another commit", "another one")
-    if not after.strip("0"):
-        return f"a submodule that was at {before}"
-    if not before.strip("0"):
-        return f"a submodule, new at {after}: its files are not shown"
-    return f"a submodule, from {before} to {after}: its files are not shown"
 
 
 def holds_secrets(section: Section) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 _OPENS = re.compile(rb"\n(?=diff --(?:git|cc|combined) |@@|\* Unmerged path )")
@@ -139,7 +140,8 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
         if current is None or starts:
             if current is not None:
                 yield current.close()
-            current = _Open(limit, columns=_columns(fragment))
+            signs = len(fragment) - len(fragment.lstrip(b"@"))
+            current = _Open(limit, columns=max(0, signs - 1))
         current.add(fragment)
     if current is not None:
         yield current.close()
@@ -165,7 +167,7 @@ def _fragments(chunks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
     any other.
     """
     tail, virtual = b"\n", 1
-    for chunk in _and_end(chunks):
+    for chunk in chain(chunks, [None]):
         data = tail + (chunk or b"")
         hold = -1 if chunk is None else data.rfind(b"\n", max(0, len(data) - _LOOKAHEAD))
         end = len(data) if hold < 0 else hold
@@ -174,11 +176,6 @@ def _fragments(chunks: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
                 yield starts, fragment[virtual:]
             virtual = 0
         tail = data[end:]
-
-
-def _and_end(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
-    yield from chunks
-    yield None
 
 
 def _cut(data: bytes, end: int) -> Iterator[tuple[bool, bytes]]:
@@ -192,13 +189,11 @@ def _cut(data: bytes, end: int) -> Iterator[tuple[bool, bytes]]:
         yield starts, data[start:end]
 
 
-def _columns(fragment: bytes) -> int:
-    """The number of ``+``/``-`` columns of the hunk that begins here; 0 for a section."""
-    return max(0, len(fragment) - len(fragment.lstrip(b"@")) - 1)
-
-
 class _Open:
-    """A section (``columns`` is 0) or a hunk while its bytes arrive."""
+    """A section or a hunk while its bytes arrive.
+
+    ``columns`` is the number of ``+``/``-`` columns, 0 for a section.
+    """
 
     def __init__(self, limit: int, columns: int) -> None:
         self.limit = limit
@@ -217,10 +212,12 @@ class _Open:
         else:
             self.fragments.clear()
         if self.columns > 0:
-            self.changed += _changed_lines(fragment, self.columns)
             if len(self.opening) < _RANGES_BYTES:
                 self.opening += fragment[:_RANGES_BYTES]
-            if self.columns > 1:
+            if self.columns == 1:
+                self.changed += len(_CHANGED.findall(fragment))
+            else:
+                self.changed += _lines_with(b"+-", fragment, self.columns)
                 self.plus += _lines_with(b"+", fragment, self.columns)
             self.nul = self.nul or b"\0" in fragment
 
@@ -228,21 +225,11 @@ class _Open:
         if self.columns == 0:
             return _section(b"".join(self.fragments))
         text = b"".join(self.fragments) if self.size <= self.limit else None
-        return Hunk(text, self.size, self.changed, self.nul, self._added())
-
-    def _added(self) -> int:
-        """Added lines, computed from the ranges: faster than another search through the lines."""
-        ranges = _RANGES.match(self.opening)
-        if ranges is None:
-            return self.plus
-        longer = int(ranges[2] or 1) - int(ranges[1] or 1)
-        return max(0, min(self.changed, (self.changed + longer) // 2))
-
-
-def _changed_lines(fragment: bytes, columns: int) -> int:
-    if columns == 1:
-        return len(_CHANGED.findall(fragment))
-    return _lines_with(b"+-", fragment, columns)
+        added = self.plus
+        if ranges := _RANGES.match(self.opening):  # faster than another search through the lines
+            longer = int(ranges[2] or 1) - int(ranges[1] or 1)
+            added = max(0, min(self.changed, (self.changed + longer) // 2))
+        return Hunk(text, self.size, self.changed, self.nul, added)
 
 
 def _lines_with(signs: bytes, fragment: bytes, columns: int) -> int:

@@ -15,14 +15,7 @@ from typing import NamedTuple
 
 from aethr.base import process, secrecy
 from aethr.base.errors import ProcessError, UsageError
-from aethr.base.records import (
-    CommandCheck,
-    Entry,
-    Part,
-    Piece,
-    Remark,
-    View,
-)
+from aethr.base.records import CommandCheck, Entry, Part, Piece, Remark, View
 from aethr.base.sanitize import reveal
 
 TIMEOUT_S = 600.0
@@ -46,7 +39,7 @@ class Evidence(NamedTuple):
 
 def gather(words: str, root: Path, environ: Mapping[str, str]) -> Evidence:
     """Run a command in the project's root. Its failure is evidence too, not an error."""
-    kept = _Kept()
+    kept, passed = _Kept(), False
     # The user's own environment, for their own command, but without keys and our switches.
     env = {
         name: value
@@ -61,10 +54,11 @@ def gather(words: str, root: Path, environ: Mapping[str, str]) -> Evidence:
             for chunk in running.chunks():
                 kept.add(chunk)
             code = running.finish().code
+        ended = f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
+        passed = code == 0
     except (ProcessError, ValueError) as error:
-        return Evidence(f"did not finish: {error}", False, kept.text(), kept.size, kept.omitted)
-    ended = f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
-    return Evidence(ended, code == 0, kept.text(), kept.size, kept.omitted)
+        ended = f"did not finish: {error}"
+    return Evidence(ended, passed, kept.text(), kept.size, kept.omitted)
 
 
 def check(words: str, root: Path) -> CommandCheck:

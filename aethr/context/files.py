@@ -17,8 +17,8 @@ from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
 from aethr.base.records import Survey, View
 from aethr.context.paths import refusal
-from aethr.git import objects, tracking
-from aethr.git.objects import TreeEntry
+from aethr.git import tracking
+from aethr.git.tracking import TreeEntry
 
 MAX_BYTES = 10_000_000
 """A larger file is not read."""
@@ -126,17 +126,7 @@ def _walk(root: Path, most: int, wanted: Wanted) -> Listing:
     """Every wanted file below ``root``, within bounds. Links to folders and ``.git`` are not entered."""
     deadline = time.monotonic() + WALK_SECONDS
     names: list[str] = []
-    for seen, (name, is_file) in enumerate(_entries(root)):
-        if seen >= most or time.monotonic() > deadline:
-            return Listing(tuple(sorted(names)), cut=True)
-        if is_file and wanted(name):
-            names.append(name)
-    return Listing(tuple(sorted(names)))
-
-
-def _entries(root: Path) -> Iterator[tuple[str, bool]]:
-    """Each entry in a fixed order: its name relative to ``root``, and whether it is not a folder."""
-    folders = [""]
+    folders, seen = [""], 0
     while folders:
         folder = folders.pop()
         try:
@@ -145,10 +135,16 @@ def _entries(root: Path) -> Iterator[tuple[str, bool]]:
         except OSError:  # unreadable, or deleted meanwhile
             continue
         for entry in entries:
-            is_folder = entry.is_dir(follow_symlinks=False)
-            yield folder + entry.name, not is_folder
-            if is_folder and entry.name.casefold() != ".git":
-                folders.append(f"{folder}{entry.name}/")
+            seen += 1
+            if seen > most or time.monotonic() > deadline:
+                return Listing(tuple(sorted(names)), cut=True)
+            name = folder + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name.casefold() != ".git":
+                    folders.append(f"{name}/")
+            elif wanted(name):
+                names.append(name)
+    return Listing(tuple(sorted(names)))
 
 
 LONGEST_NAME = 4096
@@ -166,7 +162,7 @@ class GitTree(NamedTuple):
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
         """See ``Tree``. Links are not followed; contents are as in git's objects, without filters."""
         found = [self._find(path) for path in paths]
-        sizes = objects.sizes(self.root, {each.id for each in found if isinstance(each, TreeEntry)})
+        sizes = tracking.sizes(self.root, {each.id for each in found if isinstance(each, TreeEntry)})
         checked: list[tuple[str, int] | Refusal] = []
         for each in found:
             size = 0 if isinstance(each, Refusal) else sizes.get(each.id)
@@ -176,7 +172,7 @@ class GitTree(NamedTuple):
                 checked.append(Refusal("not in this clone"))
             else:
                 checked.append((each.id, size) if size <= MAX_BYTES else too_large(size))
-        contents = objects.contents(self.root, [each for each in checked if not isinstance(each, Refusal)])
+        contents = tracking.contents(self.root, [each for each in checked if not isinstance(each, Refusal)])
         for item in checked:
             yield item if isinstance(item, Refusal) else next(contents)
 
@@ -208,12 +204,11 @@ def tree_of(view: View, path: str | None = None) -> Tree:
     """
     root, scope = view.root, view.scope
     below = "." if path is None or refusal(path) else _plain(path)
-    if scope.kind == "range" and scope.head is not None:
-        return GitTree(root, _by_path(objects.tree_entries(root, scope.head, below)))
     known = view.survey.checkout if view.survey else None
-    if scope.kind == "staged" and git.checkout_if_any(root, known):
-        return GitTree(root, _by_path(objects.index_entries(root, below)))
-    return WorkTree(root)
+    commit = scope.head if scope.kind == "range" else None
+    if commit is None and not (scope.kind == "staged" and git.checkout_if_any(root, known)):
+        return WorkTree(root)
+    return GitTree(root, {os.fsdecode(each.path): each for each in tracking.entries(root, commit, below)})
 
 
 def holds(root: Path, survey: Survey | None, path: str) -> bool:
@@ -230,15 +225,9 @@ def holds(root: Path, survey: Survey | None, path: str) -> bool:
             return True
         if survey is None or survey.scope.reads_disk:
             return False
-        if head := survey.scope.head:
-            return any(any(objects.tree_entries(folder, head, path)) for folder in folders)
-        return any(any(objects.index_entries(folder, path)) for folder in folders)
+        return any(any(tracking.entries(folder, survey.scope.head, path)) for folder in folders)
     except (GitError, ProcessError, OSError, ValueError):
         return True
-
-
-def _by_path(entries: Iterator[TreeEntry]) -> dict[str, TreeEntry]:
-    return {os.fsdecode(entry.path): entry for entry in entries}
 
 
 def _plain(path: str) -> str:

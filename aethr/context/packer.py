@@ -16,19 +16,7 @@ import heapq
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from aethr.base.records import (
-    CHANGE,
-    CHANGES,
-    Block,
-    Entry,
-    Extent,
-    Gap,
-    Part,
-    Piece,
-    Receipt,
-    Remark,
-    Withhold,
-)
+from aethr.base.records import CHANGE, CHANGES, Block, Entry, Extent, Gap, Part, Piece, Receipt, Remark
 from aethr.context.paths import is_generated
 
 LISTED = 50
@@ -108,7 +96,14 @@ class Packer:
                 self._items.append(item)
             else:
                 assert item is not None, "a part before the first entry"
-                self._take_part(item, part)
+                if isinstance(part, Piece):
+                    self._add(item, part)
+                elif isinstance(part, Gap):
+                    item.gaps.append(part.note)
+                else:
+                    self._total -= item.cost()
+                    item.kept.clear()
+                    item.withheld = part.reason
         self._settle(item)
 
     def block(self, source: int, name: str) -> Block:
@@ -116,6 +111,14 @@ class Packer:
         items = sorted((item for item in self._items if item.source == source), key=lambda i: i.entry.order)
         remarks = [remark for number, remark in self._remarks if number == source]
         over = f"over the budget of {self.budget_chars} characters"
+        # Whether there is a change; None if neither a file nor a remark decides that.
+        said = {True} if items else {remark.change for remark in remarks}
+        change = True if True in said else False if False in said else None
+        extent = Extent(
+            files=len({item.entry.path for item in items}),
+            added=sum(item.added for item in items),
+            removed=sum(item.removed for item in items),
+        )
         return Block(
             source=name,
             text=_text(items, remarks, over),
@@ -123,19 +126,9 @@ class Packer:
                 *(_receipt(name, item, over) for item in items),
                 *(Receipt(name, None, 0, note=each.text, complete=each.complete) for each in remarks),
             ),
-            change=_change(items, remarks) if name in CHANGES else None,
-            extent=_extent(items, remarks) if name == CHANGE else None,
+            change=change if name in CHANGES else None,
+            extent=extent if name == CHANGE and change is not None else None,
         )
-
-    def _take_part(self, item: Item, part: Piece | Withhold | Gap) -> None:
-        if isinstance(part, Piece):
-            self._add(item, part)
-        elif isinstance(part, Gap):
-            item.gaps.append(part.note)
-        else:
-            self._total -= item.cost()
-            item.kept.clear()
-            item.withheld = part.reason
 
     def _settle(self, item: Item | None) -> None:
         """Finish a file. If it has no pieces, its header becomes its only piece."""
@@ -161,52 +154,30 @@ class Packer:
         item.kept[number] = piece
         heapq.heappush(self._heap, (rank, len(self._items) - 1))
         while self._total > self.budget_chars:
-            self._drop_worst()
-
-    def _drop_worst(self) -> None:
-        rank, index = heapq.heappop(self._heap)
-        item = self._items[index]
-        piece = item.kept.pop(-rank[-1], None)
-        if piece is not None:  # None if its file has been withheld since
-            self._total -= len(piece.text or "") + (0 if item.kept else item.overhead)
-            self._floor = rank if self._floor is None else max(self._floor, rank)
-
-
-def _change(items: list[Item], remarks: list[Remark]) -> bool | None:
-    """Whether there is a change; None if neither a file nor a remark decides that."""
-    said = {True} if items else {remark.change for remark in remarks}
-    return True if True in said else False if False in said else None
-
-
-def _extent(items: list[Item], remarks: list[Remark]) -> Extent | None:
-    if _change(items, remarks) is None:
-        return None
-    files = len({item.entry.path for item in items})
-    return Extent(files, sum(item.added for item in items), sum(item.removed for item in items))
+            worst, index = heapq.heappop(self._heap)
+            owner = self._items[index]
+            dropped = owner.kept.pop(-worst[-1], None)
+            if dropped is not None:  # None if its file has been withheld since
+                self._total -= len(dropped.text or "") + (0 if owner.kept else owner.overhead)
+                self._floor = worst if self._floor is None else max(self._floor, worst)
 
 
 def _text(items: list[Item], remarks: list[Remark], over: str) -> str:
     """The kept content in order, then what is missing, then the remarks; each on its own lines."""
-    texts = [text for item in items for text in (_content(item), _gap(item, over)) if text]
+    texts: list[str] = []
+    for item in items:
+        if item.kept and (content := item.entry.label + _sent(item)):
+            texts.append(content)
+        if item.kept and len(item.kept) < item.pieces:
+            texts.append(f"[{_short(item.entry.path)}: {_lost(item)}, {over}]\n")
     texts += _missing([item for item in items if not item.kept], over)
     texts += [f"[{remark.text}]\n" for remark in remarks]
     ended = (text if text.endswith("\n") else text + "\n" for text in texts[:-1])
     return "".join((*ended, *texts[-1:]))
 
 
-def _content(item: Item) -> str:
-    return item.entry.label + _sent(item) if item.kept else ""
-
-
 def _sent(item: Item) -> str:
     return item.entry.header + "".join(piece.text or "" for piece in item.kept.values()) if item.kept else ""
-
-
-def _gap(item: Item, over: str) -> str:
-    """The line after a file that is only partly sent."""
-    if not item.kept or len(item.kept) == item.pieces:
-        return ""
-    return f"[{_short(item.entry.path)}: {_lost(item)}, {over}]\n"
 
 
 def _lost(item: Item) -> str:
@@ -215,22 +186,17 @@ def _lost(item: Item) -> str:
 
 
 def _missing(items: list[Item], over: str) -> list[str]:
-    named, rest = items[:LISTED], items[LISTED:]
-    lines = [
-        f"[not sent: {_short(item.entry.path)}{_amount(item)}, {item.withheld or over}]\n" for item in named
-    ]
-    if rest:
+    lines = []
+    for item in items[:LISTED]:
+        amount = f", {item.size:,} bytes" if item.size else ""
+        if item.changed:
+            amount = f", {item.changed:,} changed lines"
+        lines.append(f"[not sent: {_short(item.entry.path)}{amount}, {item.withheld or over}]\n")
+    if rest := items[LISTED:]:
         changed = sum(item.changed for item in rest)
-        lines.append(
-            f"[not sent: {len(rest):,} more files" + (f", {changed:,} changed lines" * bool(changed)) + "]\n"
-        )
+        amount = f", {changed:,} changed lines" if changed else ""
+        lines.append(f"[not sent: {len(rest):,} more files{amount}]\n")
     return lines
-
-
-def _amount(item: Item) -> str:
-    if item.changed:
-        return f", {item.changed:,} changed lines"
-    return f", {item.size:,} bytes" if item.size else ""
 
 
 def _short(name: str) -> str:

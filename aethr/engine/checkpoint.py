@@ -15,6 +15,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import (
-    Attempt,
-    Mode,
-    Plan,
-    Scope,
-    Seal,
-    StepResult,
-)
+from aethr.base.records import Attempt, Mode, Plan, Scope, Seal, StepResult
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 2
@@ -141,12 +135,12 @@ def dump(
 def step_line(plan: Plan, step: StepResult) -> str:
     """The line of a finished step."""
     step = redact_record(step, redact)
-    return codec.line({"step": codec.step_to_json(step), "contract": contract(plan, [step.id])[step.id]})
+    return codec.line({"step": codec.to_json(step), "contract": contract(plan, [step.id])[step.id]})
 
 
 def attempt_line(attempt: Attempt) -> str:
     """The line of an agent's attempt. It counts until a step that edits the tree has finished."""
-    return codec.line({"attempt": codec.attempt_to_json(redact_record(attempt, redact))})
+    return codec.line({"attempt": codec.to_json(redact_record(attempt, redact))})
 
 
 def write(path: Path, text: str) -> disk.State:
@@ -181,12 +175,19 @@ def parse(text: str, where: str) -> Checkpoint:
     text = text.replace("\r\n", "\n")
     first, _, rest = text.partition("\n")
     try:
-        head = _head(first)
-        if head is not None:
+        head: object = None
+        with suppress(ValueError):  # one document, as in earlier forms, may have many lines
+            head = _json(first, 0)
+        if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT:
             return _from_lines(head, first, rest)
         document = _json(text, 0)
-        if isinstance(document, list):
-            return Checkpoint(_count_passes(codec.step_from_seed(item) for item in document))
+        if isinstance(document, list):  # the seed form has no passes: the nth result of a step is its nth
+            passes: dict[str, int] = {}
+            steps = []
+            for step in map(codec.step_from_seed, document):
+                passes[step.id] = passes.get(step.id, 0) + 1
+                steps.append(step._replace(iteration=passes[step.id]))
+            return Checkpoint(tuple(steps))
         return _from_document(document)
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
@@ -299,15 +300,6 @@ def _require_same_run(checkpoint: Checkpoint, plan: Plan) -> None:
         )
 
 
-def _head(line: str) -> Mapping[str, object] | None:
-    """The first line of a checkpoint of lines; None if the text is one document, as in earlier forms."""
-    try:
-        head = _json(line, 0)
-    except ValueError:
-        return None
-    return head if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT else None
-
-
 def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint:
     run = _run(head, SCHEMA)
     steps: list[StepResult] = []
@@ -382,16 +374,6 @@ def _failure(value: object) -> Failure:
     return Failure(
         codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
     )
-
-
-def _count_passes(steps: Iterable[StepResult]) -> tuple[StepResult, ...]:
-    """Number the passes, which the seed form does not do: the nth result of a step is its nth pass."""
-    seen: dict[str, int] = {}
-    numbered = []
-    for step in steps:
-        seen[step.id] = seen.get(step.id, 0) + 1
-        numbered.append(step._replace(iteration=seen[step.id]))
-    return tuple(numbered)
 
 
 def _json(text: str, above: int) -> object:

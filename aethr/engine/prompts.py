@@ -82,7 +82,7 @@ def build(
         ("# Task", [Titled("task", task)]),
         ("# Earlier steps", history),
         ("# Context", context),
-        (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.unseen else _EARLIER}", left),
+        (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.loss else _EARLIER}", left),
     ]
     parts = [
         _OPENING.format_map(
@@ -131,7 +131,8 @@ def digest(prompt: str) -> str:
 def _list_files(earlier: Earlier) -> str:
     names = [reveal_name(name) for name in earlier.files[:EARLIER_FILES]]
     more = len(earlier.files) - len(names)
-    return "\n".join([*names, *([f"and {more:,} more"] if more else [])]) or "(none is known)"
+    lines = [*names, *([f"and {more:,} more"] if more else []), *earlier.unseen]
+    return "\n".join(lines) or "(none is known)"
 
 
 def _block(token: str, titled: Titled) -> str:

@@ -3,7 +3,7 @@
 Machine formats only, bytes in and out. A repository may be hostile: ``call`` keeps its configuration,
 attributes, refs and file names from running anything. What the operator configured for the user, the system
 or in the environment (a clean filter such as git-lfs) stays in force. Beside it: ``history`` (commits and
-names), ``tracking`` (which files git knows), ``objects`` (contents), ``fetch`` (the only calls that use the
+names), ``tracking`` (the files that git knows, and their contents), ``fetch`` (the only calls that use the
 network).
 """
 
@@ -173,14 +173,11 @@ def moved(root: Path, scope: Scope) -> str | None:
     except UsageError:
         return f"{scope.text} is not a commit any more"
     if scope.kind != "range" and now.head_sha != scope.head_sha:
-        return f"HEAD moved from {_short(scope.head_sha)} to {_short(now.head_sha)}"
+        before, now_at = (each[:12] if each else "no commit" for each in (scope.head_sha, now.head_sha))
+        return f"HEAD moved from {before} to {now_at}"
     if (now.base, now.head) != (scope.base, scope.head):
         return f"{scope.text} means other commits now"
     return None
-
-
-def _short(commit: str | None) -> str:
-    return commit[:12] if commit else "no commit"
 
 
 def local_filters(top: Path) -> tuple[str, ...]:
@@ -224,7 +221,7 @@ def diff(seen: Survey, *, as_text: bool = False, paths: Sequence[bytes] = ()) ->
     if scope.kind != "all":
         yield from call.streamed(top, *words)
         return
-    from aethr.git.objects import with_new_files  # imports tempfile, which only this scope needs
+    from aethr.git.tracking import with_new_files  # which imports this module
 
     with with_new_files(top, _without(seen.filters)) as index:
         yield from call.streamed(top, *words, index=index)
@@ -262,17 +259,12 @@ def other_changes(seen: Survey) -> Iterator[Callable[[], LeftOut]]:
 @contextmanager
 def _status(seen: Survey) -> Iterator[Callable[[], list[tuple[bytes, bytes]]]]:
     """Each changed file with its two letters: index against HEAD, then disk against index."""
-    words = (*_without(seen.filters), "status", *_STATUS, _ignored_submodules(seen.top))
-    with call.background(seen.top, *words) as output:
+    words = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal")
+    before, after = _without(seen.filters), _ignored_submodules(seen.top)
+    with call.background(seen.top, *before, *words, after) as output:
         yield lambda: [(row[:2], row[3:]) for row in output().split(b"\0") if row]
 
 
-_STATUS = (
-    "--porcelain=v1",
-    "-z",
-    "--no-renames",
-    "--untracked-files=normal",
-)
 _UNMERGED = (b"DD", b"AU", b"UD", b"UA", b"DU", b"AA", b"UU")
 
 

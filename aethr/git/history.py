@@ -77,12 +77,14 @@ def is_shallow(root: Path) -> bool:
 
 def is_partial(root: Path) -> bool:
     """Whether this is a partial clone (``--filter``), which may lack objects of its commits."""
-    return _succeeds(root, "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$")
+    pattern = r"^(remote\..*\.promisor|extensions\.partialclone)$"
+    return call.run(root, "config", "--get-regexp", pattern).code == 0
 
 
 def is_ancestor(root: Path, ancestor: str, of: str) -> bool:
     """Whether one commit is the other or in its history, as far as this clone knows."""
-    return has(root, ancestor, of) and _succeeds(root, "merge-base", "--is-ancestor", ancestor, of)
+    found = has(root, ancestor, of)
+    return found and call.run(root, "merge-base", "--is-ancestor", ancestor, of).code == 0
 
 
 def parents(root: Path, commit: str) -> tuple[str, ...]:
@@ -110,7 +112,3 @@ def certain_merge_base(root: Path, base: str, head: str) -> str | None:
     edges = frozenset(file.read_bytes().split()) if file.is_file() else frozenset()
     hidden = edges and edges.intersection(call.checked(root, "rev-list", base, head, f"^{found}").split())
     return None if hidden else found
-
-
-def _succeeds(root: Path, *args: str) -> bool:
-    return call.run(root, *args).code == 0

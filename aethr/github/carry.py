@@ -8,7 +8,6 @@ Without a key nothing is carried; a placeholder for a local server is not a key.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -47,10 +46,6 @@ class Binding(NamedTuple):
     head: str
     workflow: str
     aethr: str = __version__
-
-
-def workflow_hash(content: str) -> str:
-    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
 
 
 def make_seal(binding: Binding, keys: Iterable[str]) -> Seal:

@@ -93,21 +93,6 @@ class Blobs(NamedTuple):
         return f"{self.server_url}/{self.repository}/blob/{self.commit}/{name}{anchor}"
 
 
-def not_sent(result: RunResult, limit: int, measure: Measure) -> str:
-    """What the models did not see."""
-    receipts = dict.fromkeys(receipt for step in result.steps for receipt in step.context)
-    items = wording.not_sent(receipts)
-    return f"**Not sent to the model:**\n\n{listed(items, limit, measure)}" if items else ""
-
-
-def receipt(result: RunResult, limit: int, measure: Measure) -> str:
-    """Folded: steps, models, context, tokens, cost, the loops, and a map of the run."""
-    steps = steps_table(result, _within(limit // 2, measure))
-    loops = listed([wording.loop(loop) for loop in result.loops], limit // 4, measure)
-    parts = (steps, loops, run_flowchart(result))
-    return fold(f"Receipt: {wording.spent(result)}", "\n\n".join(part for part in parts if part))
-
-
 def listed(items: Sequence[str], limit: int, measure: Measure) -> str:
     """A list of plain lines; the last one says how many did not fit."""
     return bullets(items, _within(limit, measure))
@@ -206,8 +191,9 @@ def _reason(error: AethrError, exit_code: ExitCode) -> str:
 def _verdict(page: Page) -> str:
     """What stopped the run, the verdict in words, how much of the change it covers, and notes."""
     failure = _reason(page.error, page.exit_code) if page.error is not None else ""
+    notes = listed(page.notes, WORDS, utf16_units)
     if page.result is None or (failure and page.outcome == "not-reviewed"):
-        return _join(failure, _notes(page))
+        return _join(failure, notes)
     said = f"**{markdown_inline(wording.verdict(page.result).text)}**"
     review = page.result.review
     facts = []
@@ -217,11 +203,7 @@ def _verdict(page: Page) -> str:
     facts += [f"Findings: {wording.summary(review.findings)}."] if review.status != "none" else []
     if review.coverage is not None:
         facts.append(f"Sent to the reviewer: {int(review.coverage * 100)}% of the changed lines.")
-    return _join(failure, said, " ".join(facts), _notes(page))
-
-
-def _notes(page: Page) -> str:
-    return listed(page.notes, WORDS, utf16_units)
+    return _join(failure, said, " ".join(facts), notes)
 
 
 def _body(page: Page, room: Room) -> str:
@@ -230,15 +212,17 @@ def _body(page: Page, room: Room) -> str:
         return ""
     result, measure = page.result, room.measure
     findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
-    after = (
-        not_sent(result, room.limit // 8, measure),
-        receipt(result, room.limit // 6, measure),
-    )
-    used = sum(measure(part) for part in (findings, *after)) + 2 * WORDS
+    receipts = dict.fromkeys(receipt for step in result.steps for receipt in step.context)
+    items = wording.not_sent(receipts)
+    not_sent = f"**Not sent to the model:**\n\n{listed(items, room.limit // 8, measure)}" if items else ""
+    steps = steps_table(result, _within(room.limit // 12, measure))
+    loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
+    receipt = fold(f"Receipt: {wording.spent(result)}", _join(steps, loops, run_flowchart(result)))
+    used = sum(measure(part) for part in (findings, not_sent, receipt)) + 2 * WORDS
     last = result.steps[-1]
     text, cut = block_within(terminal(last.content).strip("\n"), room.limit - used, measure)
     note = f"*The answer is cut here. {room.rest}*" if cut else ""
-    return _join(findings, f"#### {markdown_inline(last.id, 80)}", text, note, *after)
+    return _join(findings, f"#### {markdown_inline(last.id, 80)}", text, note, not_sent, receipt)
 
 
 def _find_review(previous: str | None) -> tuple[str, str | None]:

@@ -17,13 +17,12 @@ from aethr.base.errors import MEANINGS, AethrError, ExitCode, UsageError
 from aethr.base.records import Finding, RunResult, Survey
 from aethr.base.sanitize import Redactor
 from aethr.context.diffs import Section, parse
-from aethr.github import commands, comment, upsert
-from aethr.github.api import Api, ReadOnlyError, Sleep
+from aethr.github import comment, upsert
 from aethr.github.comment import Blobs, Page
 from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
-from aethr.github.runner import Runner
-from aethr.github.upsert import Marker, Posted, PullRequest
+from aethr.github.runner import Runner, annotation, append, write_outputs
+from aethr.github.upsert import Api, Marker, Posted, PullRequest, ReadOnlyError, Sleep
 from aethr.output import report, wording
 from aethr.output import report_files as reports
 
@@ -134,18 +133,18 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     with ExitStack() as rest:  # last in, first out; each runs even if an earlier one raised
         rest.callback(log.flush)
         rest.callback(log.writelines, lines)
-        rest.callback(commands.write_summary, job.runner.summary, redact(comment.summary(page)))
+        rest.callback(append, job.runner.summary, redact(comment.summary(page)))
         rest.callback(_write_reports, job, done.result)
-        rest.callback(commands.write_outputs, job.runner.output, _outputs(page, delivered))
+        rest.callback(write_outputs, job.runner.output, _outputs(page, delivered))
     return delivered
 
 
 def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
     """Report a step that cannot start: outputs, summary and a line in the log."""
-    log.write(commands.annotation("error", "Aethr", f"{error} {error.fix}") + "\n")
+    log.write(annotation("error", "Aethr", f"{error} {error.fix}") + "\n")
     log.flush()
-    commands.write_summary(runner.summary, comment.refusal(error))
-    commands.write_outputs(runner.output, {"status": "not-reviewed", "exit-code": str(int(error.exit_code))})
+    append(runner.summary, comment.refusal(error))
+    write_outputs(runner.output, {"status": "not-reviewed", "exit-code": str(int(error.exit_code))})
     return error.exit_code
 
 
@@ -158,7 +157,7 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
     with disk.failing_as(f"{folder}: cannot be made", "Is RUNNER_TEMP a folder?"):
         folder.mkdir(parents=True, exist_ok=True)
     reports.write(map(reports.Target, paths), result)
-    commands.write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
+    write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
 
 
 def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
@@ -193,26 +192,22 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
         on_the_diff = tuple(each for each in review.findings if done.shown.holds(each))
         yield from report.annotation_lines(done.result._replace(review=review._replace(findings=on_the_diff)))
     for note in done.notes:
-        yield commands.annotation("notice", "Aethr", note)
+        yield annotation("notice", "Aethr", note)
     if done.error is not None:
         level = "notice" if done.excused else "error"
-        yield commands.annotation(
-            level, f"Aethr: {MEANINGS[done.error.exit_code]}", f"{done.error} {done.error.fix}"
-        )
+        yield annotation(level, f"Aethr: {MEANINGS[done.error.exit_code]}", f"{done.error} {done.error.fix}")
     elif done.exit_code:
         assert done.result is not None
         said = " ".join(line.text for line in wording.closing(done.result))
         not_relied_on = done.exit_code == ExitCode.NOT_REVIEWED
         title = done.result.outcome.replace("-", " ") if not_relied_on else MEANINGS[done.exit_code]
-        yield commands.annotation("error", f"Aethr: {title}", said)
+        yield annotation("error", f"Aethr: {title}", said)
     if delivered.error is not None:
         level = "notice" if delivered.exit_code == done.exit_code else "error"
         text = f"no comment on the pull request: {delivered.error} {delivered.error.fix}"
-        yield commands.annotation(level, "Aethr", text)
+        yield annotation(level, "Aethr", text)
     if delivered.posted is not None and delivered.posted.newer:
-        yield commands.annotation(
-            "notice", "Aethr", "a later run has already written the comment; it was not changed"
-        )
+        yield annotation("notice", "Aethr", "a later run has already written the comment; it was not changed")
 
 
 def _outputs(page: Page, delivered: Delivered) -> dict[str, str]:

@@ -16,7 +16,7 @@ from aethr import git
 from aethr.base.errors import UsageError
 from aethr.base.outside import MOST, at, text
 from aethr.base.records import Checkout, Scope
-from aethr.git import fetch, history, objects
+from aethr.git import fetch, history, tracking
 from aethr.git.fetch import Remote
 from aethr.github.runner import Runner
 
@@ -161,7 +161,7 @@ def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], 
     """Fetch the files of a commit that a partial clone lacks, if ``wanted`` is true of their path."""
 
     def ids() -> Iterator[str]:
-        entries = objects.tree_entries(top, commit)
+        entries = tracking.entries(top, commit)
         return (each.id for each in entries if wanted(os.fsdecode(each.path)))
 
     fetch.complete(top, remote, (commit,), ids)
@@ -190,4 +190,4 @@ def refuse_checked_out_head(here: Checkout, change: EventChange) -> None:
 
 def _complete(top: Path, remote: Remote, base: str, head: str) -> None:
     """Fetch the files of the change, on both sides, that a partial clone lacks."""
-    fetch.complete(top, remote, (base, head), lambda: objects.changed_ids(top, base, head))
+    fetch.complete(top, remote, (base, head), lambda: tracking.changed_ids(top, base, head))

@@ -1,25 +1,32 @@
-"""What a GitHub runner passes to a step: repository, event, run, folders and addresses, typed.
+"""What a GitHub runner passes to a step, typed, and what it reads: outputs, summary, commands in the log.
 
 https://docs.github.com/en/actions/reference/workflows-and-actions/variables
+https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from aethr.base import network
+from aethr.base import disk, network
 from aethr.base.errors import UsageError
 from aethr.base.outside import json_value
+from aethr.base.sanitize import one_line
+from aethr.output.report import command_property, command_text
 
 MAX_EVENT_BYTES = 32 << 20
 """GitHub caps an event's payload at 25 MB."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_NUMBER = re.compile("[0-9]{1,18}")
+_OUTPUT = re.compile(r"[a-z][a-z-]*=[^\r\n]{0,4000}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +69,18 @@ def read(environ: Mapping[str, str]) -> Runner:
     server = _url(environ, "GITHUB_SERVER_URL", "https://github.com", "file")
     api = _url(environ, "GITHUB_API_URL", "https://api.github.com")
     return Runner(
-        repository=_matching(environ, "GITHUB_REPOSITORY", _REPOSITORY),
+        repository=_given(environ, "GITHUB_REPOSITORY", _REPOSITORY.fullmatch),
         event_name=_given(environ, "GITHUB_EVENT_NAME"),
         event=_read_event(Path(_given(environ, "GITHUB_EVENT_PATH"))),
         sha=environ.get("GITHUB_SHA", ""),
         ref=environ.get("GITHUB_REF", ""),
         actor=environ.get("GITHUB_ACTOR", ""),
-        run_id=_number(environ, "GITHUB_RUN_ID"),
-        attempt=_number(environ, "GITHUB_RUN_ATTEMPT"),
+        run_id=int(_given(environ, "GITHUB_RUN_ID", _NUMBER.fullmatch)),
+        attempt=int(_given(environ, "GITHUB_RUN_ATTEMPT", _NUMBER.fullmatch)),
         job=environ.get("GITHUB_JOB", ""),
-        workspace=_folder(environ, "GITHUB_WORKSPACE"),
-        temp=_folder(environ, "RUNNER_TEMP"),
+        # A path has to fit on the one line of an output.
+        workspace=Path(_given(environ, "GITHUB_WORKSPACE", str.isprintable)),
+        temp=Path(_given(environ, "RUNNER_TEMP", str.isprintable)),
         server_url=server,
         api_url=api,
         graphql_url=_url(environ, "GITHUB_GRAPHQL_URL", f"{api}/graphql"),
@@ -81,22 +89,13 @@ def read(environ: Mapping[str, str]) -> Runner:
     )
 
 
-def _given(environ: Mapping[str, str], name: str) -> str:
+def _given(environ: Mapping[str, str], name: str, fits: Callable[[str], object] = bool) -> str:
     value = environ.get(name, "").strip()
     if not value:
         raise UsageError(f"{name} is not set", "Run this in a GitHub runner, which sets it.")
+    if not fits(value):
+        raise UsageError(f"{name} has a form that GitHub does not use: {value[:100]!r}")
     return value
-
-
-def _matching(environ: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
-    value = _given(environ, name)
-    if pattern.fullmatch(value) is None:
-        raise _odd(name, value)
-    return value
-
-
-def _number(environ: Mapping[str, str], name: str) -> int:
-    return int(_matching(environ, name, re.compile("[0-9]{1,18}")))
 
 
 def _url(environ: Mapping[str, str], name: str, default: str, *schemes: str) -> str:
@@ -109,18 +108,6 @@ def _url(environ: Mapping[str, str], name: str, default: str, *schemes: str) -> 
     except ValueError as error:
         raise UsageError(f"{name} is not an http or https address: {error}") from None
     return value.rstrip("/")
-
-
-def _folder(environ: Mapping[str, str], name: str) -> Path:
-    """A path, which has to fit on the one line of an output."""
-    value = _given(environ, name)
-    if not value.isprintable():
-        raise _odd(name, value)
-    return Path(value)
-
-
-def _odd(name: str, value: str) -> UsageError:
-    return UsageError(f"{name} has a form that GitHub does not use: {value[:100]!r}")
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:
@@ -140,3 +127,45 @@ def _read_event(path: Path) -> Mapping[str, Any]:
         said = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"GITHUB_EVENT_PATH: {path} is not an event: {said}") from error
     return payload
+
+
+def write_outputs(file: Path | None, values: Mapping[str, str]) -> None:
+    """Set outputs of the step, short and of one line each; a name may be set again. Raises ``DiskError``."""
+    lines = [f"{name}={value}" for name, value in values.items()]
+    assert all(map(_OUTPUT.fullmatch, lines)), list(values)
+    append(file, "".join(f"{line}\n" for line in lines))
+
+
+def append(file: Path | None, text: str) -> None:
+    """Add text to a file that the runner reads: Markdown to ``Runner.summary``. Raises ``DiskError``."""
+    if file is None:
+        return
+    with (
+        disk.failing_as(f"{file}: cannot be written"),
+        file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream,
+    ):
+        stream.write(text)
+
+
+def annotation(level: str, title: str, text: str) -> str:
+    """A line that the runner shows as an ``error``, ``warning`` or ``notice`` on the page of the run."""
+    return f"::{level} title={command_property(one_line(title))}::{command_text(one_line(text, 2000))}"
+
+
+@contextmanager
+def stop_commands(log: TextIO) -> Iterator[None]:
+    """Make the runner print every line that is logged within, and obey none as a command."""
+    token = secrets.token_hex(16)
+
+    def say(text: str) -> None:
+        log.write(text)
+        log.flush()
+
+    say(f"::stop-commands::{token}\n")
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # report what ended the block rather than a closed log
+            say(f"\n::{token}::\n")
+        raise
+    say(f"\n::{token}::\n")

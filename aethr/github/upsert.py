@@ -3,17 +3,179 @@
 A comment is ours if its first line is our marker **and** the token's owner wrote it: anybody can copy a
 marker, and a token that can write comments can edit everybody's. The marker names the run that wrote the
 comment, and the commit that it reviews.
+
+``Api`` is GitHub's REST API as far as comments need it: plain httpx, bounded waiting, errors in one line.
+Idempotent requests are retried; a POST only when GitHub says that it was not applied. When the answer to a
+POST is lost, the caller has to find out whether it was applied (``AmbiguousError``). Rules:
+https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import httpx
+
+from aethr import __version__
+from aethr.base.errors import AethrError
 from aethr.base.network import is_address
-from aethr.base.outside import MOST, at, count, text
-from aethr.github.api import AmbiguousError, Api, ApiError
+from aethr.base.outside import MOST, at, count, json_value, retry_after_s, text
+from aethr.base.sanitize import one_line
+from aethr.llm import connection
+
+VERSION = "2022-11-28"
+TRIES = 4
+BACKOFF_S = 1.0
+LONGEST_WAIT_S = 60.0
+"""The longest wait before a retry; all waits together stay under ``TRIES`` times it."""
+TIMEOUT_S = 20.0
+PAGES = 100
+"""At most so many pages of a list are read, of 100 comments each."""
+
+Sleep = Callable[[float], None]
+
+
+class ApiError(AethrError):
+    """GitHub refused, or could not be reached. ``status`` is 0 without an answer."""
+
+    def __init__(self, message: str, fix: str = "", status: int = 0) -> None:
+        super().__init__(message, fix)
+        self.status = status
+
+
+class ReadOnlyError(ApiError):
+    """The token cannot write: the run is a fork's or Dependabot's, or lacks the permission."""
+
+
+class AmbiguousError(ApiError):
+    """The answer to a POST was lost, so it may have been applied."""
+
+
+class Answer(NamedTuple):
+    """The JSON of a successful answer, and the address of the next page."""
+
+    value: Any
+    following: str | None = None
+
+
+class Api:
+    """A connection with one token. ``sleep`` waits for seconds; httpx sends with ``transport``."""
+
+    def __init__(
+        self, url: str, token: str, sleep: Sleep, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        """Raises ``ApiError`` for a wrong address, proxy or certificate file in the environment."""
+        self.sleep = sleep
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": VERSION,
+            "User-Agent": f"aethr/{__version__}",
+        }
+        try:
+            way = transport or connection.transport(
+                connection.trusted() if url.startswith("https:") else False
+            )
+            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers, transport=way)
+        except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
+            said = one_line(str(error), 200)
+            raise ApiError(f"cannot connect to GitHub: {said}", "Check GITHUB_API_URL.") from error
+
+    def __enter__(self) -> Api:  # noqa: PYI034 - typing.Self is newer than Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def pages(self, path: str) -> Iterator[Any]:
+        """The items of a list, from all of its pages."""
+        following: str | None = path
+        for _ in range(PAGES):
+            if following is None:
+                return
+            answer = self.send("GET", following)
+            if not isinstance(answer.value, list):
+                raise ApiError("GitHub answered with something that is not a list")
+            yield from answer.value
+            following = answer.following
+
+    def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, reads: bool = False
+    ) -> Answer:
+        """Send a request; ``reads`` is True for a POST that changes nothing, such as a GraphQL query.
+
+        Raises ``ApiError``, and ``AmbiguousError`` for a POST that may have been applied.
+        """
+        safe = reads or method != "POST"
+        for tried in range(TRIES):
+            wait_s, last = BACKOFF_S * float(2**tried), tried == TRIES - 1
+            try:
+                response = self._client.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                said = one_line(str(error) or type(error).__name__, 200)
+                unsent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError))
+                if not safe and not unsent:
+                    raise AmbiguousError(f"GitHub's answer was lost: {said}") from error
+                if last:
+                    raise ApiError(f"GitHub cannot be reached: {said}") from error
+            except (httpx.InvalidURL, ValueError) as error:
+                raise ApiError(f"GitHub cannot be asked: {one_line(str(error), 200)}") from error
+            else:
+                if response.is_success:
+                    return self._read(response)
+                wait_s = _find_wait_s(method, response, wait_s, last=last, safe=safe)
+            self.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _read(self, response: httpx.Response) -> Answer:
+        """The answer. A next page on another server is an ``ApiError``: it must not get the token."""
+        try:
+            value = json_value(response.content)
+        except ValueError as error:
+            raise ApiError(f"GitHub's answer ({response.status_code}) cannot be read: {error}") from error
+        url = response.links.get("next", {}).get("url")
+        if url is not None:
+            if not is_address(url):
+                raise ApiError("the next page of GitHub's list is not an address")
+            ours, theirs = urlsplit(str(self._client.base_url)), urlsplit(url)
+            if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
+                raise ApiError("the next page of GitHub's list is on another server")
+        return Answer(value, url)
+
+
+def _find_wait_s(method: str, response: httpx.Response, backoff_s: float, *, last: bool, safe: bool) -> float:
+    """Seconds until the request may succeed. Raises ``ApiError`` if it will not."""
+    status = response.status_code
+    try:
+        said = one_line(text(at(json_value(response.content), "message")) or "no message", 300)
+    except ValueError:
+        said = "no message"
+    # A rate limit shares its status with a missing permission.
+    limit = "retry-after" in response.headers or "rate limit" in said.lower()
+    limited = status == 429 or (status == 403 and limit)
+    if status >= 500 and not safe:
+        raise AmbiguousError(f"GitHub answered {status}", status=status)
+    named = retry_after_s(response.headers.get("retry-after", ""))
+    wait = backoff_s if named is None else named
+    if not last and wait <= LONGEST_WAIT_S and (limited or status >= 500):
+        return wait
+    if status == 403 and "is locked" in said.lower():
+        title, fix = f"the conversation is locked (403: {said})", "Unlock it, or set `comment: false`."
+        raise ApiError(title, fix, status)
+    if status == 403 and method != "GET" and not limited:
+        title = f"GitHub does not let this token comment (403: {said})"
+        raise ReadOnlyError(title, "Give the job `permissions: pull-requests: write`.", status)
+    if status == 401:
+        title = f"GitHub does not know this token (401: {said})"
+        raise ApiError(title, "Check the input github-token.", status)
+    raise ApiError(f"GitHub answered {status} to a {method}: {said}", status=status)
+
 
 _LINE = re.compile(
     r"<!-- aethr:comment key=([A-Za-z0-9._-]{1,60}) run=([0-9]{1,18}) attempt=([0-9]{1,9})"
@@ -106,7 +268,7 @@ def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
         return Posted(ours.url, newer=True)
     path = f"/repos/{pull.repository}/issues/comments/{ours.id}"
     try:
-        return Posted(_url(api.patch(path, {"body": write(ours.body)}).value))
+        return Posted(_url(api.send("PATCH", path, {"body": write(ours.body)}).value))
     except ApiError as error:
         if error.status not in _GONE:
             raise
@@ -116,9 +278,9 @@ def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
 def _create(api: Api, pull: PullRequest, mark: Marker, body: str, posts: int = POSTS) -> Posted:
     """Post the comment; after a lost answer, look for it before posting it again."""
     try:
-        return Posted(_url(api.post(pull.comments, {"body": body}).value))
+        return Posted(_url(api.send("POST", pull.comments, {"body": body}).value))
     except AmbiguousError:
-        api.pause()
+        api.sleep(2 * BACKOFF_S)  # GitHub may need a moment to show what it has just stored
         ours = _find_ours(api, pull, mark.key)
         if ours is None and posts == 1:
             raise
@@ -138,7 +300,7 @@ def _find_ours(api: Api, pull: PullRequest, key: str) -> _Comment | None:
     if not candidates:
         return None
     # ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not.
-    me = at(api.post(pull.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
+    me = at(api.send("POST", pull.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
     if not isinstance(me, str):
         raise ApiError("GitHub does not name the owner of this token", "Check the input github-token.")
     return next((comment for comment, author in candidates if author == me), None)

@@ -1,4 +1,4 @@
-"""The bytes of one HTTP call, for both transports.
+"""The bytes of one HTTP call, for both transports; and the transport that makes it without LiteLLM.
 
 LiteLLM makes its own HTTP clients, so requests and responses are handled in httpx's event hooks, which any
 client can be given: https://www.python-httpx.org/advanced/event-hooks/
@@ -7,13 +7,16 @@ client can be given: https://www.python-httpx.org/advanced/event-hooks/
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aethr.llm import Alive, Call, CallFailed, Chunk, connection, sse
+from aethr import __version__
+from aethr.llm import Alive, Call, CallFailed, Chunk, connection, note_dropped, sse
 from aethr.llm.failures import READ_CHARS, error_in, iterate_causes, response_failure, transport_failure
+from aethr.llm.protocols import address, protocol_of
 
 if TYPE_CHECKING:
     import httpx
@@ -154,6 +157,40 @@ class ProtocolStream:
 
     def hang_up(self) -> None:
         self._exchange.hang_up()
+
+
+class Direct:
+    """Calls without LiteLLM, for the providers in ``protocols.DIRECT``; a call starts in a tenth of the time.
+
+    Everything else is as through LiteLLM: one suite tests both transports.
+    """
+
+    name = "direct"
+
+    def load(self) -> None:
+        connection.load()
+
+    def open(self, call: Call, alive: Alive) -> ProtocolStream:
+        protocol, exchange, url = protocol_of(call.model.name), Exchange(call, alive), address(call)
+        body = protocol.body(call)
+        headers = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
+        if call.endpoint.key:
+            headers["Authorization"] = f"Bearer {call.endpoint.key}"
+        client = connection.load().Client(
+            timeout=connection.timeout(call.deadlines),
+            transport=connection.transport(connection.trusted() if url.startswith("https:") else False),
+            follow_redirects=False,  # only the endpoint itself gets the prompt
+            event_hooks={"request": [exchange.prepare], "response": [exchange.receive]},
+        )
+        with contextlib.ExitStack() as on_failure, translated_errors():
+            on_failure.callback(client.close)
+            request = client.build_request("POST", url, headers=headers, content=json.dumps(body))
+            client.send(request, stream=True)
+            on_failure.pop_all()
+        notes = note_dropped(call, {**body, **body.get("options", {})})
+        return ProtocolStream(
+            exchange, lambda data: protocol.chunk(data, call.model.name), client.close, notes
+        )
 
 
 @contextlib.contextmanager

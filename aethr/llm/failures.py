@@ -16,7 +16,7 @@ from aethr.base.errors import ModelError
 from aethr.base.providers import provider_of
 from aethr.base.sanitize import redact
 from aethr.llm import CallFailed, Endpoint, FailureKind, connection
-from aethr.llm.endpoints import public_address
+from aethr.llm.routes import public_address
 
 KEY_CHARS = 6
 """Shorter "keys" are placeholders for servers without keys, and words that occur in any text."""
@@ -24,33 +24,6 @@ KEY_CHARS = 6
 READ_CHARS = 10_000
 SHOWN_CHARS = 300
 """How much of a provider's own text an error line shows."""
-
-_WHAT: Mapping[FailureKind, str] = {
-    "auth": "the key was refused",
-    "not_found": "no such model or address",
-    "bad_request": "the request was refused",
-    "context_window": "the prompt is too long for the model's window",
-    "rate_limit": "too many requests",
-    "quota": "no credit left",
-    "too_large": "the request is too large for the server",
-    "region": "the provider does not serve this place",
-    "no_stream": "the provider does not stream for this account",
-    "server": "the provider failed",
-    "connection": "no connection",
-    "proxy": "no connection",
-    "lost": "no connection",
-    "tls": "no secure connection",
-    "timeout": "no answer in time",
-    "deadline": "no answer in time",
-    "silent": "no answer in time",
-    "cut": "the answer was cut off",
-    "garbage": "the answer is not in the protocol",
-    "empty": "the answer is empty",
-    "all_thought": "the answer is empty",
-    "content_filter": "the provider's content filter refused",
-    "refusal": "the model refused to answer",
-    "install": "a package is missing",
-}
 
 _DEEPEST = 6
 """Levels of an error object that are searched: servers wrap each other's errors, some several times."""
@@ -61,44 +34,58 @@ _BYTES = re.compile(r"b'(\{.*\})'", re.DOTALL)
 _SHORTER = "Lower the step's context_chars, name fewer context sources, or use a model with a larger window."
 _AT: frozenset[FailureKind] = frozenset({"not_found", "connection", "lost", "proxy", "tls", "garbage"})
 _LATER = "Try again later with the resume command."
-_FIX: Mapping[FailureKind, str] = {
-    "auth": "Check {key}; `aethr auth login {provider}` replaces it.",
-    "not_found": "Check the model's name in the workflow{base}.",
-    "bad_request": "Check the model's name and settings in the workflow.",
-    "context_window": f"{_SHORTER[:-1]}; a lower max_tokens leaves the prompt more room.",
-    "rate_limit": "Wait, then continue with the resume command.",
-    "quota": "Check the plan and billing of the account that {key} belongs to.",
-    "too_large": _SHORTER,
-    "region": "Use a model that is served where this runs.",
-    "no_stream": "Verify the organization at the provider, or use another model.",
-    "server": _LATER,
-    "connection": "Check the network{base}, then continue with the resume command.",
-    "proxy": "Check the proxy's address, user and password in that variable.",
-    "lost": "Check the network{base}, then continue with the resume command.",
-    "tls": "Check the server's certificate{base}.",
-    "timeout": _LATER,
-    "deadline": "Raise the model's timeout_s, then continue with the resume command.",
-    "silent": "Check the server, then continue with the resume command.",
-    "cut": _LATER,
-    "garbage": "Check the model's name{base}: a model server must stand there.",
-    "empty": "Try again, or use another model.",
-    "all_thought": "Raise the model's max_tokens, or lower its effort.",
-    "content_filter": "Look at what the context sends, or use another model.",
-    "refusal": "Look at what the context sends, or use another model.",
-    "install": "Install it beside aethr, or use another model.",
+_TEXTS: Mapping[FailureKind, tuple[str, str]] = {
+    "auth": ("the key was refused", "Check {key}; `aethr auth login {provider}` replaces it."),
+    "not_found": ("no such model or address", "Check the model's name in the workflow{base}."),
+    "bad_request": ("the request was refused", "Check the model's name and settings in the workflow."),
+    "context_window": (
+        "the prompt is too long for the model's window",
+        f"{_SHORTER[:-1]}; a lower max_tokens leaves the prompt more room.",
+    ),
+    "rate_limit": ("too many requests", "Wait, then continue with the resume command."),
+    "quota": ("no credit left", "Check the plan and billing of the account that {key} belongs to."),
+    "too_large": ("the request is too large for the server", _SHORTER),
+    "region": ("the provider does not serve this place", "Use a model that is served where this runs."),
+    "no_stream": (
+        "the provider does not stream for this account",
+        "Verify the organization at the provider, or use another model.",
+    ),
+    "server": ("the provider failed", _LATER),
+    "connection": ("no connection", "Check the network{base}, then continue with the resume command."),
+    "proxy": ("no connection", "Check the proxy's address, user and password in that variable."),
+    "lost": ("no connection", "Check the network{base}, then continue with the resume command."),
+    "tls": ("no secure connection", "Check the server's certificate{base}."),
+    "timeout": ("no answer in time", _LATER),
+    "deadline": ("no answer in time", "Raise the model's timeout_s, then continue with the resume command."),
+    "silent": ("no answer in time", "Check the server, then continue with the resume command."),
+    "cut": ("the answer was cut off", _LATER),
+    "garbage": (
+        "the answer is not in the protocol",
+        "Check the model's name{base}: a model server must stand there.",
+    ),
+    "empty": ("the answer is empty", "Try again, or use another model."),
+    "all_thought": ("the answer is empty", "Raise the model's max_tokens, or lower its effort."),
+    "content_filter": (
+        "the provider's content filter refused",
+        "Look at what the context sends, or use another model.",
+    ),
+    "refusal": ("the model refused to answer", "Look at what the context sends, or use another model."),
+    "install": ("a package is missing", "Install it beside aethr, or use another model."),
 }
+"""What happened, and how to fix it."""
 
 
 def explain(failure: CallFailed, model_name: str, endpoint: Endpoint) -> ModelError:
     """The error that a user sees: without the key, and with the base address if that helps."""
     kind, provider = failure.kind, provider_of(model_name)
+    what, fix = _TEXTS[kind]
     status = f" ({failure.status})" if failure.status is not None else ""
     where = f" at {public_address(endpoint.base)}" if endpoint.base is not None and kind in _AT else ""
     cause = tidy(failure.message, [endpoint.key or ""])
-    line = f"{model_name}: {_WHAT[kind]}{where}{status}" + (f": {cause}" if cause else "")
+    line = f"{model_name}: {what}{where}{status}" + (f": {cause}" if cause else "")
     key = provider.keys[0] if provider.needs_key else f"the key of {provider.name}"
     base = f" and {provider.base_variables[0]}" if provider.listed and endpoint.base is not None else ""
-    fix = _FIX[kind].format(key=key, provider=provider.name, base=base)
+    fix = fix.format(key=key, provider=provider.name, base=base)
     if kind == "auth" and not provider.needs_key:  # such a key is not in .env
         fix = f"Check {key} in the environment."
     return ModelError(line, fix=fix)
@@ -108,7 +95,7 @@ def headline(failure: CallFailed) -> str:
     """A few words for the line that announces a retry."""
     if failure.status is not None:
         return f"answered {failure.status}"
-    return failure.message if failure.kind in ("connection", "lost") else _WHAT[failure.kind]
+    return failure.message if failure.kind in ("connection", "lost") else _TEXTS[failure.kind][0]
 
 
 def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError:

@@ -15,37 +15,19 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from aethr.base import network
 from aethr.base.errors import BudgetError, UsageError
 from aethr.base.providers import PROVIDERS, litellm_name, provider_of, split
-from aethr.base.records import (
-    Completion,
-    ModelSpec,
-    Notice,
-    Request,
-    Spent,
-    TextDelta,
-    Thinking,
-    Usage,
-)
+from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
-from aethr.llm import (
-    ATTEMPTS,
-    FINISHED,
-    Call,
-    CallFailed,
-    Chunk,
-    Deadlines,
-    FailureKind,
-    routes,
-)
+from aethr.llm import ATTEMPTS, FINISHED, Call, CallFailed, Chunk, Deadlines, FailureKind, routes
 from aethr.llm.connection import Feed, Overdue, Silent
-from aethr.llm.endpoints import address_of, endpoint_of
 from aethr.llm.failures import explain, headline, tidy, too_long
-from aethr.llm.prices import lookup
+from aethr.llm.routes import address_of, endpoint_of
 from aethr.llm.spending import (
     answer_tokens,
     estimate_tokens,
     estimated_usage,
     is_plausible,
     limit_notes,
+    lookup,
     over_limit,
 )
 
@@ -125,9 +107,13 @@ class ModelBackend:
                 return self._completion(request, call, answer, history)
             except CallFailed as caught:
                 failure = caught
-            if answer.usage is not None:
-                yield Spent(answer.usage)
-            request = self._charge(request, answer)
+            spent = answer.usage
+            if spent is not None:
+                yield Spent(spent)
+            elif answer.length:
+                spent = estimated_usage(request.prompt, answer.text, model.name)
+            if spent is not None:
+                request = request._replace(allowance=request.allowance.after(spent))
             if history.attempts_left and self._may_help_unstreamed(failure, request, call, answer):
                 history.streamed = failure
                 history.attempts += 1
@@ -198,7 +184,7 @@ class ModelBackend:
             notes.append(note)
         reason = answer.finish_reason or ""
         truncated = reason.lower() not in FINISHED
-        notes += limit_notes(request, lookup(call.model.name), call.max_tokens, truncated=truncated)
+        notes += limit_notes(request, call.max_tokens, truncated=truncated)
         if over := over_limit(usage, call.max_tokens):
             notes.append(f"the server {over}")
         cut = cut_prompt(request.prompt, answer.usage) if answer.usage is not None else None
@@ -216,13 +202,6 @@ class ModelBackend:
             over_limit=over,
         )
 
-    def _charge(self, request: Request, answer: _Answer) -> Request:
-        """The request with what a failed attempt leaves of its allowance."""
-        spent = answer.usage
-        if spent is None and answer.length:
-            spent = estimated_usage(request.prompt, answer.text, _model(request).name)
-        return request._replace(allowance=request.allowance.after(spent)) if spent else request
-
     def _may_help_unstreamed(
         self, failure: CallFailed, request: Request, call: Call, answer: _Answer
     ) -> bool:
@@ -237,7 +216,7 @@ class ModelBackend:
         if failure.kind != "no_stream" and not (nothing and own_server(call)):
             return False
         try:
-            answer_tokens(request, lookup(call.model.name))
+            answer_tokens(request)
         except BudgetError:
             return False
         return True
@@ -250,7 +229,7 @@ class ModelBackend:
             model=model,
             endpoint=endpoint_of(model.name, self._environ),
             deadlines=limits,
-            max_tokens=answer_tokens(request, lookup(model.name)),
+            max_tokens=answer_tokens(request),
             stream=stream,
         )
 

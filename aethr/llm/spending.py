@@ -1,15 +1,265 @@
-"""The limit on an answer: the one that is always sent, and how a run's allowance lowers it (pure)."""
+"""What calls cost, and the limits on them: prices, estimates of tokens, the most tokens of an answer.
+
+Prices and windows are in the price file of LiteLLM's package, which is read without importing LiteLLM. Tokens
+read from a cache and written to one have their own prices, and some models cost more with a long prompt. The
+cost of a row with any other rule is unknown here.
+"""
 
 from __future__ import annotations
 
+import datetime
+import functools
+import importlib.util
+import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from aethr.base import outside
 from aethr.base.errors import BudgetError
-from aethr.base.providers import provider_of
+from aethr.base.providers import provider_of, split
 from aethr.base.records import ModelSpec, Request, Usage
-from aethr.llm import prices
-from aethr.llm.prices import Price
+
+FILE = "model_prices_and_context_window_backup.json"
+
+SOON_DAYS = 90
+"""A warning is given so many days before a model retires."""
+
+_PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
+_OBJECT = re.compile(r"\s*:\s*(?=\{)")
+
+
+class Price(NamedTuple):
+    """US dollars a token, and sizes in tokens; None is unknown.
+
+    A price of zero counts as unknown, except on the user's own server: the file has zeros for models in
+    preview and for free tiers. These are the prices of short prompts; ``cost`` gives that of a call.
+    """
+
+    input_usd: float | None = None
+    output_usd: float | None = None
+    window: int | None = None
+    max_output: int | None = None
+
+
+def lookup(model_name: str) -> Price | None:
+    """Prices and sizes of ``provider:model``; None if the file does not have the model."""
+    found = price_row(model_name)
+    if found is None:
+        return None
+    keys = ("input_cost_per_token", "output_cost_per_token", "max_input_tokens", "max_output_tokens")
+    asked, answered, window, output = (outside.amount(found.get(key)) for key in keys)
+    either = outside.amount(found.get("max_tokens")) or 0
+    known = asked or answered or not provider_of(model_name).needs_key
+    return Price(
+        asked if known else None,
+        answered if known else None,
+        int(window or either) or None,
+        int(output or either) or None,
+    )
+
+
+def retires(model_name: str) -> datetime.date | None:
+    """The day on which its provider shuts ``provider:model`` down; None if the file does not have it.
+
+    A name without its own date stands for one of its snapshots (``gpt-5-mini`` for
+    ``gpt-5-mini-2025-08-07``): it retires with the last of them, once all of them have a date.
+    """
+    found = price_row(model_name)
+    if found is None:
+        return None
+    if (own := _date(found.get("deprecation_date"))) is not None:
+        return own
+    _, model = split(model_name)
+    names = set(re.findall(rf'"({re.escape(model)}-\d{{4}}-?\d{{2}}-?\d{{2}})"', _text()))
+    rows = [price_row(f"{provider_of(model_name).name}:{name}") for name in names]
+    dates = [_date(each.get("deprecation_date")) for each in rows if each is not None]
+    known = [date for date in dates if date is not None]
+    return max(known) if known and len(known) == len(dates) else None
+
+
+def retirement(model_name: str, today: datetime.date) -> str | None:
+    """A warning for a model that retires within ``SOON_DAYS``, or has retired; None for any other."""
+    date = retires(model_name)
+    if date is None or (date - today).days > SOON_DAYS:
+        return None
+    return f"{model_name} {'retires' if date >= today else 'was retired'} on {date} (by LiteLLM's price file)"
+
+
+def priced_providers() -> frozenset[str]:
+    """The providers of all models in the file, as LiteLLM spells them."""
+    return frozenset(_PROVIDER.findall(_text()))
+
+
+@functools.cache
+def price_row(model_name: str) -> Mapping[str, Any] | None:
+    """The row of ``provider:model`` as it is in the file; None if the file does not have the model.
+
+    LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider.
+    """
+    _, model = split(model_name)
+    prefix = provider_of(model_name).prefix
+    family = prefix.removesuffix("_chat")
+    for name in (f"{prefix}/{model}", f"{family}/{model}", model):
+        found = _find(name)
+        if found.get("litellm_provider") in (prefix, family):
+            return found
+    return None
+
+
+def _date(value: object) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _find(name: str) -> Mapping[str, Any]:
+    """The object that follows ``name``, or an empty one. The file is 3 MB, so only this row is parsed."""
+    text, quoted = _text(), json.dumps(name)
+    at = text.find(quoted)
+    while at >= 0:
+        follows = _OBJECT.match(text, at + len(quoted))
+        if follows is None:
+            at = text.find(quoted, at + 1)
+            continue
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text, follows.end())
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+@functools.cache
+def _text() -> str:
+    """The text of the file, read once; empty if it is missing."""
+    spec = importlib.util.find_spec("litellm")
+    folders = (spec.submodule_search_locations if spec is not None else None) or []
+    files = [file for folder in folders if (file := Path(folder, FILE)).is_file()]
+    try:
+        return files[0].read_text(encoding="utf-8", errors="replace") if files else ""
+    except OSError:
+        return ""
+
+
+_INPUT = "input_cost_per_token"
+_OUTPUT = "output_cost_per_token"
+_CACHED = "cache_read_input_token_cost"
+_WRITTEN = "cache_creation_input_token_cost"
+_SAME = {"output_cost_per_reasoning_token": _OUTPUT, "input_cost_per_token_cache_hit": _CACHED}
+"""Keys that are understood as long as their price is that of another key."""
+_BASES = "|".join((_INPUT, _OUTPUT, _CACHED, _WRITTEN))
+_ABOVE = re.compile(rf"(?:{_BASES})_above_((\d+)(k?)_tokens)")
+
+_OURS = re.compile(rf"(?:{_BASES})(?:_above_\d+k?_tokens)?")
+_NOT_OURS = re.compile(
+    rf"(?:{_BASES})\w*_(?:batches|flex|priority|ultrafast|decisions)"  # tiers that Aethr does not ask for
+    rf"|{_WRITTEN}_above_\d+hr\w*"  # caches that live longer: on request only
+    r"|(?:in|out)put_cost_per_(?:audio|image|video)\w*"  # text goes in, text comes out
+    r"|cache_read_input_audio_token_cost\w*"
+    r"|\w+_cost_per_(?:query|session)"  # searches and other tools of the provider
+    # For data that must stay in a region: on request only.
+    r"|regional_processing_uplift_multiplier_\w+|fedramp_uplift_multiplier"
+)
+_SEARCH = "search_context_cost_per_query"
+"""The price of a search: some providers make one in each call, others on request only."""
+_ABOUT_MONEY = re.compile(r"cost|pric|multiplier|uplift")
+
+
+class Tokens(NamedTuple):
+    """What a provider counted. ``cached`` and ``written`` (to a cache) are part of ``prompt``."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+    written: int = 0
+
+
+class Rates(NamedTuple):
+    """US dollars for a token of a prompt, and for one of an answer."""
+
+    prompt: float
+    completion: float
+
+    def cost(self, prompt: int, completion: int) -> float:
+        return prompt * self.prompt + completion * self.completion
+
+
+def understands_price(model_name: str) -> bool:
+    """Whether every rule of the model's price is known here; True for a model without a price."""
+    rates = price_row(model_name) or {}
+    if provider_of(model_name).always_searches and _SEARCH in rates:
+        return False
+    money = [key for key in rates if _ABOUT_MONEY.search(key)]
+    return all(
+        _OURS.fullmatch(key)
+        or _NOT_OURS.fullmatch(key)
+        or (key in _SAME and rates[key] == rates.get(_SAME[key]))
+        for key in money
+    )
+
+
+def cost(model_name: str, tokens: Tokens) -> float | None:
+    """US dollars; None if the price or one of its rules is unknown."""
+    rates = _priced(model_name)
+    if rates is None:
+        return None
+    long = _surcharge(rates, tokens.prompt, inclusive=provider_of(model_name).long_from)
+    asked = _rate(rates, _INPUT, long) or 0.0
+    cached = _rate(rates, _CACHED, long)
+    written = _rate(rates, _WRITTEN, long)
+    fresh = max(0, tokens.prompt - tokens.cached - tokens.written)
+    prompt = fresh * asked
+    prompt += tokens.cached * (asked if cached is None else cached)
+    prompt += tokens.written * (asked if written is None else written)
+    return prompt + tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
+
+
+def highest_rates(model_name: str, prompt: int) -> Rates | None:
+    """The highest rates of a call whose prompt has at most ``prompt`` tokens; None as in ``cost``.
+
+    A provider may write the whole prompt to its cache without being asked, for some at a higher price.
+    """
+    rates = _priced(model_name)
+    if rates is None:
+        return None
+    endings = ("", *_surcharge(rates, prompt, inclusive=True))
+
+    def most(*bases: str) -> float:
+        return max(outside.amount(rates.get(base + end)) or 0.0 for base in bases for end in endings)
+
+    return Rates(most(_INPUT, _CACHED, _WRITTEN), most(_OUTPUT))
+
+
+def stated_cost(model_name: str, usage: Mapping[str, Any]) -> float | None:
+    """US dollars that the provider states in ``usage``; None if it states none or not a valid number."""
+    read = provider_of(model_name).stated_cost
+    return read(usage) if read is not None else None
+
+
+def _priced(model_name: str) -> Mapping[str, Any] | None:
+    """The row of a model whose price and rules are all known; None for any other."""
+    price = lookup(model_name)
+    known = price is not None and price.input_usd is not None and price.output_usd is not None
+    return price_row(model_name) if known and understands_price(model_name) else None
+
+
+def _surcharge(rates: Mapping[str, Any], prompt: int, *, inclusive: bool) -> tuple[str, ...]:
+    """The suffixes of the keys that apply to a prompt of that length, the longest prompt first."""
+    found = {}
+    for match in filter(None, map(_ABOVE.fullmatch, rates)):
+        found[int(match[2]) * (1000 if match[3] else 1)] = match[1]
+    above = [size for size in found if prompt > size or (inclusive and prompt == size)]
+    return tuple(f"_above_{found[size]}" for size in sorted(above, reverse=True))
+
+
+def _rate(rates: Mapping[str, Any], base: str, long: tuple[str, ...]) -> float | None:
+    found = (outside.amount(rates.get(base + end)) for end in (*long, ""))
+    return next((rate for rate in found if rate is not None), None)
+
 
 BYTES_PER_TOKEN = 3
 """Text and code have about four bytes per token; with three an estimate is rather too high."""
@@ -39,12 +289,13 @@ def most_tokens(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-def answer_limit(model: ModelSpec, price: Price | None, prompt: int) -> int:
+def answer_limit(model: ModelSpec, prompt: int) -> int:
     """The most tokens of an answer to a prompt of ``prompt`` tokens, before any allowance lowers it.
 
     The model's ``max_tokens``, but at most its maximum by the price file. The default is that maximum, as
     far as the window has room: a provider refuses a limit that does not fit beside the prompt.
     """
+    price = lookup(model.name)
     most = price.max_output if price is not None else None
     if model.max_tokens is not None:
         return min(model.max_tokens, most or model.max_tokens)
@@ -54,14 +305,14 @@ def answer_limit(model: ModelSpec, price: Price | None, prompt: int) -> int:
     return limit
 
 
-def answer_tokens(request: Request, price: Price | None) -> int:
+def answer_tokens(request: Request) -> int:
     """The ``max_tokens`` to send: ``answer_limit``, lowered to the rest of the run's allowance.
 
     Raises ``BudgetError`` if that does not pay for a usual answer.
     """
     assert request.model is not None
     prompt = estimate_tokens(request.prompt)
-    limit = answer_limit(request.model, price, prompt)
+    limit = answer_limit(request.model, prompt)
     usual = min(limit, ANSWER_TOKENS)
     allowance = request.allowance
     if allowance.tokens is not None:
@@ -82,11 +333,11 @@ def states_cost(model_name: str) -> bool:
     return provider_of(model_name).stated_cost is not None
 
 
-def limit_notes(request: Request, price: Price | None, sent: int, *, truncated: bool) -> Iterator[str]:
+def limit_notes(request: Request, sent: int, *, truncated: bool) -> Iterator[str]:
     """Notes on the limit ``sent``, if it is not the one that the model's settings ask for."""
     assert request.model is not None
     own = request.model.max_tokens
-    limit = answer_limit(request.model, price, estimate_tokens(request.prompt))
+    limit = answer_limit(request.model, estimate_tokens(request.prompt))
     if own is not None and limit < own:
         yield f"max_tokens {own:,} is more than {request.model.name} can answer: {limit:,} was sent"
     if truncated and sent < limit:
@@ -110,13 +361,12 @@ def is_plausible(usage: Usage) -> bool:
 def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:
     """An estimate for a call that the provider did not count, so that an allowance still holds."""
     asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
-    cost = prices.cost(model_name, prices.Tokens(asked, answered))
-    return Usage.of(asked, answered, cost, estimated=True)
+    return Usage.of(asked, answered, cost(model_name, Tokens(asked, answered)), estimated=True)
 
 
 def _limit_by_cost(request: Request, prompt: int, answer: int, limit: int, left: float) -> int:
     assert request.model is not None
-    rates = prices.highest_rates(request.model.name, prompt)
+    rates = highest_rates(request.model.name, prompt)
     if rates is None:
         if not states_cost(request.model.name):
             raise BudgetError(

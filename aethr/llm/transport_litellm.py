@@ -30,16 +30,14 @@ from aethr.llm import (
     Call,
     CallFailed,
     Chunk,
-    chat,
     connection,
     note_dropped,
-    ollama,
-    prices,
+    protocols,
+    spending,
     sse,
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.prices import lookup
 from aethr.llm.protocols import WireProtocol, protocol_at
 
 ENVIRONMENT = {
@@ -192,7 +190,9 @@ class LiteLLM:
                 raise failure_of(error, litellm, exchange.failure) from error
         finally:
             _EXCHANGE.reset(token)
-        response = exchange.response = _response(source) or exchange.response
+        lines = getattr(source, "streaming_response", None)  # a generator of lines belongs to its response
+        owned = inspect.getgeneratorlocals(lines).get("self") if inspect.isgenerator(lines) else None
+        response = exchange.response = owned or getattr(source, "response", None) or exchange.response
         protocol = protocol_at(response.request.url.path) if response is not None else None
         if response is None or protocol is None or (response.is_stream_consumed and exchange.whole is None):
             return LiteLLMStream(call, exchange, stream, source)
@@ -203,7 +203,7 @@ class LiteLLM:
 def _read(protocol: WireProtocol, model_name: str, data: dict[str, Any]) -> Chunk:
     """Read an object; LiteLLM computes the cost if the price has rules that are not known here."""
     chunk = protocol.chunk(data, model_name)
-    if chunk.usage is None or prices.understands_price(model_name):
+    if chunk.usage is None or spending.understands_price(model_name):
         return chunk
     litellm = load()
     try:
@@ -285,14 +285,6 @@ class FinishWatcher:
             yield chunk
 
 
-def _response(source: Any) -> Any:
-    """The HTTP response behind a stream: an attribute, or the owner of its generator of lines."""
-    lines = getattr(source, "streaming_response", None)
-    if inspect.isgenerator(lines):
-        return inspect.getgeneratorlocals(lines).get("self")
-    return getattr(source, "response", None)
-
-
 def _watch(exchange: Exchange, stream: Any, source: Any) -> FinishWatcher:
     """Put a watcher between LiteLLM and what it reads (undocumented attributes; the tests pin them).
 
@@ -328,7 +320,7 @@ def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
 
 def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The events of a stream that say the same as a complete answer of Anthropic's."""
-    text = chat.read_content(data.get("content")).text
+    text = protocols.read_content(data.get("content")).text
     start = {"type": "text", "text": ""}
     end = {"stop_reason": data.get("stop_reason")}
     return [
@@ -345,13 +337,13 @@ def _arguments(call: Call) -> dict[str, Any]:
     settings = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
-        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
+        protocols.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
     if provider_of(call.model.name).protocol == "ollama":
-        extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+        extra = {"num_ctx": protocols.window(call), "extra_body": dict(protocols.WHOLE_PROMPT)}
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": call.prompt}],
@@ -391,13 +383,13 @@ def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
     """US dollars as the provider states them, else by LiteLLM's prices: cached tokens, long prompts."""
-    stated = prices.stated_cost(model_name, dict(usage))
+    stated = spending.stated_cost(model_name, dict(usage))
     if stated is not None:
         return stated
-    price = lookup(model_name)
+    price = spending.lookup(model_name)
     if price is None or price.input_usd is None:
         return None
     try:
         return float(sum(litellm.cost_per_token(model=litellm_name(model_name), usage_object=usage)))
     except Exception:  # noqa: BLE001 - for a model it cannot price it raises Exception itself
-        return prices.cost(model_name, prices.Tokens(usage.prompt_tokens, usage.completion_tokens))
+        return spending.cost(model_name, spending.Tokens(usage.prompt_tokens, usage.completion_tokens))

@@ -34,14 +34,14 @@ class Arc(NamedTuple):
     label: str
 
 
-def flowchart(steps: Sequence[Sequence[str]], arcs: Sequence[Arc], direction: str = "LR") -> str:
+def flowchart(steps: Sequence[Sequence[str]], arcs: Sequence[Arc]) -> str:
     """A fenced Mermaid block: each step is a box with its lines, each arc a dotted arrow.
 
     Empty without steps, or with more than ``STEPS``. Lines and labels may be untrusted.
     """
     if not steps or len(steps) > STEPS:
         return ""
-    chart = ["```mermaid", f"flowchart {direction}"]
+    chart = ["```mermaid", "flowchart LR"]
     for number, lines in enumerate(steps):
         chart.append(f'  s{number}["{"<br/>".join(_plain(line) for line in lines)}"]')
     chart += [f"  s{one} --> s{following}" for one, following in pairwise(range(len(steps)))]

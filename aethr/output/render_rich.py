@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TextIO, cast
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -73,14 +73,10 @@ class RichRenderer(Renderer):
         match event:
             case RunStarted():
                 self._mark = "" if event.mode == "live" else f"{event.mode} · "
-            case TextDelta():
-                if self._region is not None:
-                    self._region.feed(event.text)
-                return
-            case Thinking():
-                if self._region is not None:
-                    self._region.think()
-                return
+            case TextDelta() if self._region is not None:
+                self._region.feed(event.text)
+            case Thinking() if self._region is not None:
+                self._region.think()
             case StepStarted():
                 self._said.clear()
                 self.close()
@@ -90,20 +86,10 @@ class RichRenderer(Renderer):
                 self.close()
                 if event.result.skipped is None and not event.replayed and not self._options.quiet:
                     self._print_panel(event.result)
-        if self._options.quiet:
-            self._show_quiet(event)
-        else:
-            self._print_lines(wording.narrate(event, verbose=self._options.verbose))
-
-    def _show_quiet(self, event: Event) -> None:
-        if isinstance(event, RunStarted):
-            self._print_lines(wording.unreal(event))
-        elif isinstance(event, RunFinished):
-            if event.result.steps:
+            case RunFinished() if self._options.quiet and event.result.steps:
                 self._print_panel(event.result.steps[-1])
-            self._print_lines(wording.doubts(event.result))
-
-    def _print_lines(self, lines: Iterable[Message]) -> None:
+        quiet, verbose = self._options.quiet, self._options.verbose
+        lines = wording.narrate_quietly(event) if quiet else wording.narrate(event, verbose=verbose)
         for line in lines:
             if line not in self._said:  # a backend may report the same while it works and in its result
                 self._said.add(line)

@@ -5,24 +5,49 @@ Text that came from a model, a file or the task is untrusted; each format makes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from aethr import __version__
 from aethr.base import codec
-from aethr.base.records import Receipt, RunResult, Severity
+from aethr.base.records import RELIABLE, SEVERITIES, Finding, Receipt, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
-from aethr.output.sarif import sarif
 
 SCHEMA = 1
 ANNOTATIONS_PER_LEVEL = 10
 """A runner keeps this many annotations of each level for a step, and silently drops the others."""
 ANNOTATION_CHARACTERS = 4000
 
-_LEVELS: dict[Severity, str] = {"high": "error", "medium": "warning", "low": "notice"}
+_COMMANDS: Mapping[Severity, str] = {"high": "error", "medium": "warning", "low": "notice"}
+"""The runner's command for a finding."""
+
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+HOME = "https://github.com/aethr/action"
+
+_LEVELS: Mapping[Severity, str] = {"high": "error", "medium": "warning", "low": "note"}
+"""The level of a finding in SARIF."""
+_MEANINGS: Mapping[Severity, str] = {
+    "high": "Wrong, unsafe or loses data.",
+    "medium": "Should not be merged like this.",
+    "low": "A remark.",
+}
+_SARIF_RULES = [
+    {
+        "id": f"aethr/{severity}",
+        "name": f"{severity.capitalize()}Finding",
+        "shortDescription": {"text": f"A reviewer's finding of {severity} severity."},
+        "fullDescription": {"text": _MEANINGS[severity]},
+        "help": {"text": "Written by a language model: check it before you act on it."},
+        "defaultConfiguration": {"level": _LEVELS[severity]},
+    }
+    for severity in SEVERITIES
+]
 
 
 class FormatRow(NamedTuple):
@@ -34,7 +59,7 @@ class FormatRow(NamedTuple):
 
 def record(result: RunResult) -> dict[str, Any]:
     """The run record as JSON values: the shape of ``--json``."""
-    scope, review = result.scope, result.review
+    scope = result.scope
     extent = result.subject.extent if result.subject is not None else None
     return {
         "schema": SCHEMA,
@@ -49,13 +74,13 @@ def record(result: RunResult) -> dict[str, Any]:
             "head": scope.head,
             "head_sha": scope.head_sha,
         },
-        "change": extent._asdict() if extent is not None else None,
-        "steps": [codec.step_to_json(step) for step in result.steps],
-        "skipped": [skipped._asdict() for skipped in result.skipped],
-        "loops": [loop._asdict() for loop in result.loops],
+        "change": codec.to_json(extent),
+        "steps": codec.to_json(result.steps),
+        "skipped": codec.to_json(result.skipped),
+        "loops": codec.to_json(result.loops),
         "outcome": result.outcome,
-        "review": {**review._asdict(), "findings": [finding._asdict() for finding in review.findings]},
-        "totals": result.totals._asdict(),
+        "review": codec.to_json(result.review),
+        "totals": codec.to_json(result.totals),
         "exit_code": int(result.exit_code),
         "checkpoint": result.checkpoint,
     }
@@ -101,13 +126,97 @@ def markdown(result: RunResult) -> str:
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
+def sarif(result: RunResult) -> str:
+    """A SARIF 2.1.0 log as JSON text, for code scanning and reviewdog.
+
+    GitHub rejects the whole log if one result has no location. So a finding without a file of this project
+    becomes a notification of the invocation, which stays in the log. A run without a reliable verdict is an
+    invocation that was not successful. A run that called no model has no results.
+    """
+    notes = [("note" if result.outcome in RELIABLE else "warning", wording.verdict(result).text)]
+    if result.is_live:
+        without_place = (finding for finding in result.review.findings if not _has_place(finding))
+        notes += [(_LEVELS[finding.severity], wording.finding(finding)) for finding in without_place]
+    run = {
+        "tool": {
+            "driver": {
+                "name": "Aethr",
+                "version": __version__,
+                "semanticVersion": __version__,
+                "informationUri": HOME,
+                "rules": _SARIF_RULES,
+            }
+        },
+        "automationDetails": {"id": f"aethr/{quote(_encodable(result.workflow), safe='')}/"},
+        "columnKind": "unicodeCodePoints",
+        "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "The project root."}}},
+        "invocations": [
+            {
+                "executionSuccessful": result.outcome in RELIABLE,
+                "exitCode": int(result.exit_code),
+                "toolExecutionNotifications": [
+                    {"level": level, "message": {"text": text}} for level, text in notes
+                ],
+            }
+        ],
+        "results": _sarif_results(result.review.findings) if result.is_live else [],
+    }
+    return codec.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """The findings with a place. A fingerprint stays the same when lines move or white space changes."""
+    seen: Counter[str] = Counter()
+    results = []
+    for finding in filter(_has_place, findings):
+        words = " ".join(finding.message.split()).lower()
+        identity = "\0".join((finding.severity, finding.path or "", words))
+        fingerprint = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:32]
+        seen[fingerprint] += 1
+        location: dict[str, Any] = {"artifactLocation": {"uri": _uri(finding.path), "uriBaseId": "%SRCROOT%"}}
+        if finding.line is not None and finding.line >= 1:
+            location["region"] = {"startLine": finding.line}
+        message = terminal(finding.message).strip() or one_line(f"{finding.severity} finding")
+        results.append(
+            {
+                "ruleId": f"aethr/{finding.severity}",
+                "ruleIndex": SEVERITIES.index(finding.severity),
+                "level": _LEVELS[finding.severity],
+                "message": {"text": message},
+                "locations": [{"physicalLocation": location}],
+                "partialFingerprints": {"aethrFinding/v1": f"{fingerprint}:{seen[fingerprint]}"},
+            }
+        )
+    return results
+
+
+def _has_place(finding: Finding) -> bool:
+    """Whether code scanning can show the finding. It could never close one in a file that does not exist."""
+    return finding.place != "nowhere" and _uri(finding.path) is not None
+
+
+def _uri(path: str | None) -> str | None:
+    """A path of the project as a relative URI; None for any other path."""
+    if not path or path.startswith("/") or "\\" in path:
+        return None
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return None
+    return "/".join(quote(_encodable(part), safe="") for part in parts)
+
+
+def _encodable(text: str) -> str:
+    """Text without lone surrogates, which UTF-8 cannot encode."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def annotation_lines(result: RunResult) -> list[str]:
     """Findings as commands for a GitHub runner, most severe first, as many as it shows.
 
     Empty if no model was called: the findings of a mock say nothing about the code.
     """
     lines: list[str] = []
-    for severity, level in _LEVELS.items() if result.is_live else ():
+    for severity, level in _COMMANDS.items() if result.is_live else ():
         found = [finding for finding in result.review.findings if finding.severity == severity]
         for finding in found[:ANNOTATIONS_PER_LEVEL]:
             place = ""

@@ -32,30 +32,29 @@ class Target(NamedTuple):
 
 def check(paths: Sequence[str]) -> tuple[Target, ...]:
     """Where the reports go. Raises ``UsageError`` for one that cannot be written, before the run costs."""
-    return tuple(map(_check_one, paths))
-
-
-def _check_one(name: str) -> Target:
+    if not paths:
+        return ()
     from aethr.output.report import FORMATS
 
-    path = Path(name)
-    if path.suffix not in FORMATS:
-        known = " ".join(FORMATS)
-        raise UsageError(
-            f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
-            f"The suffix chooses the format: {known}.",
-        )
-    # os.path instead of pathlib, which raises for a folder that may not be read.
-    if os.path.isdir(path) or not os.path.isdir(path.parent):  # noqa: PTH112
-        raise UsageError(f"--report {name}: not a file in a folder that exists", "Create the folder first.")
-    if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):  # noqa: PTH110
-        raise UsageError(f"--report {name}: cannot be written", "Name a file in a folder that is yours.")
-    if _leaves_repository(path):
-        raise UsageError(
-            f"--report {name}: a link that git tracks leads it out of the repository",
-            "Name the file itself: such a link may have come with the change.",
-        )
-    return Target(path, os.path.lexists(path) and _mode(path) is None)
+    for name, path in zip(paths, map(Path, paths), strict=True):
+        if path.suffix not in FORMATS:
+            raise UsageError(
+                f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
+                f"The suffix chooses the format: {' '.join(FORMATS)}.",
+            )
+        # os.path instead of pathlib, which raises for a folder that may not be read.
+        if os.path.isdir(path) or not os.path.isdir(path.parent):  # noqa: PTH112
+            raise UsageError(
+                f"--report {name}: not a file in a folder that exists", "Create the folder first."
+            )
+        if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):  # noqa: PTH110
+            raise UsageError(f"--report {name}: cannot be written", "Name a file in a folder that is yours.")
+        if _leaves_repository(path):
+            raise UsageError(
+                f"--report {name}: a link that git tracks leads it out of the repository",
+                "Name the file itself: such a link may have come with the change.",
+            )
+    return tuple(Target(path, os.path.lexists(path) and _mode(path) is None) for path in map(Path, paths))
 
 
 def _leaves_repository(path: Path) -> bool:

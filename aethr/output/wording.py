@@ -86,8 +86,15 @@ def narrate(event: Event, *, verbose: bool = False) -> tuple[Message, ...]:
             return ()
 
 
+def narrate_quietly(event: Event) -> tuple[Message, ...]:
+    """The lines about an event that ``--quiet`` keeps."""
+    if isinstance(event, RunStarted):
+        return unreal(event)
+    return doubts(event.result) if isinstance(event, RunFinished) else ()
+
+
 def unreal(started: RunStarted) -> tuple[Message, ...]:
-    """The note of a run that calls no model; ``--quiet`` shows it too."""
+    """The note of a run that calls no model."""
     note = {"mock": MOCK, "scripted": SCRIPTED}.get(started.mode)
     return (Message(note, "note"),) if note else ()
 
@@ -154,7 +161,7 @@ def verdict(result: RunResult) -> Message:
 
 
 def doubts(result: RunResult) -> tuple[Message, ...]:
-    """The lines that ``--quiet`` keeps: what may close a gate and is not at the end of the last answer."""
+    """What may close a gate and is not at the end of the last answer."""
     lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
     last = result.steps[-1].content.rstrip() if result.steps else ""
     outcome = verdict(result)

@@ -1,7 +1,7 @@
 """The review protocol: what a reviewer is asked, how its answer is read, and what it decides. All pure.
 
-``thinking`` removes what precedes the answer, ``rendered`` gives the lines that a person sees, ``findings``
-(with ``places``) and ``status`` read them, ``answer`` combines these. This module makes the verdict of a run.
+``thinking`` removes what precedes the answer, ``lines`` or ``rendered`` gives the lines that a person sees,
+``findings`` (with ``places``) and ``answer`` read them. This module makes the verdict of a run.
 The readers are imported when there is an answer to read.
 """
 
@@ -133,8 +133,13 @@ def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: M
     """
     if not gate.needs_review:
         return ExitCode.OK
-    if mode != "mock" and _gate_closes(verdict.review, loops, gate):
-        return ExitCode.GATE
+    if mode != "mock" and gate.fail_on != "never":
+        # At a `revise` without a reason, and at an unsatisfied loop, every gate closes.
+        closes = verdict.review.unexplained or any(loop.outcome != "satisfied" for loop in loops)
+        threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
+        levels = [SEVERITIES.index(finding.severity) for finding in verdict.review.findings]
+        if closes or any(level <= threshold for level in levels):
+            return ExitCode.GATE
     loops_alone = verdict == NO_REVIEWER and loops and not gate.require_review
     return ExitCode.OK if verdict.outcome in RELIABLE or loops_alone else ExitCode.NOT_REVIEWED
 
@@ -156,25 +161,6 @@ def same_findings(one: StepResult, other: StepResult) -> bool:
     """Whether two answers of a reviewer have the same status and the same findings, in any order."""
     first, second = read(one), read(other)
     return set(first.findings) == set(second.findings) and first.status == second.status
-
-
-def missing(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """What a prompt lacks, or holds only in part, as ``path (why)``."""
-    return tuple(
-        f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})"
-        for receipt in receipts
-        if not receipt.complete
-    )
-
-
-def _gate_closes(review: Review, loops: Sequence[LoopResult], gate: Gate) -> bool:
-    """Every gate except ``never`` closes at a ``revise`` without a reason and at an unsatisfied loop."""
-    if gate.fail_on == "never":
-        return False
-    if review.unexplained or any(loop.outcome != "satisfied" for loop in loops):
-        return True
-    threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
-    return any(SEVERITIES.index(finding.severity) <= threshold for finding in review.findings)
 
 
 def _latest_reviews(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
@@ -251,9 +237,11 @@ def _change_in(result: StepResult) -> tuple[Receipt, ...]:
 
 
 def _list_missing(results: Iterable[StepResult]) -> str | None:
-    """What these steps should have been sent and were not, as one line."""
-    names = tuple(dict.fromkeys(name for result in results for name in missing(result.context)))
-    return f"not sent: {capped(names, 5)}" if names else None
+    """What these steps should have been sent and were not, or only in part, as one line."""
+    receipts = (receipt for result in results for receipt in result.context if not receipt.complete)
+    names = (f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})" for receipt in receipts)
+    unique = tuple(dict.fromkeys(names))
+    return f"not sent: {capped(unique, 5)}" if unique else None
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

@@ -12,14 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from aethr.base.records import SEVERITIES, Finding, Severity
 from aethr.review.lines import Line, Span
-from aethr.review.places import (
-    Ground,
-    Location,
-    name_place,
-    read_location,
-    whereabouts,
-    written,
-)
+from aethr.review.places import Ground, Location, name_place, read_location, whereabouts, written
 
 _SEVERITY: dict[str, Severity] = {
     **dict.fromkeys(
@@ -82,6 +75,7 @@ _PREFIX = re.compile(
     r"(?:finding|issue|problem|bug|comment|defect|item)s?\s*#?\d{0,3}\s*[:.)—–-]\s*)+",
     re.IGNORECASE,
 )
+_ROW_NUMBER = re.compile(r"#?\d{0,3}|no\.?|id")
 _NEGATION = re.compile(r"\b(?:no|none|nothing|not|n/a|without|zero)\b", re.IGNORECASE)
 _NOUN = r"(?:issue|finding|problem|concern|bug|defect|remark|comment|severity|vulnerabilit(?:y|ie))s?"
 _NONE = re.compile(
@@ -149,7 +143,7 @@ def is_none(text: str) -> bool:
 
 
 def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
-    """None if the words after the severity are not a finding."""
+    """None if the words after the severity are not a finding, or are the example of the contract."""
     text = written(marked.rest)
     if is_none(text) or (marked.severity and _COUNT.fullmatch(text)):
         return None
@@ -157,7 +151,10 @@ def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
     if marked.severity is None:
         return Unread(text)
     is_fixed = _TOLD_FIXED.fullmatch(message[-300:]) or _FIXED_FIRST.match(message)
-    if not (marked.sure or location) or is_fixed or _is_example(location, message, ground):
+    is_example = "what is wrong and what would be right" in message.casefold() or (
+        location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
+    )
+    if not (marked.sure or location) or is_fixed or is_example:
         return None
     if location is None:
         return Finding(marked.severity, None, None, message)
@@ -167,28 +164,20 @@ def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
     return Finding(marked.severity, location.path, location.line, message, place)
 
 
-def _is_example(location: Location | None, message: str, ground: Ground) -> bool:
-    """Whether the answer repeats the example of the contract."""
-    if "what is wrong and what would be right" in message.casefold():
-        return True
-    return location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
-
-
 # --- where a severity is marked ----------------------------------------------------------------
 
 
 def _find_mark(line: Line) -> _Marked | None:
-    """The severity at the beginning of a line, or after its place."""
+    """The severity at the beginning of a line, or after its place; a word counts before a coloured sign."""
     spans = _strip_prefix(line.spans)
-    if not spans:
-        return None
-    return (
-        _read_sign(spans, line)
-        or _read_label(spans)
-        or _read_brackets(spans)
-        or _read_bold(spans)
-        or _read_first_word(spans)
-    )
+    text = _text(spans)
+    sign = text[:1]
+    if sign in _SIGNS:
+        spans = _strip_prefix(_after(spans, len(text) - len(text[1:].lstrip("\ufe0f \t"))))
+    worded = _read_label(spans) or _read_brackets(spans) or _read_bold(spans) or _read_first_word(spans)
+    if worded is not None or sign not in _SIGNS or not spans:
+        return worded
+    return _Marked(_SIGNS[sign], spans, sure=sign in _SURE_SIGNS and line.kind in ("item", "heading"))
 
 
 def _read_label(spans: Sequence[Span]) -> _Marked | None:
@@ -289,20 +278,6 @@ def _read_first_word(spans: Sequence[Span]) -> _Marked | None:
     return None
 
 
-def _read_sign(spans: Sequence[Span], line: Line) -> _Marked | None:
-    """A coloured sign instead of a word; if there is a word too, the word counts."""
-    text = _text(spans)
-    sign = next(iter(text), "")
-    if sign not in _SIGNS:
-        return None
-    rest = _strip_prefix(_after(spans, len(text) - len(text[1:].lstrip("\ufe0f \t"))))
-    worded = _read_label(rest) or _read_brackets(rest) or _read_bold(rest) or _read_first_word(rest)
-    if worded is not None:
-        return worded
-    sure = sign in _SURE_SIGNS and line.kind in ("item", "heading")
-    return _Marked(_SIGNS[sign], rest, sure=sure) if rest else None
-
-
 # --- sections and tables -----------------------------------------------------------------------
 
 
@@ -338,16 +313,13 @@ def _belongs(line: Line, first_block: int, depth: int, ground: Ground) -> bool:
 def _read_row(line: Line, ground: Ground) -> Read | None:
     """A row of a table that has a column for the severity, or whose first cell is a severity."""
     header = [cell.casefold().strip(" *_`") for cell in line.header]
-    at = next(
-        (n for n, cell in enumerate(header) if re.search(_LABEL, cell) or cell in ("level", "class")), None
-    )
     cells = [cell.strip() for cell in line.cells]
-    if not line.header:
+    columns = [n for n, cell in enumerate(header) if re.search(_LABEL, cell) or cell in ("level", "class")]
+    if header and cells and not columns and _severity_of(cells[0].strip("[]() *_")):
+        columns = [0]
+    if not columns or columns[0] >= len(cells):
         return None
-    if at is None:
-        at = 0 if cells and _severity_of(cells[0].strip("[]() *_")) else None
-    if at is None or at >= len(cells):
-        return None
+    at = columns[0]
     value = "".join(char for char in cells[at] if char not in _SIGNS).replace("\ufe0f", "").strip("[]() *_`")
     sign = next((_SIGNS[char] for char in cells[at] if char in _SIGNS), None)
     severity = _severity_of(value) or (sign if not value else None)
@@ -366,12 +338,7 @@ def _join_cells(cells: Sequence[tuple[str, str]]) -> str:
             path = cell
         elif re.fullmatch(r"lines?|ln|l|line (?:no|number)s?\.?|line\(s\)", name) and re.search(r"\d", cell):
             line = ":" + (re.search(r"\d+", cell) or [""])[0]
-        elif not re.fullmatch(r"#?\d{0,3}|no\.?|id", cell.casefold()) and name not in (
-            "#",
-            "id",
-            "no",
-            "no.",
-        ):
+        elif not _ROW_NUMBER.fullmatch(cell.casefold()) and name not in ("#", "id", "no", "no."):
             others.append(cell)
     if not path:
         path = next((cell for cell in others if (found := read_location(cell, Ground())) and found.line), "")
@@ -393,10 +360,8 @@ def _severity_of(words: str) -> Severity | None:
     if not found or len(parts) > 6 or not {"no", "not", "confidence", "effort"}.isdisjoint(parts):
         return None
     alone = re.split(r"\s*[/,:|&+]\s*|\s+-\s+|\s+to\s+|\s+(?:and|or)\s+", plain.strip(" *_`-–—:."))
-    if not any(_names_severity(each) for each in alone):
-        return None
     named = [severity for each in alone if (severity := _names_severity(each)) is not None]
-    return min(named, key=SEVERITIES.index)
+    return min(named, key=SEVERITIES.index) if named else None
 
 
 def _names_severity(words: str) -> Severity | None:

@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aethr.review import plain
-from aethr.review.lines import Kind, Line, Span
+from aethr.review.lines import Kind, Line, Span, is_plain, read_plain
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -79,7 +78,7 @@ def _html_parser() -> MarkdownIt:
 
 def read_lines(text: str) -> tuple[Line, ...]:
     """The lines of an answer, in order."""
-    return plain.read_lines(text) if plain.is_plain(text) else parse_lines(text)
+    return read_plain(text) if is_plain(text) else parse_lines(text)
 
 
 def parse_lines(text: str) -> tuple[Line, ...]:

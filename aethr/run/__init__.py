@@ -8,7 +8,7 @@ record, also if the run failed.
 from __future__ import annotations
 
 import os
-import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -34,11 +34,12 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import Redactor
 from aethr.config import credentials
-from aethr.llm.routes import VARIABLE as TRANSPORT
+from aethr.llm import routes
 from aethr.review import unreviewed
-from aethr.run import one_off, resume, task
-from aethr.workflow import planning, terms
-from aethr.workflow.planning import Bound
+from aethr.run import one_off, resume
+from aethr.workflow import backends, planning
+from aethr.workflow.backends import Script
+from aethr.workflow.planning import Bound, Terms
 
 if TYPE_CHECKING:
     import datetime
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from aethr.engine.checkpoint import Checkpoint
     from aethr.run.one_off import Promotion
     from aethr.run.recorder import OnKept, Recorder
-    from aethr.workflow.scripted import Script
 
 Show = Callable[[Event], None]
 
@@ -102,7 +102,7 @@ def prepare(
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
     dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
     settings = {**dotenv.values, **environ}
-    agreed = terms.read(given, settings, secrecy.found_in(settings))
+    agreed = planning.read_terms(given, settings, secrecy.found_in(settings))
     secrecy.hide_too(agreed.secrets)
     seal = (seal or _make_seal(project, settings, agreed)) if agreed.is_live else UNSEALED
     doubt = resume.find_doubt(saved, seal, agreed.mode)
@@ -148,7 +148,7 @@ def execute(
     plan, given = prepared.plan, prepared.options
     redact = Redactor(plan.secrets).redact
     planning.warm(plan)
-    folder = _checkpoint_folder(given)
+    folder = Path(given.checkpoint_dir or os.environ.get("RUNNER_TEMP") or tempfile.gettempdir())
     recorder = Recorder(plan, prepared.done, folder, prepared.own_checkpoint, on_kept)
     try:
         with screen as show, closing(engine.run(plan, prepared.done)) as events:
@@ -201,7 +201,7 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
             attempts.discard(outcome.spare)
 
 
-def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: terms.Terms) -> Seal:
+def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: Terms) -> Seal:
     from aethr.engine.seal import folder_binding
 
     models = [agreed.model] if agreed.model else [model.name for model in project.workflow.models.values()]
@@ -228,17 +228,15 @@ def _read_task(
 ) -> str:
     if given.task is None and saved is not None and saved.task is not None:
         return saved.task
-    return Redactor(secrets).redact(task.read(given.task, settings, sys.stdin.buffer))
+    return Redactor(secrets).redact(one_off.read_task(given.task, settings))
 
 
 def _load_script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script | None:
     if replies is None:
         return None
-    from aethr.workflow import scripted
-
     editing = frozenset(program.step for program in planning.programs(spec) if program.agent)
     steps = [step.id for step in spec.steps]
-    return scripted.Script(scripted.read_replies(Path(cwd, replies), steps, editing), editing)
+    return Script(backends.read_replies(Path(cwd, replies), steps, editing), editing)
 
 
 def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:
@@ -267,11 +265,10 @@ def _warn_before_calls(plan: Plan, settings: Mapping[str, str], today: datetime.
     """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
     import datetime
 
-    from aethr.llm.endpoints import endpoints
-    from aethr.llm.prices import retirement
+    from aethr.llm.spending import retirement
 
     models = [step.model for step in plan.steps if step.model]
-    yield from endpoints(models, settings)
+    yield from routes.describe_endpoints(models, settings)
     for name in dict.fromkeys(model.name for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
@@ -316,13 +313,6 @@ def _find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, 
     """
     called = [step.model for step in plan.steps if step.model] if plan.is_live else []
     bases = [base for model in called for base in provider_of(model.name).base_variables]
-    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", TRANSPORT, *bases])
+    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)
-
-
-def _checkpoint_folder(given: RunOptions) -> Path:
-    import tempfile
-
-    named = given.checkpoint_dir or os.environ.get("RUNNER_TEMP")
-    return Path(named) if named else Path(tempfile.gettempdir())

@@ -1,9 +1,13 @@
-"""The workflow of one run by ``--step`` and ``--context``, and ``--save``, which writes it to a file."""
+"""What belongs to one run only: its task, a workflow by ``--step`` and ``--context``, and ``--save``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +21,60 @@ from aethr.config.mistakes import quote
 from aethr.workflow import planning
 from aethr.workflow.planning import Bound, Project, vocabulary
 
+LONGEST_TASK = 1 << 20
+
+_TEMPLATE = """
+# What should this run do? Lines that start with # are ignored; an empty text stops the run.
+"""
+
+
+def read_task(given: str | None, environ: Mapping[str, str]) -> str:
+    """The task: from the command line, standard input or an editor, as in ``git commit``.
+
+    Raises ``UsageError`` if it is missing, empty, too long, or not UTF-8.
+    """
+    if given is None:
+        text = _edit(environ)
+    elif given == "-":
+        text = _decode(sys.stdin.buffer.read(LONGEST_TASK + 1), "standard input")
+    else:
+        text = given
+    if not text.strip():
+        raise UsageError("the task is empty", 'Say what to do: aethr run "review my changes".')
+    if "\0" in text or len(text) > LONGEST_TASK:
+        raise UsageError(
+            "the task has a NUL character, or is over one megabyte", "Put large material into a file: source."
+        )
+    return text.encode("utf-8", "replace").decode("utf-8").strip("\n")
+
+
+def _edit(environ: Mapping[str, str]) -> str:
+    """The task as written in the user's editor. It needs the terminal, so it does not run in ``process``."""
+    editor = environ.get("VISUAL") or environ.get("EDITOR")
+    if not sys.stdin.isatty() or not editor:
+        raise UsageError(
+            "no task given", 'Say what to do: aethr run "review my changes"; or set EDITOR to write it there.'
+        )
+    with tempfile.TemporaryDirectory(prefix="aethr-task-") as folder:
+        file = Path(folder, "TASK.md")
+        file.write_text(_TEMPLATE, encoding="utf-8")
+        try:
+            code = subprocess.run([*shlex.split(editor), os.fspath(file)], check=False).returncode
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"the editor '{editor}' cannot be started: {reason}", "Set EDITOR.") from error
+        if code != 0:
+            raise UsageError(f"the editor '{editor}' ended with exit code {code}", "The run was not started.")
+        text = _decode(file.read_bytes(), "the edited task")
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+
+
+def _decode(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where} is not UTF-8 text", "Convert it to UTF-8.") from error
+
 
 def open_project(options: RunOptions, cwd: Path) -> Project:
     """The project and workflow that the command line describes. Raises ``ConfigError``, ``UsageError``."""
@@ -24,14 +82,23 @@ def open_project(options: RunOptions, cwd: Path) -> Project:
         opened = Project(planning.project_root(cwd), _build_workflow(options.step, options.context))
     else:
         opened = planning.open_project(cwd, options.config, options.preset)
-    words = planning.vocabulary() if options.context else None
     for source in options.context:
-        if words is not None and (problem := workflow_file.problem_of_source(source, words)):
+        words = planning.vocabulary()
+        if problem := workflow_file.problem_of(workflow_file.context_source(words), source):
             known = ", ".join(f"{name}:…" if argument else name for name, argument in words.sources.items())
             raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
     if options.step or not options.context:
         return opened
-    return opened._replace(workflow=_replace_context(opened.workflow, options.context))
+    spec = opened.workflow
+    if not any(CHANGE in step.context for step in spec.steps):
+        raise UsageError(
+            f"--context: no step of {spec.origin} reads {CHANGE}",
+            f"It replaces the context of steps that read {CHANGE}; name the source in the workflow file.",
+        )
+    steps = [
+        step._replace(context=options.context) if CHANGE in step.context else step for step in spec.steps
+    ]
+    return opened._replace(workflow=spec._replace(steps=tuple(steps)))
 
 
 def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowSpec:
@@ -39,8 +106,12 @@ def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowS
     roles: dict[str, str] = {}
     for word in words:
         role, colon, text = word.partition(":")
-        problem = workflow_file.problem_of_id(role) if colon and text.strip() else "not ROLE:TEXT"
-        problem = problem or workflow_file.problem_of_text(text)
+        problem = (
+            workflow_file.problem_of(workflow_file.STEP_ID, role)
+            if colon and text.strip()
+            else "not ROLE:TEXT"
+        )
+        problem = problem or workflow_file.problem_of(workflow_file.GUIDANCE, text)
         if problem:
             raise UsageError(
                 f"--step {quote(word)}: {problem}", 'As in --step "reviewer:Look for lost data."'
@@ -56,19 +127,6 @@ def _build_workflow(words: Sequence[str], context: tuple[str, ...]) -> WorkflowS
         origin="--step",
         places={f"steps.{number}.role": Place(number + 1, 1) for number in range(len(words))},
         lines=tuple(words),
-    )
-
-
-def _replace_context(spec: WorkflowSpec, context: tuple[str, ...]) -> WorkflowSpec:
-    if not any(CHANGE in step.context for step in spec.steps):
-        raise UsageError(
-            f"--context: no step of {spec.origin} reads {CHANGE}",
-            f"It replaces the context of steps that read {CHANGE}; name the source in the workflow file.",
-        )
-    return spec._replace(
-        steps=tuple(
-            step._replace(context=context) if CHANGE in step.context else step for step in spec.steps
-        ),
     )
 
 

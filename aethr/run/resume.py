@@ -139,7 +139,7 @@ def find_earlier(
     if attempt is None:
         return None
     if attempt.lost or attempt.baseline is None:
-        return Earlier(attempt, None, known, attempt.lost)
+        return Earlier(attempt, None, known, lost=attempt.lost)
     from aethr import snapshot
     from aethr.snapshot import attempts
 
@@ -149,11 +149,11 @@ def find_earlier(
             lost = _find_loss(shadow, attempt, attempt.baseline)
             if not lost:
                 before, _ = snapshot.restore(shadow, attempt.baseline)
-                change = snapshot.since(shadow, before)
-                return Earlier(attempt, objects, change.artifacts.changed_files)
+                left = snapshot.since(shadow, before).artifacts
+                return Earlier(attempt, objects, left.changed_files, left.unseen)
     except GitError:
         lost = attempts.LOST
-    return Earlier(attempt, None, known, lost)
+    return Earlier(attempt, None, known, lost=lost)
 
 
 def describe_earlier(earlier: Earlier | None) -> Iterator[str]:
@@ -163,8 +163,10 @@ def describe_earlier(earlier: Earlier | None) -> Iterator[str]:
     if earlier.files:
         files = capped(earlier.files, _NAMED)
         yield f"the failed attempt of step '{earlier.attempt.step}' had already changed: {files}"
-    if earlier.unseen:
-        yield f"the review will be incomplete: Aethr cannot show {earlier.unseen}"
+    for line in earlier.unseen:
+        yield f"the failed attempt of step '{earlier.attempt.step}' left what Aethr cannot show: {line}"
+    if earlier.loss:
+        yield f"the review will be incomplete: Aethr cannot show {earlier.loss}"
     elif earlier.files:
         yield "the step's change is measured from before that attempt and includes all edits since then"
 

@@ -7,6 +7,7 @@ says which of those changed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -42,8 +43,8 @@ __all__ = [
 _SUBMODULE = (0o160000).to_bytes(4, "big")
 """The mode of a submodule in an index file of any version: a file without it does not have submodules."""
 
-_BASELINE = "baseline"
-"""The index of a restored snapshot's files."""
+_BASELINE, _STAGED = "baseline", "staged"
+"""The indexes of a restored snapshot: its files, and what was staged then."""
 
 _ERROR = b"error: "
 _NESTED = re.compile(rb"warning: adding embedded git repository: (.*)")
@@ -72,7 +73,7 @@ class Look(NamedTuple):
     ``began_ns`` is the wall clock at its start. ``skipped`` is git's own words for what it could not read,
     ``nested`` the submodules and other repositories whose content is not read. ``walk`` names everything in
     the tree, ``rest`` has the state of what is not in the record. ``restored``: the look is from an earlier
-    shadow, and does not have a copy of the project's index.
+    shadow; its walk has only the repositories, and its copy of the project's index no marks or conflicts.
     """
 
     record: str
@@ -118,11 +119,25 @@ def take(shadow: Shadow) -> Snapshot:
 
 
 def baseline(shadow: Shadow, snapshot: Snapshot) -> Baseline:
-    """The part of a snapshot that outlives its shadow, beside the objects of its tree."""
+    """The part of a snapshot that outlives its shadow, beside the objects of its trees and its blob.
+
+    Raises ``GitError``.
+    """
     look, head = snapshot.look, snapshot.look.head
+    blind = {
+        "files": {os.fsdecode(name): state for name, state in look.rest.files.items()},
+        "tools": {os.fsdecode(name): state for name, state in look.rest.tools.items()},
+        "repositories": sorted(map(os.fsdecode, look.walk.repositories)),
+        "complete": look.walk.complete,
+        "settings": dict(look.repository.files),
+        "refs": look.repository.refs(),
+    }
+    stored = shadow.checked("hash-object", "-w", "--stdin", stdin=json.dumps(blind).encode())
     return Baseline(
         tree=snapshot.tree,
         top=redact(str(shadow.top)),
+        staged=_write_staged(shadow, head.index_copy),
+        blind=stored.decode().strip(),
         branch=head.branch,
         commit=head.commit,
         stash=head.stash,
@@ -137,32 +152,56 @@ def restore(shadow: Shadow, found: Baseline) -> tuple[Snapshot, Snapshot]:
     """The snapshot of an earlier shadow, for ``since``, and one of now. ``shadow`` must not have one yet.
 
     Files that were recorded then are recorded again, even if they are ignored by now or no longer tracked.
-    What is not in a record and has not been written since then counts as unchanged. Raises ``GitError``.
+    Raises ``GitError``, also if what is kept is missing or damaged.
     """
     known = frozenset(shadow.checked("ls-files", "-z").split(b"\0"))
     rows = shadow.checked("ls-tree", "-r", "-z", "--full-tree", found.tree).split(b"\0")
     gone = b"".join(row + b"\0" for row in rows if row and row.partition(b"\t")[2] not in known)
     shadow.checked("update-index", "--add", "--replace", "-z", "--index-info", stdin=gone)
     shadow.checked("read-tree", found.tree, index=_BASELINE)
+    if found.staged:
+        shadow.checked("read-tree", found.staged, index=_STAGED)
+    text = shadow.checked("cat-file", "blob", found.blind)
+    if shadow.checked("hash-object", "--stdin", stdin=text).decode().strip() != found.blind:
+        raise _damaged()  # git does not check the id of an object that it reads, and an agent may rewrite one
     own = take(shadow)
-    now, began_ns = own.look, found.began_us * 1000
-    repositories = set()
-    for folder in now.walk.repositories:
-        name = reveal_name(folder)
-        if name in found.nested or f"'{name}/' does not have a commit checked out" in found.skipped:
-            repositories.add(folder)
-    look = Look(
-        record=_BASELINE,
-        head=Head(found.branch, found.commit, found.stash),
-        repository=gitdir.drop_newer(now.repository, shadow.git_dir, shadow.common, began_ns),
-        began_ns=began_ns,
-        walk=now.walk._replace(repositories=repositories),
-        rest=listing.drop_newer(os.fsencode(shadow.top), now.rest, began_ns),
-        skipped=found.skipped,
-        nested=found.nested,
-        restored=True,
-    )
+    try:
+        blind = json.loads(text)
+        look = Look(
+            record=_BASELINE,
+            head=Head(found.branch, found.commit, found.stash, _STAGED if found.staged else ""),
+            # Another repository in its place has another commit, or else the same content.
+            repository=own.look.repository._replace(
+                files=dict(blind["settings"]),
+                packed=b"",
+                loose={name.encode(): value.encode() for name, value in blind["refs"].items()},
+            ),
+            began_ns=found.began_us * 1000,
+            walk=Walk([], {}, set(map(os.fsencode, blind["repositories"])), set(), {}, blind["complete"]),
+            rest=Rest(*({os.fsencode(name): blind[of][name] for name in blind[of]} for of in Rest._fields)),
+            skipped=found.skipped,
+            nested=found.nested,
+            restored=True,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _damaged() from error
     return Snapshot(look, found.tree), own
+
+
+def _damaged() -> GitError:
+    return GitError("what was kept of the state of the files is damaged", "Start over.")
+
+
+def _write_staged(shadow: Shadow, copy: str) -> str:
+    """The id of a tree with the files of an index, except conflicted ones; empty without an index."""
+    if not copy:
+        return ""
+    rows = shadow.checked("ls-files", "-u", "-z", index=copy).split(b"\0")[:-1]
+    if rows:
+        shutil.copyfile(shadow.folder / copy, shadow.folder / _STAGED)
+        shadow.forget([row.partition(b"\t")[2] for row in rows], _STAGED)
+        copy = _STAGED
+    return shadow.checked("write-tree", "--missing-ok", index=copy).decode().strip()
 
 
 def follows(shadow: Shadow, commit: str, later: str = "HEAD") -> bool:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,12 +39,12 @@ _PLAIN_LINE = re.compile(rb"\s*(?:" + _PLAIN_SECTIONS + rb"|" + _PLAIN_KEYS + rb
 class State(NamedTuple):
     """A repository at one moment.
 
-    ``identity`` differs if another repository takes its place. ``files`` has the content of settings and
-    hooks by name. Refs are as git keeps them: ``packed`` all in one file, ``loose`` in one file each.
+    ``identity`` differs if another repository takes its place. ``files`` has a hash of each of the settings
+    and hooks by name. Refs are as git keeps them: ``packed`` all in one file, ``loose`` in one file each.
     """
 
     identity: tuple[bytes, ...] = ()
-    files: Mapping[str, bytes] = {}
+    files: Mapping[str, str] = {}
     packed: bytes = b""
     loose: Mapping[bytes, bytes] = {}
 
@@ -66,25 +67,12 @@ def state(top: Path, git_dir: Path | None, common: Path | None) -> State:
     # These may come and go, but at a FIFO git would wait.
     often = (git_dir / "index", common / "config", common / "packed-refs")
     identity += [kind for kind in map(_kind, often) if kind not in (b"", b"file")]
+    files = _files(common) if common == git_dir else (*_files(common), *_files(git_dir))
     return State(
         identity=tuple(identity),
-        files=dict(_files(common) if common == git_dir else (*_files(common), *_files(git_dir))),
+        files={name: sha256(content).hexdigest() for name, content in files},
         packed=_content(common / "packed-refs"),
         loose=dict(_loose(common / "refs")),
-    )
-
-
-def drop_newer(found: State, git_dir: Path | None, common: Path | None, than_ns: int) -> State:
-    """``found`` without the settings, hooks and refs written since a wall-clock time."""
-    if git_dir is None or common is None:
-        return found
-
-    def is_older(name: str) -> bool:
-        return all(changed_ns(folder / name) < than_ns for folder in (git_dir, common))
-
-    return found._replace(
-        files={name: content for name, content in found.files.items() if is_older(name)},
-        loose={name: value for name, value in found.loose.items() if is_older(os.fsdecode(name))},
     )
 
 

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
+from zlib import crc32
 
 from aethr.snapshot.gitdir import changed_ns
 
@@ -73,7 +74,10 @@ class Walk(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """The state of each file that is not in a record, and of each folder of tools."""
+    """The state of each file that is not in a record, and of each folder of tools.
+
+    A state is a hash of integers: unlike that of text, it is the same in every process.
+    """
 
     files: Mapping[bytes, int]
     tools: Mapping[bytes, int]
@@ -117,12 +121,6 @@ def rest(top: bytes, found: Walk, recorded: Sequence[bytes]) -> Rest:
     return Rest({name: _state(top + b"/" + name) for name in names}, tools)
 
 
-def drop_newer(top: bytes, found: Rest, than_ns: int) -> Rest:
-    """The part of ``found`` unchanged since a time, in nanoseconds of the wall clock."""
-    files = {name: state for name, state in found.files.items() if changed_ns(top + b"/" + name) < than_ns}
-    return Rest(files, found.tools)
-
-
 def list_written(top: bytes, found: Walk, since_ns: int) -> list[bytes]:
     """The files changed since a time, in nanoseconds of the wall clock."""
     return [name for name in found.files if changed_ns(top + b"/" + name) >= since_ns]
@@ -162,7 +160,7 @@ def _sum_up(top: bytes, folder: bytes, found: Walk, left: int) -> int:
         files += 1
         if files > left:
             break
-        total ^= hash((name, _state(top + b"/" + name)))
+        total ^= hash((crc32(name), _state(top + b"/" + name)))
     found.tools[folder] = total
     return files
 

@@ -1,12 +1,50 @@
-"""The table of backends, which run the steps. To add one, add a file and a row; an agent: see ``AGENTS``."""
+"""The table of backends, which run the steps, and the two that call no model: the mock and the script.
+
+To add one, add a file and a row; an agent: see ``AGENTS``. The mock gives the same answer to the same prompt,
+in the form that the step's role asks for. With the scripted answers of ``--replies``, which test a workflow,
+the conditions, loops and gate of a run are real, but the result is not a review. A file of them::
+
+    implement: [Done., {answer: "Done again.", changed: [a.py]}]
+    review: ["Review status: revise", "Review status: pass"]
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from aethr.agents import AGENTS, Agent
-from aethr.base.records import Backend
+from aethr.base.errors import ConfigError
+from aethr.base.records import (
+    NO_USAGE,
+    Artifacts,
+    Backend,
+    Completion,
+    Notice,
+    Place,
+    Request,
+    RunResult,
+    TextDelta,
+)
+from aethr.base.words import path_line
+from aethr.config import nodes
+from aethr.config.kinds import (
+    Key,
+    ListOf,
+    NamedOf,
+    Reading,
+    Record,
+    Short,
+    Text,
+    read_document,
+)
+from aethr.config.mistakes import Mistake, quote, refusal
 
 
 class BackendRow(NamedTuple):
@@ -40,3 +78,181 @@ _TABLE = (
 )
 
 BACKENDS: Mapping[str, BackendRow] = {row.name: row for row in _TABLE}
+
+FIRST_LINE = "Mock answer {digest}: no model was called."
+PIECE = 24
+
+_FILE = re.compile(r"^\+\+\+ (?:b/)?([^\t\n]+)", re.MULTILINE)
+_HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+(\d+)", re.MULTILINE)
+
+
+class MockBackend:
+    """The backend of every step in mock mode."""
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Nothing can be missing."""
+
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Nothing takes long."""
+
+    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+        content = answer(request)
+        for start in range(0, len(content), PIECE):
+            yield TextDelta(content[start : start + PIECE])
+        return Completion(
+            content=content,
+            model=request.model.name if request.model is not None else "mock",
+            finish_reason="stop",
+            usage=NO_USAGE,
+            transport="mock",
+        )
+
+
+def answer(request: Request) -> str:
+    """The complete mock answer; it depends only on the prompt and the step's role."""
+    digest = hashlib.sha256(request.prompt.encode("utf-8", "replace")).hexdigest()[:12]
+    first = FIRST_LINE.format(digest=digest)
+    if request.reviewing:
+        place = _find_first_change(request.prompt)
+        where = f" {place} —" if place else ""
+        body = f"- [low]{where} an example of a finding, made up by the mock.\n\nReview status: pass"
+    elif request.role == "planner":
+        body = (
+            "1. Read the task and the context.\n2. Make the smallest change that does it.\n3. Run the tests."
+        )
+    else:
+        body = f"Here a live model would answer as {request.role}."
+    return f"{first}\n\n{body}\n"
+
+
+def _find_first_change(prompt: str) -> str:
+    """``path:line`` of the first changed file in the prompt's diff; empty if there is none."""
+    file = _FILE.search(prompt)
+    if file is None or file.group(1).strip() == "/dev/null":
+        return ""
+    hunk = _HUNK.search(prompt, file.end())
+    line = max(1, int(hunk.group(1))) if hunk is not None and len(hunk.group(1)) < 9 else 1
+    return path_line(file.group(1).strip(), line)
+
+
+_REPLY = Record(
+    "an answer",
+    (
+        Key("answer", Text("an answer as text"), "What the step answers.", "Done.", required=True),
+        Key("changed", ListOf(Text("a file's path", one_line=True), "file"), "What it changed.", ["a.py"]),
+    ),
+)
+_DOCUMENT = NamedOf("step", ListOf(Short("answer", _REPLY), "answer", least=1))
+
+
+class Reply(NamedTuple):
+    """One answer. ``changed`` are the files that an agent's step changed; None if the file does not say."""
+
+    answer: str
+    changed: tuple[str, ...] | None = None
+
+
+class Replies(NamedTuple):
+    """The answers by step, in the order of its passes, and their places in the file, for error messages."""
+
+    answers: Mapping[str, tuple[Reply, ...]]
+    origin: str = "replies"
+    places: Mapping[str, Place] = MappingProxyType({})
+    lines: tuple[str, ...] = ()
+
+    def refuse(self, step: str, number: int, message: str) -> ConfigError:
+        """The error with ``message`` at answer ``number`` of ``step``, or at its first one."""
+        place = self.places.get(f"{step}.{number}") or self.places.get(f"{step}.0", Place(1, 1))
+        return refusal(self.origin, self.lines, [Mistake(place, message)])
+
+
+def read_replies(path: Path, steps: Collection[str], editing: Collection[str]) -> Replies:
+    """Read the replies to these steps from a file; ``editing`` are the steps that change files.
+
+    Raises ``ConfigError`` with every mistake in it, or if the file cannot be read.
+    """
+    text, origin = nodes.load(path, "no such file")
+    check = partial(_check_steps, steps=steps, editing=editing)
+    raw, reading, lines = read_document(text, origin, _DOCUMENT, check)
+    answers = {
+        step: tuple(
+            Reply(reply["answer"], tuple(reply["changed"]) if "changed" in reply else None)
+            for reply in replies
+        )
+        for step, replies in raw.items()
+    }
+    return Replies(answers, origin, reading.places, lines)
+
+
+def _check_steps(
+    raw: dict[str, Any], reading: Reading, steps: Collection[str], editing: Collection[str]
+) -> Iterator[Mistake]:
+    """What does not fit the workflow's steps. Each needs an answer, because each runs at least once."""
+    for step, replies in raw.items():
+        if step not in steps:
+            yield Mistake(reading.keys[step], f"no step {quote(step)}", step, tuple(steps))
+        elif step not in editing:
+            changes = (f"{step}.{number}.changed" for number in range(len(replies or ())))
+            for path in changes:
+                if path in reading.keys:
+                    yield Mistake(reading.keys[path], f"the step '{step}' changes no files: no agent runs it")
+    for step in steps:
+        if step not in raw:
+            yield Mistake(Place(1, 1), f"no answers for the step '{step}'")
+
+
+UNNAMED = ("scripted-change",)
+"""What an agent's step changed, if its answer does not say."""
+
+_DIFF = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-before\n+after\n"
+
+
+class Script(NamedTuple):
+    """The backend of every step in a scripted run: a step's nth pass gets the nth of its replies.
+
+    ``editing`` are the steps that change files. If a reply has no verdict and the review is asked for it once
+    more, it gives the same reply again.
+    """
+
+    replies: Replies
+    editing: frozenset[str]
+
+    def preflight(self, requests: Sequence[Request]) -> None:
+        """Nothing can be missing: ``read_replies`` has checked the file."""
+
+    def warm(self, requests: Sequence[Request]) -> None:
+        """Nothing takes long."""
+
+    def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
+        """Raises ``ConfigError`` for a pass without an answer."""
+        step, answers = request.step, self.replies.answers[request.step]
+        if request.iteration > len(answers):
+            message = f"no answer for pass {request.iteration} of the step '{step}': it has {len(answers)}"
+            raise self.replies.refuse(step, len(answers) - 1, message)
+        reply = answers[request.iteration - 1]
+        yield TextDelta(reply.answer)
+        artifacts = None
+        if step in self.editing:  # made up, with a diff, so that a step that reads `latest_diff` is complete
+            changed = UNNAMED if reply.changed is None else reply.changed
+            artifacts = Artifacts(changed, git_diff="".join(map(_DIFF.format, changed)))
+        return Completion(
+            content=reply.answer,
+            model=request.model.name if request.model is not None else "",
+            finish_reason="stop",
+            usage=NO_USAGE,
+            transport="scripted",
+            artifacts=artifacts,
+        )
+
+    def find_unused(self, result: RunResult) -> ConfigError | None:
+        """The error for the first answer that this run did not ask for; None if it asked for all."""
+        passes = Counter(step.id for step in result.steps)
+        spared = {skipped.step for skipped in result.skipped}
+        for step, answers in self.replies.answers.items():
+            if passes[step] < len(answers):
+                ended = f"the run ended after {passes[step]}"
+                if step in spared:
+                    ended = "there was nothing to read, so it was not called"
+                said = f"{len(answers)} for the step '{step}', and {ended}: this answer was not asked for"
+                return self.replies.refuse(step, passes[step], said)
+        return None

@@ -16,8 +16,7 @@ from aethr import context, engine
 from aethr.base.errors import BudgetError
 from aethr.base.records import Plan, PlannedStep, StepPrepared
 from aethr.engine import prompts
-from aethr.llm import ATTEMPTS, prices, spending
-from aethr.llm.prices import lookup
+from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
 
 NO_MODEL = "(no model)"
@@ -118,7 +117,12 @@ def _count(plan: Plan, prepared: Mapping[str, StepPrepared], case: _Case) -> tup
         key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
         seen = {"all": earlier, "latest": earlier[-1:], "summary": earlier, "none": []}
         history = sum(seen[step.spec.history_visibility])
-        answer = _measure_answer(step, case)
+        answer = spending.ANSWER_TOKENS
+        if step.model is not None:
+            # The limit that is sent with the shortest prompt, which leaves an answer the most room.
+            answer = spending.answer_limit(step.model, prompt=0)
+            if case.longest_answer is not None:
+                answer = min(answer, case.longest_answer)
         prompt = _measure_prompt(step, prepared[step.spec.id], case, edited=edited) + history
         need = _add_call(needs.get(key, Need(*key)), prompt, answer, case)
         if case.every_pass and step.spec.reviewing and not step.edits_tree:
@@ -134,10 +138,10 @@ def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
     """``need`` and one more call, or one more run of an agent."""
     if need.agent is not None or need.model == NO_MODEL:
         return need._replace(calls=need.calls + 1, cost_usd=None)
-    price = lookup(need.model)
+    price = spending.lookup(need.model)
     if price is not None and price.window is not None:
         prompt = min(prompt, price.window)  # the provider refuses a longer one
-    rates = prices.highest_rates(need.model, prompt)
+    rates = spending.highest_rates(need.model, prompt)
     cost = None
     if rates is not None and need.cost_usd is not None:
         cost = need.cost_usd + case.attempts * rates.cost(prompt, answer)
@@ -147,14 +151,6 @@ def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
         output_tokens=need.output_tokens + case.attempts * answer,
         cost_usd=cost,
     )
-
-
-def _measure_answer(step: PlannedStep, case: _Case) -> int:
-    """Tokens of an answer, by the limit sent with the shortest prompt, which leaves it the most room."""
-    if step.model is None:
-        return spending.ANSWER_TOKENS
-    limit = spending.answer_limit(step.model, lookup(step.model.name), prompt=0)
-    return limit if case.longest_answer is None else min(limit, case.longest_answer)
 
 
 def _measure_prompt(step: PlannedStep, now: StepPrepared, case: _Case, *, edited: bool) -> int:

@@ -3,62 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from aethr import context
+from aethr import context, engine
 from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared
 from aethr.base.sanitize import one_line
-from aethr.base.words import capped, counted
+from aethr.base.words import capped, counted, fold
 from aethr.engine import conditions
-from aethr.output import columns, markdown, wording
+from aethr.output import markdown, wording
 from aethr.workflow import estimate, planning
-from aethr.workflow.estimate import Estimate, Need
+from aethr.workflow.estimate import Need
 
 _GUTTER = {"start": "╭▸", "within": "│ ", "end": "╰─", "alone": "↻ ", "outside": "  "}
 _INDENT = 7
 
 
-class Overview(NamedTuple):
-    """A plan, its prompts as they are now, and the estimate made from both."""
-
-    plan: Plan
-    prepared: Sequence[StepPrepared]
-    needs: Estimate
-
-    @classmethod
-    def of(cls, plan: Plan, prepared: Sequence[StepPrepared]) -> Overview:
-        return cls(plan, prepared, estimate.estimate(plan, prepared))
-
-
-def lines(seen: Overview, width: int | None) -> Iterator[str]:
-    """The map for a terminal of ``width`` columns; None does not fold lines."""
-    calls = sum(need.calls for need in seen.needs.most if need.agent is None)
-    agents = sum(need.calls for need in seen.needs.most if need.agent is not None)
+def lines(plan: Plan, width: int | None) -> Iterator[str]:
+    """The map for a terminal of ``width`` columns; None does not fold lines. Prompts are as they are now."""
+    prompts = list(engine.preview(plan))
+    needs = estimate.estimate(plan, prompts)
+    calls = sum(need.calls for need in needs.most if need.agent is None)
+    agents = sum(need.calls for need in needs.most if need.agent is not None)
     most = [counted(calls, "call")] if calls else []
     most += [counted(agents, "agent run")] if agents else []
-    spec = seen.plan.workflow
-    steps = counted(len(seen.plan.steps), "step")
+    spec = plan.workflow
+    steps = counted(len(plan.steps), "step")
     head = f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
-    yield from columns.folded(head, width, 2)
-    for number, prepared in enumerate(seen.prepared):
-        yield from _draw_step(seen.plan, number, prepared, width)
-    for command in planning.commands(seen.plan.workflow):
-        yield from columns.folded(f"  runs the command: {one_line(command)}", width, 4)
-    for title, needs in (
-        ("about, if every loop ends with its first pass and answers are of usual length:", seen.needs.about),
-        ("at most, with every pass, every retry and the longest answers:", seen.needs.most),
+    yield from fold(head, width, 2)
+    for number, prepared in enumerate(prompts):
+        yield from _draw_step(plan, number, prepared, width)
+    for command in planning.commands(plan.workflow):
+        yield from fold(f"  runs the command: {one_line(command)}", width, 4)
+    for title, models in (
+        ("about, if every loop ends with its first pass and answers are of usual length:", needs.about),
+        ("at most, with every pass, every retry and the longest answers:", needs.most),
     ):
-        yield from columns.folded(f"  {title}", width, 4)
-        for need in needs:
+        yield from fold(f"  {title}", width, 4)
+        for need in models:
             model = one_line(need.model)
             text = f"{model}: {_sum_up([need])}"
             if need.agent is not None:
                 runs = counted(need.calls, "run")
                 text = f"{model} by {need.agent}: {runs}; its own calls and their cost are not known here"
-            yield from columns.folded(f"    {text}", width, 6)
-        called = [need for need in needs if need.agent is None]
+            yield from fold(f"    {text}", width, 6)
+        called = [need for need in models if need.agent is None]
         if len(called) > 1:
-            yield from columns.folded(f"    together: {_sum_up(called)}", width, 6)
+            yield from fold(f"    together: {_sum_up(called)}", width, 6)
 
 
 def flowchart(plan: Plan) -> str:
@@ -77,7 +66,7 @@ def _draw_step(plan: Plan, number: int, now: StepPrepared, width: int | None) ->
     spec = step.spec
     head, below = _draw_gutter(plan, number)
     name = f"{number + 1:>2} {one_line(spec.id)}: {', '.join(_describe_step(step))}"
-    first, *rest = columns.folded(name, width and width - len(head) - 2, 5)
+    first, *rest = fold(name, width and width - len(head) - 2, 5)
     yield f"  {head}{first}"
     for line in rest:
         yield f"  {below}{line}"
@@ -87,7 +76,7 @@ def _draw_step(plan: Plan, number: int, now: StepPrepared, width: int | None) ->
     if spec.repeat:
         details.append(f"back to {one_line(spec.repeat.back_to)} {_describe_end(spec.repeat)}")
     for text in details:
-        for line in columns.folded(text, width and width - _INDENT, 2):
+        for line in fold(text, width and width - _INDENT, 2):
             yield f"  {below}   {line}"
 
 

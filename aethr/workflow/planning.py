@@ -1,4 +1,4 @@
-"""Find the workflow of a run, bind its names, and refuse whatever can be refused, without a call.
+"""Read the terms of a run, find its workflow, bind its names, and refuse what can be refused, without a call.
 
 A project is the folder that holds the workflow file. With a preset it is the repository's top folder, or the
 current folder outside of a repository.
@@ -10,13 +10,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from aethr import context, git
 from aethr.base.errors import NotReviewedError, UsageError
+from aethr.base.options import GATES, RunOptions
+from aethr.base.providers import split
 from aethr.base.records import (
+    Allowance,
     Backend,
     CommandCheck,
+    Gate,
     Mode,
     ModelSpec,
     Plan,
@@ -28,16 +32,27 @@ from aethr.base.records import (
     WorkflowSpec,
 )
 from aethr.base.sanitize import Redactor
-from aethr.config import WORKFLOW_FILE, presets, workflow_file
+from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
 from aethr.context import evidence
 from aethr.engine import conditions
 from aethr.git import call
-from aethr.workflow.backends import BACKENDS
-from aethr.workflow.scripted import MockBackend
-from aethr.workflow.terms import Terms
+from aethr.llm import routes
+from aethr.workflow.backends import BACKENDS, MockBackend, Script
 
-if TYPE_CHECKING:
-    from aethr.workflow.scripted import Script
+
+class Terms(NamedTuple):
+    """``model`` overrides every model of the workflow; ``secrets`` are values to redact in all text."""
+
+    mode: Mode
+    model: str | None
+    gate: Gate
+    allowance: Allowance
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether models are called."""
+        return self.mode == "live"
 
 
 class Project(NamedTuple):
@@ -65,6 +80,42 @@ class Program(NamedTuple):
     command: str = ""
 
 
+def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ...]) -> Terms:
+    """The terms by the command line and the environment. Raises ``UsageError``, ``NotReviewedError``."""
+    live = environ.get("AETHR_LIVE", "")
+    if live not in ("", "0", "1"):
+        raise UsageError(f"AETHR_LIVE={live}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it.")
+    routes.wanted(environ)  # in a mock run too, as with AETHR_LIVE
+    model = options.model or environ.get("AETHR_MODEL") or None
+    if model is not None:
+        try:
+            split(model)
+        except ValueError as error:
+            where = "--model" if options.model else "AETHR_MODEL"
+            raise UsageError(f"{where}: {error}", "Name a model as provider:model.") from error
+    called = live == "1" or (live == "" and model is not None)
+    if options.replies:
+        # Scripted answers are not a review, so options that ask for a real one are refused.
+        if called:
+            asks = "AETHR_LIVE=1" if live == "1" else f"the model {model}"
+            raise UsageError(f"--replies plays answers, and {asks} asks for real ones", "Set AETHR_LIVE=0.")
+        if options.require_review:
+            raise NotReviewedError(
+                "--require-review: the answers of --replies are not a review",
+                "Leave it out: --fail-on alone is decided on the scripted answers.",
+            )
+    return Terms(
+        mode="scripted" if options.replies else "live" if called else "mock",
+        model=model,
+        gate=Gate(
+            fail_on=next(gate for gate in GATES if gate == options.fail_on),
+            require_review=options.require_review,
+        ),
+        allowance=Allowance(options.max_cost, options.max_tokens),
+        secrets=secrets,
+    )
+
+
 def vocabulary() -> workflow_file.Vocabulary:
     """The names that a workflow file may use, from the tables themselves."""
     return workflow_file.Vocabulary(
@@ -82,7 +133,7 @@ def vocabulary() -> workflow_file.Vocabulary:
 def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
     """The workflow that the command line names (default: the ``.aethr.yaml`` of this project)."""
     if preset is not None:
-        workflow = workflow_file.parse(presets.text(preset), f"preset {preset}", vocabulary())
+        workflow = workflow_file.parse(read_preset(preset), f"preset {preset}", vocabulary())
         return Project(project_root(cwd), workflow)
     file = Path(cwd, path) if path is not None else nearest(cwd)
     if file is None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.agents.test_opencode import environment
 from tests.fake_agent import DIALECTS, Dialect, install
 from tests.live import PASS, REVISE, Aethr, Done, aethr, project, resume_words, serving, temp
 from tests.model_server import error, text
-from tests.support import Repo
+from tests.support import Repo, make_repo
 from tests.tool_server import Call, Fault, Turn
 from tests.tool_server import serving as serving_tools
 
@@ -188,7 +189,8 @@ def test_an_attempt_cannot_hide_its_edits_from_the_next_one(desk: Desk) -> None:
     script = (edit("README.md", "BACKDOOR"), edit("mine.py", "and this"), "git rm -q --cached README.md")
     words = desk.fail(*script, "echo '*.md\nmine.py' > .gitignore")
     done = desk.resume(words)
-    assert done.code == 0, done.err
+    assert done.code == 4, done.err
+    assert str(review_of(done)["reason"]).endswith("committed or staged, but not in the tree: README.md")
     assert all(line in desk.reviewed[0] for line in ("+BACKDOOR\n", "+and this\n", "+mine.py\n"))
 
 
@@ -426,6 +428,126 @@ def test_what_is_lost_while_the_next_attempt_works(desk: Desk, temp: Path) -> No
     assert done.code == 4, done.err
     assert attempts.LOST in str(review_of(done)["reason"])
     assert "+more\n" in desk.reviewed[0]
+
+
+# --- what the tree does not show ---
+
+ON_ITS_OWN = "$(git -c user.name=A -c user.email=a@b.invalid commit-tree -m x HEAD^{tree})"
+"""A commit that is on no branch."""
+
+HIDDEN = {
+    "rm build/o.js": "ignored by git: build/o.js",
+    "rm mine.py; mkfifo mine.py": "mine.py (a FIFO)",
+    "rm .git/hooks/pre-push": ".git/hooks/pre-push",
+    "cp README.md r; echo x > README.md; git add README.md; mv r README.md": "not in the tree: README.md",
+}
+"""What a script does that is not in the diff, and a part of the line that says so."""
+
+HIDDEN_TOO = {
+    "echo x > build/new.o": "ignored by git: build/new.o",
+    "echo x > build/o.js": "ignored by git: build/o.js",
+    "rm -r build": "ignored by git: build/o.js, build/q.js",
+    "mv build build2": "build2/q.js",
+    "mkfifo pipe": "pipe (a FIFO)",
+    "echo x > .git/hooks/post-commit": ".git/hooks/post-commit",
+    "mv .git/hooks .git/off": ".git/hooks/pre-push",
+    "git config alias.x '!evil'": ".git/config",
+    f"git branch evil {ON_ITS_OWN}": "refs/heads/evil",
+    f"git branch evil {ON_ITS_OWN}; git pack-refs --all": "refs/heads/evil",
+    f"git branch -f other {ON_ITS_OWN}; git pack-refs --all": "refs/heads/other",
+    f"git update-ref refs/stash {ON_ITS_OWN}": "the stash",
+    "git rm -q --cached README.md": "not in the tree: README.md",
+    "git init -q new; echo '*.x' > new/.gitignore; echo x > new/a.x": "new/a.x",
+    "git init -q new; echo x > new/f; echo x > new/.git/hooks/post-commit": "new/.git/hooks/post-commit",
+    "echo x > sub/s.py": "in another repository: sub/s.py",
+    "rm -r sub/s.py": "in another repository: sub/s.py",
+}
+
+ORDINARY: dict[str, Callable[[Repo], object]] = {
+    "true": lambda repo: repo.git("gc", "-q"),
+    edit("a.py", "by the agent"): lambda repo: repo.git("add", "a.py"),
+    "mkdir __pycache__; echo x > __pycache__/a.pyc; git status": lambda repo: repo.git("pack-refs", "--all"),
+}
+"""What a script does that hides nothing, and what the user does next."""
+
+
+def slow(cases: dict[str, str]) -> list[object]:
+    return [pytest.param(*each, marks=pytest.mark.slow) for each in cases.items()]
+
+
+@pytest.fixture
+def blind(desk: Desk) -> Desk:
+    """With ignored files, staged content that is not in the tree, a hook, a branch, a repository inside."""
+    repo = desk.repo
+    repo.write(".gitignore", "build*/\n__pycache__/\n*.swp\n")
+    repo.git("add", ".gitignore")
+    repo.git("commit", "-qm", "what to ignore", ".gitignore")
+    repo.write("app.py", "staged\n")
+    repo.git("add", "app.py")
+    for name in ("app.py", "build/o.js", "build/q.js", ".git/hooks/pre-push"):
+        repo.write(name, "mine, before\n")
+    repo.git("branch", "other")
+    inside = make_repo(repo.root / "sub")
+    inside.write("s.py")
+    inside.commit()
+    return desk
+
+
+@pytest.mark.parametrize(("script", "line"), [*HIDDEN.items(), *slow(HIDDEN_TOO)])
+def test_what_a_failed_attempt_hid_makes_the_review_incomplete(blind: Desk, script: str, line: str) -> None:
+    done = blind.resume(blind.fail(script), edit("second.py", "more"))
+    assert done.code == 4, done.err
+    assert "the failed attempt of step 'implement' left what Aethr cannot show" in done.err
+    assert all(line in each for each in (done.err, str(review_of(done)["reason"]), blind.prompt))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [*HIDDEN, *HIDDEN_TOO])
+def test_what_the_first_of_two_failed_attempts_hid(blind: Desk, script: str) -> None:
+    words = blind.fail(script)
+    blind.agent(edit("second.py", "more"), ends="exit 7\n")
+    done = blind.resume(resume_words(blind.run(*words).err))
+    assert (done.code, blind.reviewed[0].count("+more\n")) == (4, 1), done.err
+
+
+@pytest.mark.parametrize(
+    "script", [next(iter(HIDDEN)), *(pytest.param(n, marks=pytest.mark.slow) for n in HIDDEN_TOO)]
+)
+def test_what_was_hidden_counts_without_an_agent_step_too(blind: Desk, script: str) -> None:
+    words = blind.fail(script)
+    workflow = (blind.repo.root / ".aethr.yaml").read_text()
+    other = blind.repo.root / "other.swp"  # as a file of tools it is not an edit of its own
+    other.write_text(workflow.replace(", backend: opencode", "").replace("latest_diff", '"file:app.py"'))
+    done = blind.run(*words, "--config", str(other), answers=("Done.", PASS))
+    assert (done.code, done.out != "") == (4, True), done.err
+    assert "changed was not reviewed" in str(review_of(done)["reason"])
+
+
+@pytest.mark.parametrize("script", ORDINARY)
+def test_nothing_is_hidden_by_ordinary_work(blind: Desk, script: str) -> None:
+    words = blind.fail(script)
+    ORDINARY[script](blind.repo)
+    done = blind.resume(words, edit("second.py", "more"))
+    assert done.code == 0, done.err
+    assert "cannot show" not in done.err
+
+
+def test_what_was_kept_of_hidden_files_cannot_be_forged(blind: Desk, temp: Path) -> None:
+    """git reads an object whatever its content: the agent could write there what it likes."""
+    words = blind.fail("rm build/o.js")
+    saved = checkpoint.load(words[-1])
+    assert saved.attempt is not None
+    assert saved.attempt.baseline is not None
+    name = saved.attempt.baseline.blind
+    (file,) = temp.glob(f"*.objects/{name[:2]}/{name[2:]}")
+    content = json.loads(zlib.decompress(file.read_bytes()).partition(b"\0")[2])
+    del content["files"]["build/o.js"]
+    text = json.dumps(content).encode()
+    file.chmod(0o600)
+    file.write_bytes(zlib.compress(b"blob %d\0%b" % (len(text), text)))
+    done = blind.resume(words, edit("second.py", "more"))
+    assert done.code == 4, done.err
+    assert attempts.LOST in str(review_of(done)["reason"])
 
 
 # --- what is kept ---

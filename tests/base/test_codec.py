@@ -60,11 +60,11 @@ PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text
 
 
 def changed(**values: object) -> dict[str, Any]:
-    return {**codec.step_to_json(PLAIN), **values}
+    return {**codec.to_json(PLAIN), **values}
 
 
 def without(name: str) -> dict[str, Any]:
-    return {key: value for key, value in codec.step_to_json(PLAIN).items() if key != name}
+    return {key: value for key, value in codec.to_json(PLAIN).items() if key != name}
 
 
 class Grown(NamedTuple):
@@ -90,7 +90,7 @@ def test_a_field_is_written_and_read_by_its_annotation_alone() -> None:
         later_receipts=(Receipt("git_diff", None, 1),),
         later_check=CommandCheck("x", True, "exit 0"),
     )
-    written = json.loads(codec.dumps(codec._to_json(new)))
+    written = json.loads(codec.dumps(codec.to_json(new)))
     assert codec._record(Grown, written) == new
     earlier = {name: value for name, value in written.items() if not name.startswith("later")}
     assert codec._record(Grown, earlier) == old._replace(line="b")
@@ -101,7 +101,7 @@ def test_a_field_is_written_and_read_by_its_annotation_alone() -> None:
 @examples
 @given(steps)
 def test_a_step_survives_its_json(step: StepResult) -> None:
-    text = codec.dumps(codec.step_to_json(step))
+    text = codec.dumps(codec.to_json(step))
     text.encode("utf-8")
     assert codec.step_from_json(json.loads(text)) == step
 
@@ -159,7 +159,7 @@ def test_a_value_of_the_wrong_type_is_refused_in_one_line(value: object, message
 
 def test_unknown_keys_are_ignored() -> None:
     assert (
-        codec.step_from_json(changed(later="thing", usage={**codec.step_to_json(PLAIN)["usage"], "more": 1}))
+        codec.step_from_json(changed(later="thing", usage={**codec.to_json(PLAIN)["usage"], "more": 1}))
         == PLAIN
     )
 
@@ -202,13 +202,13 @@ def test_a_broken_seed_form_is_refused(value: object) -> None:
     "usage", [Usage(), Usage(7, None, None, 0.5), Usage(0, 0, 0, 0.0), Usage(3, 4, 7, None, estimated=True)]
 )
 def test_unknown_and_estimated_usage_stays_so(usage: Usage) -> None:
-    written = codec.step_to_json(PLAIN._replace(usage=usage))
+    written = codec.to_json(PLAIN._replace(usage=usage))
     assert json.loads(codec.dumps(written))["usage"] == usage._asdict()
     assert codec.step_from_json(written).usage == usage
 
 
 def test_a_step_of_an_earlier_version_is_read() -> None:
-    written = codec.step_to_json(PLAIN._replace(usage=Usage(0, 0, 0, None)))
+    written = codec.to_json(PLAIN._replace(usage=Usage(0, 0, 0, None)))
     del written["usage"]["estimated"], written["over_limit"]
     assert codec.step_from_json(written) == PLAIN._replace(usage=Usage(0, 0, 0, None))
 

@@ -13,8 +13,8 @@ from aethr.base import providers
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, provider_of, split
 from aethr.cli import check
-from aethr.config.presets import PRESETS
-from aethr.llm import prices, protocols
+from aethr.config import PRESETS
+from aethr.llm import protocols, spending
 from aethr.run import prepare
 from aethr.workflow import planning
 from tests.pages import PAGES
@@ -63,13 +63,13 @@ def test_the_search_finds_names() -> None:
 def test_every_model_of_the_table_has_a_price_and_a_future(name: str) -> None:
     if not provider_of(name).needs_key:
         return  # a server of one's own: what it has, and until when, is its owner's business
-    row = prices.row(name)
+    row = spending.price_row(name)
     assert row is not None
     assert row["mode"] == "chat"
-    assert prices.highest_rates(name, 1000) is not None
+    assert spending.highest_rates(name, 1000) is not None
     assert provider_of(name).name == "anthropic" or protocols.serves(name)
-    retires = prices.retires(name)
-    assert retires is None or (retires - RELEASED).days >= prices.SOON_DAYS
+    retires = spending.retires(name)
+    assert retires is None or (retires - RELEASED).days >= spending.SOON_DAYS
 
 
 def test_the_presets_use_the_table_and_its_limit() -> None:
@@ -147,8 +147,8 @@ def test_an_undated_model_retires_with_its_last_snapshot(
     dated = {name: {**openai, "deprecation_date": day} if day else openai for name, day in snapshots.items()}
     (tmp_path / "litellm").mkdir()
     (tmp_path / "litellm" / "__init__.py").touch()
-    (tmp_path / "litellm" / prices.FILE).write_text(json.dumps({"m": {**openai, **row}, **dated}))
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom aethr.llm.prices import retires\n"
+    (tmp_path / "litellm" / spending.FILE).write_text(json.dumps({"m": {**openai, **row}, **dated}))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom aethr.llm.spending import retires\n"
     code += "print(retires('openai:m'), retires('openai:unknown'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{date} None\n"

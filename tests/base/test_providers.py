@@ -12,8 +12,8 @@ import aethr
 from aethr.agents.program import access
 from aethr.base.errors import MissingKeyError
 from aethr.base.providers import LOGINS, PROVIDERS, Provider, provider_of, split
-from aethr.llm.endpoints import endpoint_of
 from aethr.llm.protocols import PROTOCOLS
+from aethr.llm.routes import endpoint_of
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=lambda provider: provider.name)

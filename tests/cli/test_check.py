@@ -10,11 +10,11 @@ import pytest
 
 from aethr import engine
 from aethr.base.records import Allowance, Gate, Plan, Scope
-from aethr.config.presets import PRESETS
-from aethr.llm import prices, spending
+from aethr.config import PRESETS
+from aethr.llm import spending
 from aethr.output import wording
 from aethr.workflow import estimate, planning
-from aethr.workflow.terms import Terms
+from aethr.workflow.planning import Terms
 from tests.model_server import ModelServer, Reply
 from tests.support import Repo, aethr
 
@@ -79,7 +79,7 @@ def test_the_map_shows_steps_context_loops_and_permissions(project: Repo) -> Non
 
 def test_at_most_counts_passes_retries_and_verdicts(project: Repo) -> None:
     needs = most(project.root)
-    own = prices.lookup("anthropic:claude-sonnet-5-5")
+    own = spending.lookup("anthropic:claude-sonnet-5-5")
     assert own is not None
     assert own.max_output is not None
     assert [(need.calls, need.output_tokens) for need in needs.values()] == [
@@ -100,7 +100,7 @@ def test_about_counts_a_run_without_retries(project: Repo) -> None:
     ]
     reviewer = about["openai:gpt-5.4-mini"]
     assert 0 < reviewer.input_tokens < 4 * spending.ANSWER_TOKENS
-    rates = prices.highest_rates("openai:gpt-5.4-mini", reviewer.input_tokens)
+    rates = spending.highest_rates("openai:gpt-5.4-mini", reviewer.input_tokens)
     assert rates is not None
     assert reviewer.cost_usd == pytest.approx(rates.cost(reviewer.input_tokens, 1000))
 
@@ -109,7 +109,7 @@ def test_a_long_prompt_counts_at_the_price_of_a_long_one(project: Repo) -> None:
     project.write("a.py", "x" * 400_000)
     project.write(".aethr.yaml", REVIEW.replace("openai:gpt-5.4-mini", "xai:grok-4.7") + LARGE)
     (about,), (need,) = estimated(project.root)
-    short = prices.highest_rates("xai:grok-4.7", 1000)
+    short = spending.highest_rates("xai:grok-4.7", 1000)
     assert short is not None
     assert about.input_tokens < 200_000 < need.input_tokens / need.calls
     assert need.cost_usd is not None
@@ -160,8 +160,7 @@ def test_a_map_is_no_wider_than_its_terminal(tmp_path: Path, preset: str, column
 
     aethr("init", preset, cwd=tmp_path)
     plan = planned(tmp_path)
-    seen = overview.Overview.of(plan, list(engine.preview(plan)))
-    assert max(map(len, overview.lines(seen, columns))) <= columns
+    assert max(map(len, overview.lines(plan, columns))) <= columns
 
 
 def test_the_chart_is_mermaid_for_github(project: Repo) -> None:

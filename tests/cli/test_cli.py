@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from aethr.base.options import OPTIONS
+from aethr.config import PRESETS
 from aethr.config import schema as config_schema
-from aethr.config.presets import PRESETS
 from aethr.engine import checkpoint
 from tests.support import Repo, aethr, prompts
 

@@ -18,7 +18,7 @@ from aethr import cli
 from aethr.base.options import HOOK_OPTIONS, OPTIONS
 from aethr.base.providers import LOGINS, PROVIDERS
 from aethr.cli import completion
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS
 from aethr.context import SOURCES
 from aethr.output.report import FORMATS
 from tests.support import aethr

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aethr.base.records import ModelSpec, Repeat, StepSpec, WorkflowSpec
-from aethr.config import presets, workflow_file
+from aethr.config import PRESETS, read_preset, workflow_file
 from aethr.config.workflow_file import text
 from aethr.workflow import planning
 
@@ -76,12 +76,12 @@ def test_saved_texts_and_names_are_read_back_everywhere(value: str) -> None:
     assert meaning(again(spec)) == spec
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_saved_preset_keeps_its_head_and_is_read_back(preset: str) -> None:
-    spec = workflow_file.parse(presets.text(preset), "preset", WORDS)
+    spec = workflow_file.parse(read_preset(preset), "preset", WORDS)
     made = text(spec)
     assert meaning(again(spec)) == meaning(spec)
-    head = [line for line in presets.text(preset).partition("\nworkflow:")[0].splitlines() if line]
+    head = [line for line in read_preset(preset).partition("\nworkflow:")[0].splitlines() if line]
     assert made.splitlines()[: len(head)] == head
     assert text(again(spec)) == made, "writing what was written changes nothing"
     assert [line for line in made.splitlines() if line != line.rstrip()] == []

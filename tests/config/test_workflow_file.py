@@ -298,12 +298,10 @@ def test_the_schema_names_the_vocabulary() -> None:
 
 def test_the_argument_of_any_source_is_checked_by_its_kind() -> None:
     other = VOCABULARY._replace(sources={"tool": workflow_file.COMMAND, "command": workflow_file.ARGUMENT})
-    assert workflow_file.problem_of_source("tool:sh -c 'x'", other) == ""
-    assert (
-        workflow_file.problem_of_source("tool:sh -c 'x", other)
-        == "the command has a quote that is not closed"
-    )
-    assert workflow_file.problem_of_source("command:it's", other) == ""
+    source = workflow_file.context_source(other)
+    assert workflow_file.problem_of(source, "tool:sh -c 'x'") == ""
+    assert workflow_file.problem_of(source, "tool:sh -c 'x") == "the command has a quote that is not closed"
+    assert workflow_file.problem_of(source, "command:it's") == ""
 
 
 # --- any text -------------------------------------------------------------------------

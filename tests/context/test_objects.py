@@ -11,7 +11,7 @@ from aethr import git
 from aethr.base.records import Block, Scope, View
 from aethr.context import collect
 from aethr.context.files import MAX_BYTES, Listing, Refusal, tree_of
-from aethr.git import objects
+from aethr.git import tracking
 from tests.support import Repo, leave_a_conflict, log_git, make_repo
 
 STAGED = Scope("staged", "staged")
@@ -154,8 +154,14 @@ def test_contents_come_in_batches_in_the_order_asked_for(repo: Repo) -> None:
     repo.git("add", "-A")
     names = [f"{number}.txt" for number in (5, 0, 3, 1, 4, 2)]
     assert list(tree_of(View(repo.root, STAGED)).read(names)) == [bodies[int(name[0])] for name in names]
-    wanted = [("x", objects.BATCH_BYTES - 1), ("y", 1), ("z", 1), ("big", objects.BATCH_BYTES * 2), ("w", 1)]
-    assert [len(batch) for batch in objects._batches(wanted)] == [2, 1, 1, 1]
+    wanted = [
+        ("x", tracking.BATCH_BYTES - 1),
+        ("y", 1),
+        ("z", 1),
+        ("big", tracking.BATCH_BYTES * 2),
+        ("w", 1),
+    ]
+    assert [len(batch) for batch in tracking._batches(wanted)] == [2, 1, 1, 1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="counts calls with a shell script")

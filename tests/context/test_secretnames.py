@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aethr.context.secretnames import DEPTH, SECRET, is_secret
+from aethr.context.paths import DEPTH, SECRET, is_secret
 from tests.support import Repo, prompts
 
 

@@ -139,7 +139,7 @@ def checkpoints() -> list[str]:
         context=(Receipt("git_diff", "a.py", 3, 1, "0" * 64, "note", complete=False),),
     )
     head = {"schema": 1, "task": "t", "mode": "live", "scope": {"diff": "worktree", "head_sha": None}}
-    steps = [codec.step_to_json(review), codec.step_to_json(edit)]
+    steps = [codec.to_json(review), codec.to_json(edit)]
     failure = {"step": "implement", "error": "it failed", "changed_files": ["a.py"]}
     first = codec.line({**head, "schema": 2})
     grown = [first, *(codec.line({"step": step, "contract": {}}) for step in steps)]

@@ -11,8 +11,7 @@ import yaml
 
 from aethr.base.errors import UsageError
 from aethr.base.options import OPTIONS
-from aethr.config import workflow_file
-from aethr.config.presets import text
+from aethr.config import read_preset, workflow_file
 from aethr.github import inputs
 from aethr.github.inputs import environment
 from aethr.workflow.planning import vocabulary
@@ -21,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
 REVIEW = next(step for step in STEPS if step.get("id") == "review")
-WORKFLOW = workflow_file.parse(text("review-existing-diff"), "preset", vocabulary())
+WORKFLOW = workflow_file.parse(read_preset("review-existing-diff"), "preset", vocabulary())
 
 
 def test_every_input_becomes_a_variable_that_is_read() -> None:
@@ -122,7 +121,7 @@ def test_the_key_goes_to_the_provider_of_the_model() -> None:
 
 def test_api_key_for_two_providers_is_refused() -> None:
     mixed = (
-        text("review-existing-diff")
+        read_preset("review-existing-diff")
         .replace("models:", "models:\n  writer: xai:grok-4\n", 1)
         .replace("roles:", "roles:\n  writer: Write.", 1)
         .replace("steps:", "steps:\n  - {id: a, role: writer}", 1)

@@ -6,8 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from aethr.github.api import AmbiguousError, Api, ApiError, ReadOnlyError
-from aethr.github.upsert import Marker, Posted, PullRequest, upsert
+from aethr.github.upsert import (
+    AmbiguousError,
+    Api,
+    ApiError,
+    Marker,
+    Posted,
+    PullRequest,
+    ReadOnlyError,
+    upsert,
+)
 from tests.github.github_server import ME, GitHubServer
 
 MARK = Marker("default", 500, 1, "a" * 40, "a" * 40)
@@ -270,13 +278,13 @@ def test_a_malformed_retry_after_is_ignored(poster: Poster, github: GitHubServer
 # --- the way to GitHub ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_dead_proxy_is_named_and_not_a_lost_comment(
     github: GitHubServer, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://user:hunter2222@127.0.0.1:1")
     with Api(github.url, "ghs_token", lambda _: None) as api, pytest.raises(ApiError) as caught:
-        api.get("/x") if method == "get" else api.post("/x", {})
+        api.send(method, "/x", {} if method == "POST" else None)
     assert not isinstance(caught.value, AmbiguousError)
     assert "GitHub cannot be reached: the proxy http://127.0.0.1:1 (HTTP_PROXY)" in str(caught.value)
 
@@ -287,4 +295,4 @@ def test_no_proxy_holds_for_github_as_for_models(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "[::1],127.0.0.0/8")
     with Api(github.url, "ghs_token", lambda _: None) as api:
-        assert api.get("/repos/octo/shop/issues/7/comments").value == []
+        assert api.send("GET", "/repos/octo/shop/issues/7/comments").value == []

@@ -27,10 +27,17 @@ from aethr.base.records import (
     Totals,
 )
 from aethr.cli import main
-from aethr.hook import change, ending, policy
-from aethr.hook.change import Measure
-from aethr.hook.ending import HookContext
-from aethr.hook.policy import HookOptions
+from aethr.hook import (
+    SHOWN,
+    HookChange,
+    HookOptions,
+    Measure,
+    bypass_command,
+    default_task,
+    describe_change,
+    measure,
+    report_result,
+)
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo, log_git, outcome_of, surveyed
@@ -265,7 +272,7 @@ def test_a_push_takes_six_calls_of_git(
 
 
 def measured(project: Repo) -> Measure:
-    return change.measure(surveyed(project.root, STAGED))
+    return measure(surveyed(project.root, STAGED))
 
 
 def test_text_marked_as_binary_is_still_text(project: Repo) -> None:
@@ -454,8 +461,8 @@ def test_a_clone_too_shallow_for_the_push_is_an_error(
 # --- lines ---------------------------------------------------------------------------------------
 
 
-def context(*, lenient: bool = False) -> HookContext:
-    return HookContext(HookOptions(RunOptions(fail_on="revise"), lenient), "SKIP=aethr-review git commit")
+def options(*, lenient: bool = False) -> HookOptions:
+    return HookOptions(RunOptions(fail_on="revise"), lenient, "SKIP=aethr-review git commit")
 
 
 def result(review: Review, code: ExitCode, **more: object) -> RunResult:
@@ -475,9 +482,7 @@ def result(review: Review, code: ExitCode, **more: object) -> RunResult:
 def test_a_report_has_all_its_lines() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
     review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
-    ended = ending.report_result(
-        result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", context()
-    )
+    ended = report_result(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", options())
     assert (ended.code, list(ended.lines)) == (
         1,
         [
@@ -497,15 +502,13 @@ def test_a_report_has_all_its_lines() -> None:
 
 def test_a_report_counts_findings_beyond_fifty() -> None:
     review = Review("revise", tuple(Finding("low", "a.py", n, "x") for n in range(1, 80)))
-    ended = ending.report_result(result(review, ExitCode.GATE), "head", context())
-    assert sum("[low]" in line for line in ended.lines) == ending.SHOWN
+    ended = report_result(result(review, ExitCode.GATE), "head", options())
+    assert sum("[low]" in line for line in ended.lines) == SHOWN
     assert "and 29 more findings; all are in a report: --report PATH" in ended.lines
 
 
 def test_a_lenient_report_says_so() -> None:
-    ended = ending.report_result(
-        result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", context(lenient=True)
-    )
+    ended = report_result(result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", options(lenient=True))
     assert ended.code == 0
     assert ended.lines[1] == "NOT REVIEWED: cut"
     assert ended.lines[-1] == "exit code 0 instead of 4, because of --if-not-reviewed=pass"
@@ -521,7 +524,7 @@ def test_a_lenient_report_says_so() -> None:
     ],
 )
 def test_the_bypass_command_fits_the_stage(environ: dict[str, str], way: str) -> None:
-    assert ending.bypass_command(environ) == way
+    assert bypass_command(environ) == way
 
 
 def test_no_line_of_a_hook_is_a_runner_command(
@@ -565,7 +568,7 @@ def test_an_answer_that_cannot_be_stored_blocks(
 def test_the_hook_has_a_default_task(hook: Hook, project: Repo, tmp_path: Path) -> None:
     project.write("app.py", "total = 2\n")
     for words, task in (
-        ([], policy.task(change.HookChange(STAGED, Checkout(project.root, project.root), "", "main"))),
+        ([], default_task(HookChange(STAGED, Checkout(project.root, project.root), "", "main"))),
         (["--task", "Only SQL."], "Only SQL."),
     ):
         hook("--report", str(tmp_path / "record.json"), *words)
@@ -586,9 +589,9 @@ def test_the_page_shows_the_printed_lines() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
-    found = change.HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
-    head = ending.describe_change(found, Measure(Extent(1, 1, 1)))
-    lines = ending.report_result(said, head, context()).lines
+    found = HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
+    head = describe_change(found, Measure(Extent(1, 1, 1)))
+    lines = report_result(said, head, options()).lines
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 
 

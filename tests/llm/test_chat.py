@@ -14,7 +14,7 @@ import pytest
 
 from aethr.base.providers import PROVIDERS
 from aethr.base.records import ModelSpec, Usage
-from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, chat, prices, protocols, transport_litellm
+from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, protocols, spending, transport_litellm
 from aethr.llm.transport_litellm import LiteLLM
 from tests.model_server import ModelServer, Reply
 
@@ -59,7 +59,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
             spec = ModelSpec(name, temperature=temperature, seed=7)
             call = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
             list(LiteLLM().open(call, lambda: None).chunks())
-            assert chat.body(call) == server.bodies[-1], name
+            assert protocols.chat_body(call) == server.bodies[-1], name
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any]) -> No
     for name in served(rows):
         for _ in range(20):
             usage = some_usage(dice)
-            ours = chat.chunk(event(usage), name).usage
+            ours = protocols.chat_chunk(event(usage), name).usage
             assert ours is not None
             provider, _, model = name.partition(":")
             theirs = sum(
@@ -115,11 +115,11 @@ def event(usage: object) -> dict[str, Any]:
 
 
 def test_a_price_with_an_unknown_rule_is_unknown() -> None:
-    assert prices.understands_price("openai:gpt-4o-mini")
-    assert prices.understands_price("openai:of-our-own")
-    assert not prices.understands_price("perplexity:sonar")  # it also charges for each request
-    assert prices.cost("perplexity:sonar", prices.Tokens(10, 5)) is None
-    assert prices.highest_rates("perplexity:sonar", 10) is None
+    assert spending.understands_price("openai:gpt-4o-mini")
+    assert spending.understands_price("openai:of-our-own")
+    assert not spending.understands_price("perplexity:sonar")  # it also charges for each request
+    assert spending.cost("perplexity:sonar", spending.Tokens(10, 5)) is None
+    assert spending.highest_rates("perplexity:sonar", 10) is None
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_xai_counts_and_charges_in_its_own_way(
     usage: dict[str, Any], completion: int, cost: float | None
 ) -> None:
     name = next(name for name in ("xai:grok-4.3",) if protocols.serves(name))
-    said = chat.chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
+    said = protocols.chat_chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
     assert said is not None
     assert said.completion_tokens == completion
-    priced = prices.cost(name, prices.Tokens(10, completion))
+    priced = spending.cost(name, spending.Tokens(10, completion))
     assert said.cost_usd == pytest.approx(priced if cost is None else cost)
 
 
@@ -161,18 +161,20 @@ def test_xai_counts_and_charges_in_its_own_way(
     ],
 )
 def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | None) -> None:
-    usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **said}), "openrouter:a/b").usage
+    usage = protocols.chat_chunk(
+        event({"prompt_tokens": 9, "completion_tokens": 1, **said}), "openrouter:a/b"
+    ).usage
     assert usage == Usage(9, 1, 10, None if cost is None else pytest.approx(cost))
 
 
 def test_the_highest_rate_is_a_long_prompt_written_to_cache() -> None:
     short, long = (
-        prices.highest_rates("openai:gpt-6-sol", 1000),
-        prices.highest_rates("openai:gpt-6-sol", 300_000),
+        spending.highest_rates("openai:gpt-6-sol", 1000),
+        spending.highest_rates("openai:gpt-6-sol", 300_000),
     )
-    assert short == prices.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
-    assert long == prices.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
-    assert prices.highest_rates("openai:of-our-own", 1000) is None
+    assert short == spending.Rates(pytest.approx(2.5e-06), pytest.approx(1e-05))
+    assert long == spending.Rates(pytest.approx(5e-06), pytest.approx(1.5e-05))
+    assert spending.highest_rates("openai:of-our-own", 1000) is None
 
 
 def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) -> None:
@@ -181,8 +183,8 @@ def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) ->
     for name in served(rows):
         for _ in range(20):
             usage = some_usage(dice)
-            paid = chat.chunk(event(usage), name).usage
-            rates = prices.highest_rates(name, usage["prompt_tokens"])
+            paid = protocols.chat_chunk(event(usage), name).usage
+            rates = spending.highest_rates(name, usage["prompt_tokens"])
             assert paid is not None
             if rates is None or paid.cost_usd is None:
                 continue
@@ -203,13 +205,13 @@ def test_an_unknown_price_rule_keeps_the_call_direct(tmp_path: Path) -> None:
         "output_cost_per_token": 2,
     }
     file = {"plain": priced, "odd": {**priced, "full_moon_multiplier": 3}}
-    (tmp_path / "litellm" / prices.FILE).write_text(json.dumps(file))
+    (tmp_path / "litellm" / spending.FILE).write_text(json.dumps(file))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from aethr.llm import prices, protocols\n"
+        "from aethr.llm import spending, protocols\n"
         "for name in ('openai:plain', 'openai:odd'):\n"
-        "    print(protocols.serves(name), prices.cost(name, prices.Tokens(1, 1)), end=' ')\n"
-        "    print(prices.highest_rates(name, 1))"
+        "    print(protocols.serves(name), spending.cost(name, spending.Tokens(1, 1)), end=' ')\n"
+        "    print(spending.highest_rates(name, 1))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True 3 Rates(prompt=1, completion=2)\nTrue None None\n"
@@ -228,7 +230,7 @@ def test_an_unknown_price_rule_keeps_the_call_direct(tmp_path: Path) -> None:
 )
 def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | None, limit: str) -> None:
     call = Call("", ModelSpec(name), Endpoint("k", base), Deadlines(), 99)
-    for sent in (chat.body(call), transport_litellm._arguments(call)):
+    for sent in (protocols.chat_body(call), transport_litellm._arguments(call)):
         assert {key: sent[key] for key in sent if key.startswith("max_") and key != "max_retries"} == {
             limit: 99
         }
@@ -236,7 +238,9 @@ def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | N
 
 def test_tokens_of_audio_and_images_have_an_unknown_cost() -> None:
     details = {"prompt_tokens_details": {"audio_tokens": 3}}
-    usage = chat.chunk(event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o").usage
+    usage = protocols.chat_chunk(
+        event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o"
+    ).usage
     assert usage is not None
     assert (usage.total_tokens, usage.cost_usd) == (10, None)
 
@@ -258,7 +262,7 @@ def test_tokens_of_audio_and_images_have_an_unknown_cost() -> None:
     ids=str,
 )
 def test_an_event_without_content_is_an_empty_chunk(said: dict[str, Any]) -> None:
-    assert chat.chunk(said, "openai:gpt-4o") == Chunk()
+    assert protocols.chat_chunk(said, "openai:gpt-4o") == Chunk()
 
 
 @pytest.mark.parametrize(
@@ -288,7 +292,7 @@ def test_an_event_without_content_is_an_empty_chunk(said: dict[str, Any]) -> Non
 def test_the_text_of_an_answer_is_found_in_every_form(
     choice: dict[str, Any], text: str, refusal: str
 ) -> None:
-    read = chat.chunk({"choices": [choice]}, "openai:gpt-4o")
+    read = protocols.chat_chunk({"choices": [choice]}, "openai:gpt-4o")
     assert (read.text, read.refusal) == (text, refusal)
 
 
@@ -314,7 +318,7 @@ def test_the_text_of_an_answer_is_found_in_every_form(
 )
 def test_an_unreadable_choice_is_an_error(choices: object) -> None:
     with pytest.raises(CallFailed) as caught:
-        chat.chunk({"choices": choices}, "openai:gpt-4o")
+        protocols.chat_chunk({"choices": choices}, "openai:gpt-4o")
     assert caught.value.kind == "garbage"
 
 
@@ -329,7 +333,7 @@ def test_an_unreadable_choice_is_an_error(choices: object) -> None:
     ids=["cached among them", "cached apart", "huge", "a float"],
 )
 def test_cached_tokens_are_part_of_the_prompt_count(usage: dict[str, Any], prompt: int) -> None:
-    counted = chat.chunk(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
+    counted = protocols.chat_chunk(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
     assert counted is not None
     assert counted.prompt_tokens == prompt
 
@@ -344,7 +348,7 @@ def test_cached_tokens_are_part_of_the_prompt_count(usage: dict[str, Any], promp
     ids=["beside", "in the choice", "groq"],
 )
 def test_counts_are_found_wherever_a_server_puts_them(data: dict[str, Any]) -> None:
-    usage = chat.chunk(data, "openai:of-our-own").usage
+    usage = protocols.chat_chunk(data, "openai:of-our-own").usage
     assert usage is not None
     assert usage.total_tokens == 6
 

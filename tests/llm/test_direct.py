@@ -21,9 +21,9 @@ import pytest
 from aethr.base.errors import ModelError, UsageError
 from aethr.base.records import Completion, ModelSpec
 from aethr.llm import Call, Chunk, Deadlines, Endpoint
+from aethr.llm.exchange import Direct
 from aethr.llm.model import ModelBackend
 from aethr.llm.routes import VARIABLE, load_ahead, route
-from aethr.llm.transport_direct import Direct
 from tests.llm.test_model import GPT, KEY, PATIENT, SHORT, request
 from tests.model_server import ModelServer, Reply, error
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from aethr.llm import prices
-from aethr.llm.prices import lookup
+from aethr.llm import spending
+from aethr.llm.spending import lookup
 
 
 def test_a_known_model_has_prices_and_sizes() -> None:
@@ -35,13 +35,13 @@ def test_a_price_of_zero_means_free_only_on_your_own_server() -> None:
     assert local is not None
     assert (preview.input_usd, preview.output_usd) == (None, None)
     assert preview.window == 131_072
-    assert prices.cost("google:gemma-3-27b-it", prices.Tokens(10, 3)) is None
-    assert prices.cost("ollama:llama3", prices.Tokens(10, 3)) == 0.0
+    assert spending.cost("google:gemma-3-27b-it", spending.Tokens(10, 3)) is None
+    assert spending.cost("ollama:llama3", spending.Tokens(10, 3)) == 0.0
 
 
 def test_litellm_is_not_imported(tmp_path: Path) -> None:
     code = (
-        "import sys; from aethr.llm.prices import lookup; assert lookup('openai:gpt-4o-mini');"
+        "import sys; from aethr.llm.spending import lookup; assert lookup('openai:gpt-4o-mini');"
         "sys.exit('litellm' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
@@ -54,7 +54,7 @@ def test_prices_are_unknown_without_a_sound_price_file(tmp_path: Path, content: 
     (package / "__init__.py").touch()
     if content is not None:
         (package / "model_prices_and_context_window_backup.json").write_bytes(content)
-    code = "from aethr.llm.prices import lookup; assert lookup('openai:gpt-4o-mini') is None"
+    code = "from aethr.llm.spending import lookup; assert lookup('openai:gpt-4o-mini') is None"
     search = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
     done = subprocess.run([sys.executable, "-c", search + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

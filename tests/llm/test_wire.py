@@ -14,10 +14,9 @@ import pytest
 from aethr.base import outside
 from aethr.base.records import Allowance, ModelSpec, Usage
 from aethr.llm import Call, CallFailed, Deadlines, Endpoint
-from aethr.llm.exchange import Exchange
+from aethr.llm.exchange import Direct, Exchange
 from aethr.llm.failures import error_in, transport_failure
 from aethr.llm.model import LONGEST_WAIT_S, MEANINGFUL, cut_prompt
-from aethr.llm.transport_direct import Direct
 from aethr.llm.transport_litellm import LiteLLM
 from tests.llm.test_model import GPT, KEY, PATIENT, WAYS, Outcome, call, litellm_is_loaded, request, transport
 from tests.model_server import ModelServer, Reply, error

@@ -123,7 +123,7 @@ def test_the_record_has_the_documented_shape() -> None:
             "head_sha": "c" * 40,
         },
         "change": {"files": 2, "added": 9, "removed": 4},
-        "steps": [codec.step_to_json(STEP)],
+        "steps": [codec.to_json(STEP)],
         "skipped": [{"step": "tests", "iteration": 1, "reason": "nothing changed"}],
         "loops": [{"step": "review", "back_to": "implement", "iterations": 2, "outcome": "exhausted"}],
         "outcome": "incomplete",

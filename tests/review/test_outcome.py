@@ -32,9 +32,7 @@ from aethr.github import comment, delivery, upsert
 from aethr.github.comment import Blobs, Page
 from aethr.github.delivery import Delivered
 from aethr.github.upsert import Marker
-from aethr.hook import ending
-from aethr.hook.ending import HookContext
-from aethr.hook.policy import HookOptions
+from aethr.hook import HookOptions, report_result
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
 from tests.live import PASS, REVISE, Aethr, aethr, project, serving, temp
@@ -121,8 +119,8 @@ def page(made: RunResult) -> Page:
 
 
 def hook_lines(made: RunResult) -> str:
-    context = HookContext(HookOptions(RunOptions(fail_on="never"), lenient=False), "git commit --no-verify")
-    return "\n".join(ending.report_result(made, "Aethr: the staged change", context).lines)
+    options = HookOptions(RunOptions(fail_on="never"), lenient=False, bypass="git commit --no-verify")
+    return "\n".join(report_result(made, "Aethr: the staged change", options).lines)
 
 
 def notifications(made: RunResult) -> str:

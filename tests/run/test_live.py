@@ -77,7 +77,7 @@ def test_a_hand_written_checkpoint_is_not_a_review(
         gated = aethr(*review("--fail-on", "high", "--resume-checkpoint", seed))
         free = aethr(*review("--resume-checkpoint", seed))
     assert (gated.code, free.code, server.requests) == (4, 0, [])
-    assert "no proof of a review" in gated.err
+    assert "does not prove a review" in gated.err
 
 
 @pytest.mark.usefixtures("transport")

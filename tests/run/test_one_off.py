@@ -11,7 +11,7 @@ import pytest
 
 from aethr.base.options import build, command_line
 from aethr.cli import build_parser
-from aethr.config.presets import PRESETS
+from aethr.config import PRESETS
 from aethr.config.schema import MODELINE
 from tests.screen import on_terminal
 from tests.support import Repo, aethr, prompts

@@ -9,8 +9,8 @@ import pytest
 from aethr.agents.program import access
 from aethr.base.errors import MissingKeyError, UsageError
 from aethr.base.records import ModelSpec
-from aethr.llm.endpoints import endpoint_of, endpoints
 from aethr.llm.failures import tidy
+from aethr.llm.routes import describe_endpoints, endpoint_of
 from tests.llm.test_model import GPT, WAYS, backend, request
 from tests.model_server import ModelServer, Reply
 
@@ -114,7 +114,7 @@ def test_foreign_hosts_are_named_once_and_without_secrets() -> None:
         "GROQ_API_BASE": "http://127.0.0.1:1",
     }
     names = (GPT, "openai:o3", "ollama:llama3", "anthropic:claude-x", "groq:some-model", "xai:grok-x")
-    assert endpoints([ModelSpec(name) for name in names], environ) == (
+    assert describe_endpoints([ModelSpec(name) for name in names], environ) == (
         "groq: calls go to http://127.0.0.1:1 (GROQ_API_BASE)",
         "openai: calls go to https://proxy.example:8443/v1 (OPENAI_BASE_URL)",
     )

@@ -16,7 +16,7 @@ import pytest
 from aethr import git
 from aethr.base.records import Block, Receipt, Scope, View
 from aethr.cli import main
-from aethr.config import presets
+from aethr.config import read_preset
 from aethr.context import collect
 from aethr.git import tracking
 from tests.support import Repo, aethr, checkout_of, leave_a_conflict, log_git, make_repo, surveyed
@@ -203,7 +203,7 @@ print({name: opened[name] for name in (".aethr.yaml", ".env", "replies.yaml", "r
     ],
 )
 def test_each_file_is_read_only_once(clean: Repo, words: list[str], read: set[str]) -> None:
-    clean.write(".aethr.yaml", presets.text("review-existing-diff"))
+    clean.write(".aethr.yaml", read_preset("review-existing-diff"))
     clean.write("replies.yaml", 'review: ["Review status: pass"]\n')
     clean.write(".env", "AETHR_LIVE=0\n")
     staged(clean)

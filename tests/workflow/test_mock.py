@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aethr.base.records import Completion, ModelSpec, Request, TextDelta, Usage
-from aethr.workflow.scripted import MockBackend
+from aethr.workflow.backends import MockBackend
 
 DIFF = """\
 diff --git a/src/a b.py b/src/a b.py
