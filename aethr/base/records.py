@@ -90,7 +90,8 @@ class WorkflowSpec(NamedTuple):
     """A valid workflow file.
 
     ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
-    file, both for later errors. ``origin`` is the name of the file to print.
+    file, both for later errors. ``origin`` is the name of the file to print. ``exclude`` are patterns as in
+    ``.gitignore``; ``exclude_defaults`` is False if only they exclude files.
     """
 
     name: str
@@ -100,6 +101,13 @@ class WorkflowSpec(NamedTuple):
     origin: str
     places: Mapping[str, Place] = MappingProxyType({})
     lines: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    exclude_defaults: bool = True
+
+    @property
+    def rules(self) -> Rules:
+        """Which files of a change are excluded."""
+        return Rules(self.exclude, self.exclude_defaults)
 
 
 # --- context -----------------------------------------------------------------------------------
@@ -134,6 +142,11 @@ class Scope(NamedTuple):
     def without_base(self) -> bool:
         """Whether there is no commit before the change, as for the first commit."""
         return self.head_sha is None if self.base is None else self.base in EMPTY_TREES
+
+    @property
+    def without_base_side(self) -> bool:
+        """Whether nothing comes before the change that could say how it is reviewed."""
+        return self.base_side is None or self.base_side in EMPTY_TREES
 
     @property
     def reads_disk(self) -> bool:
@@ -204,7 +217,8 @@ class Receipt(NamedTuple):
     ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
     something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
-    removed lines of a diff; 0 for other sources.
+    removed lines of a diff, ``added_lines`` the added ones; 0 for other sources. ``excluded`` is the rule that
+    excludes the file, in a few words: nothing of it is sent, and nothing is missing.
     """
 
     source: str
@@ -216,6 +230,8 @@ class Receipt(NamedTuple):
     complete: bool = True
     changed_lines: int = 0
     sent_lines: int = 0
+    added_lines: int = 0
+    excluded: str | None = None
 
 
 class Block(NamedTuple):
@@ -236,7 +252,8 @@ class View(NamedTuple):
     """Everything that a context source may read. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
-    required. ``survey`` is what is known about the repository, or None.
+    required. ``survey`` is what is known about the repository, or None. ``rules`` say which files of the
+    change are excluded.
     """
 
     root: Path
@@ -246,6 +263,7 @@ class View(NamedTuple):
     run_commands: bool = False
     strict: bool = False
     survey: Survey | None = None
+    rules: Rules = Rules()
 
 
 class Entry(NamedTuple):
@@ -253,7 +271,8 @@ class Entry(NamedTuple):
 
     ``order`` is its position among the files of its source. ``label`` is Aethr's own line above the content.
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
-    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted.
+    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
+    ``excluded`` is the rule that says so, nothing of it is missing either.
     """
 
     path: str
@@ -263,6 +282,7 @@ class Entry(NamedTuple):
     note: str | None = None
     withheld: str | None = None
     complete: bool = True
+    excluded: str | None = None
 
 
 class Piece(NamedTuple):
@@ -664,16 +684,28 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Excluded(NamedTuple):
+    """A file of the change that a rule excludes, and its lines added and removed."""
+
+    path: str
+    rule: str
+    added: int = 0
+    removed: int = 0
+
+
 class Subject(NamedTuple):
     """The change that a run reads: its scope, its size, and whether a reviewer reads it.
 
-    ``extent`` is None if there is no change to measure; ``note`` then says why.
+    ``extent`` is None if there is no change to measure; ``note`` then says why. ``excluded`` is the number of
+    files that rules exclude. ``by_name`` is True if only names can decide that, without a base side.
     """
 
     scope: Scope
     extent: Extent | None
     reviewed: bool
     note: str = ""
+    excluded: int = 0
+    by_name: bool = False
 
 
 class RunResult(NamedTuple):
@@ -681,7 +713,7 @@ class RunResult(NamedTuple):
 
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
-    is ``not-reviewed`` until the run has been judged.
+    is ``not-reviewed`` until the run has been judged. ``excluded`` are the files that rules exclude.
     """
 
     task: str
@@ -697,6 +729,7 @@ class RunResult(NamedTuple):
     subject: Subject | None = None
     skipped: tuple[Skipped, ...] = ()
     outcome: RunOutcome = "not-reviewed"
+    excluded: tuple[Excluded, ...] = ()
 
     @property
     def is_live(self) -> bool:

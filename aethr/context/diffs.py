@@ -121,15 +121,15 @@ class Row(NamedTuple):
         return "160000" in self.modes
 
 
-_ROW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ ([A-Z])[0-9]*\t([^\t\n]*)(?:\t([^\t\n]*))?")
+_ROW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ [A-Z][0-9]*\t([^\t\n]*)(?:\t([^\t\n]*))?")
 
 
 def rows(raw: bytes) -> Iterator[Row]:
-    """The files that ``git diff --raw`` lists. Those of an unfinished merge are not among them."""
+    """The files that ``git diff --raw`` lists."""
     for line in raw.split(b"\n"):
         row = _ROW.fullmatch(line)
-        if row is not None and row[3] != b"U":
-            old, new = (unquote(row[4]), unquote(row[5])) if row[5] else (None, unquote(row[4]))
+        if row is not None:
+            old, new = (unquote(row[3]), unquote(row[4])) if row[4] else (None, unquote(row[3]))
             yield Row(new, old, (row[1].decode(), row[2].decode()))
 
 

@@ -15,6 +15,7 @@ from itertools import count
 from typing import NamedTuple
 
 from aethr.base.records import Rules, Survey
+from aethr.base.sanitize import reveal_name
 from aethr.context import paths
 from aethr.context.diffs import Row
 from aethr.git import baseside
@@ -252,7 +253,7 @@ def _matcher(globs: tuple[str, ...]) -> re.Pattern[str]:
 # --- the decision --------------------------------------------------------------------------------
 
 
-class Excluded(NamedTuple):
+class Reason(NamedTuple):
     """Why a file is excluded: ``rule`` says it in a few words.
 
     ``default`` is False for a pattern of the workflow file. ``binary`` is True if the rule holds only for a
@@ -264,20 +265,22 @@ class Excluded(NamedTuple):
     binary: bool = False
 
 
-def find(rows: Iterable[Row], survey: Survey, folder: str, rules: Rules) -> Mapping[bytes, Excluded]:
+def find(rows: Iterable[Row], survey: Survey, folder: str, rules: Rules) -> Mapping[bytes, Reason]:
     """The excluded files of a change, by their names after it.
 
     ``rows`` are all files of the change. ``folder`` is the project's, relative to the repository's top: the
     patterns of its workflow file are about the files below it. Raises ``GitError``, ``DiskError``.
     """
     patterns = [parse(text) for text in rules.exclude]
-    found: dict[bytes, Excluded] = {}
-    asked: list[tuple[Row, list[bytes], list[Excluded]]] = []
+    found: dict[bytes, Reason] = {}
+    asked: list[tuple[Row, list[bytes], list[Reason]]] = []
     for row in rows:
         decided = {name: _pattern_of(patterns, name, folder, row) for name in row.names}
         if any(pattern and pattern.negated for pattern in decided.values()):
             continue
-        by_file = [Excluded(f"exclude: {each.text}", default=False) for each in decided.values() if each]
+        by_file = [
+            Reason(f"exclude: {reveal_name(each.text)}", default=False) for each in decided.values() if each
+        ]
         rest = [name for name, pattern in decided.items() if pattern is None]
         if not rest:
             found[row.path] = by_file[-1]
@@ -292,7 +295,7 @@ def find(rows: Iterable[Row], survey: Survey, folder: str, rules: Rules) -> Mapp
         if None not in by_default:
             rule = [*by_file, *filter(None, by_default)][-1].rule
             binary = any(each is not None and each.binary for each in by_default)
-            found[row.path] = Excluded(rule, binary=binary)
+            found[row.path] = Reason(rule, binary=binary)
     return found
 
 
@@ -304,10 +307,10 @@ def _pattern_of(patterns: Sequence[Pattern], name: bytes, folder: str, row: Row)
     return deciding_pattern(patterns, path[len(below) :], row.is_submodule)
 
 
-def _default(name: bytes, said: baseside.Said) -> Excluded | None:
+def _default(name: bytes, said: baseside.Said) -> Reason | None:
     generated = said.generated.get(name)
     if generated is not None:
-        return Excluded("generated, says .gitattributes") if generated else None
+        return Reason("generated (.gitattributes)") if generated else None
     if rule := default_rule(os.fsdecode(name)):
-        return Excluded(rule.kind, binary=rule.binary)
-    return Excluded("generated, says its first lines") if name in said.marked else None
+        return Reason(rule.kind, binary=rule.binary)
+    return Reason("generated (its first lines)") if name in said.marked else None

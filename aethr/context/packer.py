@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from aethr.base.records import CHANGE, CHANGES, Block, Entry, Extent, Gap, Part, Piece, Receipt, Remark
-from aethr.context.paths import is_generated
+from aethr.context.exclusion import is_generated
 
 LISTED = 50
 """At most this many files are listed as not sent at the end of a block; the receipts list all."""
@@ -112,7 +112,8 @@ class Packer:
         remarks = [remark for number, remark in self._remarks if number == source]
         over = f"over the budget of {self.budget_chars} characters"
         # Whether there is a change; None if neither a file nor a remark decides that.
-        said = {True} if items else {remark.change for remark in remarks}
+        said: set[bool | None] = {_excluded(item) is None for item in items}
+        said = said or {remark.change for remark in remarks}
         change = True if True in said else False if False in said else None
         extent = Extent(
             files=len({item.entry.path for item in items}),
@@ -170,7 +171,9 @@ def _text(items: list[Item], remarks: list[Remark], over: str) -> str:
             texts.append(content)
         if item.kept and len(item.kept) < item.pieces:
             texts.append(f"[{_short(item.entry.path)}: {_lost(item)}, {over}]\n")
-    texts += _missing([item for item in items if not item.kept], over)
+    dropped = [item for item in items if not item.kept]
+    texts += _missing("not sent", [item for item in dropped if _excluded(item) is None], over)
+    texts += _missing("excluded by rule", [item for item in dropped if _excluded(item) is not None], over)
     texts += [f"[{remark.text}]\n" for remark in remarks]
     ended = (text if text.endswith("\n") else text + "\n" for text in texts[:-1])
     return "".join((*ended, *texts[-1:]))
@@ -185,17 +188,22 @@ def _lost(item: Item) -> str:
     return f"{item.pieces - len(item.kept)} of {item.pieces} hunks not sent, {lost:,} changed lines"
 
 
-def _missing(items: list[Item], over: str) -> list[str]:
+def _excluded(item: Item) -> str | None:
+    """The rule that excludes a file. What cannot be shown of one, such as a git-lfs pointer, is missing."""
+    return None if item.gaps else item.entry.excluded
+
+
+def _missing(said: str, items: list[Item], over: str) -> list[str]:
     lines = []
     for item in items[:LISTED]:
-        amount = f", {item.size:,} bytes" if item.size else ""
+        amount = f", {item.size:,} bytes" if item.size and not item.entry.excluded else ""
         if item.changed:
             amount = f", {item.changed:,} changed lines"
-        lines.append(f"[not sent: {_short(item.entry.path)}{amount}, {item.withheld or over}]\n")
+        lines.append(f"[{said}: {_short(item.entry.path)}{amount}, {item.withheld or over}]\n")
     if rest := items[LISTED:]:
         changed = sum(item.changed for item in rest)
         amount = f", {changed:,} changed lines" if changed else ""
-        lines.append(f"[not sent: {len(rest):,} more files{amount}]\n")
+        lines.append(f"[{said}: {len(rest):,} more files{amount}]\n")
     return lines
 
 
@@ -213,11 +221,14 @@ def _receipt(source: str, item: Item, over: str) -> Receipt:
         bytes_omitted=header + item.size - sum(piece.size for piece in item.kept.values()),
         sha256=hashlib.sha256(sent).hexdigest() if item.kept else None,
         note=_note(item, over),
-        complete=(
+        complete=_excluded(item) is not None
+        or (
             item.entry.complete and item.withheld is None and not item.gaps and len(item.kept) == item.pieces
         ),
         changed_lines=item.changed,
         sent_lines=sum(piece.changed for piece in item.kept.values()),
+        added_lines=item.added,
+        excluded=_excluded(item),
     )
 
 

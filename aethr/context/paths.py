@@ -1,4 +1,4 @@
-"""Decisions by a path's name alone: does a pattern match it, may it be read, is it generated or secret. Pure.
+"""Decisions by a path's name alone: does a pattern match it, may it be read or secret. Pure.
 
 A change chooses its paths, so no pattern may backtrack: globs become regular expressions that match in linear
 time. Each ``*`` except the last of a part, and each ``**`` except the last of a pattern, takes the first
@@ -98,25 +98,6 @@ def _element(element: str) -> str:
     except re.error:  # a reversed range, such as [z-a]
         return re.escape(element)
     return regex
-
-
-GENERATED = (
-    "*.lock", "*.lockb", "*.lockfile", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml",
-    "packages.lock.json", "go.sum", "*.min.js", "*.min.css", "*.js.map", "*.css.map", "*.pb.go", "*.pb.cc",
-    "*.pb.h", "*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*.g.dart", "*.g.cs", "*.designer.cs", "*.snap",
-    "*.generated.*", "*_generated.*",
-)  # fmt: skip
-"""Names of files that tools write; the first to be dropped when a context is over its budget."""
-
-GENERATED_FOLDERS = frozenset(
-    {"vendor", "vendored", "third_party", "node_modules", "dist", "__generated__", "__snapshots__"}
-)
-
-
-def is_generated(path: str) -> bool:
-    """Whether, by its name, a tool and not a person writes this file."""
-    *folders, name = path.casefold().split("/")
-    return not GENERATED_FOLDERS.isdisjoint(folders) or any_of(GENERATED).fullmatch(name) is not None
 
 
 def refusal(path: str) -> str | None:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from aethr.base.errors import DiskError
-from aethr.git import call, objects
+from aethr.git import call, tracking
 
 ATTRIBUTE = "linguist-generated"
 
@@ -111,8 +111,8 @@ def _attributes(top: Path, names: Iterable[bytes], index: Path) -> Iterator[tupl
 def _index(top: Path, commit: str, wanted: Iterable[bytes]) -> Iterator[Path]:
     """An index of these files of a commit, as far as it has them, deleted after the block."""
     paths = frozenset(wanted)
-    entries: Sequence[objects.TreeEntry] = [
-        each for each in objects.tree_entries(top, commit) if each.path in paths and each.mode != "160000"
+    entries: Sequence[tracking.TreeEntry] = [
+        each for each in tracking.entries(top, commit) if each.path in paths and each.mode != "160000"
     ]
     rows = b"".join(f"{each.mode} {each.id} 0\t".encode() + each.path + b"\0" for each in entries)
     try:

@@ -13,7 +13,7 @@ from tests.support import Repo
 
 # --- the patterns of `exclude:` ------------------------------------------------------------------
 
-# Not `a**`: documented as two stars that count as one, but git matches across folders after a literal beginning.
+# Not `a**`: by the manual its stars count as one, but git matches across folders after a literal beginning.
 PARTS = (
     "*", "**", "?", "a", "b", "a*", "*a", "*.js", "a?", "[ab]", "[!a]*", "[^b]", "[a-c]x", "[]a]", "\\*",
     "\\a", "a\\ b", "a\\!", "**a", "*a*b", ".*", "é", "[[:digit:]]*", "[[:alpha:][:space:]]", "[\\]a]",
