@@ -191,12 +191,14 @@ class Survey(NamedTuple):
     """A scope in a repository, with what ``git.diff`` needs to read its change.
 
     ``filters`` are those of ``git.local_filters``. ``left_out`` is None until it has been determined.
+    ``listed_diff`` is what git has just printed for a small change, with the list of its files.
     """
 
     scope: Scope
     checkout: Checkout
     filters: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+    listed_diff: bytes | None = None
 
     @property
     def top(self) -> Path:
@@ -217,8 +219,8 @@ class Receipt(NamedTuple):
     ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
     something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
-    removed lines of a diff, ``added_lines`` the added ones; 0 for other sources. ``excluded`` is the rule that
-    excludes the file, in a few words: nothing of it is sent, and nothing is missing.
+    removed lines of a diff, ``added_lines`` the added ones; 0 for other sources. ``excluded`` is the rule
+    that excludes the file, in a few words: nothing of it is sent, and nothing is missing.
     """
 
     source: str

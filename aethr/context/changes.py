@@ -13,7 +13,7 @@ from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context import exclusion
-from aethr.context.diffs import Hunk, Section, parse, rows
+from aethr.context.diffs import Hunk, Section, is_combined, parse, rows
 from aethr.context.paths import is_secret
 from aethr.git import tracking
 
@@ -25,6 +25,9 @@ RESHOWN = 200
 
 UTF8_MAX = 4
 """Bytes of a character, at most: a hunk with more bytes than this times the budget cannot fit."""
+
+KEPT_BYTES = 1 << 20
+"""A larger diff is read from git each time."""
 
 POINTER = "a git-lfs pointer; the file itself is not shown"
 
@@ -106,8 +109,8 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
 def _change(survey: Survey, view: View, limit: int) -> Iterator[Part]:
     """All files of the change; those that git calls binary come last, in their original order."""
     binaries: list[tuple[int, Section]] = []
-    events = parse(git.diff(survey, listed=True), limit)
-    excluded = excluded_files(next(events, None), survey, view.root, view.rules)
+    listed, events = read_change(survey, limit)
+    excluded = excluded_files(listed, survey, view.root, view.rules)
     yield from _parts(events, binaries, excluded)
     hidden = hidden_texts(survey, [section for _, section in binaries])
     places = {section.path: order for order, section in binaries}
@@ -127,14 +130,41 @@ def _change(survey: Survey, view: View, limit: int) -> Iterator[Part]:
             yield _entry(order, binary, reason=excluded.get(binary.path))
 
 
+def read_change(
+    survey: Survey, limit: int, kept: list[bytes] | None = None
+) -> tuple[Section | None, Iterator[Section | Hunk]]:
+    """The list of all files of a change, None if there are none, and then its files and hunks.
+
+    What git prints is added to ``kept``, unless it is much. Beside such a list git does not show files whose
+    merge is unfinished, so the change is then read anew.
+    """
+    chunks = git.diff(survey, listed=True)
+    events = parse(chunks if kept is None else _keep(chunks, kept), limit)
+    listed = next(events, None)
+    assert not isinstance(listed, Hunk)
+    if listed is not None and is_combined(listed.header):
+        return listed, parse(git.diff(survey), limit)
+    return listed, events
+
+
+def _keep(chunks: Iterator[bytes], kept: list[bytes]) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        kept.append(chunk)
+        if size > KEPT_BYTES:
+            kept.clear()
+        yield chunk
+
+
 def excluded_files(
-    listed: Section | Hunk | None, survey: Survey, root: Path, rules: Rules
+    listed: Section | None, survey: Survey, root: Path, rules: Rules
 ) -> Mapping[bytes, exclusion.Reason]:
-    """The files of a change that rules exclude. ``listed`` is what ``git.diff`` puts first.
+    """The files of a change that rules exclude. ``listed`` is that of ``read_change``.
 
     Raises ``GitError``, ``DiskError``.
     """
-    if not isinstance(listed, Section):
+    if listed is None:
         return {}
     folder = root.resolve().relative_to(survey.top.resolve()).as_posix()
     return exclusion.find(rows(listed.header), survey, folder, rules)

@@ -124,6 +124,11 @@ class Row(NamedTuple):
 _ROW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ [A-Z][0-9]*\t([^\t\n]*)(?:\t([^\t\n]*))?")
 
 
+def is_combined(raw: bytes) -> bool:
+    """Whether ``git diff --raw`` lists files with two old versions: those whose merge is unfinished."""
+    return raw.startswith(b"::") or b"\n::" in raw
+
+
 def rows(raw: bytes) -> Iterator[Row]:
     """The files that ``git diff --raw`` lists."""
     for line in raw.split(b"\n"):

@@ -206,7 +206,7 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     if any(step.edits_tree for step in plan.steps):
         return None
     latest = {result.id: result for result in done}
-    fixed = None if plan.scope.looks_at_disk else plan.survey
+    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
     view = _view(plan, ())._replace(run_commands=False, survey=fixed)
     for step in readers_behind_review(plan, done):
         now = (receipt for block in step.collect(view) for receipt in block.receipts)

@@ -188,6 +188,8 @@ def local_filters(top: Path) -> tuple[str, ...]:
     ``git diff`` would run their commands on changed files, so ``diff`` and ``other_changes`` replace them
     with empty ones. Drivers of the user, the system or the environment are not listed, and run.
     """
+    if not _may_have_filters(top):
+        return ()
     filters = set()
     for folder in _with_submodules(top) if _enters_submodules(top) else [top]:
         done = call.run(folder, "config", "-z", "--show-scope", "--get-regexp", r"^filter\.")
@@ -199,6 +201,22 @@ def local_filters(top: Path) -> tuple[str, ...]:
                 key = entry.partition(b"\n")[0]
                 filters.add(os.fsdecode(key.removeprefix(b"filter.").rpartition(b".")[0]))
     return tuple(sorted(filters))
+
+
+def _may_have_filters(top: Path) -> bool:
+    """Whether the repository's own configuration may have a filter, without a call of git.
+
+    It has none if neither this word nor that for another file is in it. Where the configuration is in several
+    places (submodules, linked work trees), git has to say it.
+    """
+    found = call.repository(top)
+    if found is None or _enters_submodules(top) or (found.git_folder / "config.worktree").exists():
+        return True
+    try:
+        text = (found.git_folder / "config").read_bytes().lower()
+    except OSError:
+        return True
+    return b"filter" in text or b"include" in text
 
 
 def _with_submodules(folder: Path) -> Iterator[Path]:
@@ -220,6 +238,9 @@ def diff(
     ``git diff --raw`` first, which name all files before the content of any. Raises ``GitError`` after the
     last chunk if git failed: read to the end before you trust what came before.
     """
+    if listed and seen.listed_diff is not None:
+        yield seen.listed_diff
+        return
     top, scope = seen.top, seen.scope
     words = [
         *_diff_words(seen),

@@ -147,8 +147,7 @@ def resolve(here: Checkout, change: EventChange, remote: Remote) -> Scope:
         common = fetch.common_commit(top, remote, base, change.head)
         _complete(top, remote, common, change.head)
         _complete_base_side(top, remote, base, (common, change.head))
-        scope = Scope("range", f"{base}...{change.head}", common, change.head, here.head, base_side=base)
-        return scope
+        return Scope("range", f"{base}...{change.head}", common, change.head, here.head, base_side=base)
     if not history.has(top, change.head):
         fetch.commits(top, remote, (change.head,), depth=2)
     before = history.parents(top, change.head)[:1]

@@ -33,7 +33,7 @@ from aethr.base.sanitize import one_line
 from aethr.base.words import capped, rest
 from aethr.config import REVIEW_PRESET, workflow_file
 from aethr.context import changes
-from aethr.context.diffs import Hunk, Section, parse
+from aethr.context.diffs import Hunk, Section
 from aethr.context.exclusion import is_generated
 from aethr.git import call, history
 from aethr.output import wording
@@ -62,7 +62,8 @@ class HookChange(NamedTuple):
 class Measure(NamedTuple):
     """The size of a change. ``only`` names the kind of its files when all are of one kind.
 
-    ``unreadable`` are those of its ``files`` that no model may see, ``listed`` what ``git.diff`` puts first.
+    ``unreadable`` are those of its ``files`` that no model may see, ``listed`` the list of
+    them all. ``survey`` saves reading a small change once more.
     """
 
     extent: Extent
@@ -70,6 +71,7 @@ class Measure(NamedTuple):
     files: frozenset[bytes] = frozenset()
     unreadable: frozenset[bytes] = frozenset()
     listed: Section | None = None
+    survey: Survey | None = None
 
 
 class HookOptions(NamedTuple):
@@ -154,13 +156,12 @@ def moved(root: Path, found: HookChange) -> str | None:
 def measure(survey: Survey) -> Measure:
     """Measure a change before any of it is sent. Raises ``GitError``."""
     sections: list[Section] = []
+    kept: list[bytes] = []
     added = changed = 0
-    listed = None
-    for part in parse(git.diff(survey, listed=True), 0):
+    listed, events = changes.read_change(survey, 0, kept)
+    for part in events:
         if isinstance(part, Hunk):
             added, changed = added + part.added, changed + part.changed
-        elif listed is None:
-            listed = part
         else:
             sections.append(part)
     binary = [each for each in sections if each.binary and not each.deleted]
@@ -179,6 +180,7 @@ def measure(survey: Survey) -> Measure:
         files=frozenset(each.path for each in sections),
         unreadable=frozenset(each.path for each in (*opaque, *secret)),
         listed=listed,
+        survey=survey._replace(listed_diff=b"".join(kept) or None),
     )
 
 

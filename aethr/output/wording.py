@@ -110,7 +110,7 @@ def subject(read: Subject) -> str:
     if read.excluded:
         first += f", {read.excluded:,} of them excluded by rule"
     if read.by_name:
-        first += " (without a base side, defaults exclude by name only)"
+        first += "; defaults exclude by name only"
     return f"{verb} {what}: {size(read.extent)}{first}"
 
 

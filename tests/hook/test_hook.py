@@ -199,9 +199,9 @@ def test_a_change_of_only_deletions_is_reviewed(
 @pytest.mark.parametrize(
     ("files", "only"),
     [
-        ({"pic.png": b"\x89PNG\0new"}, ", +0 -0, only binary files"),
+        ({"pic.bin": b"\x89PNG\0new"}, ", +0 -0, only binary files"),
         ({".env.local": b"KEY=1\n"}, ", +1 -0, only files that hold secrets"),
-        ({"pic.png": b"\x89PNG\0new", "id_rsa": b"x\n"}, ", +1 -0"),
+        ({"pic.bin": b"\x89PNG\0new", "id_rsa": b"x\n"}, ", +1 -0"),
     ],
 )
 def test_a_change_no_model_may_see_calls_no_model(
@@ -241,11 +241,11 @@ def test_a_staged_change_takes_at_most_five_calls_of_git(
         monkeypatch.setenv("GIT_INDEX_FILE", str(project.root / ".git" / "index"))
     calls = log_git(tmp_path, monkeypatch)
     assert main(["hook"]) == 4
-    assert calls.read_text().split() == ["rev-parse", "diff", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "diff", "grep"]
     calls.write_text("")
     with serving(monkeypatch, text(PASS)):
         assert main(["hook"]) == 0
-    assert calls.read_text().split() == ["rev-parse", "diff", "diff", "rev-parse", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "diff", "rev-parse", "diff"]
 
 
 def test_a_dotenv_takes_two_calls_of_git_more(
@@ -256,7 +256,7 @@ def test_a_dotenv_takes_two_calls_of_git_more(
     project.write(".env", "AETHR_LIVE=0\n")
     calls = log_git(tmp_path, monkeypatch)
     assert main(["hook"]) == 4
-    assert calls.read_text().split() == ["rev-parse", "diff", "ls-files", "cat-file", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "diff", "ls-files", "cat-file", "grep"]
 
 
 def test_a_push_takes_six_calls_of_git(
@@ -268,7 +268,7 @@ def test_a_push_takes_six_calls_of_git(
         monkeypatch.setenv(f"PRE_COMMIT_{name}_REF", project.git("rev-parse", commit).strip())
     calls = log_git(tmp_path, monkeypatch)
     assert main(["hook"]) == 4
-    assert calls.read_text().split() == ["rev-parse", "cat-file", "merge-base", "rev-parse", "diff", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "cat-file", "merge-base", "rev-parse", "diff", "grep"]
 
 
 def measured(project: Repo) -> Measure:
@@ -280,7 +280,8 @@ def test_text_marked_as_binary_is_still_text(project: Repo) -> None:
     project.commit()
     project.write("app.py", "total = 2\n")
     project.git("add", "-A")
-    assert measured(project) == Measure(Extent(1))
+    found = measured(project)
+    assert (found.extent, found.only, found.unreadable) == (Extent(1), "", frozenset())
 
 
 @pytest.mark.parametrize("attribute", ["binary", "-diff"])
@@ -289,7 +290,9 @@ def test_a_binary_file_marked_as_text_is_still_binary(project: Repo, attribute: 
     project.commit()
     project.write("pic.png", b"\x89PNG\0new")
     project.git("add", "-A")
-    assert measured(project) == Measure(Extent(1), "only binary files", readable=False)
+    found = measured(project)
+    assert (found.extent, found.only) == (Extent(1), "only binary files")
+    assert found.unreadable == found.files
 
 
 def test_a_file_with_secrets_counts_once_as_unreadable(project: Repo) -> None:
@@ -301,18 +304,20 @@ def test_a_file_with_secrets_counts_once_as_unreadable(project: Repo) -> None:
     (project.root / ".env").symlink_to("elsewhere")
     project.git("mv", "id_rsa", "notes.txt")
     project.git("add", "-A")
-    assert measured(project) == Measure(Extent(2, 1, 1), "only files that hold secrets", readable=False)
+    found = measured(project)
+    assert (found.extent, found.only) == (Extent(2, 1, 1), "only files that hold secrets")
+    assert found.unreadable == found.files
 
 
 def test_a_binary_file_beside_code_makes_it_incomplete(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "total = 2\n")
-    project.write("pic.png", b"\x89PNG\0new")
+    project.write("pic.bin", b"\x89PNG\0new")
     with serving(monkeypatch, text(PASS)):
         code, output = hook()
     assert code == 4
-    assert "INCOMPLETE (pass on what was sent): not sent: pic.png (binary)\n" in output
+    assert "INCOMPLETE (pass on what was sent): not sent: pic.bin (binary)\n" in output
     assert "To fix: make the change smaller" in output
 
 
