@@ -13,13 +13,19 @@ import pytest
 from hypothesis import settings
 
 from tests.support import Repo, make_repo
+from tests.warm import WARM
 
-settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
-settings.load_profile("seeded")
+settings.register_profile("all", max_examples=100, derandomize=True, deadline=None, database=None)
+settings.register_profile("fast", settings.get_profile("all"), max_examples=25)
 
 PREFIXES = ("AETHR_", "GIT_", "LITELLM_", "PRE_COMMIT", "GITHUB_", "RUNNER_", "OPENCODE_", "XDG_")
 SUFFIXES = ("_API_KEY", "_API_BASE", "_BASE_URL", "_AUTH_TOKEN")
 DISPLAY = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "VISUAL", "EDITOR", "CI")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The fast suite tries fewer examples of each property; see ``tests.support.many``."""
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +77,8 @@ def connections_of_litellm_are_closed() -> Iterator[None]:
 
 
 def pytest_sessionfinish() -> None:
-    """And the one client that all of OpenAI's kind share."""
+    """And the one client that all of OpenAI's kind share; the warm process ends with its socket."""
+    WARM.close()
     litellm = sys.modules.get("litellm")
     if litellm is not None and litellm.client_session is not None:
         litellm.client_session.close()

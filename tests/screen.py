@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import select
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.warm import start_aethr
 
 _TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\][^\x07]*\x07|[\r\n\x08]|[^\x1b]")
 
@@ -23,21 +24,15 @@ def on_terminal(
     leader, follower = pty.openpty()
     if sys.version_info >= (3, 11):  # before, COLUMNS and LINES must do
         termios.tcsetwinsize(follower, (rows, columns))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "aethr", *words],
-        cwd=cwd,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(rows), **env},
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
+    size = {"COLUMNS": str(columns), "LINES": str(rows)}
+    environ = {**os.environ, "TERM": "xterm-256color", **size, **env}
+    child = start_aethr(words, cwd, environ, (follower, follower, follower), new_session=True)
     os.close(follower)
     chunks = []
     while chunk := _read(leader):
         chunks.append(chunk)
     os.close(leader)
-    return child.wait(timeout=30), b"".join(chunks).decode("utf-8", "replace")
+    return child.wait(), b"".join(chunks).decode("utf-8", "replace")
 
 
 def _read(leader: int) -> bytes:

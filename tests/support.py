@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from aethr import git
 from aethr.base.records import (
@@ -35,6 +36,7 @@ from aethr.base.records import (
     View,
     WorkflowSpec,
 )
+from tests.warm import run_aethr
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,28 +127,26 @@ def aethr(
     stdin: str | bytes = b"",
     timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the installed ``aethr`` as a user would, in its own process."""
-    return subprocess.run(
-        [sys.executable, "-m", "aethr", *args],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        input=stdin.decode() if isinstance(stdin, bytes) else stdin,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        timeout=timeout,
-        check=False,
-    )
+    """Run ``aethr`` as a user would, in its own process; see ``tests.warm`` for how it is started."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    done = run_aethr(args, cwd, {**os.environ, **(env or {})}, given, timeout)
+    return subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def prompts(*args: str, cwd: Path) -> bytes:
     """What ``aethr run --show-prompt`` prints, byte for byte."""
-    words = [sys.executable, "-m", "aethr", "run", "--show-prompt", *args]
-    done = subprocess.run(
-        words, cwd=cwd, env=os.environ, stdin=subprocess.DEVNULL, capture_output=True, check=True
-    )
+    done = run_aethr(("run", "--show-prompt", *args), cwd, os.environ, b"", timeout=60)
+    done.check_returncode()
     return done.stdout
+
+
+def many(examples: int, **more: Any) -> settings:
+    """So many examples of a property; the profile of the fast suite takes a quarter of them."""
+    return settings(max_examples=examples * settings.default.max_examples // 100, **more)
 
 
 def having(setting: str) -> dict[int, str]:

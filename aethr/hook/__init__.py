@@ -31,7 +31,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, rest
-from aethr.config import REVIEW_PRESET, workflow_file
+from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.context import changes
 from aethr.context.diffs import Hunk, Section
 from aethr.context.exclusion import is_generated
@@ -236,7 +236,8 @@ def report_nothing(why: str) -> Report:
 def report_unreadable(head: str, options: HookOptions) -> Report:
     """Report a change whose files no model may see."""
     said = "NOT REVIEWED: no model may be sent any of it; no model was called"
-    return _close(ExitCode.NOT_REVIEWED, (head, said), options)
+    fix = f"To fix: list files that need no review under `exclude:` in {WORKFLOW_FILE}."
+    return _close(ExitCode.NOT_REVIEWED, (head, said, fix), options)
 
 
 def report_failure(error: AethrError, options: HookOptions, steps: Sequence[StepResult] = ()) -> Report:
@@ -342,8 +343,8 @@ def _fix(result: RunResult) -> Iterator[str]:
         yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
     elif any(not receipt.complete for step in result.steps for receipt in step.context):
         yield (
-            "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
-            "into a change of their own."
+            "To fix: make the change smaller, or raise limits.context_chars. List files that need no review "
+            f"under `exclude:` in {WORKFLOW_FILE}."
         )
     else:
         yield "To fix: try again, or use another model."

@@ -6,13 +6,14 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base import codec
 from aethr.base.records import Artifacts, CommandCheck, Receipt, StepResult, Usage
+from tests.support import many
 
-examples = settings(max_examples=150)
+examples = many(150)
 
 words = st.text(st.characters(codec=None), max_size=20)
 counts = st.integers(0, 2**40)

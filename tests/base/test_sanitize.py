@@ -7,7 +7,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.sanitize import (
@@ -18,8 +18,9 @@ from aethr.base.sanitize import (
     runner,
     terminal,
 )
+from tests.support import many
 
-examples = settings(max_examples=300)
+examples = many(300)
 
 ODD = [
     "\r",

@@ -361,11 +361,12 @@ def test_a_staged_change_is_not_nothing_to_review(project: Repo) -> None:
 
 
 def test_two_mock_runs_give_the_same_record(project: Repo) -> None:
-    def once() -> str:
-        text = aethr("run", "--preset", "docs-sync", "--json", TASK, cwd=project.root).stdout
+    def once(seed: str) -> str:
+        seeded = {"PYTHONHASHSEED": seed}
+        text = aethr("run", "--preset", "docs-sync", "--json", TASK, cwd=project.root, env=seeded).stdout
         return re.sub(r'"seconds": [0-9.e-]+', '"seconds": 0', text)
 
-    assert once() == once()
+    assert once("1") == once("2")
 
 
 def test_a_mock_run_leaves_nothing_behind(project: Repo, tmp_path: Path) -> None:
@@ -514,8 +515,10 @@ def test_show_prompt_prints_the_bytes_that_are_hashed(project: Repo) -> None:
     assert f"{len(prompt)} bytes, prompt_sha256 {sha256(prompt).hexdigest()}".encode() in header
 
 
-def test_show_prompt_is_deterministic(project: Repo) -> None:
+def test_show_prompt_is_deterministic(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
     shown = show(project, "plan-implement-review")
+    monkeypatch.setenv("PYTHONHASHSEED", "2")
     assert shown == show(project, "plan-implement-review")
     assert b"(The answer of the step 'plan' will stand here.)" in shown
     as_json = json.loads(show(project, "plan-implement-review", "--json"))

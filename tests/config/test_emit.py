@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.records import ModelSpec, Repeat, StepSpec, WorkflowSpec
 from aethr.config import PRESETS, read_preset, workflow_file
 from aethr.config.workflow_file import text
 from aethr.workflow import planning
+from tests.support import many
 
 WORDS = planning.vocabulary()
 NASTY = (
@@ -215,13 +216,13 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
     return WorkflowSpec(draw(LINES), roles, models, tuple(steps), "")
 
 
-@settings(max_examples=80)
+@many(80)
 @given(workflows())
 def test_any_saved_workflow_is_read_back(spec: WorkflowSpec) -> None:
     assert meaning(again(spec)) == spec
 
 
-@settings(max_examples=150)
+@many(150)
 @given(TEXTS)
 def test_any_saved_role_text_is_read_back(guidance: str) -> None:
     assert again(one_role(guidance)).roles == {"a": guidance}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.records import (
@@ -19,6 +19,7 @@ from aethr.base.records import (
 )
 from aethr.context.exclusion import is_generated
 from aethr.context.packer import Packer
+from tests.support import many
 
 
 def pack(parts: list[Part], budget: int) -> Block:
@@ -179,7 +180,7 @@ def offline(files: list[File], budget: int) -> set[tuple[int, int]]:
     return set(kept)
 
 
-@settings(max_examples=200)
+@many(200)
 @given(FILES, st.integers(0, 200))
 def test_the_packer_keeps_what_the_sorted_rule_keeps(files: list[File], budget: int) -> None:
     block = pack(parts_of(files), budget)
@@ -194,7 +195,7 @@ def block_receipts(block: Block, files: list[File]) -> list[tuple[int, int]]:
     return [(receipt.sent_lines, receipt.changed_lines) for receipt in block.receipts]
 
 
-@settings(max_examples=200)
+@many(200)
 @given(FILES, st.integers(0, 200))
 def test_nothing_is_lost_and_the_budget_holds(files: list[File], budget: int) -> None:
     block = pack(parts_of(files), budget)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.errors import DiskError, ModelError, UsageError
@@ -28,7 +28,7 @@ from aethr.base.records import (
 from aethr.engine import checkpoint
 from aethr.engine.checkpoint import Failure
 from aethr.run.recorder import Recorder
-from tests.support import Script, make_plan
+from tests.support import Script, make_plan, many
 
 A = StepSpec("a", "planner", 1000, context=("git_diff",))
 B = StepSpec("b", "reviewer", 1000, repeat=Repeat("b", 2, until_review_pass=True))
@@ -288,7 +288,7 @@ def test_a_cut_checkpoint_in_one_json_object_is_refused() -> None:
     ),
     st.sampled_from(["steps", "step", "scope", "contract", "failure", "task", "mode", "schema"]),
 )
-@settings(max_examples=300)
+@many(300)
 def test_any_checkpoint_value_loads_or_is_a_usage_error(value: object, key: str) -> None:
     lines = [json.loads(line) for line in checkpoint.dump(plan(), [DONE], Failure("b", "down")).splitlines()]
     grown = "\n".join(json.dumps({**line, key: value} if key in line else line) for line in lines)

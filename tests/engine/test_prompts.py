@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.records import Artifacts, Block, StepResult
 from aethr.engine import prompts
+from tests.support import many
 
 GOLDEN = Path(__file__).parents[1] / "data" / "prompts"
 SETTING = prompts.Setting("fix-it", "review", "reviewer", "Be careful.\n", reviewing=True, edits_tree=False)
@@ -56,7 +57,7 @@ def test_a_block_cannot_imitate_headings_and_boundaries() -> None:
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=4))
-@settings(max_examples=150)
+@many(150)
 def test_every_block_has_one_opening_and_one_closing_line(texts: list[str]) -> None:
     blocks = [Block(f"file:{n}", text) for n, text in enumerate(texts)]
     prompt = prompts.build(SETTING, texts[0], (), blocks)

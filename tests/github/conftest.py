@@ -42,6 +42,7 @@ def request_(tmp_path: Path) -> PullRequest:
 @pytest.fixture
 def act(github: GitHubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Act:
     """Run one step: ``act(pull_request, model_server, workspace=…, event=…, **variables)``."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)  # as in tests.live
 
     def run(
         pull_request: PullRequest,

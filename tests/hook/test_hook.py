@@ -35,6 +35,7 @@ from aethr.hook import (
     bypass_command,
     default_task,
     describe_change,
+    find,
     measure,
     report_result,
 )
@@ -497,8 +498,8 @@ def test_a_report_has_all_its_lines() -> None:
             "[low] ::error::x",
             "not sent: z.py (over the budget)",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
-            "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
-            "into a change of their own.",
+            "To fix: make the change smaller, or raise limits.context_chars. List files that need no review "
+            "under `exclude:` in .aethr.yaml.",
             "exit code 1: the gate closed (--fail-on revise). "
             "To skip the review: SKIP=aethr-review git commit",
         ],
@@ -627,3 +628,36 @@ def test_a_repository_outside_of_the_folder_that_it_tracks(
             done = subprocess.run(words, cwd=below, capture_output=True, text=True, check=False)
             assert done.returncode == code, done.stderr
     assert all("+total = 2" in json.dumps(body) for body in server.bodies)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("logo.png", b"\x89PNG\0new", "logo.png"),
+        ("package-lock.json", b"line\n" * 40_000, "package-lock.json (+40,000 -0)"),
+        ("a.min.js", b"run();" * 100_000, "a.min.js (+1 -0)"),
+    ],
+)
+def test_what_is_excluded_blocks_nothing_and_is_named(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, shown: str
+) -> None:
+    project.write(name, content)
+    with serving(monkeypatch, text(PASS)) as server:
+        code, output = hook()
+        assert (code, server.bodies) == (0, []), output
+        assert f"Nothing to review: all of the change is excluded by rule: {shown}\n" in output
+        project.write("app.py", "total = 2\n")
+        code, output = hook()
+    assert (code, len(server.bodies)) == (0, 1), output
+    assert f"Review status: pass; excluded by rule: {shown}\n" in output
+
+
+def test_a_push_is_excluded_by_the_remotes_old_tip(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write(".gitattributes", "app.py linguist-generated\n")
+    old = project.commit()
+    (project.root / ".gitattributes").unlink()
+    project.write("app.py", "total = 2\n")
+    new = project.commit()
+    found = find(project.root, {"PRE_COMMIT_FROM_REF": old, "PRE_COMMIT_TO_REF": new})
+    assert found is not None
+    assert found.scope.base_side == old

@@ -72,12 +72,13 @@ def test_models_of_another_protocol_go_through_litellm(rows: Mapping[str, Any]) 
     assert [name for name in chats if not protocols.serves(name)] == []
 
 
-def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize("samples", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any], samples: int) -> None:
     litellm = transport_litellm.load()
     dice = random.Random(7)
     compared = 0
     for name in served(rows):
-        for _ in range(20):
+        for _ in range(samples):
             usage = some_usage(dice)
             ours = protocols.chat_chunk(event(usage), name).usage
             assert ours is not None
@@ -90,7 +91,7 @@ def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any]) -> No
                 continue
             assert ours.cost_usd == pytest.approx(theirs, rel=1e-9, abs=1e-15), (name, usage)
             compared += 1
-    assert compared > 1000
+    assert compared > 50 * samples
 
 
 def some_usage(dice: random.Random) -> dict[str, Any]:

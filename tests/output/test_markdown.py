@@ -6,14 +6,15 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from aethr.output.markdown import BREAK, markdown_block, markdown_inline
+from tests.support import many
 
-examples = settings(max_examples=400)
+examples = many(400)
 FOOTER = "The footer stands."
 
 PIECES = [
