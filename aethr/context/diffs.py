@@ -133,7 +133,9 @@ def rows(raw: bytes) -> Iterator[Row]:
     """The files that ``git diff --raw`` lists."""
     for line in raw.split(b"\n"):
         row = _ROW.fullmatch(line)
-        if row is not None:
+        if line.startswith(b"::"):  # its merge is unfinished: it has more sides than two
+            yield Row(unquote(line.rpartition(b"\t")[2]), None, ("000000", "000000"))
+        elif row is not None:
             old, new = (unquote(row[3]), unquote(row[4])) if row[4] else (None, unquote(row[3]))
             yield Row(new, old, (row[1].decode(), row[2].decode()))
 

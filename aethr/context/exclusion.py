@@ -214,6 +214,8 @@ PROTECTED = (
 )  # fmt: skip
 """What no default excludes, in any folder: what decides on reviews, what guides reviewers, what CI runs."""
 
+_PROTECTED_ANYWHERE = tuple(f"**/{name.lower()}" for name in PROTECTED)
+
 GENERATED_FOLDERS = frozenset(
     {"vendor", "vendored", "third_party", "node_modules", "dist", "__generated__", "__snapshots__"}
 )
@@ -228,9 +230,7 @@ def default_rule(path: str) -> DefaultRule | None:
 
 def is_protected(path: str) -> bool:
     """Whether no default may exclude this path."""
-    lowered = _lowered(path)
-    below_any = (glob for name in PROTECTED for glob in (name.lower(), f"**/{name.lower()}"))
-    return _matcher(tuple(below_any)).fullmatch(lowered) is not None
+    return _matcher(_PROTECTED_ANYWHERE).fullmatch(_lowered(path)) is not None
 
 
 def is_generated(path: str) -> bool:

@@ -98,7 +98,7 @@ def _search(top: Path, where: str, *words: str, index: Path | None = None) -> li
 
 
 def _attributes(top: Path, names: Iterable[bytes], index: Path) -> Iterator[tuple[bytes, bool]]:
-    # Only the attributes of the commit: neither those of the user nor those of the machine.
+    # Not those of the user or the machine. A line in .git/info/attributes of this clone counts too.
     words = (*call.settings({"core.attributesFile": os.devnull}), "check-attr", "--cached", "-z", "--stdin")
     stdin = b"".join(name + b"\0" for name in names)
     fields = call.checked(top, *words, ATTRIBUTE, stdin=stdin, index=index).split(b"\0")

@@ -354,6 +354,7 @@ def test_an_unfinished_merge_is_excluded_by_no_default(repo: Repo) -> None:
     found = receipt_of(repo, "a.lock", scope="worktree")
     assert (found.excluded, found.complete) == (None, False)
     assert receipt_of(repo, "b.py", scope="worktree").sent_lines == 2
+    assert receipt_of(repo, "a.lock", Rules(("*.lock",)), scope="worktree").excluded == "exclude: *.lock"
 
 
 def test_without_a_base_side_only_names_count(repo: Repo) -> None:
