@@ -17,8 +17,8 @@ from hypothesis import settings
 from aethr import git
 from aethr.base.records import (
     Artifacts,
-    Block,
     Checkout,
+    Collected,
     Completion,
     Mode,
     Notice,
@@ -202,8 +202,8 @@ def said(content: str, *changed: str, edited: bool = False, **more: object) -> C
     return Completion(content=content, **fields)
 
 
-def nothing(_: View) -> tuple[Block, ...]:
-    return ()
+def nothing(_: View) -> Collected:
+    return Collected(((),))
 
 
 def outcome_of(review: Review, mode: Mode = "live") -> RunOutcome:
@@ -218,7 +218,7 @@ def outcome_of(review: Review, mode: Mode = "live") -> RunOutcome:
 def make_plan(
     steps: Sequence[StepSpec],
     backend: Script,
-    collect: Mapping[str, Callable[[View], tuple[Block, ...]]] | None = None,
+    collect: Mapping[str, Callable[[View], Collected]] | None = None,
     **more: object,
 ) -> Plan:
     """A live plan of ``steps`` on one scripted backend; steps with backend ``agent`` edit the tree."""

@@ -137,7 +137,7 @@ _ALWAYS = frozenset(
 )
 """Fields with a default that every version has written: a file without them is damaged, not old."""
 
-_LEAST = {"iteration": 1}
+_LEAST = {"iteration": 1, "part": 1, "parts": 1}
 """The minimum of a whole number if it is not 0."""
 
 _hints = functools.cache(get_type_hints)

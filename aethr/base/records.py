@@ -30,6 +30,8 @@ CHANGE = "git_diff"
 """The context source that is the change under review."""
 CHANGES = frozenset({CHANGE, "latest_diff"})
 """The context sources that are a change."""
+PARTS = 16
+"""Into at most this many parts a large change is cut by default."""
 
 
 # --- the workflow file -------------------------------------------------------------------------
@@ -90,8 +92,9 @@ class WorkflowSpec(NamedTuple):
     """A valid workflow file.
 
     ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
-    file, both for later errors. ``origin`` is the name of the file to print. ``exclude`` are patterns as in
-    ``.gitignore``; ``exclude_defaults`` is False if only they exclude files.
+    file, both for later errors. ``origin`` is the name of the file to print. ``parts`` is the maximum number
+    of parts that a change is cut into. ``exclude`` are patterns as in ``.gitignore``; ``exclude_defaults`` is
+    False if only they exclude files.
     """
 
     name: str
@@ -101,6 +104,7 @@ class WorkflowSpec(NamedTuple):
     origin: str
     places: Mapping[str, Place] = MappingProxyType({})
     lines: tuple[str, ...] = ()
+    parts: int = PARTS
     exclude: tuple[str, ...] = ()
     exclude_defaults: bool = True
 
@@ -219,8 +223,8 @@ class Receipt(NamedTuple):
     ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
     something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
-    removed lines of a diff, ``added_lines`` the added ones; 0 for other sources. ``excluded`` is the rule
-    that excludes the file, in a few words: nothing of it is sent, and nothing is missing.
+    removed lines of a diff, 0 for other sources. ``excluded`` is the rule that excludes the file,
+    in a few words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds.
     """
 
     source: str
@@ -240,13 +244,24 @@ class Block(NamedTuple):
     """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
 
     ``change`` is for sources that are a change: True if there is one, False if nothing changed, None if that
-    is not known, and for all other sources. ``extent`` is the size of ``git_diff``.
+    is not known, and for all other sources.
     """
 
     source: str
     text: str
     receipts: tuple[Receipt, ...] = ()
     change: bool | None = None
+
+
+class Collected(NamedTuple):
+    """The context of a step: the blocks of each part of the change, one part if it was not cut.
+
+    ``needed`` is the number of parts that all of the change needs; what the parts here leave out is listed in
+    the last one. ``extent`` is the size of ``git_diff``.
+    """
+
+    parts: tuple[tuple[Block, ...], ...]
+    needed: int = 1
     extent: Extent | None = None
 
 
@@ -254,8 +269,8 @@ class View(NamedTuple):
     """Everything that a context source may read. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
-    required. ``survey`` is what is known about the repository, or None. ``rules`` say which files of the
-    change are excluded.
+    required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
+    has already read from the repository once more. ``rules`` say which files of the change are excluded.
     """
 
     root: Path
@@ -265,16 +280,18 @@ class View(NamedTuple):
     run_commands: bool = False
     strict: bool = False
     survey: Survey | None = None
+    again: bool = False
     rules: Rules = Rules()
 
 
 class Entry(NamedTuple):
-    """The first part of a file; the parts after it belong to that file.
+    """The first fragment of a file; the fragments after it belong to that file.
 
     ``order`` is its position among the files of its source. ``label`` is Aethr's own line above the content.
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
-    ``excluded`` is the rule that says so, nothing of it is missing either.
+    ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
+    is not missed if it is not sent.
     """
 
     path: str
@@ -284,6 +301,7 @@ class Entry(NamedTuple):
     note: str | None = None
     withheld: str | None = None
     complete: bool = True
+    deleted: bool = False
     excluded: str | None = None
 
 
@@ -327,7 +345,7 @@ class Remark(NamedTuple):
     change: bool | None = None
 
 
-Part: TypeAlias = Entry | Piece | Withhold | Gap | Remark
+Fragment: TypeAlias = Entry | Piece | Withhold | Gap | Remark
 
 
 # --- calls -------------------------------------------------------------------------------------
@@ -574,7 +592,7 @@ class Backend(Protocol):
 class Source(Protocol):
     """Reads a context source. The function of a row of the table ``context.SOURCES``."""
 
-    def __call__(self, argument: str, view: View, budget_chars: int, /) -> Iterable[Part]:
+    def __call__(self, argument: str, view: View, budget_chars: int, /) -> Iterable[Fragment]:
         """Read what ``argument`` names, file by file. Content over ``budget_chars`` need not be kept."""
 
 
@@ -585,7 +603,8 @@ class Finding(NamedTuple):
     """One finding of a review. ``line`` counts from 1; None if the reviewer named none.
 
     ``place`` says where its path was found: in the change, elsewhere in the tree (a broken caller), or
-    nowhere. None if it names no path, or if there was no change to check it against.
+    nowhere. None if it names no path, or if there was no change to check it against. ``end_line`` is the last
+    line of a range, ``by`` names the steps that found it.
     """
 
     severity: Severity
@@ -593,6 +612,8 @@ class Finding(NamedTuple):
     line: int | None
     message: str
     place: Whereabouts | None = None
+    end_line: int | None = None
+    by: tuple[str, ...] = ()
 
 
 class Review(NamedTuple):
@@ -623,6 +644,7 @@ class StepResult(NamedTuple):
     ``cut_prompt`` and ``over_limit`` are those of its ``Completion``. The review is read from ``content`` at
     the offset ``verdict_from``, in characters, which is above 0 if the first answer had no verdict.
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
+    ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
     """
 
     id: str
@@ -646,6 +668,8 @@ class StepResult(NamedTuple):
     verdict_from: int = 0
     over_limit: str | None = None
     skipped: str | None = None
+    part: int = 1
+    parts: int = 1
 
 
 class LoopResult(NamedTuple):
@@ -698,14 +722,16 @@ class Excluded(NamedTuple):
 class Subject(NamedTuple):
     """The change that a run reads: its scope, its size, and whether a reviewer reads it.
 
-    ``extent`` is None if there is no change to measure; ``note`` then says why. ``excluded`` is the number of
-    files that rules exclude. ``by_name`` is True if only names can decide that, without a base side.
+    ``extent`` is None if there is no change to measure; ``note`` then says why. ``parts`` is the number of
+    parts that all of it needs, ``excluded`` that of files that rules exclude. ``by_name`` is True if only
+    names can decide that, without a base side.
     """
 
     scope: Scope
     extent: Extent | None
     reviewed: bool
     note: str = ""
+    parts: int = 1
     excluded: int = 0
     by_name: bool = False
 
@@ -732,6 +758,14 @@ class RunResult(NamedTuple):
     skipped: tuple[Skipped, ...] = ()
     outcome: RunOutcome = "not-reviewed"
     excluded: tuple[Excluded, ...] = ()
+
+    @property
+    def last_answers(self) -> tuple[StepResult, ...]:
+        """The last step that was called: its answer, or that to each part of the change."""
+        last = self.steps[-1:]
+        return tuple(
+            step for step in self.steps if (step.id, step.iteration) == (last[0].id, last[0].iteration)
+        )
 
     @property
     def is_live(self) -> bool:
@@ -767,7 +801,7 @@ class Seal(NamedTuple):
 UNSEALED = Seal()
 
 
-Collect: TypeAlias = Callable[[View], tuple[Block, ...]]
+Collect: TypeAlias = Callable[[View], Collected]
 
 
 class PlannedStep(NamedTuple):
@@ -847,7 +881,7 @@ class RunStarted(NamedTuple):
 
 
 class StepStarted(NamedTuple):
-    """``number`` of ``total`` is the step's place in the workflow, from 1."""
+    """``number`` of ``total`` is the step's place in the workflow, ``part`` that in the change, from 1."""
 
     id: str
     role: str
@@ -856,6 +890,8 @@ class StepStarted(NamedTuple):
     iteration: int
     number: int
     total: int
+    part: int = 1
+    parts: int = 1
 
 
 class StepPrepared(NamedTuple):
@@ -866,6 +902,8 @@ class StepPrepared(NamedTuple):
     prompt_sha256: str
     receipts: tuple[Receipt, ...]
     skipped: str | None = None
+    part: int = 1
+    parts: int = 1
 
 
 class StepFinished(NamedTuple):

@@ -13,7 +13,7 @@ from aethr.base import sanitize
 from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions, build, from_environment
 from aethr.base.records import Plan, StepPrepared
-from aethr.output import report_files
+from aethr.output import report_files, wording
 from aethr.run import Outcome, Prepared, execute, prepare, telling
 
 if TYPE_CHECKING:
@@ -81,7 +81,13 @@ def _show_prompts(plan: Plan, options: RunOptions) -> int:
         import json
 
         shown = [
-            {"id": sanitize.redact(each.id), "prompt_sha256": each.prompt_sha256, "prompt": each.prompt}
+            {
+                "id": sanitize.redact(each.id),
+                "part": each.part,
+                "parts": each.parts,
+                "prompt_sha256": each.prompt_sha256,
+                "prompt": each.prompt,
+            }
             if each.skipped is None
             else {
                 "id": sanitize.redact(each.id),
@@ -93,8 +99,11 @@ def _show_prompts(plan: Plan, options: RunOptions) -> int:
         ]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
         return 0
-    for number, each in enumerate(prepared, start=1):
-        _show_prompt(each, f"{number}/{len(prepared)}")
+    number = 0
+    for each in prepared:
+        number += each.part == 1
+        part = f", {wording.part_of(each)}" if each.parts > 1 else ""
+        _show_prompt(each, f"{number}/{len(plan.steps)}{part}")
     return 0
 
 

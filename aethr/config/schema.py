@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from aethr.base import providers
-from aethr.base.records import VISIBILITIES, StepSpec, WorkflowSpec
+from aethr.base.records import PARTS, VISIBILITIES, StepSpec, WorkflowSpec
 from aethr.config.kinds import (
     Choice,
     Flag,
@@ -92,7 +92,12 @@ def document(vocabulary: Vocabulary) -> Record:
                 False,
                 default=WorkflowSpec._field_defaults["exclude_defaults"],
             ),
-            Key("limits", _limits(CONTEXT_CHARS), "Limits of each step.", {"context_chars": CONTEXT_CHARS}),
+            Key(
+                "limits",
+                _limits(CONTEXT_CHARS, _PARTS),
+                "Limits of each step, and of the run.",
+                {"context_chars": CONTEXT_CHARS, "parts": PARTS},
+            ),
         ),
     )
 
@@ -186,10 +191,19 @@ ARGUMENT = Text("an argument", one_line=True)
 COMMAND = Text("a command", one_line=True, problem=_command_problem)
 
 
-def _limits(default: int | None) -> Record:
+_PARTS = Key(
+    "parts",
+    Number(1, 1000, whole=True),
+    "Maximum number of parts that a change larger than a step's context is cut into; each is a call.",
+    PARTS,
+    default=PARTS,
+)
+
+
+def _limits(default: int | None, *more: Key) -> Record:
     size = Number(1, 10_000_000, whole=True)
     about = "Budget of a step's context, in characters."
-    return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default),))
+    return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default), *more))
 
 
 def _id_problem(text: str) -> Problem | None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from aethr.base.errors import ConfigError
-from aethr.base.records import ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
+from aethr.base.records import PARTS, ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
 from aethr.config import nodes
 from aethr.config.kinds import Kind, Reading, read_document
 from aethr.config.mistakes import Mistake, describe, quote, refusal
@@ -72,6 +72,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
         },
         steps=tuple(_make_step(step, chars) for step in raw["steps"]),
         origin=origin,
+        parts=raw.get("limits", {}).get("parts", PARTS),
         places=reading.places,
         lines=lines,
         exclude=tuple(raw.get("exclude", ())),
@@ -179,6 +180,7 @@ def text(spec: WorkflowSpec) -> str:
     """The whole file, with the comments at the head of the file of ``spec``; other comments are lost."""
     sizes = {step.context_chars for step in spec.steps}
     shared = sizes.pop() if len(sizes) == 1 else CONTEXT_CHARS
+    other_parts = {} if spec.parts == PARTS else {"parts": spec.parts}
     sections: dict[str, Any] = {
         "workflow": spec.name,
         "roles": dict(spec.roles),
@@ -186,7 +188,7 @@ def text(spec: WorkflowSpec) -> str:
         "steps": [_step_entry(step, shared) for step in spec.steps],
         "exclude": list(spec.exclude),
         **({} if spec.exclude_defaults else {"exclude_defaults": False}),
-        "limits": _limits(shared, CONTEXT_CHARS),
+        "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
     comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)

@@ -1,18 +1,32 @@
 """Context: what a workflow lets a model see. One table of sources, one budget per step, receipts.
 
-A source is a function that yields parts (``records.Part``), file by file; the packer decides what
-fits. To add a source, write such a function and add a row to ``SOURCES``.
+A source is a function that yields fragments (``records.Fragment``), file by file; the packer decides what
+fits, and where a large change is cut into parts. To add a source, write such a function and add a row to
+``SOURCES``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr.base.errors import UsageError
-from aethr.base.records import CHANGE, Block, Collect, Entry, Gap, Part, Piece, Remark, Source, View
+from aethr.base.records import (
+    CHANGE,
+    CHANGES,
+    Block,
+    Collected,
+    Entry,
+    Extent,
+    Fragment,
+    Gap,
+    Piece,
+    Remark,
+    Source,
+    StepSpec,
+    View,
+)
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import suggest
 from aethr.context import evidence, paths
@@ -20,7 +34,7 @@ from aethr.context.changes import POINTER, git_diff, latest_diff
 from aethr.context.diffs import is_pointer
 from aethr.context.files import Refusal, Tree, tree_of
 from aethr.context.files import holds as holds
-from aethr.context.packer import LISTED, Packer
+from aethr.context.packer import LISTED, Packer, by_density, by_place
 from aethr.context.paths import refusal
 
 GLOB_FILES = 50
@@ -46,33 +60,134 @@ class SourceRow(NamedTuple):
 
 
 def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Block, ...]:
-    """One block per source, in the given order, together within the budget in characters.
+    """One block per source, in the given order, together within the budget in characters; nothing is cut.
 
-    The lines about missing content do not count towards the budget; their number is bounded. The same tree
-    gives the same blocks. Raises ``UsageError`` for an unknown source and ``GitError`` for a repository
-    that git cannot read. A missing or refused file is a line in its block.
+    The change comes before every other source. The lines about missing content do not count towards the
+    budget; their number is bounded. The same tree gives the same blocks. Raises ``UsageError`` for an unknown
+    source and ``GitError`` for a repository that git cannot read. A missing or refused file is a line in its
+    block.
     """
-    packer = Packer(budget_chars)
+    [blocks] = _collect_whole(sources, budget_chars, view).parts
+    return blocks
+
+
+def _collect_whole(sources: tuple[str, ...], budget_chars: int, view: View) -> Collected:
+    change = _pack(sources, budget_chars, view, Packer(budget_chars, by_density), of_change=True)
+    others = _pack(sources, budget_chars, view, Packer(budget_chars - change.size()), of_change=False)
+    blocks = tuple(
+        (change if source in CHANGES else others).block(number, source)
+        for number, source in enumerate(sources)
+    )
+    return Collected((blocks,), extent=change.extent(sources.index(CHANGE)) if CHANGE in sources else None)
+
+
+def _pack(
+    sources: Sequence[str], budget_chars: int, view: View, packer: Packer, *, of_change: bool
+) -> Packer:
+    """The packer with those of the sources that are a change, or with the others."""
     for number, source in enumerate(sources):
-        row, argument = find(source)
-        packer.take(number, row.read(argument, view, budget_chars))
-    return tuple(packer.block(number, source) for number, source in enumerate(sources))
+        if (source in CHANGES) == of_change:
+            row, argument = find(source)
+            packer.take(number, row.read(argument, view, budget_chars))
+    return packer
 
 
-def collector(sources: tuple[str, ...], budget_chars: int) -> Collect:
-    """``collect`` with its sources bound. A preview reads sources that do not depend on a step once."""
-    late = any(find(source)[0].late for source in sources)
+class Reader:
+    """Reads the context of a run's steps.
 
-    @lru_cache(1)
-    def once(view: View) -> tuple[Block, ...]:
-        return collect(sources, budget_chars, view)
+    A change is read and cut once for all steps that read it, until a step edits the tree. ``whole`` are the
+    ids of the steps that get no parts, because an agent cannot be split.
+    """
 
-    def collect_for(view: View) -> tuple[Block, ...]:
-        if view.preview and not late:
-            return once(view._replace(history=()))
-        return collect(sources, budget_chars, view)
+    def __init__(self, steps: Sequence[StepSpec], whole: Container[str], most_parts: int) -> None:
+        self._readers = [each for each in steps if CHANGES & {*each.context} and each.id not in whole]
+        self._most_parts = most_parts
+        self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
+        self._rooms: dict[str, int] = {}
+        self._previews: dict[tuple[object, ...], Collected] = {}
 
-    return collect_for
+    def collect(self, step: StepSpec, view: View) -> Collected:
+        """The context of a step: what ``collect`` gives, or that for each part of the change.
+
+        Raises ``UsageError`` and ``GitError`` as it does. A preview reads once what no step changes.
+        """
+        late = any(find(source)[0].late for source in step.context)
+        if not view.preview or late:
+            return self._collect(step, view)
+        key = (step.context, step.context_chars, step in self._readers, view._replace(history=()))
+        if key not in self._previews:
+            self._previews[key] = self._collect(step, view)
+        return self._previews[key]
+
+    def _collect(self, step: StepSpec, view: View) -> Collected:
+        sources, budget = step.context, step.context_chars
+        if step not in self._readers:
+            return _collect_whole(sources, budget, view)
+        names = tuple(source for source in sources if source in CHANGES)
+        change = self._change(names, view)
+        left = budget - (change.room if len(change.parts) > 1 else change.size)
+        others = _pack(sources, budget, view, Packer(left), of_change=False)
+        shared = [None if source in CHANGES else others.block(n, source) for n, source in enumerate(sources)]
+        parts = tuple(
+            tuple(block or part[names.index(sources[n])] for n, block in enumerate(shared))
+            for part in change.parts
+        )
+        return Collected(parts, change.needed, change.extent)
+
+    def _change(self, names: tuple[str, ...], view: View) -> _Change:
+        """The change of these sources, cut for all steps that read them."""
+        edits = sum(result.artifacts is not None for result in view.history)
+        state = (edits, view.preview and names != (CHANGE,), view.strict)
+        kept = self._changes.get(names)
+        if kept is not None and kept[0] == state and not view.again:
+            return kept[1]
+        room = min(self._room(name, view) for name in names)
+        packer = Packer(room * self._most_parts, by_place, room)
+        _pack(names, room, view, packer, of_change=True)
+        parts, needed = packer.cut(self._most_parts)
+        change = _Change(
+            parts=tuple(
+                tuple(packer.block(number, name, shares) for number, name in enumerate(names))
+                for shares in parts
+            ),
+            needed=needed,
+            room=room,
+            size=packer.size(),
+            extent=packer.extent(names.index(CHANGE)) if CHANGE in names else None,
+        )
+        if not view.again:
+            self._changes[names] = state, change
+        return change
+
+    def _room(self, name: str, view: View) -> int:
+        """The room for a change in each step that reads it: what the other context leaves, at least half.
+
+        What commands print is not known before; such a step keeps half of its budget for it.
+        """
+        if name not in self._rooms:
+            self._rooms[name] = min(
+                max(step.context_chars // 2, step.context_chars - _measure_others(step, view))
+                for step in self._readers
+                if name in step.context
+            )
+        return self._rooms[name]
+
+
+class _Change(NamedTuple):
+    """A change that was cut: for each part a block of each source. ``size`` is that of everything."""
+
+    parts: tuple[tuple[Block, ...], ...]
+    needed: int
+    room: int
+    size: int
+    extent: Extent | None
+
+
+def _measure_others(step: StepSpec, view: View) -> int:
+    budget = step.context_chars
+    if any(find(source)[0].runs for source in step.context):
+        return budget
+    return _pack(step.context, budget, view, Packer(budget), of_change=False).size()
 
 
 def find(source: str) -> tuple[SourceRow, str]:
@@ -90,12 +205,12 @@ def find(source: str) -> tuple[SourceRow, str]:
     return row, argument
 
 
-def _file(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
+def _file(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
     for content in tree_of(view, argument).read([argument]):
         yield from _content(argument, 1, content)
 
 
-def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
+def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
     refused = refusal(argument)
     if refused is not None:
         yield Remark(f"not read: {refused}", complete=False)
@@ -118,7 +233,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
         yield Remark("this folder has too many files; some were not searched", complete=False)
 
 
-def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Part]:
+def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Fragment]:
     """Each file below a line with its name and length; folders, and files deleted meanwhile, do not count.
 
     Of the files over the cap a block lists some and counts the rest: a record must not list a whole
@@ -141,7 +256,7 @@ def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Part]:
             yield from _content(name, order, content, labelled=True)
 
 
-def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = False) -> Iterator[Part]:
+def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = False) -> Iterator[Fragment]:
     """A whole file, or the reason why it is not sent."""
     shown = reveal_name(name)
     if isinstance(content, Refusal):

@@ -1,4 +1,4 @@
-"""The two sources that show a change: ``git_diff`` and ``latest_diff``, as parts for the packer."""
+"""The two sources that show a change: ``git_diff`` and ``latest_diff``, as fragments for the packer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from pathlib import Path, PurePosixPath
 
 from aethr import git
 from aethr.base.errors import GitMissingError
-from aethr.base.records import Entry, Gap, LeftOut, Part, Piece, Remark, Rules, Survey, View, Withhold
+from aethr.base.records import (
+    Entry,
+    Fragment,
+    Gap,
+    LeftOut,
+    Piece,
+    Remark,
+    Rules,
+    Survey,
+    View,
+    Withhold,
+)
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context import exclusion
-from aethr.context.diffs import Hunk, Section, is_combined, parse, rows
+from aethr.context.diffs import Hunk, Section, is_combined, parse, rows, split
 from aethr.context.paths import is_secret
 from aethr.git import tracking
 
@@ -23,8 +34,8 @@ NAMED = 20
 RESHOWN = 200
 """At most this many files that an attribute hides from the diff are shown as text anyway."""
 
-UTF8_MAX = 4
-"""Bytes of a character, at most: a hunk with more bytes than this times the budget cannot fit."""
+HUNK_BYTES = 8 << 20
+"""A larger hunk is not kept, so it is not sent."""
 
 KEPT_BYTES = 1 << 20
 """A larger diff is read from git each time."""
@@ -47,7 +58,7 @@ _NEITHER = "no changes, staged or unstaged"
 """For a run without ``--diff``."""
 
 
-def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
+def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragment]:
     """The change of the run's scope. Raises ``GitError`` for a repository that git cannot read."""
     try:
         here = None if view.survey else git.checkout(view.root)
@@ -60,10 +71,10 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
         return
     names: list[str] = []
     with git.other_changes(survey) as wait:
-        for part in _change(survey, view, budget_chars * UTF8_MAX):
-            if isinstance(part, Entry):
-                names.append(part.path)
-            yield part
+        for fragment in _change(survey, view, budget_chars):
+            if isinstance(fragment, Entry):
+                names.append(fragment.path)
+            yield fragment
         # A workflow file that was just saved is not work that waits for a review: see ``run.promotion``.
         left, saved = wait(), view.root / WORKFLOW_FILE
         untracked = tuple(name for name in left.untracked if survey.top / os.fsdecode(name) != saved)
@@ -79,7 +90,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]
             )
 
 
-def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Part]:
+def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragment]:
     """What the most recent step that edits the tree changed."""
     if view.preview:
         yield Remark("the diff of the latest step that edits files will stand here")
@@ -92,7 +103,7 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
     text = artifacts.git_diff
     if text:
         # surrogatepass: JSON may contain lone surrogates; decoding the hunk reports them.
-        yield from _parts(parse([text.encode("utf-8", "surrogatepass")], budget_chars * UTF8_MAX))
+        yield from _read(parse([text.encode("utf-8", "surrogatepass")], HUNK_BYTES), budget_chars)
     elif artifacts.changed_files:
         names = _listed(artifacts.changed_files)
         yield Remark(f"step {step} gives no diff, but changed {names}", complete=False, change=True)
@@ -106,20 +117,20 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Pa
         yield Remark(f"step {step} changed what is not shown here: {line}")
 
 
-def _change(survey: Survey, view: View, limit: int) -> Iterator[Part]:
+def _change(survey: Survey, view: View, room: int) -> Iterator[Fragment]:
     """All files of the change; those that git calls binary come last, in their original order."""
     binaries: list[tuple[int, Section]] = []
-    listed, events = read_change(survey, limit)
+    listed, events = read_change(survey, HUNK_BYTES)
     excluded = excluded_files(listed, survey, view.root, view.rules)
-    yield from _parts(events, binaries, excluded)
+    yield from _read(events, room, binaries, excluded)
     hidden = hidden_texts(survey, [section for _, section in binaries])
     places = {section.path: order for order, section in binaries}
     shown: set[bytes] = set()
-    again = parse(git.diff(survey, as_text=True, paths=_both_names(hidden)), limit) if hidden else ()
+    again = parse(git.diff(survey, as_text=True, paths=_both_names(hidden)), HUNK_BYTES) if hidden else ()
     section = None
     for event in again:
         if isinstance(event, Hunk):
-            yield from _hunk(event, section)
+            yield from _hunk(event, section, room)
         else:
             section = event
             shown.add(event.path)
@@ -173,19 +184,20 @@ def excluded_files(
 _NONE: Mapping[bytes, exclusion.Reason] = {}
 
 
-def _parts(
+def _read(
     events: Iterator[Section | Hunk],
+    room: int,
     binaries: list[tuple[int, Section]] | None = None,
     excluded: Mapping[bytes, exclusion.Reason] = _NONE,
-) -> Iterator[Part]:
-    """Parsed events as parts. Binary sections go to ``binaries`` instead, if given.
+) -> Iterator[Fragment]:
+    """Parsed events as fragments. Binary sections go to ``binaries`` instead, if given.
 
     Of an excluded file only the lines are counted. But a default does not exclude a git-lfs pointer.
     """
     order, section, reason = 0, None, None
     for event in events:
         if isinstance(event, Hunk):
-            for part in _hunk(event, section):
+            for part in _hunk(event, section, room):
                 if isinstance(part, Piece) or reason is None or (reason.default and isinstance(part, Gap)):
                     yield part
             continue
@@ -245,6 +257,7 @@ def _entry(
         note=None if rule else unseen or note,
         withheld=rule or withheld,
         complete=unseen is None or (section.deleted and not section.unmerged),
+        deleted=section.deleted and not section.unmerged,
         excluded=rule,
     )
 
@@ -258,19 +271,25 @@ def _both_names(sections: Collection[Section]) -> list[bytes]:
     return [name for section in sections for name in (section.path, section.old_path) if name]
 
 
-def _hunk(hunk: Hunk, section: Section | None) -> Iterator[Part]:
-    """A hunk. The lines of a submodule or a git-lfs pointer name other content, so none counts as shown."""
-    text, revealed, readable = None, 0, True
-    try:
-        if hunk.text is not None:
-            text, revealed = reveal(hunk.text.decode())
-    except UnicodeDecodeError:
-        readable = False
+def _hunk(hunk: Hunk, section: Section | None, room: int) -> Iterator[Fragment]:
+    """A hunk, in several pieces if it has more than ``room`` characters.
+
+    The lines of a submodule or a git-lfs pointer name other content, so none counts as shown.
+    """
     submodule = section is not None and section.submodule
     # git prints an `index` line for a file, but not for a submodule that is merely dirty.
     dirty = section is not None and section.ids is None and hunk.dirty_submodule
-    changed = 0 if hunk.pointer or submodule or dirty else hunk.changed
-    yield Piece(text, hunk.size, changed, revealed, hunk.added, hunk.changed - hunk.added)
+    is_large = hunk.text is not None and hunk.size > room < len(hunk.text.decode(errors="replace"))
+    readable = True
+    for each in split(hunk, room // 4) if is_large else (hunk,):
+        text, revealed = None, 0
+        try:
+            if each.text is not None:
+                text, revealed = reveal(each.text.decode())
+        except UnicodeDecodeError:
+            readable = False
+        changed = 0 if hunk.pointer or submodule or dirty else each.changed
+        yield Piece(text, each.size, changed, revealed, each.added, each.changed - each.added)
     if hunk.pointer:
         yield Gap(POINTER)
     if dirty:

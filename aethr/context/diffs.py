@@ -19,7 +19,7 @@ _LOOKAHEAD = 24
 _CHANGED = re.compile(rb"\n[+-]")
 """One search for both signs takes half the time of two."""
 
-_RANGES = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_RANGES = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _RANGES_BYTES = 80
 """At most this many bytes of a hunk's first line come before its second ``@@``."""
 
@@ -154,6 +154,37 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
         yield current.close()
 
 
+def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
+    """A hunk cut between lines into hunks of about ``size`` bytes, each with a ``@@`` line of its own.
+
+    A hunk that is not larger, or whose lines are not known, stays as it is.
+    """
+    ranges = _RANGES.match(hunk.text or b"")
+    if hunk.text is None or hunk.size <= size or ranges is None:
+        yield hunk
+        return
+    head, _, body = hunk.text.partition(b"\n")
+    after = head[ranges.end() :]
+    # The number of the next line on each side: git names the line before a side without lines.
+    old, new = (int(ranges[at]) + (ranges[at + 1] == b"0") for at in (1, 3))
+    lines = re.findall(rb"[^\n]*\n|[^\n]+", body)
+    taken: list[bytes] = []
+    length = 0
+    for at, line in enumerate(lines):
+        taken.append(line)
+        length += len(line)
+        is_last = at + 1 == len(lines)
+        if (length < size and not is_last) or (not is_last and lines[at + 1].startswith(b"\\")):
+            continue
+        signs = [each[:1] for each in taken]
+        added, removed, same = (signs.count(sign) for sign in (b"+", b"-", b" "))
+        before, now = same + removed, same + added
+        numbers = (old - (not before), before, new - (not now), now)
+        text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + b"".join(taken)
+        yield Hunk(text, len(text), added + removed, any(b"\0" in each for each in taken), added)
+        old, new, taken, length = old + before, new + now, [], 0
+
+
 def is_pointer(content: bytes) -> bool:
     """Whether a file is a git-lfs pointer, which stands for a file stored elsewhere."""
     return _POINTER.match(content) is not None
@@ -234,7 +265,7 @@ class _Open:
         text = b"".join(self.fragments) if self.size <= self.limit else None
         added = self.plus
         if ranges := _RANGES.match(self.opening):  # faster than another search through the lines
-            longer = int(ranges[2] or 1) - int(ranges[1] or 1)
+            longer = int(ranges[4] or 1) - int(ranges[2] or 1)
             added = max(0, min(self.changed, (self.changed + longer) // 2))
         return Hunk(text, self.size, self.changed, self.nul, added)
 

@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from aethr.base import process, secrecy
 from aethr.base.errors import ProcessError, UsageError
-from aethr.base.records import CommandCheck, Entry, Part, Piece, Remark, View
+from aethr.base.records import (
+    CommandCheck,
+    Entry,
+    Fragment,
+    Piece,
+    Remark,
+    View,
+)
 from aethr.base.sanitize import reveal
 
 TIMEOUT_S = 600.0
@@ -80,7 +87,7 @@ def require(words: str, root: Path) -> None:
         raise UsageError(f"the command '{words}': '{program}' is not found", "Install it, or fix its name.")
 
 
-def source(argument: str, view: View, _budget_chars: int, /) -> Iterator[Part]:
+def source(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
     """The context source ``command:<words>``; runs each time the context is collected."""
     if not view.run_commands:
         instead = "its output will stand here" if view.preview else NOT_RUN

@@ -240,6 +240,28 @@ def is_generated(path: str) -> bool:
     return named or not GENERATED_FOLDERS.isdisjoint(_lowered(path).split("/")[:-1])
 
 
+_TESTS = paths.any_of(
+    ("test_*", "*_test.*", "*.test.*", "*.spec.*", "*_spec.*", "conftest.py", "*test.java", "*tests.cs")
+)
+_TEST_FOLDERS = frozenset(
+    {"test", "tests", "__tests__", "spec", "specs", "testing", "testdata", "fixtures", "e2e"}
+)
+_PROSE_AND_DATA = frozenset(
+    (
+        "md", "markdown", "mdx", "rst", "txt", "adoc", "asciidoc", "org", "tex", "csv", "tsv", "json",
+        "jsonl", "ndjson", "svg", "po", "pot", "xlf", "ipynb", "geojson", "log",
+    )
+)  # fmt: skip
+
+
+def importance(path: str) -> int:
+    """In which order files of a change are sent: 0 for source, 1 for tests, 2 for the rest."""
+    *folders, name = path.casefold().split("/")
+    if is_generated(path) or name.rpartition(".")[2] in _PROSE_AND_DATA:
+        return 2
+    return 1 if not _TEST_FOLDERS.isdisjoint(folders) or _TESTS.fullmatch(name) else 0
+
+
 def _lowered(path: str) -> str:
     """In lower case; only ASCII, so that no other letter passes for one of a name in a table."""
     return os.fsdecode(os.fsencode(path).lower())

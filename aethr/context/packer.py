@@ -1,8 +1,9 @@
-"""The packer: which pieces of a step's context fit its budget, and a receipt for each file.
+"""Fits context into a budget, or a change into parts, with a receipt for each file.
 
-The rule: while the sum is over the budget, drop the worst piece: generated files first, then the
-largest, among equals the last. A piece larger than the whole budget is dropped at once. A file's header
-counts with its first kept piece; a file without pieces is its header. Kept pieces stay in their order.
+While the sum is over the budget, the worst piece is dropped. Of a change that is sent in one go that is the
+one with the fewest changed lines for its size; source is kept before tests, tests before the rest, and the
+old text of deleted files comes last. Of other files it is the largest one, generated files first. A file's
+header counts with its first kept piece; a file without pieces is its header. Kept pieces stay in their order.
 
 The packer works on a stream, and ``_floor`` makes the result the same as sorting all pieces: a piece worse
 than a dropped one can never be kept, because the sum only grows. So the budget bounds the memory, however
@@ -13,11 +14,24 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable
-from typing import TypeAlias
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple, TypeAlias
 
-from aethr.base.records import CHANGE, CHANGES, Block, Entry, Extent, Gap, Part, Piece, Receipt, Remark
-from aethr.context.exclusion import is_generated
+from aethr.base.records import (
+    CHANGES,
+    Block,
+    Entry,
+    Extent,
+    Fragment,
+    Gap,
+    Piece,
+    Receipt,
+    Remark,
+)
+from aethr.context import parts
+from aethr.context.exclusion import importance, is_generated
 
 LISTED = 50
 """At most this many files are listed as not sent at the end of a block; the receipts list all."""
@@ -25,36 +39,48 @@ LISTED = 50
 NAME_CHARS = 200
 """Maximum length of a file's name in such a line."""
 
-Rank: TypeAlias = tuple[bool, int, int, int, int]
-"""Smaller is worse: (not generated, -characters, -source, -order of the file, -number of the piece)."""
+UNITS = 1_000
+"""About how many units a file is cut into at most, so that millions of hunks take little memory."""
+
+DELETED = 3
+"""The importance of a deleted file, after those of ``exclusion.importance``."""
+
+DELETED_TEXT = "deleted; its old text is not sent"
+
+Rank: TypeAlias = tuple[int, ...]
+"""Smaller is worse."""
 
 
 class Item:
-    """A file while its pieces arrive. ``kept`` maps a piece's number to the piece."""
+    """A file while its pieces arrive. ``kept`` maps a piece's number to the piece.
+
+    Of each piece, kept or not, ``chars`` is its length in characters, ``sizes`` that in bytes as it was read,
+    and ``changed`` the number of its changed lines. ``added`` and ``removed`` are sums.
+    """
 
     __slots__ = (
         "added",
         "changed",
+        "chars",
         "entry",
         "gaps",
-        "generated",
+        "importance",
         "kept",
-        "pieces",
+        "number",
         "removed",
-        "size",
+        "sizes",
         "source",
         "withheld",
     )
 
-    def __init__(self, entry: Entry, source: int, withheld: str | None, *, generated: bool) -> None:
+    def __init__(self, entry: Entry, source: int, number: int) -> None:
         self.entry = entry
         self.source = source
-        self.withheld = withheld
-        self.generated = generated
+        self.number = number
+        self.withheld = entry.withheld
+        self.importance = DELETED if entry.deleted else importance(entry.path)
         self.kept: dict[int, Piece] = {}
-        self.pieces = 0
-        self.size = 0
-        self.changed = 0
+        self.chars, self.sizes, self.changed = array("I"), array("I"), array("I")
         self.added = 0
         self.removed = 0
         self.gaps: list[str] = []
@@ -64,182 +90,340 @@ class Item:
         """Characters that count with the first kept piece."""
         return len(self.entry.label) + len(self.entry.header)
 
+    @property
+    def excluded(self) -> str | None:
+        """The rule that excludes the file. What cannot be shown, such as a git-lfs pointer, is missing."""
+        return None if self.gaps else self.entry.excluded
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.source, self.entry.order
+
     def cost(self) -> int:
         """The file's current share of the budget, in characters."""
-        return sum(len(piece.text or "") for piece in self.kept.values()) + self.overhead * bool(self.kept)
+        return sum(self.chars[number] for number in self.kept) + self.overhead * bool(self.kept)
 
-    def rank(self, number: int, piece: Piece) -> Rank:
-        return (not self.generated, -len(piece.text or ""), -self.source, -self.entry.order, -number)
+
+def by_size(item: Item, number: int) -> Rank:
+    """The rank of a piece of a file that is not a change."""
+    generated = item.withheld is None and is_generated(item.entry.path)
+    return (not generated, -item.chars[number], -item.source, -item.entry.order, -number)
+
+
+def by_density(item: Item, number: int) -> Rank:
+    """The rank of a piece of a change that is sent in one go."""
+    density = 1000 * item.changed[number] // (item.chars[number] or 1)
+    return (-item.importance, density, -item.chars[number], -item.source, -item.entry.order, -number)
+
+
+def by_place(item: Item, number: int) -> Rank:
+    """The rank of a piece of a change that is cut into parts: what belongs to the last ones goes first."""
+    return (-item.importance, -item.source, -item.entry.order, -number)
+
+
+class Share(NamedTuple):
+    """What of a file belongs to one part: the pieces with these numbers.
+
+    ``over`` says why those that are not kept are not sent; if ``sent`` is False, none of them is.
+    """
+
+    item: Item
+    numbers: range
+    over: str
+    sent: bool = True
+
+    @property
+    def kept(self) -> list[Piece]:
+        kept = self.item.kept.items() if self.sent else ()
+        return [piece for number, piece in kept if number in self.numbers]
+
+    @property
+    def changed(self) -> int:
+        return sum(self.item.changed[self.numbers.start : self.numbers.stop])
+
+    @property
+    def size(self) -> int:
+        return sum(self.item.sizes[self.numbers.start : self.numbers.stop])
 
 
 class Packer:
-    """Takes the parts of one source after the other, then builds each source's block."""
+    """Takes the fragments of one source after the other, then gives their blocks.
 
-    def __init__(self, budget_chars: int) -> None:
-        self.budget_chars = budget_chars
+    ``budget`` is that of all together, ``room`` the maximum size of a piece (default: the budget), both in
+    characters.
+    """
+
+    def __init__(
+        self, budget: int, rank: Callable[[Item, int], Rank] = by_size, room: int | None = None
+    ) -> None:
+        self.budget = budget
+        self.room = budget if room is None else room
+        self._rank = rank
         self._items: list[Item] = []
         self._remarks: list[tuple[int, Remark]] = []
-        self._heap: list[tuple[Rank, int]] = []
+        self._heap: list[tuple[Rank, int, int]] = []
         self._floor: Rank | None = None
         self._total = 0
 
-    def take(self, source: int, parts: Iterable[Part]) -> None:
-        """Add all parts of the source with this number. An ``Entry`` comes before its pieces."""
+    def take(self, source: int, fragments: Iterable[Fragment]) -> None:
+        """Add all fragments of the source with this number. An ``Entry`` comes before its pieces."""
         item: Item | None = None
-        for part in parts:
-            if isinstance(part, Remark):
-                self._remarks.append((source, part))
-            elif isinstance(part, Entry):
+        for fragment in fragments:
+            if isinstance(fragment, Remark):
+                self._remarks.append((source, fragment))
+            elif isinstance(fragment, Entry):
                 self._settle(item)
-                generated = part.withheld is None and is_generated(part.path)
-                item = Item(part, source, part.withheld, generated=generated)
+                item = Item(fragment, source, len(self._items))
                 self._items.append(item)
             else:
-                assert item is not None, "a part before the first entry"
-                if isinstance(part, Piece):
-                    self._add(item, part)
-                elif isinstance(part, Gap):
-                    item.gaps.append(part.note)
+                assert item is not None, "a fragment before the first entry"
+                if isinstance(fragment, Piece):
+                    self._add(item, fragment)
+                elif isinstance(fragment, Gap):
+                    item.gaps.append(fragment.note)
                 else:
                     self._total -= item.cost()
                     item.kept.clear()
-                    item.withheld = part.reason
+                    item.withheld = fragment.reason
         self._settle(item)
 
-    def block(self, source: int, name: str) -> Block:
-        """The prompt's block of the source with this number, called ``name``."""
-        items = sorted((item for item in self._items if item.source == source), key=lambda i: i.entry.order)
-        remarks = [remark for number, remark in self._remarks if number == source]
-        over = f"over the budget of {self.budget_chars} characters"
-        # Whether there is a change; None if neither a file nor a remark decides that.
-        said: set[bool | None] = {_excluded(item) is None for item in items}
-        said = said or {remark.change for remark in remarks}
-        change = True if True in said else False if False in said else None
-        extent = Extent(
+    def size(self) -> int:
+        """The characters that count towards the budget."""
+        return self._total
+
+    def extent(self, source: int) -> Extent | None:
+        """The size of the change of the source with this number; None if there is none."""
+        items = [item for item in self._items if item.source == source]
+        if self._has_change(source, items) is None:
+            return None
+        return Extent(
             files=len({item.entry.path for item in items}),
             added=sum(item.added for item in items),
             removed=sum(item.removed for item in items),
         )
+
+    def all(self) -> list[Share]:
+        """All files in one part."""
+        over = f"over the budget of {self.budget:,} characters"
+        return [Share(item, range(len(item.sizes)), over) for item in self._items]
+
+    def cut(self, most: int) -> tuple[list[list[Share]], int]:
+        """The files in at most ``most`` parts, and the number of parts that all of them need.
+
+        What none of these parts has is listed in the last one. A file that is larger than the room is cut
+        between its pieces. The old text of a deleted file takes only what is left.
+        """
+        units = [unit for item in sorted(self._items, key=_sending_order) for unit in self._units(item)]
+        found = parts.cut([sized for _, sized in units], self.room) or [range(0)]
+        cut = [_join(share for share, _ in units[part.start : part.stop]) for part in found[:most]]
+        for part, shares in zip(found, cut, strict=False):
+            left = self.room - sum(sized.size for _, sized in units[part.start : part.stop])
+            for at, share in enumerate(shares):
+                item = share.item
+                if item.entry.deleted and len(item.kept) == len(item.sizes) and item.cost() <= left:
+                    left -= item.cost()
+                    shares[at] = share._replace(sent=True)
+        over = f"over the limit of {most} parts"
+        cut[-1] += [
+            share._replace(over=over, sent=False)
+            for part in found[most:]
+            for share, _ in units[part.start : part.stop]
+        ]
+        return cut, len(found)
+
+    def block(self, source: int, name: str, shares: Sequence[Share] | None = None) -> Block:
+        """The prompt's block of the source with this number, called ``name``, with its files in ``shares``.
+
+        By default these are all.
+        """
+        own = [share for share in (self.all() if shares is None else shares) if share.item.source == source]
+        own.sort(key=lambda share: (share.item.place, share.numbers.start))
+        remarks = [remark for number, remark in self._remarks if number == source]
         return Block(
             source=name,
-            text=_text(items, remarks, over),
+            text=_text(own, remarks),
             receipts=(
-                *(_receipt(name, item, over) for item in items),
+                *(_receipt(name, share) for share in own),
                 *(Receipt(name, None, 0, note=each.text, complete=each.complete) for each in remarks),
             ),
-            change=change if name in CHANGES else None,
-            extent=extent if name == CHANGE and change is not None else None,
+            change=self._has_change(source, own) if name in CHANGES else None,
         )
+
+    def _has_change(self, source: int, files: Sequence[object]) -> bool | None:
+        """Whether there is a change to read; None if neither a file nor a remark decides that."""
+        if files:
+            return any(item.excluded is None for item in self._items if item.source == source)
+        said = {each.change for number, each in self._remarks if number == source}
+        return True if True in said else False if False in said else None
 
     def _settle(self, item: Item | None) -> None:
         """Finish a file. If it has no pieces, its header becomes its only piece."""
-        if item is not None and item.pieces == 0 and item.entry.header:
+        if item is not None and not item.sizes and item.entry.header:
             header = item.entry.header
             item.entry = item.entry._replace(header="")
             self._add(item, Piece(header, len(header.encode())))
 
     def _add(self, item: Item, piece: Piece) -> None:
-        number = item.pieces
-        item.pieces += 1
-        item.size += piece.size
-        item.changed += piece.changed
+        number = len(item.sizes)
+        item.chars.append(len(piece.text or ""))
+        item.sizes.append(piece.size)
+        item.changed.append(piece.changed)
         item.added += piece.added
         item.removed += piece.removed
         if item.withheld is not None or piece.text is None:
             return
-        rank = item.rank(number, piece)
-        hopeless = len(piece.text) + item.overhead > self.budget_chars
+        rank = self._rank(item, number)
+        hopeless = len(piece.text) + item.overhead > self.room
         if hopeless or (self._floor is not None and rank < self._floor):
             return
         self._total += len(piece.text) + (0 if item.kept else item.overhead)
         item.kept[number] = piece
-        heapq.heappush(self._heap, (rank, len(self._items) - 1))
-        while self._total > self.budget_chars:
-            worst, index = heapq.heappop(self._heap)
-            owner = self._items[index]
-            dropped = owner.kept.pop(-worst[-1], None)
-            if dropped is not None:  # None if its file has been withheld since
-                self._total -= len(dropped.text or "") + (0 if owner.kept else owner.overhead)
+        heapq.heappush(self._heap, (rank, item.number, number))
+        while self._total > self.budget:
+            worst, owner_number, dropped = heapq.heappop(self._heap)
+            owner = self._items[owner_number]
+            if owner.kept.pop(dropped, None) is not None:  # None if its file has been withheld since
+                self._total -= owner.chars[dropped] + (0 if owner.kept else owner.overhead)
                 self._floor = worst if self._floor is None else max(self._floor, worst)
 
+    def _units(self, item: Item) -> Iterator[tuple[Share, parts.Sized]]:
+        """What of a file is not cut further: all of it, or each of its pieces."""
+        everything = range(len(item.sizes))
+        over = f"larger than the budget of {self.room:,} characters"
+        size = item.overhead + sum(item.chars)
+        name = item.entry.path
+        if item.entry.deleted:
+            yield Share(item, everything, DELETED_TEXT, sent=False), parts.Sized(name, 0)
+        elif item.withheld is not None or size <= self.room:
+            yield Share(item, everything, over), parts.Sized(name, 0 if item.withheld else size)
+        else:
+            yield from self._pieces(item, over)
 
-def _text(items: list[Item], remarks: list[Remark], over: str) -> str:
+    def _pieces(self, item: Item, over: str) -> Iterator[tuple[Share, parts.Sized]]:
+        """The pieces of a file that is larger than the room, in runs of the same length if they are many."""
+        run = 1 + len(item.sizes) // UNITS
+        begin, size = 0, item.overhead
+        for number, chars in enumerate(item.chars):
+            fits = item.overhead + chars <= self.room
+            if number > begin and (number % run == 0 or not fits or size + chars > self.room):
+                yield _unit(item, range(begin, number), size, over)
+                begin, size = number, item.overhead
+            size += chars
+            if not fits:
+                yield _unit(item, range(number, number + 1), 0, over)
+                begin, size = number + 1, item.overhead
+        if begin < len(item.sizes):
+            yield _unit(item, range(begin, len(item.sizes)), size, over)
+
+
+def _unit(item: Item, numbers: range, size: int, over: str) -> tuple[Share, parts.Sized]:
+    return Share(item, numbers, over), parts.Sized(f"{item.entry.path}\0{numbers.start}", size)
+
+
+def _sending_order(item: Item) -> tuple[int, int, int]:
+    return (item.importance, *item.place)
+
+
+def _join(shares: Iterable[Share]) -> list[Share]:
+    """Neighbouring pieces of a file as one share."""
+    joined = []
+    for _, group in groupby(shares, key=lambda share: share.item.number):
+        first, *rest = group
+        last = rest[-1] if rest else first
+        joined.append(first._replace(numbers=range(first.numbers.start, last.numbers.stop)))
+    return joined
+
+
+def _text(shares: Sequence[Share], remarks: Sequence[Remark]) -> str:
     """The kept content in order, then what is missing, then the remarks; each on its own lines."""
     texts: list[str] = []
-    for item in items:
-        if item.kept and (content := item.entry.label + _sent(item)):
+    unsent = []
+    for share in shares:
+        if not share.kept:
+            unsent.append(share)
+            continue
+        if content := share.item.entry.label + _sent(share):
             texts.append(content)
-        if item.kept and len(item.kept) < item.pieces:
-            texts.append(f"[{_short(item.entry.path)}: {_lost(item)}, {over}]\n")
-    dropped = [item for item in items if not item.kept]
-    texts += _missing("not sent", [item for item in dropped if _excluded(item) is None], over)
-    texts += _missing("excluded by rule", [item for item in dropped if _excluded(item) is not None], over)
+        if len(share.kept) < len(share.numbers):
+            texts.append(f"[{_short(share.item.entry.path)}: {_lost(share)}]\n")
+    texts += _missing("not sent", [share for share in unsent if share.item.excluded is None])
+    texts += _missing("excluded by rule", [share for share in unsent if share.item.excluded is not None])
     texts += [f"[{remark.text}]\n" for remark in remarks]
     ended = (text if text.endswith("\n") else text + "\n" for text in texts[:-1])
     return "".join((*ended, *texts[-1:]))
 
 
-def _sent(item: Item) -> str:
-    return item.entry.header + "".join(piece.text or "" for piece in item.kept.values()) if item.kept else ""
+def _sent(share: Share) -> str:
+    kept = share.kept
+    return share.item.entry.header + "".join(piece.text or "" for piece in kept) if kept else ""
 
 
-def _lost(item: Item) -> str:
-    lost = item.changed - sum(piece.changed for piece in item.kept.values())
-    return f"{item.pieces - len(item.kept)} of {item.pieces} hunks not sent, {lost:,} changed lines"
+def _lost(share: Share) -> str:
+    kept = share.kept
+    lost = share.changed - sum(piece.changed for piece in kept)
+    count = len(share.numbers)
+    over = DELETED_TEXT if share.item.entry.deleted else share.over
+    return f"{count - len(kept)} of {count} hunks not sent, {lost:,} changed lines, {over}"
 
 
-def _excluded(item: Item) -> str | None:
-    """The rule that excludes a file. What cannot be shown of one, such as a git-lfs pointer, is missing."""
-    return None if item.gaps else item.entry.excluded
-
-
-def _missing(said: str, items: list[Item], over: str) -> list[str]:
+def _missing(said: str, shares: Sequence[Share]) -> list[str]:
     lines = []
-    for item in items[:LISTED]:
-        amount = f", {item.size:,} bytes" if item.size and not item.entry.excluded else ""
-        if item.changed:
-            amount = f", {item.changed:,} changed lines"
-        lines.append(f"[{said}: {_short(item.entry.path)}{amount}, {item.withheld or over}]\n")
-    if rest := items[LISTED:]:
-        changed = sum(item.changed for item in rest)
+    for share in shares[:LISTED]:
+        amount = f", {share.size:,} bytes" if share.size and not share.item.excluded else ""
+        if share.changed:
+            amount = f", {share.changed:,} changed lines"
+        lines.append(f"[{said}: {_short(share.item.entry.path)}{amount}, {_reason(share)}]\n")
+    if rest := shares[LISTED:]:
+        changed = sum(share.changed for share in rest)
         amount = f", {changed:,} changed lines" if changed else ""
         lines.append(f"[{said}: {len(rest):,} more files{amount}]\n")
     return lines
+
+
+def _reason(share: Share) -> str:
+    """Why nothing of a file is sent."""
+    return share.item.withheld or (DELETED_TEXT if share.item.entry.deleted else share.over)
 
 
 def _short(name: str) -> str:
     return name if len(name) <= NAME_CHARS else name[:NAME_CHARS] + "…"
 
 
-def _receipt(source: str, item: Item, over: str) -> Receipt:
-    sent = _sent(item).encode()
-    header = 0 if item.kept else len(item.entry.header.encode())
+def _receipt(source: str, share: Share) -> Receipt:
+    item, kept = share.item, share.kept
+    sent = _sent(share).encode()
+    header = 0 if kept else len(item.entry.header.encode())
+    all_sent = len(kept) == len(share.numbers)
     return Receipt(
         source=source,
         path=item.entry.path,
         bytes_sent=len(sent),
-        bytes_omitted=header + item.size - sum(piece.size for piece in item.kept.values()),
-        sha256=hashlib.sha256(sent).hexdigest() if item.kept else None,
-        note=_note(item, over),
-        complete=_excluded(item) is not None
+        bytes_omitted=header + share.size - sum(piece.size for piece in kept),
+        sha256=hashlib.sha256(sent).hexdigest() if kept else None,
+        note=_note(share, kept),
+        complete=item.excluded is not None
         or (
-            item.entry.complete and item.withheld is None and not item.gaps and len(item.kept) == item.pieces
+            item.entry.complete
+            and item.withheld is None
+            and not item.gaps
+            and (all_sent or item.entry.deleted)
         ),
-        changed_lines=item.changed,
-        sent_lines=sum(piece.changed for piece in item.kept.values()),
-        added_lines=item.added,
-        excluded=_excluded(item),
+        changed_lines=share.changed,
+        sent_lines=sum(piece.changed for piece in kept),
+        added_lines=item.added if item.excluded else 0,
+        excluded=item.excluded,
     )
 
 
-def _note(item: Item, over: str) -> str | None:
+def _note(share: Share, kept: Sequence[Piece]) -> str | None:
     """The receipt's note; None if the file was sent unchanged."""
+    item = share.item
     notes = [*([item.entry.note] if item.entry.note else []), *dict.fromkeys(item.gaps)]
-    if not item.kept and (item.withheld or item.pieces):
-        notes.append(item.withheld or over)
-    elif len(item.kept) < item.pieces:
-        notes.append(f"{_lost(item)}, {over}")
-    revealed = sum(piece.revealed for piece in item.kept.values())
+    if not kept and (item.withheld or share.numbers):
+        notes.append(_reason(share))
+    elif len(kept) < len(share.numbers):
+        notes.append(_lost(share))
+    revealed = sum(piece.revealed for piece in kept)
     if revealed:
         notes.append(f"{revealed:,} invisible characters shown by their code")
     return "; ".join(notes) or None

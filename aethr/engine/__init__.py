@@ -10,18 +10,19 @@ terminal.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr import review
 from aethr.base import budget
-from aethr.base.errors import AethrError, ModelError, UsageError
+from aethr.base.errors import AethrError, ModelError, NotReviewedError, UsageError
 from aethr.base.records import (
     CHANGE,
     CHANGES,
     NO_USAGE,
     AttemptStarted,
     Block,
+    Collected,
     Completion,
     Earlier,
     Event,
@@ -66,22 +67,37 @@ class Turn(NamedTuple):
 
 
 class Progress:
-    """Where a run stands. It changes only by ``add``, so replaying the results rebuilds it."""
+    """Where a run stands. It changes only by ``add``, so replaying the results rebuilds it.
+
+    ``results`` are in the order of the run, those of a finished turn in the order of their parts. ``open``
+    are the results of the turn that is not finished yet, in the order in which they came.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
         self.turn: Turn | None = Turn(0, 1)
+        self.open: list[StepResult] = []
+
+    def is_completed_by(self, result: StepResult) -> bool:
+        """Whether this result is the last one that its turn needs."""
+        return len(self.open) + 1 == result.parts
 
     def add(self, result: StepResult) -> LoopResult | None:
-        """Take a finished step; return the loop that ended with it, if one did."""
+        """Take a finished step, or a part of one; return the loop that ended with it, if one did."""
         assert self.turn is not None
-        following = self.turn.position + 1
+        is_last = self.is_completed_by(result)
+        self.open.append(result)
         self.results.append(result)
+        if not is_last:
+            return None
+        finished, self.open = _in_order(self.open), []
+        self.results[-len(finished) :] = finished
+        following = self.turn.position + 1
         repeat = self.plan.steps[self.turn.position].spec.repeat
         if repeat:
-            outcome = self._end_loop(repeat, result)
+            outcome = self._end_loop(repeat, finished)
             if outcome is None:
                 self.turn = Turn(self._index(repeat.back_to), result.iteration + 1)
                 return None
@@ -95,17 +111,17 @@ class Progress:
         self.turn = None if at_end else Turn(following, result.iteration if inside else 1)
         return self.loops[-1] if repeat else None
 
-    def _end_loop(self, repeat: Repeat, result: StepResult) -> LoopOutcome | None:
-        """How the loop ends with this result of its last step; None if another pass follows."""
-        if result.skipped is not None:
-            return "satisfied" if self._is_satisfied_without_review(repeat, result) else "stalled"
-        if conditions.hold(repeat, result, result):
+    def _end_loop(self, repeat: Repeat, finished: Sequence[StepResult]) -> LoopOutcome | None:
+        """How the loop ends with these results of its last step; None if another pass follows."""
+        if finished[0].skipped is not None:
+            return "satisfied" if self._is_satisfied_without_review(repeat, finished) else "stalled"
+        if conditions.hold(repeat, finished, finished):
             return "satisfied"
-        if self._is_stalled(repeat, result):
+        if self._is_stalled(repeat, finished):
             return "stalled"
-        return "exhausted" if result.iteration >= repeat.max_iterations else None
+        return "exhausted" if finished[0].iteration >= repeat.max_iterations else None
 
-    def _is_satisfied_without_review(self, repeat: Repeat, skipped: StepResult) -> bool:
+    def _is_satisfied_without_review(self, repeat: Repeat, skipped: Sequence[StepResult]) -> bool:
         """Whether a loop whose last step had nothing to read is satisfied: its latest answer still counts.
 
         If there was no answer, there was nothing to review, unless a step edited files that the review
@@ -114,22 +130,34 @@ class Progress:
         for each in reversed(self.results[:-1]):
             if each.artifacts is not None and each.artifacts.edited:
                 return False
-            if each.id == skipped.id and each.skipped is None:
-                return conditions.hold(repeat, each, skipped)
-        return conditions.hold(repeat, None, skipped)
+            if each.id == skipped[0].id and each.skipped is None:
+                return conditions.hold(repeat, self._turn_of(each), skipped)
+        return conditions.hold(repeat, (), skipped)
 
-    def _is_stalled(self, repeat: Repeat, result: StepResult) -> bool:
+    def _is_stalled(self, repeat: Repeat, finished: Sequence[StepResult]) -> bool:
         """Whether this pass edited nothing and found the same as the pass before."""
-        if result.iteration == 1:
+        if finished[0].iteration == 1:
             return False
         since = max(n for n, each in enumerate(self.results) if each.id == repeat.back_to)
         edits = [each.artifacts for each in self.results[since:] if each.artifacts is not None]
-        before = next(each for each in reversed(self.results[:-1]) if each.id == result.id)
+        earlier = self.results[: -len(finished)]
+        before = next(each for each in reversed(earlier) if each.id == finished[0].id)
         unchanged = bool(edits) and not any(artifacts.edited for artifacts in edits)
-        return unchanged and review.same_findings(before, result)
+        return unchanged and review.same_findings(self._turn_of(before), finished)
+
+    def _turn_of(self, result: StepResult) -> list[StepResult]:
+        """All parts of the turn that this result belongs to."""
+        return [each for each in self.results if (each.id, each.iteration) == (result.id, result.iteration)]
 
     def _index(self, step_id: str) -> int:
         return next(n for n, step in enumerate(self.plan.steps) if step.spec.id == step_id)
+
+
+def _in_order(finished: Iterable[StepResult]) -> list[StepResult]:
+    """The results of one turn by their parts. A command of its loop has run after all: the last has it."""
+    ordered = sorted(finished, key=lambda result: result.part)
+    check = next((each.check for each in ordered if each.check is not None), None)
+    return [*(each._replace(check=None) for each in ordered[:-1]), ordered[-1]._replace(check=check)]
 
 
 def run(
@@ -143,25 +171,20 @@ def run(
     """
     subject, first = _read_subject(plan, resumed=bool(done))
     yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
+    yield from _check_parts(plan, subject)
     progress = Progress(plan)
-    waiting = iter(done)
+    for result in done:
+        yield from _finish(progress, _check_order(progress, result), replayed=True)
     earlier = plan.earlier
-    while progress.turn is not None:
-        turn = progress.turn
-        finished = next(waiting, None)
-        if finished is None:
-            blocks = first if turn == Turn(0, 1) else None
-            result = yield from _perform(progress, turn, blocks, earlier, clock)
-            earlier = None if plan.steps[turn.position].edits_tree else earlier
-        else:
-            result = _check_order(plan, turn, finished)
-        ended = progress.add(result)
-        yield StepFinished(result, replayed=finished is not None)
-        if ended:
-            yield LoopEnded(ended)
-        over = budget.exceeded(plan.allowance, progress.results)
-        if over is not None and progress.turn is not None:  # after the last step the run is complete
-            raise over
+    while (turn := progress.turn) is not None:
+        step = plan.steps[turn.position]
+        if step.runs_commands:  # they may take minutes
+            yield _started(plan, turn)
+        collected = first if first is not None and turn == Turn(0, 1) else None
+        if collected is None:
+            collected = step.collect(_view(plan, progress.results))
+        yield from _run_parts(progress, turn, collected, earlier, clock)
+        earlier = None if step.edits_tree else earlier
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     doubt = plan.unproven
@@ -174,17 +197,28 @@ def run(
     yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
 
 
-def fits(plan: Plan, done: Sequence[StepResult]) -> Turn | None:
-    """What comes after ``done``; None at the end. Raises ``UsageError`` if ``done`` does not fit ``plan``."""
+def replay(plan: Plan, done: Sequence[StepResult]) -> Progress:
+    """Where a run stands after ``done``. Raises ``UsageError`` if that does not fit ``plan``."""
     progress = Progress(plan)
     for result in done:
-        if progress.turn is None:
-            raise UsageError(
-                f"the checkpoint does not fit the workflow: step '{result.id}' comes after its end",
-                "Start over without --resume-checkpoint.",
-            )
-        progress.add(_check_order(plan, progress.turn, result))
-    return progress.turn
+        progress.add(_check_order(progress, result))
+    return progress
+
+
+def without_stale_parts(plan: Plan, done: Sequence[StepResult]) -> tuple[StepResult, ...]:
+    """``done``, without the parts of an unfinished step if its change is now another one or cut elsewhere."""
+    progress = replay(plan, done)
+    if progress.turn is None or not progress.open:
+        return tuple(done)
+    before = progress.results[: -len(progress.open)]
+    view = _view(plan, before)._replace(run_commands=False, again=True)
+    parts = plan.steps[progress.turn.position].collect(view).parts
+    for result in progress.open:
+        if result.parts != len(parts) or not _same_change(
+            result.context, _receipts(parts[result.part - 1]), CHANGES
+        ):
+            return tuple(done[: len(done) - len(progress.open)])
+    return tuple(done)
 
 
 def readers_behind_review(plan: Plan, done: Sequence[StepResult]) -> tuple[PlannedStep, ...]:
@@ -192,7 +226,7 @@ def readers_behind_review(plan: Plan, done: Sequence[StepResult]) -> tuple[Plann
 
     These are the reviewing steps that read it; if none reads any change, all steps that do.
     """
-    turn = fits(plan, done)
+    turn = replay(plan, done).turn
     reviewing = [step for step in plan.steps if step.spec.reviewing and set(CHANGES) & {*step.spec.context}]
     finished = plan.steps[: turn.position if turn else None]
     return tuple(s for s in finished if CHANGE in s.spec.context and s in (reviewing or plan.steps))
@@ -205,13 +239,15 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     """
     if any(step.edits_tree for step in plan.steps):
         return None
-    latest = {result.id: result for result in done}
+    latest = {result.id: result.iteration for result in done}
     fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
-    view = _view(plan, ())._replace(run_commands=False, survey=fixed)
+    view = _view(plan, ())._replace(run_commands=False, survey=fixed, again=True)
     for step in readers_behind_review(plan, done):
-        now = (receipt for block in step.collect(view) for receipt in block.receipts)
-        if not _same_change(latest[step.spec.id].context, now):
-            return step.spec.id
+        own = step.spec.id
+        then = (each for r in done if (r.id, r.iteration) == (own, latest[own]) for each in r.context)
+        now = (each for blocks in step.collect(view).parts for each in _receipts(blocks))
+        if not _same_change(then, now, {CHANGE}):
+            return own
     return None
 
 
@@ -223,17 +259,20 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
     history: list[StepResult] = []
     for step in plan.steps:
         view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
-        blocks = step.collect(view)
+        collected = step.collect(view)
         resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
-        prepared = _prepare(plan, step, history, blocks, plan.earlier if resumed else None)
-        if _has_nothing_to_read(plan, step, blocks):
-            skipped = _skipped(step, Turn(0, 1), blocks)
-            yield prepared._replace(skipped=skipped.skipped)
-            history.append(skipped)
-            continue
-        yield prepared
-        placeholder = Completion(f"(The answer of the step '{step.spec.id}' will stand here.)", "", "")
-        history.append(_result(step, Turn(0, 1), prepared, [placeholder], 0.0))
+        earlier = plan.earlier if resumed else None
+        answers = []
+        for part in range(1, len(collected.parts) + 1):
+            prepared = _prepare(plan, step, history, collected, part, earlier)
+            if _has_nothing_to_read(plan, step, collected):
+                answers.append(_skipped(step, Turn(0, 1), collected))
+                yield prepared._replace(skipped=answers[-1].skipped)
+                continue
+            yield prepared
+            placeholder = Completion(f"(The answer of the step '{step.spec.id}' will stand here.)", "", "")
+            answers.append(_result(step, Turn(0, 1), prepared, [placeholder], 0.0))
+        history += answers
 
 
 def record(
@@ -289,28 +328,50 @@ def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Total
     )
 
 
+def _run_parts(
+    progress: Progress, turn: Turn, collected: Collected, earlier: Earlier | None, clock: Clock
+) -> Iterator[Event]:
+    """Run the parts of a step that have no result yet."""
+    plan, parts = progress.plan, len(collected.parts)
+    done = {result.part for result in progress.open}
+    for part in sorted({*range(1, parts + 1)} - done):
+        over = budget.exceeded(plan.allowance, progress.results)
+        if over is not None:  # not after the last step, because then the run is complete
+            raise over
+        if parts > 1 or not plan.steps[turn.position].runs_commands:
+            yield _started(plan, turn, part, parts)
+        result = yield from _perform(progress, turn, part, collected, earlier, clock)
+        yield from _finish(progress, result, replayed=False)
+
+
+def _started(plan: Plan, turn: Turn, part: int = 1, parts: int = 1) -> StepStarted:
+    step = plan.steps[turn.position]
+    model = step.model.name if step.model else None
+    place = turn.position + 1, len(plan.steps)
+    return StepStarted(
+        step.spec.id, step.spec.role, step.spec.backend, model, turn.iteration, *place, part, parts
+    )
+
+
+def _finish(progress: Progress, result: StepResult, *, replayed: bool) -> Iterator[Event]:
+    ended = progress.add(result)
+    yield StepFinished(result, replayed)
+    if ended:
+        yield LoopEnded(ended)
+
+
 def _perform(
-    progress: Progress,
-    turn: Turn,
-    blocks: tuple[Block, ...] | None,
-    earlier: Earlier | None,
-    clock: Clock,
+    progress: Progress, turn: Turn, part: int, collected: Collected, earlier: Earlier | None, clock: Clock
 ) -> Generator[Event, None, StepResult]:
-    """One step: context, prompt, call, and a second short call if a review has no verdict.
+    """One part of a step: prompt, call, and a second short call if a review has no verdict.
 
     A step that would review an empty change is not called.
     """
     plan, step = progress.plan, progress.plan.steps[turn.position]
-    model = step.model.name if step.model else None
-    spec = step.spec
-    yield StepStarted(
-        spec.id, spec.role, spec.backend, model, turn.iteration, turn.position + 1, len(plan.steps)
-    )
-    if blocks is None:
-        blocks = step.collect(_view(plan, progress.results))
-    if _has_nothing_to_read(plan, step, blocks):
-        return _with_check(step, _skipped(step, turn, blocks))
-    prepared = _prepare(plan, step, progress.results, blocks, earlier)
+    if _has_nothing_to_read(plan, step, collected):
+        return _with_check(progress, step, _skipped(step, turn, collected))
+    finished = progress.results[: len(progress.results) - len(progress.open)]
+    prepared = _prepare(plan, step, finished, collected, part, earlier)
     yield prepared
     began = clock()
     allowance = plan.allowance.after(budget.used(progress.results))
@@ -319,21 +380,23 @@ def _perform(
     answers = [(yield from _call(plan, step, request, failed))]
     doubt = _find_missing_verdict(plan, step, prepared, answers[0])
     if doubt:
-        yield Notice(f"{spec.id}: no verdict: {doubt}; asking once more", "warning")
+        yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
         answers += yield from _ask_verdict(plan, step, request, answers[0], failed)
-    return _with_check(step, _result(step, turn, prepared, answers, clock() - began, failed))
+    return _with_check(progress, step, _result(step, turn, prepared, answers, clock() - began, failed))
 
 
-def _with_check(step: PlannedStep, result: StepResult) -> StepResult:
-    return result._replace(check=step.check()) if step.check else result
+def _with_check(progress: Progress, step: PlannedStep, result: StepResult) -> StepResult:
+    """The result, with what the command of the step's loop says once all of its parts are there."""
+    is_due = step.check is not None and progress.is_completed_by(result)
+    return result._replace(check=step.check()) if is_due and step.check else result
 
 
-def _has_nothing_to_read(plan: Plan, step: PlannedStep, blocks: Sequence[Block]) -> bool:
+def _has_nothing_to_read(plan: Plan, step: PlannedStep, collected: Collected) -> bool:
     """Whether a step needs a change to read, and there is none.
 
     A reviewing step does, and every step of a workflow whose steps read only the change.
     """
-    there = {block.change for block in blocks}
+    there = {block.change for blocks in collected.parts for block in blocks}
     if True in there or False not in there or step.edits_tree:
         return False
     contexts = [set(each.spec.context) for each in plan.steps]
@@ -343,9 +406,9 @@ def _has_nothing_to_read(plan: Plan, step: PlannedStep, blocks: Sequence[Block])
     )
 
 
-def _skipped(step: PlannedStep, turn: Turn, blocks: Sequence[Block]) -> StepResult:
+def _skipped(step: PlannedStep, turn: Turn, collected: Collected) -> StepResult:
     """The result of a step that is not called, with the reason and the receipts of its empty change."""
-    receipts = tuple(each for block in blocks for each in block.receipts if each.source in CHANGES)
+    receipts = tuple(each for each in _receipts(collected.parts[0]) if each.source in CHANGES)
     return StepResult(
         id=step.spec.id,
         role=step.spec.role,
@@ -451,10 +514,11 @@ def _prepare(
     plan: Plan,
     step: PlannedStep,
     history: Sequence[StepResult],
-    blocks: Sequence[Block],
+    collected: Collected,
+    part: int,
     earlier: Earlier | None,
 ) -> StepPrepared:
-    spec = step.spec
+    spec, parts = step.spec, len(collected.parts)
     setting = prompts.Setting(
         workflow=plan.workflow.name,
         step=spec.id,
@@ -462,20 +526,41 @@ def _prepare(
         guidance=step.guidance,
         reviewing=spec.reviewing,
         edits_tree=step.edits_tree,
+        cut=parts > 1,
     )
-    called = [each for each in history if each.skipped is None]
+    called = [
+        each for each in history if each.skipped is None and _is_seen(plan, step, history, each, part, parts)
+    ]
     earlier_steps = prompts.describe_history(called, spec.history_visibility)
     redactor = Redactor(plan.secrets)
     found = earlier if step.edits_tree else None
+    blocks = collected.parts[part - 1]
     prompt = redactor.redact(prompts.build(setting, plan.task, earlier_steps, blocks, found))
-    receipts: list[Receipt] = []
+    receipts = list(_receipts(blocks))
     for block in blocks:
-        receipts += block.receipts
         if count := redactor.count(block.text):
             places = "1 place" if count == 1 else f"{count:,} places"
             note = f"the value of a key is replaced by {REDACTED} in {places}"
             receipts.append(Receipt(block.source, None, 0, note=note))
-    return StepPrepared(spec.id, prompt, prompts.digest(prompt), tuple(receipts))
+    return StepPrepared(spec.id, prompt, prompts.digest(prompt), tuple(receipts), part=part, parts=parts)
+
+
+def _is_seen(
+    plan: Plan, step: PlannedStep, history: Sequence[StepResult], each: StepResult, part: int, parts: int
+) -> bool:
+    """Whether a part of a step sees this earlier answer.
+
+    Of a step over the same change it sees the answer to its own part alone.
+    """
+    if parts == 1 or each.parts != parts or each.part == part:
+        return True
+    sources = [CHANGES & {*own.spec.context} for own in plan.steps if own.spec.id in (step.spec.id, each.id)]
+    edited = any(result.artifacts is not None for result in history[history.index(each) :])
+    return sources[0] != sources[-1] or edited
+
+
+def _receipts(blocks: Iterable[Block]) -> tuple[Receipt, ...]:
+    return tuple(receipt for block in blocks for receipt in block.receipts)
 
 
 def _view(plan: Plan, results: Sequence[StepResult]) -> View:
@@ -524,6 +609,8 @@ def _result(
         cut_prompt=next((answer.cut_prompt for answer in answers if answer.cut_prompt), None),
         verdict_from=len(before),
         over_limit=next((answer.over_limit for answer in answers if answer.over_limit), None),
+        part=prepared.part,
+        parts=prepared.parts,
     )
 
 
@@ -542,38 +629,78 @@ def _find_missing_verdict(
     return read.reason if read.status == "none" else None
 
 
-def _check_order(plan: Plan, turn: Turn, finished: StepResult) -> StepResult:
+def _check_order(progress: Progress, finished: StepResult) -> StepResult:
     """The checkpoint's result, if it is of the step and pass that comes next. Raises ``UsageError``."""
-    spec = plan.steps[turn.position].spec
-    if (finished.id, finished.iteration) != (spec.id, turn.iteration):
+    again = "Start over without --resume-checkpoint."
+    if progress.turn is None:
+        raise UsageError(
+            f"the checkpoint does not fit the workflow: step '{finished.id}' comes after its end", again
+        )
+    step, iteration = progress.plan.steps[progress.turn.position], progress.turn.iteration
+    if (finished.id, finished.iteration) != (step.spec.id, iteration):
         raise UsageError(
             f"the checkpoint does not fit the workflow: it has step '{finished.id}' "
-            f"(pass {finished.iteration}) where '{spec.id}' (pass {turn.iteration}) comes next",
-            "Start over without --resume-checkpoint.",
+            f"(pass {finished.iteration}) where '{step.spec.id}' (pass {iteration}) comes next",
+            again,
+        )
+    others = progress.open
+    fits = all(each.parts == finished.parts and each.part != finished.part for each in others)
+    if not fits or finished.part > finished.parts or (step.edits_tree and finished.parts > 1):
+        raise UsageError(
+            f"the checkpoint does not fit the workflow: step '{finished.id}' has no part {finished.part} of "
+            f"{finished.parts} beside the others",
+            again,
         )
     return finished
 
 
-def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, tuple[Block, ...] | None]:
+def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, Collected | None]:
     """What the run is about, and the context of the first step if that had to be read to find out.
 
     No command of the project runs here: it may take minutes, and nothing is shown yet.
     """
-    reader = next((n for n, step in enumerate(plan.steps) if CHANGE in step.spec.context), None)
-    if reader is None:
+    readers = [(step.edits_tree, n) for n, step in enumerate(plan.steps) if CHANGE in step.spec.context]
+    if not readers:
         return None, None
+    _, reader = min(readers)  # an agent sees the change in one piece
     used = not resumed and reader == 0 and not plan.steps[0].runs_commands
-    blocks = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
-    change = next(block for block in blocks if block.source == CHANGE)
+    collected = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
+    change = next(block for block in collected.parts[0] if block.source == CHANGE)
+    receipts = [
+        each
+        for part in collected.parts
+        for block in part
+        if block.source == CHANGE
+        for each in block.receipts
+    ]
     subject = Subject(
         plan.scope,
-        change.extent if change.change else None,
+        collected.extent if change.change else None,
         any(step.spec.reviewing and CHANGE in step.spec.context for step in plan.steps),
         "" if change.change else _explain_empty(change.receipts[:1]),
-        excluded=sum(each.excluded is not None for each in change.receipts),
-        by_name=bool(change.extent) and plan.workflow.exclude_defaults and plan.scope.without_base_side,
+        collected.needed,
+        excluded=len({each.path for each in receipts if each.excluded is not None}),
+        by_name=change.change is True and plan.workflow.exclude_defaults and plan.scope.without_base_side,
     )
-    return subject, blocks if used else None
+    return subject, collected if used else None
+
+
+def _check_parts(plan: Plan, subject: Subject | None) -> Iterator[Notice]:
+    """Say that not all parts of the change will be sent.
+
+    Raises ``NotReviewedError`` if a review is required.
+    """
+    most = plan.workflow.parts
+    if subject is None or subject.parts <= most:
+        return
+    text = f"the change needs {subject.parts:,} parts, and limits.parts allows {most}"
+    if plan.gate.needs_review and plan.mode != "mock":
+        raise NotReviewedError(
+            text,
+            f"Set `limits: {{parts: {subject.parts}}}` in {plan.workflow.origin}, exclude files that need no "
+            "review, or review a smaller change.",
+        )
+    yield Notice(f"{text}: only the first {most} are sent", "warning")
 
 
 def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
@@ -591,26 +718,27 @@ def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
     return f"the change that step '{step}' read was changed during the run" if step else None
 
 
-def _same_change(then: Iterable[Receipt], now: Iterable[Receipt]) -> bool:
+def _same_change(then: Iterable[Receipt], now: Iterable[Receipt], sources: Container[str]) -> bool:
     """Whether the same files changed, and those that were sent in full both times have the same content.
 
     How much of a file fits the budget depends on the other sources, so only complete files are compared.
     """
-    old, new = _files(then), _files(now)
+    old, new = _files(then, sources), _files(now, sources)
     return old.keys() == new.keys() and all(
         old[path] == new[path] for path in old if None not in (*old[path], *new[path])
     )
 
 
-def _files(receipts: Iterable[Receipt]) -> Mapping[str | None, Sequence[str | None]]:
+def _files(receipts: Iterable[Receipt], sources: Container[str]) -> Mapping[str | None, Sequence[str | None]]:
     """The files of the change under review, each with its SHA-256, or None if it was not sent in full.
 
-    A file that became a link has two entries, because git shows it twice. A gap that is not a file counts
-    under its note. An excluded file has its rule instead: it is another change once it is not excluded.
+    A file that became a link has two entries, because git shows it twice, and one that was cut has one for
+    each part. A gap that is not a file counts under its note. An excluded file has its rule instead: it is
+    another change once it is not excluded.
     """
     found: dict[str | None, list[str | None]] = {}
     for each in receipts:
-        if each.source == CHANGE and (each.path or not each.complete):
+        if each.source in sources and (each.path or not each.complete):
             state = each.excluded or each.sha256
             found.setdefault(each.path or each.note, []).append(state if each.complete else None)
     return found

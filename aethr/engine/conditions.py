@@ -6,7 +6,7 @@ a row here: the schema, the reference, the loop and the map of ``aethr check`` r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aethr import review
@@ -19,9 +19,9 @@ from aethr.config.schema import COMMAND
 class Condition(NamedTuple):
     """``key`` is its key in a workflow file, with the name of a field of ``Repeat``.
 
-    ``holds`` takes the value from the file and a finished step; ``words`` returns the text after "until".
-    ``runs`` is True if the value is a command that runs after each pass of the step; its result is in
-    ``StepResult.check``.
+    ``holds`` takes the value from the file and a finished step, or a part of one; ``words`` returns the text
+    after "until". ``runs`` is True if the value is a command that runs after each pass of the step; its
+    result is in ``StepResult.check``, for a step with parts in the last one.
     """
 
     key: Key
@@ -37,18 +37,18 @@ def given(repeat: Repeat | None) -> Iterator[tuple[Condition, Any]]:
             yield row, value
 
 
-def hold(repeat: Repeat, answered: StepResult | None, latest: StepResult) -> bool:
-    """Whether every condition holds: a command by the ``latest`` pass of the step, any other by its answer.
+def hold(repeat: Repeat, answered: Sequence[StepResult], latest: Sequence[StepResult]) -> bool:
+    """Whether every condition holds: a command by the ``latest`` pass of the step, any other by its answers.
 
-    ``answered`` is the latest pass with an answer; if it is None, only commands count. A cut answer meets no
-    condition, because its end is unknown.
+    Both have a result for each part of the change. ``answered`` is the latest pass with answers; if it is
+    empty, only commands count. A cut answer meets no condition, because its end is unknown.
     """
-    if answered is not None and answered.truncated:
+    if any(result.truncated for result in answered):
         return False
     return all(
         row.holds(value, result)
         for row, value in given(repeat)
-        if (result := latest if row.runs else answered) is not None
+        for result in (latest[-1:] if row.runs else answered)
     )
 
 

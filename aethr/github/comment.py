@@ -223,10 +223,15 @@ def _body(page: Page, room: Room) -> str:
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
     receipt = fold(f"Receipt: {wording.spent(result)}", _join(steps, loops, run_flowchart(result)))
     used = sum(measure(part) for part in (findings, not_sent, excluded, receipt)) + 2 * WORDS
-    last = result.steps[-1]
-    text, cut = block_within(terminal(last.content).strip("\n"), room.limit - used, measure)
-    note = f"*The answer is cut here. {room.rest}*" if cut else ""
-    return _join(findings, f"#### {markdown_inline(last.id, 80)}", text, note, not_sent, excluded, receipt)
+    answers: list[str] = []
+    left = room.limit - used
+    for number, last in enumerate(result.last_answers):
+        share = left // (len(result.last_answers) - number)
+        text, cut = block_within(terminal(last.content).strip("\n"), share, measure)
+        note = f"*The answer is cut here. {room.rest}*" if cut else ""
+        answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
+        left -= measure(text)
+    return _join(findings, *answers, not_sent, excluded, receipt)
 
 
 def _find_review(previous: str | None) -> tuple[str, str | None]:

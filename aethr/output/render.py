@@ -168,8 +168,8 @@ class PlainRenderer(Renderer):
 
     def show(self, event: Event) -> None:
         if self._options.quiet:
-            if isinstance(event, RunFinished) and event.result.steps:
-                self._write_answer(event.result.steps[-1])
+            for last in event.result.last_answers if isinstance(event, RunFinished) else ():
+                self._write_answer(last)
             self._write_lines(wording.narrate_quietly(event))
             return
         match event:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TextIO, cast
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -85,9 +85,9 @@ class RichRenderer(Renderer):
             case StepFinished():
                 self.close()
                 if event.result.skipped is None and not event.replayed and not self._options.quiet:
-                    self._print_panel(event.result)
-            case RunFinished() if self._options.quiet and event.result.steps:
-                self._print_panel(event.result.steps[-1])
+                    self._print_panels([event.result])
+            case RunFinished() if self._options.quiet:
+                self._print_panels(event.result.last_answers)
         quiet, verbose = self._options.quiet, self._options.verbose
         lines = wording.narrate_quietly(event) if quiet else wording.narrate(event, verbose=verbose)
         for line in lines:
@@ -95,11 +95,15 @@ class RichRenderer(Renderer):
                 self._said.add(line)
                 self._console.print(Text(line.labelled, _STYLE.get(line.tone, ""), overflow="fold"))
 
+    def _print_panels(self, results: Iterable[StepResult]) -> None:
+        for result in results:
+            self._print_panel(result)
+
     def _print_panel(self, result: StepResult) -> None:
         from rich.panel import Panel
 
         again = f" · pass {result.iteration}" if result.iteration > 1 else ""
-        title = f"{self._mark}{sanitize.one_line(result.id, 60)} · {wording.actor(result)}{again}"
+        title = f"{self._mark}{wording.title(result)} · {wording.actor(result)}{again}"
         self._console.print(
             Panel(
                 Inert(render_markdown(result.content)),

@@ -19,7 +19,7 @@ from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
 
-SCHEMA = 1
+SCHEMA = 2
 ANNOTATIONS_PER_LEVEL = 10
 """A runner keeps this many annotations of each level for a step, and silently drops the others."""
 ANNOTATION_CHARACTERS = 4000
@@ -60,7 +60,8 @@ class FormatRow(NamedTuple):
 def record(result: RunResult) -> dict[str, Any]:
     """The run record as JSON values: the shape of ``--json``."""
     scope = result.scope
-    extent = result.subject.extent if result.subject is not None else None
+    subject = result.subject
+    extent = subject.extent if subject is not None else None
     return {
         "schema": SCHEMA,
         "aethr": __version__,
@@ -75,7 +76,7 @@ def record(result: RunResult) -> dict[str, Any]:
             "head_sha": scope.head_sha,
             "base_side": scope.base_side,
         },
-        "change": codec.to_json(extent),
+        "change": {**extent._asdict(), "parts": subject.parts} if subject and extent else None,
         "steps": codec.to_json(result.steps),
         "skipped": codec.to_json(result.skipped),
         "loops": codec.to_json(result.loops),
@@ -103,24 +104,23 @@ def text(result: RunResult) -> str:
         *(wording.loop(loop) for loop in result.loops),
         *(line.text for line in wording.closing(result)),
     ]
-    if result.steps:
-        last = result.steps[-1]
-        lines += ["", f"== {one_line(last.id)} ==", terminal(last.content).strip("\n")]
+    for last in result.last_answers:
+        lines += ["", f"== {wording.title(last)} ==", terminal(last.content).strip("\n")]
     return "\n".join(lines) + "\n"
 
 
 def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings, the last answer, what was not sent, loops, steps, cost."""
-    answer = ""
-    if result.steps:
-        last = result.steps[-1]
-        answer = f"## {markdown_inline(last.id)}\n\n{markdown_block(last.content)}"
+    answers = (
+        f"## {markdown_inline(wording.title(last))}\n\n{markdown_block(last.content)}"
+        for last in result.last_answers
+    )
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.findings),
-        answer,
+        *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(_receipts(result)))),
         _titled("Excluded by rule", bullets(wording.excluded(result))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
@@ -180,6 +180,8 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         location: dict[str, Any] = {"artifactLocation": {"uri": _uri(finding.path), "uriBaseId": "%SRCROOT%"}}
         if finding.line is not None and finding.line >= 1:
             location["region"] = {"startLine": finding.line}
+            if finding.end_line is not None:
+                location["region"]["endLine"] = finding.end_line
         message = terminal(finding.message).strip() or one_line(f"{finding.severity} finding")
         results.append(
             {

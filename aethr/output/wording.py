@@ -107,11 +107,12 @@ def subject(read: Subject) -> str:
     if read.extent is None:
         return f"{verb} {what}: nothing" + (f" ({one_line(read.note)})" if read.note else "")
     first = ", with no commit before it" if scope.without_base else ""
+    parts = f", in {read.parts:,} parts" if read.parts > 1 else ""
     if read.excluded:
         first += f", {read.excluded:,} of them excluded by rule"
     if read.by_name:
         first += "; defaults exclude by name only"
-    return f"{verb} {what}: {size(read.extent)}{first}"
+    return f"{verb} {what}: {size(read.extent)}{parts}{first}"
 
 
 def size(extent: Extent) -> str:
@@ -120,9 +121,19 @@ def size(extent: Extent) -> str:
 
 
 def place(step: StepStarted) -> str:
-    """``2/3``, or ``2/3, pass 2`` from the second iteration of a loop on."""
+    """``2/3``, or ``2/3, pass 2`` from the second iteration of a loop on, and the part of a cut change."""
     again = f", pass {step.iteration}" if step.iteration > 1 else ""
-    return f"{step.number}/{step.total}{again}"
+    return f"{step.number}/{step.total}{again}" + (f", {part}" if (part := part_of(step)) else "")
+
+
+def part_of(step: StepStarted | StepPrepared | StepResult) -> str:
+    """``part 2 of 5``; empty if the change was not cut."""
+    return f"part {step.part} of {step.parts}" if step.parts > 1 else ""
+
+
+def title(step: StepResult) -> str:
+    """The name of a step above its answer: ``review``, or ``review, part 2 of 5``."""
+    return one_line(step.id, 60) + (f", {part}" if (part := part_of(step)) else "")
 
 
 def actor(step: StepStarted | StepResult) -> str:
@@ -328,7 +339,7 @@ def _describe_prompt(event: StepPrepared, verbose: bool) -> tuple[Message, ...]:
 def _describe_result(event: StepFinished) -> tuple[Message, ...]:
     step = event.result
     if event.replayed:
-        return (Message(f"{one_line(step.id)}{pass_note(step.iteration)}: from the checkpoint"),)
+        return (Message(f"{title(step)}{pass_note(step.iteration)}: from the checkpoint"),)
     if step.skipped is not None:
         return (Message(f"not called: {one_line(step.skipped, 500)}"),)
     lines = [Message(one_line(note, 500), "note") for note in step.notes]

@@ -15,11 +15,13 @@ from aethr.base.records import (
     CHANGES,
     RELIABLE,
     SEVERITIES,
+    Finding,
     Gate,
     LoopResult,
     Mode,
     Receipt,
     Review,
+    ReviewStatus,
     RunOutcome,
     StepResult,
     Visibility,
@@ -84,12 +86,13 @@ def judge(
     parsed = [(result, read(result, holds)) for result in latest]
     # What a cut answer would have ended with is not known, so its pass does not count.
     stated = {"none" if of.truncated and own.status == "pass" else own.status for of, own in parsed}
-    found = [finding for _, own in parsed for finding in own.findings]
+    found = [finding._replace(by=(of.id,)) for of, own in parsed for finding in own.findings]
     review = Review(
         status="revise" if "revise" in stated else "none" if "none" in stated else "pass",
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         coverage=_coverage(latest),
         reason=doubt
+        or _find_missing_part(latest)
         or _find_bad_answer(parsed)
         or _find_unseen(results, latest, visibility or {})
         or _list_missing(skipped),
@@ -161,21 +164,29 @@ def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
     return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
 
 
-def same_findings(one: StepResult, other: StepResult) -> bool:
-    """Whether two answers of a reviewer have the same status and the same findings, in any order."""
-    first, second = read(one), read(other)
-    return set(first.findings) == set(second.findings) and first.status == second.status
+def same_findings(one: Sequence[StepResult], other: Sequence[StepResult]) -> bool:
+    """Whether two passes of a reviewer, with all parts, have the same statuses and the same findings."""
+    return _sum_up(map(read, one)) == _sum_up(map(read, other))
+
+
+def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]:
+    """The statuses and the findings of all of these."""
+    every = list(reviews)
+    return {each.status for each in every}, {found for each in every for found in each.findings}
 
 
 def _latest_reviews(results: Sequence[StepResult], reviewing: frozenset[str]) -> tuple[StepResult, ...]:
-    """The latest answer of each reviewing step since the tree last changed."""
-    latest: dict[str, StepResult] = {}
+    """The latest answer of each reviewing step since the tree last changed, or one for each part of it."""
+    latest: dict[str, list[StepResult]] = {}
     for result in results:
         if _edits(result):
             latest.clear()
         if result.id in reviewing and result.skipped is None:
-            latest[result.id] = result
-    return tuple(latest.values())
+            parts = latest.setdefault(result.id, [])
+            if parts and parts[-1].iteration != result.iteration:
+                parts.clear()
+            parts.append(result)
+    return tuple(result for parts in latest.values() for result in parts)
 
 
 def _edits(result: StepResult) -> bool:
@@ -193,13 +204,29 @@ def _explain_no_review(results: Sequence[StepResult], reviewing: frozenset[str])
 
 def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
     for result, review in parsed:
+        name = _name(result)
         if result.truncated:
-            return f"the answer of step '{result.id}' was cut ({result.finish_reason})"
+            return f"the answer of {name} was cut ({result.finish_reason})"
         if result.cut_prompt:
-            return f"the server did not read the whole prompt of step '{result.id}': {result.cut_prompt}"
+            return f"the server did not read the whole prompt of {name}: {result.cut_prompt}"
         if review.status == "none":
-            return f"step '{result.id}' gave no verdict" + (f": {review.reason}" if review.reason else "")
+            return f"{name} gave no verdict" + (f": {review.reason}" if review.reason else "")
     return None
+
+
+def _find_missing_part(latest: Sequence[StepResult]) -> str | None:
+    """Which parts of the change a reviewing step has no answer for."""
+    for first in latest:
+        there = {each.part for each in latest if each.id == first.id and each.parts == first.parts}
+        missing = [str(part) for part in range(1, first.parts + 1) if part not in there]
+        if missing:
+            parts = f"part{'s' if len(missing) > 1 else ''} {capped(missing, 20)} of {first.parts}"
+            return f"step '{first.id}' did not review {parts}"
+    return None
+
+
+def _name(result: StepResult) -> str:
+    return f"step '{result.id}'" + (f", part {result.part} of {result.parts}" if result.parts > 1 else "")
 
 
 def _find_unseen(
@@ -216,7 +243,7 @@ def _find_unseen(
     for result in latest:
         basis = _basis(called, called.index(result), visibility)
         if is_changed and not basis:
-            return f"step '{result.id}' saw nothing of the change"
+            return f"{_name(result)} saw nothing of the change"
         seen += [result, result._replace(context=basis)]
     return _list_missing(seen)
 
@@ -225,13 +252,25 @@ def _basis(
     called: Sequence[StepResult], at: int, visibility: Mapping[str, Visibility]
 ) -> tuple[Receipt, ...]:
     """The change as a step saw it: in its own context, or else in that of the steps that it can see."""
-    own = _change_in(called[at])
-    seen = visibility.get(called[at].id, "all")
-    if own or seen == "none" or at == 0:
-        return own
-    if seen == "latest":
-        return _basis(called, at - 1, visibility)
-    return tuple(receipt for each in called[:at] for receipt in _change_in(each))
+    found = _change_in(called[at])
+    while not found:
+        seen = visibility.get(called[at].id, "all")
+        begin = _begin_of_turn(called, at)
+        if seen == "none" or begin == 0:
+            break
+        at = begin - 1
+        visible = called[_begin_of_turn(called, at) if seen == "latest" else 0 : begin]
+        found = tuple(receipt for each in visible for receipt in _change_in(each))
+        if seen != "latest":
+            break
+    return found
+
+
+def _begin_of_turn(called: Sequence[StepResult], at: int) -> int:
+    """The index of the first part of the turn that the result at this index belongs to."""
+    while at > 0 and (called[at - 1].id, called[at - 1].iteration) == (called[at].id, called[at].iteration):
+        at -= 1
+    return at
 
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:

@@ -27,7 +27,7 @@ from aethr.base.records import (
     StepResult,
 )
 from aethr.base.sanitize import redact
-from aethr.base.words import capped
+from aethr.base.words import capped, counted
 from aethr.git import history
 
 if TYPE_CHECKING:
@@ -115,13 +115,21 @@ def take_over(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resume
     from aethr.engine import checkpoint
 
     fitting = checkpoint.match(found, plan)
-    engine.fits(plan, fitting.steps)
+    steps = engine.without_stale_parts(plan, fitting.steps)
+    moved = len(fitting.steps) - len(steps)
+    fitting = fitting._replace(steps=steps)
     stale = _find_stale_review(fitting, plan)
     for each in (doubt, stale):
         require(plan.gate, each)
     doubt = doubt if found.steps or found.attempt else None
     cut = "the checkpoint was cut off while its last step was written: that step runs again"
-    lines = (cut if found.cut else None, stale or _head_moved(found, plan), doubt)
+    again = f"the change moved: the {counted(moved, 'finished part')} of the next step run again"
+    lines = (
+        cut if found.cut else None,
+        stale or _head_moved(found, plan),
+        again if moved else None,
+        doubt,
+    )
     return Resumed(fitting.steps, tuple(line for line in lines if line), doubt, stale is not None)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aethr import context, engine
 from aethr.base.errors import BudgetError
-from aethr.base.records import Plan, PlannedStep, StepPrepared
+from aethr.base.records import CHANGES, Plan, PlannedStep, StepPrepared
 from aethr.engine import prompts
 from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
@@ -60,7 +60,9 @@ _MOST = _Case(spending.most_tokens, 4, None, ATTEMPTS, every_pass=True)  # at mo
 
 def estimate(plan: Plan, prepared: Sequence[StepPrepared]) -> Estimate:
     """What ``plan`` needs. ``prepared`` are its prompts as they are now (``engine.preview``)."""
-    measured = {each.id: each for each in prepared}
+    measured: dict[str, list[StepPrepared]] = {}
+    for each in prepared:
+        measured.setdefault(each.id, []).append(each)
     return Estimate(_count(plan, measured, _ABOUT), _count(plan, measured, _MOST))
 
 
@@ -109,27 +111,34 @@ def _unroll(plan: Plan) -> Iterator[PlannedStep]:
     yield from plan.steps[start:]
 
 
-def _count(plan: Plan, prepared: Mapping[str, StepPrepared], case: _Case) -> tuple[Need, ...]:
+def _count(plan: Plan, prepared: Mapping[str, Sequence[StepPrepared]], case: _Case) -> tuple[Need, ...]:
     needs: dict[tuple[str, str | None], Need] = {}
-    earlier: list[int] = []
+    earlier: list[tuple[int, int]] = []  # tokens of an answer, and of how many parts there is one
     edited = False
     for step in _unroll(plan) if case.every_pass else plan.steps:
         key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
         seen = {"all": earlier, "latest": earlier[-1:], "summary": earlier, "none": []}
-        history = sum(seen[step.spec.history_visibility])
         answer = spending.ANSWER_TOKENS
         if step.model is not None:
             # The limit that is sent with the shortest prompt, which leaves an answer the most room.
             answer = spending.answer_limit(step.model, prompt=0)
             if case.longest_answer is not None:
                 answer = min(answer, case.longest_answer)
-        prompt = _measure_prompt(step, prepared[step.spec.id], case, edited=edited) + history
-        need = _add_call(needs.get(key, Need(*key)), prompt, answer, case)
-        if case.every_pass and step.spec.reviewing and not step.edits_tree:
-            need = _add_call(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
-            answer *= 2  # later steps see both answers
+        prompts_now = _measure_prompts(plan, step, prepared[step.spec.id], case, edited=edited)
+        asks_again = case.every_pass and step.spec.reviewing and not step.edits_tree
+        need = needs.get(key, Need(*key))
+        for prompt in prompts_now:
+            history = sum(
+                tokens if parts == len(prompts_now) else tokens * parts
+                for tokens, parts in seen[step.spec.history_visibility]
+            )
+            need = _add_call(need, prompt + history, answer, case)
+            if asks_again:
+                need = _add_call(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
         needs[key] = need
-        earlier.append(answer)
+        earlier.append(
+            (2 * answer if asks_again else answer, len(prompts_now))
+        )  # later steps see both answers
         edited = edited or step.edits_tree
     return tuple(needs.values())
 
@@ -153,11 +162,22 @@ def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
     )
 
 
-def _measure_prompt(step: PlannedStep, now: StepPrepared, case: _Case, *, edited: bool) -> int:
-    """Tokens of a step's prompt without its history. A context that is not known yet may fill its budget."""
-    tokens = case.tokens(now.prompt)
+def _measure_prompts(
+    plan: Plan, step: PlannedStep, now: Sequence[StepPrepared], case: _Case, *, edited: bool
+) -> list[int]:
+    """Tokens of a step's prompts without its history, one for each part of the change.
+
+    A context that is not known yet may fill its budget; a change that is not known yet may have all parts.
+    """
+    tokens = [case.tokens(each.prompt) for each in now]
     sources = [context.find(source)[0] for source in step.spec.context]
-    if not any(row.late for row in sources) and not (edited and sources):
+    if case.unread == 0 or not (any(row.late for row in sources) or (edited and sources)):
         return tokens
-    rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in now.receipts)
-    return tokens + case.unread * max(0, rest)
+    for n, each in enumerate(now):
+        rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in each.receipts)
+        tokens[n] += case.unread * max(0, rest)
+    is_cut = bool(CHANGES & {*step.spec.context}) and not step.edits_tree
+    late = edited or any(row.late for row in sources if row.name in CHANGES)
+    if is_cut and late:
+        tokens += [max(tokens)] * (plan.workflow.parts - len(tokens))
+    return tokens

@@ -29,8 +29,9 @@ def lines(plan: Plan, width: int | None) -> Iterator[str]:
     steps = counted(len(plan.steps), "step")
     head = f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
     yield from fold(head, width, 2)
-    for number, prepared in enumerate(prompts):
-        yield from _draw_step(plan, number, prepared, width)
+    for number, step in enumerate(plan.steps):
+        parts = [prepared for prepared in prompts if prepared.id == step.spec.id]
+        yield from _draw_step(plan, number, parts, width)
     for command in planning.commands(plan.workflow):
         yield from fold(f"  runs the command: {one_line(command)}", width, 4)
     for title, models in (
@@ -61,7 +62,7 @@ def flowchart(plan: Plan) -> str:
     return markdown.flowchart([(one_line(step.spec.id), *_describe_step(step)) for step in plan.steps], arcs)
 
 
-def _draw_step(plan: Plan, number: int, now: StepPrepared, width: int | None) -> Iterator[str]:
+def _draw_step(plan: Plan, number: int, parts: Sequence[StepPrepared], width: int | None) -> Iterator[str]:
     step = plan.steps[number]
     spec = step.spec
     head, below = _draw_gutter(plan, number)
@@ -70,7 +71,9 @@ def _draw_step(plan: Plan, number: int, now: StepPrepared, width: int | None) ->
     yield f"  {head}{first}"
     for line in rest:
         yield f"  {below}{line}"
-    details = [f"sees {one_line(source)}: {_describe_source(source, now)}" for source in spec.context]
+    details = [f"sees {one_line(source)}: {_describe_source(source, parts)}" for source in spec.context]
+    if len(parts) > 1:
+        details.append(f"runs for each of {len(parts)} parts of the change")
     if spec.history_visibility != "all":
         details.append(f"sees of earlier steps: {spec.history_visibility}")
     if spec.repeat:
@@ -104,9 +107,10 @@ def _describe_step(step: PlannedStep) -> Iterator[str]:
         yield "gives the verdict"
 
 
-def _describe_source(source: str, now: StepPrepared) -> str:
+def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
     """How much a source gives now, and what it does not send."""
-    receipts = [receipt for receipt in now.receipts if receipt.source == source]
+    every = dict.fromkeys(receipt for part in parts for receipt in part.receipts)
+    receipts = [receipt for receipt in every if receipt.source == source]
     sent = [receipt.bytes_sent for receipt in receipts if receipt.bytes_sent]
     said = [f"{counted(len(sent), 'file')}, {counted(sum(sent), 'byte')}"] if sent else []
     said += [one_line(receipt.note) for receipt in receipts if receipt.note and not receipt.path]

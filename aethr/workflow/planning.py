@@ -188,7 +188,8 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
     stand_in = script or MockBackend()
     live_backend = cache(lambda name: BACKENDS[name].build(environ))  # one for all of its steps
     redact = Redactor(terms.secrets).redact
-    collector = cache(context.collector)  # steps with the same context share it
+    whole = frozenset(step.id for step in workflow.steps if BACKENDS[step.backend].edits_tree)
+    reader = context.Reader(workflow.steps, whole, workflow.parts)
     steps = tuple(
         PlannedStep(
             spec=step,
@@ -196,7 +197,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             model=workflow.models.get(step.role),
             backend=live_backend(step.backend) if terms.is_live else stand_in,
             edits_tree=BACKENDS[step.backend].edits_tree,
-            collect=collector(step.context, step.context_chars),
+            collect=partial(reader.collect, step),
             check=_bind_check(step, project.root, terms.mode),
             runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
         )

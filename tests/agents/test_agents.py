@@ -171,7 +171,7 @@ def test_a_prompt_never_begins_with_a_slash_command(stage: Stage, monkeypatch: p
     monkeypatch.setenv("AETHR_LIVE", "1")
     assert main(["run", "--quiet", "/canary now"]) == ExitCode.OK
     prompt = stage.said(f"{say.name}.stdin")
-    assert prompt.startswith('You are the implementer in the step "implement"')
+    assert prompt.startswith("This prompt has blocks")
     assert prompt.count("/canary") == 2
 
 

@@ -272,11 +272,11 @@ def test_check_reports_the_mistakes_of_several_files(project: Repo) -> None:
 def test_check_counts_the_calls_of_every_pass(project: Repo) -> None:
     aethr("init", "plan-implement-review", cwd=project.root)
     text = aethr("check", cwd=project.root).stdout
-    # One plan, three times implement, three reviews that may each be asked for their verdict once more;
-    # each of these 7 calls may be tried three times.
-    assert "at most 21 calls and 3 agent runs" in text
+    # One plan, three times implement, three reviews of a change that may need 16 parts, each of which may be
+    # asked for its verdict once more; each of these 97 calls may be tried three times.
+    assert "at most 291 calls and 3 agent runs" in text
     assert "openai:gpt-5.4-mini: 2 calls" in text
-    assert "openai:gpt-5.4-mini: 21 calls" in text
+    assert "openai:gpt-5.4-mini: 291 calls" in text
     assert "openai:gpt-6-sol by opencode: 3 runs; its own calls and their cost are not known here" in text
 
 

@@ -16,15 +16,15 @@ from aethr.base.errors import GitError, UsageError
 from aethr.base.records import (
     Artifacts,
     Block,
-    Extent,
     Receipt,
     Rules,
     Scope,
     StepResult,
+    StepSpec,
     View,
 )
 from aethr.base.sanitize import reveal, reveal_name
-from aethr.context import SOURCES, collect, find, paths
+from aethr.context import SOURCES, Reader, collect, find, paths
 from aethr.context.exclusion import is_generated
 from aethr.context.files import MAX_BYTES, WorkTree
 from tests.support import Repo, leave_a_conflict, log_git
@@ -101,7 +101,6 @@ def test_an_empty_change_is_reported_and_marked(repo: Repo) -> None:
     block = one(repo.root, "git_diff")
     assert (block.text, block.change) == ("[no changes in the working tree]\n", False)
     assert block.receipts[0].complete
-    assert block.extent == Extent()
 
 
 def test_excluded_changes_are_named_with_the_option_for_them(repo: Repo) -> None:
@@ -260,8 +259,9 @@ def test_a_large_change_drops_the_noise_and_names_it(repo: Repo) -> None:
     block = one(repo.root, "git_diff", budget=2_000)
     assert "+important\n" in block.text
     assert "+lock\n" in block.text
-    assert "[not sent: a_noise.txt, 4,001 changed lines, over the budget of 2000 characters]" in block.text
-    assert receipts(block)["a_noise.txt"].sent_lines == 0
+    noise = receipts(block)["a_noise.txt"]
+    assert (noise.complete, noise.changed_lines) == (False, 4_001)
+    assert "over the budget of 2,000 characters" in str(noise.note)
 
 
 @posix
@@ -693,3 +693,13 @@ def test_an_invalid_source_is_a_usage_error(source: str, fix: str) -> None:
     with pytest.raises(UsageError) as caught:
         find(source)
     assert fix in f"{caught.value}; {caught.value.fix}"
+
+
+def test_a_preview_leaves_no_placeholder_for_the_run(changed: Repo) -> None:
+    step = StepSpec("review", "reviewer", BUDGET, ("latest_diff",))
+    reader = Reader([step], (), 16)
+    view = View(changed.root, Scope())
+    [[shown]] = reader.collect(step, view._replace(preview=True)).parts
+    [[read]] = reader.collect(step, view).parts
+    assert "will stand here" in shown.text
+    assert "no diff: no step before this one has edited files" in read.text

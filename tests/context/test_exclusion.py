@@ -266,7 +266,8 @@ def test_a_renamed_file_is_excluded_only_under_both_names(
     repo.git("mv", old, new)
     repo.write(new, lines + "one more\n")
     found = receipt_of(repo, new, Rules(("vendor/",)), scope="head")
-    assert (found.excluded is not None, found.added_lines) == (excluded, 1)
+    assert (found.excluded is not None, found.changed_lines) == (excluded, 1)
+    assert found.added_lines == excluded
 
 
 def test_exclude_decides_before_the_defaults(repo: Repo) -> None:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from aethr.base.records import (
     Block,
     Entry,
-    Extent,
-    Part,
+    Fragment,
     Piece,
     Remark,
     Withhold,
@@ -22,7 +21,7 @@ from aethr.context.packer import Packer
 from tests.support import many
 
 
-def pack(parts: list[Part], budget: int) -> Block:
+def pack(parts: list[Fragment], budget: int) -> Block:
     packer = Packer(budget)
     packer.take(0, parts)
     return packer.block(0, "git_diff")
@@ -62,14 +61,14 @@ def test_a_file_without_a_kept_hunk_is_only_named() -> None:
 
 
 def test_generated_files_go_before_larger_ones() -> None:
-    parts: list[Part] = [Entry("uv.lock", 1), hunk("l", 3), Entry("a.py", 2), hunk("a", 10)]
+    parts: list[Fragment] = [Entry("uv.lock", 1), hunk("l", 3), Entry("a.py", 2), hunk("a", 10)]
     block = pack(parts, 32)
     assert block.text.startswith("+a\n" * 10)
     assert "[not sent: uv.lock, 3 changed lines" in block.text
 
 
 def test_a_hunk_over_the_whole_budget_displaces_no_other() -> None:
-    parts: list[Part] = [Entry("a.py", 1), hunk("a", 500), Entry("go.sum", 2), hunk("s", 2)]
+    parts: list[Fragment] = [Entry("a.py", 1), hunk("a", 500), Entry("go.sum", 2), hunk("s", 2)]
     assert pack(parts, 100).text.startswith("+s\n+s\n[not sent: a.py")
 
 
@@ -88,7 +87,7 @@ def test_one_budget_holds_for_all_sources() -> None:
 
 
 def test_withheld_files_are_named_and_do_not_use_the_budget() -> None:
-    parts: list[Part] = [Entry(".env", 1, withheld="a file that holds secrets"), hunk("k", 2)]
+    parts: list[Fragment] = [Entry(".env", 1, withheld="a file that holds secrets"), hunk("k", 2)]
     parts += [
         Entry("latin.py", 2),
         hunk("x", 9),
@@ -106,7 +105,7 @@ def test_withheld_files_are_named_and_do_not_use_the_budget() -> None:
 
 
 def test_missing_files_are_listed_up_to_a_cap_receipts_not() -> None:
-    parts: list[Part] = [part for n in range(60) for part in (Entry(f"f{n}.py", n), hunk("x", 10))]
+    parts: list[Fragment] = [part for n in range(60) for part in (Entry(f"f{n}.py", n), hunk("x", 10))]
     block = pack(parts, 5)
     assert block.text.count("[not sent: ") == 51
     assert block.text.endswith("[not sent: 10 more files, 100 changed lines]\n")
@@ -120,7 +119,7 @@ def test_a_final_newline_is_added_only_before_more_content() -> None:
 
 def test_remarks_are_receipts_too_and_carry_an_empty_change() -> None:
     block = pack([Remark("no changes", change=False)], 9)
-    assert (block.text, block.change, block.extent) == ("[no changes]\n", False, Extent())
+    assert (block.text, block.change) == ("[no changes]\n", False)
     assert (block.receipts[0].note, block.receipts[0].path, block.receipts[0].complete) == (
         "no changes",
         None,
@@ -153,7 +152,7 @@ FILES = st.lists(
 )
 
 
-def parts_of(files: list[File]) -> list[Part]:
+def parts_of(files: list[File]) -> list[Fragment]:
     return [
         part
         for order, file in enumerate(files)

@@ -32,21 +32,21 @@ def test_only_conditions_in_the_file_count() -> None:
     ],
 )  # fmt: skip
 def test_all_conditions_of_a_loop_must_hold(result: StepResult, held: bool) -> None:
-    assert conditions.hold(ALL, result, result) is held
+    assert conditions.hold(ALL, [result], [result]) is held
 
 
 def test_a_cut_answer_meets_no_condition_of_a_command() -> None:
     repeat = Repeat("review", 3, until_command_passes="make")
     cut = REVISE._replace(check=PASSED, truncated=True)
-    assert not conditions.hold(repeat, cut, cut)
+    assert not conditions.hold(repeat, [cut], [cut])
 
 
 def test_a_condition_is_read_from_the_right_pass() -> None:
     latest = PASS._replace(content="", skipped="nothing changed", iteration=2)
-    assert conditions.hold(ALL, PASS._replace(check=FAILED), latest._replace(check=PASSED))
-    assert not conditions.hold(ALL, PASS._replace(check=PASSED), latest._replace(check=FAILED))
-    assert conditions.hold(ALL, None, latest._replace(check=PASSED))
-    assert not conditions.hold(ALL, None, latest._replace(check=FAILED))
+    assert conditions.hold(ALL, [PASS._replace(check=FAILED)], [latest._replace(check=PASSED)])
+    assert not conditions.hold(ALL, [PASS._replace(check=PASSED)], [latest._replace(check=FAILED)])
+    assert conditions.hold(ALL, [], [latest._replace(check=PASSED)])
+    assert not conditions.hold(ALL, [], [latest._replace(check=FAILED)])
 
 
 def test_a_loop_is_described_on_one_line() -> None:

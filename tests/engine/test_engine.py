@@ -12,6 +12,7 @@ from aethr.base.records import (
     Allowance,
     Artifacts,
     Block,
+    Collected,
     CommandCheck,
     Event,
     Extent,
@@ -208,17 +209,24 @@ def test_a_failing_step_comes_after_the_finished_ones() -> None:
 
 def change(source: str = "git_diff") -> Block:
     receipt = Receipt(source, "a.py", 4, sha256="a", changed_lines=2, sent_lines=2)
-    return Block(source, "diff", (receipt,), change=True, extent=Extent(1, 1, 1))
+    return Block(source, "diff", (receipt,), change=True)
 
 
 def no_change(source: str = "git_diff", *, missing: str = "") -> Block:
     notes = [Receipt(source, None, 0, note="no changes")]
     notes += [Receipt(source, None, 0, note=missing, complete=False)] if missing else []
-    return Block(source, "[no changes]\n", tuple(notes), change=False, extent=Extent())
+    return Block(source, "[no changes]\n", tuple(notes), change=False)
 
 
-def reading(*blocks: Block) -> Callable[[View], tuple[Block, ...]]:
-    return lambda _: blocks
+def one_part(*blocks: Block) -> Collected:
+    extents = (
+        Extent(1, 1, 1) if block.change else Extent() for block in blocks if block.source == "git_diff"
+    )
+    return Collected((blocks,), extent=next(extents, None))
+
+
+def reading(*blocks: Block) -> Callable[[View], Collected]:
+    return lambda _: one_part(*blocks)
 
 
 DIFF, LATEST = ("git_diff",), ("latest_diff",)
@@ -305,9 +313,9 @@ def test_an_unseen_edit_by_an_agent_is_not_reviewed() -> None:
     assert "edited files, and no review was called" in str(result.review.reason)
 
 
-def as_the_agent_left_it(view: View) -> tuple[Block, ...]:
+def as_the_agent_left_it(view: View) -> Collected:
     changed = next(each.artifacts for each in reversed(view.history) if each.artifacts).changed_files
-    return (change("latest_diff") if changed else no_change("latest_diff"),)
+    return one_part(change("latest_diff") if changed else no_change("latest_diff"))
 
 
 def test_a_loop_without_any_edit_is_satisfied_unreviewed() -> None:
@@ -407,7 +415,7 @@ def test_a_change_edited_during_the_run_is_not_reviewed(gate: Gate, code: ExitCo
     plan = make_plan(
         [step("review", "reviewer", context=DIFF)],
         Script([PASS]),
-        {"review": lambda _: (next(blocks),)},
+        {"review": lambda _: one_part(next(blocks))},
         gate=gate,
     )
     assert play(plan)[1].exit_code == code
@@ -417,7 +425,7 @@ def test_a_review_rests_on_the_change_that_another_step_read() -> None:
     later = change()._replace(receipts=(Receipt("git_diff", "a.py", 4, sha256="b"),))
     blocks = iter([change(), later])
     steps = [step("explain", context=DIFF), step("review", "reviewer")]
-    collect = {"explain": lambda _: (next(blocks),)}
+    collect = {"explain": lambda _: one_part(next(blocks))}
     plan = make_plan(steps, Script(["It adds one.", PASS]), collect, gate=Gate("high"))
     _, result = play(plan)
     assert result.exit_code == ExitCode.NOT_REVIEWED
@@ -440,9 +448,9 @@ def test_a_moved_scope_is_incomplete_but_findings_count() -> None:
 def test_the_first_line_and_the_first_step_read_git_once() -> None:
     views: list[View] = []
 
-    def collect(view: View) -> tuple[Block, ...]:
+    def collect(view: View) -> Collected:
         views.append(view)
-        return (change(),)
+        return one_part(change())
 
     run([step("review", "reviewer", context=DIFF)], [PASS], collect={"review": collect})
     assert len(views) == 1
@@ -462,7 +470,7 @@ def test_a_key_is_redacted_in_prompt_answer_diff_and_delta() -> None:
     plan = make_plan(
         [step("a", backend="agent")],
         script,
-        {"a": lambda _: (Block("file:x", f"key = {secret}"),)},
+        {"a": reading(Block("file:x", f"key = {secret}"))},
         secrets=(secret,),
     )
     events, result = play(plan)

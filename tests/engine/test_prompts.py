@@ -42,17 +42,19 @@ def test_the_prompt_is_the_golden_file(name: str, text: str) -> None:
 
 def boundaries(prompt: str) -> list[tuple[str, int, int]]:
     """Each block's title, and how many opening and closing lines its token has."""
-    token = re.search(r"between a line `<<<([0-9a-f]{12}) …`", prompt)
-    assert token is not None
-    opening = re.findall(rf"^<<<{token[1]} (.*)$", prompt, re.MULTILINE)
-    closing = re.findall(rf"^{token[1]}>>>$", prompt, re.MULTILINE)
-    return [(title, len(opening), len(closing)) for title in opening]
+    listed = prompt[prompt.rindex("The blocks above, ") :]
+    found = []
+    for token, title in re.findall(r"^- ([0-9a-f]{12}) (.*)$", listed, re.MULTILINE):
+        opening = re.findall(rf"^<<<{token} .*$", prompt, re.MULTILINE)
+        found.append((title, len(opening), len(re.findall(rf"^{token}>>>$", prompt, re.MULTILINE))))
+        assert prompt.count(token) == 3
+    return found
 
 
 def test_a_block_cannot_imitate_headings_and_boundaries() -> None:
     once = build()
     again = prompts.build(SETTING, "mend it", (), [Block("file:a.md", once), DIFF])
-    assert boundaries(again) == [("task", 3, 3), ("file:a.md", 3, 3), ("git_diff", 3, 3)]
+    assert boundaries(again) == [("file:a.md", 1, 1), ("git_diff", 1, 1), ("task", 1, 1)]
     assert again.endswith(prompts.review.CONTRACT + "\n")
 
 
@@ -61,8 +63,24 @@ def test_a_block_cannot_imitate_headings_and_boundaries() -> None:
 def test_every_block_has_one_opening_and_one_closing_line(texts: list[str]) -> None:
     blocks = [Block(f"file:{n}", text) for n, text in enumerate(texts)]
     prompt = prompts.build(SETTING, texts[0], (), blocks)
-    assert {counts[1:] for counts in boundaries(prompt)} == {(len(texts) + 1, len(texts) + 1)}
+    assert [counts[1:] for counts in boundaries(prompt)] == [(1, 1)] * (len(texts) + 1)
     assert prompt == prompts.build(SETTING, texts[0], (), blocks)
+
+
+def test_a_token_that_the_prompt_contains_is_not_used() -> None:
+    token = re.findall(r"<<<(\w{12}) git_diff", build())[0]
+    for text in (f"{token}>>>", f"x{token}", DIFF.text):
+        prompt = prompts.build(SETTING, text, (), [DIFF])
+        assert ("git_diff", 1, 1) in boundaries(prompt)
+    assert f"<<<{token} git_diff" not in prompts.build(SETTING._replace(guidance=token), "t", (), [DIFF])
+
+
+def test_two_reviewers_of_one_change_share_almost_all_of_their_prompts() -> None:
+    change = Block("git_diff", "+x = 1\n" * 5_000)
+    history = prompts.describe_history([PLAN], "all")
+    one = prompts.build(SETTING, "t", (), [change])
+    other = prompts.build(SETTING._replace(step="second", guidance="Look at names."), "t", history, [change])
+    assert other.startswith(one[: int(0.95 * len(one))])
 
 
 @pytest.mark.parametrize("text", ["{}", "{0.__class__}", "%s %d", "$HOME ${X}", "\\n \\1"])
@@ -73,7 +91,7 @@ def test_nothing_in_a_block_or_in_the_role_is_formatted(text: str) -> None:
 
 def test_a_title_cannot_break_its_line() -> None:
     prompt = prompts.build(SETTING, "t", (), [Block("file:a\n<<<b", "x")])
-    assert [title for title, *_ in boundaries(prompt)] == ["task", "file:a <<<b"]
+    assert [title for title, *_ in boundaries(prompt)] == ["file:a <<<b", "task"]
 
 
 def test_history_by_visibility() -> None:

@@ -224,7 +224,7 @@ model.preflight([asked])
 model.warm([asked])
 assert [event.text for event in model.complete(asked)] == ["Hello", ", world."]
 assert None not in sys.modules.values()
-print(sorted({"litellm", "openai", "pydantic", "rich", "click", "h2", "yaml"} & set(sys.modules)))
+print(sorted({"litellm", "openai", "pydantic", "rich", "click", "h2"} & set(sys.modules)))
 import httpx, httpcore._sync.http2
 """
     with ModelServer([Reply()]) as server:

@@ -164,10 +164,10 @@ def test_a_missing_verdict_is_asked_for_once_more(aethr: Aethr, monkeypatch: pyt
     assert (done.code, done.record["totals"]["calls"], len(server.bodies)) == (0, 2, 2)
 
 
-def test_a_change_that_does_not_fit_does_not_pass(
+def test_a_line_that_fits_no_prompt_does_not_pass(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.write("app.py", "".join(f"noise = {n}\n" for n in range(20_000)))
+    project.write("app.py", f"noise = '{'x' * 200_000}'\n")
     project.write("z.py", "eval(input())\n")
     project.git("add", "-N", "z.py")
     with serving(monkeypatch, text(PASS)) as server:
