@@ -1,4 +1,4 @@
-"""Parts: each changed line of a change is in exactly one prompt, or its file is named as missing.
+"""Parts: each changed line of a change is in exactly one prompt, or its file is named as excluded or missing.
 
 The prompts themselves are read, by a reader of diffs that is written here and knows nothing of Aethr's own,
 and compared with what git says of the same change.
@@ -226,7 +226,8 @@ def test_every_changed_line_is_in_one_prompt_and_the_receipts_say_so(tmp_path: P
     account = Account.of(sent)
     of_git, _ = read_diff(diff_of(repo))
     deleted = {name for name, each in of_git.items() if "\ndeleted file mode" in each.header}
-    assert account.files.keys() >= of_git.keys() - deleted
+    locks = {name for name in of_git if name.endswith(".lock\n")}  # excluded, unless they are executable
+    assert account.files.keys() >= of_git.keys() - deleted - locks
     for name, each in account.files.items():
         assert each.header == of_git[name].header
         assert each.changed == of_git[name].changed
@@ -238,9 +239,9 @@ def test_every_changed_line_is_in_one_prompt_and_the_receipts_say_so(tmp_path: P
     assert Counter({name: changed for name, (changed, _) in sums.items()}) == numstat(repo)
     lost = sum(len(of_git[name].changed) for name in of_git.keys() - account.files.keys())
     assert sum(sent for _, sent in sums.values()) == sum(numstat(repo).values()) - lost
-    named = [note for note in account.notes if note.startswith("[not sent: ")]
-    assert len(named) == len(of_git.keys() - account.files.keys())
-    assert all("deleted; its old text is not sent" in note for note in named)
+    named = [note for note in account.notes if "deleted; its old text is not sent]" in note]
+    ruled = [note for note in account.notes if note.startswith("[excluded by rule: ")]
+    assert len(ruled) + len(named) == len(of_git.keys() - account.files.keys())
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -280,7 +281,11 @@ def test_source_comes_before_tests_and_tests_before_the_rest(tmp_path: Path, see
     repo = changed_repo(tmp_path / "r", seed)
     deleted = set(repo.git("diff", "--cached", "--name-only", "--diff-filter=D", "-z").split("\0"))
     kinds = [
-        [kind(each) for each in part if each["path"] and each["path"].replace("\\t", "\t") not in deleted]
+        [
+            kind(each)
+            for each in part
+            if each["path"] and not each["excluded"] and each["path"].replace("\\t", "\t") not in deleted
+        ]
         for part in send(repo, 3_000).receipts
     ]
     for one, following in pairwise(each for each in kinds if each):
