@@ -168,8 +168,8 @@ class Sent:
     receipts: list[list[dict[str, Any]]]
 
 
-def send(repo: Repo, room: int, parts: int = 1000) -> Sent:
-    repo.write(".aethr.yaml", WORKFLOW.format(room=room, parts=parts))
+def send(repo: Repo, room: int, parts: int = 1000, workflow: str = WORKFLOW) -> Sent:
+    repo.write(".aethr.yaml", workflow.format(room=room, parts=parts))
     words = ("run", "--diff", "staged")
     shown = aethr(*words, "--show-prompt", "--json", "review", cwd=repo.root)
     assert shown.returncode == 0, shown.stderr
@@ -332,6 +332,41 @@ def test_what_cannot_be_shown_is_named_in_one_part_and_costs_no_room(tmp_path: P
     for path in (*missing, "run.sh", "gone.bin", "large.py"):
         parts = [n for n, part in enumerate(sent.receipts) if any(each["path"] == path for each in part)]
         assert len(parts) == (len(large.hunks) if path == "large.py" else 1), path
+
+
+HUNKS = {
+    "a hunk that fits only without its header": ("x = 1\n" * 124, 124),
+    "invisible characters, which are shown longer": ("x\x1b = 1\n" * 80, 80),
+    "only invisible characters": (("\x1b" * 20 + "\n") * 40, 40),
+    "short lines beside one that is too long": ("x = 1\n" * 90 + "y" * 5_000 + "\n" + "z = 1\n" * 90, 180),
+}
+
+
+@pytest.mark.parametrize("form", HUNKS)
+def test_every_line_that_fits_into_a_part_is_sent(tmp_path: Path, form: str) -> None:
+    text, fitting = HUNKS[form]
+    repo = make_repo(tmp_path / "r")
+    repo.write("a.py", text)
+    repo.git("add", "-A")
+    sent = send(repo, 1_000)
+    assert sum(each["sent_lines"] for part in sent.receipts for each in part) == fitting
+    assert len(Account.of(sent).files["diff --git a/a.py b/a.py\n"].changed) == fitting
+
+
+def test_a_deleted_file_takes_no_room_from_other_context(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "r")
+    repo.write("old.py", "x = 1\n" * 900)
+    repo.write("README.md", "# A shop\n")
+    repo.commit()
+    repo.git("rm", "-q", "old.py")
+    repo.write("a.py", "x = 1\n")
+    repo.git("add", "a.py")
+    workflow = WORKFLOW.replace("[git_diff]", "[git_diff, file:README.md]")
+    sent = send(repo, 1_000, workflow=workflow)
+    assert [[each["path"] for each in part if each["bytes_sent"]] for part in sent.receipts] == [
+        ["a.py", "README.md"]
+    ]
+    assert all(each["complete"] for part in sent.receipts for each in part)
 
 
 # --- where a change is cut -----------------------------------------------------------------------
