@@ -335,8 +335,8 @@ def test_what_cannot_be_shown_is_named_in_one_part_and_costs_no_room(tmp_path: P
 
 
 HUNKS = {
-    "a hunk that fits only without its header": ("x = 1\n" * 124, 124),
-    "invisible characters, which are shown longer": ("x\x1b = 1\n" * 80, 80),
+    "a hunk that fits only without its header": ("x = 1\n" * 130, 130),
+    "invisible characters, which are shown longer": ("x\x1b = 1\n" * 85, 85),
     "only invisible characters": (("\x1b" * 20 + "\n") * 40, 40),
     "short lines beside one that is too long": ("x = 1\n" * 90 + "y" * 5_000 + "\n" + "z = 1\n" * 90, 180),
 }
