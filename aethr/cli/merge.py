@@ -13,7 +13,7 @@ from aethr.base.records import Gate, Notice, RunFinished, RunStarted
 from aethr.cli.run import deliver
 from aethr.output import report_files, wording
 from aethr.output.render import Display, make_renderer
-from aethr.run.merge import load, merge
+from aethr.run.shards import load, merge
 
 
 def main(records: list[str], **given: Any) -> int:

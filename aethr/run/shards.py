@@ -30,7 +30,7 @@ from aethr.output import report
 from aethr.review import Verdict
 
 
-class Record(NamedTuple):
+class ShardRecord(NamedTuple):
     """The record of a shard, and the name of its file. ``document`` is all of it, as JSON values."""
 
     name: str
@@ -42,7 +42,7 @@ class Record(NamedTuple):
     shard: ShardResult
 
 
-def load(name: str) -> Record:
+def load(name: str) -> ShardRecord:
     """The record of a shard in this file. Raises ``UsageError``."""
     try:
         with Path(name).open("rb") as file:
@@ -61,7 +61,7 @@ def load(name: str) -> Record:
         raise UsageError(f"{name}: not the record of a shard: {error}", again) from error
 
 
-def merge(records: Sequence[Record], gate: Gate) -> RunResult:
+def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
     """The result of the run that these are the shards of, judged once, with this gate.
 
     Raises ``UsageError`` for records of different runs, and for two different ones of one shard.
@@ -109,13 +109,13 @@ def merge(records: Sequence[Record], gate: Gate) -> RunResult:
     )
 
 
-def _parse(name: str, document: Mapping[str, object]) -> Record:
+def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
     if document.get("schema") != report.SCHEMA:
         raise ValueError(f"its schema is {document.get('schema')!r}, not {report.SCHEMA}")
     if document.get("shard") is None:
         raise ValueError("it is the record of a whole run")
     skipped = (codec.an_object(each, "an entry of 'skipped'") for each in codec.sequence(document, "skipped"))
-    record = Record(
+    record = ShardRecord(
         name,
         document,
         codec.text(document, "task"),
@@ -155,9 +155,9 @@ def _skipped(data: Mapping[str, object]) -> StepResult:
     )
 
 
-def _by_number(records: Sequence[Record]) -> dict[int, Record]:
+def _by_number(records: Sequence[ShardRecord]) -> dict[int, ShardRecord]:
     """The record of each shard, in their order. The same record twice counts once."""
-    shards: dict[int, Record] = {}
+    shards: dict[int, ShardRecord] = {}
     planned = next((each for each in records if each.shard.plan is not None), records[0])
     for each in records:
         _require_same_run(planned, each)
@@ -170,7 +170,7 @@ def _by_number(records: Sequence[Record]) -> dict[int, Record]:
     return dict(sorted(shards.items()))
 
 
-def _require_same_run(one: Record, other: Record) -> None:
+def _require_same_run(one: ShardRecord, other: ShardRecord) -> None:
     """Raises ``UsageError`` with the first difference, from the widest to the narrowest."""
     pairs: dict[str, tuple[object, object]] = {
         "number of shards": (one.shard.of, other.shard.of),
@@ -202,7 +202,7 @@ def _without_note(plan: ShardPlan) -> ShardPlan:
 
 
 def _list_missing(
-    shards: Mapping[int, Record], of: int, plan: ShardPlan, results: Sequence[StepResult]
+    shards: Mapping[int, ShardRecord], of: int, plan: ShardPlan, results: Sequence[StepResult]
 ) -> list[str]:
     """What no record has: shards, and parts of the change that a step did not answer for."""
     there = {number for number, each in shards.items() if each.shard.plan is not None}
@@ -213,7 +213,7 @@ def _list_missing(
     return [*lines, *filter(None, parts)]
 
 
-def _doubt(record: Record) -> str | None:
+def _doubt(record: ShardRecord) -> str | None:
     """Why a review of this shard's parts cannot be complete."""
     shard = record.shard
     stopped = shard.doubt and record.document.get("exit_code") != ExitCode.OK
