@@ -51,6 +51,8 @@ class Verdict(NamedTuple):
     outcome: RunOutcome
 
 
+ALL_EXCLUDED = "all of the change is excluded by rule"
+"""Why nothing is reviewed of a change whose files are all excluded."""
 NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
 """There was no review, and none was needed."""
 NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
@@ -74,8 +76,10 @@ def judge(
     latest = _latest_reviews(results, reviewing)
     skipped = [result for result in results if result.skipped is not None]
     if not latest and skipped and not any(map(_edits, results)):
-        missed = doubt or list_missing(skipped)
-        return unreviewed(missed) if missed else NOTHING_CHANGED
+        missed = doubt or _list_missing(skipped)
+        excluded = any(each.excluded for result in skipped for each in result.context)
+        nothing = Verdict(Review(reason=ALL_EXCLUDED), "nothing-to-review") if excluded else NOTHING_CHANGED
+        return unreviewed(missed) if missed else nothing
     if mode == "mock":
         return unreviewed("mock mode: no model was called", _coverage(latest))
     if not latest:
@@ -92,7 +96,7 @@ def judge(
         or _find_missing_part(latest)
         or _find_bad_answer(parsed)
         or _find_unseen(results, latest, visibility or {})
-        or list_missing(skipped),
+        or _list_missing(skipped),
         unexplained=any(own.unexplained for _, own in parsed),
     )
     if stated == {"none"}:
@@ -256,7 +260,7 @@ def _find_unseen(
         if is_changed and not basis:
             return f"{_name(result)} saw nothing of the change"
         seen += [result, result._replace(context=basis)]
-    return list_missing(seen)
+    return _list_missing(seen)
 
 
 def _basis(
@@ -290,7 +294,7 @@ def _change_in(result: StepResult) -> tuple[Receipt, ...]:
     return tuple(each for each in of_change if each.path or not each.complete)
 
 
-def list_missing(results: Iterable[StepResult]) -> str | None:
+def _list_missing(results: Iterable[StepResult]) -> str | None:
     """What these steps should have been sent and were not, or only in part, as one line."""
     receipts = (receipt for result in results for receipt in result.context if not receipt.complete)
     names = (f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})" for receipt in receipts)
@@ -299,6 +303,6 @@ def list_missing(results: Iterable[StepResult]) -> str | None:
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:
-    receipts = [receipt for result in results for receipt in result.context]
+    receipts = [each for result in results for each in result.context if each.excluded is None]
     changed = sum(receipt.changed_lines for receipt in receipts)
     return sum(receipt.sent_lines for receipt in receipts) / changed if changed else None

@@ -15,7 +15,6 @@ from aethr.base import codec
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.options import MOST_SHARDS
 from aethr.base.records import (
-    NO_USAGE,
     Gate,
     Mode,
     RunResult,
@@ -106,6 +105,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
         subject=plan.subject,
         skipped=tuple(Skipped(r.id, r.iteration, r.skipped) for r in results if r.skipped is not None),
         outcome=recorded.outcome,
+        excluded=tuple(engine.find_excluded(results)),
     )
 
 
@@ -114,17 +114,17 @@ def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
         raise ValueError(f"its schema is {document.get('schema')!r}, not {report.SCHEMA}")
     if document.get("shard") is None:
         raise ValueError("it is the record of a whole run")
-    skipped = (codec.an_object(each, "an entry of 'skipped'") for each in codec.sequence(document, "skipped"))
+    shard = codec.shard_from_json(document["shard"])
     record = ShardRecord(
         name,
         document,
         codec.text(document, "task"),
         codec.text(document, "workflow"),
         codec.choice(document, "mode", checkpoint.MODES),
-        (*map(codec.step_from_json, codec.sequence(document, "steps")), *map(_skipped, skipped)),
-        codec.shard_from_json(document["shard"]),
+        (*map(codec.step_from_json, codec.sequence(document, "steps")), *shard.skipped),
+        shard,
     )
-    shard, plan = record.shard, record.shard.plan
+    plan = shard.plan
     if not 1 <= shard.number <= shard.of <= MOST_SHARDS:
         raise ValueError(f"'shard': there is no shard {shard.number} of {shard.of}")
     order = [step.id for step in plan.steps] if plan else []
@@ -137,22 +137,6 @@ def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
                 f"'steps': step '{step.id}', part {step.part} of {step.parts}, is not of this shard"
             )
     return record
-
-
-def _skipped(data: Mapping[str, object]) -> StepResult:
-    """The result of a step that was not called, as far as a record has it."""
-    return StepResult(
-        id=codec.text(data, "step"),
-        role="",
-        backend="",
-        model=None,
-        iteration=1,
-        prompt_sha256="",
-        content="",
-        calls=0,
-        usage=NO_USAGE,
-        skipped=codec.text(data, "reason"),
-    )
 
 
 def _by_number(records: Sequence[ShardRecord]) -> dict[int, ShardRecord]:
