@@ -120,6 +120,8 @@ def test_a_review_that_says_revise(
             "line": 2,
             "message": "the total is off by one",
             "place": "change",
+            "end_line": None,
+            "by": ["review"],
         }
     ]
 
@@ -176,7 +178,7 @@ def test_a_line_that_fits_no_prompt_does_not_pass(
     assert "app.py" in done.err + done.out
     sent = server.bodies[0]["messages"][0]["content"]
     assert "eval(input())" in sent
-    assert "not sent: app.py" in sent
+    assert "[app.py: 1 of 2 hunks not sent, 1 changed line, larger than the budget" in sent
 
 
 @pytest.mark.usefixtures("transport")
