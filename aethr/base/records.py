@@ -736,12 +736,41 @@ class Subject(NamedTuple):
     by_name: bool = False
 
 
+class Need(NamedTuple):
+    """Sums for one model. With an ``agent``, that agent decides how often it calls the model.
+
+    ``calls`` counts requests to the model, or runs of the agent. ``cost_usd`` is None if it is not known: for
+    a model without a price, and for every agent.
+    """
+
+    model: str
+    agent: str | None = None
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+class Estimate(NamedTuple):
+    """What a run needs, computed before it: for each model, in order of first use.
+
+    ``about`` is a run in which all goes well, ``most`` holds for every server that honours the limit it is
+    sent (``workflow.estimate``). ``late_parts`` is the number of parts that ``most`` counts for a change that
+    is only known during the run; 0 if there is no such change.
+    """
+
+    about: tuple[Need, ...] = ()
+    most: tuple[Need, ...] = ()
+    late_parts: int = 0
+
+
 class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
     is ``not-reviewed`` until the run has been judged. ``excluded`` are the files that rules exclude.
+    ``estimate`` is None if no model was to be called.
     """
 
     task: str
@@ -758,6 +787,7 @@ class RunResult(NamedTuple):
     skipped: tuple[Skipped, ...] = ()
     outcome: RunOutcome = "not-reviewed"
     excluded: tuple[Excluded, ...] = ()
+    estimate: Estimate | None = None
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:
@@ -844,7 +874,8 @@ class Plan(NamedTuple):
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
     ``survey`` is valid for the first reading only. ``moved`` says what of the scope has changed since.
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
-    checkpoint do not prove a review; this run then seals nothing either.
+    checkpoint do not prove a review; this run then seals nothing either. ``estimate`` says what a live run
+    needs; it reads the context of the model steps, except for what commands print.
     """
 
     workflow: WorkflowSpec
@@ -862,6 +893,7 @@ class Plan(NamedTuple):
     moved: Callable[[], str | None] = lambda: None
     seal: Seal = UNSEALED
     unproven: str | None = None
+    estimate: Callable[[], Estimate | None] = lambda: None
 
     @property
     def is_live(self) -> bool:
@@ -873,11 +905,15 @@ class Plan(NamedTuple):
 
 
 class RunStarted(NamedTuple):
+    """``left_out`` are the files of the change that are not sent, or only in part, or that rules exclude."""
+
     workflow: str
     task: str
     mode: Mode
     steps: int
     subject: Subject | None = None
+    estimate: Estimate | None = None
+    left_out: tuple[Receipt, ...] = ()
 
 
 class StepStarted(NamedTuple):
