@@ -34,7 +34,7 @@ from aethr.context.changes import POINTER, git_diff, latest_diff
 from aethr.context.diffs import is_pointer
 from aethr.context.files import Refusal, Tree, tree_of
 from aethr.context.files import holds as holds
-from aethr.context.packer import LISTED, Packer, by_density, by_place
+from aethr.context.packer import LISTED, LISTING_CHARS, Packer, by_density, by_place
 from aethr.context.paths import refusal
 
 GLOB_FILES = 50
@@ -188,6 +188,11 @@ def _measure_others(step: StepSpec, view: View) -> int:
     if any(find(source)[0].runs for source in step.context):
         return budget
     return _pack(step.context, budget, view, Packer(budget), of_change=False).size()
+
+
+def most_chars(sources: Sequence[str], budget_chars: int) -> int:
+    """The most characters that a prompt has of these sources: the budget, and what is said of the rest."""
+    return budget_chars + LISTING_CHARS * len(sources)
 
 
 def find(source: str) -> tuple[SourceRow, str]:

@@ -39,6 +39,9 @@ LISTED = 50
 NAME_CHARS = 200
 """Maximum length of a file's name in such a line."""
 
+LISTING_CHARS = (LISTED + 10) * (NAME_CHARS + 100)
+"""More than the lines about missing content have in one block."""
+
 UNITS = 1_000
 """About how many units a file is cut into at most, so that millions of hunks take little memory."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TextIO
 from aethr.base import sanitize
 from aethr.base.records import (
     Event,
+    Receipt,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -160,6 +161,7 @@ class PlainRenderer(Renderer):
         self._streamed = False
         self._mid_line = False
         self._said: set[Message] = set()
+        self._told: set[Receipt] = set()
         self._mark = ""
 
     def close(self) -> None:
@@ -192,6 +194,7 @@ class PlainRenderer(Renderer):
                 if self._options.verbose:
                     self._write_lines([Message(wording.step_spent(event.result), "note")])
         # A backend may report the same thing both while it works and in its result.
+        event = wording.without_repeats(event, self._told)
         lines = wording.narrate(event, verbose=self._options.verbose)
         self._write_lines([line for line in lines if line not in self._said])
         self._said.update(lines)

@@ -12,6 +12,7 @@ from aethr.base.errors import AethrError, DiskError
 from aethr.base.records import (
     Attempt,
     AttemptStarted,
+    Estimate,
     Event,
     LoopEnded,
     LoopResult,
@@ -52,6 +53,7 @@ class Recorder:
         self.loops: list[LoopResult] = []
         self.subject: Subject | None = None
         self.shards: ShardPlan | None = None
+        self.estimate: Estimate | None = None
         self.failed: list[Usage] = []
         self.current = plan.steps[0].spec.id
         self.attempt = plan.earlier.attempt if plan.earlier else None
@@ -70,7 +72,7 @@ class Recorder:
         Raises ``DiskError``.
         """
         if isinstance(event, RunStarted):
-            self.subject, self.shards = event.subject, event.shards
+            self.subject, self.shards, self.estimate = event.subject, event.shards, event.estimate
         elif isinstance(event, StepStarted):
             self.current, self._iteration = event.id, event.iteration
         elif isinstance(event, AttemptStarted):
