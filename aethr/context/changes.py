@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import PurePosixPath
 
 from aethr import git
 from aethr.base.errors import GitMissingError
@@ -243,7 +242,7 @@ def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[
             remedy = "git shows a new file once it is added: git add -N FILE"
         said = f"not part of this diff ({scope.text}): {'; '.join(missing)}; {remedy}"
         yield Remark(said, complete=not (view.strict and scope.chosen))
-    attributes = [name for name in names if PurePosixPath(name).name == ".gitattributes"]
+    attributes = [name for name in names if name.rpartition("/")[2] == ".gitattributes"]
     if attributes:
         yield Remark(
             f"this change edits git attributes, which decide what a diff shows: {_listed(attributes)}"

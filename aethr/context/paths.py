@@ -252,16 +252,23 @@ _GAPS = "._ -+"
 
 def is_secret(path: str) -> bool:
     """Whether the file, or its original if it is a copy, holds secrets. ``path`` has forward slashes."""
-    *folders, name = path.casefold().split("/")
+    folder, _, name = path.casefold().rpartition("/")
     secret, harmless = _tables()
-    above = "".join(f"{_versions(folder)[-1]}/" for folder in folders[1 - DEPTH :])
+    above = _originals(folder)
     if harmless.match(above + name):
         return False
     names = _versions(name)
     if len(names) > 1:  # an editor's swap file of `x.key` is `.x.key.swp`
         last = names[-1].lstrip(".")
         names = (*names, last, f".{last}")
-    return any((each in TOP and not folders) or secret.match(above + each) for each in names)
+    return any((each in TOP and not folder) or secret.match(above + each) for each in names)
+
+
+@lru_cache(1024)
+def _originals(folder: str) -> str:
+    """The last folders of a path, each without its marks of a copy, with a slash after each."""
+    parts = folder.split("/") if folder else []
+    return "".join(f"{_versions(part)[-1]}/" for part in parts[1 - DEPTH :])
 
 
 @lru_cache
@@ -279,13 +286,17 @@ class _Names(NamedTuple):
 
     def match(self, path: str) -> bool:
         """Whether the end of a path with at most ``DEPTH`` parts matches one of the patterns."""
-        parts = path.split("/")
-        return (
-            parts[-1].endswith(self.suffixes)
-            or parts[-1].startswith(self.prefixes)
-            or any("/".join(parts[start:]) in self.ends for start in range(len(parts)))
-            or self.others.fullmatch(path) is not None
-        )
+        end = path
+        while end not in self.ends:
+            _, deeper, end = end.partition("/")
+            if not deeper:
+                name = path[path.rfind("/") + 1 :]
+                return (
+                    name.endswith(self.suffixes)
+                    or name.startswith(self.prefixes)
+                    or self.others.fullmatch(path) is not None
+                )
+        return True
 
 
 def _group(globs: Iterable[str]) -> _Names:
@@ -325,9 +336,10 @@ def _versions(name: str) -> tuple[str, ...]:
 
 def _unmarked(name: str) -> str:
     """The name without its outermost mark."""
-    for before in _BEFORE:
-        if name.startswith(before) and name != before:
-            return name.removeprefix(before)
+    if name.startswith(_BEFORE):
+        for before in _BEFORE:
+            if name.startswith(before) and name != before:
+                return name.removeprefix(before)
     if name[-1:] in ("~", "#"):
         return name[:-1] or name
     if name[-1:] == ")":
