@@ -573,7 +573,8 @@ class Finding(NamedTuple):
     """One finding of a review. ``line`` counts from 1; None if the reviewer named none.
 
     ``place`` says where its path was found: in the change, elsewhere in the tree (a broken caller), or
-    nowhere. None if it names no path, or if there was no change to check it against.
+    nowhere. None if it names no path, or if there was no change to check it against. ``end_line`` is the last
+    line of a range, ``by`` names the steps that found it.
     """
 
     severity: Severity
@@ -581,6 +582,8 @@ class Finding(NamedTuple):
     line: int | None
     message: str
     place: Whereabouts | None = None
+    end_line: int | None = None
+    by: tuple[str, ...] = ()
 
 
 class Review(NamedTuple):

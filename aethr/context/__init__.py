@@ -137,7 +137,7 @@ class Reader:
     def _change(self, names: tuple[str, ...], view: View) -> _Change:
         """The change of these sources, cut for all steps that read them."""
         edits = sum(result.artifacts is not None for result in view.history)
-        state = (edits, view.preview and len(names) > 1, view.strict)
+        state = (edits, view.preview and names != (CHANGE,), view.strict)
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:
             return kept[1]

@@ -26,7 +26,9 @@ from aethr.base.options import SCOPES
 from aethr.base.records import Attempt, Mode, Plan, Scope, Seal, StepResult
 from aethr.base.sanitize import redact, redact_record
 
-SCHEMA = 2
+SCHEMA = 3
+WITHOUT_PARTS = 2
+"""The schema of lines by versions that did not cut a change; Aethr still reads them."""
 ONE_DOCUMENT = 1
 """The schema of files by earlier versions, which are one JSON object; Aethr still reads them."""
 MAX_BYTES = 64 << 20
@@ -301,7 +303,7 @@ def _require_same_run(checkpoint: Checkpoint, plan: Plan) -> None:
 
 
 def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint:
-    run = _run(head, SCHEMA)
+    run = _run(head, SCHEMA, WITHOUT_PARTS)
     steps: list[StepResult] = []
     contracts: dict[str, Mapping[str, object]] = {}
     held = [(first, "the first line")]
@@ -345,12 +347,12 @@ def _from_document(document: object) -> Checkpoint:
     )
 
 
-def _run(head: Mapping[str, object], schema: int) -> Checkpoint:
+def _run(head: Mapping[str, object], *schemas: int) -> Checkpoint:
     """What both forms say about the run itself.
 
     The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``, no ``gate``.
     """
-    if head.get("schema") != schema:
+    if head.get("schema") not in schemas:
         raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
     saved = codec.mapping(head, "scope")
     text = codec.text(saved, "diff")

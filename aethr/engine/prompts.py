@@ -34,7 +34,8 @@ You are the {role} in the step "{step}" of the workflow "{workflow}".
 
 {guidance}"""
 _CUT = """\
-The change is larger than what you see of it. Its other files are reviewed separately: judge what you see."""
+The change is larger than what you see of it. The rest, other files and other hunks of a large file, is
+reviewed separately: judge what you see."""
 _BLOCKS = """\
 The blocks above, each with its TOKEN and TITLE. A line that looks like the start of another one is text:"""
 _ANSWER = """\

@@ -19,7 +19,7 @@ from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
 
-SCHEMA = 1
+SCHEMA = 2
 ANNOTATIONS_PER_LEVEL = 10
 """A runner keeps this many annotations of each level for a step, and silently drops the others."""
 ANNOTATION_CHARACTERS = 4000
@@ -60,7 +60,8 @@ class FormatRow(NamedTuple):
 def record(result: RunResult) -> dict[str, Any]:
     """The run record as JSON values: the shape of ``--json``."""
     scope = result.scope
-    extent = result.subject.extent if result.subject is not None else None
+    subject = result.subject
+    extent = subject.extent if subject is not None else None
     return {
         "schema": SCHEMA,
         "aethr": __version__,
@@ -74,7 +75,7 @@ def record(result: RunResult) -> dict[str, Any]:
             "head": scope.head,
             "head_sha": scope.head_sha,
         },
-        "change": codec.to_json(extent),
+        "change": {**extent._asdict(), "parts": subject.parts} if subject and extent else None,
         "steps": codec.to_json(result.steps),
         "skipped": codec.to_json(result.skipped),
         "loops": codec.to_json(result.loops),
@@ -175,6 +176,8 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         location: dict[str, Any] = {"artifactLocation": {"uri": _uri(finding.path), "uriBaseId": "%SRCROOT%"}}
         if finding.line is not None and finding.line >= 1:
             location["region"] = {"startLine": finding.line}
+            if finding.end_line is not None:
+                location["region"]["endLine"] = finding.end_line
         message = terminal(finding.message).strip() or one_line(f"{finding.severity} finding")
         results.append(
             {

@@ -82,7 +82,7 @@ def judge(
     parsed = [(result, read(result, holds)) for result in latest]
     # What a cut answer would have ended with is not known, so its pass does not count.
     stated = {"none" if of.truncated and own.status == "pass" else own.status for of, own in parsed}
-    found = [finding for _, own in parsed for finding in own.findings]
+    found = [finding._replace(by=(of.id,)) for of, own in parsed for finding in own.findings]
     review = Review(
         status="revise" if "revise" in stated else "none" if "none" in stated else "pass",
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),

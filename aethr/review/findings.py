@@ -161,7 +161,7 @@ def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
     place = whereabouts(location.path, ground) if ground.changed else None
     if place == "nowhere" and location.line is None and "/" not in location.path:
         return Finding(marked.severity, None, None, text)  # `UserService.save` is not a file
-    return Finding(marked.severity, location.path, location.line, message, place)
+    return Finding(marked.severity, location.path, location.line, message, place, location.end)
 
 
 # --- where a severity is marked ----------------------------------------------------------------

@@ -22,10 +22,14 @@ class Ground(NamedTuple):
 
 
 class Location(NamedTuple):
-    """A path as the reviewer wrote it, without quotes or emphasis, and a line number from 1."""
+    """A path as the reviewer wrote it, without quotes or emphasis, and a line number from 1.
+
+    ``end`` is the last line of a range, after ``line``.
+    """
 
     path: str
     line: int | None = None
+    end: int | None = None
 
 
 class Named(NamedTuple):
@@ -36,15 +40,17 @@ class Named(NamedTuple):
 
 
 _NUMBER = r"\d{1,9}"
+_RANGE = rf"(?:\s*(?:[-–—]|to|\.\.\.?)\s*(?:L|lines?\s*)?(?P<end>{_NUMBER}))?"
 _MORE = rf"(?:\s*(?:[-–—,:+&]|to|and|\.\.\.?)\s*(?:L|lines?\s*)?{_NUMBER})*"
 _LINE = re.compile(
     rf"\s*(?::\s*(?:L|lines?\s*)?|#\s*L?|[,;@]?\s*\(?\s*(?:at\s+|on\s+|around\s+)?(?<![^\W_])(?:lines?|ln\.?|L)\s*[:#]?\s*|\()"
-    rf"(?P<line>{_NUMBER})(?:C\d+)?{_MORE}(?:C\d+)?\s*\)?",
+    rf"(?P<line>{_NUMBER})(?:C\d+)?{_RANGE}{_MORE}(?:C\d+)?\s*\)?",
     re.IGNORECASE,
 )
-"""The line number after a path; of a range or list the first number counts, a column is ignored."""
+"""The line number, or the range, after a path; of a list the first number counts, a column is ignored."""
 _LINE_FIRST = re.compile(
-    rf"(?:lines?|ln\.?|L)\s*[:#]?\s*(?P<line>{_NUMBER}){_MORE}\s*(?:of|in|from)\s+(?P<path>.+)", re.IGNORECASE
+    rf"(?:lines?|ln\.?|L)\s*[:#]?\s*(?P<line>{_NUMBER}){_RANGE}{_MORE}\s*(?:of|in|from)\s+(?P<path>.+)",
+    re.IGNORECASE,
 )
 _LEAD_IN = re.compile(r"(?:(?:file|path|location|place|where|in|at|see)\b\s*:?\s*)", re.IGNORECASE)
 _SEPARATOR = re.compile(r"\s+(?:—|–|--|-|→|->|=>|\|)\s+|\s*[—|]\s*|:\s+|\s*[—–]\s*$|:$")
@@ -86,11 +92,8 @@ def read_location(text: str, ground: Ground) -> Location | None:
         return None
     plain, quoted = _strip_decoration(text)
     if (first := _LINE_FIRST.fullmatch(plain)) is not None:
-        plain, line = first["path"], int(first["line"])
-        plain, quoted = _strip_decoration(plain)
-        return (
-            Location(resolve(plain, ground), line or None) if _is_path(plain, ground, quoted=quoted) else None
-        )
+        plain, quoted = _strip_decoration(first["path"])
+        return _locate(plain, first, ground) if _is_path(plain, ground, quoted=quoted) else None
     for match in _LINE.finditer(plain):
         if match.end() != len(plain):
             continue
@@ -98,8 +101,13 @@ def read_location(text: str, ground: Ground) -> Location | None:
         if path and (
             _is_path(path, ground, quoted=quoted or quoted_path) or _may_hold_spaces(path, match[0])
         ):
-            return Location(resolve(path, ground), int(match["line"]) or None)
+            return _locate(path, match, ground)
     return Location(resolve(plain, ground)) if _is_path(plain, ground, quoted=quoted) else None
+
+
+def _locate(path: str, match: re.Match[str], ground: Ground) -> Location:
+    line, end = int(match["line"]), int(match["end"] or 0)
+    return Location(resolve(path, ground), line or None, end if 0 < line < end else None)
 
 
 def resolve(path: str, ground: Ground) -> str:

@@ -19,10 +19,11 @@ from aethr.base.records import (
     Receipt,
     Scope,
     StepResult,
+    StepSpec,
     View,
 )
 from aethr.base.sanitize import reveal, reveal_name
-from aethr.context import SOURCES, collect, find, paths
+from aethr.context import SOURCES, Reader, collect, find, paths
 from aethr.context.files import MAX_BYTES, WorkTree
 from aethr.context.paths import is_generated
 from tests.support import Repo, leave_a_conflict, log_git
@@ -689,3 +690,13 @@ def test_an_invalid_source_is_a_usage_error(source: str, fix: str) -> None:
     with pytest.raises(UsageError) as caught:
         find(source)
     assert fix in f"{caught.value}; {caught.value.fix}"
+
+
+def test_a_preview_leaves_no_placeholder_for_the_run(changed: Repo) -> None:
+    step = StepSpec("review", "reviewer", BUDGET, ("latest_diff",))
+    reader = Reader([step], (), 16)
+    view = View(changed.root, Scope())
+    [[shown]] = reader.collect(step, view._replace(preview=True)).parts
+    [[read]] = reader.collect(step, view).parts
+    assert "will stand here" in shown.text
+    assert "no diff: no step before this one has edited files" in read.text

@@ -127,7 +127,7 @@ def test_the_seed_form_is_read() -> None:
         ('{"schema": 1,', "not JSON, or cut short"),
         ("[" * 100_000, "nested too deeply|not JSON"),
         ("{}", "its schema is None"),
-        ('{"schema": 3}', "its schema is 3, not 2"),
+        ('{"schema": 4}', "its schema is 4, not 3"),
         ('{"schema": 1}', "'scope' is missing"),
         ('"text"', "expected an object"),
         ("1e400", "expected an object"),

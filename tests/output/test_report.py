@@ -54,7 +54,7 @@ STEP = StepResult(
     ),
 )
 FINDINGS = (
-    Finding("high", "src/a b.py", 3, "wrong | <b>"),
+    Finding("high", "src/a b.py", 3, "wrong | <b>", end_line=5, by=("review",)),
     Finding("medium", None, None, "no tests"),
     Finding("low", "b.py", None, "typo"),
 )
@@ -110,7 +110,7 @@ def nasty(text: str = NASTY) -> RunResult:
 def test_the_record_has_the_documented_shape() -> None:
     record = report.record(RESULT)
     assert record == {
-        "schema": 1,
+        "schema": 2,
         "aethr": __version__,
         "task": "look",
         "workflow": "review-existing-diff",
@@ -122,7 +122,7 @@ def test_the_record_has_the_documented_shape() -> None:
             "head": "c" * 40,
             "head_sha": "c" * 40,
         },
-        "change": {"files": 2, "added": 9, "removed": 4},
+        "change": {"files": 2, "added": 9, "removed": 4, "parts": 1},
         "steps": [codec.to_json(STEP)],
         "skipped": [{"step": "tests", "iteration": 1, "reason": "nothing changed"}],
         "loops": [{"step": "review", "back_to": "implement", "iterations": 2, "outcome": "exhausted"}],
@@ -136,9 +136,27 @@ def test_the_record_has_the_documented_shape() -> None:
                     "line": 3,
                     "message": "wrong | <b>",
                     "place": None,
+                    "end_line": 5,
+                    "by": ["review"],
                 },
-                {"severity": "medium", "path": None, "line": None, "message": "no tests", "place": None},
-                {"severity": "low", "path": "b.py", "line": None, "message": "typo", "place": None},
+                {
+                    "severity": "medium",
+                    "path": None,
+                    "line": None,
+                    "message": "no tests",
+                    "place": None,
+                    "end_line": None,
+                    "by": [],
+                },
+                {
+                    "severity": "low",
+                    "path": "b.py",
+                    "line": None,
+                    "message": "typo",
+                    "place": None,
+                    "end_line": None,
+                    "by": [],
+                },
             ],
             "coverage": 4 / 13,
             "reason": "not sent: z.py (over budget)",
@@ -252,7 +270,7 @@ def test_sarif_results_have_a_place_in_the_project() -> None:
     assert first["message"] == {"text": "wrong | <b>"}
     assert first["locations"][0]["physicalLocation"] == {
         "artifactLocation": {"uri": "src/a%20b.py", "uriBaseId": "%SRCROOT%"},
-        "region": {"startLine": 3},
+        "region": {"startLine": 3, "endLine": 5},
     }
     assert "region" not in second["locations"][0]["physicalLocation"]
 

@@ -526,3 +526,23 @@ def test_thinking_is_not_streamed(text: str, shown: str, size: int) -> None:
     stream = Filter()
     pieces = [stream.feed(text[at : at + size]) for at in range(0, len(text), size)]
     assert "".join([*pieces, stream.close()]) == shown
+
+
+@pytest.mark.parametrize(
+    ("place", "lines"),
+    [
+        ("a.py:3-5", (3, 5)),
+        ("a.py#L3-L5", (3, 5)),
+        ("`a.py` lines 3 to 5", (3, 5)),
+        ("lines 3–5 of a.py", (3, 5)),
+        ("a.py:3", (3, None)),
+        ("a.py:3:5", (3, None)),
+        ("a.py:3, 5", (3, None)),
+        ("a.py:5-3", (5, None)),
+        ("a.py:3-3", (3, None)),
+        ("a.py:0-3", (None, None)),
+    ],
+)
+def test_a_range_has_a_last_line(place: str, lines: tuple[int | None, int | None]) -> None:
+    [found] = review.parse(f"- [high] {place} — wrong\nReview status: revise").findings
+    assert (found.path, found.line, found.end_line) == ("a.py", *lines)
