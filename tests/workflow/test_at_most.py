@@ -31,7 +31,7 @@ class Server:
     """Answers of random length within the limit of each call; a token is one to four bytes.
 
     Some calls fail and are counted nevertheless, but none three times. A server at its ``worst`` lets each
-    one fail twice, counts each byte, answers up to the limit and gives no verdict. ``prompt`` and ``completion``
+    one fail twice, counts each byte, answers up to the limit, gives no verdict. ``prompt`` and ``completion``
     are sums of what it counted.
     """
 
