@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 from aethr import git  # noqa: E402
 from aethr.base.records import PARTS, Allowance, Collected, Gate, Receipt, View  # noqa: E402
 from aethr.config import read_preset, workflow_file  # noqa: E402
-from aethr.context.paths import importance  # noqa: E402
+from aethr.context.exclusion import importance  # noqa: E402
 from aethr.workflow import planning  # noqa: E402
 
 PRESET = "review-existing-diff"
@@ -99,7 +99,7 @@ def collect(root: Path, text: str, most_parts: int) -> Collected:
     terms = planning.Terms("mock", None, Gate(), Allowance())
     bound = planning.bind(planning.Project(root, workflow._replace(parts=most_parts)), terms, {})
     survey = git.survey(here, git.resolve_scope(root, text, here))
-    return bound.steps[0].collect(View(root, survey.scope, strict=True, survey=survey))
+    return bound.steps[0].collect(View(root, survey.scope, strict=True, survey=survey, rules=workflow.rules))
 
 
 def states(receipt: Receipt) -> Iterator[tuple[str, int]]:
@@ -120,41 +120,42 @@ def render(ranges: Sequence[Change], histories: Sequence[tuple[str, Sequence[Cha
     yield "# Real histories\n"
     yield "Made by `python benchmarks/histories.py`, whose first lines say what is counted.\n"
     yield "## Large ranges\n"
-    yield "| range | files | changed lines | parts | source lines | sent | deleted | excluded | missing |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from heading("range", "files", "parts")
     for each in ranges:
-        yield (
-            f"| {each.name} | {each.files:,} | {each.lines.total():,} | {each.parts:,} "
-            f"| {each.source.total():,} | {shares(each.source)} |"
-        )
+        yield row(each.name, f"{each.files:,}", f"{each.parts:,}", shares(each.lines), shares(each.source))
     yield f"\n## The latest {COMMITS} commits\n"
-    yield (
-        "| project | changed lines | in several parts | most parts | source lines "
-        "| sent | deleted | excluded | missing | cannot pass a gate |"
-    )
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield from heading("project", "in several parts", "most parts", "cannot pass a gate")
     for name, changes in histories:
+        lines = sum((each.lines for each in changes), Counter[str]())
         source = sum((each.source for each in changes), Counter[str]())
-        yield (
-            f"| {name} | {sum(each.lines.total() for each in changes):,} "
-            f"| {sum(each.parts > 1 for each in changes)} | {max(each.parts for each in changes)} "
-            f"| {source.total():,} | {shares(source)} | {sum(bool(each.reasons) for each in changes)} |"
-        )
+        several, most = sum(each.parts > 1 for each in changes), max(each.parts for each in changes)
+        stuck = sum(bool(each.reasons) for each in changes)
+        yield row(name, f"{several}", f"{most}", f"{stuck}", shares(lines), shares(source))
     yield "\n## What is missing\n"
-    yield "| what | changes | lines |"
-    yield "| --- | ---: | ---: |"
+    yield row("what", "changes", "lines")
+    yield row("---", "---:", "---:")
     everything = [*ranges, *(each for _, changes in histories for each in changes)]
     changes = Counter(why for each in everything for why in each.reasons)
     lines = sum((each.reasons for each in everything), Counter[str]())
     for why, times in changes.most_common():
-        yield f"| {why} | {times} | {lines[why]:,} |"
+        yield row(why, f"{times}", f"{lines[why]:,}")
     yield ""
 
 
+def heading(*own: str) -> Iterator[str]:
+    """Of a table with these columns and those of ``shares``, first for all changed lines, then for source."""
+    yield row(*own, "changed lines", *STATES, "source lines", *STATES)
+    yield row("---", *["---:"] * (len(own) + 2 * len(STATES) + 1))
+
+
 def shares(counts: Counter[str]) -> str:
-    """The cells of all states, in percent."""
-    total = counts.total() or 1
-    return " | ".join(f"{100 * counts[state] / total:.2f} %" for state in STATES)
+    """The cells of a sum and of each state's share in it."""
+    total = counts.total()
+    return " | ".join((f"{total:,}", *(f"{100 * counts[state] / (total or 1):.2f} %" for state in STATES)))
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -243,11 +243,11 @@ def _originals(folder: str) -> str:
 
 
 @lru_cache
-def _tables() -> tuple[_Names, _Names]:
-    return _group(SECRET), _group(HARMLESS)
+def _tables() -> tuple[Names, Names]:
+    return group(SECRET), group(HARMLESS)
 
 
-class _Names(NamedTuple):
+class Names(NamedTuple):
     """Patterns by the way to compare them: ends of a path, ends or beginnings of a name, or a regex."""
 
     ends: frozenset[str]
@@ -270,7 +270,8 @@ class _Names(NamedTuple):
         return True
 
 
-def _group(globs: Iterable[str]) -> _Names:
+def group(globs: Iterable[str]) -> Names:
+    """The patterns, each compared in the cheapest way that fits it."""
     ends, suffixes, prefixes, others = set(), [], [], []
     for glob in globs:
         if not _is_wild(glob):
@@ -282,7 +283,7 @@ def _group(globs: Iterable[str]) -> _Names:
         else:
             others.append(glob)
     whole = re.compile(f"(?:.*/)?(?:{any_of(tuple(others)).pattern})", re.DOTALL)
-    return _Names(frozenset(ends), tuple(suffixes), tuple(prefixes), whole)
+    return Names(frozenset(ends), tuple(suffixes), tuple(prefixes), whole)
 
 
 def _is_wild(glob: str) -> bool:
