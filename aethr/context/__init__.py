@@ -141,7 +141,11 @@ class Reader:
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:
             return kept[1]
-        certain = min(step.context_chars // 2 for step in self._readers if {*names} & {*step.context})
+        certain = min(
+            step.context_chars if {*step.context} <= CHANGES else step.context_chars // 2
+            for step in self._readers
+            if {*names} & {*step.context}
+        )
         packer = Packer(certain * self._most_parts, by_place, certain)
         for number in range(len(names)):
             packer.take(number, self._read(names, number, view, packer))

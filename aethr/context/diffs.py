@@ -168,22 +168,19 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
     after = head[ranges.end() :]
     # The number of the next line on each side: git names the line before a side without lines.
     old, new = (int(ranges[at]) + (ranges[at + 1] == b"0") for at in (1, 3))
-    lines = re.findall(rb"[^\n]*\n|[^\n]+", body)
-    taken: list[bytes] = []
-    length = 0
-    for at, line in enumerate(lines):
-        taken.append(line)
-        length += len(line)
-        is_last = at + 1 == len(lines)
-        if (length < size and not is_last) or (not is_last and lines[at + 1].startswith(b"\\")):
-            continue
-        signs = [each[:1] for each in taken]
-        added, removed, same = (signs.count(sign) for sign in (b"+", b"-", b" "))
+    begin = 0
+    while begin < len(body):
+        end = body.find(b"\n", begin + size - 1) + 1 or len(body)
+        while body.startswith(b"\\", end):  # it belongs to the line before it
+            end = body.find(b"\n", end) + 1 or len(body)
+        taken = body[begin:end]
+        lines = b"\n" + taken
+        added, removed, same = (lines.count(b"\n" + sign) for sign in (b"+", b"-", b" "))
         before, now = same + removed, same + added
         numbers = (old - (not before), before, new - (not now), now)
-        text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + b"".join(taken)
-        yield Hunk(text, len(text), added + removed, any(b"\0" in each for each in taken), added)
-        old, new, taken, length = old + before, new + now, [], 0
+        text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + taken
+        yield Hunk(text, len(text), added + removed, b"\0" in taken, added)
+        old, new, begin = old + before, new + now, end
 
 
 def is_pointer(content: bytes) -> bool:
