@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from aethr import review
 from aethr.base import budget
-from aethr.base.errors import AethrError, ModelError, NotReviewedError, UsageError
+from aethr.base.errors import AethrError, ExitCode, ModelError, NotReviewedError, UsageError
 from aethr.base.records import (
     CHANGE,
     CHANGES,
@@ -39,6 +39,9 @@ from aethr.base.records import (
     RunFinished,
     RunResult,
     RunStarted,
+    ShardPlan,
+    ShardResult,
+    ShardStep,
     Skipped,
     Spent,
     StepFinished,
@@ -82,7 +85,7 @@ class Progress:
 
     def is_completed_by(self, result: StepResult) -> bool:
         """Whether this result is the last one that its turn needs."""
-        return len(self.open) + 1 == result.parts
+        return len(self.open) + 1 == len(self.plan.own_parts(result.parts))
 
     def add(self, result: StepResult) -> LoopResult | None:
         """Take a finished step, or a part of one; return the loop that ended with it, if one did."""
@@ -170,9 +173,12 @@ def run(
     next step that edits it, even if the workflow now has another step there.
     """
     subject, first = _read_subject(plan, resumed=bool(done))
-    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
+    shards = _describe_shards(plan, subject) if plan.shard and subject else None
+    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
     yield from _check_parts(plan, subject)
     progress = Progress(plan)
+    if shards and not plan.own_parts(len(shards.lines)):
+        progress.turn = None
     for result in done:
         yield from _finish(progress, _check_order(progress, result), replayed=True)
     earlier = plan.earlier
@@ -194,7 +200,9 @@ def run(
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
-    yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
+    yield RunFinished(
+        record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
+    )
 
 
 def replay(plan: Plan, done: Sequence[StepResult]) -> Progress:
@@ -263,7 +271,7 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
         resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
         earlier = plan.earlier if resumed else None
         answers = []
-        for part in range(1, len(collected.parts) + 1):
+        for part in plan.own_parts(len(collected.parts)):
             prepared = _prepare(plan, step, history, collected, part, earlier)
             if _has_nothing_to_read(plan, step, collected):
                 answers.append(_skipped(step, Turn(0, 1), collected))
@@ -282,13 +290,22 @@ def record(
     verdict: Verdict,
     subject: Subject | None = None,
     failed: Sequence[Usage] = (),
+    shards: ShardPlan | None = None,
+    doubt: str | None = None,
 ) -> RunResult:
     """The run record, also of a run that stopped early.
 
-    ``failed`` is the usage of the failed attempts of the call that stopped it.
+    ``failed`` is the usage of the failed attempts of the call that stopped it. A shard has no verdict and no
+    gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
     """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     recorded = review.as_recorded(verdict, plan.mode)
+    exit_code = review.exit_code(verdict, loops, plan.gate, plan.mode)
+    shard = None
+    if plan.shard is not None:
+        not_called = tuple(each for each in results if each.skipped is not None)
+        shard = ShardResult(*plan.shard, shards, _list_paths(plan, results), not_called, doubt, tuple(failed))
+        recorded, exit_code = review.as_shard(verdict, shard), ExitCode.OK
     return RunResult(
         task=plan.task,
         workflow=plan.workflow.name,
@@ -298,21 +315,51 @@ def record(
         loops=tuple(loops),
         review=recorded.review,
         totals=totals(results, failed),
-        exit_code=review.exit_code(verdict, loops, plan.gate, plan.mode),
+        exit_code=exit_code,
         subject=subject,
         skipped=tuple(skipped),
         outcome=recorded.outcome,
-        excluded=tuple(_find_excluded(results)),
+        excluded=tuple(find_excluded(results)),
+        shard=shard,
     )
 
 
-def _find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
+def find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
     """The excluded files of all steps, each as it was last seen, but not those that another step was sent."""
     receipts = {each.path: each for result in results for each in result.context if each.source == CHANGE}
     for each in receipts.values():
         if each.path is not None and each.excluded is not None:
             removed = each.changed_lines - each.added_lines
             yield Excluded(each.path, each.excluded, each.added_lines, removed)
+
+
+def _describe_shards(plan: Plan, subject: Subject) -> ShardPlan:
+    """What all shards of this run have in common. All steps of the workflow read the same parts."""
+    from aethr.engine import checkpoint
+
+    cut = plan.steps[0].collect(_view(plan, ())._replace(run_commands=False)).parts
+    parts = [[each for each in _receipts(blocks) if each.source in CHANGES and each.path] for blocks in cut]
+    return ShardPlan(
+        checkpoint.digest(plan, parts),
+        subject,
+        tuple(ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility) for s in plan.steps),
+        tuple(sum(each.changed_lines for each in part if not each.excluded) for part in parts),
+    )
+
+
+def _list_paths(plan: Plan, results: Iterable[StepResult]) -> tuple[str, ...]:
+    """The paths of findings that the tree has, because the merge has no tree to look at."""
+    held: dict[str, bool] = {}
+
+    def holds(path: str) -> bool:
+        held[path] = plan.holds(path)
+        return held[path]
+
+    reviewing = {step.spec.id for step in plan.steps if step.spec.reviewing}
+    for result in results:
+        if result.id in reviewing:
+            review.read(result, holds)
+    return tuple(sorted(path for path, is_there in held.items() if is_there))
 
 
 def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Totals:
@@ -334,7 +381,7 @@ def _run_parts(
     """Run the parts of a step that have no result yet."""
     plan, parts = progress.plan, len(collected.parts)
     done = {result.part for result in progress.open}
-    for part in sorted({*range(1, parts + 1)} - done):
+    for part in sorted({*plan.own_parts(parts)} - done):
         over = budget.exceeded(plan.allowance, progress.results)
         if over is not None:  # not after the last step, because then the run is complete
             raise over
@@ -645,7 +692,8 @@ def _check_order(progress: Progress, finished: StepResult) -> StepResult:
         )
     others = progress.open
     fits = all(each.parts == finished.parts and each.part != finished.part for each in others)
-    if not fits or finished.part > finished.parts or (step.edits_tree and finished.parts > 1):
+    is_own = finished.part in progress.plan.own_parts(finished.parts)
+    if not fits or not is_own or (step.edits_tree and finished.parts > 1):
         raise UsageError(
             f"the checkpoint does not fit the workflow: step '{finished.id}' has no part {finished.part} of "
             f"{finished.parts} beside the others",

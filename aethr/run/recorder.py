@@ -17,6 +17,7 @@ from aethr.base.records import (
     LoopResult,
     Plan,
     RunStarted,
+    ShardPlan,
     Spent,
     StepFinished,
     StepResult,
@@ -50,6 +51,7 @@ class Recorder:
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
         self.subject: Subject | None = None
+        self.shards: ShardPlan | None = None
         self.failed: list[Usage] = []
         self.current = plan.steps[0].spec.id
         self.attempt = plan.earlier.attempt if plan.earlier else None
@@ -68,7 +70,7 @@ class Recorder:
         Raises ``DiskError``.
         """
         if isinstance(event, RunStarted):
-            self.subject = event.subject
+            self.subject, self.shards = event.subject, event.shards
         elif isinstance(event, StepStarted):
             self.current, self._iteration = event.id, event.iteration
         elif isinstance(event, AttemptStarted):
