@@ -42,6 +42,15 @@ def _change(repo: Repo) -> None:
     repo.write("app.py", CHANGED)
 
 
+def _change_much(repo: Repo) -> None:
+    names = ("cart", "order", "price", "stock", "user")
+    for name in names:
+        repo.write(f"{name}.py", "")
+    repo.commit()
+    for name in names:
+        repo.write(f"{name}.py", "".join(f"{name}_{n} = {n}\n" for n in range(30)))
+
+
 def _stage(repo: Repo) -> None:
     _change(repo)
     repo.git("add", "app.py")
@@ -76,6 +85,7 @@ WORLDS: Mapping[str, Callable[[Repo], None]] = {
     "a repository": _nothing,
     "a changed repository": _change,
     "a staged change": _stage,
+    "a large change": _change_much,
     "a branch": _branch,
     "a large branch": _wide,
     "a failing test": _fail,
@@ -90,6 +100,7 @@ def _by_model(body: dict[str, Any]) -> str:
 ANSWERS: Mapping[str, Sequence[str | Reply] | Callable[[dict[str, Any]], str]] = {
     "a pass": [PASS],
     "two passes": [PASS, PASS],
+    "three passes": [PASS, PASS, PASS],
     "a pass for each of two parts": [Reply(chunks=(PASS,), usage=(30_000, 12))] * 2,
     "an explanation, then an error": ["The total grows by one.", error(400, "seed is not supported")],
     "two drafts, of which the second passes": ["A draft.", HIGH, "A better draft.", PASS],

@@ -125,7 +125,7 @@ class Reader:
             return _collect_whole(sources, budget, view)
         names = tuple(source for source in sources if source in CHANGES)
         change = self._change(names, view)
-        left = budget - (change.room if len(change.parts) > 1 else change.size)
+        left = budget - min(change.size, change.room)
         others = _pack(sources, budget, view, Packer(left), of_change=False)
         shared = [None if source in CHANGES else others.block(n, source) for n, source in enumerate(sources)]
         parts = tuple(

@@ -37,6 +37,9 @@ RESHOWN = 200
 HUNK_BYTES = 8 << 20
 """A larger hunk is not kept, so it is not sent."""
 
+HUNK_HEAD = 160
+"""Room for the ``@@`` line of a piece of a hunk: git ends it with at most 80 bytes of the file."""
+
 KEPT_BYTES = 1 << 20
 """A larger diff is read from git each time."""
 
@@ -272,30 +275,43 @@ def _both_names(sections: Collection[Section]) -> list[bytes]:
 
 
 def _hunk(hunk: Hunk, section: Section | None, room: int) -> Iterator[Fragment]:
-    """A hunk, in several pieces if it has more than ``room`` characters.
+    """A hunk, in several pieces if it is larger than the room that the file's header leaves.
 
     The lines of a submodule or a git-lfs pointer name other content, so none counts as shown.
     """
     submodule = section is not None and section.submodule
     # git prints an `index` line for a file, but not for a submodule that is merely dirty.
     dirty = section is not None and section.ids is None and hunk.dirty_submodule
-    is_large = hunk.text is not None and hunk.size > room < len(hunk.text.decode(errors="replace"))
-    readable = True
-    for each in split(hunk, room // 4) if is_large else (hunk,):
-        text, revealed = None, 0
-        try:
-            if each.text is not None:
-                text, revealed = reveal(each.text.decode())
-        except UnicodeDecodeError:
-            readable = False
-        changed = 0 if hunk.pointer or submodule or dirty else each.changed
-        yield Piece(text, each.size, changed, revealed, each.added, each.changed - each.added)
+    unread = hunk.pointer or submodule or dirty
+    try:
+        for each, text, revealed in _show(hunk, room - len(section.header if section else b"")):
+            changed = 0 if unread else each.changed
+            yield Piece(text, each.size, changed, revealed, each.added, each.changed - each.added)
+    except UnicodeDecodeError:
+        changed = 0 if unread else hunk.changed
+        yield Piece(None, hunk.size, changed, 0, hunk.added, hunk.changed - hunk.added)
+        yield Withhold("not UTF-8 text")
     if hunk.pointer:
         yield Gap(POINTER)
     if dirty:
         yield Gap("a submodule with uncommitted changes: its files are not shown")
-    if not readable:
-        yield Withhold("not UTF-8 text")
+
+
+def _show(hunk: Hunk, room: int) -> Iterator[tuple[Hunk, str | None, int]]:
+    """A hunk, its text with invisible characters shown by their codes, and the number of those.
+
+    If the text has more than ``room`` characters, the hunk is cut between lines until each piece fits or has
+    one line. Raises ``UnicodeDecodeError`` before the first piece.
+    """
+    text, revealed = (None, 0) if hunk.text is None else reveal(hunk.text.decode())
+    pieces = [hunk]
+    if text is not None and len(text) > room:
+        pieces = list(split(hunk, max(room - HUNK_HEAD, 0) * hunk.size // len(text)))
+    if len(pieces) == 1 and pieces[0].size >= hunk.size:
+        yield hunk, text, revealed
+        return
+    for piece in pieces:
+        yield from _show(piece, room)
 
 
 def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:

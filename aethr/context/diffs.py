@@ -156,9 +156,10 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
 
 
 def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
-    """A hunk cut between lines into hunks of about ``size`` bytes, each with a ``@@`` line of its own.
+    """A hunk cut between lines; a piece is a ``@@`` line and at most ``size`` bytes or one line.
 
-    A hunk that is not larger, or whose lines are not known, stays as it is.
+    A hunk that is not larger, or whose lines are not known, stays as it is. Lines that are the same on both
+    sides are left out where they alone fill a piece.
     """
     ranges = _RANGES.match(hunk.text or b"")
     if hunk.text is None or hunk.size <= size or ranges is None:
@@ -170,7 +171,9 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
     old, new = (int(ranges[at]) + (ranges[at + 1] == b"0") for at in (1, 3))
     begin = 0
     while begin < len(body):
-        end = body.find(b"\n", begin + size - 1) + 1 or len(body)
+        end = body.rfind(b"\n", begin, begin + size) + 1 if begin + size < len(body) else len(body)
+        if end <= begin:  # a line that is longer
+            end = body.find(b"\n", begin) + 1 or len(body)
         while body.startswith(b"\\", end):  # it belongs to the line before it
             end = body.find(b"\n", end) + 1 or len(body)
         taken = body[begin:end]
@@ -179,7 +182,8 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
         before, now = same + removed, same + added
         numbers = (old - (not before), before, new - (not now), now)
         text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + taken
-        yield Hunk(text, len(text), added + removed, b"\0" in taken, added)
+        if added or removed:
+            yield Hunk(text, len(text), added + removed, b"\0" in taken, added)
         old, new, begin = old + before, new + now, end
 
 

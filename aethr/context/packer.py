@@ -30,6 +30,7 @@ from aethr.base.records import (
     Receipt,
     Remark,
 )
+from aethr.base.words import counted
 from aethr.context import parts
 from aethr.context.exclusion import importance, is_generated
 
@@ -363,7 +364,7 @@ def _lost(share: Share) -> str:
     lost = share.changed - sum(piece.changed for piece in kept)
     count = len(share.numbers)
     over = DELETED_TEXT if share.item.entry.deleted else share.over
-    return f"{count - len(kept)} of {count} hunks not sent, {lost:,} changed lines, {over}"
+    return f"{count - len(kept)} of {count} hunks not sent, {counted(lost, 'changed line')}, {over}"
 
 
 def _missing(said: str, shares: Sequence[Share]) -> list[str]:
@@ -371,11 +372,11 @@ def _missing(said: str, shares: Sequence[Share]) -> list[str]:
     for share in shares[:LISTED]:
         amount = f", {share.size:,} bytes" if share.size and not share.item.excluded else ""
         if share.changed:
-            amount = f", {share.changed:,} changed lines"
+            amount = f", {counted(share.changed, 'changed line')}"
         lines.append(f"[{said}: {_short(share.item.entry.path)}{amount}, {_reason(share)}]\n")
     if rest := shares[LISTED:]:
         changed = sum(share.changed for share in rest)
-        amount = f", {changed:,} changed lines" if changed else ""
+        amount = f", {counted(changed, 'changed line')}" if changed else ""
         lines.append(f"[{said}: {len(rest):,} more files{amount}]\n")
     return lines
 

@@ -120,7 +120,7 @@ def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
     head = ("Step", "Model", "Context", "Tokens", "Cost", "Time")
     rows = [
         (
-            markdown_inline(step.id + wording.pass_note(step.iteration), 80),
+            markdown_inline(wording.title(step) + wording.pass_note(step.iteration), 120),
             markdown_inline(step.model or step.backend, 120),
             "<br>".join(_sum_by_source(step.context)),
             wording.step_tokens(step),

@@ -270,10 +270,15 @@ def doubts(result: RunResult) -> tuple[Message, ...]:
 
 
 def spent(result: RunResult) -> str:
-    """``2 steps, 431 tokens, $0.0012, 12.3 s``; preceded by the mode if no model was called."""
+    """``2 steps, 431 tokens, $0.0012, 12.3 s``; preceded by the mode if no model was called.
+
+    With steps that have parts the calls are counted too: ``2 steps, 9 calls, 431 tokens, …``.
+    """
     totals, unreal = result.totals, UNREAL.get(result.mode)
+    turns = {(step.id, step.iteration) for step in result.steps}
     parts = (
-        counted(len(result.steps), "step"),
+        counted(len(turns), "step"),
+        *([counted(totals.calls, "call")] if len(turns) < len(result.steps) else []),
         tokens(totals.tokens, estimated=totals.estimated),
         "no cost" if unreal else cost(totals.cost_usd, estimated=totals.estimated),
         seconds(totals.seconds),

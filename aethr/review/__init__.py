@@ -247,14 +247,17 @@ def _name(result: StepResult) -> str:
 def _find_unseen(
     results: Sequence[StepResult], latest: Sequence[StepResult], visibility: Mapping[str, Visibility]
 ) -> str | None:
-    """What part of the change the reviewers did not see, in their own context or in the steps before."""
+    """What part of the change the reviewers did not see, in their own context or in the steps before.
+
+    An agent, which gets the change in one piece, must have been sent all of it, too.
+    """
     for result in results:
         if result.artifacts is not None and result.artifacts.unseen:
             lines = "; ".join(result.artifacts.unseen)
             return f"step '{result.id}' changed what cannot be shown: {lines}"
     called = [result for result in results if result.skipped is None]
     is_changed = any(_change_in(each) or _edits(each) for each in called)
-    seen = []
+    seen = [each._replace(context=_change_in(each)) for each in called if each.artifacts is not None]
     for result in latest:
         basis = _basis(called, called.index(result), visibility)
         if is_changed and not basis:

@@ -312,7 +312,8 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
     """Write the checkpoint of a run that stopped, and return its record, the resume command in the error."""
     redact = Redactor(prepared.plan.secrets).redact
     error.redact(redact)
-    path = recorder.stop(error)
+    refused = isinstance(error, NotReviewedError) and not recorder.results  # so a resume would be, too
+    path = None if refused else recorder.stop(error)
     if path is not None:
         _offer_resume(error, prepared, path)
     verdict = unreviewed(str(error))

@@ -123,7 +123,8 @@ def take_over(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resume
         require(plan.gate, each)
     doubt = doubt if found.steps or found.attempt else None
     cut = "the checkpoint was cut off while its last step was written: that step runs again"
-    again = f"the change moved: the {counted(moved, 'finished part')} of the next step run again"
+    parts = counted(moved, "finished part")
+    again = f"the change moved, or is cut in other places now: {parts} of the next step will run again"
     lines = (
         cut if found.cut else None,
         stale or _head_moved(found, plan),

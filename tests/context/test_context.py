@@ -385,7 +385,7 @@ def test_latest_diff_accepts_any_text(tmp_path: Path) -> None:
         step("implement", Artifacts(("x",), "", "odd \ud800\ndiff --git a/x b/x\n@@ -1 +1 @@\n+\udc80\n")),
         root=tmp_path,
     )
-    assert "[not sent: x, 1 changed lines, not UTF-8 text]" in block.text
+    assert "[not sent: x, 1 changed line, not UTF-8 text]" in block.text
     assert block.text.encode()
 
 

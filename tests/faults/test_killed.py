@@ -37,7 +37,18 @@ steps:
   - {id: review, role: reviewer, repeat: {back_to: write, until_review_pass: true, max_iterations: 3}}
   - {id: tell, role: teller, context: [git_diff]}
 """
-CALLS = 6
+IN_PARTS = """\
+workflow: parts
+roles: {planner: "Plan.", reviewer: "Review.", teller: "Tell."}
+models: {planner: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini", teller: "openai:gpt-4o-mini"}
+limits: {context_chars: 400}
+steps:
+  - {id: plan, role: planner}
+  - {id: review, role: reviewer, context: [git_diff]}
+  - {id: tell, role: teller}
+"""
+"""The review has a line for each of four parts."""
+CALLS = {FOUR_STEPS: 6, IN_PARTS: 6}
 GATED = ("run", "--fail-on", "revise", "--diff", "HEAD")
 """A step whose seal was lost with the kill would not count."""
 
@@ -48,7 +59,7 @@ def answer(body: dict[str, Any]) -> str:
     if "Review." in prompt:
         return (
             "Review status: pass"
-            if "second draft" in prompt
+            if "second draft" in prompt or 'workflow "parts"' in prompt
             else "- [high] app.py:2 — no\n\nReview status: revise"
         )
     if "Write." in prompt:
@@ -89,29 +100,34 @@ def comparable(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.parametrize("workflow", CALLS, ids=["four steps", "four parts"])
 def test_a_kill_at_every_point(
-    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, workflow: str
 ) -> None:
-    project.write(".aethr.yaml", FOUR_STEPS)
+    calls = CALLS[workflow]
+    project.write(".aethr.yaml", workflow)
+    if workflow == IN_PARTS:
+        project.write("README.md", "# A shop\n" + "that sells books\n" * 14)
+        project.write("app.py", "def total(prices):\n    return sum(prices) + 1\n" + "x = 1\n" * 60)
     with ModelServer(answer) as server:
         for name, value in (("BASE_URL", server.base_url), ("API_KEY", KEY)):
             monkeypatch.setenv(f"OPENAI_{name}", value)
         monkeypatch.setenv("AETHR_LIVE", "1")
         undisturbed = comparable(aethr(*GATED, "--json", TASK).record)
-        assert len(server.bodies) == CALLS
+        assert len(server.bodies) == calls
         with killer(*GATED, TASK, folder=temp) as killed:
             code, points = killed.run(0)
             assert (code, list(temp.iterdir())) == (0, [])
-            assert points > 4 * CALLS
+            assert points > 4 * calls
             for point in range(1, points + 1):
                 server.requests.clear()
                 assert killed.run(point) == (-9, point)
-                record = go_on(aethr, temp, server)
+                record = go_on(aethr, temp, server, calls)
                 assert comparable(record) == undisturbed, point
                 assert list(temp.iterdir()) == []
 
 
-def go_on(aethr: Aethr, temp: Path, server: ModelServer) -> dict[str, Any]:
+def go_on(aethr: Aethr, temp: Path, server: ModelServer, calls: int) -> dict[str, Any]:
     """Resume from what is on disk, or start afresh where nothing is; count the calls."""
     paid = len(server.bodies)
     files = [path for path in temp.iterdir() if path.suffix == ".jsonl"]
@@ -120,7 +136,7 @@ def go_on(aethr: Aethr, temp: Path, server: ModelServer) -> dict[str, Any]:
     words = ["--resume-checkpoint", f"@{files[0]}"] if done else [TASK]
     server.requests.clear()
     record = aethr(*GATED, "--json", *words).record
-    assert len(server.bodies) == CALLS - done
+    assert len(server.bodies) == calls - done
     for path in () if done else temp.iterdir():
         path.unlink()
     return record

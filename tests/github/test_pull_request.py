@@ -627,6 +627,29 @@ def test_an_error_in_the_log_is_not_a_runner_command(tmp_path: Path) -> None:
     assert "##\\[error]x" in done.stderr
 
 
+@pytest.mark.parametrize(("limit", "code"), [(2, 4), (16, 0)])
+def test_a_large_pull_request_is_reviewed_in_parts_or_refused(
+    act: Act, github: GitHubServer, tmp_path: Path, limit: int, code: int
+) -> None:
+    limits = f"limits: {{context_chars: 2000, parts: {limit}}}\n"
+    request = open_pull_request(tmp_path / "large", {".aethr.yaml": WORKFLOW + limits})
+    request.push("".join(f"price_{n} = {n}\n" for n in range(600)), "prices.py")
+    with ModelServer(lambda _: text(PASS)) as models:
+        step = act(request, models, variables=GATE)
+    assert (step.code, step.outputs["exit-code"]) == (code, str(code)), step.log
+    [comment] = github.comments
+    if code:
+        assert models.bodies == []
+        assert "parts, and limits.parts allows 2" in comment.body
+        assert "Set `limits: {parts: " in comment.body.replace("\\", "")
+    else:
+        count = len(models.bodies)
+        assert count > 2
+        assert f", in {count} parts" in comment.body
+        assert "100% of the changed lines" in comment.body
+        assert f"review, part {count} of {count}" in comment.body
+
+
 FILES = {
     "logo.png": ("\x89PNG\0new", "logo.png"),
     "package-lock.json": ("line\n" * 40_000, "package-lock.json (+40,000 -0)"),
@@ -680,7 +703,7 @@ def test_rules_of_the_head_have_no_effect(act: Act, tmp_path: Path, depth: int |
     with ModelServer([text(PASS)]) as models:
         step = act(request, models, variables=GATE, workspace=request.checkout("shallow", depth).root)
     assert step.code == 0, step.log
-    for line in ("+hidden = 1", "+locked", "[excluded by rule: a.txt, 1 changed lines, exclude: *.txt]"):
+    for line in ("+hidden = 1", "+locked", "[excluded by rule: a.txt, 1 changed line, exclude: *.txt]"):
         assert line in prompt(models)
     assert "once merged, what is excluded: .gitattributes]" in prompt(models)
     assert "what is excluded: .aethr.yaml]" in prompt(models)

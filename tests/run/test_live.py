@@ -178,7 +178,7 @@ def test_a_line_that_fits_no_prompt_does_not_pass(
     assert "app.py" in done.err + done.out
     sent = server.bodies[0]["messages"][0]["content"]
     assert "eval(input())" in sent
-    assert "not sent: app.py" in sent
+    assert "[app.py: 1 of 2 hunks not sent, 1 changed line, larger than the budget" in sent
 
 
 @pytest.mark.usefixtures("transport")

@@ -103,8 +103,8 @@ def test_check_says_the_same_of_its_own_prompts(
     checked = aethr("check").out.splitlines()[1]
     figures = r"\d[\d,.]*(?= tokens)|(?<=\$)[\d.]+"  # a check has no task
     assert re.sub(figures, "N", checked) == "  " + re.sub(figures, "N", price)
-    assert "runs for each of 8 parts of the change" in aethr("check").out
-    assert "about 16 calls" in price
+    assert "runs for each of 7 parts of the change" in aethr("check").out
+    assert "about 14 calls" in price
 
 
 def test_what_is_not_called_has_no_price(
