@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aethr import engine, git, review
-from aethr.base.records import ModelSpec, StepFinished, StepSpec, View
+from aethr.base.records import ModelSpec, Rules, StepFinished, StepSpec, View
 from aethr.context import collect
 from aethr.llm import Alive, Call, Chunk
 from aethr.llm.model import ModelBackend
@@ -167,20 +167,27 @@ TREES = st.dictionaries(st.sampled_from(NAMES), CONTENT.map("".join), min_size=1
 
 @pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(TREES, TREES, st.sampled_from([40, 400, 4000, 100_000]))
+@given(TREES, TREES, st.sampled_from([40, 400, 4000, 100_000]), st.booleans())
 def test_every_changed_line_is_sent_or_listed(
-    tmp_path_factory: pytest.TempPathFactory, before: dict[str, str], after: dict[str, str], budget: int
+    tmp_path_factory: pytest.TempPathFactory,
+    before: dict[str, str],
+    after: dict[str, str],
+    budget: int,
+    defaults: bool,
 ) -> None:
     repo = tree(tmp_path_factory.mktemp("tree"), before, after)
-    (block,) = collect(("git_diff",), budget, View(repo.root, git.resolve_scope(repo.root, "worktree")))
+    view = View(repo.root, git.resolve_scope(repo.root, "worktree"), rules=Rules(defaults=defaults))
+    (block,) = collect(("git_diff",), budget, view)
     counted = dict(numstat(repo))
     receipts = {receipt.path: receipt for receipt in block.receipts if receipt.path}
     assert {name: receipt.changed_lines for name, receipt in receipts.items()} == counted
     sent = [line for line in block.text.splitlines() if CHANGED.match(line)]
     assert len(sent) == sum(receipt.sent_lines for receipt in receipts.values())
     for name, receipt in receipts.items():
-        assert receipt.sent_lines == receipt.changed_lines or not receipt.complete
-        assert receipt.complete or name in block.text
+        assert (receipt.excluded is not None) == (defaults and name in ("yarn.lock", "z.min.js"))
+        assert receipt.sent_lines == receipt.changed_lines or receipt.excluded or not receipt.complete
+        assert receipt.sent_lines == 0 or not receipt.excluded
+        assert (receipt.complete and not receipt.excluded) or name in block.text
 
 
 def tree(root: Path, before: dict[str, str], after: dict[str, str]) -> Repo:

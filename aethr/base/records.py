@@ -93,7 +93,8 @@ class WorkflowSpec(NamedTuple):
 
     ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
     file, both for later errors. ``origin`` is the name of the file to print. ``parts`` is the maximum number
-    of parts that a change is cut into.
+    of parts that a change is cut into. ``exclude`` are patterns as in ``.gitignore``; ``exclude_defaults`` is
+    False if only they exclude files.
     """
 
     name: str
@@ -104,6 +105,13 @@ class WorkflowSpec(NamedTuple):
     places: Mapping[str, Place] = MappingProxyType({})
     lines: tuple[str, ...] = ()
     parts: int = PARTS
+    exclude: tuple[str, ...] = ()
+    exclude_defaults: bool = True
+
+    @property
+    def rules(self) -> Rules:
+        """Which files of a change are excluded."""
+        return Rules(self.exclude, self.exclude_defaults)
 
 
 # --- context -----------------------------------------------------------------------------------
@@ -122,7 +130,8 @@ class Scope(NamedTuple):
     ``text`` is what the user wrote. Without ``--diff``, ``chosen`` is True and ``text`` names the scope that
     was chosen. A ``range``, and a ``revision`` (from there to the working tree), have a full commit or tree
     id as ``base``, the merge base for a three-dot range; a range has ``head`` too. ``head_sha`` is the commit
-    that is checked out, None before the first commit.
+    that is checked out, None before the first commit. ``base_side`` is the commit that decides how the change
+    is reviewed: never the merge base, but the first side as it is now. None if there is none.
     """
 
     kind: Literal["worktree", "staged", "head", "all", "revision", "range"] = "worktree"
@@ -131,11 +140,17 @@ class Scope(NamedTuple):
     head: str | None = None
     head_sha: str | None = None
     chosen: bool = False
+    base_side: str | None = None
 
     @property
     def without_base(self) -> bool:
         """Whether there is no commit before the change, as for the first commit."""
         return self.head_sha is None if self.base is None else self.base in EMPTY_TREES
+
+    @property
+    def without_base_side(self) -> bool:
+        """Whether nothing comes before the change that could say how it is reviewed."""
+        return self.base_side is None or self.base_side in EMPTY_TREES
 
     @property
     def reads_disk(self) -> bool:
@@ -146,6 +161,13 @@ class Scope(NamedTuple):
     def looks_at_disk(self) -> bool:
         """Whether the working tree matters: as a side of the change, or for what a chosen scope excludes."""
         return self.reads_disk or self.chosen
+
+
+class Rules(NamedTuple):
+    """What a workflow file says about exclusion: its patterns, and whether the defaults count."""
+
+    exclude: tuple[str, ...] = ()
+    defaults: bool = True
 
 
 class LeftOut(NamedTuple):
@@ -173,12 +195,14 @@ class Survey(NamedTuple):
     """A scope in a repository, with what ``git.diff`` needs to read its change.
 
     ``filters`` are those of ``git.local_filters``. ``left_out`` is None until it has been determined.
+    ``listed_diff`` is what git has just printed for a small change, with the list of its files.
     """
 
     scope: Scope
     checkout: Checkout
     filters: tuple[str, ...] = ()
     left_out: LeftOut | None = None
+    listed_diff: bytes | None = None
 
     @property
     def top(self) -> Path:
@@ -199,7 +223,8 @@ class Receipt(NamedTuple):
     ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
     something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
-    removed lines of a diff; 0 for other sources.
+    removed lines of a diff, 0 for other sources. ``excluded`` is the rule that excludes the file,
+    in a few words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds.
     """
 
     source: str
@@ -211,6 +236,8 @@ class Receipt(NamedTuple):
     complete: bool = True
     changed_lines: int = 0
     sent_lines: int = 0
+    added_lines: int = 0
+    excluded: str | None = None
 
 
 class Block(NamedTuple):
@@ -243,7 +270,7 @@ class View(NamedTuple):
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
     required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
-    has already read from the repository once more.
+    has already read from the repository once more. ``rules`` say which files of the change are excluded.
     """
 
     root: Path
@@ -254,6 +281,7 @@ class View(NamedTuple):
     strict: bool = False
     survey: Survey | None = None
     again: bool = False
+    rules: Rules = Rules()
 
 
 class Entry(NamedTuple):
@@ -261,8 +289,9 @@ class Entry(NamedTuple):
 
     ``order`` is its position among the files of its source. ``label`` is Aethr's own line above the content.
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
-    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. The old text
-    of a ``deleted`` file is not missed if it is not sent.
+    ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
+    ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
+    is not missed if it is not sent.
     """
 
     path: str
@@ -273,6 +302,7 @@ class Entry(NamedTuple):
     withheld: str | None = None
     complete: bool = True
     deleted: bool = False
+    excluded: str | None = None
 
 
 class Piece(NamedTuple):
@@ -717,11 +747,21 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class Excluded(NamedTuple):
+    """A file of the change that a rule excludes, and its lines added and removed."""
+
+    path: str
+    rule: str
+    added: int = 0
+    removed: int = 0
+
+
 class Subject(NamedTuple):
     """The change that a run reads: its scope, its size, and whether a reviewer reads it.
 
     ``extent`` is None if there is no change to measure; ``note`` then says why. ``parts`` is the number of
-    parts that all of it needs.
+    parts that all of it needs, ``excluded`` that of files that rules exclude. ``by_name`` is True if only
+    names can decide that, without a base side.
     """
 
     scope: Scope
@@ -729,6 +769,8 @@ class Subject(NamedTuple):
     reviewed: bool
     note: str = ""
     parts: int = 1
+    excluded: int = 0
+    by_name: bool = False
 
 
 class RunResult(NamedTuple):
@@ -736,7 +778,7 @@ class RunResult(NamedTuple):
 
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
-    is ``not-reviewed`` until the run has been judged.
+    is ``not-reviewed`` until the run has been judged. ``excluded`` are the files that rules exclude.
     """
 
     task: str
@@ -752,6 +794,7 @@ class RunResult(NamedTuple):
     subject: Subject | None = None
     skipped: tuple[Skipped, ...] = ()
     outcome: RunOutcome = "not-reviewed"
+    excluded: tuple[Excluded, ...] = ()
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from aethr import git
 from aethr.base import sanitize
 from aethr.base.errors import ConfigError, UsageError
 from aethr.base.options import RunOptions
@@ -50,10 +51,13 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
 
 
 def _plan(path: str | None) -> Plan:
-    """The plan of a mock run: the check depends neither on keys nor on git."""
+    """The plan of a mock run of the present change: the check depends neither on keys nor on git."""
     project = planning.open_project(Path.cwd(), path, None)
     agreed = planning.read_terms(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
-    return planning.plan(planning.bind(project, agreed, {}), "", Scope())
+    bound = planning.bind(project, agreed, {})
+    here = git.checkout_if_any(project.root)
+    survey = git.choose_scope(here) if here else None
+    return planning.plan(bound, "", survey.scope if survey else Scope(), survey)
 
 
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:

@@ -58,11 +58,12 @@ def _prepare(options: HookOptions) -> tuple[Prepared, str] | Report:
     if measure.extent.files == 0:
         return hook.report_nothing(f"{found.what} is empty")
     run, project = hook.choose_workflow(options.run, found)
-    prepared = prepare(run, cwd, os.environ, project, survey)
+    prepared = prepare(run, cwd, os.environ, project, measure.survey)
     if found.scope.kind == "range":  # its commits are ids, so only the names that they came from can move
         prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(hook.moved, cwd, found)))
     head = hook.describe_change(found, measure)
-    return (prepared, head) if measure.readable else hook.report_unreadable(head, options)
+    readable = hook.is_readable(measure, survey, project)
+    return (prepared, head) if readable else hook.report_unreadable(head, options)
 
 
 def _print(report: Report) -> int:

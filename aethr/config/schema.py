@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from aethr.base import providers
-from aethr.base.records import PARTS, VISIBILITIES, StepSpec
+from aethr.base.records import PARTS, VISIBILITIES, StepSpec, WorkflowSpec
 from aethr.config.kinds import (
     Choice,
     Flag,
@@ -41,12 +41,13 @@ GUIDANCE = Text("the role's guidance as text")
 
 
 class Vocabulary(NamedTuple):
-    """The names that the tables allow in a file: context sources, each with the kind of its argument (None if
-    it takes none), backends, and loop conditions."""
+    """What the tables allow in a file: context sources, each with the kind of its argument (None if it takes
+    none), backends, loop conditions, and patterns of files."""
 
     sources: Mapping[str, Text | None]
     backends: tuple[str, ...]
     conditions: tuple[Key, ...]
+    pattern: Text = Text("a pattern", one_line=True)
 
 
 def document(vocabulary: Vocabulary) -> Record:
@@ -76,6 +77,20 @@ def document(vocabulary: Vocabulary) -> Record:
                 "What runs, in this order.",
                 [{"id": "review", "role": "reviewer", "context": ["git_diff"]}],
                 required=True,
+            ),
+            Key(
+                "exclude",
+                ListOf(vocabulary.pattern, "pattern"),
+                "Changed files that are not reviewed, as in `.gitignore`: the last pattern that matches "
+                "decides, and `!` includes again.",
+                ["vendor/", "*.snap", "!package-lock.json"],
+            ),
+            Key(
+                "exclude_defaults",
+                Flag(),
+                "Exclude lock files, generated files, pictures and other data too.",
+                False,
+                default=WorkflowSpec._field_defaults["exclude_defaults"],
             ),
             Key(
                 "limits",

@@ -75,6 +75,8 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
         parts=raw.get("limits", {}).get("parts", PARTS),
         places=reading.places,
         lines=lines,
+        exclude=tuple(raw.get("exclude", ())),
+        exclude_defaults=raw.get("exclude_defaults", True),
     )
 
 
@@ -184,6 +186,8 @@ def text(spec: WorkflowSpec) -> str:
         "roles": dict(spec.roles),
         "models": {role: _model_entry(model) for role, model in spec.models.items()},
         "steps": [_step_entry(step, shared) for step in spec.steps],
+        "exclude": list(spec.exclude),
+        **({} if spec.exclude_defaults else {"exclude_defaults": False}),
         "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
@@ -192,7 +196,7 @@ def text(spec: WorkflowSpec) -> str:
     dumped = (
         yaml.dump({key: value}, None, _Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
         for key, value in sections.items()
-        if value
+        if value or value is False
     )
     made = "\n".join(("\n".join((*head, "")), *dumped))
     # PyYAML does not escape what editors do not show, such as bidi marks. `_style` puts such text in quotes.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from aethr import git
 from aethr.base.errors import GitMissingError
@@ -15,6 +15,7 @@ from aethr.base.records import (
     LeftOut,
     Piece,
     Remark,
+    Rules,
     Survey,
     View,
     Withhold,
@@ -22,7 +23,8 @@ from aethr.base.records import (
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
-from aethr.context.diffs import Hunk, Section, parse, split
+from aethr.context import exclusion
+from aethr.context.diffs import Hunk, Section, is_combined, parse, rows, split
 from aethr.context.paths import is_secret
 from aethr.git import tracking
 
@@ -35,6 +37,9 @@ RESHOWN = 200
 HUNK_BYTES = 8 << 20
 """A larger hunk is not kept, so it is not sent."""
 
+KEPT_BYTES = 1 << 20
+"""A larger diff is read from git each time."""
+
 POINTER = "a git-lfs pointer; the file itself is not shown"
 
 _NOTHING = {
@@ -44,6 +49,10 @@ _NOTHING = {
     "all": "no changes since the last commit, and no new files",
     "revision": "no changes since this commit",
     "range": "no changes in this range",
+}
+_DECIDING = {
+    ".gitattributes": "git attributes, which decide what a diff shows and, once merged, what is excluded",
+    WORKFLOW_FILE: "the workflow file, which decides how changes are reviewed and what is excluded",
 }
 _NEITHER = "no changes, staged or unstaged"
 """For a run without ``--diff``."""
@@ -62,7 +71,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragm
         return
     names: list[str] = []
     with git.other_changes(survey) as wait:
-        for fragment in _change(survey, budget_chars):
+        for fragment in _change(survey, view, budget_chars):
             if isinstance(fragment, Entry):
                 names.append(fragment.path)
             yield fragment
@@ -108,10 +117,12 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fr
         yield Remark(f"step {step} changed what is not shown here: {line}")
 
 
-def _change(survey: Survey, room: int) -> Iterator[Fragment]:
+def _change(survey: Survey, view: View, room: int) -> Iterator[Fragment]:
     """All files of the change; those that git calls binary come last, in their original order."""
     binaries: list[tuple[int, Section]] = []
-    yield from _read(parse(git.diff(survey), HUNK_BYTES), room, binaries)
+    listed, events = read_change(survey, HUNK_BYTES)
+    excluded = excluded_files(listed, survey, view.root, view.rules)
+    yield from _read(events, room, binaries, excluded)
     hidden = hidden_texts(survey, [section for _, section in binaries])
     places = {section.path: order for order, section in binaries}
     shown: set[bytes] = set()
@@ -127,23 +138,77 @@ def _change(survey: Survey, room: int) -> Iterator[Fragment]:
             yield _entry(places.get(event.path, len(places)), event, note)
     for order, binary in binaries:
         if binary.path not in shown:
-            yield _entry(order, binary)
+            yield _entry(order, binary, reason=excluded.get(binary.path))
+
+
+def read_change(
+    survey: Survey, limit: int, kept: list[bytes] | None = None
+) -> tuple[Section | None, Iterator[Section | Hunk]]:
+    """The list of all files of a change, None if there are none, and then its files and hunks.
+
+    What git prints is added to ``kept``, unless it is much. Beside such a list git does not show files whose
+    merge is unfinished, so the change is then read anew.
+    """
+    chunks = git.diff(survey, listed=True)
+    events = parse(chunks if kept is None else _keep(chunks, kept), limit)
+    listed = next(events, None)
+    assert not isinstance(listed, Hunk)
+    if listed is not None and is_combined(listed.header):
+        return listed, parse(git.diff(survey), limit)
+    return listed, events
+
+
+def _keep(chunks: Iterator[bytes], kept: list[bytes]) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        kept.append(chunk)
+        if size > KEPT_BYTES:
+            kept.clear()
+        yield chunk
+
+
+def excluded_files(
+    listed: Section | None, survey: Survey, root: Path, rules: Rules
+) -> Mapping[bytes, exclusion.Reason]:
+    """The files of a change that rules exclude. ``listed`` is that of ``read_change``.
+
+    Raises ``GitError``, ``DiskError``.
+    """
+    if listed is None:
+        return {}
+    folder = root.resolve().relative_to(survey.top.resolve()).as_posix()
+    return exclusion.find(rows(listed.header), survey, folder, rules)
+
+
+_NONE: Mapping[bytes, exclusion.Reason] = {}
 
 
 def _read(
-    events: Iterator[Section | Hunk], room: int, binaries: list[tuple[int, Section]] | None = None
+    events: Iterator[Section | Hunk],
+    room: int,
+    binaries: list[tuple[int, Section]] | None = None,
+    excluded: Mapping[bytes, exclusion.Reason] = _NONE,
 ) -> Iterator[Fragment]:
-    """Parsed events as fragments. Binary sections go to ``binaries`` instead, if given."""
-    order, section = 0, None
+    """Parsed events as fragments. Binary sections go to ``binaries`` instead, if given.
+
+    Of an excluded file only the lines are counted. But a default does not exclude a git-lfs pointer.
+    """
+    order, section, reason = 0, None, None
     for event in events:
         if isinstance(event, Hunk):
-            yield from _hunk(event, section, room)
+            for part in _hunk(event, section, room):
+                if isinstance(part, Piece) or reason is None or (reason.default and isinstance(part, Gap)):
+                    yield part
             continue
         order, section = order + 1, event
-        if event.binary and binaries is not None:
+        reason = excluded.get(event.path)
+        if event.binary and binaries is not None and (reason is None or reason.binary):
             binaries.append((order, event))
         else:
-            yield _entry(order, event)
+            entry = _entry(order, event, reason=reason)
+            reason = reason if entry.excluded else None
+            yield entry
 
 
 def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
@@ -166,7 +231,9 @@ def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
     return [section for section in hidden if section.path not in binary]
 
 
-def _entry(order: int, section: Section, note: str | None = None) -> Entry:
+def _entry(
+    order: int, section: Section, note: str | None = None, reason: exclusion.Reason | None = None
+) -> Entry:
     unseen = None
     if section.unmerged:
         unseen = "unmerged"
@@ -179,14 +246,19 @@ def _entry(order: int, section: Section, note: str | None = None) -> Entry:
             unseen = f"a submodule, new at {after}: its files are not shown"
     elif section.binary:
         unseen = "binary"
+    withheld = "a file that holds secrets" if holds_secrets(section) else None
+    rule = None
+    if reason is not None and not (reason.default and (section.unmerged or withheld)):
+        rule = reason.rule if section.binary or not reason.binary else None  # other text can be shown
     return Entry(
         path=reveal_name(section.path) or "(text before the first file)",
         order=order,
         header=reveal(section.header.decode("utf-8", "backslashreplace"))[0],
-        note=unseen or note,
-        withheld="a file that holds secrets" if holds_secrets(section) else None,
+        note=None if rule else unseen or note,
+        withheld=rule or withheld,
         complete=unseen is None or (section.deleted and not section.unmerged),
         deleted=section.deleted and not section.unmerged,
+        excluded=rule,
     )
 
 
@@ -243,11 +315,9 @@ def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[
             remedy = "git shows a new file once it is added: git add -N FILE"
         said = f"not part of this diff ({scope.text}): {'; '.join(missing)}; {remedy}"
         yield Remark(said, complete=not (view.strict and scope.chosen))
-    attributes = [name for name in names if PurePosixPath(name).name == ".gitattributes"]
-    if attributes:
-        yield Remark(
-            f"this change edits git attributes, which decide what a diff shows: {_listed(attributes)}"
-        )
+    for ours, decides in _DECIDING.items():
+        if edited := [name for name in names if PurePosixPath(name).name == ours]:
+            yield Remark(f"this change edits {decides}: {_listed(edited)}")
     if filters and scope.reads_disk:  # otherwise git reads objects, without filters
         yield Remark(f"filters of the repository's own configuration were not run: {_listed(filters)}")
 

@@ -96,6 +96,50 @@ class Hunk(NamedTuple):
         return _FROM_THE_TOP.match(head) is not None and is_pointer(new)
 
 
+class Row(NamedTuple):
+    """A file of a change, before its content: a line of ``git diff --raw``.
+
+    ``old_path`` is its name before a rename. ``modes`` are octal text, zeros where there is no file.
+    """
+
+    path: bytes
+    old_path: bytes | None
+    modes: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[bytes, ...]:
+        """Every name that the file has in the change."""
+        return (self.path,) if self.old_path is None else (self.old_path, self.path)
+
+    @property
+    def plain(self) -> bool:
+        """Whether both sides are files that are not executable (not a link, not a submodule), or missing."""
+        return set(self.modes) <= {"100644", "000000"} and self.modes != ("000000", "000000")
+
+    @property
+    def is_submodule(self) -> bool:
+        return "160000" in self.modes
+
+
+_ROW = re.compile(rb":([0-7]{6}) ([0-7]{6}) [0-9a-f]+ [0-9a-f]+ [A-Z][0-9]*\t([^\t\n]*)(?:\t([^\t\n]*))?")
+
+
+def is_combined(raw: bytes) -> bool:
+    """Whether ``git diff --raw`` lists files with two old versions: those whose merge is unfinished."""
+    return raw.startswith(b"::") or b"\n::" in raw
+
+
+def rows(raw: bytes) -> Iterator[Row]:
+    """The files that ``git diff --raw`` lists."""
+    for line in raw.split(b"\n"):
+        row = _ROW.fullmatch(line)
+        if line.startswith(b"::"):  # its merge is unfinished: it has more sides than two
+            yield Row(unquote(line.rpartition(b"\t")[2]), None, ("000000", "000000"))
+        elif row is not None:
+            old, new = (unquote(row[3]), unquote(row[4])) if row[4] else (None, unquote(row[3]))
+            yield Row(new, old, (row[1].decode(), row[2].decode()))
+
+
 def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
     """The files of a diff, each followed by its hunks, in input order."""
     current: _Open | None = None

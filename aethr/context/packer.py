@@ -31,7 +31,7 @@ from aethr.base.records import (
     Remark,
 )
 from aethr.context import parts
-from aethr.context.paths import importance, is_generated
+from aethr.context.exclusion import importance, is_generated
 
 LISTED = 50
 """At most this many files are listed as not sent at the end of a block; the receipts list all."""
@@ -43,7 +43,7 @@ UNITS = 1_000
 """About how many units a file is cut into at most, so that millions of hunks take little memory."""
 
 DELETED = 3
-"""The importance of a deleted file, after those of ``paths.importance``."""
+"""The importance of a deleted file, after those of ``exclusion.importance``."""
 
 DELETED_TEXT = "deleted; its old text is not sent"
 
@@ -89,6 +89,11 @@ class Item:
     def overhead(self) -> int:
         """Characters that count with the first kept piece."""
         return len(self.entry.label) + len(self.entry.header)
+
+    @property
+    def excluded(self) -> str | None:
+        """The rule that excludes the file. What cannot be shown, such as a git-lfs pointer, is missing."""
+        return None if self.gaps else self.entry.excluded
 
     @property
     def place(self) -> tuple[int, int]:
@@ -245,8 +250,10 @@ class Packer:
         )
 
     def _has_change(self, source: int, files: Sequence[object]) -> bool | None:
-        """Whether there is a change; None if neither a file nor a remark decides that."""
-        said = {True} if files else {each.change for number, each in self._remarks if number == source}
+        """Whether there is a change to read; None if neither a file nor a remark decides that."""
+        if files:
+            return any(item.excluded is None for item in self._items if item.source == source)
+        said = {each.change for number, each in self._remarks if number == source}
         return True if True in said else False if False in said else None
 
     def _settle(self, item: Item | None) -> None:
@@ -339,7 +346,8 @@ def _text(shares: Sequence[Share], remarks: Sequence[Remark]) -> str:
             texts.append(content)
         if len(share.kept) < len(share.numbers):
             texts.append(f"[{_short(share.item.entry.path)}: {_lost(share)}]\n")
-    texts += _missing(unsent)
+    texts += _missing("not sent", [share for share in unsent if share.item.excluded is None])
+    texts += _missing("excluded by rule", [share for share in unsent if share.item.excluded is not None])
     texts += [f"[{remark.text}]\n" for remark in remarks]
     ended = (text if text.endswith("\n") else text + "\n" for text in texts[:-1])
     return "".join((*ended, *texts[-1:]))
@@ -358,17 +366,17 @@ def _lost(share: Share) -> str:
     return f"{count - len(kept)} of {count} hunks not sent, {lost:,} changed lines, {over}"
 
 
-def _missing(shares: Sequence[Share]) -> list[str]:
+def _missing(said: str, shares: Sequence[Share]) -> list[str]:
     lines = []
     for share in shares[:LISTED]:
-        amount = f", {share.size:,} bytes" if share.size else ""
+        amount = f", {share.size:,} bytes" if share.size and not share.item.excluded else ""
         if share.changed:
             amount = f", {share.changed:,} changed lines"
-        lines.append(f"[not sent: {_short(share.item.entry.path)}{amount}, {_reason(share)}]\n")
+        lines.append(f"[{said}: {_short(share.item.entry.path)}{amount}, {_reason(share)}]\n")
     if rest := shares[LISTED:]:
         changed = sum(share.changed for share in rest)
         amount = f", {changed:,} changed lines" if changed else ""
-        lines.append(f"[not sent: {len(rest):,} more files{amount}]\n")
+        lines.append(f"[{said}: {len(rest):,} more files{amount}]\n")
     return lines
 
 
@@ -393,12 +401,17 @@ def _receipt(source: str, share: Share) -> Receipt:
         bytes_omitted=header + share.size - sum(piece.size for piece in kept),
         sha256=hashlib.sha256(sent).hexdigest() if kept else None,
         note=_note(share, kept),
-        complete=item.entry.complete
-        and item.withheld is None
-        and not item.gaps
-        and (all_sent or item.entry.deleted),
+        complete=item.excluded is not None
+        or (
+            item.entry.complete
+            and item.withheld is None
+            and not item.gaps
+            and (all_sent or item.entry.deleted)
+        ),
         changed_lines=share.changed,
         sent_lines=sum(piece.changed for piece in kept),
+        added_lines=item.added if item.excluded else 0,
+        excluded=item.excluded,
     )
 
 

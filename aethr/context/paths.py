@@ -1,4 +1,4 @@
-"""Decisions by a path's name alone: does a pattern match it, may it be read, is it generated or secret. Pure.
+"""Decisions by a path's name alone: does a pattern match it, may it be read or secret. Pure.
 
 A change chooses its paths, so no pattern may backtrack: globs become regular expressions that match in linear
 time. Each ``*`` except the last of a part, and each ``**`` except the last of a pattern, takes the first
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import count
 from pathlib import PurePosixPath, PureWindowsPath
@@ -20,47 +20,59 @@ from typing import NamedTuple
 
 def pattern(glob: str) -> re.Pattern[str]:
     """A pattern for whole paths: ``*`` and ``?`` match within a part, ``**`` across parts."""
-    return re.compile(_regex(glob, _groups()), re.DOTALL)
+    return re.compile(regex(glob, _groups()), re.DOTALL)
 
 
 @lru_cache
 def any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
     """A pattern for whole paths that match one of the globs."""
     groups = _groups()
-    return re.compile("|".join(_regex(glob, groups) for glob in globs), re.DOTALL)
+    return re.compile("|".join(regex(glob, groups) for glob in globs), re.DOTALL)
 
 
 def _groups() -> Iterator[str]:
     return (f"g{number}" for number in count())
 
 
-def _regex(glob: str, groups: Iterator[str]) -> str:
+_ELEMENTS = re.compile(r"\*+|\?|\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
+"""The elements of a part; an unclosed ``[`` is literal."""
+
+
+def regex(
+    glob: str,
+    groups: Iterator[str],
+    elements: re.Pattern[str] = _ELEMENTS,
+    translate: Callable[[str], str] | None = None,
+) -> str:
+    """The regular expression of a glob. ``groups`` gives names of groups that it may use.
+
+    Another syntax inside of a part has its own ``elements``, and ``translate`` for all of them but stars.
+    """
     parts = [part for part in glob.split("/") if part not in ("", ".")]
     runs: list[list[str]] = [[]]
     """The parts between two ``**``; several ``**`` in a row count as one."""
     for part in parts:
         if part != "**":
-            runs[-1].append(_part(part, groups))
+            runs[-1].append(_part(elements.findall(part), groups, translate or _element))
         elif len(runs) == 1 or runs[-1]:
             runs.append([])
     first, *rest = runs
     if not rest:
         return "/".join(first)
     *inner, last = rest
-    regex = "".join(f"{part}/" for part in first)
-    regex += "".join(_first(r"(?:[^/]+/)*?" + "".join(f"{part}/" for part in run), groups) for run in inner)
-    return regex + ("(?:[^/]+/)*" + "/".join(last) if last else ".+")
+    made = "".join(f"{part}/" for part in first)
+    made += "".join(_first(r"(?:[^/]+/)*?" + "".join(f"{part}/" for part in run), groups) for run in inner)
+    return made + ("(?:[^/]+/)*" + "/".join(last) if last else ".+")
 
 
-def _part(part: str, groups: Iterator[str]) -> str:
-    """``*``, ``?`` and ``[...]`` of one path part; an unclosed ``[`` is literal."""
-    elements = re.findall(r"\*+|\?|\[[!^]?\]?[^\]]*\]|.", part, re.DOTALL)
+def _part(elements: Iterable[str], groups: Iterator[str], translate: Callable[[str], str]) -> str:
+    """The elements of one path part, such as ``*``, ``?`` and ``[...]``."""
     runs = [""]
     for element in elements:
         if element.startswith("*"):
             runs.append("")
         else:
-            runs[-1] += _element(element)
+            runs[-1] += translate(element)
     first, *rest = runs
     if not rest:
         return first
@@ -86,47 +98,6 @@ def _element(element: str) -> str:
     except re.error:  # a reversed range, such as [z-a]
         return re.escape(element)
     return regex
-
-
-GENERATED = (
-    "*.lock", "*.lockb", "*.lockfile", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml",
-    "packages.lock.json", "go.sum", "*.min.js", "*.min.css", "*.js.map", "*.css.map", "*.pb.go", "*.pb.cc",
-    "*.pb.h", "*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*.g.dart", "*.g.cs", "*.designer.cs", "*.snap",
-    "*.generated.*", "*_generated.*",
-)  # fmt: skip
-"""Names of files that tools write; the first to be dropped when a context is over its budget."""
-
-GENERATED_FOLDERS = frozenset(
-    {"vendor", "vendored", "third_party", "node_modules", "dist", "__generated__", "__snapshots__"}
-)
-
-
-def is_generated(path: str) -> bool:
-    """Whether, by its name, a tool and not a person writes this file."""
-    *folders, name = path.casefold().split("/")
-    return not GENERATED_FOLDERS.isdisjoint(folders) or any_of(GENERATED).fullmatch(name) is not None
-
-
-_TESTS = any_of(
-    ("test_*", "*_test.*", "*.test.*", "*.spec.*", "*_spec.*", "conftest.py", "*test.java", "*tests.cs")
-)
-_TEST_FOLDERS = frozenset(
-    {"test", "tests", "__tests__", "spec", "specs", "testing", "testdata", "fixtures", "e2e"}
-)
-_PROSE_AND_DATA = frozenset(
-    (
-        "md", "markdown", "mdx", "rst", "txt", "adoc", "asciidoc", "org", "tex", "csv", "tsv", "json",
-        "jsonl", "ndjson", "svg", "po", "pot", "xlf", "ipynb", "geojson", "log",
-    )
-)  # fmt: skip
-
-
-def importance(path: str) -> int:
-    """In which order files of a change are sent: 0 for source, 1 for tests, 2 for the rest."""
-    *folders, name = path.casefold().split("/")
-    if is_generated(path) or name.rpartition(".")[2] in _PROSE_AND_DATA:
-        return 2
-    return 1 if not _TEST_FOLDERS.isdisjoint(folders) or _TESTS.fullmatch(name) else 0
 
 
 def refusal(path: str) -> str | None:

@@ -30,6 +30,7 @@ from aethr.base.records import (
     Concurrent,
     Earlier,
     Event,
+    Excluded,
     LoopEnded,
     LoopOutcome,
     LoopResult,
@@ -297,7 +298,7 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     if any(step.edits_tree for step in plan.steps):
         return None
     latest = {result.id: result.iteration for result in done}
-    fixed = None if plan.scope.looks_at_disk else plan.survey
+    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
     view = _view(plan, ())._replace(run_commands=False, survey=fixed, again=True)
     for step in readers_behind_review(plan, done):
         own = step.spec.id
@@ -359,7 +360,17 @@ def record(
         subject=subject,
         skipped=tuple(skipped),
         outcome=recorded.outcome,
+        excluded=tuple(_find_excluded(results)),
     )
+
+
+def _find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
+    """The excluded files of all steps, each as it was last seen, but not those that another step was sent."""
+    receipts = {each.path: each for result in results for each in result.context if each.source == CHANGE}
+    for each in receipts.values():
+        if each.path is not None and each.excluded is not None:
+            removed = each.changed_lines - each.added_lines
+            yield Excluded(each.path, each.excluded, each.added_lines, removed)
 
 
 def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Totals:
@@ -554,8 +565,14 @@ def _skipped(step: PlannedStep, turn: Turn, collected: Collected) -> StepResult:
         calls=0,
         usage=NO_USAGE,
         context=receipts,
-        skipped="; ".join(each.note for each in receipts if each.note) or "nothing changed",
+        skipped=_explain_empty(receipts) or "nothing changed",
     )
+
+
+def _explain_empty(receipts: Iterable[Receipt]) -> str:
+    """Why there is nothing of a change to read."""
+    notes = (review.ALL_EXCLUDED if each.excluded else each.note for each in receipts)
+    return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
 def _ask_verdict(
@@ -702,6 +719,7 @@ def _view(plan: Plan, results: Sequence[StepResult]) -> View:
         run_commands=plan.is_live,
         strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
         survey=None if results else plan.survey,
+        rules=plan.workflow.rules,
     )
 
 
@@ -796,13 +814,21 @@ def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, Collect
     used = not resumed and reader == 0 and not plan.steps[0].runs_commands
     collected = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
     change = next(block for block in collected.parts[0] if block.source == CHANGE)
-    notes = (each.note for each in change.receipts if each.path is None and each.note)
+    receipts = [
+        each
+        for part in collected.parts
+        for block in part
+        if block.source == CHANGE
+        for each in block.receipts
+    ]
     subject = Subject(
         plan.scope,
         collected.extent if change.change else None,
         any(step.spec.reviewing and CHANGE in step.spec.context for step in plan.steps),
-        "" if change.change else next(notes, ""),
+        "" if change.change else _explain_empty(change.receipts[:1]),
         collected.needed,
+        excluded=len({each.path for each in receipts if each.excluded is not None}),
+        by_name=change.change is True and plan.workflow.exclude_defaults and plan.scope.without_base_side,
     )
     return subject, collected if used else None
 
@@ -855,10 +881,12 @@ def _files(receipts: Iterable[Receipt], sources: Container[str]) -> Mapping[str 
     """The files of the change under review, each with its SHA-256, or None if it was not sent in full.
 
     A file that became a link has two entries, because git shows it twice, and one that was cut has one for
-    each part. A gap that is not a file counts under its note.
+    each part. A gap that is not a file counts under its note. An excluded file has its rule instead: it is
+    another change once it is not excluded.
     """
     found: dict[str | None, list[str | None]] = {}
     for each in receipts:
         if each.source in sources and (each.path or not each.complete):
-            found.setdefault(each.path or each.note, []).append(each.sha256 if each.complete else None)
+            state = each.excluded or each.sha256
+            found.setdefault(each.path or each.note, []).append(state if each.complete else None)
     return found

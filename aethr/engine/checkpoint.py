@@ -23,7 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import Attempt, Mode, Plan, Scope, Seal, StepResult
+from aethr.base.records import CHANGE, Attempt, Mode, Plan, Scope, Seal, StepResult
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 3
@@ -41,6 +41,9 @@ MODES = tuple(_BACK_TO)
 
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 """May be half of a surrogate pair, which UTF-8 cannot encode: it could be neither sent nor written."""
+
+_EXCLUDED_NOTHING: Mapping[str, object] = {"exclude": [], "exclude_defaults": True}
+"""For steps of earlier versions, which saw all of a change: that is no less than the defaults show."""
 
 _START_OVER = "Start over without --resume-checkpoint."
 _ROOM = "Free some space, or name another folder with --checkpoint-dir."
@@ -124,6 +127,7 @@ def dump(
             "base": plan.scope.base,
             "head": plan.scope.head,
             "head_sha": plan.scope.head_sha,
+            "base_side": plan.scope.base_side,
         },
     }
     if plan.seal.keys:  # they tie the seals to this file: no line of it fits into another one
@@ -218,6 +222,8 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
             "role": step.spec.role,
             "role text": step.guidance,
             "context": list(step.spec.context),
+            "exclude": list(plan.workflow.exclude) if CHANGE in step.spec.context else [],
+            "exclude_defaults": plan.workflow.exclude_defaults or CHANGE not in step.spec.context,
             "history_visibility": step.spec.history_visibility,
             "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
         }
@@ -267,7 +273,8 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
                 f"the checkpoint has a step '{step_id}' that the workflow does not have", _START_OVER
             )
     for step_id, now in contract(plan, then).items():
-        changed = [name for name, value in now.items() if then[step_id].get(name) != value]
+        past = {**_EXCLUDED_NOTHING, **then[step_id]}
+        changed = [name for name, value in now.items() if past.get(name) != value]
         if changed:
             raise UsageError(
                 f"step '{step_id}' is finished in the checkpoint, and its {' and '.join(changed)} "
@@ -353,7 +360,8 @@ def _from_document(document: object) -> Checkpoint:
 def _run(head: Mapping[str, object], *schemas: int) -> Checkpoint:
     """What both forms say about the run itself.
 
-    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``, no ``gate``.
+    The commits of its scope may no longer be in the repository. Earlier files had no ``chosen``, no ``gate``
+    and no ``base_side``.
     """
     if head.get("schema") not in schemas:
         raise ValueError(f"its schema is {head.get('schema')!r}, not {SCHEMA}")
@@ -367,6 +375,7 @@ def _run(head: Mapping[str, object], *schemas: int) -> Checkpoint:
         head=codec.optional_text(saved, "head"),
         head_sha=codec.optional_text(saved, "head_sha"),
         chosen=codec.optional_flag(saved, "chosen"),
+        base_side=codec.optional_text(saved, "base_side"),
     )
     task, mode = codec.text(head, "task"), codec.choice(head, "mode", MODES)
     gate = codec.optional_flag(head, "gate")

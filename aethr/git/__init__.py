@@ -113,7 +113,8 @@ def resolve_scope(root: Path, text: str, here: Checkout | None = None) -> Scope:
     for kind in SCOPES:
         if text == kind:
             here = here or checkout_if_any(root)
-            return Scope(kind=kind, text=text, head_sha=here.head if here else None)
+            head_sha = here.head if here else None
+            return Scope(kind=kind, text=text, head_sha=head_sha, base_side=head_sha)
     base, dots, rest = text.partition("..")
     head = rest.removeprefix(".")
     if dots and not (base.strip() and head.strip()):
@@ -133,7 +134,7 @@ def resolve_scope(root: Path, text: str, here: Checkout | None = None) -> Scope:
                 f"--diff: {text!r} is neither a scope nor a commit here{suggest(text, SCOPES)}",
                 f"Use {', '.join(SCOPES)}, a revision, A..B or BASE...HEAD.",
             )
-        return Scope("revision", text, base=commit, head_sha=here.head)
+        return Scope("revision", text, base=commit, head_sha=here.head, base_side=commit)
     first, last = history.commits_or_trees(root, base, head)
     return Scope(
         kind="range",
@@ -141,6 +142,7 @@ def resolve_scope(root: Path, text: str, here: Checkout | None = None) -> Scope:
         base=history.merge_base(root, first, last) if rest.startswith(".") else first,
         head=last,
         head_sha=here.head,
+        base_side=first,
     )
 
 
@@ -149,7 +151,7 @@ def choose_scope(here: Checkout) -> Survey:
 
     Raises ``GitError``.
     """
-    found = survey(here, Scope(head_sha=here.head, chosen=True))
+    found = survey(here, Scope(head_sha=here.head, chosen=True, base_side=here.head))
     with _status(found) as wait:
         states = wait()
     if _staged_names(states) and not _unstaged_names(found, states):
@@ -186,6 +188,8 @@ def local_filters(top: Path) -> tuple[str, ...]:
     ``git diff`` would run their commands on changed files, so ``diff`` and ``other_changes`` replace them
     with empty ones. Drivers of the user, the system or the environment are not listed, and run.
     """
+    if not _may_have_filters(top):
+        return ()
     filters = set()
     for folder in _with_submodules(top) if _enters_submodules(top) else [top]:
         done = call.run(folder, "config", "-z", "--show-scope", "--get-regexp", r"^filter\.")
@@ -199,6 +203,22 @@ def local_filters(top: Path) -> tuple[str, ...]:
     return tuple(sorted(filters))
 
 
+def _may_have_filters(top: Path) -> bool:
+    """Whether the repository's own configuration may have a filter, without a call of git.
+
+    It has none if neither this word nor that for another file is in it. Where the configuration is in several
+    places (submodules, linked work trees), git has to say it.
+    """
+    found = call.repository(top)
+    if found is None or _enters_submodules(top) or (found.git_folder / "config.worktree").exists():
+        return True
+    try:
+        text = (found.git_folder / "config").read_bytes().lower()
+    except OSError:
+        return True
+    return b"filter" in text or b"include" in text
+
+
 def _with_submodules(folder: Path) -> Iterator[Path]:
     """A work tree and the submodules checked out in it, at any depth, without following links."""
     yield folder
@@ -209,14 +229,26 @@ def _with_submodules(folder: Path) -> Iterator[Path]:
                 yield from _with_submodules(module)
 
 
-def diff(seen: Survey, *, as_text: bool = False, paths: Sequence[bytes] = ()) -> Iterator[bytes]:
+def diff(
+    seen: Survey, *, as_text: bool = False, listed: bool = False, paths: Sequence[bytes] = ()
+) -> Iterator[bytes]:
     """The change of a scope in chunks, byte for byte as ``git diff --no-ext-diff`` by default shows it.
 
-    ``as_text`` shows every file as text, ``paths`` limits the diff to these. Raises ``GitError`` after the
+    ``as_text`` shows every file as text, ``paths`` limits the diff to these. ``listed`` puts the lines of
+    ``git diff --raw`` first, which name all files before the content of any. Raises ``GitError`` after the
     last chunk if git failed: read to the end before you trust what came before.
     """
+    if listed and seen.listed_diff is not None:
+        yield seen.listed_diff
+        return
     top, scope = seen.top, seen.scope
-    words = [*_diff_words(seen), *(["--text"] if as_text else []), *_sides(top, scope), "--"]
+    words = [
+        *_diff_words(seen),
+        *(["--text"] if as_text else []),
+        *(["--raw", "--patch"] if listed else []),
+        *_sides(top, scope),
+        "--",
+    ]
     words += map(os.fsdecode, paths)
     if scope.kind != "all":
         yield from call.streamed(top, *words)

@@ -179,6 +179,12 @@ def entries(folder: Path, tree: str | None, below: str = ".") -> Iterator[TreeEn
         yield TreeEntry(path, mode, second, third) if tree is None else TreeEntry(path, mode, third)
 
 
+def changed_paths(root: Path, base: str, head: str) -> list[bytes]:
+    """The paths of all files that differ between two commits (or trees)."""
+    words = ("diff-tree", "-r", "--name-only", "-z", "--no-renames", "--end-of-options", base, head)
+    return call.checked(root, *words).split(b"\0")[:-1]
+
+
 def changed_ids(root: Path, base: str, head: str) -> Iterator[str]:
     """The ids of all files that differ between two commits (or trees), on both sides."""
     rows = call.checked(

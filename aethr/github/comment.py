@@ -207,10 +207,14 @@ def _verdict(page: Page) -> str:
 
 
 def _body(page: Page, room: Room) -> str:
-    """Findings, the last step's answer in the room that is left, what was not sent, and the receipt."""
-    if page.result is None or not page.result.steps:
+    """Findings, the last step's answer in the room that is left, what was not sent, and receipts."""
+    if page.result is None:
         return ""
     result, measure = page.result, room.measure
+    names = listed(wording.excluded(result), room.limit // 8, measure)
+    excluded = f"**Excluded by rule:**\n\n{names}" if names else ""
+    if not result.steps:
+        return excluded
     findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
     receipts = dict.fromkeys(receipt for step in result.steps for receipt in step.context)
     items = wording.not_sent(receipts)
@@ -218,7 +222,7 @@ def _body(page: Page, room: Room) -> str:
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
     receipt = fold(f"Receipt: {wording.spent(result)}", _join(steps, loops, run_flowchart(result)))
-    used = sum(measure(part) for part in (findings, not_sent, receipt)) + 2 * WORDS
+    used = sum(measure(part) for part in (findings, not_sent, excluded, receipt)) + 2 * WORDS
     answers: list[str] = []
     left = room.limit - used
     for number, last in enumerate(result.last_answers):
@@ -227,7 +231,7 @@ def _body(page: Page, room: Room) -> str:
         note = f"*The answer is cut here. {room.rest}*" if cut else ""
         answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
         left -= measure(text)
-    return _join(findings, *answers, not_sent, receipt)
+    return _join(findings, *answers, not_sent, excluded, receipt)
 
 
 def _find_review(previous: str | None) -> tuple[str, str | None]:

@@ -146,7 +146,8 @@ def resolve(here: Checkout, change: EventChange, remote: Remote) -> Scope:
     if base is not None:
         common = fetch.common_commit(top, remote, base, change.head)
         _complete(top, remote, common, change.head)
-        return Scope("range", f"{base}...{change.head}", common, change.head, here.head)
+        _complete_base_side(top, remote, base, (common, change.head))
+        return Scope("range", f"{base}...{change.head}", common, change.head, here.head, base_side=base)
     if not history.has(top, change.head):
         fetch.commits(top, remote, (change.head,), depth=2)
     before = history.parents(top, change.head)[:1]
@@ -154,7 +155,9 @@ def resolve(here: Checkout, change: EventChange, remote: Remote) -> Scope:
         fetch.commits(top, remote, (change.head,), depth=2)
     first = before[0] if before else git.empty_tree(top)
     _complete(top, remote, first, change.head)
-    return Scope("range", f"{first}..{change.head}", first, change.head, here.head)
+    if before:
+        _complete_base_side(top, remote, first, (first, change.head))
+    return Scope("range", f"{first}..{change.head}", first, change.head, here.head, base_side=first)
 
 
 def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], object]) -> None:
@@ -165,6 +168,18 @@ def fetch_files(top: Path, remote: Remote, commit: str, wanted: Callable[[str], 
         return (each.id for each in entries if wanted(os.fsdecode(each.path)))
 
     fetch.complete(top, remote, (commit,), ids)
+
+
+def _complete_base_side(top: Path, remote: Remote, base: str, sides: tuple[str, str]) -> None:
+    """Fetch what the base side says about the files of the change: its attributes, and these files there."""
+
+    def ids() -> Iterator[str]:
+        changed = frozenset(tracking.changed_paths(top, *sides))
+        for each in tracking.entries(top, base):
+            if each.path in changed or each.path.rpartition(b"/")[2] == b".gitattributes":
+                yield each.id
+
+    fetch.complete(top, remote, (base,), ids)
 
 
 def refuse_checked_out_head(here: Checkout, change: EventChange) -> None:

@@ -31,10 +31,10 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, rest
-from aethr.config import REVIEW_PRESET, workflow_file
+from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.context import changes
-from aethr.context.diffs import Hunk, Section, parse
-from aethr.context.paths import is_generated
+from aethr.context.diffs import Hunk, Section
+from aethr.context.exclusion import is_generated
 from aethr.git import call, history
 from aethr.output import wording
 from aethr.workflow import planning
@@ -62,12 +62,16 @@ class HookChange(NamedTuple):
 class Measure(NamedTuple):
     """The size of a change. ``only`` names the kind of its files when all are of one kind.
 
-    ``readable`` is False when no model may see any of them.
+    ``unreadable`` are those of its ``files`` that no model may see, ``listed`` the list of
+    them all. ``survey`` saves reading a small change once more.
     """
 
     extent: Extent
     only: str = ""
-    readable: bool = True
+    files: frozenset[bytes] = frozenset()
+    unreadable: frozenset[bytes] = frozenset()
+    listed: Section | None = None
+    survey: Survey | None = None
 
 
 class HookOptions(NamedTuple):
@@ -127,10 +131,10 @@ def find(root: Path, environ: Mapping[str, str]) -> HookChange | None:
         return None
     if _is_null(start):
         (head,) = history.commits_or_trees(root, end or pushed)
-        base = _find_first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
+        base, tip = _find_first_base(root, remote, environ.get("PRE_COMMIT_REMOTE_BRANCH", ""), head)
     else:
         head, first = history.commits_or_trees(root, end or pushed, start)
-        base = _find_base(root, first, head)
+        base, tip = _find_base(root, first, head), first
     kind, _, name = pushed.removeprefix("refs/").partition("/")
     branch = name if kind in ("heads", "tags") and name else here.branch
     what = f"{base[:12]}..{head[:12]}"
@@ -138,7 +142,8 @@ def find(root: Path, environ: Mapping[str, str]) -> HookChange | None:
         what = f"the push of {one_line(branch or 'HEAD')} to {one_line(remote)}, {what}"
     else:
         what = f"the change {what}"
-    return HookChange(Scope("range", f"{base}..{head}", base, head, here.head), here, what, branch)
+    scope = Scope("range", f"{base}..{head}", base, head, here.head, base_side=tip)
+    return HookChange(scope, here, what, branch)
 
 
 def moved(root: Path, found: HookChange) -> str | None:
@@ -151,8 +156,10 @@ def moved(root: Path, found: HookChange) -> str | None:
 def measure(survey: Survey) -> Measure:
     """Measure a change before any of it is sent. Raises ``GitError``."""
     sections: list[Section] = []
+    kept: list[bytes] = []
     added = changed = 0
-    for part in parse(git.diff(survey), 0):
+    listed, events = changes.read_change(survey, 0, kept)
+    for part in events:
         if isinstance(part, Hunk):
             added, changed = added + part.added, changed + part.changed
         else:
@@ -170,8 +177,18 @@ def measure(survey: Survey) -> Measure:
     return Measure(
         Extent(len({each.path for each in sections}), added, changed - added),
         only=next((kind for kind, found in kinds.items() if len(found) == len(sections)), ""),
-        readable=len({*opaque, *secret}) < len(sections),
+        files=frozenset(each.path for each in sections),
+        unreadable=frozenset(each.path for each in (*opaque, *secret)),
+        listed=listed,
+        survey=survey._replace(listed_diff=b"".join(kept) or None),
     )
+
+
+def is_readable(measure: Measure, survey: Survey, project: Project) -> bool:
+    """Whether a model may see any file that no rule excludes, or none is left. Raises ``GitError``."""
+    excluded = changes.excluded_files(measure.listed, survey, project.root, project.workflow.rules)
+    rest = measure.files.difference(excluded)
+    return not rest or not rest <= measure.unreadable
 
 
 def choose_workflow(options: RunOptions, change: HookChange) -> tuple[RunOptions, Project]:
@@ -219,7 +236,8 @@ def report_nothing(why: str) -> Report:
 def report_unreadable(head: str, options: HookOptions) -> Report:
     """Report a change whose files no model may see."""
     said = "NOT REVIEWED: no model may be sent any of it; no model was called"
-    return _close(ExitCode.NOT_REVIEWED, (head, said), options)
+    fix = f"To fix: list files that need no review under `exclude:` in {WORKFLOW_FILE}."
+    return _close(ExitCode.NOT_REVIEWED, (head, said, fix), options)
 
 
 def report_failure(error: AethrError, options: HookOptions, steps: Sequence[StepResult] = ()) -> Report:
@@ -266,7 +284,8 @@ def _find_staged(here: Checkout) -> HookChange:
             "Put that index into .git, or commit without GIT_INDEX_FILE.",
         )
     branch = here.branch if here.head else git.unborn_branch(here.root)
-    return HookChange(Scope("staged", "staged", head_sha=here.head), here, "the staged change", branch)
+    scope = Scope("staged", "staged", head_sha=here.head, base_side=here.head)
+    return HookChange(scope, here, "the staged change", branch)
 
 
 def _find_base(root: Path, first: str, head: str) -> str:
@@ -280,8 +299,8 @@ def _find_base(root: Path, first: str, head: str) -> str:
     return found or first
 
 
-def _find_first_base(root: Path, remote: str, branch: str, head: str) -> str:
-    """The base of a push that does not name an old commit, from what is known of the remote.
+def _find_first_base(root: Path, remote: str, branch: str, head: str) -> tuple[str, str]:
+    """The base of a push that does not name an old commit, and the tip that it is from, by what is known.
 
     That is the remote's branch of the same name (prek does not name the old tip when a force push replaces
     unrelated history), its default branch, or else the empty tree.
@@ -289,9 +308,12 @@ def _find_first_base(root: Path, remote: str, branch: str, head: str) -> str:
     names = (branch.removeprefix("refs/heads/"), "HEAD")
     same, default = history.resolve(root, *(f"refs/remotes/{remote}/{name}" for name in names))
     if same is not None:
-        return _find_base(root, same, head)
+        return _find_base(root, same, head), same
     common = history.certain_merge_base(root, default, head) if default is not None else None
-    return common or git.empty_tree(root)
+    if common is not None and default is not None:
+        return common, default
+    nothing = git.empty_tree(root)
+    return nothing, nothing
 
 
 def _is_null(name: str) -> bool:
@@ -321,8 +343,8 @@ def _fix(result: RunResult) -> Iterator[str]:
         yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
     elif any(not receipt.complete for step in result.steps for receipt in step.context):
         yield (
-            "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
-            "into a change of their own."
+            "To fix: make the change smaller, or raise limits.context_chars. List files that need no review "
+            f"under `exclude:` in {WORKFLOW_FILE}."
         )
     else:
         yield "To fix: try again, or use another model."

@@ -13,6 +13,7 @@ from aethr.base.errors import ExitCode
 from aethr.base.records import (
     SEVERITIES,
     Event,
+    Excluded,
     Extent,
     Finding,
     LoopEnded,
@@ -32,7 +33,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import one_line
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
-from aethr.review import NO_REVIEWER
+from aethr.review import ALL_EXCLUDED, NO_REVIEWER
 
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 
@@ -107,6 +108,10 @@ def subject(read: Subject) -> str:
         return f"{verb} {what}: nothing" + (f" ({one_line(read.note)})" if read.note else "")
     first = ", with no commit before it" if scope.without_base else ""
     parts = f", in {read.parts:,} parts" if read.parts > 1 else ""
+    if read.excluded:
+        first += f", {read.excluded:,} of them excluded by rule"
+    if read.by_name:
+        first += "; defaults exclude by name only"
     return f"{verb} {what}: {size(read.extent)}{parts}{first}"
 
 
@@ -150,7 +155,27 @@ def closing(result: RunResult) -> tuple[Message, ...]:
 
 
 def verdict(result: RunResult) -> Message:
-    """The outcome in one line. A missing or incomplete review is in capitals, with the reason.
+    """The outcome in one line, with the names of what rules exclude."""
+    outcome = _outcome(result)
+    if not result.excluded:
+        return outcome
+    names = capped([_excluded_name(each) for each in result.excluded])
+    start = "" if outcome.text.endswith(ALL_EXCLUDED) else "; excluded by rule"
+    return outcome._replace(text=f"{outcome.text}{start}: {names}")
+
+
+def excluded(result: RunResult) -> tuple[str, ...]:
+    """The files that rules exclude: ``package-lock.json (+812 -3): lock file``."""
+    return tuple(f"{_excluded_name(each)}: {one_line(each.rule)}" for each in result.excluded)
+
+
+def _excluded_name(each: Excluded) -> str:
+    lines = f" (+{each.added:,} -{each.removed:,})" if each.added or each.removed else ""
+    return one_line(each.path) + lines
+
+
+def _outcome(result: RunResult) -> Message:
+    """A missing or incomplete review is in capitals, with the reason.
 
     A workflow without a reviewing step asked for no review, so its line is not in capitals.
     """
@@ -176,7 +201,7 @@ def doubts(result: RunResult) -> tuple[Message, ...]:
     lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
     last = result.steps[-1].content.rstrip() if result.steps else ""
     outcome = verdict(result)
-    if last.endswith(outcome.text):
+    if last.endswith(_outcome(result).text):
         return tuple(lines)
     if outcome.tone == "bad":
         lines.append(outcome)
@@ -266,7 +291,7 @@ def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
     return tuple(
         f"{one_line(receipt.path or receipt.source)}: {one_line(receipt.note, 500)}"
         for receipt in receipts
-        if receipt.complete and receipt.note
+        if receipt.complete and receipt.note and receipt.excluded is None
     )
 
 
@@ -297,6 +322,10 @@ def _describe_prompt(event: StepPrepared, verbose: bool) -> tuple[Message, ...]:
     lines: list[Message] = []
     if missing := not_sent(event.receipts):
         lines.append(Message(f"not sent: {capped(missing)}", "warning"))
+    if left := [
+        f"{one_line(each.path)} ({each.excluded})" for each in event.receipts if each.excluded and each.path
+    ]:
+        lines.append(Message(f"excluded by rule: {capped(left)}", "note"))
     notes = remarks(event.receipts)
     lines += [Message(note, "note") for note in notes[:SHOWN]]
     if more := rest(len(notes), SHOWN, "note"):

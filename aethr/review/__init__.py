@@ -50,6 +50,8 @@ class Verdict(NamedTuple):
     outcome: RunOutcome
 
 
+ALL_EXCLUDED = "all of the change is excluded by rule"
+"""Why nothing is reviewed of a change whose files are all excluded."""
 NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
 """There was no review, and none was needed."""
 NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
@@ -74,7 +76,9 @@ def judge(
     skipped = [result for result in results if result.skipped is not None]
     if not latest and skipped and not any(map(_edits, results)):
         missed = doubt or _list_missing(skipped)
-        return unreviewed(missed) if missed else NOTHING_CHANGED
+        excluded = any(each.excluded for result in skipped for each in result.context)
+        nothing = Verdict(Review(reason=ALL_EXCLUDED), "nothing-to-review") if excluded else NOTHING_CHANGED
+        return unreviewed(missed) if missed else nothing
     if mode == "mock":
         return unreviewed("mock mode: no model was called", _coverage(latest))
     if not latest:
@@ -284,6 +288,6 @@ def _list_missing(results: Iterable[StepResult]) -> str | None:
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:
-    receipts = [receipt for result in results for receipt in result.context]
+    receipts = [each for result in results for each in result.context if each.excluded is None]
     changed = sum(receipt.changed_lines for receipt in receipts)
     return sum(receipt.sent_lines for receipt in receipts) / changed if changed else None

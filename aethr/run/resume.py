@@ -60,8 +60,10 @@ def resolve_scope(root: Path, here: Checkout | None, found: Checkpoint) -> Scope
         return None
     if saved.base is None:  # a word such as "staged", or a file of an earlier version, which has no ids
         return git.resolve_scope(root, saved.text, here)._replace(chosen=saved.chosen)
-    base, *head = history.commits_or_trees(root, saved.base, *([saved.head] if saved.head else []))
-    return saved._replace(base=base, head=head[0] if head else None, head_sha=here.head if here else None)
+    side = saved.base_side or saved.base
+    base, side, *head = history.commits_or_trees(root, saved.base, side, *filter(None, [saved.head]))
+    head_sha = here.head if here else None
+    return saved._replace(base=base, head=head[0] if head else None, head_sha=head_sha, base_side=side)
 
 
 def find_own_file(given: RunOptions, found: Checkpoint | None) -> Path | None:

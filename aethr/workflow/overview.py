@@ -114,6 +114,10 @@ def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
     sent = [receipt.bytes_sent for receipt in receipts if receipt.bytes_sent]
     said = [f"{counted(len(sent), 'file')}, {counted(sum(sent), 'byte')}"] if sent else []
     said += [one_line(receipt.note) for receipt in receipts if receipt.note and not receipt.path]
+    excluded = [
+        f"{one_line(each.path)} ({each.excluded})" for each in receipts if each.path and each.excluded
+    ]
+    said += [f"excluded by rule: {capped(excluded)}"] if excluded else []
     left_out = [receipt for receipt in receipts if receipt.path and not receipt.complete]
     said += [f"not sent: {capped(wording.not_sent(left_out), 3)}"] if left_out else []
     said += ["counts as all of its budget below"] if context.find(source)[0].late else []

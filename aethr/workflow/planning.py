@@ -33,7 +33,9 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
-from aethr.context import evidence
+from aethr.config.kinds import Problem, Text
+from aethr.config.mistakes import quote
+from aethr.context import evidence, exclusion
 from aethr.engine import conditions
 from aethr.git import call
 from aethr.llm import routes
@@ -129,7 +131,13 @@ def vocabulary() -> workflow_file.Vocabulary:
         },
         backends=tuple(BACKENDS),
         conditions=tuple(row.key for row in conditions.CONDITIONS.values()),
+        pattern=Text("a pattern", one_line=True, problem=_pattern_problem),
     )
+
+
+def _pattern_problem(text: str) -> Problem | None:
+    problem = exclusion.problem(text)
+    return Problem(f"the pattern {quote(text)} {problem}") if problem else None
 
 
 def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:

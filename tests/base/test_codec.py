@@ -47,6 +47,8 @@ steps = st.builds(
             st.booleans(),
             counts,
             counts,
+            counts,
+            st.none() | words,
         ),
         max_size=3,
     ).map(tuple),

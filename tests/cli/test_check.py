@@ -34,7 +34,7 @@ steps:
 MAP = """\
 .aethr.yaml: two loops, 4 steps, at most 207 calls and 2 agent runs
   ↻  1 think: thinker, anthropic:claude-sonnet-5-5
-       sees git_diff: no changes in the working tree
+       sees git_diff: no changes, staged or unstaged
        sees file:a.py: 1 file, 4 bytes
        back to think until the answer contains 'DONE', 3 passes at most
   ╭▸ 2 implement: implementer, no model, opencode edits the tree, without its permission checks

@@ -17,6 +17,7 @@ from aethr.base.records import (
     Artifacts,
     Block,
     Receipt,
+    Rules,
     Scope,
     StepResult,
     StepSpec,
@@ -24,8 +25,8 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.context import SOURCES, Reader, collect, find, paths
+from aethr.context.exclusion import is_generated
 from aethr.context.files import MAX_BYTES, WorkTree
-from aethr.context.paths import is_generated
 from tests.support import Repo, leave_a_conflict, log_git
 
 BUDGET = 120_000
@@ -34,7 +35,9 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX links an
 
 
 def one(root: Path, source: str, *, scope: str = "worktree", budget: int = BUDGET) -> Block:
-    (block,) = collect((source,), budget, View(root, git.resolve_scope(root, scope)))
+    """With ``exclude_defaults: false``."""
+    rules = Rules(defaults=False)
+    (block,) = collect((source,), budget, View(root, git.resolve_scope(root, scope), rules=rules))
     return block
 
 
@@ -206,7 +209,7 @@ def test_text_hidden_by_an_attribute_is_shown_and_reported(repo: Repo) -> None:
     assert found["a.py"].note == "shown as text although .gitattributes hides it from diffs"
     assert (found["b.py"].note, found["b.py"].complete) == ("binary", False)
     assert list(found) == [".gitattributes", "a.py", "b.py", "here.py", "z.txt"]
-    assert "[this change edits git attributes, which decide what a diff shows: .gitattributes]" in block.text
+    assert "[this change edits git attributes, which decide what a diff shows and, once merged" in block.text
 
 
 def test_real_binaries_with_an_attribute_stay_byte_for_byte(changed: Repo) -> None:
@@ -262,14 +265,14 @@ def test_a_large_change_drops_the_noise_and_names_it(repo: Repo) -> None:
 
 
 @posix
-def test_a_plain_diff_takes_four_git_processes(
+def test_a_plain_diff_takes_three_git_processes(
     changed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (changed.root / "pic.png").unlink()
     changed.git("checkout", "-q", "pic.png")
     calls = log_git(tmp_path, monkeypatch)
     collect(("git_diff",), BUDGET, View(changed.root, Scope()))
-    assert sorted(calls.read_text().split()) == ["config", "diff", "rev-parse", "status"]
+    assert sorted(calls.read_text().split()) == ["diff", "rev-parse", "status"]
 
 
 def test_a_local_filter_is_reported_if_files_are_read_from_disk(changed: Repo) -> None:

@@ -16,8 +16,8 @@ from aethr.base.records import (
     Remark,
     Withhold,
 )
+from aethr.context.exclusion import is_generated
 from aethr.context.packer import Packer
-from aethr.context.paths import is_generated
 from tests.support import many
 
 

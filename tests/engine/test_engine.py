@@ -401,7 +401,9 @@ def test_the_first_event_and_the_record_have_the_subject() -> None:
     steps = [step("plan"), step("review", "reviewer", context=DIFF)]
     events, result = play(make_plan(steps, Script(["plan", PASS]), {"review": reading(change())}))
     assert isinstance(events[0], RunStarted)
-    assert events[0].subject == result.subject == Subject(Scope(), Extent(1, 1, 1), reviewed=True)
+    assert (
+        events[0].subject == result.subject == Subject(Scope(), Extent(1, 1, 1), reviewed=True, by_name=True)
+    )
     events, result = play(make_plan([step("plan")], Script(["plan"])))
     assert (events[0].subject, result.subject) == (None, None)
 

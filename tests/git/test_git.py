@@ -212,12 +212,14 @@ def test_three_dots_compare_with_the_merge_base(repo: Repo) -> None:
     topic = repo.commit()
     repo.git("switch", "-q", "main")
     repo.write("main.py")
-    repo.commit()
+    tip = repo.commit()
     scope = git.resolve_scope(repo.root, "main...topic")
     assert (scope.kind, scope.base, scope.head) == ("range", base, topic)
     assert shown(repo, scope) == repo.git("diff", "main...topic")
     repo.git("checkout", "-q", "--detach", "topic")
-    assert git.resolve_scope(repo.root, "main...HEAD") == Scope("range", "main...HEAD", base, topic, topic)
+    assert git.resolve_scope(repo.root, "main...HEAD") == Scope(
+        "range", "main...HEAD", base, topic, topic, base_side=tip
+    )
 
 
 def test_the_empty_tree_can_be_a_side(changed: Repo) -> None:

@@ -625,3 +625,62 @@ def test_an_error_in_the_log_is_not_a_runner_command(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "##\\[error]x" in done.stderr
+
+
+FILES = {
+    "logo.png": ("\x89PNG\0new", "logo.png"),
+    "package-lock.json": ("line\n" * 40_000, "package-lock.json (+40,000 -0)"),
+    "a.min.js": ("run();" * 100_000, "a.min.js (+1 -0)"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_excluded_closes_no_gate_and_is_named(
+    act: Act, github: GitHubServer, request_: PullRequest, name: str
+) -> None:
+    content, shown = FILES[name]
+    request_.push(content, name)
+    with ModelServer([text(PASS)]) as models:
+        step = act(request_, models, variables=GATE)
+    assert step.code == 0, step.log
+    assert f"Review status: pass; excluded by rule: {shown}" in step.log
+    for page in (github.bodies[0], step.summary):
+        assert "**Review status: pass; excluded by rule: " in page
+        assert "**Excluded by rule:**" in page
+        assert "Sent to the reviewer: 100%" in page
+    record = json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))
+    assert [each["path"] for each in record["excluded"]] == [name]
+    assert record["scope"]["base_side"] == request_.base != request_.common
+
+
+def test_a_pull_request_of_which_all_is_excluded(
+    act: Act, github: GitHubServer, request_: PullRequest
+) -> None:
+    request_.push("def total(prices):\n    return sum(prices)\n")
+    request_.push("x\n", "yarn.lock")
+    with ModelServer([]) as models:
+        step = act(request_, models, variables=GATE)
+    assert (step.code, models.bodies) == (0, []), step.log
+    assert step.outputs["status"] == "nothing-to-review"
+    assert "all of the change is excluded by rule: yarn.lock (+1 -0)" in github.bodies[0]
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+def test_rules_of_the_head_have_no_effect(act: Act, tmp_path: Path, depth: int | None) -> None:
+    rules = {
+        ".aethr.yaml": WORKFLOW + 'exclude: ["*.txt"]\n',
+        ".gitattributes": "keep.lock -linguist-generated\n",
+    }
+    request = open_pull_request(tmp_path, rules)
+    request.push(WORKFLOW + "exclude: ['*']\n", ".aethr.yaml")
+    request.push("* linguist-generated\n", ".gitattributes")
+    request.push("hidden = 1\n", "sub/a.py")
+    request.push("locked\n", "keep.lock")
+    request.push("text\n", "a.txt")
+    with ModelServer([text(PASS)]) as models:
+        step = act(request, models, variables=GATE, workspace=request.checkout("shallow", depth).root)
+    assert step.code == 0, step.log
+    for line in ("+hidden = 1", "+locked", "[excluded by rule: a.txt, 1 changed lines, exclude: *.txt]"):
+        assert line in prompt(models)
+    assert "once merged, what is excluded: .gitattributes]" in prompt(models)
+    assert "what is excluded: .aethr.yaml]" in prompt(models)

@@ -35,6 +35,7 @@ from aethr.hook import (
     bypass_command,
     default_task,
     describe_change,
+    find,
     measure,
     report_result,
 )
@@ -199,9 +200,9 @@ def test_a_change_of_only_deletions_is_reviewed(
 @pytest.mark.parametrize(
     ("files", "only"),
     [
-        ({"pic.png": b"\x89PNG\0new"}, ", +0 -0, only binary files"),
+        ({"pic.bin": b"\x89PNG\0new"}, ", +0 -0, only binary files"),
         ({".env.local": b"KEY=1\n"}, ", +1 -0, only files that hold secrets"),
-        ({"pic.png": b"\x89PNG\0new", "id_rsa": b"x\n"}, ", +1 -0"),
+        ({"pic.bin": b"\x89PNG\0new", "id_rsa": b"x\n"}, ", +1 -0"),
     ],
 )
 def test_a_change_no_model_may_see_calls_no_model(
@@ -241,11 +242,11 @@ def test_a_staged_change_takes_at_most_five_calls_of_git(
         monkeypatch.setenv("GIT_INDEX_FILE", str(project.root / ".git" / "index"))
     calls = log_git(tmp_path, monkeypatch)
     assert main(["hook"]) == 4
-    assert calls.read_text().split() == ["rev-parse", "diff", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "diff", "grep"]
     calls.write_text("")
     with serving(monkeypatch, text(PASS)):
         assert main(["hook"]) == 0
-    assert calls.read_text().split() == ["rev-parse", "diff", "diff", "rev-parse", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "diff", "rev-parse", "diff"]
 
 
 def test_a_dotenv_takes_two_calls_of_git_more(
@@ -256,7 +257,7 @@ def test_a_dotenv_takes_two_calls_of_git_more(
     project.write(".env", "AETHR_LIVE=0\n")
     calls = log_git(tmp_path, monkeypatch)
     assert main(["hook"]) == 4
-    assert calls.read_text().split() == ["rev-parse", "diff", "ls-files", "cat-file", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "diff", "ls-files", "cat-file", "grep"]
 
 
 def test_a_push_takes_six_calls_of_git(
@@ -268,7 +269,7 @@ def test_a_push_takes_six_calls_of_git(
         monkeypatch.setenv(f"PRE_COMMIT_{name}_REF", project.git("rev-parse", commit).strip())
     calls = log_git(tmp_path, monkeypatch)
     assert main(["hook"]) == 4
-    assert calls.read_text().split() == ["rev-parse", "cat-file", "merge-base", "rev-parse", "diff", "diff"]
+    assert calls.read_text().split() == ["rev-parse", "cat-file", "merge-base", "rev-parse", "diff", "grep"]
 
 
 def measured(project: Repo) -> Measure:
@@ -280,7 +281,8 @@ def test_text_marked_as_binary_is_still_text(project: Repo) -> None:
     project.commit()
     project.write("app.py", "total = 2\n")
     project.git("add", "-A")
-    assert measured(project) == Measure(Extent(1))
+    found = measured(project)
+    assert (found.extent, found.only, found.unreadable) == (Extent(1), "", frozenset())
 
 
 @pytest.mark.parametrize("attribute", ["binary", "-diff"])
@@ -289,7 +291,9 @@ def test_a_binary_file_marked_as_text_is_still_binary(project: Repo, attribute: 
     project.commit()
     project.write("pic.png", b"\x89PNG\0new")
     project.git("add", "-A")
-    assert measured(project) == Measure(Extent(1), "only binary files", readable=False)
+    found = measured(project)
+    assert (found.extent, found.only) == (Extent(1), "only binary files")
+    assert found.unreadable == found.files
 
 
 def test_a_file_with_secrets_counts_once_as_unreadable(project: Repo) -> None:
@@ -301,18 +305,20 @@ def test_a_file_with_secrets_counts_once_as_unreadable(project: Repo) -> None:
     (project.root / ".env").symlink_to("elsewhere")
     project.git("mv", "id_rsa", "notes.txt")
     project.git("add", "-A")
-    assert measured(project) == Measure(Extent(2, 1, 1), "only files that hold secrets", readable=False)
+    found = measured(project)
+    assert (found.extent, found.only) == (Extent(2, 1, 1), "only files that hold secrets")
+    assert found.unreadable == found.files
 
 
 def test_a_binary_file_beside_code_makes_it_incomplete(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.write("app.py", "total = 2\n")
-    project.write("pic.png", b"\x89PNG\0new")
+    project.write("pic.bin", b"\x89PNG\0new")
     with serving(monkeypatch, text(PASS)):
         code, output = hook()
     assert code == 4
-    assert "INCOMPLETE (pass on what was sent): not sent: pic.png (binary)\n" in output
+    assert "INCOMPLETE (pass on what was sent): not sent: pic.bin (binary)\n" in output
     assert "To fix: make the change smaller" in output
 
 
@@ -492,8 +498,8 @@ def test_a_report_has_all_its_lines() -> None:
             "[low] ::error::x",
             "not sent: z.py (over the budget)",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
-            "To fix: make the change smaller, or raise limits.context_chars. Put files that no model may see "
-            "into a change of their own.",
+            "To fix: make the change smaller, or raise limits.context_chars. List files that need no review "
+            "under `exclude:` in .aethr.yaml.",
             "exit code 1: the gate closed (--fail-on revise). "
             "To skip the review: SKIP=aethr-review git commit",
         ],
@@ -622,3 +628,36 @@ def test_a_repository_outside_of_the_folder_that_it_tracks(
             done = subprocess.run(words, cwd=below, capture_output=True, text=True, check=False)
             assert done.returncode == code, done.stderr
     assert all("+total = 2" in json.dumps(body) for body in server.bodies)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("logo.png", b"\x89PNG\0new", "logo.png"),
+        ("package-lock.json", b"line\n" * 40_000, "package-lock.json (+40,000 -0)"),
+        ("a.min.js", b"run();" * 100_000, "a.min.js (+1 -0)"),
+    ],
+)
+def test_what_is_excluded_blocks_nothing_and_is_named(
+    hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, shown: str
+) -> None:
+    project.write(name, content)
+    with serving(monkeypatch, text(PASS)) as server:
+        code, output = hook()
+        assert (code, server.bodies) == (0, []), output
+        assert f"Nothing to review: all of the change is excluded by rule: {shown}\n" in output
+        project.write("app.py", "total = 2\n")
+        code, output = hook()
+    assert (code, len(server.bodies)) == (0, 1), output
+    assert f"Review status: pass; excluded by rule: {shown}\n" in output
+
+
+def test_a_push_is_excluded_by_the_remotes_old_tip(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write(".gitattributes", "app.py linguist-generated\n")
+    old = project.commit()
+    (project.root / ".gitattributes").unlink()
+    project.write("app.py", "total = 2\n")
+    new = project.commit()
+    found = find(project.root, {"PRE_COMMIT_FROM_REF": old, "PRE_COMMIT_TO_REF": new})
+    assert found is not None
+    assert found.scope.base_side == old

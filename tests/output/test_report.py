@@ -121,12 +121,14 @@ def test_the_record_has_the_documented_shape() -> None:
             "base": "b" * 40,
             "head": "c" * 40,
             "head_sha": "c" * 40,
+            "base_side": None,
         },
         "change": {"files": 2, "added": 9, "removed": 4, "parts": 1},
         "steps": [codec.to_json(STEP)],
         "skipped": [{"step": "tests", "iteration": 1, "reason": "nothing changed"}],
         "loops": [{"step": "review", "back_to": "implement", "iterations": 2, "outcome": "exhausted"}],
         "outcome": "incomplete",
+        "excluded": [],
         "review": {
             "status": "revise",
             "findings": [

@@ -147,16 +147,16 @@ def test_unstaged_changes_are_those_of_git_diff(
 @pytest.mark.parametrize(
     ("changes", "words", "calls"),
     [
-        ([unstaged, new], [], "rev-parse config status diff"),
-        ([staged], [], "rev-parse config status diff"),
-        ([unstaged, staged], [], "rev-parse config status diff diff"),
-        ([], [], "rev-parse config status diff ls-files"),
-        ([unstaged], ["--diff", "worktree"], "rev-parse config status diff"),
-        ([unstaged], ["--diff", "head"], "rev-parse config status diff"),
-        ([staged], ["--diff", "staged"], "rev-parse diff"),
-        ([], ["--diff", "HEAD~"], "rev-parse cat-file config status diff"),
-        ([], ["--diff", "HEAD~..HEAD"], "rev-parse cat-file diff"),
-        ([], ["--diff", "HEAD~...HEAD"], "rev-parse cat-file merge-base diff"),
+        ([unstaged, new], [], "rev-parse status diff grep"),
+        ([staged], [], "rev-parse status diff grep"),
+        ([unstaged, staged], [], "rev-parse status diff diff grep"),
+        ([], [], "rev-parse status diff ls-files"),
+        ([unstaged], ["--diff", "worktree"], "rev-parse status diff grep"),
+        ([unstaged], ["--diff", "head"], "rev-parse status diff grep"),
+        ([staged], ["--diff", "staged"], "rev-parse diff grep"),
+        ([], ["--diff", "HEAD~"], "rev-parse cat-file status diff grep"),
+        ([], ["--diff", "HEAD~..HEAD"], "rev-parse cat-file diff grep"),
+        ([], ["--diff", "HEAD~...HEAD"], "rev-parse cat-file merge-base diff grep"),
     ],
 )
 def test_how_often_a_run_calls_git(
@@ -260,7 +260,7 @@ def test_the_first_line_says_what_was_named(clean: Repo, scope: str, line: str) 
 def test_the_first_line_before_the_first_commit(repo: Repo) -> None:
     repo.write("a.py", "1\n")
     repo.git("add", "-A")
-    said = "reviewing staged changes: 1 file, +1 -0, with no commit before it"
+    said = "reviewing staged changes: 1 file, +1 -0, with no commit before it; defaults exclude by name only"
     assert first_line(aethr(*REVIEW, "look", cwd=repo.root)) == said
     done = aethr("run", "--step", "thinker:Think.", "look", cwd=repo.root)
     assert first_line(done).startswith("note: mock mode")
