@@ -245,9 +245,8 @@ def test_after_a_failure_the_calls_that_run_are_finished_and_no_other_begins(tmp
             for part in (4, 2, 1):
                 backend.gate(f"a {part}").set()
 
-    with make_renderer(Display(), out, io.StringIO(), {}) as show:
-        with pytest.raises(ModelError) as failed:
-            play(plan, backend, [], see, keep=recorder.keep)
+    with make_renderer(Display(), out, io.StringIO(), {}) as show, pytest.raises(ModelError) as failed:
+        play(plan, backend, [], see, keep=recorder.keep)
     assert str(failed.value) == "a 2 is down"
     assert backend.most == 4
     assert sorted(backend.gates) == ["a 1", "a 2", "a 3", "a 4"]
