@@ -246,12 +246,15 @@ def run(
 
 
 def in_order(plan: Plan, results: Sequence[StepResult]) -> list[StepResult]:
-    """``results`` in the order of the run, if calls that ran at once ended in another one."""
+    """``results`` in the order of the run, if calls that ran at once ended in another one.
+
+    Those that do not fit ``plan``, because the id of a step holds a key and is redacted, stay as they are.
+    """
     progress = Progress(plan)
     for result in results:
         progress.add(result)
-    position = {step.spec.id: n for n, step in enumerate(plan.steps)}
-    return [*progress.results, *sorted(progress.open, key=lambda each: (position.get(each.id, 0), each.part))]
+    rest = [each for turn in progress.turns() for each in _in_order(progress.results_of(turn))]
+    return [*progress.results, *rest] if len(rest) == len(progress.open) else list(results)
 
 
 def replay(plan: Plan, done: Sequence[StepResult]) -> Progress:

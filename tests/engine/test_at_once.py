@@ -358,3 +358,12 @@ def test_a_call_that_waits_for_its_share_ends_with_the_run() -> None:
     assert loans[0] is not None
     purse.cancelled.set()
     assert loans[0].extend([Usage.of(20, 15)]) == Allowance(0.0, 0)
+
+
+def test_results_whose_step_has_a_redacted_name_stay_in_the_order_in_which_they_came() -> None:
+    steps = (StepSpec("a", "worker", 1000), StepSpec("b", "worker", 1000, repeat=loop("a")))
+    plan = plan_of(Gated(waits=False), *steps)
+    results = list(list(engine.run(plan, clock=lambda: 0.0))[-1].result.steps)
+    redacted = [step._replace(id=step.id.replace("a", "[redacted]")) for step in results]
+    assert [step.key for step in results] == [("a", 1, 1), ("b", 1, 1), ("a", 2, 1), ("b", 2, 1)]
+    assert engine.in_order(plan, redacted) == redacted
