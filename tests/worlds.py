@@ -58,6 +58,14 @@ def _branch(repo: Repo) -> None:
     repo.commit("charge the fee")
 
 
+def _wide(repo: Repo) -> None:
+    """A branch with two new files that do not fit into one prompt of a preset."""
+    repo.git("checkout", "-q", "-b", "topic")
+    for name in ("prices", "rates"):
+        repo.write(f"{name}.py", "".join(f"{name}_{n} = {n * 7919 % 10_007:>40}\n" for n in range(1500)))
+    repo.commit("add the tables")
+
+
 def _fail(repo: Repo) -> None:
     """A committed mistake that a test finds."""
     _change(repo)
@@ -69,6 +77,7 @@ WORLDS: Mapping[str, Callable[[Repo], None]] = {
     "a changed repository": _change,
     "a staged change": _stage,
     "a branch": _branch,
+    "a large branch": _wide,
     "a failing test": _fail,
 }
 """What each world is beyond a repository with an ``app.py``, its test, a README and the section's files."""
@@ -81,6 +90,7 @@ def _by_model(body: dict[str, Any]) -> str:
 ANSWERS: Mapping[str, Sequence[str | Reply] | Callable[[dict[str, Any]], str]] = {
     "a pass": [PASS],
     "two passes": [PASS, PASS],
+    "a pass for each of two parts": [Reply(chunks=(PASS,), usage=(30_000, 12))] * 2,
     "an explanation, then an error": ["The total grows by one.", error(400, "seed is not supported")],
     "two drafts, of which the second passes": ["A draft.", HIGH, "A better draft.", PASS],
     "a low finding": [LOW],

@@ -13,9 +13,9 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from aethr.base.records import Artifacts, Attempt, StepResult, Usage
+from aethr.base.records import Artifacts, Attempt, ShardResult, StepResult, Usage
 from aethr.base.sanitize import HIDDEN
 
 _Word = TypeVar("_Word", bound=str)
@@ -23,6 +23,8 @@ _Value = TypeVar("_Value")
 
 # Valid in a JSON string, but not in UTF-8 (surrogates) or harmful for a terminal (the others).
 _ESCAPED = re.compile(f"[{HIDDEN}]")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""May be half of a surrogate pair, which UTF-8 cannot encode: it could be neither sent nor written."""
 
 
 def dumps(value: object) -> str:
@@ -46,6 +48,21 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
+def loads(text: str, above: int = 0) -> object:
+    """The JSON value of a text that has this many lines ``above`` it. Raises ``ValueError`` of one line."""
+    if not text.strip():
+        raise ValueError("it is empty")
+    try:
+        document = json.loads(text)
+        if _HALF.search(text):
+            document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+        return document
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON, or cut short (line {above + error.lineno})") from error
+    except (RecursionError, ValueError) as error:
+        raise ValueError("it is nested too deeply, or has a number too long") from error
+
+
 def to_json(value: Any) -> Any:
     """A value as the run record and the checkpoint hold it: a record's keys are the names of its fields."""
     if hasattr(value, "_asdict"):
@@ -63,6 +80,12 @@ def attempt_from_json(value: object) -> Attempt:
     """An attempt from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
     attempt: Attempt = _record(Attempt, an_object(value, "'attempt'"), frozenset(Attempt._fields))
     return attempt
+
+
+def shard_from_json(value: object) -> ShardResult:
+    """A shard from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
+    shard: ShardResult = _record(ShardResult, an_object(value, "'shard'"), frozenset(ShardResult._fields))
+    return shard
 
 
 def step_from_seed(value: object) -> StepResult:
@@ -163,6 +186,8 @@ def _field(hint: Any, data: Mapping[str, object], name: str) -> Any:
         return None if name in data and data[name] is None else _field(arguments[0], data, name)
     if hint in _READERS:
         return _READERS[hint](data, name)
+    if get_origin(hint) is Literal:
+        return choice(data, name, arguments)
     if get_origin(hint) is tuple:  # of records
         entry = f"an entry of '{name}'"
         return tuple(_record(arguments[0], an_object(each, entry)) for each in sequence(data, name))
@@ -175,6 +200,10 @@ def _texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise _mistake(key, "an array of text", item)
     return tuple(map(str, items))
+
+
+def _counts(data: Mapping[str, object], key: str) -> tuple[int, ...]:
+    return tuple(_count({key: each}, key) for each in sequence(data, key))
 
 
 def _flag(data: Mapping[str, object], key: str) -> bool:
@@ -206,6 +235,7 @@ _READERS: Mapping[Any, Callable[[Mapping[str, object], str], Any]] = {
     int: _count,
     float: _amount,
     tuple[str, ...]: _texts,
+    tuple[int, ...]: _counts,
 }
 """The function that reads a field, by its annotation."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -36,6 +37,7 @@ class RunOptions(NamedTuple):
     report: tuple[str, ...] = ()
     fail_on: str = "never"
     require_review: bool = False
+    shard: str | None = None
     max_cost: float | None = None
     max_tokens: int | None = None
     jobs: int = JOBS
@@ -100,6 +102,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("--fail-on", "the gate: exit 1 at such a review (default never)", choices=GATES),
     Option("--require-review", "exit 4 unless a real, complete review took place", "flag"),
+    Option(
+        "--shard", "review every N-th part of the change, from part I; `aethr merge` judges", metavar="I/N"
+    ),
     Option("--max-cost", "stop before the call that would pass it, exit 5", metavar="USD", convert=float),
     Option("--max-tokens", "stop before the call that would pass it, exit 5", metavar="N", convert=int),
     Option(
@@ -131,6 +136,13 @@ HOOK_OPTIONS: tuple[Option, ...] = (
     *(option for option in OPTIONS if option.name in _SHARED),
 )
 """The options of ``aethr hook``. It has no ``--diff``: the stage of the hook decides what is reviewed."""
+
+_MERGED = frozenset(("fail_on", "require_review", "report", "json", "verbose", "quiet"))
+MERGE_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option.name in _MERGED)
+"""The options of ``aethr merge``."""
+
+MOST_SHARDS = 1000
+_SHARD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -195,6 +207,27 @@ def check(options: RunOptions) -> None:
     for flag, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
             raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")
+    _check_shard(options)
+
+
+def _check_shard(options: RunOptions) -> None:
+    if options.shard is not None:
+        read_shard(options.shard)
+        gate = "--require-review" if options.require_review else "--fail-on"
+        if options.require_review or options.fail_on != "never":
+            # One shard cannot decide it, and a gate without effect would look open.
+            raise UsageError(f"{gate}: a shard has no gate", f"Give {gate} to `aethr merge`.")
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """The two numbers of ``--shard I/N``. Raises ``UsageError``."""
+    found = _SHARD.fullmatch(text)
+    number, of = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= of <= MOST_SHARDS:
+        raise UsageError(
+            f"--shard {text}: not I/N with I from 1 to N", f"Write --shard 2/3; N is at most {MOST_SHARDS:,}."
+        )
+    return number, of
 
 
 def _exclusive(*flags: str) -> None:

@@ -404,6 +404,17 @@ NO_USAGE = Usage(0, 0, 0, 0.0)
 """The usage of a step that calls no model."""
 
 
+class Shard(NamedTuple):
+    """A share of a run: every ``of``-th part of the change, beginning with part ``number``, from 1."""
+
+    number: int
+    of: int
+
+    def own(self, parts: int) -> range:
+        """The numbers of its parts, if the change has this many."""
+        return range(self.number, parts + 1, self.of)
+
+
 class Artifacts(NamedTuple):
     """What an implementation step changed in the tree: paths, ``git diff --stat`` text, the diff.
 
@@ -773,12 +784,57 @@ class Subject(NamedTuple):
     by_name: bool = False
 
 
+class ShardStep(NamedTuple):
+    """What the verdict on a step depends on besides its answers."""
+
+    id: str
+    reviewing: bool
+    history_visibility: Visibility
+
+
+class ShardPlan(NamedTuple):
+    """What all shards of a run have in common.
+
+    ``sha256`` is that of ``engine.checkpoint.digest``. ``lines`` are the changed lines in each part of the
+    change that is sent.
+    """
+
+    sha256: str
+    subject: Subject
+    steps: tuple[ShardStep, ...]
+    lines: tuple[int, ...]
+
+
+class ShardResult(NamedTuple):
+    """What ``aethr merge`` needs of a shard besides its steps.
+
+    ``plan`` is None if the shard stopped before it had read the change. ``tree`` are those paths of its
+    findings that the tree has. ``skipped`` are the results of steps that were not called, with their context.
+    ``doubt`` says why a review of these parts cannot be complete. ``failed`` is the usage of the failed
+    attempts of the call that stopped it.
+    """
+
+    number: int
+    of: int
+    plan: ShardPlan | None
+    tree: tuple[str, ...] = ()
+    skipped: tuple[StepResult, ...] = ()
+    doubt: str | None = None
+    failed: tuple[Usage, ...] = ()
+
+    @property
+    def parts(self) -> range:
+        """The numbers of its parts."""
+        return Shard(self.number, self.of).own(len(self.plan.lines) if self.plan else 0)
+
+
 class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
-    is ``not-reviewed`` until the run has been judged. ``excluded`` are the files that rules exclude.
+    is ``not-reviewed`` until the run has been judged, and always for a ``shard``. ``excluded`` are the files
+    that rules exclude.
     """
 
     task: str
@@ -795,6 +851,7 @@ class RunResult(NamedTuple):
     skipped: tuple[Skipped, ...] = ()
     outcome: RunOutcome = "not-reviewed"
     excluded: tuple[Excluded, ...] = ()
+    shard: ShardResult | None = None
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:
@@ -892,7 +949,8 @@ class Plan(NamedTuple):
     ``holds`` says whether the tree under review has a path, relative to the project or to the repository.
     ``survey`` is valid for the first reading only. ``moved`` says what of the scope has changed since.
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
-    checkpoint do not prove a review; this run then seals nothing either. At most ``jobs`` calls run at once.
+    checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
+    that this run sends, None for all of it. At most ``jobs`` calls run at once.
     """
 
     workflow: WorkflowSpec
@@ -911,11 +969,16 @@ class Plan(NamedTuple):
     seal: Seal = UNSEALED
     unproven: str | None = None
     jobs: int = 1
+    shard: Shard | None = None
 
     @property
     def is_live(self) -> bool:
         """Whether the run calls models, agents and commands of the project."""
         return self.mode == "live"
+
+    def own_parts(self, parts: int) -> range:
+        """The numbers of the parts that this run sends, if the change has this many."""
+        return (self.shard or Shard(1, 1)).own(parts)
 
 
 # --- events ------------------------------------------------------------------------------------
@@ -927,6 +990,7 @@ class RunStarted(NamedTuple):
     mode: Mode
     steps: int
     subject: Subject | None = None
+    shards: ShardPlan | None = None
 
 
 class StepStarted(NamedTuple):

@@ -51,6 +51,18 @@ example:
   aethr run --preset review-existing-diff "review my current changes before I commit"
 """
 
+MERGE_DESCRIPTION = """\
+Merge the records of shards (`aethr run --shard I/N --report FILE.json`): one review, its reports
+and its exit code, as one run would have had. A missing shard makes it incomplete. Nothing is called.
+"""
+
+MERGE_EPILOG = """\
+The environment can set each option too: AETHR_RUN_FAIL_ON=high is --fail-on high.
+
+example:
+  aethr merge shard-*.json --fail-on high --report review.md
+"""
+
 CHECK_DESCRIPTION = """\
 Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens
 and dollars, by the price file that LiteLLM brings. Nothing is called.
@@ -211,6 +223,14 @@ def _add_run_arguments(parser: _Parser) -> None:
         _add_option(parser, option)
 
 
+def _add_merge_arguments(parser: _Parser) -> None:
+    from aethr.base.options import MERGE_OPTIONS
+
+    parser.add_argument("records", metavar="RECORD", nargs="+", help="the JSON report of a shard")
+    for option in MERGE_OPTIONS:
+        _add_option(parser, option)
+
+
 def _add_check_arguments(parser: _Parser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", default=[], help="default: this project's file")
     parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
@@ -262,6 +282,13 @@ COMMANDS = {
     ),
     "run": Command(
         "run the workflow on a task", "aethr.cli.run:main", RUN_DESCRIPTION, RUN_EPILOG, _add_run_arguments
+    ),
+    "merge": Command(
+        "merge the records of shards into one review",
+        "aethr.cli.merge:main",
+        MERGE_DESCRIPTION,
+        MERGE_EPILOG,
+        _add_merge_arguments,
     ),
     "check": Command(
         "validate a workflow file and show what a run may cost",

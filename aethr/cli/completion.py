@@ -31,6 +31,7 @@ PATHS: Mapping[str, Mapping[str, object]] = {
     "paths": _YAML,
     "config": _YAML,
     "replies": _YAML,
+    "records": shtab.glob("*.json"),
     "report": shtab.glob(*(f"*{suffix}" for suffix in FORMATS)),
     "checkpoint_dir": shtab.DIRECTORY,
 }

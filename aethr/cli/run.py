@@ -12,9 +12,9 @@ from aethr import engine
 from aethr.base import sanitize
 from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions, build, from_environment
-from aethr.base.records import Plan, StepPrepared
+from aethr.base.records import Plan, RunResult, StepPrepared
 from aethr.output import report_files, wording
-from aethr.run import Outcome, Prepared, execute, prepare, telling
+from aethr.run import Prepared, execute, prepare, telling
 
 if TYPE_CHECKING:
     from aethr.output.render import Renderer
@@ -33,7 +33,9 @@ def main(**given: Any) -> int:
         return _show_prompts(prepared.plan, options)
     outcome = execute(prepared, _screen(prepared))
     with telling(prepared, outcome):
-        _deliver(outcome, options, reports)
+        if options.verbose and outcome.kept is not None:
+            sys.stderr.write(outcome.kept.read_text(encoding="utf-8"))
+        deliver(outcome.result, options, reports)
     if outcome.error is not None:
         raise outcome.error
     if prepared.promotion is not None:
@@ -51,16 +53,14 @@ def _screen(prepared: Prepared) -> Renderer:
     return make_renderer(display, sys.stdout, sys.stderr, os.environ)
 
 
-def _deliver(outcome: Outcome, options: RunOptions, reports: Iterable[report_files.Target]) -> None:
+def deliver(result: RunResult, options: RunOptions, reports: Iterable[report_files.Target]) -> None:
     """The record on standard output and in files. Raises ``DiskError``, ``OSError``."""
-    if options.verbose and outcome.kept is not None:
-        sys.stderr.write(outcome.kept.read_text(encoding="utf-8"))
     if options.json:
         from aethr.output import report
 
-        sys.stdout.write(report.FORMATS[".json"].render(outcome.result))
+        sys.stdout.write(report.FORMATS[".json"].render(result))
         sys.stdout.flush()
-    report_files.write(reports, outcome.result)
+    report_files.write(reports, result)
 
 
 def _promote(promotion: Promotion, exit_code: ExitCode) -> None:
@@ -99,11 +99,10 @@ def _show_prompts(plan: Plan, options: RunOptions) -> int:
         ]
         sys.stdout.write(json.dumps(shown, indent=2) + "\n")
         return 0
-    number = 0
+    ids = [step.spec.id for step in plan.steps]
     for each in prepared:
-        number += each.part == 1
         part = f", {wording.part_of(each)}" if each.parts > 1 else ""
-        _show_prompt(each, f"{number}/{len(plan.steps)}{part}")
+        _show_prompt(each, f"{ids.index(each.id) + 1}/{len(ids)}{part}")
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from aethr import review
 from aethr.base import budget
-from aethr.base.errors import AethrError, ModelError, NotReviewedError, UsageError
+from aethr.base.errors import AethrError, ExitCode, ModelError, NotReviewedError, UsageError
 from aethr.base.records import (
     CHANGE,
     CHANGES,
@@ -43,6 +43,9 @@ from aethr.base.records import (
     RunFinished,
     RunResult,
     RunStarted,
+    ShardPlan,
+    ShardResult,
+    ShardStep,
     Skipped,
     Spent,
     StepEvent,
@@ -110,7 +113,7 @@ class Progress:
         self.open.append(result)
         ended = None
         while self.turn is not None and (finished := _in_order(self.results_of(self.turn))):
-            if len(finished) < finished[0].parts:
+            if len(finished) < len(self.plan.own_parts(finished[0].parts)):
                 break
             self.open = [each for each in self.open if (each.id, each.iteration) != _turn_key(finished[0])]
             self.results += finished
@@ -223,9 +226,12 @@ def run(
     step there.
     """
     subject, first = _read_subject(plan, resumed=bool(done))
-    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject)
+    shards = _describe_shards(plan, subject) if plan.shard and subject else None
+    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
     yield from _check_parts(plan, subject)
     progress = Progress(plan)
+    if shards and not plan.own_parts(len(shards.lines)):
+        progress.turn = None
     for result in in_order(plan, done):
         yield from _finish(progress, _check_order(progress, result), replayed=True)
     earlier = plan.earlier
@@ -242,7 +248,9 @@ def run(
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
-    yield RunFinished(record(plan, progress.results, progress.loops, verdict, subject))
+    yield RunFinished(
+        record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
+    )
 
 
 def in_order(plan: Plan, results: Sequence[StepResult]) -> list[StepResult]:
@@ -324,7 +332,7 @@ def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]
         resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
         earlier = plan.earlier if resumed else None
         answers = []
-        for part in range(1, len(collected.parts) + 1):
+        for part in plan.own_parts(len(collected.parts)):
             prepared = _prepare(plan, step, history, collected, part, earlier)
             if _has_nothing_to_read(plan, step, collected):
                 answers.append(_skipped(step, Turn(0, 1), collected))
@@ -343,13 +351,22 @@ def record(
     verdict: Verdict,
     subject: Subject | None = None,
     failed: Sequence[Usage] = (),
+    shards: ShardPlan | None = None,
+    doubt: str | None = None,
 ) -> RunResult:
     """The run record, also of a run that stopped early.
 
-    ``failed`` is what the failed attempts of each call used that did not finish.
+    ``failed`` is what the failed attempts of each call used that did not finish. A shard has no verdict and
+    no gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
     """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     recorded = review.as_recorded(verdict, plan.mode)
+    exit_code = review.exit_code(verdict, loops, plan.gate, plan.mode)
+    shard = None
+    if plan.shard is not None:
+        not_called = tuple(each for each in results if each.skipped is not None)
+        shard = ShardResult(*plan.shard, shards, _list_paths(plan, results), not_called, doubt, tuple(failed))
+        recorded, exit_code = review.as_shard(verdict, shard), ExitCode.OK
     return RunResult(
         task=plan.task,
         workflow=plan.workflow.name,
@@ -359,21 +376,51 @@ def record(
         loops=tuple(loops),
         review=recorded.review,
         totals=totals(results, failed),
-        exit_code=review.exit_code(verdict, loops, plan.gate, plan.mode),
+        exit_code=exit_code,
         subject=subject,
         skipped=tuple(skipped),
         outcome=recorded.outcome,
-        excluded=tuple(_find_excluded(results)),
+        excluded=tuple(find_excluded(results)),
+        shard=shard,
     )
 
 
-def _find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
+def find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
     """The excluded files of all steps, each as it was last seen, but not those that another step was sent."""
     receipts = {each.path: each for result in results for each in result.context if each.source == CHANGE}
     for each in receipts.values():
         if each.path is not None and each.excluded is not None:
             removed = each.changed_lines - each.added_lines
             yield Excluded(each.path, each.excluded, each.added_lines, removed)
+
+
+def _describe_shards(plan: Plan, subject: Subject) -> ShardPlan:
+    """What all shards of this run have in common. All steps of the workflow read the same parts."""
+    from aethr.engine import checkpoint
+
+    cut = plan.steps[0].collect(_view(plan, ())._replace(run_commands=False)).parts
+    parts = [[each for each in _receipts(blocks) if each.source in CHANGES and each.path] for blocks in cut]
+    return ShardPlan(
+        checkpoint.digest(plan, parts),
+        subject,
+        tuple(ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility) for s in plan.steps),
+        tuple(sum(each.changed_lines for each in part if not each.excluded) for part in parts),
+    )
+
+
+def _list_paths(plan: Plan, results: Iterable[StepResult]) -> tuple[str, ...]:
+    """The paths of findings that the tree has, because the merge has no tree to look at."""
+    held: dict[str, bool] = {}
+
+    def holds(path: str) -> bool:
+        held[path] = plan.holds(path)
+        return held[path]
+
+    reviewing = {step.spec.id for step in plan.steps if step.spec.reviewing}
+    for result in results:
+        if result.id in reviewing:
+            review.read(result, holds)
+    return tuple(sorted(path for path, is_there in held.items() if is_there))
 
 
 def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Totals:
@@ -437,7 +484,7 @@ def _run_next(
             yield from _finish(progress, _skipped(step, turn, collected), replayed=False)
             return
         done = {result.part for result in progress.results_of(turn)}
-        missing = sorted({*range(1, len(collected.parts) + 1)} - done)
+        missing = sorted({*plan.own_parts(len(collected.parts))} - done)
         calls += [_Call(step, turn, part, collected, history, earlier) for part in missing]
     purse = _share_budget(progress, calls)
     if plan.jobs > 1 and len(calls) > 1:
@@ -534,7 +581,11 @@ def _with_check(progress: Progress, result: StepResult) -> StepResult:
     """The result, with what the command of the step's loop says once all of its parts are there."""
     check = next(step.check for step in progress.plan.steps if step.spec.id == result.id)
     turn = [*(each for each in progress.open if _turn_key(each) == _turn_key(result)), result]
-    if check is None or len(turn) < result.parts or any(each.check is not None for each in turn):
+    if (
+        check is None
+        or len(turn) < len(progress.plan.own_parts(result.parts))
+        or any(each.check is not None for each in turn)
+    ):
         return result
     return result._replace(check=check())
 
@@ -796,7 +847,8 @@ def _check_order(progress: Progress, finished: StepResult) -> StepResult:
         )
     step, others = steps[fitting[0].position], progress.results_of(fitting[0])
     fits = all(each.parts == finished.parts and each.part != finished.part for each in others)
-    if not fits or finished.part > finished.parts or (step.edits_tree and finished.parts > 1):
+    is_own = finished.part in progress.plan.own_parts(finished.parts)
+    if not fits or not is_own or (step.edits_tree and finished.parts > 1):
         raise UsageError(
             f"the checkpoint does not fit the workflow: step '{finished.id}' has no part {finished.part} of "
             f"{finished.parts} beside the others",

@@ -10,9 +10,9 @@ can be incomplete. In a live run each line carries its seals (``aethr.engine.sea
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -23,7 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import CHANGE, Attempt, Mode, Plan, Scope, Seal, StepResult
+from aethr.base.records import CHANGE, Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 3
@@ -38,9 +38,6 @@ _BACK_TO: Mapping[Mode, str] = {
     "scripted": "Give the script again with --replies.",
 }
 MODES = tuple(_BACK_TO)
-
-_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-"""May be half of a surrogate pair, which UTF-8 cannot encode: it could be neither sent nor written."""
 
 _EXCLUDED_NOTHING: Mapping[str, object] = {"exclude": [], "exclude_defaults": True}
 """For steps of earlier versions, which saw all of a change: that is no less than the defaults show."""
@@ -183,10 +180,10 @@ def parse(text: str, where: str) -> Checkpoint:
     try:
         head: object = None
         with suppress(ValueError):  # one document, as in earlier forms, may have many lines
-            head = _json(first, 0)
+            head = codec.loads(first)
         if isinstance(head, dict) and head.get("schema") != ONE_DOCUMENT:
             return _from_lines(head, first, rest)
-        document = _json(text, 0)
+        document = codec.loads(text)
         if isinstance(document, list):  # the seed form has no passes: the nth result of a step is its nth
             passes: dict[str, int] = {}
             steps = []
@@ -229,6 +226,23 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
         }
         found[step_id] = redact_record(rests_on, redact)
     return found
+
+
+def digest(plan: Plan, parts: Iterable[Iterable[Receipt]]) -> str:
+    """The SHA-256 that is the same in all shards of one run: of its task, workflow, scope and parts.
+
+    ``parts`` are the receipts of the files in each part. Models may differ, as in a resumed run.
+    """
+    rests_on = {
+        "aethr": __version__,
+        "task": plan.task,
+        "mode": plan.mode,
+        "workflow": plan.workflow.name,
+        "steps": contract(plan, [redact(step.spec.id) for step in plan.steps]),
+        "scope": codec.to_json(plan.scope),
+        "parts": [[codec.to_json(receipt) for receipt in receipts] for receipts in parts],
+    }
+    return hashlib.sha256(codec.line(rests_on).encode()).hexdigest()
 
 
 def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
@@ -316,14 +330,14 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
     held = [(first, "the first line")]
     *lines, last = rest.split("\n")
     try:
-        _json(last, 0)
+        codec.loads(last)
         cut = False
     except ValueError:
         cut = bool(last.strip())
     for number, line in enumerate(lines if cut else [*lines, last], start=1):
         if not line.strip():
             continue
-        record = codec.an_object(_json(line, number), f"line {number + 1}")
+        record = codec.an_object(codec.loads(line, number), f"line {number + 1}")
         held.append((line, f"line {number + 1}"))
         if record.get("failure") is not None:
             run = run._replace(failure=_failure(record["failure"]))
@@ -388,21 +402,6 @@ def _failure(value: object) -> Failure:
     return Failure(
         codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
     )
-
-
-def _json(text: str, above: int) -> object:
-    """The JSON value of a text that has this many lines ``above`` it. Raises ``ValueError`` of one line."""
-    if not text.strip():
-        raise ValueError("it is empty")
-    try:
-        document = json.loads(text)
-        if _HALF.search(text):
-            document = json.loads(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
-        return document
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is not JSON, or cut short (line {above + error.lineno})") from error
-    except (RecursionError, ValueError) as error:
-        raise ValueError("it is nested too deeply, or has a number too long") from error
 
 
 def _read(path: Path) -> str:

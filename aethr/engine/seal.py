@@ -5,18 +5,26 @@ digits: one for each provider key of the run, over all lines of the file up to t
 If a line is edited, added, removed in the middle or moved, its own seal and all seals after it no longer fit.
 Only lines missing at the end go unnoticed. Whoever can read the keys could forge a seal, but could also
 spend the keys.
+
+A run record that leaves its machine is sealed as a whole: one HMAC for each key over the record with its
+``binding``, as JSON with sorted keys.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from aethr.base import codec
 
 _PURPOSE = b"aethr checkpoint seal 1\n"
+_RECORD_PURPOSE = b"aethr record seal 1\n"
 _SEALS = re.compile(r', "seals": \[("[0-9a-f]{64}"(?:, "[0-9a-f]{64}")*)\]\}\Z')
 
 
@@ -33,6 +41,29 @@ class Sealer:
             state.update(_covered(body))
         seals = ", ".join(f'"{state.hexdigest()}"' for state in self._states)
         return f'{body}, "seals": [{seals}]}}\n'
+
+
+def seal_record(
+    record: Mapping[str, object], keys: Iterable[str], binding: Mapping[str, str]
+) -> dict[str, Any]:
+    """The record (``output.report.record``) with its ``binding`` and ``seals``, as a file holds it."""
+    bound: Any = codec.loads(codec.dumps({**record, "binding": dict(binding)}))  # what a reader will see
+    return {**bound, "seals": [_digest(bound, key) for key in keys]}
+
+
+def find_record_doubt(
+    document: Mapping[str, object], keys: Iterable[str], binding: Mapping[str, str]
+) -> str | None:
+    """Why no key proves that a run with this binding wrote all of the record; None if one does."""
+    if others := find_other_bindings(document.get("binding"), binding):
+        return f"it was made for another {' and another '.join(others)}"
+    found = document.get("seals")
+    theirs = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+    bound = {name: value for name, value in document.items() if name != "seals"}
+    ours = [_digest(bound, key) for key in keys]
+    if any(hmac.compare_digest(own.encode(), _encoded(each)) for own in ours for each in theirs):
+        return None
+    return "it is not sealed with a key of this run, or was edited"
 
 
 def is_sealed(line: str) -> bool:
@@ -69,10 +100,20 @@ def folder_binding(root: Path) -> Mapping[str, str]:
     return {"project": hashlib.sha256(os.fsencode(root)).hexdigest()}
 
 
-def _state(key: str) -> hmac.HMAC:
-    own = hmac.new(os.fsencode(key), _PURPOSE, hashlib.sha256).digest()
+def _state(key: str, purpose: bytes = _PURPOSE) -> hmac.HMAC:
+    own = hmac.new(os.fsencode(key), purpose, hashlib.sha256).digest()
     return hmac.new(own, digestmod=hashlib.sha256)
 
 
+def _digest(bound: Mapping[str, object], key: str) -> str:
+    state = _state(key, _RECORD_PURPOSE)
+    state.update(_encoded(json.dumps(bound, sort_keys=True)))
+    return state.hexdigest()
+
+
 def _covered(body: str) -> bytes:
-    return body.encode("utf-8", "surrogatepass") + b"}\n"
+    return _encoded(body) + b"}\n"
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -86,6 +86,7 @@ def record(result: RunResult) -> dict[str, Any]:
         "totals": codec.to_json(result.totals),
         "exit_code": int(result.exit_code),
         "checkpoint": result.checkpoint,
+        "shard": codec.to_json(result.shard),
     }
 
 

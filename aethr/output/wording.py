@@ -144,10 +144,11 @@ def actor(step: StepStarted | StepResult) -> str:
 def closing(result: RunResult) -> tuple[Message, ...]:
     """The end of a run: findings, verdict, tokens and cost. Loops were reported as they ended.
 
-    A scripted run can end with a good verdict, so its last line says that it is not a review.
+    A scripted run can end with a good verdict, so its last line says that it is not a review, as that of a
+    shard says that it is not a verdict.
     """
     ends = [verdict(result), Message(spent(result))]
-    if result.mode == "scripted":
+    if result.mode == "scripted" or result.shard is not None:
         ends.reverse()
     if result.review.findings:
         ends.insert(0, _count_findings(result))
@@ -185,6 +186,8 @@ def _outcome(result: RunResult) -> Message:
     match result.outcome:
         case "nothing-to-review":
             return Message(f"Nothing to review: {reason}")
+        case "not-reviewed" if result.shard is not None:
+            return Message(f"NOT A VERDICT: {reason}", "bad")
         case "not-reviewed" if review == NO_REVIEWER.review:
             return Message(f"No review: {reason}")
         case "not-reviewed":

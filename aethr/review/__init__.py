@@ -23,10 +23,11 @@ from aethr.base.records import (
     Review,
     ReviewStatus,
     RunOutcome,
+    ShardResult,
     StepResult,
     Visibility,
 )
-from aethr.base.words import capped
+from aethr.base.words import capped, counted
 
 if TYPE_CHECKING:
     from aethr.review.places import Ground
@@ -159,6 +160,15 @@ def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:
     return Verdict(verdict.review._replace(reason="; ".join(filter(None, reasons))), "not-reviewed")
 
 
+def as_shard(verdict: Verdict, shard: ShardResult) -> Verdict:
+    """The verdict as the record of a shard holds it: its findings, and that this is not a verdict."""
+    parts = len(shard.plan.lines) if shard.plan else 0
+    share = name_parts(shard.parts, parts) if shard.parts else f"none of the {counted(parts, 'part')}"
+    name = f"shard {shard.number} of {shard.of}, {share}"
+    reason = "; ".join(filter(None, (name, shard.doubt, "`aethr merge` gives the verdict")))
+    return Verdict(verdict.review._replace(status="none", reason=reason), "not-reviewed")
+
+
 def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
     """The verdict of a run without a review."""
     return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
@@ -215,14 +225,19 @@ def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
 
 
 def _find_missing_part(latest: Sequence[StepResult]) -> str | None:
-    """Which parts of the change a reviewing step has no answer for."""
-    for first in latest:
-        there = {each.part for each in latest if each.id == first.id and each.parts == first.parts}
-        missing = [str(part) for part in range(1, first.parts + 1) if part not in there]
-        if missing:
-            parts = f"part{'s' if len(missing) > 1 else ''} {capped(missing, 20)} of {first.parts}"
-            return f"step '{first.id}' did not review {parts}"
-    return None
+    return next(filter(None, (list_missing_parts(first.id, first.parts, latest) for first in latest)), None)
+
+
+def list_missing_parts(step: str, parts: int, results: Sequence[StepResult]) -> str | None:
+    """Which of the parts of the change a step has no answer for among ``results``; None if it has all."""
+    there = {each.part for each in results if each.id == step and each.parts == parts}
+    missing = [part for part in range(1, parts + 1) if part not in there]
+    return f"step '{step}' did not review {name_parts(missing, parts)}" if missing else None
+
+
+def name_parts(numbers: Sequence[int], parts: int) -> str:
+    """``parts 2, 5 of 5``."""
+    return f"part{'s' if len(numbers) > 1 else ''} {capped(numbers, 20)} of {parts:,}"
 
 
 def _name(result: StepResult) -> str:

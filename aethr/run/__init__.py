@@ -304,7 +304,14 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
         _offer_resume(error, prepared, path)
     verdict = unreviewed(str(error))
     result = engine.record(
-        prepared.plan, recorder.results, recorder.loops, verdict, recorder.subject, recorder.failed
+        prepared.plan,
+        recorder.results,
+        recorder.loops,
+        verdict,
+        recorder.subject,
+        recorder.failed,
+        recorder.shards,
+        doubt=str(error),
     )
     result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
     return Outcome(sanitize.redact_record(result, redact), error, kept=path)

@@ -21,6 +21,7 @@ from aethr.base.records import (
     Plan,
     RunFinished,
     RunStarted,
+    ShardPlan,
     Spent,
     StepFinished,
     StepResult,
@@ -62,6 +63,7 @@ class Recorder:
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
         self.subject: Subject | None = None
+        self.shards: ShardPlan | None = None
         self.attempt = plan.earlier.attempt if plan.earlier else None
         self._running: dict[int, _Running] = {}
         self._latest = StepStarted(plan.steps[0].spec.id, "", "", None, 1, 1, len(plan.steps))
@@ -90,7 +92,7 @@ class Recorder:
         """
         number, event = event if isinstance(event, Concurrent) else (0, event)
         if isinstance(event, RunStarted):
-            self.subject = event.subject
+            self.subject, self.shards = event.subject, event.shards
         elif isinstance(event, StepStarted):
             self._latest = event
             self._running[number] = _Running(event, [])

@@ -261,6 +261,8 @@ class Script(NamedTuple):
 
     def find_unused(self, result: RunResult) -> ConfigError | None:
         """The error for the first answer that this run did not ask for; None if it asked for all."""
+        if result.shard is not None and not result.steps:  # it had no part to answer for
+            return None
         passes = Counter(step.id for step in result.steps)
         spared = {skipped.step for skipped in result.skipped}
         for step, answers in self.replies.answers.items():

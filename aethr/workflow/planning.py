@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 from aethr import context, git
 from aethr.base.errors import NotReviewedError, UsageError
-from aethr.base.options import GATES, RunOptions
+from aethr.base.options import GATES, RunOptions, read_shard
 from aethr.base.providers import split
 from aethr.base.records import (
+    CHANGE,
+    CHANGES,
     Allowance,
     Backend,
     CommandCheck,
@@ -27,6 +29,7 @@ from aethr.base.records import (
     PlannedStep,
     Request,
     Scope,
+    Shard,
     StepSpec,
     Survey,
     WorkflowSpec,
@@ -43,7 +46,10 @@ from aethr.workflow.backends import BACKENDS, MockBackend, Script
 
 
 class Terms(NamedTuple):
-    """``model`` overrides every model of the workflow; ``secrets`` are values to redact in all text."""
+    """``model`` overrides every model of the workflow; ``secrets`` are values to redact in all text.
+
+    The gate of a shard comes with the merge, so until then a complete review is required.
+    """
 
     mode: Mode
     model: str | None
@@ -51,6 +57,7 @@ class Terms(NamedTuple):
     allowance: Allowance
     secrets: tuple[str, ...] = ()
     jobs: int = 1
+    shard: Shard | None = None
 
     @property
     def is_live(self) -> bool:
@@ -112,11 +119,12 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
         model=model,
         gate=Gate(
             fail_on=next(gate for gate in GATES if gate == options.fail_on),
-            require_review=options.require_review,
+            require_review=options.require_review or options.shard is not None,
         ),
         allowance=Allowance(options.max_cost, options.max_tokens),
         secrets=secrets,
         jobs=options.jobs,
+        shard=Shard(*read_shard(options.shard)) if options.shard is not None else None,
     )
 
 
@@ -226,6 +234,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         survey=survey,
         moved=partial(git.moved, root, scope),
         jobs=terms.jobs,
+        shard=terms.shard,
     )
 
 
@@ -283,7 +292,10 @@ def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
     Without a step that reviews, ``--fail-on`` is decided on the loops, if the workflow has any.
     """
     loops = any(step.repeat for step in workflow.steps) and not terms.gate.require_review
-    if terms.gate.needs_review and not (loops or any(step.reviewing for step in workflow.steps)):
+    if terms.shard is not None and (problems := list(_find_undivided(workflow))):
+        raise workflow_file.refuse(workflow, problems)
+    decides = loops or terms.shard is not None or any(step.reviewing for step in workflow.steps)
+    if terms.gate.needs_review and not decides:
         raise NotReviewedError(
             f"{workflow.origin}: a review is required, and no step reviews",
             "Give the reviewing step the role 'reviewer'.",
@@ -300,3 +312,16 @@ def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
     ]
     if problems:
         raise workflow_file.refuse(workflow, problems)
+
+
+def _find_undivided(workflow: WorkflowSpec) -> Iterator[tuple[str, str]]:
+    """What a shard cannot do, because it depends on all parts of the change: the place and the mistake."""
+    for number, step in enumerate(workflow.steps):
+        place, name = f"steps.{number}", f"--shard: the step '{step.id}'"
+        if BACKENDS[step.backend].edits_tree:
+            yield f"{place}.backend", f"{name} is an agent, which cannot work on a part of the change"
+        elif step.repeat is not None:
+            yield f"{place}.repeat", f"{name} ends a loop, which depends on all parts of the change"
+        elif CHANGES & {*step.context} != {CHANGE}:
+            unread = f"needs all parts of the change, because it does not read {CHANGE} as the others do"
+            yield (f"{place}.context" if step.context else place), f"{name} {unread}"

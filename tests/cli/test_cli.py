@@ -407,7 +407,7 @@ def test_reports_in_every_format(project: Repo, tmp_path: Path) -> None:
 def test_json_is_alone_on_standard_output(project: Repo) -> None:
     done = aethr("run", "--preset", "review-existing-diff", "--json", TASK, cwd=project.root)
     data = record(done)
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["exit_code"] == done.returncode == 0
     assert data["steps"][0]["context"][0]["path"] == "app.py"
     assert "mock" in done.stderr

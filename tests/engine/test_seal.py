@@ -13,11 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aethr.base import codec
 from aethr.base.errors import DiskError, ModelError
 from aethr.base.records import Plan, Seal, StepFinished, StepResult
 from aethr.config.credentials import provider_keys
 from aethr.engine import checkpoint
-from aethr.engine.seal import Sealer, count_sealed, folder_binding, is_sealed
+from aethr.engine.seal import (
+    Sealer,
+    count_sealed,
+    find_record_doubt,
+    folder_binding,
+    is_sealed,
+    seal_record,
+)
 from aethr.run.recorder import Recorder
 from tests.engine.test_checkpoint import DONE, plan
 from tests.live import KEY, PASS, REVISE, TASK, Aethr, aethr, project, resume_words, serving, temp
@@ -629,3 +637,48 @@ def test_an_edit_of_a_sealed_text_breaks_its_seals(data: st.DataObject) -> None:
         assert count in (at, 4)
         if count == 4:
             assert json.loads(edited)["text"] == json.loads(lines[at])["text"]
+
+
+# --- a record that leaves its machine ------------------------------------------------------------
+
+BINDING = {"repository": "o/r", "run": "1"}
+RECORD = {"schema": 2, "task": "half of a pair: \ud83d, é", "shard": {"number": 1, "of": 2}, "cost": 0.1}
+
+
+def test_a_sealed_record_is_proven_by_any_of_its_keys() -> None:
+    sealed = codec.loads(codec.dumps(seal_record(RECORD, ["one" * 9, "two" * 9], BINDING)))
+    assert isinstance(sealed, dict)
+    for key in ("one" * 9, "two" * 9):
+        assert find_record_doubt(sealed, ["other" * 5, key], BINDING) is None
+        backwards = dict(reversed(sealed.items()))
+        assert find_record_doubt(backwards, [key], BINDING) is None
+
+
+@pytest.mark.parametrize(
+    ("edits", "why"),
+    [
+        ({"task": "another"}, "not sealed with a key of this run, or was edited"),
+        ({"shard": {"number": 2, "of": 2}}, "was edited"),
+        ({"more": 1}, "was edited"),
+        ({"binding": {**BINDING, "more": "x"}}, "was edited"),
+        ({"binding": {**BINDING, "run": "2"}}, "made for another run"),
+        ({"binding": None}, "made for another repository and another run"),
+        ({"seals": []}, "not sealed"),
+        ({"seals": "x"}, "not sealed"),
+        ({"seals": [1, None, "é\ud83d"]}, "not sealed"),
+    ],
+)
+def test_an_edited_record_is_not_proven(edits: Mapping[str, object], why: str) -> None:
+    sealed = seal_record(RECORD, [KEY], BINDING)
+    doubt = find_record_doubt({**sealed, **edits}, [KEY], BINDING)
+    assert doubt is not None
+    assert why in doubt
+
+
+def test_a_record_is_not_proven_by_another_key_or_the_seal_of_a_checkpoint() -> None:
+    sealed = seal_record(RECORD, [KEY], BINDING)
+    assert find_record_doubt(sealed, ["other" * 5], BINDING) is not None
+    assert find_record_doubt(sealed, [], BINDING) is not None
+    bound = {name: value for name, value in sealed.items() if name != "seals"}
+    line = Sealer([KEY]).seal(json.dumps(bound, sort_keys=True) + "\n")
+    assert find_record_doubt(json.loads(line), [KEY], BINDING) is not None

@@ -174,6 +174,7 @@ def test_the_record_has_the_documented_shape() -> None:
         },
         "exit_code": 1,
         "checkpoint": None,
+        "shard": None,
     }
     assert record["steps"][0]["context"][1]["note"] == "over budget"
     assert record["steps"][0]["artifacts"] is None

@@ -169,7 +169,7 @@ def test_a_busy_endpoint_slows_all_calls_and_none_of_them_fails(
         done = aethr("run", "--jobs", "8", TASK)
     assert done.code == 0, done.err
     assert len(began) == FILES
-    assert len(refused) == FILES - 1  # those that came with the first; no later one was refused
+    assert len(refused) < FILES  # at most those that came with the first; no later one was refused
 
 
 SHAPES = 6

@@ -120,6 +120,8 @@ def test_a_review_that_says_revise(
             "line": 2,
             "message": "the total is off by one",
             "place": "change",
+            "end_line": None,
+            "by": ["review"],
         }
     ]
 

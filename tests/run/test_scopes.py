@@ -272,7 +272,9 @@ def test_a_quiet_run_shows_only_the_last_answer(clean: Repo) -> None:
     unstaged(clean)
     assert "reviewing" not in aethr(*REVIEW, "-q", "look", cwd=clean.root).stdout
     done = aethr(*REVIEW, "--json", "look", cwd=clean.root)
-    assert '"change": {\n    "files": 1,\n    "added": 1,\n    "removed": 1\n  }' in done.stdout
+    assert (
+        '"change": {\n    "files": 1,\n    "added": 1,\n    "removed": 1,\n    "parts": 1\n  }' in done.stdout
+    )
     assert done.stderr.startswith("reviewing unstaged changes: 1 file, +1 -1\n")
 
 

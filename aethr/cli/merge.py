@@ -1,0 +1,42 @@
+"""``aethr merge``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from aethr.base import options as table
+from aethr.base.errors import UsageError
+from aethr.base.records import Gate, Notice, RunFinished, RunStarted
+from aethr.cli.run import deliver
+from aethr.output import report_files, wording
+from aethr.output.render import Display, make_renderer
+from aethr.run.shards import load, merge
+
+
+def main(records: list[str], **given: Any) -> int:
+    """Merge the records of shards, show the result and return its exit code. Raises ``AethrError``.
+
+    ``given`` are the options on the command line, by the names of their fields.
+    """
+    options = table.build({**table.from_environment(os.environ, table.MERGE_OPTIONS), **given})
+    table.check(options)
+    reports = report_files.check(options.report)
+    for target in reports:
+        if any(
+            Path(name).exists() and target.path.exists() and target.path.samefile(name) for name in records
+        ):
+            raise UsageError(f"--report {target.path}: it is one of the records", "Name another file.")
+    fail_on = next(gate for gate in table.GATES if gate == options.fail_on)
+    result = merge([load(name) for name in records], Gate(fail_on, options.require_review))
+    display = Display(quiet=options.quiet, verbose=options.verbose, json=options.json)
+    steps = len({step.id for step in result.steps})
+    with make_renderer(display, sys.stdout, sys.stderr, os.environ) as show:
+        show(RunStarted(result.workflow, result.task, result.mode, steps, result.subject))
+        for finding in result.review.findings:
+            show(Notice(wording.finding(finding)))
+        show(RunFinished(result))
+    deliver(result, options, reports)
+    return result.exit_code
