@@ -828,13 +828,41 @@ class ShardResult(NamedTuple):
         return Shard(self.number, self.of).own(len(self.plan.lines) if self.plan else 0)
 
 
+class Need(NamedTuple):
+    """Sums for one model. With an ``agent``, that agent decides how often it calls the model.
+
+    ``calls`` counts requests to the model, or runs of the agent. ``cost_usd`` is None if it is not known: for
+    a model without a price, and for every agent.
+    """
+
+    model: str
+    agent: str | None = None
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+class Estimate(NamedTuple):
+    """What a run needs, computed before it: for each model, in order of first use.
+
+    ``about`` is a run in which all goes well, ``most`` holds for every server that honours the limit it is
+    sent (``workflow.estimate``). ``late_parts`` is the number of parts that ``most`` counts for a change that
+    is only known during the run; 0 if there is no such change.
+    """
+
+    about: tuple[Need, ...] = ()
+    most: tuple[Need, ...] = ()
+    late_parts: int = 0
+
+
 class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
     is ``not-reviewed`` until the run has been judged, and always for a ``shard``. ``excluded`` are the files
-    that rules exclude.
+    that rules exclude. ``estimate`` is None if no model was to be called.
     """
 
     task: str
@@ -852,6 +880,7 @@ class RunResult(NamedTuple):
     outcome: RunOutcome = "not-reviewed"
     excluded: tuple[Excluded, ...] = ()
     shard: ShardResult | None = None
+    estimate: Estimate | None = None
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:
@@ -950,7 +979,8 @@ class Plan(NamedTuple):
     ``survey`` is valid for the first reading only. ``moved`` says what of the scope has changed since.
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
-    that this run sends, None for all of it. At most ``jobs`` calls run at once.
+    that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
+    the model steps, except for what commands print. At most ``jobs`` calls run at once.
     """
 
     workflow: WorkflowSpec
@@ -970,6 +1000,7 @@ class Plan(NamedTuple):
     unproven: str | None = None
     jobs: int = 1
     shard: Shard | None = None
+    estimate: Callable[[], Estimate | None] = lambda: None
 
     @property
     def is_live(self) -> bool:
@@ -985,12 +1016,16 @@ class Plan(NamedTuple):
 
 
 class RunStarted(NamedTuple):
+    """``left_out`` are the files of the change that are not sent, or only in part, or that rules exclude."""
+
     workflow: str
     task: str
     mode: Mode
     steps: int
     subject: Subject | None = None
     shards: ShardPlan | None = None
+    estimate: Estimate | None = None
+    left_out: tuple[Receipt, ...] = ()
 
 
 class StepStarted(NamedTuple):

@@ -225,10 +225,14 @@ def run(
     attempts left in the tree belongs to the next step that edits it, even if the workflow now has another
     step there.
     """
-    subject, first = _read_subject(plan, resumed=bool(done))
+    subject, left_out, first = _read_subject(plan, resumed=bool(done))
     shards = _describe_shards(plan, subject) if plan.shard and subject else None
-    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
-    yield from _check_parts(plan, subject)
+    started = RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
+    if (refusal := _find_too_many_parts(plan, subject)) is not None:
+        yield started
+        raise refusal
+    estimate = plan.estimate()
+    yield started._replace(estimate=estimate, left_out=left_out)
     progress = Progress(plan)
     if shards and not plan.own_parts(len(shards.lines)):
         progress.turn = None
@@ -248,9 +252,8 @@ def run(
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
-    yield RunFinished(
-        record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
-    )
+    finished = record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
+    yield RunFinished(finished._replace(estimate=estimate))
 
 
 def in_order(plan: Plan, results: Sequence[StepResult]) -> list[StepResult]:
@@ -320,13 +323,17 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     return None
 
 
-def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]:
+def preview(plan: Plan, *, run_commands: bool = False, agents: bool = True) -> Iterator[StepPrepared]:
     """The prompts of the first pass, without a call; a placeholder stands where an answer would.
 
-    Commands of the project run only if ``run_commands`` is True.
+    Commands of the project run only if ``run_commands`` is True. Without ``agents`` their prompts are empty,
+    and their context is not read.
     """
     history: list[StepResult] = []
     for step in plan.steps:
+        if step.edits_tree and not agents:
+            yield StepPrepared(step.spec.id, "", "", ())
+            continue
         view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
         collected = step.collect(view)
         resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
@@ -857,25 +864,21 @@ def _check_order(progress: Progress, finished: StepResult) -> StepResult:
     return finished
 
 
-def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, Collected | None]:
-    """What the run is about, and the context of the first step if that had to be read to find out.
+def _read_subject(
+    plan: Plan, *, resumed: bool
+) -> tuple[Subject | None, tuple[Receipt, ...], Collected | None]:
+    """What the run is about, what of it is not sent, and the first step's context if that was read for it.
 
     No command of the project runs here: it may take minutes, and nothing is shown yet.
     """
     readers = [(step.edits_tree, n) for n, step in enumerate(plan.steps) if CHANGE in step.spec.context]
     if not readers:
-        return None, None
+        return None, (), None
     _, reader = min(readers)  # an agent sees the change in one piece
     used = not resumed and reader == 0 and not plan.steps[0].runs_commands
     collected = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
-    change = next(block for block in collected.parts[0] if block.source == CHANGE)
-    receipts = [
-        each
-        for part in collected.parts
-        for block in part
-        if block.source == CHANGE
-        for each in block.receipts
-    ]
+    blocks = [block for part in collected.parts for block in part if block.source == CHANGE]
+    change, receipts = blocks[0], _receipts(blocks)
     subject = Subject(
         plan.scope,
         collected.extent if change.change else None,
@@ -885,25 +888,20 @@ def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, Collect
         excluded=len({each.path for each in receipts if each.excluded is not None}),
         by_name=change.change is True and plan.workflow.exclude_defaults and plan.scope.without_base_side,
     )
-    return subject, collected if used else None
+    left_out = (each for each in receipts if not each.complete or each.excluded is not None)
+    return subject, tuple(dict.fromkeys(left_out)), collected if used else None
 
 
-def _check_parts(plan: Plan, subject: Subject | None) -> Iterator[Notice]:
-    """Say that not all parts of the change will be sent.
-
-    Raises ``NotReviewedError`` if a review is required.
-    """
+def _find_too_many_parts(plan: Plan, subject: Subject | None) -> NotReviewedError | None:
+    """Why a required review is impossible: the change needs more parts than the workflow allows."""
     most = plan.workflow.parts
-    if subject is None or subject.parts <= most:
-        return
-    text = f"the change needs {subject.parts:,} parts, and limits.parts allows {most}"
-    if plan.gate.needs_review and plan.mode != "mock":
-        raise NotReviewedError(
-            text,
-            f"Set `limits: {{parts: {subject.parts}}}` in {plan.workflow.origin}, exclude files that need no "
-            "review, or review a smaller change.",
-        )
-    yield Notice(f"{text}: only the first {most} are sent", "warning")
+    if subject is None or subject.parts <= most or not plan.gate.needs_review or plan.mode == "mock":
+        return None
+    return NotReviewedError(
+        f"the change needs {subject.parts:,} parts, and limits.parts allows {most}",
+        f"Set `limits: {{parts: {subject.parts}}}` in {plan.workflow.origin}, exclude files that need no "
+        "review, or review a smaller change.",
+    )
 
 
 def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:

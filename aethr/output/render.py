@@ -13,6 +13,7 @@ from aethr.base import sanitize
 from aethr.base.records import (
     Concurrent,
     Event,
+    Receipt,
     RunFinished,
     RunStarted,
     StepEvent,
@@ -205,6 +206,7 @@ class PlainRenderer(Renderer):
         self._streamed = False
         self._mid_line = False
         self._said: set[Message] = set()
+        self._told: set[Receipt] = set()
         self._mark = ""
 
     def watch(self, event: Event) -> None:
@@ -240,6 +242,7 @@ class PlainRenderer(Renderer):
                 if self._options.verbose:
                     self._write_lines([Message(wording.step_spent(event.result), "note")])
         # A backend may report the same thing both while it works and in its result.
+        event = wording.without_repeats(event, self._told)
         lines = wording.narrate(event, verbose=self._options.verbose)
         self._write_lines([line for line in lines if line not in self._said])
         self._said.update(lines)

@@ -20,6 +20,7 @@ from aethr.base import sanitize
 from aethr.base.records import (
     Concurrent,
     Event,
+    Receipt,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -65,6 +66,7 @@ class RichRenderer(Renderer):
         self._at_once = False
         self._mark = ""
         self._said: set[Message] = set()
+        self._told: set[Receipt] = set()
 
     def close(self) -> None:
         region, self._region = self._region, None
@@ -106,6 +108,7 @@ class RichRenderer(Renderer):
             case RunFinished() if self._options.quiet:
                 self._print_panels(event.result.last_answers)
         quiet, verbose = self._options.quiet, self._options.verbose
+        event = wording.without_repeats(event, self._told)
         lines = wording.narrate_quietly(event) if quiet else wording.narrate(event, verbose=verbose)
         for line in lines:
             if line not in self._said:  # a backend may report the same while it works and in its result

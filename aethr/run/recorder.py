@@ -15,6 +15,7 @@ from aethr.base.records import (
     Attempt,
     AttemptStarted,
     Concurrent,
+    Estimate,
     Event,
     LoopEnded,
     LoopResult,
@@ -64,6 +65,7 @@ class Recorder:
         self.loops: list[LoopResult] = []
         self.subject: Subject | None = None
         self.shards: ShardPlan | None = None
+        self.estimate: Estimate | None = None
         self.attempt = plan.earlier.attempt if plan.earlier else None
         self._running: dict[int, _Running] = {}
         self._latest = StepStarted(plan.steps[0].spec.id, "", "", None, 1, 1, len(plan.steps))
@@ -92,7 +94,7 @@ class Recorder:
         """
         number, event = event if isinstance(event, Concurrent) else (0, event)
         if isinstance(event, RunStarted):
-            self.subject, self.shards = event.subject, event.shards
+            self.subject, self.shards, self.estimate = event.subject, event.shards, event.estimate
         elif isinstance(event, StepStarted):
             self._latest = event
             self._running[number] = _Running(event, [])

@@ -28,6 +28,7 @@ ROWS: tuple[Row, ...] = (
     Row("at-once", "the same with one part: the slowest of them", live.at_once),
     Row("diff-large", "`git diff` to /dev/null", trees.diff_large),
     Row("diff-many", "`git diff` to /dev/null", trees.diff_many),
+    Row("diff-vast", "`git diff` to /dev/null", trees.diff_vast),
     Row("glob", "`git ls-files` of tracked and untracked files", trees.glob),
     Row("snapshots", "`git stash create`", trees.snapshots),
     Row("long-run", "half of the work", runs.long_run),

@@ -295,18 +295,21 @@ def said(*events: Event) -> list[str]:
 
 
 def test_not_sent_is_one_capped_line_per_step() -> None:
-    def lost(name: str, note: str, sent: int = 0) -> Receipt:
-        return Receipt("git_diff", name, sent, 5, None, note, complete=False)
+    def lost(name: str, note: str, sent: int = 0, lines: int = 9) -> Receipt:
+        return Receipt("git_diff", name, sent, 5, None, note, False, lines, sent)
 
     receipts = (lost("z.py", "over budget"), lost("logo\n.png", "binary"), lost("a.py", "over budget", 9))
     note = Receipt("git_diff", None, 9, note="2 untracked files are outside of this scope")
     assert said(StepPrepared("review", "p", "0", (*receipts, note))) == [
-        "warning: not sent: z.py (over budget), logo\\n.png (binary), a.py (in part: over budget)",
+        "warning: not sent: z.py (over budget); logo\\n.png (binary); a.py (in part: over budget)",
         "note: git_diff: 2 untracked files are outside of this scope",
     ]
-    many = tuple(lost(f"{n}.py", "over budget") for n in range(25))
-    (line,) = said(StepPrepared("review", "p", "0", many))
-    assert line.endswith("9.py (over budget) and 15 more")
+    many = tuple(lost(f"{n}.py", "over budget", lines=n) for n in range(25))
+    cut = tuple(lost(f"{n}.ts", f"{n} of 9 hunks not sent", 1) for n in range(4))
+    assert said(StepPrepared("review", "p", "0", (*many, *cut, receipts[1]))) == [
+        "warning: not sent: 25 files, 300 changed lines (largest: 24.py, 23.py, 22.py): over budget; "
+        "4 files, 32 changed lines (largest: 0.ts, 1.ts, 2.ts): in part; logo\\n.png (binary)"
+    ]
 
 
 def test_replays_loops_cuts_and_changes_have_a_line() -> None:
