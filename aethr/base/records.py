@@ -395,6 +395,11 @@ def _sum(figures: Sequence[_Number | None]) -> _Number | None:
     return sum(known) if len(known) == len(figures) else None
 
 
+def _least(one: _Number | None, other: _Number | None) -> _Number | None:
+    known = [limit for limit in (one, other) if limit is not None]
+    return min(known) if known else None
+
+
 NO_USAGE = Usage(0, 0, 0, 0.0)
 """The usage of a step that calls no model."""
 
@@ -505,6 +510,19 @@ class Allowance(NamedTuple):
             None if self.tokens is None else max(0, self.tokens - (spent.total_tokens or 0)),
         )
 
+    def without(self, other: Allowance) -> Allowance:
+        """What remains if ``other`` is set aside, at least zero."""
+        return self.after(Usage(total_tokens=other.tokens, cost_usd=other.cost_usd))
+
+    def at_most(self, other: Allowance) -> Allowance:
+        """The smaller limit of each kind."""
+        return Allowance(_least(self.cost_usd, other.cost_usd), _least(self.tokens, other.tokens))
+
+    def covers(self, other: Allowance) -> bool:
+        """Whether ``other`` fits into it. Sums of dollars are not exact."""
+        cost = self.cost_usd is None or (other.cost_usd or 0.0) <= self.cost_usd + 1e-9
+        return cost and (self.tokens is None or (other.tokens or 0) <= self.tokens)
+
 
 UNLIMITED = Allowance()
 
@@ -513,6 +531,8 @@ class Request(NamedTuple):
     """A call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
     ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
+    ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
+    calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
     """
 
     step: str
@@ -525,6 +545,15 @@ class Request(NamedTuple):
     allowance: Allowance = UNLIMITED
     iteration: int = 1
     earlier: Earlier | None = None
+    extend: Callable[[Sequence[Usage]], Allowance] | None = None
+    cancelled: Callable[[], bool] = lambda: False
+
+    def after(self, *spent: Usage) -> Request:
+        """This first request as that of the next attempt, after those that used ``spent``."""
+        left = self.allowance
+        for usage in spent:
+            left = left.after(usage)
+        return self._replace(allowance=self.extend(spent) if self.extend is not None else left)
 
 
 class Completion(NamedTuple):
@@ -597,7 +626,10 @@ class Backend(Protocol):
     def complete(
         self, request: Request
     ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
-        """Yield the answer as it arrives, then return it complete. Raises ``AethrError``."""
+        """Yield the answer as it arrives, then return it complete. Raises ``AethrError``.
+
+        Calls that run at once each run in a thread of their own.
+        """
 
 
 class Source(Protocol):
@@ -681,6 +713,11 @@ class StepResult(NamedTuple):
     skipped: str | None = None
     part: int = 1
     parts: int = 1
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies it in a run: step, iteration and part."""
+        return self.id, self.iteration, self.part
 
 
 class LoopResult(NamedTuple):
@@ -888,6 +925,16 @@ UNSEALED = Seal()
 
 
 Collect: TypeAlias = Callable[[View], Collected]
+Share: TypeAlias = Callable[[Iterable[Request], Allowance], Sequence[Allowance]]
+"""What each of some calls, which may run at once, may spend of what is left. It depends on nothing else.
+
+They may need more than that together: a call whose share is not there waits until another one ends.
+"""
+
+
+def share_nothing(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
+    """Each call may need all that is left, so that only one runs at a time."""
+    return [left for _ in requests]
 
 
 class PlannedStep(NamedTuple):
@@ -895,7 +942,7 @@ class PlannedStep(NamedTuple):
 
     ``edits_tree`` is a property of the backend that the workflow names, even if a mock replaces it. ``check``
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
-    commands of the project for the step's context.
+    commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
     """
 
     spec: StepSpec
@@ -906,6 +953,7 @@ class PlannedStep(NamedTuple):
     collect: Collect
     check: Callable[[], CommandCheck] | None = None
     runs_commands: bool = False
+    share: Share = share_nothing
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -932,7 +980,7 @@ class Plan(NamedTuple):
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
-    the model steps, except for what commands print.
+    the model steps, except for what commands print. At most ``jobs`` calls run at once.
     """
 
     workflow: WorkflowSpec
@@ -950,6 +998,7 @@ class Plan(NamedTuple):
     moved: Callable[[], str | None] = lambda: None
     seal: Seal = UNSEALED
     unproven: str | None = None
+    jobs: int = 1
     shard: Shard | None = None
     estimate: Callable[[], Estimate | None] = lambda: None
 
@@ -992,6 +1041,11 @@ class StepStarted(NamedTuple):
     part: int = 1
     parts: int = 1
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """That of its result."""
+        return self.id, self.iteration, self.part
+
 
 class StepPrepared(NamedTuple):
     """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent."""
@@ -1020,16 +1074,19 @@ class RunFinished(NamedTuple):
     result: RunResult
 
 
-Event: TypeAlias = (
-    RunStarted
-    | StepStarted
-    | StepPrepared
-    | TextDelta
-    | Thinking
-    | Spent
-    | AttemptStarted
-    | Notice
-    | StepFinished
-    | LoopEnded
-    | RunFinished
+class Concurrent(NamedTuple):
+    """An event of one of the calls that run at once; ``call`` counts them from 0 in the order of the plan.
+
+    The events of one call come in their order, those of several calls as they happen. Any other event comes
+    after all of them.
+    """
+
+    call: int
+    event: StepEvent
+
+
+StepEvent: TypeAlias = (
+    StepStarted | StepPrepared | TextDelta | Thinking | Spent | AttemptStarted | Notice | StepFinished
 )
+
+Event: TypeAlias = StepEvent | RunStarted | LoopEnded | RunFinished | Concurrent

@@ -156,8 +156,12 @@ def execute(
     planning.warm(plan)
     folder = Path(given.checkpoint_dir or os.environ.get("RUNNER_TEMP") or tempfile.gettempdir())
     recorder = Recorder(plan, prepared.done, folder, prepared.own_checkpoint, on_kept)
+
+    def keep(result: StepResult) -> None:
+        recorder.keep(sanitize.redact_record(result, redact) if plan.secrets else result)
+
     try:
-        with screen as show, closing(engine.run(plan, prepared.done)) as events:
+        with screen as show, closing(engine.run(plan, prepared.done, keep=keep)) as events:
             # Answers and prompts are redacted where they arise; here it is every other text, names included.
             clean = (sanitize.redact_record(event, redact) for event in events) if plan.secrets else events
             result = _record_and_show(clean, recorder, show)
