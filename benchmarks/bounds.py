@@ -21,6 +21,8 @@ BOUNDS: dict[str, float] = {
     "run, litellm: requests": 1,
     "terminal: redraws a second": 9,  # 8 frames, and the last one
     "pipe: writes for each chunk": 1.1,
+    "git_diff of 3,300 files: processes": 7,
+    "git_diff beside glob: processes": 6,
     "git_diff: MB more for 40 MB than for 20 MB": 4,
     "glob: ignored folders read": 0,
     "checkpoint: bytes of 20 steps / of 10": 2.2,  # linear is 2

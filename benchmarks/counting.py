@@ -97,7 +97,7 @@ def regressions(counts: Sequence[Count], bounds: Mapping[str, float]) -> list[st
 
 def _all(bench: Bench) -> Iterator[Count]:
     steps: tuple[Callable[[Bench], Iterator[Count]], ...] = (
-        scenes, calls, redraws, writes, held, ignored, checkpoints,
+        scenes, calls, redraws, writes, held, asked, ignored, checkpoints,
     )  # fmt: skip
     for step in steps:
         yield from step(bench)
@@ -157,6 +157,27 @@ def held(bench: Bench) -> Iterator[Count]:
                 bench.commit(root)
         peaks.append(bench.probe("run", "--show-prompt", "review", cwd=root)["own_mb"])
     yield Count("git_diff: MB more for 40 MB than for 20 MB", round(max(0.0, peaks[1] - peaks[0]), 1))
+
+
+def asked(bench: Bench) -> Iterator[Count]:
+    """Calls of git for a change of many files in several parts, and for a small one beside a ``glob:``."""
+    root = bench.folder / "many"
+    root.mkdir()
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff"))
+    for seed in (1, 2):
+        assert len(list(fill(root, 3_000, 100, seed))) == 3_000
+        for number in range(300):
+            (root / "d0" / f"{number}.png").write_bytes(b"\0%d" % seed)
+        if seed == 1:
+            (root / ".gitattributes").write_text("d1/** -diff\n")
+            bench.commit(root)
+    children = bench.probe("run", "--show-prompt", "review", cwd=root)["children"]
+    yield Count("git_diff of 3,300 files: processes", len(children))
+    root = bench.small("beside")
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source='git_diff", "glob:**/*.py'))
+    bench.git(root, "add", "-A")
+    children = bench.probe("run", "--diff", "staged", "--show-prompt", "review", cwd=root)["children"]
+    yield Count("git_diff beside glob: processes", len(children))
 
 
 def ignored(bench: Bench) -> Iterator[Count]:

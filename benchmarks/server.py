@@ -1,7 +1,8 @@
 """The servers of the tests as a process of their own: ``python -m benchmarks.server models|github``.
 
 The first line is the address; it serves until its standard input ends. What the model says follows from the
-name that it is called by: ``stream-CHUNKSxSIZE`` is so many pieces of so many characters, any other passes.
+name that it is called by: ``stream-CHUNKSxSIZE`` is so many pieces of so many characters, ``slow-MS`` takes
+about so many milliseconds, any other passes at once.
 ``--log FILE`` gets a line for each request.
 """
 
@@ -19,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 FIRST = "Looks right."
 """What an answer begins with."""
+SLOW_EVENTS = 7
+"""The events of a short answer in OpenAI's protocol; the server waits after each."""
 
 
 def reply(body: dict[str, Any]) -> Any:
@@ -27,8 +30,10 @@ def reply(body: dict[str, Any]) -> Any:
 
     wanted = re.fullmatch(r"stream-(\d+)x(\d+)", str(body.get("model", "")))
     count, size = map(int, wanted.groups()) if wanted else (0, 0)
+    slow = re.fullmatch(r"slow-(\d+)", str(body.get("model", "")))
+    delay_s = int(slow[1]) / 1000 / SLOW_EVENTS if slow else 0.0
     piece = ("some more words " * (size // 16 + 1))[: size - 1] + "\n" if size else ""
-    return Reply(chunks=(FIRST, "\n", *[piece] * count, "\nReview status: pass"))
+    return Reply(chunks=(FIRST, "\n", *[piece] * count, "\nReview status: pass"), delay_s=delay_s)
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ class Reply:
     ``pieces`` are sent as they stand instead, and a number among them is so many seconds of silence.
     ``usage`` is (prompt, completion) tokens, ``cached`` how many of the prompt's were cached, ``tools`` are
     (name, arguments) of tool calls. ``packets`` is the size in bytes in which a stream is written, 0 for one
-    write for each event. ``delay_s`` passes between two events.
+    write for each event. ``delay_s`` passes between two events. A stream says nothing until ``gate`` is set.
     """
 
     chunks: tuple[str, ...] = ("Hello", ", world.")
@@ -71,6 +71,7 @@ class Reply:
     delay_s: float = 0.0
     packets: int = 0
     pieces: tuple[bytes | float, ...] = ()
+    gate: threading.Event | None = None
 
 
 Script = Iterable["Reply | str"] | Callable[[dict[str, Any]], "Reply | str"]
@@ -235,6 +236,8 @@ class _Handler(Handler):
 
     def _stream(self, reply: Reply, dialect: Dialect, answer: Answer) -> None:
         self._head(200, dialect.content_type, {**reply.headers, "Transfer-Encoding": "chunked"})
+        if reply.gate is not None and not self._hold(reply.gate):
+            return
         events = [dialect.frame(event) for event in dialect.events(answer)]
         self._write_events(events if reply.fault else [*events, dialect.closing], reply)
         if reply.fault == "reset_mid":
@@ -275,13 +278,16 @@ class _Handler(Handler):
             self.server.owner.abandon()
         self.close_connection = True
 
-    def _hold(self) -> None:
-        """Say nothing until the client goes away or the server ends."""
-        self.close_connection = True
+    def _hold(self, gate: threading.Event | None = None) -> bool:
+        """Say nothing until the client goes away, the server ends, or the gate opens: then True."""
         while not self.server.owner.stopping.is_set():
+            if gate is not None and gate.is_set():
+                return True
             if self._readable():
                 self.server.owner.abandon()
-                return
+                break
+        self.close_connection = True
+        return False
 
     def _readable(self) -> bool:
         """Whether the client sent something, or closed, within a short while."""

@@ -101,6 +101,12 @@ def shape(output: str) -> str:
     )
     output = re.sub(r"\b\w+_(BASE_URL|API_BASE)=http://127\.0\.0\.1:\d+\S* ", "", output)
     output = re.sub(r"\b[0-9a-f]{12}\b", "ID", output)
+    output = re.sub(  # of prompts, whose wording and prices change
+        r"^ *about [\d,]+ calls?.*; at most .*",
+        lambda match: re.sub(r"[\d,]+(?= tokens)|(?<=\$)[\d.,]+\b", "N", match[0]),
+        output,
+        flags=re.MULTILINE,
+    )
     output = re.sub(r"\S+:\d+(?= — an example of a finding)", "PLACE", output)
     output = re.sub(r"\S*/aethr-([a-z-]+)-\w+\.jsonl", r"/tmp/aethr-\1-ID.jsonl", output)
     return re.sub(r"\d+(\.\d+)? ?s\b", "TIME", output)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from aethr.base.records import Artifacts, Attempt, ShardResult, StepResult, Usage
+from aethr.base.records import Artifacts, Attempt, Estimate, ShardResult, StepResult, Usage
 from aethr.base.sanitize import HIDDEN
 
 _Word = TypeVar("_Word", bound=str)
@@ -86,6 +86,12 @@ def shard_from_json(value: object) -> ShardResult:
     """A shard from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
     shard: ShardResult = _record(ShardResult, an_object(value, "'shard'"), frozenset(ShardResult._fields))
     return shard
+
+
+def estimate_from_json(value: object) -> Estimate:
+    """An estimate from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
+    estimate: Estimate = _record(Estimate, an_object(value, "'estimate'"), frozenset(Estimate._fields))
+    return estimate
 
 
 def step_from_seed(value: object) -> StepResult:

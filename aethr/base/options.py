@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 GATES: tuple[FailOn, ...] = ("never", "revise", "low", "medium", "high")
 SCOPES: tuple[Literal["worktree", "staged", "head", "all"], ...] = ("worktree", "staged", "head", "all")
 """The words that ``--diff`` takes; any other value names commits."""
+JOBS = 4
+"""How many calls run at once by default."""
 ENVIRONMENT_PREFIX = "AETHR_RUN_"
 
 
@@ -38,6 +40,7 @@ class RunOptions(NamedTuple):
     shard: str | None = None
     max_cost: float | None = None
     max_tokens: int | None = None
+    jobs: int = JOBS
     resume_checkpoint: str | None = None
     checkpoint_dir: str | None = None
     model: str | None = None
@@ -104,6 +107,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("--max-cost", "stop before the call that would pass it, exit 5", metavar="USD", convert=float),
     Option("--max-tokens", "stop before the call that would pass it, exit 5", metavar="N", convert=int),
+    Option(
+        "--jobs",
+        f"calls that run at once, where none needs another (default {JOBS})",
+        metavar="N",
+        convert=int,
+    ),
     Option("--resume-checkpoint", "resume from a checkpoint; TASK may be left out", metavar="@FILE|JSON"),
     Option("--checkpoint-dir", "write checkpoints here, and keep them", metavar="DIR"),
     Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
@@ -113,7 +122,7 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 _SHARED = frozenset(
-    ("config", "preset", "report", "max_cost", "max_tokens", "checkpoint_dir", "model", "verbose")
+    ("config", "preset", "report", "max_cost", "max_tokens", "jobs", "checkpoint_dir", "model", "verbose")
 )
 
 HOOK_OPTIONS: tuple[Option, ...] = (
@@ -194,7 +203,8 @@ def check(options: RunOptions) -> None:
     for flag, given in (("--save", options.save), ("--replies", options.replies)):
         if given and options.show_prompt:
             _exclusive(flag, "--show-prompt")
-    for flag, number in (("--max-cost", options.max_cost), ("--max-tokens", options.max_tokens)):
+    numbers = {"--max-cost": options.max_cost, "--max-tokens": options.max_tokens, "--jobs": options.jobs}
+    for flag, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
             raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")
     _check_shard(options)

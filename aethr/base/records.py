@@ -395,6 +395,11 @@ def _sum(figures: Sequence[_Number | None]) -> _Number | None:
     return sum(known) if len(known) == len(figures) else None
 
 
+def _least(one: _Number | None, other: _Number | None) -> _Number | None:
+    known = [limit for limit in (one, other) if limit is not None]
+    return min(known) if known else None
+
+
 NO_USAGE = Usage(0, 0, 0, 0.0)
 """The usage of a step that calls no model."""
 
@@ -505,6 +510,19 @@ class Allowance(NamedTuple):
             None if self.tokens is None else max(0, self.tokens - (spent.total_tokens or 0)),
         )
 
+    def without(self, other: Allowance) -> Allowance:
+        """What remains if ``other`` is set aside, at least zero."""
+        return self.after(Usage(total_tokens=other.tokens, cost_usd=other.cost_usd))
+
+    def at_most(self, other: Allowance) -> Allowance:
+        """The smaller limit of each kind."""
+        return Allowance(_least(self.cost_usd, other.cost_usd), _least(self.tokens, other.tokens))
+
+    def covers(self, other: Allowance) -> bool:
+        """Whether ``other`` fits into it. Sums of dollars are not exact."""
+        cost = self.cost_usd is None or (other.cost_usd or 0.0) <= self.cost_usd + 1e-9
+        return cost and (self.tokens is None or (other.tokens or 0) <= self.tokens)
+
 
 UNLIMITED = Allowance()
 
@@ -513,6 +531,8 @@ class Request(NamedTuple):
     """A call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
     ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
+    ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
+    calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
     """
 
     step: str
@@ -525,6 +545,15 @@ class Request(NamedTuple):
     allowance: Allowance = UNLIMITED
     iteration: int = 1
     earlier: Earlier | None = None
+    extend: Callable[[Sequence[Usage]], Allowance] | None = None
+    cancelled: Callable[[], bool] = lambda: False
+
+    def after(self, *spent: Usage) -> Request:
+        """This first request as that of the next attempt, after those that used ``spent``."""
+        left = self.allowance
+        for usage in spent:
+            left = left.after(usage)
+        return self._replace(allowance=self.extend(spent) if self.extend is not None else left)
 
 
 class Completion(NamedTuple):
@@ -597,7 +626,10 @@ class Backend(Protocol):
     def complete(
         self, request: Request
     ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
-        """Yield the answer as it arrives, then return it complete. Raises ``AethrError``."""
+        """Yield the answer as it arrives, then return it complete. Raises ``AethrError``.
+
+        Calls that run at once each run in a thread of their own.
+        """
 
 
 class Source(Protocol):
@@ -681,6 +713,11 @@ class StepResult(NamedTuple):
     skipped: str | None = None
     part: int = 1
     parts: int = 1
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies it in a run: step, iteration and part."""
+        return self.id, self.iteration, self.part
 
 
 class LoopResult(NamedTuple):
@@ -791,13 +828,41 @@ class ShardResult(NamedTuple):
         return Shard(self.number, self.of).own(len(self.plan.lines) if self.plan else 0)
 
 
+class Need(NamedTuple):
+    """Sums for one model. With an ``agent``, that agent decides how often it calls the model.
+
+    ``calls`` counts requests to the model, or runs of the agent. ``cost_usd`` is None if it is not known: for
+    a model without a price, and for every agent.
+    """
+
+    model: str
+    agent: str | None = None
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+class Estimate(NamedTuple):
+    """What a run needs, computed before it: for each model, in order of first use.
+
+    ``about`` is a run in which all goes well, ``most`` holds for every server that honours the limit it is
+    sent (``workflow.estimate``). ``late_parts`` is the number of parts that ``most`` counts for a change that
+    is only known during the run; 0 if there is no such change.
+    """
+
+    about: tuple[Need, ...] = ()
+    most: tuple[Need, ...] = ()
+    late_parts: int = 0
+
+
 class RunResult(NamedTuple):
     """The run record: every report and every exit code is a function of this one object.
 
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
     is ``not-reviewed`` until the run has been judged, and always for a ``shard``. ``excluded`` are the files
-    that rules exclude.
+    that rules exclude. ``estimate`` is None if no model was to be called.
     """
 
     task: str
@@ -815,6 +880,7 @@ class RunResult(NamedTuple):
     outcome: RunOutcome = "not-reviewed"
     excluded: tuple[Excluded, ...] = ()
     shard: ShardResult | None = None
+    estimate: Estimate | None = None
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:
@@ -859,6 +925,16 @@ UNSEALED = Seal()
 
 
 Collect: TypeAlias = Callable[[View], Collected]
+Share: TypeAlias = Callable[[Iterable[Request], Allowance], Sequence[Allowance]]
+"""What each of some calls, which may run at once, may spend of what is left. It depends on nothing else.
+
+They may need more than that together: a call whose share is not there waits until another one ends.
+"""
+
+
+def share_nothing(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
+    """Each call may need all that is left, so that only one runs at a time."""
+    return [left for _ in requests]
 
 
 class PlannedStep(NamedTuple):
@@ -866,7 +942,7 @@ class PlannedStep(NamedTuple):
 
     ``edits_tree`` is a property of the backend that the workflow names, even if a mock replaces it. ``check``
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
-    commands of the project for the step's context.
+    commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
     """
 
     spec: StepSpec
@@ -877,6 +953,7 @@ class PlannedStep(NamedTuple):
     collect: Collect
     check: Callable[[], CommandCheck] | None = None
     runs_commands: bool = False
+    share: Share = share_nothing
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -902,7 +979,8 @@ class Plan(NamedTuple):
     ``survey`` is valid for the first reading only. ``moved`` says what of the scope has changed since.
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
-    that this run sends, None for all of it.
+    that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
+    the model steps, except for what commands print. At most ``jobs`` calls run at once.
     """
 
     workflow: WorkflowSpec
@@ -920,7 +998,9 @@ class Plan(NamedTuple):
     moved: Callable[[], str | None] = lambda: None
     seal: Seal = UNSEALED
     unproven: str | None = None
+    jobs: int = 1
     shard: Shard | None = None
+    estimate: Callable[[], Estimate | None] = lambda: None
 
     @property
     def is_live(self) -> bool:
@@ -936,12 +1016,16 @@ class Plan(NamedTuple):
 
 
 class RunStarted(NamedTuple):
+    """``left_out`` are the files of the change that are not sent, or only in part, or that rules exclude."""
+
     workflow: str
     task: str
     mode: Mode
     steps: int
     subject: Subject | None = None
     shards: ShardPlan | None = None
+    estimate: Estimate | None = None
+    left_out: tuple[Receipt, ...] = ()
 
 
 class StepStarted(NamedTuple):
@@ -956,6 +1040,11 @@ class StepStarted(NamedTuple):
     total: int
     part: int = 1
     parts: int = 1
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """That of its result."""
+        return self.id, self.iteration, self.part
 
 
 class StepPrepared(NamedTuple):
@@ -985,16 +1074,19 @@ class RunFinished(NamedTuple):
     result: RunResult
 
 
-Event: TypeAlias = (
-    RunStarted
-    | StepStarted
-    | StepPrepared
-    | TextDelta
-    | Thinking
-    | Spent
-    | AttemptStarted
-    | Notice
-    | StepFinished
-    | LoopEnded
-    | RunFinished
+class Concurrent(NamedTuple):
+    """An event of one of the calls that run at once; ``call`` counts them from 0 in the order of the plan.
+
+    The events of one call come in their order, those of several calls as they happen. Any other event comes
+    after all of them.
+    """
+
+    call: int
+    event: StepEvent
+
+
+StepEvent: TypeAlias = (
+    StepStarted | StepPrepared | TextDelta | Thinking | Spent | AttemptStarted | Notice | StepFinished
 )
+
+Event: TypeAlias = StepEvent | RunStarted | LoopEnded | RunFinished | Concurrent

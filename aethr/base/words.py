@@ -33,9 +33,11 @@ def rest(total: int, shown: int, one: str = "") -> str:
     return f"and {counted(left, f'more {one}')}" if one else f"and {left:,} more"
 
 
-def capped(items: Sequence[_Item], limit: int = SHOWN, show: Callable[[_Item], str] = str) -> str:
+def capped(
+    items: Sequence[_Item], limit: int = SHOWN, show: Callable[[_Item], str] = str, separator: str = ", "
+) -> str:
     """``a, b and 3 more``."""
-    return " ".join(filter(None, (", ".join(map(show, items[:limit])), rest(len(items), limit))))
+    return " ".join(filter(None, (separator.join(map(show, items[:limit])), rest(len(items), limit))))
 
 
 def path_line(path: str, line: int | None) -> str:

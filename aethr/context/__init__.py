@@ -34,7 +34,7 @@ from aethr.context.changes import POINTER, git_diff, latest_diff
 from aethr.context.diffs import is_pointer
 from aethr.context.files import Refusal, Tree, tree_of
 from aethr.context.files import holds as holds
-from aethr.context.packer import LISTED, Packer, by_density, by_place
+from aethr.context.packer import LISTED, LISTING_CHARS, Packer, by_density, by_place
 from aethr.context.paths import refusal
 
 GLOB_FILES = 50
@@ -103,7 +103,7 @@ class Reader:
         self._readers = [each for each in steps if CHANGES & {*each.context} and each.id not in whole]
         self._most_parts = most_parts
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
-        self._rooms: dict[str, int] = {}
+        self._rooms: dict[tuple[str, ...], int] = {}
         self._previews: dict[tuple[object, ...], Collected] = {}
 
     def collect(self, step: StepSpec, view: View) -> Collected:
@@ -141,9 +141,14 @@ class Reader:
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:
             return kept[1]
-        room = min(self._room(name, view) for name in names)
-        packer = Packer(room * self._most_parts, by_place, room)
-        _pack(names, room, view, packer, of_change=True)
+        certain = min(
+            step.context_chars if {*step.context} <= CHANGES else step.context_chars // 2
+            for step in self._readers
+            if {*names} & {*step.context}
+        )
+        packer = Packer(certain * self._most_parts, by_place, certain)
+        for number in range(len(names)):
+            packer.take(number, self._read(names, number, view, packer))
         parts, needed = packer.cut(self._most_parts)
         change = _Change(
             parts=tuple(
@@ -151,7 +156,7 @@ class Reader:
                 for shares in parts
             ),
             needed=needed,
-            room=room,
+            room=packer.room,
             size=packer.size(),
             extent=packer.extent(names.index(CHANGE)) if CHANGE in names else None,
         )
@@ -159,18 +164,39 @@ class Reader:
             self._changes[names] = state, change
         return change
 
-    def _room(self, name: str, view: View) -> int:
-        """The room for a change in each step that reads it: what the other context leaves, at least half.
+    def _read(self, names: tuple[str, ...], number: int, view: View, packer: Packer) -> Iterator[Fragment]:
+        """The fragments of one of these sources. Before they pass the packer's room, it gets all there is.
+
+        A small change needs no more than the packer has, so no other context is read to find out.
+        """
+        row, argument = find(names[number])
+        fragments = row.read(argument, view, packer.room)
+        size = packer.size()
+        for fragment in fragments:
+            if isinstance(fragment, Entry):
+                size += len(fragment.label) + len(fragment.header)
+            elif isinstance(fragment, Piece):
+                size += len(fragment.text or "")
+            if size > packer.room:
+                packer.room = self._measure_room(names, view)
+                packer.budget = packer.room * self._most_parts
+                yield fragment
+                yield from fragments
+                return
+            yield fragment
+
+    def _measure_room(self, names: tuple[str, ...], view: View) -> int:
+        """The room in each step that reads one of these: what the other context leaves, at least half.
 
         What commands print is not known before; such a step keeps half of its budget for it.
         """
-        if name not in self._rooms:
-            self._rooms[name] = min(
+        if names not in self._rooms:
+            self._rooms[names] = min(
                 max(step.context_chars // 2, step.context_chars - _measure_others(step, view))
                 for step in self._readers
-                if name in step.context
+                if {*names} & {*step.context}
             )
-        return self._rooms[name]
+        return self._rooms[names]
 
 
 class _Change(NamedTuple):
@@ -188,6 +214,11 @@ def _measure_others(step: StepSpec, view: View) -> int:
     if any(find(source)[0].runs for source in step.context):
         return budget
     return _pack(step.context, budget, view, Packer(budget), of_change=False).size()
+
+
+def most_chars(sources: Sequence[str], budget_chars: int) -> int:
+    """The most characters that a prompt has of these sources: the budget, and what is said of the rest."""
+    return budget_chars + LISTING_CHARS * len(sources)
 
 
 def find(source: str) -> tuple[SourceRow, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from aethr import git
 from aethr.base.errors import GitMissingError
@@ -332,7 +332,7 @@ def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[
         said = f"not part of this diff ({scope.text}): {'; '.join(missing)}; {remedy}"
         yield Remark(said, complete=not (view.strict and scope.chosen))
     for ours, decides in _DECIDING.items():
-        if edited := [name for name in names if PurePosixPath(name).name == ours]:
+        if edited := [name for name in names if name.rpartition("/")[2] == ours]:
             yield Remark(f"this change edits {decides}: {_listed(edited)}")
     if filters and scope.reads_disk:  # otherwise git reads objects, without filters
         yield Remark(f"filters of the repository's own configuration were not run: {_listed(filters)}")

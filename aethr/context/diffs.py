@@ -8,7 +8,7 @@ own (``diff.suppressBlankEmpty`` must be off: https://git-scm.com/docs/git-confi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ _RANGES_BYTES = 80
 _GITLINK = re.compile(
     rb"\n(?:(?:new file |deleted file |new )?mode [0-7,]*160000|index \S+ 160000)(?=\n|\.\.)"
 )
+_FIELDS = re.compile(rb"\n(rename from|rename to|copy to|---|\+\+\+) ([^\n]*)")
 _IDS = re.compile(rb"\nindex ([0-9a-f]+)\.\.([0-9a-f]+)")
 _DIRTY = re.compile(rb"@@ -1 \+1 @@\n-Subproject commit ([0-9a-f]+)\n\+Subproject commit \1-dirty\n")
 _FROM_THE_TOP = re.compile(rb"@@ -\S+ \+1(?:,\d+)? @@")
@@ -168,23 +169,22 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
     after = head[ranges.end() :]
     # The number of the next line on each side: git names the line before a side without lines.
     old, new = (int(ranges[at]) + (ranges[at + 1] == b"0") for at in (1, 3))
-    lines = re.findall(rb"[^\n]*\n|[^\n]+", body)
-    taken: list[bytes] = []
-    length = 0
-    for at, line in enumerate(lines):
-        taken.append(line)
-        length += len(line)
-        following = b"".join(lines[at + 1 : at + 2])
-        if following and (length + len(following) <= size or following.startswith(b"\\")):
-            continue
-        signs = [each[:1] for each in taken]
-        added, removed, same = (signs.count(sign) for sign in (b"+", b"-", b" "))
+    begin = 0
+    while begin < len(body):
+        end = body.rfind(b"\n", begin, begin + size) + 1 if begin + size < len(body) else len(body)
+        if end <= begin:  # a line that is longer
+            end = body.find(b"\n", begin) + 1 or len(body)
+        while body.startswith(b"\\", end):  # it belongs to the line before it
+            end = body.find(b"\n", end) + 1 or len(body)
+        taken = body[begin:end]
+        lines = b"\n" + taken
+        added, removed, same = (lines.count(b"\n" + sign) for sign in (b"+", b"-", b" "))
         before, now = same + removed, same + added
         numbers = (old - (not before), before, new - (not now), now)
-        text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + b"".join(taken)
+        text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + taken
         if added or removed:
-            yield Hunk(text, len(text), added + removed, any(b"\0" in each for each in taken), added)
-        old, new, taken, length = old + before, new + now, [], 0
+            yield Hunk(text, len(text), added + removed, b"\0" in taken, added)
+        old, new, begin = old + before, new + now, end
 
 
 def is_pointer(content: bytes) -> bool:
@@ -287,27 +287,17 @@ def _section(header: bytes) -> Section:
         return Section(header, b"")
     names = first[len(b"diff --git ") :]
     same = _without_prefix(names[len(names) // 2 + 1 :])
-    old = _field(header, b"rename from ")
-    new = _field(header, b"rename to ") or _field(header, b"copy to ")
-    path = new or _side(header, b"+++ ") or _side(header, b"--- ") or same
-    return Section(header, path, old, binary)
+    fields = dict(reversed(_FIELDS.findall(header)))
+    old = fields.get(b"rename from")
+    new = fields.get(b"rename to") or fields.get(b"copy to")
+    path = unquote(new) if new else _side(fields, b"+++") or _side(fields, b"---") or same
+    return Section(header, path, None if old is None else unquote(old), binary)
 
 
-def _field(header: bytes, opening: bytes) -> bytes | None:
-    value = _after(header, opening)
-    return None if value is None else unquote(value)
-
-
-def _side(header: bytes, opening: bytes) -> bytes | None:
+def _side(fields: Mapping[bytes, bytes], sign: bytes) -> bytes | None:
     """The name in a ``---`` or ``+++`` line. git appends a tab to a name with a space."""
-    name = _after(header, opening)
+    name = fields.get(sign)
     return None if name in (None, b"/dev/null") else _without_prefix(name.removesuffix(b"\t"))
-
-
-def _after(header: bytes, opening: bytes) -> bytes | None:
-    """The rest of the first line with this beginning, except the header's first line."""
-    _, found, rest = header.partition(b"\n" + opening)
-    return rest.partition(b"\n")[0] if found else None
 
 
 def _without_prefix(name: bytes) -> bytes:

@@ -225,7 +225,14 @@ GENERATED_FOLDERS = frozenset(
 def default_rule(path: str) -> DefaultRule | None:
     """The default for a path, by its name alone."""
     name = _lowered(path).rpartition("/")[2]
-    return next((rule for rule in DEFAULTS if _matcher(rule.names).fullmatch(name)), None)
+    if not _any_default().match(name):  # most names
+        return None
+    return next(rule for rule in DEFAULTS if _matcher(rule.names).fullmatch(name))
+
+
+@lru_cache
+def _any_default() -> paths.Names:
+    return paths.group(name for rule in DEFAULTS for name in rule.names)
 
 
 def is_protected(path: str) -> bool:
@@ -264,7 +271,7 @@ def importance(path: str) -> int:
 
 def _lowered(path: str) -> str:
     """In lower case; only ASCII, so that no other letter passes for one of a name in a table."""
-    return os.fsdecode(os.fsencode(path).lower())
+    return path.lower() if path.isascii() else os.fsdecode(os.fsencode(path).lower())
 
 
 @lru_cache

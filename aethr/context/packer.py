@@ -40,6 +40,9 @@ LISTED = 50
 NAME_CHARS = 200
 """Maximum length of a file's name in such a line."""
 
+LISTING_CHARS = (LISTED + 10) * (NAME_CHARS + 100)
+"""More than the lines about missing content have in one block."""
+
 UNITS = 1_000
 """About how many units a file is cut into at most, so that millions of hunks take little memory."""
 
@@ -135,8 +138,8 @@ class Share(NamedTuple):
 
     @property
     def kept(self) -> list[Piece]:
-        kept = self.item.kept.items() if self.sent else ()
-        return [piece for number, piece in kept if number in self.numbers]
+        kept = self.item.kept
+        return [kept[number] for number in self.numbers if number in kept] if self.sent and kept else []
 
     @property
     def changed(self) -> int:
@@ -214,7 +217,8 @@ class Packer:
         What none of these parts has is listed in the last one. A file that is larger than the room is cut
         between its pieces. The old text of a deleted file takes only what is left.
         """
-        units = [unit for item in sorted(self._items, key=_sending_order) for unit in self._units(item)]
+        in_order = sorted(self._items, key=lambda item: (item.importance, *item.place))
+        units = [unit for item in in_order for unit in self._units(item)]
         found = parts.cut([sized for _, sized in units], self.room) or [range(0)]
         cut = [_join(share for share, _ in units[part.start : part.stop]) for part in found[:most]]
         for part, shares in zip(found, cut, strict=False):
@@ -226,7 +230,7 @@ class Packer:
                     shares[at] = share._replace(sent=True)
         over = f"over the limit of {most} parts"
         cut[-1] += [
-            share._replace(over=over, sent=False)
+            Share(share.item, share.numbers, over, sent=False)
             for part in found[most:]
             for share, _ in units[part.start : part.stop]
         ]
@@ -321,17 +325,14 @@ def _unit(item: Item, numbers: range, size: int, over: str) -> tuple[Share, part
     return Share(item, numbers, over), parts.Sized(f"{item.entry.path}\0{numbers.start}", size)
 
 
-def _sending_order(item: Item) -> tuple[int, int, int]:
-    return (item.importance, *item.place)
-
-
 def _join(shares: Iterable[Share]) -> list[Share]:
     """Neighbouring pieces of a file as one share."""
     joined = []
     for _, group in groupby(shares, key=lambda share: share.item.number):
         first, *rest = group
-        last = rest[-1] if rest else first
-        joined.append(first._replace(numbers=range(first.numbers.start, last.numbers.stop)))
+        if rest:
+            first = first._replace(numbers=range(first.numbers.start, rest[-1].numbers.stop))
+        joined.append(first)
     return joined
 
 
@@ -343,7 +344,7 @@ def _text(shares: Sequence[Share], remarks: Sequence[Remark]) -> str:
         if not share.kept:
             unsent.append(share)
             continue
-        if content := share.item.entry.label + _sent(share):
+        if content := share.item.entry.label + _sent(share.item, share.kept):
             texts.append(content)
         if len(share.kept) < len(share.numbers):
             texts.append(f"[{_short(share.item.entry.path)}: {_lost(share)}]\n")
@@ -354,9 +355,8 @@ def _text(shares: Sequence[Share], remarks: Sequence[Remark]) -> str:
     return "".join((*ended, *texts[-1:]))
 
 
-def _sent(share: Share) -> str:
-    kept = share.kept
-    return share.item.entry.header + "".join(piece.text or "" for piece in kept) if kept else ""
+def _sent(item: Item, kept: Sequence[Piece]) -> str:
+    return item.entry.header + "".join(piece.text or "" for piece in kept) if kept else ""
 
 
 def _lost(share: Share) -> str:
@@ -392,7 +392,7 @@ def _short(name: str) -> str:
 
 def _receipt(source: str, share: Share) -> Receipt:
     item, kept = share.item, share.kept
-    sent = _sent(share).encode()
+    sent = _sent(item, kept).encode()
     header = 0 if kept else len(item.entry.header.encode())
     all_sent = len(kept) == len(share.numbers)
     return Receipt(

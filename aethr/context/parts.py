@@ -27,7 +27,8 @@ def cut(items: Sequence[Sized], room: int) -> list[range]:
     ends = list(range(1, len(items) + 1))  # of the part whose first item this is: the item after its last
     begins = list(range(len(items)))  # of the part whose last item this is: its first item
     sizes = [item.size for item in items]  # of the part whose first item this is
-    for boundary in sorted(range(1, len(items)), key=lambda at: _strength(items[at].name)):
+    strengths = [sha256(item.name.encode("utf-8", "surrogatepass")).digest() for item in items]
+    for boundary in sorted(range(1, len(items)), key=strengths.__getitem__):
         before = begins[boundary - 1]
         if sizes[before] + sizes[boundary] <= room:
             sizes[before] += sizes[boundary]
@@ -38,7 +39,3 @@ def cut(items: Sequence[Sized], room: int) -> list[range]:
         parts.append(range(begin, ends[begin]))
         begin = ends[begin]
     return parts
-
-
-def _strength(name: str) -> bytes:
-    return sha256(name.encode("utf-8", "surrogatepass")).digest()

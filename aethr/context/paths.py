@@ -223,24 +223,31 @@ _GAPS = "._ -+"
 
 def is_secret(path: str) -> bool:
     """Whether the file, or its original if it is a copy, holds secrets. ``path`` has forward slashes."""
-    *folders, name = path.casefold().split("/")
+    folder, _, name = path.casefold().rpartition("/")
     secret, harmless = _tables()
-    above = "".join(f"{_versions(folder)[-1]}/" for folder in folders[1 - DEPTH :])
+    above = _originals(folder)
     if harmless.match(above + name):
         return False
     names = _versions(name)
     if len(names) > 1:  # an editor's swap file of `x.key` is `.x.key.swp`
         last = names[-1].lstrip(".")
         names = (*names, last, f".{last}")
-    return any((each in TOP and not folders) or secret.match(above + each) for each in names)
+    return any((each in TOP and not folder) or secret.match(above + each) for each in names)
+
+
+@lru_cache(1024)
+def _originals(folder: str) -> str:
+    """The last folders of a path, each without its marks of a copy, with a slash after each."""
+    parts = folder.split("/") if folder else []
+    return "".join(f"{_versions(part)[-1]}/" for part in parts[1 - DEPTH :])
 
 
 @lru_cache
-def _tables() -> tuple[_Names, _Names]:
-    return _group(SECRET), _group(HARMLESS)
+def _tables() -> tuple[Names, Names]:
+    return group(SECRET), group(HARMLESS)
 
 
-class _Names(NamedTuple):
+class Names(NamedTuple):
     """Patterns by the way to compare them: ends of a path, ends or beginnings of a name, or a regex."""
 
     ends: frozenset[str]
@@ -250,16 +257,21 @@ class _Names(NamedTuple):
 
     def match(self, path: str) -> bool:
         """Whether the end of a path with at most ``DEPTH`` parts matches one of the patterns."""
-        parts = path.split("/")
-        return (
-            parts[-1].endswith(self.suffixes)
-            or parts[-1].startswith(self.prefixes)
-            or any("/".join(parts[start:]) in self.ends for start in range(len(parts)))
-            or self.others.fullmatch(path) is not None
-        )
+        end = path
+        while end not in self.ends:
+            _, deeper, end = end.partition("/")
+            if not deeper:
+                name = path[path.rfind("/") + 1 :]
+                return (
+                    name.endswith(self.suffixes)
+                    or name.startswith(self.prefixes)
+                    or self.others.fullmatch(path) is not None
+                )
+        return True
 
 
-def _group(globs: Iterable[str]) -> _Names:
+def group(globs: Iterable[str]) -> Names:
+    """The patterns, each compared in the cheapest way that fits it."""
     ends, suffixes, prefixes, others = set(), [], [], []
     for glob in globs:
         if not _is_wild(glob):
@@ -271,7 +283,7 @@ def _group(globs: Iterable[str]) -> _Names:
         else:
             others.append(glob)
     whole = re.compile(f"(?:.*/)?(?:{any_of(tuple(others)).pattern})", re.DOTALL)
-    return _Names(frozenset(ends), tuple(suffixes), tuple(prefixes), whole)
+    return Names(frozenset(ends), tuple(suffixes), tuple(prefixes), whole)
 
 
 def _is_wild(glob: str) -> bool:
@@ -296,9 +308,10 @@ def _versions(name: str) -> tuple[str, ...]:
 
 def _unmarked(name: str) -> str:
     """The name without its outermost mark."""
-    for before in _BEFORE:
-        if name.startswith(before) and name != before:
-            return name.removeprefix(before)
+    if name.startswith(_BEFORE):
+        for before in _BEFORE:
+            if name.startswith(before) and name != before:
+                return name.removeprefix(before)
     if name[-1:] in ("~", "#"):
         return name[:-1] or name
     if name[-1:] == ")":

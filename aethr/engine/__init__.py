@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from aethr import review
@@ -20,10 +22,12 @@ from aethr.base.records import (
     CHANGE,
     CHANGES,
     NO_USAGE,
+    UNLIMITED,
     AttemptStarted,
     Block,
     Collected,
     Completion,
+    Concurrent,
     Earlier,
     Event,
     Excluded,
@@ -44,6 +48,7 @@ from aethr.base.records import (
     ShardStep,
     Skipped,
     Spent,
+    StepEvent,
     StepFinished,
     StepPrepared,
     StepResult,
@@ -56,10 +61,12 @@ from aethr.base.records import (
     View,
 )
 from aethr.base.sanitize import REDACTED, Redactor
-from aethr.engine import conditions, prompts
+from aethr.engine import at_once, conditions, prompts
+from aethr.engine.at_once import Loan, Purse
 from aethr.review import Verdict
 
 Clock = Callable[[], float]
+Keep = Callable[[StepResult], None]
 
 
 class Turn(NamedTuple):
@@ -72,8 +79,8 @@ class Turn(NamedTuple):
 class Progress:
     """Where a run stands. It changes only by ``add``, so replaying the results rebuilds it.
 
-    ``results`` are in the order of the run, those of a finished turn in the order of their parts. ``open``
-    are the results of the turn that is not finished yet, in the order in which they came.
+    ``results`` are those of finished turns, in the order of the run and of their parts. ``open`` are those of
+    turns that are not finished, or that come after one that is not, in the order in which they came.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -83,36 +90,71 @@ class Progress:
         self.turn: Turn | None = Turn(0, 1)
         self.open: list[StepResult] = []
 
-    def is_completed_by(self, result: StepResult) -> bool:
-        """Whether this result is the last one that its turn needs."""
-        return len(self.open) + 1 == len(self.plan.own_parts(result.parts))
+    def turns(self) -> tuple[Turn, ...]:
+        """The next turn, and the turns of the steps after it that may run at the same time.
+
+        These are reviewing steps in the same loops that see no earlier answer.
+        """
+        if self.turn is None:
+            return ()
+        position, iteration = self.turn
+        last = position
+        while last + 1 < len(self.plan.steps) and self._may_run_together(last, last + 1):
+            last += 1
+        return tuple(Turn(each, iteration) for each in range(position, last + 1))
+
+    def results_of(self, turn: Turn) -> list[StepResult]:
+        """Those of the ``open`` results that belong to this turn."""
+        own = self.plan.steps[turn.position].spec.id, turn.iteration
+        return [each for each in self.open if (each.id, each.iteration) == own]
 
     def add(self, result: StepResult) -> LoopResult | None:
         """Take a finished step, or a part of one; return the loop that ended with it, if one did."""
-        assert self.turn is not None
-        is_last = self.is_completed_by(result)
         self.open.append(result)
-        self.results.append(result)
-        if not is_last:
-            return None
-        finished, self.open = _in_order(self.open), []
-        self.results[-len(finished) :] = finished
-        following = self.turn.position + 1
-        repeat = self.plan.steps[self.turn.position].spec.repeat
+        ended = None
+        while self.turn is not None and (finished := _in_order(self.results_of(self.turn))):
+            if len(finished) < len(self.plan.own_parts(finished[0].parts)):
+                break
+            self.open = [each for each in self.open if (each.id, each.iteration) != _turn_key(finished[0])]
+            self.results += finished
+            ended = self._end_turn(self.turn, finished)
+        return ended
+
+    def _end_turn(self, turn: Turn, finished: Sequence[StepResult]) -> LoopResult | None:
+        following = turn.position + 1
+        repeat = self.plan.steps[turn.position].spec.repeat
         if repeat:
             outcome = self._end_loop(repeat, finished)
             if outcome is None:
-                self.turn = Turn(self._index(repeat.back_to), result.iteration + 1)
+                self.turn = Turn(self._index(repeat.back_to), turn.iteration + 1)
                 return None
-            self.loops.append(LoopResult(result.id, repeat.back_to, result.iteration, outcome))
+            self.loops.append(LoopResult(finished[0].id, repeat.back_to, turn.iteration, outcome))
         inside = any(
             self._index(step.spec.repeat.back_to) < following <= end
             for end, step in enumerate(self.plan.steps)
             if step.spec.repeat
         )
         at_end = following == len(self.plan.steps)
-        self.turn = None if at_end else Turn(following, result.iteration if inside else 1)
+        self.turn = None if at_end else Turn(following, turn.iteration if inside else 1)
         return self.loops[-1] if repeat else None
+
+    def _may_run_together(self, first: int, second: int) -> bool:
+        pair = [self.plan.steps[first], self.plan.steps[second]]
+        blind = pair[0].backend is pair[1].backend and all(
+            step.spec.reviewing
+            and step.spec.history_visibility == "none"
+            and not (step.edits_tree or step.runs_commands)
+            for step in pair
+        )
+        loops = [
+            [
+                end
+                for end, step in enumerate(self.plan.steps)
+                if step.spec.repeat and self._index(step.spec.repeat.back_to) <= position <= end
+            ]
+            for position in (first, second)
+        ]
+        return blind and pair[0].spec.repeat is None and loops[0] == loops[1]
 
     def _end_loop(self, repeat: Repeat, finished: Sequence[StepResult]) -> LoopOutcome | None:
         """How the loop ends with these results of its last step; None if another pass follows."""
@@ -150,47 +192,57 @@ class Progress:
 
     def _turn_of(self, result: StepResult) -> list[StepResult]:
         """All parts of the turn that this result belongs to."""
-        return [each for each in self.results if (each.id, each.iteration) == (result.id, result.iteration)]
+        return [each for each in self.results if _turn_key(each) == _turn_key(result)]
 
     def _index(self, step_id: str) -> int:
         return next(n for n, step in enumerate(self.plan.steps) if step.spec.id == step_id)
 
 
+def _turn_key(result: StepResult) -> tuple[str, int]:
+    return result.id, result.iteration
+
+
 def _in_order(finished: Iterable[StepResult]) -> list[StepResult]:
     """The results of one turn by their parts. A command of its loop has run after all: the last has it."""
     ordered = sorted(finished, key=lambda result: result.part)
+    if len(ordered) < 2:
+        return ordered
     check = next((each.check for each in ordered if each.check is not None), None)
     return [*(each._replace(check=None) for each in ordered[:-1]), ordered[-1]._replace(check=check)]
 
 
 def run(
-    plan: Plan, done: Sequence[StepResult] = (), clock: Clock = time.monotonic
+    plan: Plan,
+    done: Sequence[StepResult] = (),
+    clock: Clock = time.monotonic,
+    keep: Keep = lambda _: None,
 ) -> Generator[Event, None, None]:
     """Run ``plan`` to its end; ``done`` are results to replay. The last event is ``RunFinished``.
 
-    Raises ``AethrError`` if a step fails, after a ``StepFinished`` for each step before it. The consumer
-    writes the checkpoint before it shows an event. What earlier attempts left in the tree belongs to the
-    next step that edits it, even if the workflow now has another step there.
+    Raises ``AethrError`` if a step fails, after a ``StepFinished`` for each step before it, and for each call
+    that ran at the same time. The consumer writes the checkpoint before it shows an event. ``keep`` is called
+    earlier with the result of a call that runs beside others, in the thread of that call. What earlier
+    attempts left in the tree belongs to the next step that edits it, even if the workflow now has another
+    step there.
     """
-    subject, first = _read_subject(plan, resumed=bool(done))
+    subject, left_out, first = _read_subject(plan, resumed=bool(done))
     shards = _describe_shards(plan, subject) if plan.shard and subject else None
-    yield RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
-    yield from _check_parts(plan, subject)
+    started = RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
+    if (refusal := _find_too_many_parts(plan, subject)) is not None:
+        yield started
+        raise refusal
+    estimate = plan.estimate()
+    yield started._replace(estimate=estimate, left_out=left_out)
     progress = Progress(plan)
     if shards and not plan.own_parts(len(shards.lines)):
         progress.turn = None
-    for result in done:
+    for result in in_order(plan, done):
         yield from _finish(progress, _check_order(progress, result), replayed=True)
     earlier = plan.earlier
     while (turn := progress.turn) is not None:
-        step = plan.steps[turn.position]
-        if step.runs_commands:  # they may take minutes
-            yield _started(plan, turn)
-        collected = first if first is not None and turn == Turn(0, 1) else None
-        if collected is None:
-            collected = step.collect(_view(plan, progress.results))
-        yield from _run_parts(progress, turn, collected, earlier, clock)
-        earlier = None if step.edits_tree else earlier
+        yield from _run_next(progress, first, earlier, clock, keep)
+        first = None
+        earlier = None if plan.steps[turn.position].edits_tree else earlier
     reviewing = frozenset(step.spec.id for step in plan.steps if step.spec.reviewing)
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     doubt = plan.unproven
@@ -200,9 +252,20 @@ def run(
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
-    yield RunFinished(
-        record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
-    )
+    finished = record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
+    yield RunFinished(finished._replace(estimate=estimate))
+
+
+def in_order(plan: Plan, results: Sequence[StepResult]) -> list[StepResult]:
+    """``results`` in the order of the run, if calls that ran at once ended in another one.
+
+    Those that do not fit ``plan``, because the id of a step holds a key and is redacted, stay as they are.
+    """
+    progress = Progress(plan)
+    for result in results:
+        progress.add(result)
+    rest = [each for turn in progress.turns() for each in _in_order(progress.results_of(turn))]
+    return [*progress.results, *rest] if len(rest) == len(progress.open) else list(results)
 
 
 def replay(plan: Plan, done: Sequence[StepResult]) -> Progress:
@@ -216,17 +279,18 @@ def replay(plan: Plan, done: Sequence[StepResult]) -> Progress:
 def without_stale_parts(plan: Plan, done: Sequence[StepResult]) -> tuple[StepResult, ...]:
     """``done``, without the parts of an unfinished step if its change is now another one or cut elsewhere."""
     progress = replay(plan, done)
-    if progress.turn is None or not progress.open:
-        return tuple(done)
-    before = progress.results[: -len(progress.open)]
-    view = _view(plan, before)._replace(run_commands=False, again=True)
-    parts = plan.steps[progress.turn.position].collect(view).parts
-    for result in progress.open:
-        if result.parts != len(parts) or not _same_change(
-            result.context, _receipts(parts[result.part - 1]), CHANGES
-        ):
-            return tuple(done[: len(done) - len(progress.open)])
-    return tuple(done)
+    view = _view(plan, progress.results)._replace(run_commands=False, again=True)
+    stale: list[StepResult] = []
+    for turn in progress.turns() if progress.open else ():
+        if found := progress.results_of(turn):
+            parts = plan.steps[turn.position].collect(view).parts
+            if any(
+                each.parts != len(parts)
+                or not _same_change(each.context, _receipts(parts[each.part - 1]), CHANGES)
+                for each in found
+            ):
+                stale += found
+    return tuple(each for each in done if each not in stale)
 
 
 def readers_behind_review(plan: Plan, done: Sequence[StepResult]) -> tuple[PlannedStep, ...]:
@@ -259,13 +323,17 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     return None
 
 
-def preview(plan: Plan, *, run_commands: bool = False) -> Iterator[StepPrepared]:
+def preview(plan: Plan, *, run_commands: bool = False, agents: bool = True) -> Iterator[StepPrepared]:
     """The prompts of the first pass, without a call; a placeholder stands where an answer would.
 
-    Commands of the project run only if ``run_commands`` is True.
+    Commands of the project run only if ``run_commands`` is True. Without ``agents`` their prompts are empty,
+    and their context is not read.
     """
     history: list[StepResult] = []
     for step in plan.steps:
+        if step.edits_tree and not agents:
+            yield StepPrepared(step.spec.id, "", "", ())
+            continue
         view = _view(plan, history)._replace(preview=True, run_commands=run_commands)
         collected = step.collect(view)
         resumed = plan.earlier is not None and plan.earlier.attempt.step == step.spec.id
@@ -295,8 +363,8 @@ def record(
 ) -> RunResult:
     """The run record, also of a run that stopped early.
 
-    ``failed`` is the usage of the failed attempts of the call that stopped it. A shard has no verdict and no
-    gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
+    ``failed`` is what the failed attempts of each call used that did not finish. A shard has no verdict and
+    no gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
     """
     skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     recorded = review.as_recorded(verdict, plan.mode)
@@ -366,7 +434,7 @@ def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Total
     """Sums over ``results`` and ``failed`` attempts; one unknown figure makes its sum unknown."""
     used = budget.used(results, failed)
     return Totals(
-        calls=sum(result.calls for result in results) + bool(failed),
+        calls=sum(result.calls for result in results) + len(failed),
         prompt_tokens=used.prompt_tokens,
         completion_tokens=used.completion_tokens,
         cost_usd=used.cost_usd,
@@ -375,20 +443,110 @@ def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Total
     )
 
 
-def _run_parts(
-    progress: Progress, turn: Turn, collected: Collected, earlier: Earlier | None, clock: Clock
+class _Call(NamedTuple):
+    """A part of a step that is to run. ``history`` are the results from before its turn."""
+
+    step: PlannedStep
+    turn: Turn
+    part: int
+    collected: Collected
+    history: tuple[StepResult, ...]
+    earlier: Earlier | None
+
+    def prepare(self, plan: Plan) -> tuple[StepPrepared, Request]:
+        """Its prompt, and the request without its allowance."""
+        prepared = _prepare(plan, self.step, self.history, self.collected, self.part, self.earlier)
+        request = self.step.request(plan.root, prepared.prompt, iteration=self.turn.iteration)
+        return prepared, request._replace(earlier=self.earlier)
+
+    def announce(self, plan: Plan) -> Iterator[StepStarted]:
+        """Its start, unless that was said before the commands of its context ran."""
+        parts = len(self.collected.parts)
+        if parts > 1 or not self.step.runs_commands:
+            yield _started(plan, self.turn, self.part, parts)
+
+
+def _run_next(
+    progress: Progress, first: Collected | None, earlier: Earlier | None, clock: Clock, keep: Keep
 ) -> Iterator[Event]:
-    """Run the parts of a step that have no result yet."""
-    plan, parts = progress.plan, len(collected.parts)
-    done = {result.part for result in progress.open}
-    for part in sorted({*plan.own_parts(parts)} - done):
-        over = budget.exceeded(plan.allowance, progress.results)
-        if over is not None:  # not after the last step, because then the run is complete
-            raise over
-        if parts > 1 or not plan.steps[turn.position].runs_commands:
-            yield _started(plan, turn, part, parts)
-        result = yield from _perform(progress, turn, part, collected, earlier, clock)
+    """Run the parts of the next step that have no result yet, and of the steps that may run with it.
+
+    ``first`` is the context of the first step, if it has been read. A step that would review an empty change
+    is not called.
+    """
+    plan, calls, history = progress.plan, list[_Call](), tuple(progress.results)
+    _require_budget(progress)
+    for turn in progress.turns():
+        step = plan.steps[turn.position]
+        if step.runs_commands:  # they may take minutes
+            yield _started(plan, turn)
+        collected = first if turn == Turn(0, 1) else None
+        if collected is None:
+            collected = step.collect(_view(plan, history))
+        if _has_nothing_to_read(plan, step, collected):
+            if calls:  # its turn comes after them
+                break
+            if not step.runs_commands:
+                yield _started(plan, turn)
+            yield from _finish(progress, _skipped(step, turn, collected), replayed=False)
+            return
+        done = {result.part for result in progress.results_of(turn)}
+        missing = sorted({*plan.own_parts(len(collected.parts))} - done)
+        calls += [_Call(step, turn, part, collected, history, earlier) for part in missing]
+    purse = _share_budget(progress, calls)
+    if plan.jobs > 1 and len(calls) > 1:
+        yield from _run_at_once(progress, calls, purse, clock, keep)
+        return
+    for number, call in enumerate(calls):
+        _require_budget(progress)
+        yield from call.announce(plan)
+        loan = purse.admit(number)
+        assert loan is not None, "no other call runs"
+        result = yield from _perform(plan, call, loan, purse, clock)
+        purse.settle(number, result.usage)
         yield from _finish(progress, result, replayed=False)
+
+
+def _run_at_once(
+    progress: Progress, calls: Sequence[_Call], purse: Purse, clock: Clock, keep: Keep
+) -> Iterator[Event]:
+    """Run calls in threads. What depends on their order is left to whoever takes the events."""
+    plan = progress.plan
+
+    def perform(call: _Call, loan: Loan) -> at_once.Work:
+        yield from call.announce(plan)
+        result = yield from _perform(plan, call, loan, purse, clock)
+        with suppress(AethrError):  # the recorder tries again when it takes the event, and then raises
+            keep(result)
+        return result
+
+    works = [partial(perform, call) for call in calls]
+    for number, item in at_once.run(works, plan.jobs, purse, partial(_require_budget, progress)):
+        if not isinstance(item, StepResult):
+            yield Concurrent(number, item)
+            continue
+        for event in _finish(progress, item, replayed=False):
+            yield Concurrent(number, event) if isinstance(event, StepFinished) else event
+
+
+def _share_budget(progress: Progress, calls: Sequence[_Call]) -> Purse:
+    """What these calls may spend together, and each of them alone.
+
+    A call's share does not depend on which of the others ends first, nor on how many run at once.
+    """
+    plan = progress.plan
+    left = plan.allowance.after(budget.used([*progress.results, *progress.open]))
+    if len(calls) == 1 or left == UNLIMITED:
+        return Purse(left, [left] * len(calls))
+    requests = (call.prepare(plan)[1] for call in calls)
+    return Purse(left, calls[0].step.share(requests, left))
+
+
+def _require_budget(progress: Progress) -> None:
+    """Raise ``BudgetError`` if the finished steps exceed the budget: no other call is made then."""
+    over = budget.exceeded(progress.plan.allowance, [*progress.results, *progress.open])
+    if over is not None:
+        raise over
 
 
 def _started(plan: Plan, turn: Turn, part: int = 1, parts: int = 1) -> StepStarted:
@@ -400,7 +558,8 @@ def _started(plan: Plan, turn: Turn, part: int = 1, parts: int = 1) -> StepStart
     )
 
 
-def _finish(progress: Progress, result: StepResult, *, replayed: bool) -> Iterator[Event]:
+def _finish(progress: Progress, result: StepResult, *, replayed: bool) -> Iterator[StepFinished | LoopEnded]:
+    result = _with_check(progress, result)
     ended = progress.add(result)
     yield StepFinished(result, replayed)
     if ended:
@@ -408,34 +567,34 @@ def _finish(progress: Progress, result: StepResult, *, replayed: bool) -> Iterat
 
 
 def _perform(
-    progress: Progress, turn: Turn, part: int, collected: Collected, earlier: Earlier | None, clock: Clock
-) -> Generator[Event, None, StepResult]:
-    """One part of a step: prompt, call, and a second short call if a review has no verdict.
-
-    A step that would review an empty change is not called.
-    """
-    plan, step = progress.plan, progress.plan.steps[turn.position]
-    if _has_nothing_to_read(plan, step, collected):
-        return _with_check(progress, step, _skipped(step, turn, collected))
-    finished = progress.results[: len(progress.results) - len(progress.open)]
-    prepared = _prepare(plan, step, finished, collected, part, earlier)
+    plan: Plan, call: _Call, loan: Loan, purse: Purse, clock: Clock
+) -> Generator[StepEvent, None, StepResult]:
+    """One part of a step: prompt, call, and a second short call if a review has no verdict."""
+    step = call.step
+    prepared, request = call.prepare(plan)
     yield prepared
     began = clock()
-    allowance = plan.allowance.after(budget.used(progress.results))
-    request = step.request(plan.root, prepared.prompt, allowance, turn.iteration)._replace(earlier=earlier)
+    request = request._replace(allowance=loan.allowance, extend=loan.extend, cancelled=purse.cancelled.is_set)
     failed: list[Usage] = []
     answers = [(yield from _call(plan, step, request, failed))]
     doubt = _find_missing_verdict(plan, step, prepared, answers[0])
     if doubt:
         yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
         answers += yield from _ask_verdict(plan, step, request, answers[0], failed)
-    return _with_check(progress, step, _result(step, turn, prepared, answers, clock() - began, failed))
+    return _result(step, call.turn, prepared, answers, clock() - began, failed)
 
 
-def _with_check(progress: Progress, step: PlannedStep, result: StepResult) -> StepResult:
+def _with_check(progress: Progress, result: StepResult) -> StepResult:
     """The result, with what the command of the step's loop says once all of its parts are there."""
-    is_due = step.check is not None and progress.is_completed_by(result)
-    return result._replace(check=step.check()) if is_due and step.check else result
+    check = next(step.check for step in progress.plan.steps if step.spec.id == result.id)
+    turn = [*(each for each in progress.open if _turn_key(each) == _turn_key(result)), result]
+    if (
+        check is None
+        or len(turn) < len(progress.plan.own_parts(result.parts))
+        or any(each.check is not None for each in turn)
+    ):
+        return result
+    return result._replace(check=check())
 
 
 def _has_nothing_to_read(plan: Plan, step: PlannedStep, collected: Collected) -> bool:
@@ -479,11 +638,10 @@ def _explain_empty(receipts: Iterable[Receipt]) -> str:
 
 def _ask_verdict(
     plan: Plan, step: PlannedStep, request: Request, answer: Completion, failed: list[Usage]
-) -> Generator[Event, None, list[Completion]]:
+) -> Generator[StepEvent, None, list[Completion]]:
     """Ask once more. If this call fails, the answer that is already paid for still counts."""
-    left = request.allowance.after(Usage.sum([answer.usage, *failed]))
-    again = request._replace(prompt=prompts.ask_verdict(answer.content), allowance=left)
     try:
+        again = request.after(answer.usage, *failed)._replace(prompt=prompts.ask_verdict(answer.content))
         return [(yield from _call(plan, step, again, failed))]
     except AethrError as error:
         yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
@@ -492,7 +650,7 @@ def _ask_verdict(
 
 def _call(
     plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
-) -> Generator[Event, None, Completion]:
+) -> Generator[StepEvent, None, Completion]:
     """Relay a backend's events without thinking and without the values of known keys, also across chunks.
 
     The usage of attempts that fail is added to ``failed``.
@@ -533,7 +691,7 @@ def _call(
 
 def _clean(
     step: PlannedStep, completion: Completion, redactor: Redactor, shown: str
-) -> Generator[Event, None, Completion]:
+) -> Generator[StepEvent, None, Completion]:
     """The completion without keys and thinking. If the thinking never ends, there is no answer to review.
 
     ``shown`` is the text that was shown as it arrived.
@@ -683,14 +841,18 @@ def _check_order(progress: Progress, finished: StepResult) -> StepResult:
         raise UsageError(
             f"the checkpoint does not fit the workflow: step '{finished.id}' comes after its end", again
         )
-    step, iteration = progress.plan.steps[progress.turn.position], progress.turn.iteration
-    if (finished.id, finished.iteration) != (step.spec.id, iteration):
+    steps, turns = progress.plan.steps, progress.turns()
+    fitting = [
+        each for each in turns if (steps[each.position].spec.id, each.iteration) == _turn_key(finished)
+    ]
+    if not fitting:
         raise UsageError(
             f"the checkpoint does not fit the workflow: it has step '{finished.id}' "
-            f"(pass {finished.iteration}) where '{step.spec.id}' (pass {iteration}) comes next",
+            f"(pass {finished.iteration}) where '{steps[turns[0].position].spec.id}' "
+            f"(pass {turns[0].iteration}) comes next",
             again,
         )
-    others = progress.open
+    step, others = steps[fitting[0].position], progress.results_of(fitting[0])
     fits = all(each.parts == finished.parts and each.part != finished.part for each in others)
     is_own = finished.part in progress.plan.own_parts(finished.parts)
     if not fits or not is_own or (step.edits_tree and finished.parts > 1):
@@ -702,25 +864,21 @@ def _check_order(progress: Progress, finished: StepResult) -> StepResult:
     return finished
 
 
-def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, Collected | None]:
-    """What the run is about, and the context of the first step if that had to be read to find out.
+def _read_subject(
+    plan: Plan, *, resumed: bool
+) -> tuple[Subject | None, tuple[Receipt, ...], Collected | None]:
+    """What the run is about, what of it is not sent, and the first step's context if that was read for it.
 
     No command of the project runs here: it may take minutes, and nothing is shown yet.
     """
     readers = [(step.edits_tree, n) for n, step in enumerate(plan.steps) if CHANGE in step.spec.context]
     if not readers:
-        return None, None
+        return None, (), None
     _, reader = min(readers)  # an agent sees the change in one piece
     used = not resumed and reader == 0 and not plan.steps[0].runs_commands
     collected = plan.steps[reader].collect(_view(plan, ())._replace(run_commands=False))
-    change = next(block for block in collected.parts[0] if block.source == CHANGE)
-    receipts = [
-        each
-        for part in collected.parts
-        for block in part
-        if block.source == CHANGE
-        for each in block.receipts
-    ]
+    blocks = [block for part in collected.parts for block in part if block.source == CHANGE]
+    change, receipts = blocks[0], _receipts(blocks)
     subject = Subject(
         plan.scope,
         collected.extent if change.change else None,
@@ -730,25 +888,20 @@ def _read_subject(plan: Plan, *, resumed: bool) -> tuple[Subject | None, Collect
         excluded=len({each.path for each in receipts if each.excluded is not None}),
         by_name=change.change is True and plan.workflow.exclude_defaults and plan.scope.without_base_side,
     )
-    return subject, collected if used else None
+    left_out = (each for each in receipts if not each.complete or each.excluded is not None)
+    return subject, tuple(dict.fromkeys(left_out)), collected if used else None
 
 
-def _check_parts(plan: Plan, subject: Subject | None) -> Iterator[Notice]:
-    """Say that not all parts of the change will be sent.
-
-    Raises ``NotReviewedError`` if a review is required.
-    """
+def _find_too_many_parts(plan: Plan, subject: Subject | None) -> NotReviewedError | None:
+    """Why a required review is impossible: the change needs more parts than the workflow allows."""
     most = plan.workflow.parts
-    if subject is None or subject.parts <= most:
-        return
-    text = f"the change needs {subject.parts:,} parts, and limits.parts allows {most}"
-    if plan.gate.needs_review and plan.mode != "mock":
-        raise NotReviewedError(
-            text,
-            f"Set `limits: {{parts: {subject.parts}}}` in {plan.workflow.origin}, exclude files that need no "
-            "review, or review a smaller change.",
-        )
-    yield Notice(f"{text}: only the first {most} are sent", "warning")
+    if subject is None or subject.parts <= most or not plan.gate.needs_review or plan.mode == "mock":
+        return None
+    return NotReviewedError(
+        f"the change needs {subject.parts:,} parts, and limits.parts allows {most}",
+        f"Set `limits: {{parts: {subject.parts}}}` in {plan.workflow.origin}, exclude files that need no "
+        "review, or review a smaller change.",
+    )
 
 
 def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:

@@ -345,7 +345,10 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
         if record.get("attempt") is not None:
             run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
             continue
-        steps.append(codec.step_from_json(record.get("step")))
+        step = codec.step_from_json(record.get("step"))
+        if step.check is not None:  # its command ran after the step itself was kept
+            steps = [each for each in steps if each != step._replace(check=None)]
+        steps.append(step)
         if steps[-1].artifacts is not None:
             run = run._replace(attempt=None)
         contracts[steps[-1].id] = codec.mapping(record, "contract")

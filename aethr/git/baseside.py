@@ -55,7 +55,8 @@ def read(top: Path, commit: str, names: tuple[bytes, ...]) -> Said:
 
     A file that the commit does not have can only have attributes.
     """
-    files = {folder + b".gitattributes" for name in names for folder in _folders(name)}
+    parents = {name[: name.rfind(b"/") + 1] for name in names}
+    files = {folder + b".gitattributes" for parent in parents for folder in _folders(parent)}
     wanted = {*files, *names}
     if sum(map(len, wanted)) + len(wanted) <= _ARGUMENTS:
         hits = _search(top, commit, "--", *map(os.fsdecode, sorted(wanted)))

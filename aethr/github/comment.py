@@ -7,7 +7,7 @@ without a review of its own can keep it, folded. No model, file or error can wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from html import escape
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from aethr import __version__
 from aethr.base.errors import MEANINGS, AethrError, ExitCode
-from aethr.base.records import Finding, RunOutcome, RunResult
+from aethr.base.records import Finding, Receipt, RunOutcome, RunResult
 from aethr.base.sanitize import terminal
 from aethr.github import upsert
 from aethr.github.upsert import Marker
@@ -29,6 +29,7 @@ from aethr.output.markdown import (
     run_flowchart,
     steps_table,
 )
+from aethr.review import FEW
 
 Measure = Callable[[str], int]
 
@@ -217,11 +218,13 @@ def _body(page: Page, room: Room) -> str:
         return excluded
     findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
     receipts = dict.fromkeys(receipt for step in result.steps for receipt in step.context)
-    items = wording.not_sent(receipts)
-    not_sent = f"**Not sent to the model:**\n\n{listed(items, room.limit // 8, measure)}" if items else ""
+    not_sent = _missing(receipts, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
-    receipt = fold(f"Receipt: {wording.spent(result)}", _join(steps, loops, run_flowchart(result)))
+    receipt = fold(
+        f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
+        _join(steps, loops, run_flowchart(result)),
+    )
     used = sum(measure(part) for part in (findings, not_sent, excluded, receipt)) + 2 * WORDS
     answers: list[str] = []
     left = room.limit - used
@@ -232,6 +235,17 @@ def _body(page: Page, room: Room) -> str:
         answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
         left -= measure(text)
     return _join(findings, *answers, not_sent, excluded, receipt)
+
+
+def _missing(receipts: Iterable[Receipt], room: Room) -> str:
+    """What was not sent, in one line; below it all of it, folded, if that does not name everything."""
+    said, items = wording.missing(receipts), wording.not_sent(receipts)
+    if not items:
+        return ""
+    lines = f"**N{markdown_inline(said[1:])}.** To fix: {markdown_inline(wording.REMEDY)}."
+    if len(items) <= FEW:
+        return lines
+    return _join(lines, fold(f"All {len(items):,} of them", listed(items, room.limit // 8, room.measure)))
 
 
 def _find_review(previous: str | None) -> tuple[str, str | None]:

@@ -34,7 +34,7 @@ TASK = (
 )
 """The default of the input ``task``."""
 
-_OF_RUN = ("config", "preset", "model", "fail_on", "require_review", "max_cost", "max_tokens")
+_OF_RUN = ("config", "preset", "model", "fail_on", "require_review", "max_cost", "max_tokens", "jobs")
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _FILES = ("100644", "100755")
 

@@ -258,11 +258,14 @@ def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
     names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
     models = f" ({', '.join(names)})" if names and result.is_live else ""
     receipts = tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
+    verdict, missing = wording.verdict(result).text, wording.missing(receipts)
+    about = result.estimate
     lines = (
         head,
-        wording.verdict(result).text,
+        *([wording.estimate(about)] if about is not None and about.most else []),
+        verdict,
         *_findings(result.review),
-        *_listed("not sent: ", wording.not_sent(receipts)),
+        *([missing] if missing and missing not in verdict else []),
         *_listed("note: ", wording.remarks(receipts)),
         *(wording.loop(loop) for loop in result.loops),
         wording.spent(result) + models,
@@ -342,10 +345,7 @@ def _fix(result: RunResult) -> Iterator[str]:
     elif any(step.truncated for step in result.steps):
         yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
     elif any(not receipt.complete for step in result.steps for receipt in step.context):
-        yield (
-            "To fix: make the change smaller, or raise limits.context_chars. List files that need no review "
-            f"under `exclude:` in {WORKFLOW_FILE}."
-        )
+        yield f"To fix: {wording.REMEDY}."
     else:
         yield "To fix: try again, or use another model."
 

@@ -14,6 +14,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -90,9 +91,15 @@ class Silent(Exception):  # noqa: N818 - the same
 
 
 class Feed:
-    """The chunks of one call, read by a daemon thread; ``close`` it in any case."""
+    """The chunks of one call, read by a daemon thread; ``close`` it in any case.
 
-    def __init__(self, transport: Transport, call: Call) -> None:
+    ``cancelled`` says that nobody waits for the answer any more.
+    """
+
+    def __init__(
+        self, transport: Transport, call: Call, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._cancelled = cancelled
         self._box: queue.Queue[Chunk | BaseException | None] = queue.Queue(WAITING)
         self._closed = threading.Event()
         self._ended = threading.Event()
@@ -104,13 +111,14 @@ class Feed:
     def next(self, left_s: float, silence_s: float) -> Chunk | None:
         """The next chunk; an empty one if bytes arrived without text; None at the end.
 
-        Raises ``Overdue`` after ``left_s`` seconds, unless the answer has ended and only waits to be taken,
-        ``Silent`` after ``silence_s`` seconds without a byte, or what the transport raised.
+        Raises ``Overdue`` if the call is cancelled, and after ``left_s`` seconds, unless the answer has ended
+        and only waits to be taken; ``Silent`` after ``silence_s`` seconds without a byte, or what the
+        transport raised.
         """
         ends_at = time.monotonic() + left_s
         while True:
             now = time.monotonic()
-            if now >= ends_at and not self._ended.is_set():
+            if self._cancelled() or (now >= ends_at and not self._ended.is_set()):
                 raise Overdue
             try:
                 item = self._box.get(timeout=max(0.0, min(ends_at - now, silence_s, SLICE_S)))

@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from aethr.base import network
-from aethr.base.errors import BudgetError, UsageError
+from aethr.base.errors import BudgetError, ModelError, UsageError
 from aethr.base.providers import PROVIDERS, litellm_name, provider_of, split
 from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
-from aethr.llm import ATTEMPTS, FINISHED, Call, CallFailed, Chunk, Deadlines, FailureKind, routes
+from aethr.llm import ATTEMPTS, FINISHED, Call, CallFailed, Chunk, Deadlines, Endpoint, FailureKind, routes
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
 from aethr.llm.routes import address_of, endpoint_of
@@ -39,6 +40,8 @@ LONGEST_ANSWER = 8_000_000
 """In characters: no model writes so much, so a server that sends more is broken."""
 
 RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "connection", "lost", "timeout", "cut"})
+BUSY = frozenset({429, 503, 529})
+"""Statuses with which a server asks for fewer requests; 529 is Anthropic's."""
 VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
 """Failures of a stream that brings nothing: the same request without streaming may find the reason."""
 LENGTH = frozenset({"length", "max_tokens", "max_output_tokens"})
@@ -68,6 +71,7 @@ class ModelBackend:
         self._deadlines = deadlines
         self._sleep = sleep
         self._clock = clock
+        self._pace = _Pace(clock)
 
     def preflight(self, requests: Sequence[Request]) -> None:
         """Check names, providers, keys, endpoints and proxies of all models. Raises ``UsageError``."""
@@ -92,18 +96,20 @@ class ModelBackend:
 
         A failed attempt is retried after a ``Notice`` if that can help: at most ``ATTEMPTS`` in all, and only
         once after the server had accepted the request. If a stream brought nothing, the same is requested
-        once without streaming.
+        once without streaming. If an endpoint is busy, all calls to it wait.
         """
         model = _model(request)
         self._check_window(request, model)
         with contextlib.suppress(Exception):  # the call meets the same error, and reports it
             self._route(model.name).load()  # imports do not count in the model's time
+        endpoint = endpoint_of(model.name, self._environ)
+        self._wait_for_turn(endpoint, request)
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
-        history = _History()
+        history, asked, used = _History(), request, list[Usage]()
         while True:
             answer, call = _Answer(), self._call(request, model, ends_at, stream=history.streamed is None)
             try:
-                yield from self._attempt(call, answer, ends_at)
+                yield from self._attempt(call, answer, ends_at, request.cancelled)
                 return self._completion(request, call, answer, history)
             except CallFailed as caught:
                 failure = caught
@@ -113,7 +119,10 @@ class ModelBackend:
             elif answer.length:
                 spent = estimated_usage(request.prompt, answer.text, model.name)
             if spent is not None:
-                request = request._replace(allowance=request.allowance.after(spent))
+                began = self._clock()
+                used.append(spent)
+                request = asked.after(*used)
+                ends_at += self._clock() - began  # a wait for other calls is not this call's
             if history.attempts_left and self._may_help_unstreamed(failure, request, call, answer):
                 history.streamed = failure
                 history.attempts += 1
@@ -126,14 +135,30 @@ class ModelBackend:
                 raise explain(failure, model.name, call.endpoint) from failure
             yield Notice(_describe_retry(model, failure, answer, wait, history.attempts + 1), kind="warning")
             history.add(failure, answer)
+            busy = failure.kind == "rate_limit" or failure.status in BUSY
+            until = self._pace.slow_down(endpoint, wait) if busy else 0.0
             self._sleep(wait)
+            began = self._clock()
+            self._wait_for_turn(endpoint, request, until)
+            ends_at += self._clock() - began
+
+    def _wait_for_turn(self, endpoint: Endpoint, request: Request, since: float = 0.0) -> None:
+        """Wait until the endpoint may be called; a call that has waited until ``since`` need not wait again.
+
+        Raises ``ModelError`` if the run has stopped meanwhile.
+        """
+        while (until := self._pace.until(endpoint, since)) is not None and not request.cancelled():
+            self._sleep(max(0.0, until - self._clock()))
+            since = until
+        if request.cancelled():
+            raise ModelError("the run was stopped")
 
     def _attempt(
-        self, call: Call, answer: _Answer, ends_at: float
+        self, call: Call, answer: _Answer, ends_at: float, cancelled: Callable[[], bool]
     ) -> Generator[TextDelta | Thinking, None, None]:
         """One request and its answer. An error after the complete answer becomes a note."""
         try:
-            with contextlib.closing(Feed(self._route(call.model.name), call)) as feed:
+            with contextlib.closing(Feed(self._route(call.model.name), call, cancelled)) as feed:
                 while (chunk := self._next(feed, call, answer, ends_at)) is not None:
                     if text := answer.add(chunk):
                         yield TextDelta(text)
@@ -244,6 +269,38 @@ class ModelBackend:
         tokens = count_tokens(model.name, request.prompt)
         if tokens > window:
             raise too_long(request.step, model.name, tokens, window)
+
+
+class _Pace:
+    """When a busy endpoint may be called again, for all calls to it. Safe from any thread.
+
+    An endpoint that has refused a call for now gets no request before the time that it named. The calls that
+    wait then follow each other at that distance, because the limits of providers refill steadily: together
+    they would be refused again.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._busy: dict[Endpoint, tuple[float, float]] = {}  # not before, and the distance after it
+
+    def slow_down(self, endpoint: Endpoint, wait_s: float) -> float:
+        """No call before ``wait_s`` seconds from now; return that time."""
+        with self._lock:
+            until, now = self._busy.get(endpoint, (0.0, 0.0))[0], self._clock()
+            self._busy[endpoint] = max(until, now + wait_s), wait_s
+            return now + wait_s
+
+    def until(self, endpoint: Endpoint, since: float) -> float | None:
+        """When a call that has waited until ``since`` may be made; None if that is now, and its turn."""
+        with self._lock:
+            until, distance = self._busy.get(endpoint, (0.0, 0.0))
+            now = max(since, self._clock())
+            if until > now:
+                return until
+            if since:  # it had to wait, so others may wait too
+                self._busy[endpoint] = now + distance, distance
+            return None
 
 
 class _History:

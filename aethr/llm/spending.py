@@ -13,14 +13,14 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aethr.base import outside
 from aethr.base.errors import BudgetError
 from aethr.base.providers import provider_of, split
-from aethr.base.records import ModelSpec, Request, Usage
+from aethr.base.records import Allowance, ModelSpec, Request, Usage
 
 FILE = "model_prices_and_context_window_backup.json"
 
@@ -326,6 +326,44 @@ def answer_tokens(request: Request) -> int:
     if allowance.cost_usd is not None:
         limit = min(limit, _limit_by_cost(request, prompt, usual, limit, allowance.cost_usd))
     return limit
+
+
+def share(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
+    """What each of these calls, which may run at once, may spend of ``left``.
+
+    All answers get the same limit, lowered until every call fits; but never below a usual answer, and
+    never above their own ``answer_limit``. So they may exceed ``left`` together. A call whose price is not
+    known may need all of it.
+    """
+    sizes = []
+    for request in requests:
+        assert request.model is not None
+        prompt = estimate_tokens(request.prompt)
+        limit, rates = answer_limit(request.model, prompt), highest_rates(request.model.name, prompt)
+        sizes.append((prompt, limit, rates))
+
+    def divide(most: int) -> list[Allowance]:
+        return [
+            Allowance(
+                left.cost_usd and (rates.cost(prompt, min(limit, most)) if rates else left.cost_usd),
+                left.tokens and prompt + min(limit, most),
+            )
+            for prompt, limit, rates in sizes
+        ]
+
+    def fits(most: int) -> bool:
+        rest = left
+        for each in divide(most):
+            if not rest.covers(each):
+                return False
+            rest = rest.without(each)
+        return True
+
+    low, high = ANSWER_TOKENS, max((limit for _, limit, _ in sizes), default=0)
+    while low < high:  # the largest limit with which all fit
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return divide(low)
 
 
 def states_cost(model_name: str) -> bool:

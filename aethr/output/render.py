@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple, Protocol, TextIO
 
 from aethr.base import sanitize
 from aethr.base.records import (
+    Concurrent,
     Event,
+    Receipt,
     RunFinished,
     RunStarted,
+    StepEvent,
     StepFinished,
     StepResult,
     StepStarted,
     TextDelta,
+    Thinking,
 )
 from aethr.output import wording
 from aethr.output.wording import Message, Tone
@@ -103,23 +107,65 @@ class Display(NamedTuple):
     json: bool = False
 
 
-class Renderer(Protocol):
-    """Shows a run, in a ``with`` block that yields ``show``.
+class InOrder:
+    """Holds the events of calls that run at once until those before them in the plan have been shown.
 
+    Of an answer that does not run alone, only the whole is shown.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[StepEvent]] = {}
+        self._first = 0
+
+    def take(self, event: Event) -> Iterator[Event]:
+        """The events to show now."""
+        if not isinstance(event, Concurrent):
+            yield from self.release()
+            yield event
+            return
+        if not isinstance(event.event, (TextDelta, Thinking)):
+            self._held.setdefault(event.call, []).append(event.event)
+        while held := self._held.pop(self._first, None):
+            yield from held
+            self._first += isinstance(held[-1], StepFinished)
+
+    def release(self) -> Iterator[Event]:
+        """The events that are still held, because a call before them did not finish, or at the end of all."""
+        for call in sorted(self._held):
+            yield from self._held.pop(call)
+        self._first = 0
+
+
+class Renderer(Protocol):
+    """Shows a run, in a ``with`` block that yields a function for its events.
+
+    ``show`` gets them in the order of the plan, ``watch`` those of calls that run at once as they happen.
     ``close`` restores the terminal; calling it again does nothing.
     """
 
+    _order: InOrder
+
     def show(self, event: Event) -> None: ...
+
+    def watch(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
 
     def __enter__(self) -> Callable[[Event], None]:
-        return self.show
+        self._order = InOrder()
+        return self._take
+
+    def _take(self, event: Event) -> None:
+        self.watch(event)
+        for each in self._order.take(event):
+            self.show(each)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            for event in self._order.release():
+                self.show(event)
             self.close()
         except OSError:
             if error is None:  # why the run ended matters more than a terminal that is gone
@@ -160,7 +206,11 @@ class PlainRenderer(Renderer):
         self._streamed = False
         self._mid_line = False
         self._said: set[Message] = set()
+        self._told: set[Receipt] = set()
         self._mark = ""
+
+    def watch(self, event: Event) -> None:
+        """Nothing is redrawn, so there is nothing to show before its turn."""
 
     def close(self) -> None:
         self._end_stream()
@@ -192,6 +242,7 @@ class PlainRenderer(Renderer):
                 if self._options.verbose:
                     self._write_lines([Message(wording.step_spent(event.result), "note")])
         # A backend may report the same thing both while it works and in its result.
+        event = wording.without_repeats(event, self._told)
         lines = wording.narrate(event, verbose=self._options.verbose)
         self._write_lines([line for line in lines if line not in self._said])
         self._said.update(lines)

@@ -1,7 +1,7 @@
 """An interactive terminal: a live region while a step runs, then its panel. The only user of Rich.
 
-The region is a status line and the end of the text so far. One thread draws it, at most ``FRAMES`` times
-a second and only if it changed, however fast the text arrives.
+The region is a line for each call that runs and, if only one does, the end of the text so far. One thread
+draws it, at most ``FRAMES`` times a second and only if it changed, however fast the text arrives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from rich.text import Text
 
 from aethr.base import sanitize
 from aethr.base.records import (
+    Concurrent,
     Event,
+    Receipt,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -61,34 +63,52 @@ class RichRenderer(Renderer):
             _environ=environ,
         )
         self._region: Region | None = None
+        self._at_once = False
         self._mark = ""
         self._said: set[Message] = set()
+        self._told: set[Receipt] = set()
 
     def close(self) -> None:
         region, self._region = self._region, None
         if region is not None:
             region.stop()
 
+    def watch(self, event: Event) -> None:
+        """Draw a line for each call that runs at once with others."""
+        self._at_once = isinstance(event, Concurrent)
+        if isinstance(event, Concurrent):
+            self._draw(event.event, event.call, tail=False)
+
+    def _draw(self, event: Event, call: int, *, tail: bool) -> None:
+        match event:
+            case TextDelta() if self._region is not None:
+                self._region.feed(call, event.text)
+            case Thinking() if self._region is not None:
+                self._region.think(call)
+            case StepStarted():
+                if self._region is None:
+                    self._region = Region(self._console, tail=tail)
+                self._region.begin(call, event)
+            case StepFinished() if self._region is not None:
+                self._region.end(call)
+                if not self._region.calls:
+                    self.close()
+
     def show(self, event: Event) -> None:
+        if not self._at_once:
+            self._draw(event, 0, tail=self._options.stream is not False)
         match event:
             case RunStarted():
                 self._mark = "" if event.mode == "live" else f"{event.mode} · "
-            case TextDelta() if self._region is not None:
-                self._region.feed(event.text)
-            case Thinking() if self._region is not None:
-                self._region.think()
             case StepStarted():
                 self._said.clear()
-                self.close()
-                self._region = Region(self._console, event, tail=self._options.stream is not False)
-                self._region.start()
             case StepFinished():
-                self.close()
                 if event.result.skipped is None and not event.replayed and not self._options.quiet:
                     self._print_panels([event.result])
             case RunFinished() if self._options.quiet:
                 self._print_panels(event.result.last_answers)
         quiet, verbose = self._options.quiet, self._options.verbose
+        event = wording.without_repeats(event, self._told)
         lines = wording.narrate_quietly(event) if quiet else wording.narrate(event, verbose=verbose)
         for line in lines:
             if line not in self._said:  # a backend may report the same while it works and in its result
@@ -116,18 +136,41 @@ class RichRenderer(Renderer):
         )
 
 
-class Region:
-    """The live region while a step runs. After ``start``, only its own thread draws it."""
+class RunningCall:
+    """What is known about a call that runs. ``characters`` counts those of its answer so far."""
 
-    def __init__(self, console: Console, step: StepStarted, *, tail: bool) -> None:
-        self._console = console
+    def __init__(self, step: StepStarted) -> None:
         self._step = step
+        self._began = time.monotonic()
+        self.characters = 0
+        self.thinking_since: float | None = None
+
+    def describe(self) -> Text:
+        """Its line."""
+        parts = [
+            f"step {wording.place(self._step)} {sanitize.one_line(self._step.id, 40)}",
+            wording.actor(self._step),
+            f"{int(time.monotonic() - self._began)} s",
+        ]
+        if self.thinking_since is not None and not self.characters:
+            parts.append(f"thinking, {int(time.monotonic() - self.thinking_since)} s")
+        if self.characters:
+            parts.append(f"~{wording.tokens(-(-self.characters // CHARACTERS_PER_TOKEN))}")
+        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+
+
+class Region:
+    """The live region while calls run: a line for each and, with ``tail``, the end of the text so far.
+
+    After ``begin``, only its own thread draws it.
+    """
+
+    def __init__(self, console: Console, *, tail: bool) -> None:
+        self.calls: dict[int, RunningCall] = {}
+        self._console = console
         self._show_tail = tail
         self._stream = sanitize.TerminalStream()
         self._tail = ""
-        self._characters = 0
-        self._thinking_since: float | None = None
-        self._began = time.monotonic()
         self._drawn: object = None
         self._done = threading.Event()
         self._live = Live(
@@ -141,18 +184,26 @@ class Region:
         )
         self._thread = threading.Thread(target=self._tick, name="aethr-status", daemon=True)
 
-    def start(self) -> None:
-        self._live.start(refresh=True)
-        self._thread.start()
+    def begin(self, call: int, step: StepStarted) -> None:
+        """Add a call's line; the first one shows the region."""
+        self.calls = {**self.calls, call: RunningCall(step)}  # a new dict: the thread may read the old one
+        if not self._thread.is_alive():
+            self._live.start(refresh=True)
+            self._thread.start()
 
-    def think(self) -> None:
+    def think(self, call: int) -> None:
         """Note that the model works, but has not sent any text yet."""
-        if self._thinking_since is None:
-            self._thinking_since = time.monotonic()
+        if self.calls[call].thinking_since is None:
+            self.calls[call].thinking_since = time.monotonic()
 
-    def feed(self, text: str) -> None:
-        self._characters += len(text)
-        self._tail = (self._tail + self._stream.feed(text))[-TAIL:]
+    def feed(self, call: int, text: str) -> None:
+        self.calls[call].characters += len(text)
+        if self._show_tail:
+            self._tail = (self._tail + self._stream.feed(text))[-TAIL:]
+
+    def end(self, call: int) -> None:
+        """Remove a call's line."""
+        self.calls = {number: each for number, each in self.calls.items() if number != call}
 
     def stop(self) -> None:
         """Remove the region and show the cursor again."""
@@ -164,7 +215,9 @@ class Region:
 
     def _tick(self) -> None:
         while not self._done.wait(1 / FRAMES):
-            state = (self._status().plain, self._characters, self._console.size)
+            calls = list(self.calls.values())
+            lines = [call.describe().plain for call in calls]
+            state = (lines, [call.characters for call in calls], self._console.size)
             if state == self._drawn:
                 continue
             self._drawn = state
@@ -174,23 +227,11 @@ class Region:
                 return  # the terminal is gone; the main thread gets the same error and reports it
 
     def _render(self) -> RenderableType:
-        status = self._status()
-        rows = self._console.height - 2
+        lines = [call.describe() for call in self.calls.values()]
+        rows = self._console.height - 1 - len(lines)
         if not self._show_tail or not self._tail or rows < 1:
-            return status
-        return Group(status, *last_rows(self._tail, self._console, rows))
-
-    def _status(self) -> Text:
-        parts = [
-            f"step {wording.place(self._step)} {sanitize.one_line(self._step.id, 40)}",
-            wording.actor(self._step),
-            f"{int(time.monotonic() - self._began)} s",
-        ]
-        if self._thinking_since is not None and not self._characters:
-            parts.append(f"thinking, {int(time.monotonic() - self._thinking_since)} s")
-        if self._characters:
-            parts.append(f"~{wording.tokens(-(-self._characters // CHARACTERS_PER_TOKEN))}")
-        return Text(" · ".join(parts), "dim", no_wrap=True, overflow="ellipsis")
+            return Group(*lines)
+        return Group(*lines, *last_rows(self._tail, self._console, rows))
 
 
 class Inert:

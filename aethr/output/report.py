@@ -84,6 +84,7 @@ def record(result: RunResult) -> dict[str, Any]:
         "excluded": codec.to_json(result.excluded),
         "review": codec.to_json(result.review),
         "totals": codec.to_json(result.totals),
+        "estimate": codec.to_json(result.estimate),
         "exit_code": int(result.exit_code),
         "checkpoint": result.checkpoint,
         "shard": codec.to_json(result.shard),

@@ -6,12 +6,13 @@ Untrusted parts pass through ``sanitize``, so a line can be written wherever pla
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
     SEVERITIES,
+    Estimate,
     Event,
     Excluded,
     Extent,
@@ -19,6 +20,7 @@ from aethr.base.records import (
     LoopEnded,
     LoopResult,
     Mode,
+    Need,
     Notice,
     Receipt,
     RunFinished,
@@ -33,7 +35,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import one_line
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
-from aethr.review import ALL_EXCLUDED, NO_REVIEWER
+from aethr.review import ALL_EXCLUDED, NO_REVIEWER, describe_missing, reason_missing
 
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 
@@ -41,6 +43,12 @@ MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
 SCRIPTED = "scripted answers: no model is called, and this is not a review"
 UNREAL: Mapping[Mode, str] = {"mock": "mock mode", "scripted": "scripted answers"}
 """The name of a run that calls no model."""
+
+REMEDY = (
+    "review less at once, raise limits.parts or limits.context_chars, or list files that need no review "
+    "under `exclude:`"
+)
+"""What helps if not all of a change was sent."""
 
 _SCOPES: Mapping[str, str] = {
     "worktree": "unstaged changes",
@@ -69,10 +77,8 @@ class Message(NamedTuple):
 def narrate(event: Event, *, verbose: bool = False) -> tuple[Message, ...]:
     """The lines about an event, except for a step's header and its answer."""
     match event:
-        case RunStarted(subject=Subject() as read):
-            return (Message(subject(read)), *unreal(event))
         case RunStarted():
-            return unreal(event)
+            return (*_describe_start(event), *unreal(event))
         case StepPrepared():
             return _describe_prompt(event, verbose)
         case Notice():
@@ -92,6 +98,20 @@ def narrate_quietly(event: Event) -> tuple[Message, ...]:
     if isinstance(event, RunStarted):
         return unreal(event)
     return doubts(event.result) if isinstance(event, RunFinished) else ()
+
+
+def without_repeats(event: Event, told: set[Receipt]) -> Event:
+    """The event without the receipts that were ``told`` before; its own are added to them.
+
+    The parts of a change share their other context, and the steps of a run share the change.
+    """
+    if isinstance(event, RunStarted):
+        told.update(event.left_out)
+    elif isinstance(event, StepPrepared):
+        new = tuple(receipt for receipt in event.receipts if receipt not in told)
+        told.update(new)
+        return event._replace(receipts=new)
+    return event
 
 
 def unreal(started: RunStarted) -> tuple[Message, ...]:
@@ -118,6 +138,42 @@ def subject(read: Subject) -> str:
 def size(extent: Extent) -> str:
     """``3 files, +12 -4``."""
     return f"{counted(extent.files, 'file')}, +{extent.added:,} -{extent.removed:,}"
+
+
+def estimate(found: Estimate) -> str:
+    """``about 5 calls, 210,000 tokens, $0.31; at most 30 calls, $2.10 (openai:gpt-5.4-mini)``."""
+    late = f", if each change needs {found.late_parts} parts" if found.late_parts > 1 else ""
+    models = list(dict.fromkeys(one_line(need.model, 80) for need in found.most if need.agent is None))
+    who = models if len(models) < 2 else [f"{len(models)} models"]
+    if any(need.agent is not None for need in found.most):
+        who.append("the agents' own calls are not known")
+    unknown = [need.model for need in found.most if need.agent is None and need.cost_usd is None]
+    if unknown:
+        who.append(f"the price of {capped([one_line(name, 80) for name in unknown], 3)} is not known")
+    about, most = _sum_up(found.about, with_tokens=True), _sum_up(found.most, with_tokens=bool(unknown))
+    return f"about {about}; at most {most}{late} ({'; '.join(who)})"
+
+
+def expected_cost(result: RunResult) -> str:
+    """`` (estimated: about $0.31)``, to follow what a run cost; empty without an estimate."""
+    needs = result.estimate.about if result.estimate is not None else ()
+    known = [need.cost_usd for need in needs if need.cost_usd is not None]
+    return f" (estimated: about {cost(sum(known))})" if known else ""
+
+
+def _sum_up(needs: Sequence[Need], *, with_tokens: bool) -> str:
+    """Calls, tokens and cost of the models, and how often agents run: ``2 calls, $0.02, and 1 agent run``."""
+    called = [need for need in needs if need.agent is None]
+    runs = sum(need.calls for need in needs if need.agent is not None)
+    known = [need.cost_usd for need in called if need.cost_usd is not None]
+    parts = [counted(sum(need.calls for need in called), "call")] if called or not runs else []
+    if called and with_tokens:
+        parts.append(tokens(sum(need.input_tokens + need.output_tokens for need in called)))
+    if known:
+        parts.append(cost(sum(known)))
+    if runs:
+        parts.append(("and " if parts else "") + counted(runs, "agent run"))
+    return ", ".join(parts)
 
 
 def place(step: StepStarted) -> str:
@@ -287,11 +343,16 @@ def loop(ended: LoopResult) -> str:
 def not_sent(receipts: Iterable[Receipt]) -> tuple[str, ...]:
     """What is missing from a prompt, completely or in part: ``z.py (over budget)``."""
     return tuple(
-        f"{one_line(receipt.path or receipt.source)} "
-        f"({'in part: ' if receipt.bytes_sent else ''}{one_line(receipt.note or 'not sent')})"
+        f"{one_line(receipt.path or receipt.source)} ({one_line(reason_missing(receipt))})"
         for receipt in receipts
         if not receipt.complete
     )
+
+
+def missing(receipts: Iterable[Receipt]) -> str:
+    """What is missing from a prompt in one line: ``not sent: z.py (over budget)``; empty if nothing is."""
+    said = describe_missing(receipts)
+    return f"not sent: {one_line(said, 500)}" if said else ""
 
 
 def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
@@ -326,14 +387,30 @@ def seconds(value: float) -> str:
     return f"{int(value) // 60} min {int(value) % 60} s"
 
 
-def _describe_prompt(event: StepPrepared, verbose: bool) -> tuple[Message, ...]:
-    lines: list[Message] = []
-    if missing := not_sent(event.receipts):
-        lines.append(Message(f"not sent: {capped(missing)}", "warning"))
+def _describe_start(event: RunStarted) -> Iterator[Message]:
+    """What the run reads, what it needs, and what of the change no prompt has."""
+    if event.subject is not None:
+        yield Message(subject(event.subject))
+    if event.estimate is not None and event.estimate.most:
+        yield Message(estimate(event.estimate))
+    yield from _describe_left_out(event.left_out)
+    reviewed = event.subject is not None and event.subject.reviewed
+    if reviewed and any(not receipt.complete for receipt in event.left_out):
+        yield Message(f"so the review will be incomplete; to fix: {REMEDY}", "note")
+
+
+def _describe_left_out(receipts: Sequence[Receipt]) -> Iterator[Message]:
+    """What is missing from a prompt, and what rules exclude from it."""
+    if said := missing(receipts):
+        yield Message(said, "warning")
     if left := [
-        f"{one_line(each.path)} ({each.excluded})" for each in event.receipts if each.excluded and each.path
+        f"{one_line(each.path)} ({each.excluded})" for each in receipts if each.excluded and each.path
     ]:
-        lines.append(Message(f"excluded by rule: {capped(left)}", "note"))
+        yield Message(f"excluded by rule: {capped(left)}", "note")
+
+
+def _describe_prompt(event: StepPrepared, verbose: bool) -> tuple[Message, ...]:
+    lines = [*_describe_left_out(event.receipts)]
     notes = remarks(event.receipts)
     lines += [Message(note, "note") for note in notes[:SHOWN]]
     if more := rest(len(notes), SHOWN, "note"):

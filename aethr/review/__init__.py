@@ -299,10 +299,47 @@ def _change_in(result: StepResult) -> tuple[Receipt, ...]:
 
 def _list_missing(results: Iterable[StepResult]) -> str | None:
     """What these steps should have been sent and were not, or only in part, as one line."""
-    receipts = (receipt for result in results for receipt in result.context if not receipt.complete)
-    names = (f"{receipt.path or receipt.source} ({receipt.note or 'not sent'})" for receipt in receipts)
-    unique = tuple(dict.fromkeys(names))
-    return f"not sent: {capped(unique, 5)}" if unique else None
+    missing = describe_missing(receipt for result in results for receipt in result.context)
+    return f"not sent: {missing}" if missing else None
+
+
+def describe_missing(receipts: Iterable[Receipt]) -> str:
+    """The incomplete ones of these in a few words, by reason: ``z.py (over budget); a.png, b.png (binary)``.
+
+    If many files have the same reason, they are counted, and the largest are named.
+    """
+    groups: dict[str, list[Receipt]] = {}
+    for receipt in dict.fromkeys(receipts):
+        if not receipt.complete:
+            groups.setdefault(reason_missing(receipt), []).append(receipt)
+    partial = [reason for reason, group in groups.items() if group[0].sent_lines]
+    if len(partial) > FEW:
+        groups["in part"] = [receipt for reason in partial for receipt in groups.pop(reason)]
+    largest = sorted(groups.items(), key=lambda each: -sum(map(_lost_lines, each[1])))
+    return capped([_describe_group(reason, group) for reason, group in largest], 5, separator="; ")
+
+
+FEW = 3
+"""So many missing files of one reason are named, rather than counted."""
+
+
+def reason_missing(receipt: Receipt) -> str:
+    """Why it was not sent: ``binary``, or ``in part: over budget`` if some of its lines were."""
+    return ("in part: " if receipt.sent_lines else "") + (receipt.note or "not sent")
+
+
+def _lost_lines(receipt: Receipt) -> int:
+    return receipt.changed_lines - receipt.sent_lines
+
+
+def _describe_group(reason: str, group: Sequence[Receipt]) -> str:
+    by_size = sorted(group, key=lambda each: (-_lost_lines(each), -each.bytes_omitted))
+    names = list(dict.fromkeys(each.path or each.source for each in by_size))
+    if len(names) <= FEW:
+        return f"{', '.join(names)} ({reason})"
+    lines = sum(map(_lost_lines, group))
+    size = counted(len(names), "file") + (f", {counted(lines, 'changed line')}" if lines else "")
+    return f"{size} (largest: {', '.join(names[:FEW])}): {reason}"
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

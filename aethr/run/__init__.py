@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,8 +21,10 @@ from aethr.base.errors import AethrError, DiskError, MissingKeyError, NotReviewe
 from aethr.base.options import RunOptions
 from aethr.base.providers import provider_of
 from aethr.base.records import (
+    UNLIMITED,
     UNSEALED,
     Checkout,
+    Estimate,
     Event,
     Plan,
     RunFinished,
@@ -118,13 +121,16 @@ def prepare(
     if resumed.unproven is not None or resumed.stale:
         seal = UNSEALED  # this run's seal would vouch for those results too
     earlier = resume.find_earlier(plan.root, saved, given.resume_checkpoint, settings)
+    plan = plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier)
+    if plan.is_live:
+        plan = plan._replace(estimate=cache(partial(_estimate, plan, resumed.steps)))
     return Prepared(
         options=given,
-        plan=plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier),
+        plan=plan,
         done=resumed.steps,
         warnings=(
             *dotenv.warnings,
-            *(_warn_before_calls(plan, settings, today) if plan.is_live else ()),
+            *(_warn_before_calls(plan, resumed.steps, settings, today) if plan.is_live else ()),
             *resume.describe_earlier(earlier),
             *resumed.lines,
         ),
@@ -150,8 +156,12 @@ def execute(
     planning.warm(plan)
     folder = Path(given.checkpoint_dir or os.environ.get("RUNNER_TEMP") or tempfile.gettempdir())
     recorder = Recorder(plan, prepared.done, folder, prepared.own_checkpoint, on_kept)
+
+    def keep(result: StepResult) -> None:
+        recorder.keep(sanitize.redact_record(result, redact) if plan.secrets else result)
+
     try:
-        with screen as show, closing(engine.run(plan, prepared.done)) as events:
+        with screen as show, closing(engine.run(plan, prepared.done, keep=keep)) as events:
             # Answers and prompts are redacted where they arise; here it is every other text, names included.
             clean = (sanitize.redact_record(event, redact) for event in events) if plan.secrets else events
             result = _record_and_show(clean, recorder, show)
@@ -261,7 +271,9 @@ def _preflight(bound: Bound, dotenv_warnings: tuple[str, ...]) -> None:
         raise
 
 
-def _warn_before_calls(plan: Plan, settings: Mapping[str, str], today: datetime.date | None) -> Iterator[str]:
+def _warn_before_calls(
+    plan: Plan, done: Sequence[StepResult], settings: Mapping[str, str], today: datetime.date | None
+) -> Iterator[str]:
     """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
     import datetime
 
@@ -272,10 +284,19 @@ def _warn_before_calls(plan: Plan, settings: Mapping[str, str], today: datetime.
     for name in dict.fromkeys(model.name for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
-    if plan.allowance.cost_usd is not None:
-        from aethr.workflow.estimate import check_budget
+    if plan.allowance != UNLIMITED:
+        from aethr.workflow import estimate
 
-        yield from check_budget(plan, plan.allowance.cost_usd)
+        if plan.allowance.cost_usd is not None:
+            yield from estimate.check_prices(plan)
+        if (found := plan.estimate()) is not None:
+            yield from estimate.compare(found, plan.allowance, budget.used(done))
+
+
+def _estimate(plan: Plan, done: tuple[StepResult, ...]) -> Estimate:
+    from aethr.workflow import estimate
+
+    return estimate.estimate(plan, engine.preview(plan, agents=False), done)
 
 
 def _record_and_show(events: Iterator[Event], recorder: Recorder, show: Show) -> RunResult:
@@ -310,7 +331,9 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
         recorder.shards,
         doubt=str(error),
     )
-    result = result._replace(exit_code=error.exit_code, checkpoint=str(path) if path else None)
+    result = result._replace(
+        exit_code=error.exit_code, checkpoint=str(path) if path else None, estimate=recorder.estimate
+    )
     return Outcome(sanitize.redact_record(result, redact), error, kept=path)
 
 

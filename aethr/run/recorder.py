@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from aethr import git
+from aethr import engine, git
 from aethr.base.disk import State
 from aethr.base.errors import AethrError, DiskError
 from aethr.base.records import (
     Attempt,
     AttemptStarted,
+    Concurrent,
+    Estimate,
     Event,
     LoopEnded,
     LoopResult,
     Plan,
+    RunFinished,
     RunStarted,
     ShardPlan,
     Spent,
@@ -32,12 +37,20 @@ OnKept = Callable[[str, bool], None]
 """Called with the complete lines that are now on disk; True if they are the whole file, False if appended."""
 
 
+class _Running(NamedTuple):
+    """A call that has not finished, and what its failed attempts used."""
+
+    started: StepStarted
+    failed: list[Usage]
+
+
 class Recorder:
     """The finished steps and loops of a run so far, and the file that holds them.
 
     ``file`` is created with the first finished step, or when the run stops. ``done`` are the steps of an
-    earlier run to replay; the file never loses one of them. ``failed`` is the usage of failed attempts of the
-    current step. ``attempt`` is the agent's attempt that is under way, or that an earlier run left.
+    earlier run to replay; the file never loses one of them. ``attempt`` is the agent's attempt that is under
+    way, or that an earlier run left. ``results`` are in the order in which they came, until the run ends or
+    stops.
     """
 
     def __init__(
@@ -52,10 +65,10 @@ class Recorder:
         self.loops: list[LoopResult] = []
         self.subject: Subject | None = None
         self.shards: ShardPlan | None = None
-        self.failed: list[Usage] = []
-        self.current = plan.steps[0].spec.id
+        self.estimate: Estimate | None = None
         self.attempt = plan.earlier.attempt if plan.earlier else None
-        self._iteration = 1
+        self._running: dict[int, _Running] = {}
+        self._latest = StepStarted(plan.steps[0].spec.id, "", "", None, 1, 1, len(plan.steps))
         self._plan = plan
         self._done = done
         self._folder = folder
@@ -63,43 +76,83 @@ class Recorder:
         self.file = file
         self._left: State | None = None
         self._seal: Callable[[str], str] = str
+        self._is_in_order = True
+        self._lock = threading.RLock()
+        self._stopped = False
+
+    @property
+    def failed(self) -> list[Usage]:
+        """What the failed attempts of each call used that has no result."""
+        kept = {step.key for step in self.results}
+        calls = (call for _, call in sorted(self._running.items()))
+        return [Usage.sum(call.failed) for call in calls if call.failed and call.started.key not in kept]
 
     def take(self, event: Event) -> None:
         """Record an event; a finished step or an agent's attempt is on disk when this returns.
 
         Raises ``DiskError``.
         """
+        number, event = event if isinstance(event, Concurrent) else (0, event)
         if isinstance(event, RunStarted):
-            self.subject, self.shards = event.subject, event.shards
+            self.subject, self.shards, self.estimate = event.subject, event.shards, event.estimate
         elif isinstance(event, StepStarted):
-            self.current, self._iteration = event.id, event.iteration
+            self._latest = event
+            self._running[number] = _Running(event, [])
         elif isinstance(event, AttemptStarted):
             self._begin_attempt(event)
         elif isinstance(event, Spent):
-            self.failed.append(event.usage)
+            self._running[number].failed.append(event.usage)
         elif isinstance(event, LoopEnded):
             self.loops.append(event.loop)
         elif isinstance(event, StepFinished):
-            self.results.append(event.result)
-            self.failed.clear()  # the step's own usage includes them
-            if not event.replayed:
-                self._keep_step(event.result)
+            if event.replayed:
+                self.results.append(event.result)
+            else:
+                self.keep(event.result)
+            self._running.pop(number, None)  # the step's own usage includes its failed attempts
+        elif isinstance(event, RunFinished):
+            self._sort()
+            if not self._is_in_order:
+                self._write(None)
+
+    def keep(self, step: StepResult) -> None:
+        """Put a finished step on disk, unless it is there. Safe from any thread. Raises ``DiskError``."""
+        with self._lock:
+            on_disk = step in self.results and self._left is not None
+            if not on_disk and not self._stopped:
+                others = [each for each in self.results if each.key != step.key]
+                self._is_in_order = self._is_in_order and len(others) == len(self.results)
+                self.results = [*others, step]
+                self._keep_step(step)
 
     def stop(self, error: AethrError) -> Path | None:
         """Write the checkpoint of a run that this error stopped; None if there is none.
 
         If it cannot be written, that is the file as it was, with the steps that were kept before.
         """
+        with self._lock:
+            self._stopped = True
+        self._sort()
         earlier = self._plan.earlier
         if self.attempt is not None and (earlier is None or self.attempt is not earlier.attempt):
             with suppress(AethrError):
                 here = git.checkout(self._plan.root)
                 self.attempt = self.attempt._replace(left=(here and here.head) or self.attempt.left)
         try:
-            self._write(Failure(self.current, str(error), error.changed_files))
+            self._write(Failure(self._current.id, str(error), error.changed_files))
         except DiskError:
             return self.file if self.file is not None and self.file.is_file() else None
         return self.file
+
+    @property
+    def _current(self) -> StepStarted:
+        """The first call in order that has not finished, or else the latest one."""
+        return self._running[min(self._running)].started if self._running else self._latest
+
+    def _sort(self) -> None:
+        ordered = engine.in_order(self._plan, self.results)
+        self._is_in_order = self._is_in_order and ordered == self.results
+        self.results = ordered
 
     def _begin_attempt(self, started: AttemptStarted) -> None:
         """Keep the tree from before the agent starts, so that its edits can be shown however it ends.
@@ -112,7 +165,9 @@ class Recorder:
         if before is None or before.baseline != started.baseline:
             attempts.keep(file, started.objects)
         lost = earlier.lost if before is not None and earlier is not None else ""
-        self.attempt = Attempt(self.current, self._iteration, started.baseline, started.commit, lost)
+        self.attempt = Attempt(
+            self._current.id, self._current.iteration, started.baseline, started.commit, lost
+        )
         self._keep(checkpoint.attempt_line(self.attempt))
 
     def _keep_step(self, step: StepResult) -> None:
@@ -143,7 +198,8 @@ class Recorder:
             from aethr.engine.seal import Sealer
 
             self._seal = Sealer(self._plan.seal.keys).seal
-        text = checkpoint.dump(self._plan, steps, failure, self.attempt, self._seal)
+        ordered = engine.in_order(self._plan, steps)
+        text = checkpoint.dump(self._plan, ordered, failure, self.attempt, self._seal)
         self._left = checkpoint.write(self._own_file(), text)
         self._on_kept(text, True)
 

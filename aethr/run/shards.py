@@ -15,8 +15,10 @@ from aethr.base import codec
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.options import MOST_SHARDS
 from aethr.base.records import (
+    Estimate,
     Gate,
     Mode,
+    Need,
     RunResult,
     ShardPlan,
     ShardResult,
@@ -39,6 +41,7 @@ class ShardRecord(NamedTuple):
     mode: Mode
     steps: tuple[StepResult, ...]
     shard: ShardResult
+    estimate: Estimate | None
 
 
 def load(name: str) -> ShardRecord:
@@ -106,6 +109,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
         skipped=tuple(Skipped(r.id, r.iteration, r.skipped) for r in results if r.skipped is not None),
         outcome=recorded.outcome,
         excluded=tuple(engine.find_excluded(results)),
+        estimate=_sum_estimates([each.estimate for each in shards.values() if each.estimate is not None]),
     )
 
 
@@ -123,6 +127,7 @@ def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
         codec.choice(document, "mode", checkpoint.MODES),
         (*map(codec.step_from_json, codec.sequence(document, "steps")), *shard.skipped),
         shard,
+        codec.estimate_from_json(document["estimate"]) if document.get("estimate") else None,
     )
     plan = shard.plan
     if not 1 <= shard.number <= shard.of <= MOST_SHARDS:
@@ -183,6 +188,29 @@ def _require_same_run(one: ShardRecord, other: ShardRecord) -> None:
 def _without_note(plan: ShardPlan) -> ShardPlan:
     """The plan without what the scope leaves out, which the merge lists for each shard."""
     return plan._replace(subject=plan.subject._replace(note=""))
+
+
+def _sum_estimates(estimates: Sequence[Estimate]) -> Estimate | None:
+    """What all shards need; None if no model was to be called."""
+    about = _add_up(need for estimate in estimates for need in estimate.about)
+    most = _add_up(need for estimate in estimates for need in estimate.most)
+    return Estimate(about, most) if estimates else None
+
+
+def _add_up(needs: Iterable[Need]) -> tuple[Need, ...]:
+    """The needs of each model together."""
+    sums: dict[str, Need] = {}
+    for each in needs:
+        before = sums.get(each.model, Need(each.model))
+        unknown = before.cost_usd is None or each.cost_usd is None
+        sums[each.model] = Need(
+            each.model,
+            calls=before.calls + each.calls,
+            input_tokens=before.input_tokens + each.input_tokens,
+            output_tokens=before.output_tokens + each.output_tokens,
+            cost_usd=None if unknown else (before.cost_usd or 0.0) + (each.cost_usd or 0.0),
+        )
+    return tuple(sums.values())
 
 
 def _list_missing(

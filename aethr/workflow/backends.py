@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from aethr.agents import AGENTS, Agent
 from aethr.base.errors import ConfigError
 from aethr.base.records import (
     NO_USAGE,
+    Allowance,
     Artifacts,
     Backend,
     Completion,
@@ -30,7 +31,9 @@ from aethr.base.records import (
     Place,
     Request,
     RunResult,
+    Share,
     TextDelta,
+    share_nothing,
 )
 from aethr.base.words import path_line
 from aethr.config import nodes
@@ -48,12 +51,16 @@ from aethr.config.mistakes import Mistake, quote, refusal
 
 
 class BackendRow(NamedTuple):
-    """``build`` makes the backend from the environment; ``edits_tree`` is True if it changes files."""
+    """``build`` makes the backend from the environment; ``edits_tree`` is True if it changes files.
+
+    ``share`` divides a budget between calls that run at once.
+    """
 
     name: str
     help: str
     build: Callable[[Mapping[str, str]], Backend]
     edits_tree: bool
+    share: Share = share_nothing
 
 
 def _build_model(environ: Mapping[str, str]) -> Backend:
@@ -61,6 +68,12 @@ def _build_model(environ: Mapping[str, str]) -> Backend:
     from aethr.llm.routes import route
 
     return ModelBackend(environ, route(environ))
+
+
+def _share_model_budget(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
+    from aethr.llm.spending import share
+
+    return share(requests, left)
 
 
 def _make_row(agent: Agent) -> BackendRow:
@@ -73,7 +86,9 @@ def _make_row(agent: Agent) -> BackendRow:
 
 
 _TABLE = (
-    BackendRow("model", "a language model answers; nothing is edited", _build_model, edits_tree=False),
+    BackendRow(
+        "model", "a language model answers; nothing is edited", _build_model, False, _share_model_budget
+    ),
     *map(_make_row, AGENTS.values()),
 )
 

@@ -4,143 +4,238 @@ Nothing is called. "About" is a run in which all goes well: each loop ends with 
 is of usual length, and no call is retried. "At most" holds for every server that honours the limit it is
 sent: each loop runs to its last pass, each review is asked once more for its verdict, each call is made as
 often as the backend retries it, and each answer is as long as its limit. Prompts are measured as they are
-now. A context that is known only during the run counts as nothing in "about", and as its budget in "at most".
+now. A context that is known only during the run counts as nothing in "about", and as its budget in "at most";
+if it is a change, it may need every part that the workflow allows. What an agent says counts as one answer
+of its model. A resumed run needs only what it has not finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr import context, engine
 from aethr.base.errors import BudgetError
-from aethr.base.records import CHANGES, Plan, PlannedStep, StepPrepared
-from aethr.engine import prompts
+from aethr.base.records import (
+    CHANGES,
+    Allowance,
+    Estimate,
+    Need,
+    Plan,
+    PlannedStep,
+    StepPrepared,
+    StepResult,
+    Usage,
+)
+from aethr.engine import Progress, prompts
 from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
 
 NO_MODEL = "(no model)"
 
 
-class Need(NamedTuple):
-    """Sums for one model. With an ``agent``, that agent decides how often it calls the model.
-
-    ``calls`` counts requests to the model, or runs of the agent. ``cost_usd`` is None if it is not known: for
-    a model without a price, and for every agent.
-    """
-
-    model: str
-    agent: str | None = None
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = 0.0
-
-
-class Estimate(NamedTuple):
-    """What a plan needs, for each model in order of first use."""
-
-    about: tuple[Need, ...]
-    most: tuple[Need, ...]
-
-
 class _Case(NamedTuple):
-    """How to count "about" or "at most". ``unread``: tokens per character of a context not known yet."""
+    """How to count "about" or "at most". ``unread``: bytes per character of a context not known yet."""
 
-    tokens: Callable[[str], int]
+    bytes_per_token: int
     unread: int
     longest_answer: int | None
     attempts: int
     every_pass: bool
 
+    def tokens(self, size: int) -> int:
+        """Of a text of so many bytes in UTF-8."""
+        return math.ceil(size / self.bytes_per_token)
 
-_ABOUT = _Case(spending.estimate_tokens, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False)
-_MOST = _Case(spending.most_tokens, 4, None, ATTEMPTS, every_pass=True)  # at most 4 bytes a character
+
+_ABOUT = _Case(spending.BYTES_PER_TOKEN, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False)
+_MOST = _Case(1, 4, None, ATTEMPTS, every_pass=True)  # the smallest tokens; the longest characters
 
 
-def estimate(plan: Plan, prepared: Sequence[StepPrepared]) -> Estimate:
-    """What ``plan`` needs. ``prepared`` are its prompts as they are now (``engine.preview``)."""
-    measured: dict[str, list[StepPrepared]] = {}
+class _Prompt(NamedTuple):
+    """A prompt as it is now: its size and that of its context in bytes, and whether it would not be sent."""
+
+    part: int
+    size: int
+    context: int
+    skipped: bool
+
+
+class _Answer(NamedTuple):
+    """The answers of a finished step: the tokens of one, how many parts it has, and of which change.
+
+    ``edits`` counts the steps before it that edited the tree.
+    """
+
+    tokens: int
+    parts: int
+    change: frozenset[str]
+    edits: int
+
+
+def estimate(plan: Plan, prepared: Iterable[StepPrepared], done: Sequence[StepResult] = ()) -> Estimate:
+    """What ``plan`` needs after ``done``. ``prepared`` are its prompts as they are now (of a preview)."""
+    measured: dict[str, list[_Prompt]] = {}
     for each in prepared:
-        measured.setdefault(each.id, []).append(each)
-    return Estimate(_count(plan, measured, _ABOUT), _count(plan, measured, _MOST))
+        sent = sum(receipt.bytes_sent for receipt in each.receipts)
+        size = spending.most_tokens(each.prompt)
+        measured.setdefault(each.id, []).append(_Prompt(each.part, size, sent, each.skipped is not None))
+    progress = engine.replay(plan, done)
+    return Estimate(
+        about=_count(progress, measured, _ABOUT),
+        most=_count(progress, measured, _MOST),
+        late_parts=plan.workflow.parts if _is_cut_later(progress) else 0,
+    )
 
 
-def check_budget(plan: Plan, cost_usd: float) -> Iterator[str]:
-    """What a budget of this many dollars means for a run of ``plan``, as lines to show before it.
+def check_prices(plan: Plan) -> Iterator[str]:
+    """What ``--max-cost`` cannot limit in this plan, as lines to show before the run.
 
     Raises ``BudgetError`` if it cannot hold because the cost of a model is not known at all.
     """
-    most = estimate(plan, list(engine.preview(plan))).most
-    for need in most:
-        if need.cost_usd is not None or need.agent is not None:
+    agents = dict.fromkeys(step.spec.backend for step in plan.steps if step.edits_tree)
+    called = dict.fromkeys(_model_of(step) for step in plan.steps if not step.edits_tree)
+    for model in called:
+        if model != NO_MODEL and spending.highest_rates(model, 0) is not None:
             continue
-        if need.model == NO_MODEL or not spending.states_cost(need.model):
+        if model == NO_MODEL or not spending.states_cost(model):
             raise BudgetError(
-                f"{need.model}: its price is not known, so --max-cost cannot hold",
-                "Use --max-tokens instead.",
+                f"{model}: its price is not known, so --max-cost cannot hold", "Use --max-tokens instead."
             )
         yield (
-            f"{need.model}: its price is not known before a call, so --max-cost stops the run after the call "
+            f"{model}: its price is not known before a call, so --max-cost stops the run after the call "
             "that passed it"
         )
-    known = sum(need.cost_usd or 0.0 for need in most)
-    if known > cost_usd:
+    for agent in agents:
+        yield f"--max-cost does not limit what {agent} spends within its step"
+
+
+def compare(found: Estimate, allowance: Allowance, used: Usage) -> Iterator[str]:
+    """Lines that say if a run with these needs will exceed its budget, or may; ``used`` was spent before."""
+    left = allowance.after(used)
+    about, most = (sum(need.cost_usd or 0.0 for need in needs) for needs in (found.about, found.most))
+    tokens = sum(need.input_tokens + need.output_tokens for need in found.about)
+    early = "the run will probably stop before its end"
+    if left.cost_usd is not None and about > left.cost_usd:
+        limit = f"--max-cost {allowance.cost_usd:g}"
+        yield f"the models cost about {wording.cost(about)}, more than {limit} leaves: {early}"
+    elif left.cost_usd is not None and most > left.cost_usd:
         yield (
-            f"the models can cost {wording.cost(known)} at most, more than --max-cost "
-            f"{cost_usd:g}: the run stops before the call that could pass it"
+            f"the models can cost {wording.cost(most)} at most, more than --max-cost "
+            f"{allowance.cost_usd:g}: the run stops before the call that could pass it"
         )
-    for need in most:
-        if need.agent is not None:
-            yield f"--max-cost does not limit what {need.agent} spends within its step"
+    if left.tokens is not None and tokens > left.tokens:
+        limit = f"--max-tokens {allowance.tokens}"
+        yield f"the calls need about {tokens:,} tokens, more than {limit} leaves: {early}"
 
 
-def _unroll(plan: Plan) -> Iterator[PlannedStep]:
-    """The steps in the order of a run whose loops all run to their last pass."""
-    ids = [step.spec.id for step in plan.steps]
-    start = 0
-    for end, step in enumerate(plan.steps):
-        repeat = step.spec.repeat
-        if repeat is None:
-            continue
-        back_to = ids.index(repeat.back_to)
-        yield from plan.steps[start:back_to]
-        for _ in range(repeat.max_iterations):
-            yield from plan.steps[back_to : end + 1]
-        start = end + 1
-    yield from plan.steps[start:]
+def _model_of(step: PlannedStep) -> str:
+    return step.model.name if step.model else NO_MODEL
 
 
-def _count(plan: Plan, prepared: Mapping[str, Sequence[StepPrepared]], case: _Case) -> tuple[Need, ...]:
+def _upcoming(progress: Progress, *, every_pass: bool) -> Iterator[PlannedStep]:
+    """The steps that are still to come, in order; each loop ends with its next or its last pass."""
+    if progress.turn is None:
+        return
+    steps = progress.plan.steps
+    ids = [step.spec.id for step in steps]
+    position, iteration = progress.turn
+    while position < len(steps):
+        yield steps[position]
+        repeat = steps[position].spec.repeat
+        if repeat and every_pass and iteration < repeat.max_iterations:
+            position, iteration = ids.index(repeat.back_to), iteration + 1
+        else:
+            position, iteration = position + 1, 1 if repeat else iteration
+
+
+def _reads_late_change(step: PlannedStep, edits: int) -> bool:
+    """Whether the change that a model reads in this step is not known now. ``edits`` as in ``_Answer``."""
+    late = any(context.find(source)[0].late for source in CHANGES & {*step.spec.context})
+    return not step.edits_tree and (late or (edits > 0 and bool(CHANGES & {*step.spec.context})))
+
+
+def _is_cut_later(progress: Progress) -> bool:
+    edits = 0
+    for step in _upcoming(progress, every_pass=True):
+        if _reads_late_change(step, edits):
+            return True
+        edits += step.edits_tree
+    return False
+
+
+def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: _Case) -> tuple[Need, ...]:
     needs: dict[tuple[str, str | None], Need] = {}
-    earlier: list[tuple[int, int]] = []  # tokens of an answer, and of how many parts there is one
-    edited = False
-    for step in _unroll(plan) if case.every_pass else plan.steps:
-        key = (step.model.name if step.model else NO_MODEL, step.spec.backend if step.edits_tree else None)
-        seen = {"all": earlier, "latest": earlier[-1:], "summary": earlier, "none": []}
+    plan, answers, edits = progress.plan, _answered(progress, case), 0
+    finished = {result.part for result in progress.open}
+    for step in _upcoming(progress, every_pass=case.every_pass):
+        sent = _measure_prompts(plan, step, measured.get(step.spec.id, ()), case, edits)
+        if not sent:
+            continue
+        key = (_model_of(step), step.spec.backend if step.edits_tree else None)
         answer = spending.ANSWER_TOKENS
         if step.model is not None:
             # The limit that is sent with the shortest prompt, which leaves an answer the most room.
             answer = spending.answer_limit(step.model, prompt=0)
             if case.longest_answer is not None:
                 answer = min(answer, case.longest_answer)
-        prompts_now = _measure_prompts(plan, step, prepared[step.spec.id], case, edited=edited)
         asks_again = case.every_pass and step.spec.reviewing and not step.edits_tree
+        own = _Answer(
+            2 * answer if asks_again else answer,  # later steps see both answers
+            len(sent),
+            CHANGES & {*step.spec.context},
+            edits,
+        )
+        seen = {"all": answers, "latest": answers[-1:], "summary": answers, "none": []}
+        history = sum(_read_again(each, own) for each in seen[step.spec.history_visibility])
         need = needs.get(key, Need(*key))
-        for prompt in prompts_now:
-            history = sum(
-                tokens if parts == len(prompts_now) else tokens * parts
-                for tokens, parts in seen[step.spec.history_visibility]
-            )
+        for part, prompt in sent:
+            if part in finished:
+                continue
             need = _add_call(need, prompt + history, answer, case)
             if asks_again:
-                need = _add_call(need, case.tokens(prompts.ask_verdict("")) + answer, answer, case)
+                again = case.tokens(spending.most_tokens(prompts.ask_verdict("")))
+                need = _add_call(need, again + answer, answer, case)
         needs[key] = need
-        earlier.append(
-            (2 * answer if asks_again else answer, len(prompts_now))
-        )  # later steps see both answers
-        edited = edited or step.edits_tree
+        finished = set()
+        if case.every_pass:  # the lines around it in a prompt; those of the first pass are there already
+            title = f"{step.spec.id} ({step.spec.role}), pass 99, part 99 of 99"
+            own = own._replace(tokens=own.tokens + _FRAME + 2 * spending.most_tokens(title))
+        answers.append(own)
+        edits += step.edits_tree
     return tuple(needs.values())
+
+
+_FRAME = 200
+"""Bytes of the lines around an earlier answer in a prompt, without its title."""
+
+
+def _answered(progress: Progress, case: _Case) -> list[_Answer]:
+    """The answers of the finished steps of a resumed run."""
+    turns: dict[tuple[str, int], list[StepResult]] = {}
+    finished = progress.results[: len(progress.results) - len(progress.open)]
+    for result in finished:
+        if result.skipped is None:
+            turns.setdefault((result.id, result.iteration), []).append(result)
+    return [
+        _Answer(
+            max(case.tokens(spending.most_tokens(result.content)) + _FRAME for result in parts),
+            len(parts),
+            CHANGES & {*next(s for s in progress.plan.steps if s.spec.id == parts[0].id).spec.context},
+            sum(each.artifacts is not None for each in finished[: finished.index(parts[0])]),
+        )
+        for parts in turns.values()
+    ]
+
+
+def _read_again(earlier: _Answer, own: _Answer) -> int:
+    """Tokens of an earlier step's answers in the prompt of a later one, as in ``engine``.
+
+    Of a step over the same parts of the same change, a part sees the answer to its own part alone.
+    """
+    same = (earlier.parts, earlier.change, earlier.edits) == (own.parts, own.change, own.edits)
+    return earlier.tokens if same and earlier.change else earlier.tokens * earlier.parts
 
 
 def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
@@ -163,21 +258,22 @@ def _add_call(need: Need, prompt: int, answer: int, case: _Case) -> Need:
 
 
 def _measure_prompts(
-    plan: Plan, step: PlannedStep, now: Sequence[StepPrepared], case: _Case, *, edited: bool
-) -> list[int]:
-    """Tokens of a step's prompts without its history, one for each part of the change.
+    plan: Plan, step: PlannedStep, now: Sequence[_Prompt], case: _Case, edits: int
+) -> list[tuple[int, int]]:
+    """Each part of the change that is sent, with the tokens of its prompt without history.
 
     A context that is not known yet may fill its budget; a change that is not known yet may have all parts.
+    None of them is sent if there is nothing to read, and no step before has edited files.
     """
-    tokens = [case.tokens(each.prompt) for each in now]
-    sources = [context.find(source)[0] for source in step.spec.context]
-    if case.unread == 0 or not (any(row.late for row in sources) or (edited and sources)):
-        return tokens
-    for n, each in enumerate(now):
-        rest = step.spec.context_chars - sum(receipt.bytes_sent for receipt in each.receipts)
-        tokens[n] += case.unread * max(0, rest)
-    is_cut = bool(CHANGES & {*step.spec.context}) and not step.edits_tree
-    late = edited or any(row.late for row in sources if row.name in CHANGES)
-    if is_cut and late:
-        tokens += [max(tokens)] * (plan.workflow.parts - len(tokens))
-    return tokens
+    if edits == 0:
+        now = [each for each in now if not each.skipped]
+    sources = step.spec.context
+    late = any(context.find(source)[0].late for source in sources) or (edits > 0 and bool(sources))
+    if case.unread == 0 or not late or step.edits_tree:
+        return [(each.part, case.tokens(each.size)) for each in now]
+    most = case.unread * context.most_chars(sources, step.spec.context_chars)
+    sizes = {each.part: each.size - each.context + most for each in now}
+    if sizes and _reads_late_change(step, edits):
+        largest = max(sizes.values())
+        sizes |= dict.fromkeys(range(len(sizes) + 1, plan.workflow.parts + 1), largest)
+    return [(part, case.tokens(size)) for part, size in sizes.items()]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aethr import context, engine
-from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared
+from aethr.base.records import Need, Plan, PlannedStep, Repeat, StepPrepared
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold
 from aethr.engine import conditions
 from aethr.output import markdown, wording
 from aethr.workflow import estimate, planning
-from aethr.workflow.estimate import Need
 
 _GUTTER = {"start": "╭▸", "within": "│ ", "end": "╰─", "alone": "↻ ", "outside": "  "}
 _INDENT = 7
@@ -21,34 +20,31 @@ def lines(plan: Plan, width: int | None) -> Iterator[str]:
     """The map for a terminal of ``width`` columns; None does not fold lines. Prompts are as they are now."""
     prompts = list(engine.preview(plan))
     needs = estimate.estimate(plan, prompts)
-    calls = sum(need.calls for need in needs.most if need.agent is None)
-    agents = sum(need.calls for need in needs.most if need.agent is not None)
-    most = [counted(calls, "call")] if calls else []
-    most += [counted(agents, "agent run")] if agents else []
     spec = plan.workflow
-    steps = counted(len(plan.steps), "step")
-    head = f"{one_line(spec.origin)}: {one_line(spec.name)}, {steps}, at most {' and '.join(most)}"
+    head = f"{one_line(spec.origin)}: {one_line(spec.name)}, {counted(len(plan.steps), 'step')}"
     yield from fold(head, width, 2)
+    if needs.most:
+        yield from fold(f"  {wording.estimate(needs)}", width, 4)
     for number, step in enumerate(plan.steps):
         parts = [prepared for prepared in prompts if prepared.id == step.spec.id]
         yield from _draw_step(plan, number, parts, width)
     for command in planning.commands(plan.workflow):
         yield from fold(f"  runs the command: {one_line(command)}", width, 4)
+    cut = f", each change in {needs.late_parts} parts" if needs.late_parts > 1 else ""
     for title, models in (
         ("about, if every loop ends with its first pass and answers are of usual length:", needs.about),
-        ("at most, with every pass, every retry and the longest answers:", needs.most),
+        (f"at most, with every pass, every retry and the longest answers{cut}:", needs.most),
     ):
+        if not models:
+            continue
         yield from fold(f"  {title}", width, 4)
         for need in models:
             model = one_line(need.model)
-            text = f"{model}: {_sum_up([need])}"
+            text = f"{model}: {_describe_need(need)}"
             if need.agent is not None:
                 runs = counted(need.calls, "run")
                 text = f"{model} by {need.agent}: {runs}; its own calls and their cost are not known here"
             yield from fold(f"    {text}", width, 6)
-        called = [need for need in models if need.agent is None]
-        if len(called) > 1:
-            yield from fold(f"    together: {_sum_up(called)}", width, 6)
 
 
 def flowchart(plan: Plan) -> str:
@@ -119,7 +115,7 @@ def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
     ]
     said += [f"excluded by rule: {capped(excluded)}"] if excluded else []
     left_out = [receipt for receipt in receipts if receipt.path and not receipt.complete]
-    said += [f"not sent: {capped(wording.not_sent(left_out), 3)}"] if left_out else []
+    said += [wording.missing(left_out)] if left_out else []
     said += ["counts as all of its budget below"] if context.find(source)[0].late else []
     return "; ".join(said) or "nothing"
 
@@ -129,11 +125,6 @@ def _describe_end(repeat: Repeat) -> str:
     return f"until {conditions.until(repeat)}, {passes} at most"
 
 
-def _sum_up(needs: Sequence[Need]) -> str:
-    """Calls, tokens and cost of all of them; the cost as far as it is known."""
-    calls = counted(sum(need.calls for need in needs), "call")
-    tokens = f"{sum(need.input_tokens for need in needs):,} tokens in"
-    tokens += f", {sum(need.output_tokens for need in needs):,} out"
-    known = [need.cost_usd for need in needs if need.cost_usd is not None]
-    cost = wording.cost(sum(known) if known else None)
-    return f"{calls}, {tokens}, {cost}" + (" and what is not known" if 0 < len(known) < len(needs) else "")
+def _describe_need(need: Need) -> str:
+    tokens = f"{need.input_tokens:,} tokens in, {need.output_tokens:,} out"
+    return f"{counted(need.calls, 'call')}, {tokens}, {wording.cost(need.cost_usd)}"

@@ -56,6 +56,7 @@ class Terms(NamedTuple):
     gate: Gate
     allowance: Allowance
     secrets: tuple[str, ...] = ()
+    jobs: int = 1
     shard: Shard | None = None
 
     @property
@@ -122,6 +123,7 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
         ),
         allowance=Allowance(options.max_cost, options.max_tokens),
         secrets=secrets,
+        jobs=options.jobs,
         shard=Shard(*read_shard(options.shard)) if options.shard is not None else None,
     )
 
@@ -208,6 +210,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             collect=partial(reader.collect, step),
             check=_bind_check(step, project.root, terms.mode),
             runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
+            share=BACKENDS[step.backend].share,
         )
         for step in workflow.steps
     )
@@ -230,6 +233,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         holds=partial(context.holds, root, survey) if terms.is_live else lambda _: True,
         survey=survey,
         moved=partial(git.moved, root, scope),
+        jobs=terms.jobs,
         shard=terms.shard,
     )
 

@@ -16,6 +16,8 @@ from benchmarks.world import OFFLINE, WORKFLOW, Bench
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 CHUNK = 64
+PARTS = 8
+SLOW = "slow-1500"
 SIZES = {"0.5 MB": 8_000, "1 MB": 16_000, "2 MB": 32_000}
 
 
@@ -53,6 +55,25 @@ def stream(bench: Bench) -> Iterator[Figure]:
         note="linear is 2",
     )
     yield more("2 MB on a pipe beside 0.5 MB, memory", rss["2 MB"], rss["0.5 MB"], 15, "MB")
+
+
+def at_once(bench: Bench) -> Iterator[Figure]:
+    """A change of eight parts, by a model that takes a second and a half for each."""
+    root = bench.small("parts")
+    (root / "app.py").write_text("def total(prices):\n    return sum(prices)\n")
+    for number in range(PARTS):
+        (root / f"f{number}.txt").write_text(f"a line of file {number}\n" * 50)
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff") + "limits: {context_chars: 1500}\n")
+    bench.git(root, "add", "-A")
+    jobs = {f"--jobs {number}": ("--jobs", str(number)) for number in (1, PARTS)}
+    work = {
+        name: live(bench, root, "direct", *words, "--diff", "staged", model=SLOW, sink="pipe")
+        for name, words in jobs.items()
+    }
+    work["floor"] = live(bench, bench.small(), "direct", model=SLOW, sink="pipe")
+    wall = {name: take(taken, "wall_s") for name, taken in commands(work, bench.runs).items()}
+    yield ratio("eight parts, --jobs 8", wall[f"--jobs {PARTS}"], wall["floor"], 1.3)
+    yield ratio("the same, --jobs 1", wall["--jobs 1"], wall["floor"])
 
 
 def bare(bench: Bench, script: str, prompt: Path, model: str = "m") -> Command:

@@ -27,6 +27,18 @@ def diff_many(bench: Bench) -> Iterator[Figure]:
     yield from _diff(bench, 20_000, 100, "20,000 files")
 
 
+def diff_vast(bench: Bench) -> Iterator[Figure]:
+    """3,000 files of 50 kB, every line of each changed: a diff of 300 MB. And half of them."""
+    yield from _diff(bench, 3_000, 50_000, "3,000 files and 300 MB")
+    half = _changed(bench, "half", 1_500, 50_000)
+    work = {
+        "aethr": bench.aethr("run", "--show-prompt", "review", cwd=bench.folder / "tree"),
+        "floor": bench.aethr("run", "--show-prompt", "review", cwd=half),
+    }
+    samples = commands(work, bench.runs)
+    yield ratio("the same beside half of it, CPU (linear is 2)", *_pair(samples, "cpu_s"), 2.2)
+
+
 def glob(bench: Bench) -> Iterator[Figure]:
     """100,000 tracked files of which half are Python's, and 30,000 more in an ignored folder."""
     root = bench.folder / "tree"
@@ -141,21 +153,28 @@ class Watch:
 
 
 def _diff(bench: Bench, files: int, size: int, what: str) -> Iterator[Figure]:
-    root = bench.folder / "tree"
-    root.mkdir()
-    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff"))
-    changed = list(fill(root, files, size))
-    bench.commit(root)
-    assert len(list(fill(root, files, size, seed=2))) == len(changed)
+    root = _changed(bench, "tree", files, size)
     work = {
         "floor": bench.program("git", "diff", cwd=root),
         "aethr": bench.aethr("run", "--show-prompt", "review", cwd=root),
     }
     samples = commands(work, bench.runs)
     yield ratio(f"`git_diff` of {what}", *_pair(samples, "wall_s"), 1.3)
+    yield ratio(f"`git_diff` of {what}, CPU", *_pair(samples, "cpu_s"), 1.3)
     own = [bench.probe("run", "--show-prompt", "review", cwd=root)["own_mb"] for _ in range(3)]
     note = f"of its own; git's {take(samples['floor'], 'rss_mb')[0]:.0f} MB"
     yield plain(f"`git_diff` of {what}, memory", own, 150, "MB", note)
+
+
+def _changed(bench: Bench, name: str, files: int, size: int) -> Path:
+    """A repository in which every line of so many files of this size is changed."""
+    root = bench.folder / name
+    root.mkdir()
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff"))
+    assert len(list(fill(root, files, size))) == files
+    bench.commit(root)
+    assert len(list(fill(root, files, size, seed=2))) == files
+    return root
 
 
 def _pair(samples: dict[str, list[Sample]], field: str) -> tuple[list[float], list[float]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aethr import engine
-from aethr.base.records import Allowance, Gate, Plan, Scope
+from aethr.base.records import Allowance, Estimate, Gate, Need, Plan, Scope
 from aethr.config import PRESETS
 from aethr.llm import spending
 from aethr.output import wording
@@ -32,7 +32,9 @@ steps:
 """
 
 MAP = """\
-.aethr.yaml: two loops, 4 steps, at most 207 calls and 2 agent runs
+.aethr.yaml: two loops, 4 steps
+  about 3 calls, {about} tokens, {cost}, and 1 agent run; at most 207 calls, {most}, and 2 agent runs, if \
+each change needs 16 parts (2 models; the agents' own calls are not known)
   ↻  1 think: thinker, anthropic:claude-sonnet-5-5
        sees git_diff: no changes, staged or unstaged
        sees file:a.py: 1 file, 4 bytes
@@ -50,12 +52,12 @@ def planned(root: Path, **terms: object) -> Plan:
     return planning.plan(planning.bind(project, Terms(**settings), {}), "", Scope())
 
 
-def estimated(root: Path) -> estimate.Estimate:
+def estimated(root: Path) -> Estimate:
     plan = planned(root)
-    return estimate.estimate(plan, list(engine.preview(plan)))
+    return estimate.estimate(plan, engine.preview(plan))
 
 
-def most(root: Path) -> dict[str, estimate.Need]:
+def most(root: Path) -> dict[str, Need]:
     return {need.model: need for need in estimated(root).most}
 
 
@@ -71,7 +73,12 @@ def test_the_map_shows_steps_context_loops_and_permissions(project: Repo) -> Non
     done = aethr("check", cwd=project.root)
     assert (done.returncode, done.stderr) == (0, "")
     shown = done.stdout
-    assert shown.startswith(MAP), shown
+    needs = estimated(project.root)
+    called = [need for need in needs.about if need.agent is None]
+    about = sum(need.input_tokens + need.output_tokens for need in called)
+    costs = (sum(need.cost_usd or 0 for need in each) for each in (needs.about, needs.most))
+    cost, most_cost = map(wording.cost, costs)
+    assert shown.startswith(MAP.format(about=f"{about:,}", cost=cost, most=most_cost)), shown
     assert "sees latest_diff: the diff of the latest step that edits files will stand here" in shown
     assert "  runs the command: false x\n" in shown
     assert "its own calls and their cost are not known here" in shown
@@ -109,7 +116,7 @@ def test_about_counts_a_run_without_retries(project: Repo) -> None:
 def test_a_long_prompt_counts_at_the_price_of_a_long_one(project: Repo) -> None:
     project.write("a.py", "x" * 400_000)
     project.write(".aethr.yaml", REVIEW.replace("openai:gpt-5.4-mini", "xai:grok-4.7") + LARGE)
-    (about,), (need,) = estimated(project.root)
+    (about,), (need,), _ = estimated(project.root)
     short = spending.highest_rates("xai:grok-4.7", 1000)
     assert short is not None
     assert about.input_tokens < 200_000 < need.input_tokens / need.calls
@@ -140,7 +147,8 @@ def test_check_names_an_unknown_price_and_provider(project: Repo) -> None:
     done = aethr("check", cwd=project.root)
     assert done.returncode == 0
     assert re.search(r"anthropc:claude-x: 15 calls, .*, cost unknown\n", done.stdout)
-    assert re.search(r"together: 207 calls, .*, \$[\d.]+ and what is not known\n", done.stdout)
+    assert re.search(r"at most 207 calls, [\d,]+ tokens, \$[\d.]+, and 2 agent runs", done.stdout)
+    assert "the price of anthropc:claude-x is not known)\n" in done.stdout
     assert done.stderr == (
         "note: anthropc:claude-x: the provider 'anthropc' is not known here (did you mean 'anthropic'?)\n"
     )

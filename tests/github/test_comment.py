@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from aethr.base.errors import AethrError, BudgetError, ExitCode, ModelError, NotReviewedError
 from aethr.base.records import (
+    Estimate,
     Extent,
     Finding,
     LoopResult,
     Mode,
+    Need,
     Receipt,
     Review,
     ReviewStatus,
@@ -93,6 +95,29 @@ def test_a_review() -> None:
     assert written(page(made, None, "Taken up from an earlier attempt.")) == expected.read_text(
         encoding="utf-8"
     )
+
+
+def test_the_receipt_compares_the_cost_with_the_estimate() -> None:
+    about = (Need("openai:m", None, 1, 900, 100, 0.31), Need("(no model)", "claude", 1, cost_usd=None))
+    made = result()._replace(estimate=Estimate(about, about))
+    assert "$0.0012, 2.0 s (estimated: about $0.31)</summary>" in written(page(made))
+    assert "(estimated" not in written(page(result()))
+
+
+def test_what_was_not_sent_is_one_line_and_a_folded_list() -> None:
+    made = result(reason="not sent: 9 files")
+    gaps = tuple(
+        Receipt("git_diff", f"<{n}>.py", 0, 9, note="over the limit", complete=False, changed_lines=n)
+        for n in range(9)
+    )
+    (step,) = made.steps
+    text = written(page(made._replace(steps=(step._replace(context=(*gaps, *gaps)),))))
+    assert "**Not sent: 9 files, 36 changed lines (largest: " in text
+    assert "<summary>All 9 of them</summary>" in text
+    assert text.count("over the limit") == 10
+    short = written(page(result(reason="not sent: z.py")))
+    assert "**Not sent: z.py (over budget).** To fix: review less at once" in short
+    assert "of them</summary>" not in short
 
 
 def test_the_comment_starts_with_its_marker() -> None:

@@ -17,8 +17,10 @@ from aethr.base.errors import ExitCode
 from aethr.base.options import HOOK_OPTIONS, RunOptions
 from aethr.base.records import (
     Checkout,
+    Estimate,
     Extent,
     Finding,
+    Need,
     Receipt,
     Review,
     RunResult,
@@ -39,6 +41,7 @@ from aethr.hook import (
     measure,
     report_result,
 )
+from aethr.output import wording
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo, log_git, outcome_of, surveyed
@@ -319,7 +322,9 @@ def test_a_binary_file_beside_code_makes_it_incomplete(
         code, output = hook()
     assert code == 4
     assert "INCOMPLETE (pass on what was sent): not sent: pic.bin (binary)\n" in output
-    assert "To fix: make the change smaller" in output
+    assert output.count("pic.bin") == 1
+    assert "To fix: review less at once, " in output
+    assert re.search(r"^about 1 call, [\d,]+ tokens, \$[\d.]+; at most 6 calls, \$", output, re.MULTILINE)
 
 
 def test_an_index_outside_of_the_repository_is_refused(
@@ -496,10 +501,8 @@ def test_a_report_has_all_its_lines() -> None:
             "INCOMPLETE (revise on what was sent): not sent: z.py (over the budget)",
             "a b.py:3: [high] wrong\\x1b[31m",
             "[low] ::error::x",
-            "not sent: z.py (over the budget)",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
-            "To fix: make the change smaller, or raise limits.context_chars. List files that need no review "
-            "under `exclude:` in .aethr.yaml.",
+            f"To fix: {wording.REMEDY}.",
             "exit code 1: the gate closed (--fail-on revise). "
             "To skip the review: SKIP=aethr-review git commit",
         ],
@@ -595,6 +598,8 @@ def test_the_page_shows_the_printed_lines() -> None:
     found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
+    about = Need("openai:gpt-5.4-mini", None, 1, 668, 4096, 0.0189)
+    said = said._replace(estimate=Estimate((about,), (about._replace(calls=6, cost_usd=0.94),)))
     found = HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
     head = describe_change(found, Measure(Extent(1, 1, 1)))
     lines = report_result(said, head, options()).lines

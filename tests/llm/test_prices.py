@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aethr.base.records import Allowance, ModelSpec, Request
 from aethr.llm import spending
 from aethr.llm.spending import lookup
 
@@ -58,3 +59,47 @@ def test_prices_are_unknown_without_a_sound_price_file(tmp_path: Path, content: 
     search = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
     done = subprocess.run([sys.executable, "-c", search + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# --- a budget for calls that run at once ---------------------------------------------------------
+
+
+def requests_of(
+    *prompts: int, model: str = "openai:gpt-4o-mini", max_tokens: int | None = None
+) -> list[Request]:
+    """Requests whose prompts are estimated at so many tokens."""
+    spec = ModelSpec(model, max_tokens=max_tokens)
+    return [Request("r", "r", "x" * (spending.BYTES_PER_TOKEN * tokens), spec, Path()) for tokens in prompts]
+
+
+@pytest.mark.parametrize(
+    ("left", "limits"),
+    [
+        (Allowance(tokens=100_000), [16_384, 16_384, 16_384]),  # all fit as they are
+        (Allowance(tokens=36_000), [10_000, 10_000, 10_000]),
+        (Allowance(tokens=10_000), [4_096, 4_096, 4_096]),  # a usual answer: the last calls wait
+        (Allowance(cost_usd=0.0009 + 3 * 0.003), [5_000, 5_000, 5_000]),  # 0.15 and 0.6 dollars a million
+        (Allowance(cost_usd=0.0009 + 3 * 0.003, tokens=20_000), [4_666, 4_666, 4_666]),
+    ],
+)
+def test_calls_at_once_get_the_largest_equal_limit_that_fits(left: Allowance, limits: list[int]) -> None:
+    requests = requests_of(1_000, 2_000, 3_000)
+    shares = spending.share(requests, left)
+    sent = [
+        spending.answer_tokens(request._replace(allowance=share))
+        for request, share in zip(requests, shares, strict=True)
+    ]
+    assert sent == [pytest.approx(limit, abs=1) for limit in limits]
+
+
+def test_a_share_covers_its_own_call_whatever_the_order() -> None:
+    one, other = requests_of(1_000), requests_of(9_000, max_tokens=100)
+    left = Allowance(tokens=20_000)
+    assert spending.share([*one, *other], left) == list(reversed(spending.share([*other, *one], left)))
+    assert [each.tokens for each in spending.share([*one, *other], left)] == [10_900, 9_100]
+
+
+def test_a_call_of_unknown_price_may_need_all_that_is_left() -> None:
+    left = Allowance(cost_usd=1.0)
+    shares = spending.share(requests_of(1_000, 1_000, model="openrouter:acme/unknown"), left)
+    assert shares == [left, left]

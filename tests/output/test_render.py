@@ -23,6 +23,7 @@ import pytest
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
     Artifacts,
+    Concurrent,
     Event,
     Finding,
     LoopEnded,
@@ -294,18 +295,21 @@ def said(*events: Event) -> list[str]:
 
 
 def test_not_sent_is_one_capped_line_per_step() -> None:
-    def lost(name: str, note: str, sent: int = 0) -> Receipt:
-        return Receipt("git_diff", name, sent, 5, None, note, complete=False)
+    def lost(name: str, note: str, sent: int = 0, lines: int = 9) -> Receipt:
+        return Receipt("git_diff", name, sent, 5, None, note, False, lines, sent)
 
     receipts = (lost("z.py", "over budget"), lost("logo\n.png", "binary"), lost("a.py", "over budget", 9))
     note = Receipt("git_diff", None, 9, note="2 untracked files are outside of this scope")
     assert said(StepPrepared("review", "p", "0", (*receipts, note))) == [
-        "warning: not sent: z.py (over budget), logo\\n.png (binary), a.py (in part: over budget)",
+        "warning: not sent: z.py (over budget); logo\\n.png (binary); a.py (in part: over budget)",
         "note: git_diff: 2 untracked files are outside of this scope",
     ]
-    many = tuple(lost(f"{n}.py", "over budget") for n in range(25))
-    (line,) = said(StepPrepared("review", "p", "0", many))
-    assert line.endswith("9.py (over budget) and 15 more")
+    many = tuple(lost(f"{n}.py", "over budget", lines=n) for n in range(25))
+    cut = tuple(lost(f"{n}.ts", f"{n} of 9 hunks not sent", 1) for n in range(4))
+    assert said(StepPrepared("review", "p", "0", (*many, *cut, receipts[1]))) == [
+        "warning: not sent: 25 files, 300 changed lines (largest: 24.py, 23.py, 22.py): over budget; "
+        "4 files, 32 changed lines (largest: 0.ts, 1.ts, 2.ts): in part; logo\\n.png (binary)"
+    ]
 
 
 def test_replays_loops_cuts_and_changes_have_a_line() -> None:
@@ -637,3 +641,76 @@ def test_a_signal_restores_a_terminal_of_any_size(tmp_path: Path) -> None:
     assert child.wait(10) in (-2, 130, 1)
     data = terminal.close()
     assert data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l") > -1
+
+
+# --- calls that run at once ----------------------------------------------------------------------
+
+
+def part_events(part: int) -> list[Event]:
+    started = STARTED._replace(part=part, parts=3)
+    return [
+        started,
+        StepPrepared("review", "the prompt", "0" * 64, (), part=part, parts=3),
+        TextDelta(f"The answer to part {part}."),
+        Notice(f"a note on part {part}"),
+        StepFinished(step(f"The answer to part {part}.", part=part, parts=3)),
+    ]
+
+
+def at_once(*order: tuple[int, int]) -> list[Event]:
+    """The events ``first`` to ``last`` of three parts, by (part, how many of them)."""
+    left = {part: part_events(part) for part in (1, 2, 3)}
+    events: list[Event] = [RunStarted("w", "look", "live", 1)]
+    for part, count in order:
+        events += [Concurrent(part - 1, left[part].pop(0)) for _ in range(count)]
+    return events
+
+
+def take(renderer: Renderer, events: Sequence[Event]) -> None:
+    with renderer as shown:
+        for event in events:
+            shown(event)
+
+
+@pytest.mark.parametrize("order", [((3, 5), (2, 5), (1, 5)), ((1, 2), (2, 4), (3, 5), (1, 3), (2, 1))])
+def test_a_log_shows_calls_that_run_at_once_in_the_order_of_the_plan(
+    order: tuple[tuple[int, int], ...],
+) -> None:
+    done = RunFinished(result(step()))
+    alone, mixed = io.StringIO(), io.StringIO()
+    one_by_one = [RunStarted("w", "look", "live", 1), *(e for part in (1, 2, 3) for e in part_events(part))]
+    take(make_renderer(Display(), alone, io.StringIO(), {}), [*one_by_one, done])
+    take(make_renderer(Display(stream=True), mixed, io.StringIO(), {}), [*at_once(*order), done])
+    assert mixed.getvalue() == alone.getvalue()
+
+
+def test_a_run_that_is_stopped_shows_the_answers_that_have_ended() -> None:
+    out = io.StringIO()
+    take(make_renderer(Display(), out, io.StringIO(), {}), at_once((1, 3), (2, 5), (3, 2)))
+    assert [line.partition(" of 3")[0] for line in out.getvalue().splitlines()] == [
+        "== review (1/1, part 1",
+        "== review (1/1, part 2",
+        "a note on part 2",
+        "The answer to part 2.",
+        "== review (1/1, part 3",
+    ]
+
+
+def test_a_terminal_shows_a_line_for_each_call_that_runs_and_then_their_panels_in_order() -> None:
+    terminal = Terminal(100, 24)
+    with terminal.stream() as stream, make_renderer(Display(), stream, stream, terminal.environ) as shown:
+        for event in at_once((1, 2), (2, 3), (3, 3)):
+            shown(event)
+        rows = screen(wait_for(terminal, "~6 tokens"))
+        lines = [row.partition(" s ")[0].rstrip() for row in rows if row]
+        assert [line.partition(" of 3")[0] for line in lines] == [f"step 1/1, part {n}" for n in (1, 2, 3)]
+        assert "The answer" not in "".join(rows)
+        for event in at_once((1, 5), (2, 5), (3, 5))[-2:]:  # the third ends first
+            shown(event)
+        assert "The answer" not in "".join(screen(terminal.data.decode()))
+        for event in [*part_events(2)[-1:], *part_events(1)[-1:]]:
+            shown(Concurrent(event.result.part - 1, event))
+    data = terminal.close()
+    titles = [row for row in screen(data) if row.startswith("╭─")]
+    assert [title.partition(" of 3")[0] for title in titles] == [f"╭─ review, part {n}" for n in (1, 2, 3)]
+    assert data.rstrip().endswith("\x1b[?25h") or data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l")

@@ -172,6 +172,7 @@ def test_the_record_has_the_documented_shape() -> None:
             "seconds": 1.25,
             "estimated": False,
         },
+        "estimate": None,
         "exit_code": 1,
         "checkpoint": None,
         "shard": None,

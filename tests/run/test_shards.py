@@ -105,6 +105,8 @@ def edit(file: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 
 def without_times(record: dict[str, Any]) -> dict[str, Any]:
     steps = [{**step, "seconds": 0} for step in record["steps"]]
+    for need in (need for case in ("about", "most") for need in (record["estimate"] or {}).get(case, ())):
+        need["cost_usd"] = round(need["cost_usd"], 9)  # a sum of the same amounts in another order
     return {**record, "steps": steps, "totals": {**record["totals"], "seconds": 0}}
 
 
