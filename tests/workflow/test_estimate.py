@@ -429,7 +429,7 @@ def test_no_run_in_parts_passes_at_most(
         monkeypatch.setenv("AETHR_LIVE", "1")
         monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        main(["run", "--json", "--diff", "staged", TASK])
+        main(["run", "--json", "--jobs", "1", "--diff", "staged", TASK])  # so that each call fails twice
     record = json.loads(capsys.readouterr().out)
     totals, (most,) = record["totals"], record["estimate"]["most"]
     assert len(server.bodies) == most["calls"] == ATTEMPTS * totals["calls"]
