@@ -311,6 +311,7 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     """
     if any(step.edits_tree for step in plan.steps):
         return None
+    done = in_order(plan, done)  # a file that is cut has a receipt in each part
     latest = {result.id: result.iteration for result in done}
     fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
     view = _view(plan, ())._replace(run_commands=False, survey=fixed, again=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import pytest
 
@@ -239,6 +240,22 @@ def test_parts_count_in_any_order_and_the_record_has_theirs() -> None:
     mixed = [whole.steps[2], whole.steps[0], whole.steps[1], *whole.steps[3:5]]
     _, result = play(over(STEPS, reply), mixed)
     assert untimed(result.steps) == untimed(whole.steps)
+
+
+def test_the_parts_of_a_cut_file_are_the_same_change_in_any_order() -> None:
+    def cut(_: View) -> Collected:
+        found = parts("a", "b", "c").parts
+        receipts = (block.receipts[0]._replace(path="large.py") for [block] in found)
+        return Collected(
+            tuple((block._replace(receipts=(own,)),) for [block], own in zip(found, receipts, strict=True)),
+            3,
+        )
+
+    _, whole = play(over([reviewer()], lambda _: PASS, cut))
+    for order in permutations(whole.steps):
+        assert engine.saw_another_change(over([reviewer()], lambda _: PASS, cut), order) is None
+    other = [each._replace(context=whole.steps[0].context) for each in whole.steps]
+    assert engine.saw_another_change(over([reviewer()], lambda _: PASS, cut), other) == "review"
 
 
 @pytest.mark.parametrize(
