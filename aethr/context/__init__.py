@@ -95,13 +95,15 @@ def _pack(
 class Reader:
     """Reads the context of a run's steps.
 
-    A change is read and cut once for all steps that read it, until a step edits the tree. ``whole`` are the
-    ids of the steps that get no parts, because an agent cannot be split.
+    A change is read and cut once for all steps that read it, until a step edits the tree or a command of the
+    project runs, which may. ``whole`` are the ids of the steps that get no parts, because an agent cannot be
+    split.
     """
 
     def __init__(self, steps: Sequence[StepSpec], whole: Container[str], most_parts: int) -> None:
         self._readers = [each for each in steps if CHANGES & {*each.context} and each.id not in whole]
         self._most_parts = most_parts
+        self._with_commands = {each.id for each in steps if any(find(name)[0].runs for name in each.context)}
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
         self._rooms: dict[tuple[str, ...], int] = {}
         self._previews: dict[tuple[object, ...], Collected] = {}
@@ -136,7 +138,10 @@ class Reader:
 
     def _change(self, names: tuple[str, ...], view: View) -> _Change:
         """The change of these sources, cut for all steps that read them."""
-        edits = sum(result.artifacts is not None for result in view.history)
+        edits = sum(
+            each.artifacts is not None or each.check is not None or each.id in self._with_commands
+            for each in view.history
+        )
         state = (edits, view.preview and names != (CHANGE,), view.strict)
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:
