@@ -79,7 +79,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragm
     with git.other_changes(survey) as wait:
         for fragment in _change(survey, view, budget_chars):
             if isinstance(fragment, Entry):
-                names.append(fragment.path)
+                names += filter(None, (fragment.old_path, fragment.path))
             yield fragment
         # A workflow file that was just saved is not work that waits for a review: see ``run.promotion``.
         left, saved = wait(), view.root / WORKFLOW_FILE
@@ -277,6 +277,7 @@ def _entry(
         complete=unseen is None or (section.deleted and not section.unmerged),
         deleted=section.deleted and not section.unmerged,
         excluded=rule,
+        old_path=None if section.old_path is None else reveal_name(section.old_path),
     )
 
 

@@ -348,6 +348,15 @@ def test_a_change_of_the_rules_is_told(repo: Repo) -> None:
     assert "once merged, what is excluded: sub/.gitattributes" in (said[0] or "")
 
 
+@pytest.mark.parametrize("name", ["sub/.gitattributes", ".aethr.yaml"])
+def test_rules_that_get_another_name_are_told(repo: Repo, name: str) -> None:
+    repo.write(name, "# rules\n" * 9)
+    repo.commit()
+    repo.git("mv", name, "other.txt")
+    (block,) = collect(("git_diff",), 120_000, View(repo.root, git.resolve_scope(repo.root, "staged")))
+    assert f"excluded: {name}]\n" in block.text
+
+
 def test_a_change_of_which_all_is_excluded_is_no_change_to_read(repo: Repo) -> None:
     repo.write("a.lock", "x\n" * 300)
     repo.commit()
