@@ -936,11 +936,12 @@ def _files(receipts: Iterable[Receipt], sources: Container[str]) -> Mapping[str 
 
     A file that became a link has two entries, because git shows it twice, and one that was cut has one for
     each part. A gap that is not a file counts under its note. An excluded file has its rule instead: it is
-    another change once it is not excluded.
+    another change once it is not excluded. So is a deleted file, whose old text may not be sent, that comes
+    back.
     """
     found: dict[str | None, list[str | None]] = {}
     for each in receipts:
         if each.source in sources and (each.path or not each.complete):
-            state = each.excluded or each.sha256
+            state = each.excluded or each.sha256 or "not sent"
             found.setdefault(each.path or each.note, []).append(state if each.complete else None)
     return found
