@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import engine, git
+from aethr import git
 from aethr.base.disk import State
 from aethr.base.errors import AethrError, DiskError
 from aethr.base.records import (
@@ -30,7 +30,7 @@ from aethr.base.records import (
     Subject,
     Usage,
 )
-from aethr.engine import checkpoint
+from aethr.engine import checkpoint, progress
 from aethr.engine.checkpoint import Failure
 
 OnKept = Callable[[str, bool], None]
@@ -150,7 +150,7 @@ class Recorder:
         return self._running[min(self._running)].started if self._running else self._latest
 
     def _sort(self) -> None:
-        ordered = engine.in_order(self._plan, self.results)
+        ordered = progress.in_order(self._plan, self.results)
         self._is_in_order = self._is_in_order and ordered == self.results
         self.results = ordered
 
@@ -198,7 +198,7 @@ class Recorder:
             from aethr.engine.seal import Sealer
 
             self._seal = Sealer(self._plan.seal.keys).seal
-        ordered = engine.in_order(self._plan, steps)
+        ordered = progress.in_order(self._plan, steps)
         text = checkpoint.dump(self._plan, ordered, failure, self.attempt, self._seal)
         self._left = checkpoint.write(self._own_file(), text)
         self._on_kept(text, True)

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aethr import context, engine
+from aethr import context
 from aethr.base.errors import BudgetError
 from aethr.base.records import (
     CHANGES,
@@ -28,7 +28,8 @@ from aethr.base.records import (
     StepResult,
     Usage,
 )
-from aethr.engine import Progress, prompts
+from aethr.engine import prompts
+from aethr.engine.progress import Progress, replay
 from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
 
@@ -81,7 +82,7 @@ def estimate(plan: Plan, prepared: Iterable[StepPrepared], done: Sequence[StepRe
         sent = sum(receipt.bytes_sent for receipt in each.receipts)
         size = spending.most_tokens(each.prompt)
         measured.setdefault(each.id, []).append(_Prompt(each.part, size, sent, each.skipped is not None))
-    progress = engine.replay(plan, done)
+    progress = replay(plan, done)
     return Estimate(
         about=_count(progress, measured, _ABOUT),
         most=_count(progress, measured, _MOST),
