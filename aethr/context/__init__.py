@@ -191,11 +191,15 @@ class Reader:
         What commands print is not known before; such a step keeps half of its budget for it.
         """
         if names not in self._rooms:
-            self._rooms[names] = min(
-                max(step.context_chars // 2, step.context_chars - _measure_others(step, view))
-                for step in self._readers
-                if {*names} & {*step.context}
-            )
+            rooms = []
+            for step in self._readers:
+                if {*names} & {*step.context}:
+                    sources, budget = step.context, step.context_chars
+                    left = 0
+                    if not any(find(source)[0].runs for source in sources):
+                        left = budget - _pack(sources, budget, view, Packer(budget), of_change=False).size()
+                    rooms.append(max(budget // 2, left))
+            self._rooms[names] = min(rooms)
         return self._rooms[names]
 
 
@@ -207,13 +211,6 @@ class _Change(NamedTuple):
     room: int
     size: int
     extent: Extent | None
-
-
-def _measure_others(step: StepSpec, view: View) -> int:
-    budget = step.context_chars
-    if any(find(source)[0].runs for source in step.context):
-        return budget
-    return _pack(step.context, budget, view, Packer(budget), of_change=False).size()
 
 
 def most_chars(sources: Sequence[str], budget_chars: int) -> int:

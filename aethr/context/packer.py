@@ -292,7 +292,10 @@ class Packer:
                 self._floor = worst if self._floor is None else max(self._floor, worst)
 
     def _units(self, item: Item) -> Iterator[tuple[Share, parts.Sized]]:
-        """What of a file is not cut further: all of it, or each of its pieces."""
+        """What of a file is not cut further: all of it, or each of its pieces if it is larger than the room.
+
+        If a file has many pieces, these are runs of the same length.
+        """
         everything = range(len(item.sizes))
         over = f"larger than the budget of {self.room:,} characters"
         size = item.overhead + sum(item.chars)
@@ -302,23 +305,19 @@ class Packer:
         elif item.withheld is not None or size <= self.room:
             yield Share(item, everything, over), parts.Sized(name, 0 if item.withheld else size)
         else:
-            yield from self._pieces(item, over)
-
-    def _pieces(self, item: Item, over: str) -> Iterator[tuple[Share, parts.Sized]]:
-        """The pieces of a file that is larger than the room, in runs of the same length if they are many."""
-        run = 1 + len(item.sizes) // UNITS
-        begin, size = 0, item.overhead
-        for number, chars in enumerate(item.chars):
-            fits = item.overhead + chars <= self.room
-            if number > begin and (number % run == 0 or not fits or size + chars > self.room):
-                yield _unit(item, range(begin, number), size, over)
-                begin, size = number, item.overhead
-            size += chars
-            if not fits:
-                yield _unit(item, range(number, number + 1), 0, over)
-                begin, size = number + 1, item.overhead
-        if begin < len(item.sizes):
-            yield _unit(item, range(begin, len(item.sizes)), size, over)
+            run = 1 + len(item.sizes) // UNITS
+            begin, size = 0, item.overhead
+            for number, chars in enumerate(item.chars):
+                fits = item.overhead + chars <= self.room
+                if number > begin and (number % run == 0 or not fits or size + chars > self.room):
+                    yield _unit(item, range(begin, number), size, over)
+                    begin, size = number, item.overhead
+                size += chars
+                if not fits:
+                    yield _unit(item, range(number, number + 1), 0, over)
+                    begin, size = number + 1, item.overhead
+            if begin < len(item.sizes):
+                yield _unit(item, range(begin, len(item.sizes)), size, over)
 
 
 def _unit(item: Item, numbers: range, size: int, over: str) -> tuple[Share, parts.Sized]:

@@ -167,7 +167,21 @@ def append(path: Path, line: str, left: disk.State) -> disk.State | None:
 def load(text: str) -> Checkpoint:
     """The checkpoint of ``@FILE``, or of the text itself. Raises ``UsageError`` that says what is wrong."""
     if text.startswith("@"):
-        return parse(_read(Path(text[1:])), text[1:])
+        path = Path(text[1:])
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
+            if status.st_size > MAX_BYTES:
+                raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
+            content = decode(path.read_bytes())
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a path"
+            fix = "Check the path after the @."
+            raise UsageError(f"{path}: cannot read the checkpoint: {reason}", fix) from error
+        return parse(content, text[1:])
     if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
         raise UsageError(f"--resume-checkpoint {text}: a file name needs an @ before it", f"Write @{text}.")
     return parse(text, "--resume-checkpoint")
@@ -402,19 +416,3 @@ def _failure(value: object) -> Failure:
     return Failure(
         codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
-        if status.st_size > MAX_BYTES:
-            raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
-        return decode(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        fix = "Check the path after the @."
-        raise UsageError(f"{path}: cannot read the checkpoint: {reason}", fix) from error

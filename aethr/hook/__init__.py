@@ -259,14 +259,14 @@ def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
     models = f" ({', '.join(names)})" if names and result.is_live else ""
     receipts = tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
     verdict, missing = wording.verdict(result).text, wording.missing(receipts)
-    about = result.estimate
+    about, remarks = result.estimate, wording.remarks(receipts)
     lines = (
         head,
         *([wording.estimate(about)] if about is not None and about.most else []),
         verdict,
         *_findings(result.review),
         *([missing] if missing and missing not in verdict else []),
-        *_listed("note: ", wording.remarks(receipts)),
+        *([f"note: {capped(remarks)}"] if remarks else []),
         *(wording.loop(loop) for loop in result.loops),
         wording.spent(result) + models,
         *_fix(result),
@@ -329,11 +329,6 @@ def _findings(said: Review) -> Iterator[str]:
     yield from (wording.finding(each) for each in found[:SHOWN])
     if more := rest(len(found), SHOWN, "finding"):
         yield f"{more}; all are in a report: --report PATH"
-
-
-def _listed(start: str, items: tuple[str, ...]) -> Iterator[str]:
-    if items:
-        yield start + capped(items)
 
 
 def _fix(result: RunResult) -> Iterator[str]:

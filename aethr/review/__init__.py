@@ -315,8 +315,17 @@ def describe_missing(receipts: Iterable[Receipt]) -> str:
     partial = [reason for reason, group in groups.items() if group[0].sent_lines]
     if len(partial) > FEW:
         groups["in part"] = [receipt for reason in partial for receipt in groups.pop(reason)]
-    largest = sorted(groups.items(), key=lambda each: -sum(map(_lost_lines, each[1])))
-    return capped([_describe_group(reason, group) for reason, group in largest], 5, separator="; ")
+    described = []
+    for reason, group in sorted(groups.items(), key=lambda each: -sum(map(_lost_lines, each[1]))):
+        by_size = sorted(group, key=lambda each: (-_lost_lines(each), -each.bytes_omitted))
+        names = list(dict.fromkeys(each.path or each.source for each in by_size))
+        if len(names) <= FEW:
+            described.append(f"{', '.join(names)} ({reason})")
+            continue
+        lines = sum(map(_lost_lines, group))
+        size = counted(len(names), "file") + (f", {counted(lines, 'changed line')}" if lines else "")
+        described.append(f"{size} (largest: {', '.join(names[:FEW])}): {reason}")
+    return capped(described, 5, separator="; ")
 
 
 FEW = 3
@@ -330,16 +339,6 @@ def reason_missing(receipt: Receipt) -> str:
 
 def _lost_lines(receipt: Receipt) -> int:
     return receipt.changed_lines - receipt.sent_lines
-
-
-def _describe_group(reason: str, group: Sequence[Receipt]) -> str:
-    by_size = sorted(group, key=lambda each: (-_lost_lines(each), -each.bytes_omitted))
-    names = list(dict.fromkeys(each.path or each.source for each in by_size))
-    if len(names) <= FEW:
-        return f"{', '.join(names)} ({reason})"
-    lines = sum(map(_lost_lines, group))
-    size = counted(len(names), "file") + (f", {counted(lines, 'changed line')}" if lines else "")
-    return f"{size} (largest: {', '.join(names[:FEW])}): {reason}"
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

@@ -119,11 +119,18 @@ class Recorder:
         """Put a finished step on disk, unless it is there. Safe from any thread. Raises ``DiskError``."""
         with self._lock:
             on_disk = step in self.results and self._left is not None
-            if not on_disk and not self._stopped:
-                others = [each for each in self.results if each.key != step.key]
-                self._is_in_order = self._is_in_order and len(others) == len(self.results)
-                self.results = [*others, step]
-                self._keep_step(step)
+            if on_disk or self._stopped:
+                return
+            others = [each for each in self.results if each.key != step.key]
+            self._is_in_order = self._is_in_order and len(others) == len(self.results)
+            self.results = [*others, step]
+            ends_attempt = self.attempt is not None and step.artifacts is not None
+            self.attempt = None if ends_attempt else self.attempt
+            self._keep(checkpoint.step_line(self._plan, step))
+            if ends_attempt:
+                from aethr.snapshot import attempts
+
+                attempts.discard(self._own_file())
 
     def stop(self, error: AethrError) -> Path | None:
         """Write the checkpoint of a run that this error stopped; None if there is none.
@@ -169,16 +176,6 @@ class Recorder:
             self._current.id, self._current.iteration, started.baseline, started.commit, lost
         )
         self._keep(checkpoint.attempt_line(self.attempt))
-
-    def _keep_step(self, step: StepResult) -> None:
-        ends_attempt = self.attempt is not None and step.artifacts is not None
-        if ends_attempt:
-            self.attempt = None
-        self._keep(checkpoint.step_line(self._plan, step))
-        if ends_attempt:
-            from aethr.snapshot import attempts
-
-            attempts.discard(self._own_file())
 
     def _keep(self, line: str) -> None:
         """Append a line, or write the whole file if it is new or not as this run left it."""

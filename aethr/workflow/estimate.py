@@ -83,10 +83,14 @@ def estimate(plan: Plan, prepared: Iterable[StepPrepared], done: Sequence[StepRe
         size = spending.most_tokens(each.prompt)
         measured.setdefault(each.id, []).append(_Prompt(each.part, size, sent, each.skipped is not None))
     progress = replay(plan, done)
+    edits, is_cut_later = 0, False
+    for step in _upcoming(progress, every_pass=True):
+        is_cut_later = is_cut_later or _reads_late_change(step, edits)
+        edits += step.edits_tree
     return Estimate(
         about=_count(progress, measured, _ABOUT),
         most=_count(progress, measured, _MOST),
-        late_parts=plan.workflow.parts if _is_cut_later(progress) else 0,
+        late_parts=plan.workflow.parts if is_cut_later else 0,
     )
 
 
@@ -155,15 +159,6 @@ def _reads_late_change(step: PlannedStep, edits: int) -> bool:
     """Whether the change that a model reads in this step is not known now. ``edits`` as in ``_Answer``."""
     late = any(context.find(source)[0].late for source in CHANGES & {*step.spec.context})
     return not step.edits_tree and (late or (edits > 0 and bool(CHANGES & {*step.spec.context})))
-
-
-def _is_cut_later(progress: Progress) -> bool:
-    edits = 0
-    for step in _upcoming(progress, every_pass=True):
-        if _reads_late_change(step, edits):
-            return True
-        edits += step.edits_tree
-    return False
 
 
 def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: _Case) -> tuple[Need, ...]:
