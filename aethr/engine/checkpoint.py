@@ -205,7 +205,13 @@ def parse(text: str, where: str) -> Checkpoint:
                 passes[step.id] = passes.get(step.id, 0) + 1
                 steps.append(step._replace(iteration=passes[step.id]))
             return Checkpoint(tuple(steps))
-        return _from_document(document)
+        whole = codec.an_object(document, "a checkpoint")
+        contracts, failure = codec.mapping(whole, "contract"), whole.get("failure")
+        return _run(whole, ONE_DOCUMENT)._replace(
+            steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
+            contract={name: codec.mapping(contracts, name) for name in contracts},
+            failure=_failure(failure) if failure is not None else None,
+        )
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
 
@@ -370,19 +376,6 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
     if len(held) > 1:
         held[0] = first, held[1][1]  # a doubt about the first line is one about everything after it
     return run._replace(steps=tuple(steps), contract=contracts, cut=cut, held=tuple(held))
-
-
-def _from_document(document: object) -> Checkpoint:
-    """A checkpoint as one JSON object, as earlier versions wrote it."""
-    whole = codec.an_object(document, "a checkpoint")
-    run = _run(whole, ONE_DOCUMENT)
-    contracts = codec.mapping(whole, "contract")
-    failure = whole.get("failure")
-    return run._replace(
-        steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
-        contract={name: codec.mapping(contracts, name) for name in contracts},
-        failure=_failure(failure) if failure is not None else None,
-    )
 
 
 def _run(head: Mapping[str, object], *schemas: int) -> Checkpoint:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from aethr.base.errors import DiskError
 from aethr.git import call, tracking
 
 ATTRIBUTE = "linguist-generated"
@@ -103,11 +101,6 @@ def _index(top: Path, commit: str, wanted: Iterable[bytes]) -> Iterator[Path]:
         each for each in tracking.entries(top, commit) if each.path in paths and each.mode != "160000"
     ]
     rows = b"".join(f"{each.mode} {each.id} 0\t".encode() + each.path + b"\0" for each in entries)
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="aethr-base-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise DiskError(f"no room for an index of git: {error.strerror}", "Is TMPDIR full?") from error
-    with folder as name:
-        index = Path(name, "index")
+    with tracking.temporary_index() as index:
         call.checked(top, "update-index", "--add", "-z", "--index-info", stdin=rows, index=index)
         yield index

@@ -66,7 +66,11 @@ _LONGEST = 400
 def name_place(spans: Sequence[Span], ground: Ground) -> Named:
     """Split the text after a severity into place and message."""
     text = written(spans)
-    linked = _read_link(spans, ground)
+    linked, href = None, next((span.href for span in spans if span.text.strip()), "")
+    if href and "://" not in href and len(href) <= 1000:
+        from urllib.parse import unquote
+
+        linked = read_location(unquote(href), ground)
     for location, rest in _candidates(text, ground):
         message = rest.strip().lstrip(":—–-|→, ").strip() or text
         # The target of a link may hold the line, or the folder, that its text lacks.
@@ -149,15 +153,6 @@ def _candidates(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
     yield from (each for each in whole if each[0].line is not None or "." in each[0].path.rpartition("/")[2])
     yield from (each for each in found if each[0].line is not None)
     yield from found
-
-
-def _read_link(spans: Sequence[Span], ground: Ground) -> Location | None:
-    href = next((span.href for span in spans if span.text.strip()), "")
-    if not href or "://" in href or len(href) > 1000:
-        return None
-    from urllib.parse import unquote
-
-    return read_location(unquote(href), ground)
 
 
 def _strip_decoration(text: str) -> tuple[str, bool]:

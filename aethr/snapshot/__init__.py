@@ -471,23 +471,18 @@ def _describe_repository(shadow: Shadow, earlier: Look, later: Look, who: str) -
     elif before.commit != after.commit:
         how = "committed" if follows(shadow, before.commit, after.commit) else "moved the branch"
         yield f"{who} {how} ({moved})"
-    elif not earlier.restored and _is_restaged(shadow, before, after):
-        yield f"{who} changed the index (git add, git rm or git reset)"
+    elif not earlier.restored and unseen.index_moved(shadow, before.index_copy, after.index_copy):
+        # The index file also changes when git only refreshes it.
+        old_rows, new_rows = (
+            shadow.checked("ls-files", "-s", "-v", "-z", index=copy) if copy else b""
+            for copy in (before.index_copy, after.index_copy)
+        )
+        if old_rows != new_rows:
+            yield f"{who} changed the index (git add, git rm or git reset)"
     if before.stash != after.stash:
         yield f"{who} changed the stash"
     refs = unseen.moved_refs(earlier, later)
     yield from list_names(f"{who} changed branches or tags", [reveal_name(name) for name in refs])
-
-
-def _is_restaged(shadow: Shadow, before: Head, after: Head) -> bool:
-    """Whether other content is staged. The index file also changes when git only refreshes it."""
-    if not unseen.index_moved(shadow, before.index_copy, after.index_copy):
-        return False
-    old, new = (
-        shadow.checked("ls-files", "-s", "-v", "-z", index=copy) if copy else b""
-        for copy in (before.index_copy, after.index_copy)
-    )
-    return old != new
 
 
 def _short(commit: str) -> str:
