@@ -363,7 +363,7 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
             run = run._replace(failure=_failure(record["failure"]))
             continue
         if record.get("attempt") is not None:
-            run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
+            run = run._replace(attempt=codec.whole_from_json(Attempt, record["attempt"], "'attempt'"))
             continue
         step = codec.step_from_json(record.get("step"))
         if step.check is not None:  # its command ran after the step itself was kept

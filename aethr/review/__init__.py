@@ -93,7 +93,6 @@ def judge(
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         coverage=_coverage(latest),
         reason=doubt
-        or _find_missing_part(latest)
         or _find_bad_answer(parsed)
         or _find_unseen(results, latest, visibility or {})
         or _list_missing(skipped),
@@ -213,6 +212,11 @@ def _explain_no_review(results: Sequence[StepResult], reviewing: frozenset[str])
 
 
 def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
+    """Why not every part of the change has a complete answer with a verdict."""
+    results = [result for result, _ in parsed]
+    for result in results:
+        if missing := list_missing_parts(result.id, result.parts, results):
+            return missing
     for result, review in parsed:
         name = _name(result)
         if result.truncated:
@@ -222,10 +226,6 @@ def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
         if review.status == "none":
             return f"{name} gave no verdict" + (f": {review.reason}" if review.reason else "")
     return None
-
-
-def _find_missing_part(latest: Sequence[StepResult]) -> str | None:
-    return next(filter(None, (list_missing_parts(first.id, first.parts, latest) for first in latest)), None)
 
 
 def list_missing_parts(step: str, parts: int, results: Sequence[StepResult]) -> str | None:
