@@ -257,9 +257,8 @@ def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
     """Report a complete run; a model's answer only as its findings."""
     names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
     models = f" ({', '.join(names)})" if names and result.is_live else ""
-    receipts = tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
-    verdict, missing = wording.verdict(result).text, wording.missing(receipts)
-    about, remarks = result.estimate, wording.remarks(receipts)
+    verdict, missing = wording.verdict(result).text, wording.missing(result.receipts)
+    about, remarks = result.estimate, wording.remarks(result.receipts)
     lines = (
         head,
         *([wording.estimate(about)] if about is not None and about.most else []),
@@ -339,7 +338,7 @@ def _fix(result: RunResult) -> Iterator[str]:
         yield "To fix: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."
     elif any(step.truncated for step in result.steps):
         yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
-    elif any(not receipt.complete for step in result.steps for receipt in step.context):
+    elif any(not receipt.complete for receipt in result.receipts):
         yield f"To fix: {wording.REMEDY}."
     else:
         yield "To fix: try again, or use another model."
