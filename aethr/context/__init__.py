@@ -165,9 +165,9 @@ class Reader:
         return change
 
     def _read(self, names: tuple[str, ...], number: int, view: View, packer: Packer) -> Iterator[Fragment]:
-        """The fragments of one of these sources. Before they pass the packer's room, it gets all there is.
+        """The fragments of one of these sources. When they exceed the packer's room, it gets all of the room.
 
-        A small change needs no more than the packer has, so no other context is read to find out.
+        A small change fits the room that is certain, so no other context is read for it.
         """
         row, argument = find(names[number])
         fragments = row.read(argument, view, packer.room)
@@ -214,7 +214,7 @@ class _Change(NamedTuple):
 
 
 def most_chars(sources: Sequence[str], budget_chars: int) -> int:
-    """The most characters that a prompt has of these sources: the budget, and what is said of the rest."""
+    """The most characters of these sources in a prompt: the budget, and the lines about the rest."""
     return budget_chars + LISTING_CHARS * len(sources)
 
 
@@ -264,7 +264,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment
 def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Fragment]:
     """Each file below a line with its name and length; folders, and files deleted meanwhile, do not count.
 
-    Of the files over the cap a block lists some and counts the rest: a record must not list a whole
+    The block lists some of the files over the cap and counts the rest: a record must not list a whole
     repository.
     """
     files = 0

@@ -1,9 +1,10 @@
 """Fits context into a budget, or a change into parts, with a receipt for each file.
 
-While the sum is over the budget, the worst piece is dropped. Of a change that is sent in one go that is the
+While the sum is over the budget, the worst piece is dropped. In a change that is sent in one go, this is the
 one with the fewest changed lines for its size; source is kept before tests, tests before the rest, and the
-old text of deleted files comes last. Of other files it is the largest one, generated files first. A file's
-header counts with its first kept piece; a file without pieces is its header. Kept pieces stay in their order.
+old text of deleted files comes last. Among other files it is the largest one, generated files first. The
+header of a file counts with its first kept piece; a file without pieces is its header. Kept pieces stay in
+their order.
 
 The packer works on a stream, and ``_floor`` makes the result the same as sorting all pieces: a piece worse
 than a dropped one can never be kept, because the sum only grows. So the budget bounds the memory, however
@@ -58,8 +59,8 @@ Rank: TypeAlias = tuple[int, ...]
 class Item:
     """A file while its pieces arrive. ``kept`` maps a piece's number to the piece.
 
-    Of each piece, kept or not, ``chars`` is its length in characters, ``sizes`` that in bytes as it was read,
-    and ``changed`` the number of its changed lines. ``added`` and ``removed`` are sums.
+    For each piece, kept or not, ``chars`` has its length in characters, ``sizes`` its bytes as they were
+    read, and ``changed`` the number of its changed lines. ``added`` and ``removed`` are sums.
     """
 
     __slots__ = (
@@ -126,7 +127,7 @@ def by_place(item: Item, number: int) -> Rank:
 
 
 class Share(NamedTuple):
-    """What of a file belongs to one part: the pieces with these numbers.
+    """The pieces of a file, by their numbers, that belong to one part.
 
     ``over`` says why those that are not kept are not sent; if ``sent`` is False, none of them is.
     """
@@ -214,8 +215,8 @@ class Packer:
     def cut(self, most: int) -> tuple[list[list[Share]], int]:
         """The files in at most ``most`` parts, and the number of parts that all of them need.
 
-        What none of these parts has is listed in the last one. A file that is larger than the room is cut
-        between its pieces. The old text of a deleted file takes only what is left.
+        The last one lists what none of them has. A file that is larger than the room is cut between its
+        pieces. The old text of a deleted file takes only what is left.
         """
         in_order = sorted(self._items, key=lambda item: (item.importance, *item.place))
         units = [unit for item in in_order for unit in self._units(item)]

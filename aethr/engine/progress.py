@@ -148,7 +148,7 @@ def turn_key(result: StepResult) -> tuple[str, int]:
 
 
 def _join_parts(finished: Iterable[StepResult]) -> list[StepResult]:
-    """The results of one turn by their parts. A command of its loop has run after all: the last has it."""
+    """The results of one turn by their parts. The last one has the loop's command, which ran after all."""
     ordered = sorted(finished, key=lambda result: result.part)
     if len(ordered) < 2:
         return ordered

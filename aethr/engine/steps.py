@@ -77,8 +77,9 @@ class PartCall(NamedTuple):
         )
 
     def _sees(self, plan: Plan, each: StepResult) -> bool:
-        """Whether the prompt may have this earlier answer: from a step over the same change only that to the
-        same part.
+        """Whether the prompt may have this earlier answer.
+
+        A part sees only the answer to the same part if the earlier step read the same change.
         """
         parts = len(self.collected.parts)
         if parts == 1 or each.parts != parts or each.part == self.part:

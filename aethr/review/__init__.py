@@ -292,7 +292,7 @@ def _begin_of_turn(called: Sequence[StepResult], at: int) -> int:
 
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:
-    """The files of the change that a step was sent, and its gaps, of which not all are a file."""
+    """The files of the change that a step was sent, and its gaps, also those that are not a file."""
     of_change = (each for each in result.context if each.source in CHANGES)
     return tuple(each for each in of_change if each.path or not each.complete)
 
@@ -329,7 +329,7 @@ def describe_missing(receipts: Iterable[Receipt]) -> str:
 
 
 FEW = 3
-"""So many missing files of one reason are named, rather than counted."""
+"""At most this many missing files with one reason are named; more are counted."""
 
 
 def reason_missing(receipt: Receipt) -> str:

@@ -46,7 +46,7 @@ class _Case(NamedTuple):
     every_pass: bool
 
     def tokens(self, size: int) -> int:
-        """Of a text of so many bytes in UTF-8."""
+        """The tokens of a text with this many bytes in UTF-8."""
         return math.ceil(size / self.bytes_per_token)
 
 
@@ -228,7 +228,7 @@ def _answered(progress: Progress, case: _Case) -> list[_Answer]:
 def _read_again(earlier: _Answer, own: _Answer) -> int:
     """Tokens of an earlier step's answers in the prompt of a later one, as in ``engine``.
 
-    Of a step over the same parts of the same change, a part sees the answer to its own part alone.
+    If the earlier step read the same parts of the same change, a part sees only the answer to its own part.
     """
     same = (earlier.parts, earlier.change, earlier.edits) == (own.parts, own.change, own.edits)
     return earlier.tokens if same and earlier.change else earlier.tokens * earlier.parts
