@@ -206,8 +206,9 @@ def parse(text: str, where: str) -> Checkpoint:
                 steps.append(step._replace(iteration=passes[step.id]))
             return Checkpoint(tuple(steps))
         whole = codec.an_object(document, "a checkpoint")
+        run = _run(whole, ONE_DOCUMENT)
         contracts, failure = codec.mapping(whole, "contract"), whole.get("failure")
-        return _run(whole, ONE_DOCUMENT)._replace(
+        return run._replace(
             steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
             contract={name: codec.mapping(contracts, name) for name in contracts},
             failure=_failure(failure) if failure is not None else None,
