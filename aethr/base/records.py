@@ -893,6 +893,11 @@ class RunResult(NamedTuple):
         )
 
     @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """The receipts of all steps, without duplicates: a loop reads the same files again."""
+        return tuple(dict.fromkeys(receipt for step in self.steps for receipt in step.context))
+
+    @property
     def is_live(self) -> bool:
         """Whether models were called. The answers of a mock or script say nothing about the code."""
         return self.mode == "live"

@@ -9,7 +9,6 @@ from itertools import permutations
 
 import pytest
 
-from aethr import engine
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.records import (
     Block,
@@ -28,6 +27,7 @@ from aethr.base.records import (
     TextDelta,
     View,
 )
+from aethr.engine.progress import replay
 from tests.engine.test_engine import PASS, play, step
 from tests.support import Script, make_plan, said
 
@@ -269,4 +269,4 @@ def test_a_part_that_does_not_fit_beside_the_others_is_refused(change: dict[str,
     with pytest.raises(UsageError, match="does not fit the workflow"):
         play(over(STEPS, reply), done)
     with pytest.raises(UsageError, match="does not fit the workflow"):
-        engine.replay(over(STEPS, reply), done)
+        replay(over(STEPS, reply), done)
