@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import git
+from aethr import git, review
 from aethr.base import network, sanitize, secrecy
 from aethr.base.errors import AethrError, DiskError, ExitCode, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions, read_shard
@@ -293,10 +293,21 @@ def _carry(job: Job, attempt: JobAttempt, text: str, whole: bool) -> None:
 def _drop_finished(job: Job, carrier: Carrier, done: Done) -> None:
     """Drop the checkpoint of a finished, delivered review, so that another attempt starts over.
 
-    It is kept where a review closed the gate: the next attempt then repeats the verdict without a call.
+    It is kept where another attempt can repeat the result without a call: a review that closed the gate, and
+    a shard with all of its verdicts, whose record the next step may fail to upload.
     """
     if done.result is None or done.error is not None:
         return
-    if done.exit_code != ExitCode.GATE or done.result.outcome == "not-reviewed":
-        carrier.drop()
+    shard = done.result.shard
+    if shard is not None:
+        reviewing = {step.id for step in shard.plan.steps if step.reviewing} if shard.plan else set()
+        keep = all(
+            review.read(step).status != "none" and not step.truncated and not step.cut_prompt
+            for step in done.result.steps
+            if step.id in reviewing
+        )
+    else:
+        keep = done.exit_code == ExitCode.GATE and done.result.outcome != "not-reviewed"
+    carrier.drop(keep)
+    if not keep:
         runner.write_outputs(job.runner.output, {"resumable": "false"})

@@ -317,7 +317,8 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     for step in readers_behind_review(plan, done):
         own = step.spec.id
         then = (each for r in done if (r.id, r.iteration) == (own, latest[own]) for each in r.context)
-        now = (each for blocks in step.collect(view).parts for each in _receipts(blocks))
+        parts = step.collect(view).parts
+        now = (each for part in plan.own_parts(len(parts)) for each in _receipts(parts[part - 1]))
         if not _same_change(then, now, {CHANGE}):
             return own
     return None

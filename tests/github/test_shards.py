@@ -195,6 +195,28 @@ def test_a_failed_shard_runs_again_alone(run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_a_record_that_could_not_be_uploaded_is_made_again_without_a_call(run: Run) -> None:
+    first = run.shard(1, upload=False)
+    calls = len(run.models.bodies)
+    again = run.shard(1, attempt=2, upload=False)
+    assert (first.code, again.code, len(run.models.bodies)) == (0, 0, calls), again.log
+    assert again.outputs["resumable"] == "true", "the step after this one saves it"
+    one, two = (run.taken[name(1, attempt=attempt)] for attempt in (1, 2))
+    assert one["steps"] == two["steps"]
+
+
+@pytest.mark.slow
+def test_a_shard_without_a_verdict_is_asked_again(run: Run) -> None:
+    with ModelServer([text("I think it is nice.")] * 20) as models:
+        first = run.shard(1, models=models)
+    assert (first.code, first.outputs["resumable"]) == (0, "false"), first.log
+    again = run.shard(1, attempt=2)
+    assert again.code == 0, again.log
+    assert run.models.bodies
+    assert "Review status" in str(run.taken[name(1, attempt=2)]["steps"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_the_highest_attempt_of_a_shard_counts_whatever_its_id(run: Run, order: tuple[int, ...]) -> None:
     for number in (1, 2, 3):

@@ -251,6 +251,17 @@ def test_a_reviewer_that_no_record_has_is_missing(aethr: Aethr, server: ModelSer
     assert record["review"]["reason"].startswith("step 'second' did not review parts 1, 2, 3")
 
 
+def test_a_finished_shard_resumes_without_a_call(aethr: Aethr, server: ModelServer, tmp_path: Path) -> None:
+    """Its review saw a share of the change, which is not another change."""
+    folder = tmp_path / "kept"
+    first = run(aethr, "--shard", "1/2", "--checkpoint-dir", str(folder))
+    [file] = folder.iterdir()
+    server.requests.clear()
+    again = run(aethr, "--shard", "1/2", "--resume-checkpoint", f"@{file}")
+    assert server.bodies == []
+    assert again["steps"] == first["steps"]
+
+
 def test_a_checkpoint_of_another_shard_is_refused(aethr: Aethr, server: ModelServer, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     run(aethr, "--shard", "1/2", "--checkpoint-dir", str(folder))
