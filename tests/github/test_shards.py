@@ -228,7 +228,8 @@ def test_the_highest_attempt_of_a_shard_counts_whatever_its_id(run: Run, order: 
     ]
     for attempt, said in enumerate(saying, 1):
         with ModelServer([text(f"{said}\n\nReview status: pass")] * 9) as models:
-            run.shard(1, attempt=attempt, upload=False, models=models)
+            fresh = {"AETHR_ACTION_CARRY": str(run.request.folder / f"carry-{attempt}")}
+            run.shard(1, attempt=attempt, upload=False, models=models, variables=fresh)
     run.github.add_artifact(name(2), packed(run.taken[name(2)]), id=900)
     run.github.add_artifact(name(3), packed(run.taken[name(3)]), id=2)
     for at in order:
