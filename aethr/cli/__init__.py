@@ -243,6 +243,17 @@ def _add_hook_arguments(parser: _Parser) -> None:
         _add_option(parser, option)
 
 
+def _add_action_arguments(parser: _Parser) -> None:
+    parser.add_argument(
+        "part",
+        metavar="PART",
+        nargs="?",
+        choices=("review", "merge"),
+        default="review",
+        help="review (the default), or merge: one review of all shards",
+    )
+
+
 def _add_option(parser: _Parser, option: Option) -> None:
     names = [option.short, option.flag] if option.short else [option.flag]
     settings: dict[str, Any] = {"help": option.help, "dest": option.name}
@@ -309,6 +320,7 @@ COMMANDS = {
         "aethr.cli.action:main",
         "Review the change of a GitHub workflow's event. The Action calls it; see docs/action.md.",
         "example, as a step of a workflow:\n  - uses: aethr/action@v1",
+        _add_action_arguments,
     ),
     "auth": Command(
         "store a provider's key, or show which are set",

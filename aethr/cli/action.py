@@ -1,4 +1,7 @@
-"""``aethr action``: a step of a GitHub workflow, from the runner's environment to comment and exit code."""
+"""``aethr action``: a step of a GitHub workflow, from the runner's environment to comment and exit code.
+
+``aethr action merge`` is the step after the shards: what they left, instead of a run.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +10,43 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from aethr import git
+from aethr import git, review
 from aethr.base import network, sanitize, secrecy
 from aethr.base.errors import AethrError, DiskError, ExitCode, MissingKeyError, NotReviewedError, UsageError
-from aethr.base.options import RunOptions
-from aethr.base.records import Checkout, Survey
+from aethr.base.options import RunOptions, read_shard
+from aethr.base.records import Checkout, RunResult, Seal, Shard, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.git.fetch import Remote
-from aethr.github import carry, delivery, event, inputs, runner
+from aethr.github import carry, delivery, event, inputs, runner, shards
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.delivery import Done, Job
 from aethr.github.inputs import Found
+from aethr.github.shards import Origin
+from aethr.output import report
 from aethr.output.render import Display, make_renderer
 from aethr.run import Prepared, Show, execute, prepare
+from aethr.run.shards import merge
+from aethr.workflow import planning
 
 
-def main() -> int:
-    """Review the change of this run's event, deliver the review, return the exit code.
+def main(part: str = "review") -> int:
+    """Review the change of this run's event, or merge its shards; deliver it and return the exit code.
 
     Raises ``AethrError``.
     """
     where = runner.read(os.environ)
     try:
         network.proxies(os.environ)  # git and the calls use them: report a mistake before either does
-        job = Job(where, inputs.read(os.environ), event.change(where))
+        environ = {**os.environ, "AETHR_RUN_SHARD": ""} if part == "merge" else os.environ
+        job = Job(where, inputs.read(environ), event.change(where))
         if job.change.privileged and not job.inputs.allow_target:
             raise UsageError(
                 "pull_request_target gives secrets and a token that may write to a run about anybody's code",
@@ -47,14 +56,10 @@ def main() -> int:
         error.redact(sanitize.redact)
         return delivery.give_up(where, error, sys.stdout)
     attempt = JobAttempt()
-    done = _review(job, attempt)
+    done = _merge(job, attempt) if part == "merge" else _review(job, attempt)
     delivered = delivery.deliver(job, done, sys.stdout, time.sleep)
-    finished = done.result is not None and done.error is None and delivered.exit_code == done.exit_code
-    # Another attempt starts over, but after a closed gate it repeats the verdict without a call.
-    closed = done.exit_code == ExitCode.GATE and (not done.result or done.result.outcome != "not-reviewed")
-    if attempt.carrier is not None and finished and not closed:
-        attempt.carrier.drop()
-        runner.write_outputs(job.runner.output, {"resumable": "false"})
+    if attempt.carrier is not None and delivered.exit_code == done.exit_code:
+        _drop_finished(job, attempt.carrier, done)
     return delivered.exit_code
 
 
@@ -67,43 +72,143 @@ class JobAttempt:
     folder: Path = Path()
 
 
+class Place(NamedTuple):
+    """The change and the project that reviews it, with the environment of its run.
+
+    ``seal`` has the keys that prove results, and what those are bound to.
+    """
+
+    here: Checkout
+    survey: Survey
+    found: Found
+    environ: Mapping[str, str]
+    seal: Seal
+
+
 def _review(job: Job, attempt: JobAttempt) -> Done:
     """Everything up to the result. An error, whenever it came, is part of what is returned."""
     hidden = secrecy.found_in(os.environ)
     try:
-        cwd = inputs.working_directory(job.inputs, job.runner.workspace)
-        here = git.checkout(cwd)
-        if here is None:
-            raise UsageError(
-                f"{cwd} is not in a git repository", "Check the repository out before this step."
-            )
-        here = here._replace(top=here.top.resolve())
-        remote = Remote(f"{job.runner.server_url}/{job.runner.repository}", job.inputs.token)
-        survey = git.survey(here, event.resolve(here, job.change, remote))
-        found = _find_project(job, here, remote)
-        attempt.notes += found.notes
-        prepared = _prepare(job, attempt, found, survey)
-        shown = delivery.shown_lines(survey)
+        place = _find_place(job, attempt)
+        prepared = _prepare(job, attempt, place)
+        if job.inputs.run.shard is not None and prepared.plan.is_live:
+            _require_key(place.seal, "seals its record for the merge")
+        shown = delivery.shown_lines(place.survey)
     except AethrError as error:
-        lacks_key = isinstance(error, MissingKeyError) or isinstance(error.__cause__, MissingKeyError)
-        if not (job.change.outside and lacks_key):
-            return Done(error=error, notes=tuple(attempt.notes), secrets=hidden)
-        excuse = NotReviewedError(
-            "runs for pull requests of forks and of Dependabot get no secrets, so there is no key to review "
-            "with",
-            "Somebody who may push can review it from a branch of this repository.",
-        )
-        return Done(error=excuse, excused=True, notes=tuple(attempt.notes), secrets=hidden)
+        return _stopped(job, attempt, error)
     attempt.notes += prepared.warnings
     outcome = execute(prepared, _show(prepared), partial(_carry, job, attempt))
-    if outcome.error is not None:
-        outcome.error.resume = ""  # a command for a machine that is gone in a minute
+    stop = outcome.error
+    if stop is not None:
+        stop.resume = ""  # a command for a machine that is gone in a minute
         if outcome.result.steps and prepared.plan.seal.keys:
             more = "*Re-run failed jobs* resumes after the last finished step."
-            outcome.error.fix = f"{outcome.error.fix} {more}".strip()
-    result = delivery.relocate(outcome.result, found.project.root.relative_to(here.top).as_posix(), shown)
+            stop.fix = f"{stop.fix} {more}".strip()
+    elif job.inputs.run.shard is not None:
+        stop = _leave_record(job, attempt, outcome.result, prepared.plan.seal)
+    result = delivery.relocate(outcome.result, _find_folder(place), shown)
     secrets = (*hidden, *prepared.plan.secrets)
-    return Done(result, outcome.error, False, tuple(attempt.notes), shown, secrets)
+    return Done(result, stop, False, tuple(attempt.notes), shown, secrets)
+
+
+def _merge(job: Job, attempt: JobAttempt) -> Done:
+    """One result of the shards of this run, judged with this step's gate."""
+    try:
+        place = _find_place(job, attempt)
+        terms = planning.read_terms(job.inputs.run, place.environ, secrecy.found_in(place.environ))
+        if not terms.is_live:
+            mock = NotReviewedError("a mock leaves no records to merge", "With a key, models are called.")
+            return Done(error=mock, excused=not terms.gate.needs_review, notes=tuple(attempt.notes))
+        _require_key(place.seal, "the records of the shards are sealed with")
+        with delivery.connect(job, time.sleep) as api:
+            found = shards.collect(api, job.runner, job.inputs.comment_key, place.seal)
+        if not found.records:
+            why = "\n".join(found.refused) or "this run has no record of a shard"
+            raise NotReviewedError(why, "Re-run the shards that failed, and this job with them.")
+        try:
+            result = merge(found.records, terms.gate, found.refused)
+        except UsageError as error:
+            raise NotReviewedError(
+                str(error), "Re-run all jobs, so that all shards review the same."
+            ) from error
+        shown = delivery.shown_lines(place.survey)
+    except AethrError as error:
+        return _stopped(job, attempt, error)
+    result = delivery.relocate(result, _find_folder(place), shown)
+    with runner.stop_commands(sys.stdout):
+        sys.stdout.write(report.text(result))
+    return Done(result, None, False, tuple(attempt.notes), shown, terms.secrets)
+
+
+def _find_place(job: Job, attempt: JobAttempt) -> Place:
+    """The change of the event in this checkout, and the workflow that decides. Raises ``AethrError``."""
+    cwd = inputs.working_directory(job.inputs, job.runner.workspace)
+    here = git.checkout(cwd)
+    if here is None:
+        raise UsageError(f"{cwd} is not in a git repository", "Check the repository out before this step.")
+    here = here._replace(top=here.top.resolve())
+    remote = Remote(f"{job.runner.server_url}/{job.runner.repository}", job.inputs.token)
+    survey = git.survey(here, event.resolve(here, job.change, remote))
+    found = _find_project(job, here, remote)
+    attempt.notes += found.notes
+    workflow = found.project.workflow
+    environ = inputs.environment(job.inputs, workflow, os.environ)
+    shard = f" {job.inputs.run.shard}" if job.inputs.run.shard is not None else ""
+    binding = Binding(
+        repository=job.runner.repository,
+        run=str(job.runner.run_id),
+        job=f"{job.runner.job} {job.inputs.comment_key}{shard}",
+        pull_request=str(job.change.number or "none"),
+        base=job.change.base or "none",
+        head=job.change.head,
+        workflow=hashlib.sha256(found.content.encode("utf-8", "replace")).hexdigest(),
+    )
+    keys = credentials.provider_keys(environ, (model.name for model in workflow.models.values()))
+    return Place(here, survey, found, environ, carry.make_seal(binding, keys))
+
+
+def _require_key(seal: Seal, what: str) -> None:
+    """Refuse shards without a key that proves their records, before the first call."""
+    if not seal.keys:
+        missing = MissingKeyError(
+            f"no provider's key of at least {carry.SHORTEST_KEY} characters, which {what}"
+        )
+        raise NotReviewedError(str(missing), "Shards need one. Without it, leave `shard` out.") from missing
+
+
+def _stopped(job: Job, attempt: JobAttempt, error: AethrError) -> Done:
+    """What is left of a step that could not begin; a fork without a key is excused."""
+    hidden, notes = secrecy.found_in(os.environ), tuple(attempt.notes)
+    lacks_key = isinstance(error, MissingKeyError) or isinstance(error.__cause__, MissingKeyError)
+    if not (job.change.outside and lacks_key):
+        return Done(error=error, notes=notes, secrets=hidden)
+    excuse = NotReviewedError(
+        "runs for pull requests of forks and of Dependabot get no secrets, so there is no key to review with",
+        "Somebody who may push can review it from a branch of this repository.",
+    )
+    return Done(error=excuse, excused=True, notes=notes, secrets=hidden)
+
+
+def _find_folder(place: Place) -> str:
+    """The project's folder in the repository."""
+    return place.found.project.root.relative_to(place.here.top).as_posix()
+
+
+def _leave_record(job: Job, attempt: JobAttempt, result: RunResult, seal: Seal) -> AethrError | None:
+    """Leave the sealed record of a finished shard for the merge, or return why that failed."""
+    assert job.inputs.run.shard is not None
+    if not result.is_live:
+        attempt.notes.append("A mock leaves no record, so there is nothing to merge.")
+        return None
+    shard = Shard(*read_shard(job.inputs.run.shard))
+    origin = Origin(job.inputs.comment_key, shard, job.runner.attempt)
+    try:
+        file = shards.write(job.report_folder, result, seal, origin)
+    except DiskError as error:
+        return error
+    names = {"artifact": str(origin)} if shards.takes_artifacts(job.runner.server_url) else {}
+    runner.write_outputs(job.runner.output, {"record": str(file), **names})
+    return None
 
 
 def _find_project(job: Job, here: Checkout, remote: Remote) -> Found:
@@ -117,30 +222,25 @@ def _find_project(job: Job, here: Checkout, remote: Remote) -> Found:
     return found
 
 
-def _prepare(job: Job, attempt: JobAttempt, found: Found, survey: Survey) -> Prepared:
+def _prepare(job: Job, attempt: JobAttempt, place: Place) -> Prepared:
     """The run, resumed from an earlier attempt's checkpoint if that fits."""
-    environ = inputs.environment(job.inputs, found.project.workflow, os.environ)
     temp = job.runner.temp
     try:
         temp.mkdir(parents=True, exist_ok=True)
         attempt.folder = Path(tempfile.mkdtemp(prefix="aethr-", dir=temp))
     except OSError as error:
         raise DiskError(f"{temp}: cannot be written: {error.strerror}", "Is RUNNER_TEMP a folder?") from error
-    binding = Binding(
-        repository=job.runner.repository,
-        run=str(job.runner.run_id),
-        job=f"{job.runner.job} {job.inputs.comment_key}",
-        pull_request=str(job.change.number or "none"),
-        base=job.change.base or "none",
-        head=job.change.head,
-        workflow=hashlib.sha256(found.content.encode("utf-8", "replace")).hexdigest(),
-    )
-    models = (model.name for model in found.project.workflow.models.values())
-    seal = carry.make_seal(binding, credentials.provider_keys(environ, models))
-    attempt.carrier = Carrier(carry.find_folder(os.environ), seal)
+    attempt.carrier = Carrier(carry.find_folder(os.environ), place.seal)
     options = job.inputs.run._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
+    if options.shard is not None:
+        options = options._replace(require_review=False)  # the gate is the merge's
     begin = partial(
-        prepare, cwd=found.project.root, environ=environ, project=found.project, survey=survey, seal=seal
+        prepare,
+        cwd=place.found.project.root,
+        environ=place.environ,
+        project=place.found.project,
+        survey=place.survey,
+        seal=place.seal,
     )
     return _resume(job, attempt, attempt.carrier, options, begin) or begin(options)
 
@@ -188,3 +288,26 @@ def _carry(job: Job, attempt: JobAttempt, text: str, whole: bool) -> None:
     except (DiskError, OSError) as error:
         note = f"A later attempt cannot resume this one: {error}"
         attempt.notes += [note] if note not in attempt.notes else []
+
+
+def _drop_finished(job: Job, carrier: Carrier, done: Done) -> None:
+    """Drop the checkpoint of a finished, delivered review, so that another attempt starts over.
+
+    It is kept where another attempt can repeat the result without a call: a review that closed the gate, and
+    a shard with all of its verdicts, whose record the next step may fail to upload.
+    """
+    if done.result is None or done.error is not None:
+        return
+    shard = done.result.shard
+    if shard is not None:
+        reviewing = {step.id for step in shard.plan.steps if step.reviewing} if shard.plan else set()
+        keep = all(
+            review.read(step).status != "none" and not step.truncated and not step.cut_prompt
+            for step in done.result.steps
+            if step.id in reviewing
+        )
+    else:
+        keep = done.exit_code == ExitCode.GATE and done.result.outcome != "not-reviewed"
+    carrier.drop(keep)
+    if not keep:
+        runner.write_outputs(job.runner.output, {"resumable": "false"})

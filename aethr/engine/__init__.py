@@ -45,6 +45,7 @@ from aethr.base.records import (
     Subject,
     Totals,
     Usage,
+    View,
 )
 from aethr.engine import at_once
 from aethr.engine.at_once import Loan, Purse
@@ -80,7 +81,7 @@ def run(
     step there.
     """
     subject, left_out, first = _read_subject(plan, resumed=bool(done))
-    shards = _describe_shards(plan, subject) if plan.shard and subject else None
+    shards = _describe_shards(plan, subject, view_of(plan, ())) if plan.shard and subject else None
     started = RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
     if (refusal := _find_too_many_parts(plan, subject)) is not None:
         yield started
@@ -101,9 +102,7 @@ def run(
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     doubt = plan.unproven
     if plan.is_live and plan.gate.needs_review:
-        from aethr.engine import stale
-
-        doubt = stale.find_move(plan, progress.results) or doubt
+        doubt = _find_move(plan, progress.results, shards) or doubt
     if earlier is not None and earlier.remains and reviewing:
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
@@ -354,11 +353,24 @@ def _find_too_many_parts(plan: Plan, subject: Subject | None) -> NotReviewedErro
     )
 
 
-def _describe_shards(plan: Plan, subject: Subject) -> ShardPlan:
+def _find_move(plan: Plan, results: Sequence[StepResult], shards: ShardPlan | None) -> str | None:
+    """Why the review is out of date; None if it is not. A shard read only a part of what must be the same."""
+    from aethr.engine import stale
+
+    moved = stale.find_move(plan, results)
+    if moved or shards is None or plan.scope.kind == "range":
+        return moved
+    now = _describe_shards(plan, shards.subject, stale.view_again(plan))
+    return (
+        None if now == shards else "the change, of which this shard read a part, was changed during the run"
+    )
+
+
+def _describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
     """What all shards of this run have in common. All steps of the workflow read the same parts."""
     from aethr.engine import checkpoint
 
-    cut = plan.steps[0].collect(view_of(plan, ())._replace(run_commands=False)).parts
+    cut = plan.steps[0].collect(view._replace(run_commands=False)).parts
     parts = [[each for each in receipts_of(blocks) if each.source in CHANGES and each.path] for blocks in cut]
     return ShardPlan(
         checkpoint.digest(plan, parts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from aethr.base.records import CHANGE, CHANGES, Plan, PlannedStep, Receipt, StepResult
+from aethr.base.records import CHANGE, CHANGES, Plan, PlannedStep, Receipt, StepResult, View
 from aethr.engine.progress import in_order, replay
 from aethr.engine.steps import receipts_of, view_of
 
@@ -46,15 +46,21 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
         return None
     done = in_order(plan, done)  # a file that is cut has a receipt in each part
     latest = {result.id: result.iteration for result in done}
-    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
-    view = view_of(plan, ())._replace(run_commands=False, survey=fixed, again=True)
+    view = view_again(plan)
     for step in readers_behind_review(plan, done):
         own = step.spec.id
         then = (each for r in done if (r.id, r.iteration) == (own, latest[own]) for each in r.context)
-        now = (each for blocks in step.collect(view).parts for each in receipts_of(blocks))
+        parts = step.collect(view).parts
+        now = (each for part in plan.own_parts(len(parts)) for each in receipts_of(parts[part - 1]))
         if not _same_change(then, now, {CHANGE}):
             return own
     return None
+
+
+def view_again(plan: Plan) -> View:
+    """To read the change as it is now, although this run has read it before."""
+    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
+    return view_of(plan, ())._replace(run_commands=False, survey=fixed, again=True)
 
 
 def find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:

@@ -113,11 +113,15 @@ class Carrier:
             self._left = checkpoint.write(self._file, "".join(self._texts))
         return True
 
-    def drop(self) -> None:
-        """Remove the checkpoint, and those that old runs left on a self-hosted runner, as far as possible."""
+    def drop(self, keep: bool = False) -> None:
+        """Remove the checkpoint, and those that old runs left on a self-hosted runner, as far as possible.
+
+        With ``keep``, only the old ones.
+        """
         if self._file is None:
             return
-        _remove(self._file)
+        if not keep:
+            _remove(self._file)
         for file in self._file.parent.parent.glob(f"*/{FILE}"):
             with suppress(OSError):  # another job may remove it at the same time
                 if file.stat().st_mtime < time.time() - STALE_S:

@@ -178,7 +178,9 @@ def _join(*parts: str) -> str:
 
 def _heading(page: Page) -> str:
     said = page.outcome.replace("-", " ")
-    if page.result is not None and not page.result.is_live and page.outcome == "not-reviewed":
+    if page.result is not None and page.result.shard is not None:
+        said = f"shard {page.result.shard.number} of {page.result.shard.of}, not a verdict"
+    elif page.result is not None and not page.result.is_live and page.outcome == "not-reviewed":
         said += f" ({wording.UNREAL[page.result.mode]})"
     return f"### Aethr: {said} · `{page.blobs.commit[:12]}`"
 

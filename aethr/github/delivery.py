@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from aethr import git
@@ -84,6 +85,10 @@ class Job(NamedTuple):
     inputs: Inputs
     change: EventChange
 
+    @property
+    def report_folder(self) -> Path:
+        return self.runner.temp / "aethr-report" / self.inputs.comment_key
+
 
 class Done(NamedTuple):
     """The end of the review: a result, an error, or both if it stopped on the way.
@@ -117,6 +122,16 @@ class Delivered(NamedTuple):
     error: AethrError | None = None
 
 
+def connect(job: Job, sleep: Sleep) -> Api:
+    """A connection to GitHub's API with the input github-token. Raises ``UsageError``, ``ApiError``."""
+    token = job.inputs.token
+    if not token:
+        raise UsageError("the input github-token is empty", "Leave it out: the job has its own.")
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError("the input github-token has a character that no token has", "Paste it in one line.")
+    return Api(job.runner.api_url, token, sleep)
+
+
 def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     """Write everything, also after a part of it failed. Raises ``DiskError``, ``OSError``."""
     redact = Redactor(done.secrets).redact
@@ -130,21 +145,25 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     if delivered.error is not None:
         page = page._replace(notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
     lines = [redact(line) + "\n" for line in _log_lines(done, delivered)]
-    result = done.result
-    outputs = {
+    with ExitStack() as rest:  # last in, first out; each runs even if an earlier one raised
+        rest.callback(log.flush)
+        rest.callback(log.writelines, lines)
+        rest.callback(append, job.runner.summary, redact(comment.summary(page)))
+        rest.callback(_write_reports, job, done.result)
+        rest.callback(write_outputs, job.runner.output, outputs(page, delivered))
+    return delivered
+
+
+def outputs(page: Page, delivered: Delivered) -> dict[str, str]:
+    """The outputs of the step, apart from the paths of its reports."""
+    result = page.result
+    return {
         "status": page.outcome,
         "exit-code": str(int(delivered.exit_code)),
         "findings": str(len(result.review.findings) if result is not None else 0),
         "comment-url": delivered.posted.url if delivered.posted is not None else "",
         "checkpoint": (result.checkpoint or "") if result is not None else "",
     }
-    with ExitStack() as rest:  # last in, first out; each runs even if an earlier one raised
-        rest.callback(log.flush)
-        rest.callback(log.writelines, lines)
-        rest.callback(append, job.runner.summary, redact(comment.summary(page)))
-        rest.callback(_write_reports, job, done.result)
-        rest.callback(write_outputs, job.runner.output, outputs)
-    return delivered
 
 
 def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
@@ -160,7 +179,7 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
     """Write the report files, and their paths as outputs. Raises ``DiskError``."""
     if result is None:
         return
-    folder = job.runner.temp / "aethr-report" / job.inputs.comment_key
+    folder = job.report_folder
     paths = [folder / name for name in REPORTS]
     with disk.failing_as(f"{folder}: cannot be made", "Is RUNNER_TEMP a folder?"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,20 +189,14 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
 
 def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
     """Post the comment. A token that can only read fails the step only where GitHub would give another."""
-    if not job.inputs.comment or job.change.number is None:
+    if not job.inputs.comment or job.inputs.run.shard is not None or job.change.number is None:
         return Delivered(done.exit_code)
-    runner, token = job.runner, job.inputs.token
+    runner = job.runner
     redact = Redactor(done.secrets).redact
     mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
     pull = PullRequest(runner.repository, job.change.number, runner.graphql_url)
     try:
-        if not token:
-            raise UsageError("the input github-token is empty", "Leave it out, or set `comment: false`.")
-        if not (token.isascii() and token.isprintable()):
-            raise UsageError(
-                "the input github-token has a character that no token has", "Paste it in one line."
-            )
-        with Api(runner.api_url, token, sleep) as api:
+        with connect(job, sleep) as api:
             posted = upsert.upsert(
                 api, pull, mark, lambda previous: redact(comment.comment(page, mark, previous))
             )
@@ -195,7 +208,7 @@ def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
 
 
 def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
-    if done.result is not None:
+    if done.result is not None and done.result.shard is None:  # a shard's findings come with the merge
         review = done.result.review
         on_the_diff = tuple(each for each in review.findings if done.shown.holds(each))
         yield from report.annotation_lines(done.result._replace(review=review._replace(findings=on_the_diff)))

@@ -34,7 +34,9 @@ TASK = (
 )
 """The default of the input ``task``."""
 
-_OF_RUN = ("config", "preset", "model", "fail_on", "require_review", "max_cost", "max_tokens", "jobs")
+_OF_RUN = (
+    "config", "preset", "model", "fail_on", "require_review", "shard", "max_cost", "max_tokens", "jobs",
+)  # fmt: skip
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _FILES = ("100644", "100755")
 
@@ -68,6 +70,8 @@ def read(environ: Mapping[str, str]) -> Inputs:
             f"input comment-key: {key[:60]!r} is not a short name",
             "Use at most 60 letters, digits, dots, dashes and underscores.",
         )
+    if given.get("shard") and given.get("fail_on", "never") != "never":
+        raise UsageError("input fail-on: a shard has no gate", "Give it to aethr/action/merge.")
     return Inputs(
         run=RunOptions(**given, task=_text(environ, "task") or TASK),
         comment=_switch(environ, "comment", default=True),

@@ -4,7 +4,7 @@ A comment is ours if its first line is our marker **and** the token's owner wrot
 marker, and a token that can write comments can edit everybody's. The marker names the run that wrote the
 comment, and the commit that it reviews.
 
-``Api`` is GitHub's REST API as far as comments need it: plain httpx, bounded waiting, errors in one line.
+``Api`` is GitHub's REST API as far as the Action needs it: plain httpx, bounded waiting, errors in one line.
 Idempotent requests are retried; a POST only when GitHub says that it was not applied. When the answer to a
 POST is lost, the caller has to find out whether it was applied (``AmbiguousError``). Rules:
 https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
@@ -81,6 +81,7 @@ class Api:
                 connection.trusted() if url.startswith("https:") else False
             )
             self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers, transport=way)
+            self._bare = httpx.Client(timeout=TIMEOUT_S, transport=way)
         except (httpx.InvalidURL, ImportError, ValueError, OSError) as error:
             said = one_line(str(error), 200)
             raise ApiError(f"cannot connect to GitHub: {said}", "Check GITHUB_API_URL.") from error
@@ -93,16 +94,17 @@ class Api:
     ) -> None:
         self._client.close()
 
-    def pages(self, path: str) -> Iterator[Any]:
-        """The items of a list, from all of its pages."""
+    def pages(self, path: str, name: str | None = None) -> Iterator[Any]:
+        """The items of a list, from all of its pages; ``name`` is its entry, if the list is in an object."""
         following: str | None = path
         for _ in range(PAGES):
             if following is None:
                 return
             answer = self.send("GET", following)
-            if not isinstance(answer.value, list):
+            items = answer.value if name is None else at(answer.value, name)
+            if not isinstance(items, list):
                 raise ApiError("GitHub answered with something that is not a list")
-            yield from answer.value
+            yield from items
             following = answer.following
 
     def send(
@@ -113,10 +115,44 @@ class Api:
         Raises ``ApiError``, and ``AmbiguousError`` for a POST that may have been applied.
         """
         safe = reads or method != "POST"
+        return self._read(
+            self._retry(method, lambda: self._client.request(method, path, json=body), safe=safe)
+        )
+
+    def download(self, path: str, limit: int) -> bytes:
+        """The content that an address of the API redirects to, at most ``limit`` bytes. Raises ``ApiError``.
+
+        It is on another server, which must not get the token, and refuses it.
+        """
+        found = self._retry("GET", lambda: self._client.get(path), redirects=True)
+        url = found.headers.get("location", "")
+        if not is_address(url) or (self._client.base_url.scheme == "https" and not url.startswith("https:")):
+            raise ApiError("GitHub redirects a download to something that is not an https address")
+
+        def fetch() -> httpx.Response:
+            content = bytearray()
+            with self._bare.stream("GET", url) as response:
+                for piece in response.iter_bytes():
+                    content += piece
+                    if len(content) > limit:
+                        raise ApiError(f"a download is larger than {limit >> 20} MiB")
+            return httpx.Response(response.status_code, content=bytes(content))
+
+        return self._retry("GET", fetch).content
+
+    def _retry(
+        self,
+        method: str,
+        request: Callable[[], httpx.Response],
+        *,
+        safe: bool = True,
+        redirects: bool = False,
+    ) -> httpx.Response:
+        """The response to a request that is sent again while that may help. ``safe``: it may be repeated."""
         for tried in range(TRIES):
             wait_s, last = BACKOFF_S * float(2**tried), tried == TRIES - 1
             try:
-                response = self._client.request(method, path, json=body)
+                response = request()
             except httpx.HTTPError as error:
                 said = one_line(str(error) or type(error).__name__, 200)
                 unsent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError))
@@ -127,8 +163,8 @@ class Api:
             except (httpx.InvalidURL, ValueError) as error:
                 raise ApiError(f"GitHub cannot be asked: {one_line(str(error), 200)}") from error
             else:
-                if response.is_success:
-                    return self._read(response)
+                if response.is_success or (redirects and response.has_redirect_location):
+                    return response
                 wait_s = _find_wait_s(method, response, wait_s, last=last, safe=safe)
             self.sleep(wait_s)
         raise AssertionError("the last try returns or raises")

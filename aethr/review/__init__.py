@@ -342,6 +342,8 @@ def _lost_lines(receipt: Receipt) -> int:
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:
+    """The share of the changed lines that was sent; the old text of deleted files may be missing."""
     receipts = [each for result in results for each in result.context if each.excluded is None]
-    changed = sum(receipt.changed_lines for receipt in receipts)
-    return sum(receipt.sent_lines for receipt in receipts) / changed if changed else None
+    sent = sum(receipt.sent_lines for receipt in receipts)
+    missing = sum(each.changed_lines - each.sent_lines for each in receipts if not each.complete)
+    return sent / (sent + missing) if sent + missing else None

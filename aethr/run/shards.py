@@ -56,17 +56,18 @@ def load(name: str) -> ShardRecord:
     if len(data) > checkpoint.MAX_BYTES:
         raise UsageError(f"{name}: not a record: larger than {checkpoint.MAX_BYTES >> 20} MiB", again)
     try:
-        return _parse(name, codec.an_object(codec.loads(data.decode()), "a record"))
+        return parse(name, codec.an_object(codec.loads(data.decode()), "a record"))
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not the record of a shard: it is not UTF-8 text", again) from error
     except ValueError as error:
         raise UsageError(f"{name}: not the record of a shard: {error}", again) from error
 
 
-def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
+def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = ()) -> RunResult:
     """The result of the run that these are the shards of, judged once, with this gate.
 
-    Raises ``UsageError`` for records of different runs, and for two different ones of one shard.
+    ``refused`` has a line for each record that does not count. Raises ``UsageError`` for records of different
+    runs, and for two different ones of one shard.
     """
     shards = _by_number(records)
     first = next(iter(shards.values()))
@@ -88,7 +89,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
         first.mode,
         tree.__contains__,
         {step.id: step.history_visibility for step in plan.steps},
-        "; ".join((*missing, *doubts)) or None,
+        "; ".join((*refused, *missing, *doubts)) or None,
     )
     if missing:
         verdict = _with_coverage_of_all(verdict, plan, results)
@@ -116,7 +117,8 @@ def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
     )
 
 
-def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
+def parse(name: str, document: Mapping[str, object]) -> ShardRecord:
+    """The record of a shard in the JSON values of a report. Raises ``ValueError`` with one line."""
     if document.get("schema") != report.SCHEMA:
         raise ValueError(f"its schema is {document.get('schema')!r}, not {report.SCHEMA}")
     if document.get("shard") is None:

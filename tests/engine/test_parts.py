@@ -27,6 +27,7 @@ from aethr.base.records import (
     TextDelta,
     View,
 )
+from aethr.engine import stale
 from aethr.engine.progress import replay
 from tests.engine.test_engine import PASS, play, step
 from tests.support import Script, make_plan, said
@@ -253,9 +254,9 @@ def test_the_parts_of_a_cut_file_are_the_same_change_in_any_order() -> None:
 
     _, whole = play(over([reviewer()], lambda _: PASS, cut))
     for order in permutations(whole.steps):
-        assert engine.saw_another_change(over([reviewer()], lambda _: PASS, cut), order) is None
+        assert stale.saw_another_change(over([reviewer()], lambda _: PASS, cut), order) is None
     other = [each._replace(context=whole.steps[0].context) for each in whole.steps]
-    assert engine.saw_another_change(over([reviewer()], lambda _: PASS, cut), other) == "review"
+    assert stale.saw_another_change(over([reviewer()], lambda _: PASS, cut), other) == "review"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def request_(tmp_path: Path) -> PullRequest:
 
 @pytest.fixture
 def act(github: GitHubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Act:
-    """Run one step: ``act(pull_request, model_server, workspace=…, event=…, **variables)``."""
+    """Run one step: ``act(pull_request, model_server, workspace=…, event=…, part="merge", **variables)``."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)  # as in tests.live
 
     def run(
@@ -51,6 +51,7 @@ def act(github: GitHubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         workspace: Path | None = None,
         key: str = KEY,
         variables: dict[str, str] | None = None,
+        part: str | None = None,
         **about: object,
     ) -> Step:
         place = workspace or pull_request.checkout(f"work-{len(list(pull_request.folder.iterdir()))}").root
@@ -62,7 +63,7 @@ def act(github: GitHubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
             for name, value in environ.items():
                 patch.setenv(name, value)
             patch.chdir(place)
-            code = main(["action"])
+            code = main(["action", *([part] if part else [])])
         captured = capsys.readouterr()
         return Step(code, captured.out + captured.err, outputs(environ), summary(environ))
 

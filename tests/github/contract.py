@@ -1,4 +1,4 @@
-"""Every exchange with the API against GitHub's own description of it (``data/github_comments.json``)."""
+"""Every exchange with the API against GitHub's own description of it (``data/github_api.json``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from jsonschema import Draft7Validator
 
-_FILE = Path(__file__).parent / "data" / "github_comments.json"
+_FILE = Path(__file__).parent / "data" / "github_api.json"
 
 
 def check(exchange: Mapping[str, Any]) -> None:

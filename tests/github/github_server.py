@@ -1,4 +1,4 @@
-"""GitHub's API as far as the Action uses it: a real HTTP server on loopback that stores comments.
+"""GitHub's API as far as the Action uses it: a real HTTP server on loopback, with comments and artifacts.
 
 In a test::
 
@@ -7,19 +7,23 @@ In a test::
         github.fail("POST", status=502, done=True)   # the next POST is done, and its answer lost
         github.comments, github.requests
 
-Paths, fields and limits follow docs.github.com, "REST API endpoints for issue comments"; when it is closed,
-every exchange is checked against GitHub's own description (``contract``).
+Paths, fields and limits follow docs.github.com, "REST API endpoints for issue comments" and "… for GitHub
+Actions artifacts"; when it is closed, every exchange is checked against GitHub's own description
+(``contract``). The content of artifacts is in a store that, as GitHub's, refuses the API's token; it takes
+uploads (``rig/upload-artifact``).
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import re
 import threading
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.github import contract
 from tests.loopback import Handler, HttpServer, Loopback
@@ -30,6 +34,12 @@ TIME = "2026-01-02T03:04:05Z"
 
 _LIST = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/(\d+)/comments")
 _ONE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/comments/(\d+)")
+_ARTIFACTS = re.compile(r"/repos/([\w.-]+/[\w.-]+)/actions/runs/(\d+)/artifacts")
+_ZIP = re.compile(r"/repos/([\w.-]+/[\w.-]+)/actions/artifacts/(\d+)/zip")
+_CONTENT = re.compile(r"/content/(\d+)")
+_UPLOAD = re.compile(r"/upload/(\d+)/([^/]+)")
+_FORBIDDEN = set('":<>|*?\\/\r\n')
+"""In the name of an artifact."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,23 @@ class Comment:
     body: str
 
 
+@dataclass(frozen=True)
+class Artifact:
+    id: int
+    run: int
+    name: str
+    data: bytes
+    expired: bool = False
+
+
 class GitHubServer(Loopback):
     """The server, in threads of this process. ``read_only`` is what the token of a fork gets."""
 
     def __init__(self, *, read_only: bool = False) -> None:
         super().__init__(_Handler)
         self.comments: list[Comment] = []
+        self.artifacts: list[Artifact] = []
+        self._ids = itertools.count(1000)
         self.requests: list[dict[str, Any]] = []
         self.read_only = read_only
         self.link: str | None = None
@@ -84,6 +105,11 @@ class GitHubServer(Loopback):
         comment = Comment(len(self.comments) + 1, number, author, body)
         self.comments.append(comment)
         return comment
+
+    def add_artifact(self, name: str, data: bytes, run: int = 500, **about: Any) -> Artifact:
+        artifact = Artifact(about.pop("id", None) or next(self._ids), run, name, data, **about)
+        self.artifacts.append(artifact)
+        return artifact
 
     def fail(
         self, method: str, status: int, *, done: bool = False, message: str = "", **headers: str
@@ -119,7 +145,17 @@ class GitHubServer(Loopback):
         if (method, parts.path) == ("POST", "/graphql"):
             return 200, {"data": {"viewer": {"login": ME}}}, {}
         if method == "GET" and (match := _LIST.fullmatch(parts.path)):
-            return self._page(parts.path, int(match[2]), parse_qs(parts.query))
+            comments = [self._shown(each) for each in self.comments if each.number == int(match[2])]
+            return 200, *self._page(parts.path, comments, parse_qs(parts.query))
+        if method == "GET" and (match := _ARTIFACTS.fullmatch(parts.path)):
+            found = [self._listed(each) for each in self.artifacts if each.run == int(match[2])]
+            page, headers = self._page(parts.path, found, parse_qs(parts.query))
+            return 200, {"total_count": len(found), "artifacts": page}, headers
+        if method == "GET" and (match := _ZIP.fullmatch(parts.path)):
+            artifact = next((each for each in self.artifacts if each.id == int(match[2])), None)
+            if artifact is None or artifact.expired:
+                return 410 if artifact else 404, {"message": "Gone"}, {}
+            return 302, None, {"Location": f"{self.url}/content/{artifact.id}"}
         if self.read_only:
             return 403, {"message": "Resource not accessible by integration"}, {}
         if not isinstance(body, dict) or len(body.get("body", "")) > BODY_LIMIT:
@@ -130,13 +166,48 @@ class GitHubServer(Loopback):
             return self._edited(int(match[2]), body["body"])
         return 404, {"message": "Not Found"}, {}
 
-    def _page(self, path: str, number: int, query: dict[str, list[str]]) -> tuple[int, Any, dict[str, str]]:
+    def _page(
+        self, path: str, values: list[Any], query: dict[str, list[str]]
+    ) -> tuple[list[Any], dict[str, str]]:
         size, page = int(query.get("per_page", ["30"])[0]), int(query.get("page", ["1"])[0])
-        all_of_it = [comment for comment in self.comments if comment.number == number]
         start = (page - 1) * size
         following = f'<{self.url}{path}?per_page={size}&page={page + 1}>; rel="next"'
-        headers = {"Link": self.link or following} if self.link or len(all_of_it) > start + size else {}
-        return 200, [self._shown(comment) for comment in all_of_it[start : start + size]], headers
+        headers = {"Link": self.link or following} if self.link or len(values) > start + size else {}
+        return values[start : start + size], headers
+
+    def store(self, method: str, path: str, data: bytes, authorized: bool) -> tuple[int, bytes]:
+        """Status and content of a request to the store of artifacts."""
+        with self._lock:
+            if authorized:
+                return 400, b"this address has a signature, and takes no token"
+            if method == "GET" and (match := _CONTENT.fullmatch(path)):
+                return 200, next(each.data for each in self.artifacts if each.id == int(match[1]))
+            if method == "PUT" and (match := _UPLOAD.fullmatch(path)):
+                run, name = int(match[1]), unquote(match[2])
+                if _FORBIDDEN & set(name):
+                    return 400, b"the artifact name is not valid"
+                if any((each.run, each.name) == (run, name) for each in self.artifacts):
+                    return 409, b"an artifact with this name already exists on the workflow run"
+                self.add_artifact(name, data, run)
+                return 201, b""
+            return 404, b""
+
+    def _listed(self, artifact: Artifact) -> dict[str, Any]:
+        address = f"{self.url}/repos/octo/shop/actions/artifacts/{artifact.id}"
+        return {
+            "id": artifact.id,
+            "node_id": f"A_{artifact.id}",
+            "name": artifact.name,
+            "size_in_bytes": len(artifact.data),
+            "url": address,
+            "archive_download_url": f"{address}/zip",
+            "expired": artifact.expired,
+            "created_at": TIME,
+            "expires_at": TIME,
+            "updated_at": TIME,
+            "digest": f"sha256:{hashlib.sha256(artifact.data).hexdigest()}",
+            "workflow_run": {"id": artifact.run, "head_sha": "a" * 40},
+        }
 
     def _edited(self, number: int, body: str) -> tuple[int, Any, dict[str, str]]:
         comment = next((each for each in self.comments if each.id == number), None)
@@ -187,19 +258,25 @@ class _Handler(Handler):
     server: _Server
 
     def do_GET(self) -> None:
-        self._serve(None)
+        self._serve(b"")
 
     def do_POST(self) -> None:
-        self._serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._serve(self.rfile.read(int(self.headers["Content-Length"])))
 
-    do_PATCH = do_POST
+    do_PATCH = do_PUT = do_POST
 
-    def _serve(self, body: Any) -> None:
-        if not self.headers.get("Authorization", "").startswith("Bearer "):
-            status, value, headers = 401, {"message": "Bad credentials"}, {}
+    def _serve(self, sent: bytes) -> None:
+        token = self.headers.get("Authorization", "")
+        headers: dict[str, str] = {}
+        if self.path.startswith(("/content/", "/upload/")):
+            status, data = self.server.owner.store(self.command, self.path, sent, bool(token))
         else:
-            status, value, headers = self.server.owner.answer(self.command, self.path, body)
-        data = json.dumps(value).encode()
+            value: Any = {"message": "Bad credentials"}
+            status = 401
+            if token.startswith("Bearer "):
+                body = json.loads(sent) if sent else None
+                status, value, headers = self.server.owner.answer(self.command, self.path, body)
+            data = json.dumps(value).encode()
         self.send_response(status)
         for name, text in {"Content-Type": "application/json; charset=utf-8", **headers}.items():
             self.send_header(name, text)

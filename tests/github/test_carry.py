@@ -163,7 +163,11 @@ def test_checkpoints_of_old_runs_are_removed(tmp_path: Path) -> None:
     assert other.put(TEXT, True)
     stale = tmp_path / "carry" / "1" / FILE
     os.utime(stale, (stale.stat().st_atime, stale.stat().st_mtime - STALE_S - 60))
-    Carrier(tmp_path / "carry" / "3", seal()).drop()
+    kept = Carrier(tmp_path / "carry" / "3", seal())
+    assert kept.put(TEXT, True)
+    kept.drop(keep=True)
+    assert sorted(path.name for path in (tmp_path / "carry").iterdir()) == ["2", "3"]
+    kept.drop()
     assert [path.name for path in (tmp_path / "carry").iterdir()] == ["2"]
 
 

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONS = [ROOT / "action.yml", ROOT / "merge" / "action.yml"]
 
 
 def tool(name: str) -> str:
@@ -30,8 +33,8 @@ def passes(*command: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_action_fits_its_schema() -> None:
-    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-actions", "action.yml")
+def test_the_actions_fit_their_schema() -> None:
+    passes(tool("check-jsonschema"), "--builtin-schema", "vendor.github-actions", *ACTIONS)
 
 
 def test_the_workflows_fit_their_schema() -> None:
@@ -46,7 +49,7 @@ def test_zizmor_at_its_strictest_finds_nothing() -> None:
     passes(tool("zizmor"), "--offline", "--strict-collection", "--persona", "auditor", ".")
 
 
-@pytest.mark.parametrize("file", [ROOT / "action.yml", *WORKFLOWS], ids=lambda path: path.name)
+@pytest.mark.parametrize("file", [*ACTIONS, *WORKFLOWS], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_third_party_actions_are_pinned_by_commit(file: Path) -> None:
     used = re.findall(r"uses: (\S+)", file.read_text(encoding="utf-8"))
     assert used
@@ -62,13 +65,41 @@ def test_the_workflow_of_the_docs_is_short_and_fits_its_schema(tmp_path: Path) -
 
 
 def test_the_docs_list_every_input_and_output() -> None:
-    import yaml
-
-    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "action.md").read_text(encoding="utf-8")
     rows = {
         name
         for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
         for name in re.findall(r"`([a-z-]+)`", row)
     }
-    assert set(action["inputs"]) | set(action["outputs"]) <= rows
+    for action in map(load, ACTIONS):
+        assert set(action["inputs"]) | set(action["outputs"]) <= rows
+
+
+def load(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_what_both_actions_have_is_the_same_in_both() -> None:
+    review, merge = map(load, ACTIONS)
+    assert {name: review["inputs"][name] for name in merge["inputs"]} == merge["inputs"]
+    said = {name: each["description"] for name, each in review["outputs"].items()}
+    assert {name: each["description"] for name, each in merge["outputs"].items()}.items() <= said.items()
+    of_review, of_merge = (
+        {step.get("id"): step for step in each["runs"]["steps"]} for each in (review, merge)
+    )
+    assert of_review["python"] == of_merge["python"]
+    assert of_merge["merge"]["env"].items() <= of_review["review"]["env"].items()
+
+
+def test_the_merge_has_every_input_but_those_of_a_call() -> None:
+    review, merge = map(load, ACTIONS)
+    calls = {
+        "task",
+        "max-cost",
+        "max-tokens",
+        "shard",
+        "jobs",
+        *(n for n in review["inputs"] if n.endswith("-on-pull-requests")),
+    }
+    assert set(merge["inputs"]) == set(review["inputs"]) - calls
+    assert set(review["outputs"]) - set(merge["outputs"]) == {"checkpoint", "record"}

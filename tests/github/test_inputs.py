@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,21 @@ from aethr.workflow.planning import vocabulary
 
 ROOT = Path(__file__).parents[2]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-STEPS: list[dict[str, Any]] = ACTION["runs"]["steps"]
-REVIEW = next(step for step in STEPS if step.get("id") == "review")
+MERGE: dict[str, Any] = yaml.safe_load((ROOT / "merge" / "action.yml").read_text(encoding="utf-8"))
+REVIEW = next(step for step in ACTION["runs"]["steps"] if step.get("id") == "review")
+MERGING = next(step for step in MERGE["runs"]["steps"] if step.get("id") == "merge")
 WORKFLOW = workflow_file.parse(read_preset("review-existing-diff"), "preset", vocabulary())
 
 
-def test_every_input_becomes_a_variable_that_is_read() -> None:
+@pytest.mark.parametrize(("action", "step"), [(ACTION, REVIEW), (MERGE, MERGING)], ids=["review", "merge"])
+def test_every_input_becomes_a_variable_that_is_read(action: dict[str, Any], step: dict[str, Any]) -> None:
     """By hand, because a composite action gets no INPUT_ variables."""
     mapped = {
         name: match[1]
-        for name, value in REVIEW["env"].items()
+        for name, value in step["env"].items()
         if (match := re.fullmatch(r"\$\{\{ inputs\.([a-z-]+) \}\}", value))
     }
-    assert set(mapped.values()) | {"python-version"} == set(ACTION["inputs"])
+    assert set(mapped.values()) | {"python-version"} == set(action["inputs"])
     options = {option.variable: option.flag.removeprefix("--") for option in OPTIONS}
     for variable, name in mapped.items():
         known = (options.get(variable), "github-token" if variable == "GITHUB_TOKEN" else None)
@@ -58,10 +62,32 @@ def test_the_defaults_of_the_inputs_are_valid() -> None:
     assert not any((read.allow_agents, read.allow_commands, read.allow_target))
 
 
-def test_no_expression_reaches_a_shell() -> None:
-    assert not [step for step in STEPS if "${{" in step.get("run", "")]
-    assert [step["shell"] for step in STEPS if "run" in step] == ["bash", "bash"]
-    assert STEPS[-2]["run"].startswith("exec ")
+@pytest.mark.parametrize("action", [ACTION, MERGE], ids=["review", "merge"])
+def test_no_expression_reaches_a_shell(action: dict[str, Any]) -> None:
+    scripts = [step for step in action["runs"]["steps"] if "run" in step]
+    assert scripts
+    assert not [step for step in scripts if "${{" in step["run"]]
+    assert {step["shell"] for step in scripts} == {"bash"}
+    assert not [
+        step for step in scripts if "aethr-venv" in step["run"] and not step["run"].startswith("exec ")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shard", "suffix"), [("1/3", "-1-3"), ("10/10", "-10-10"), ("$(touch x)\n::/../é", "-" * 19)]
+)
+def test_the_name_of_a_shards_cache_is_a_plain_word(tmp_path: Path, shard: str, suffix: str) -> None:
+    [script] = [step["run"] for step in ACTION["runs"]["steps"] if step.get("id") == "shard"]
+    output = tmp_path / "output"
+    environ = {
+        "PATH": os.environ["PATH"],
+        "AETHR_RUN_SHARD": shard,
+        "GITHUB_OUTPUT": str(output),
+        "LC_ALL": "C.UTF-8",
+    }
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environ, cwd=tmp_path, check=True)
+    assert output.read_text(encoding="utf-8") == f"suffix={suffix}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 
 @pytest.mark.parametrize(

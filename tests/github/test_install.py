@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,6 @@ def install(places: dict[str, Path], *programs: str, **more: str) -> list[str]:
     environ = {
         "PATH": os.fspath(places["bin"]),
         "RUNNER_TEMP": os.fspath(places["temp"]),
-        "GITHUB_ACTION_PATH": os.fspath(ROOT),
         "LOG": os.fspath(log),
         **more,
     }
@@ -132,7 +132,8 @@ class Action:
 
     def install(self, *locked: str) -> subprocess.CompletedProcess[str]:
         checkout = self.places["temp"].parent / "action"
-        checkout.mkdir()
+        (checkout / ".github").mkdir(parents=True)
+        shutil.copyfile(ROOT / ".github" / "install.sh", checkout / ".github" / "install.sh")
         (checkout / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
         (checkout / "requirements.txt").write_text("".join(locked), encoding="utf-8")
         servers = {"UV_DEFAULT_INDEX": self.index.url, "PIP_INDEX_URL": self.index.url}
@@ -152,13 +153,12 @@ def really_install(
         "PATH": os.fspath(places["bin"]),
         "HOME": os.fspath(places["temp"].parent),
         "RUNNER_TEMP": os.fspath(places["temp"]),
-        "GITHUB_ACTION_PATH": os.fspath(checkout),
         "AETHR_PYTHON": sys.executable,
         "PIP_CONFIG_FILE": os.devnull,
         **more,
     }
     return subprocess.run(
-        [places["bin"] / "bash", ROOT / ".github" / "install.sh"],
+        [places["bin"] / "bash", checkout / ".github" / "install.sh"],
         cwd=places["workspace"], env=environ, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
     )  # fmt: skip

@@ -156,7 +156,7 @@ def test_every_record_holds_the_same_outcome(name: str) -> None:
     (invocation,) = json.loads(report.FORMATS[".sarif"].render(made))["runs"][0]["invocations"]
     assert invocation["executionSuccessful"] is (outcome in ("nothing-to-review", "revise", "pass"))
     assert report.record(made)["outcome"] == outcome
-    assert delivery._outputs(page(made), Delivered(made.exit_code))["status"] == outcome
+    assert delivery.outputs(page(made), Delivered(made.exit_code))["status"] == outcome
     said = comment.comment(page(made), Marker("default", 1, 1, HEAD), None)
     assert f"### Aethr: {outcome.replace('-', ' ')}" in said
     of = upsert.read(said)

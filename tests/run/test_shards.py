@@ -251,6 +251,29 @@ def test_a_reviewer_that_no_record_has_is_missing(aethr: Aethr, server: ModelSer
     assert record["review"]["reason"].startswith("step 'second' did not review parts 1, 2, 3")
 
 
+def test_a_finished_shard_resumes_without_a_call(aethr: Aethr, server: ModelServer, tmp_path: Path) -> None:
+    """Its review saw a share of the change, which is not another change."""
+    folder = tmp_path / "kept"
+    first = run(aethr, "--shard", "1/2", "--checkpoint-dir", str(folder))
+    [file] = folder.iterdir()
+    server.requests.clear()
+    again = run(aethr, "--shard", "1/2", "--resume-checkpoint", f"@{file}")
+    assert server.bodies == []
+    assert again["steps"] == first["steps"]
+
+
+def test_shards_of_a_tree_that_rests_are_a_whole_review(
+    aethr: Aethr, server: ModelServer, wide: Repo, tmp_path: Path
+) -> None:
+    wide.git("reset", "-q", "--soft", "HEAD~1")
+    wide.git("restore", "--staged", ".")
+    files = [tmp_path / f"{number}.json" for number in (1, 2)]
+    for number, file in enumerate(files, 1):
+        assert aethr("run", "--shard", f"{number}/2", "--report", str(file), TASK).code == 0
+    record = merged(aethr, files, "--require-review")
+    assert (record["outcome"], record["review"]["reason"]) == ("revise", None)
+
+
 def test_a_checkpoint_of_another_shard_is_refused(aethr: Aethr, server: ModelServer, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     run(aethr, "--shard", "1/2", "--checkpoint-dir", str(folder))

@@ -1,7 +1,7 @@
-"""Cut the comment endpoints out of GitHub's own OpenAPI description, as plain JSON Schema.
+"""Cut the endpoints of comments and artifacts out of GitHub's own OpenAPI description, as plain JSON Schema.
 
     npm pack @octokit/openapi@23.0.2 && tar -xzf octokit-openapi-23.0.2.tgz
-    python tests/github/data/cut_openapi.py package/generated/api.github.com.json >github_comments.json
+    python tests/github/data/cut_openapi.py package/generated/api.github.com.json >github_api.json
 
 Only what the Action uses; examples and descriptions are left out, ``nullable`` becomes a type, and the limit
 of a comment's text, which the description does not have, is added.
@@ -18,7 +18,11 @@ LIST, ONE = (
     "/repos/{owner}/{repo}/issues/{issue_number}/comments",
     "/repos/{owner}/{repo}/issues/comments/{comment_id}",
 )
-USED = {LIST: ("get", "post"), ONE: ("patch",)}
+ARTIFACTS, ARTIFACT = (
+    "/repos/{owner}/{repo}/actions/runs/{run_id}/artifacts",
+    "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}",
+)
+USED = {LIST: ("get", "post"), ONE: ("patch",), ARTIFACTS: ("get",), ARTIFACT: ("get",)}
 DROPPED = ("example", "examples", "description", "externalDocs", "x-github", "deprecated", "tags", "summary")
 
 

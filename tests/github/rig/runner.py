@@ -12,7 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,22 @@ class Runner:
         self, workspace: Path, event: str, variables: Mapping[str, str], secrets: Mapping[str, str]
     ) -> Job:
         """Run the workflow in ``workspace`` for an event by name; ``variables`` are those of the runner."""
-        command = [os.fspath(act()), event, "--json", *self._options(variables, secrets)]
+        [job] = self.run_all(workspace, event, variables, secrets).values()
+        return job
+
+    def run_all(
+        self,
+        workspace: Path,
+        event: str,
+        variables: Mapping[str, str],
+        secrets: Mapping[str, str],
+        only: Sequence[str] = (),
+    ) -> dict[str, Job]:
+        """The same for a workflow of several jobs, by id: ``review``, or ``shard 2/3`` in a matrix.
+
+        ``only`` are the runner's options that choose jobs.
+        """
+        command = [os.fspath(act()), event, "--json", *self._options(variables, secrets), *only]
         home = self._folder / f"home-{variables['GITHUB_RUN_ATTEMPT']}-{variables['GITHUB_RUN_ID']}"
         home.mkdir(exist_ok=True)
         environ = {"PATH": f"{self._bin}:{os.environ['PATH']}", "HOME": os.fspath(home), "LANG": "C.UTF-8"}
@@ -102,12 +118,19 @@ class Runner:
             command, cwd=workspace, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=180, check=False,
         )  # fmt: skip
-        return _read(done.stdout, done.stderr)
+        jobs: dict[str, list[Any]] = defaultdict(list)
+        for line in done.stdout.splitlines():
+            each = json.loads(line) if line.startswith("{") else {}
+            if "jobID" in each:
+                jobs[" ".join((each["jobID"], *map(str, (each.get("matrix") or {}).values())))].append(each)
+        assert jobs, done.stderr[-2000:]
+        return {name: _read(events) for name, events in jobs.items()}
 
     def _options(self, variables: Mapping[str, str], secrets: Mapping[str, str]) -> list[str]:
         local = {
             _used("actions/cache/"): self._cache_action,
             _used("actions/setup-python"): RIG / "setup-python",
+            _used("actions/upload-artifact"): RIG / "upload-artifact",
             "aethr/action@v1": self._action,
         }
         server = variables["GITHUB_SERVER_URL"]
@@ -132,8 +155,9 @@ def _used(action: str) -> str:
 
 def _unpacked(folder: Path) -> Path:
     """The action as a runner unpacks it: without ``.git``."""
-    (folder / ".github").mkdir(parents=True)
-    for name in ("action.yml", ".github/install.sh", "requirements.txt", *PACKAGE):
+    for name in (".github", "merge"):
+        (folder / name).mkdir(parents=True)
+    for name in ("action.yml", "merge/action.yml", ".github/install.sh", "requirements.txt", *PACKAGE):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -156,14 +180,13 @@ def _bundle(folder: Path) -> None:
         subprocess.run([esbuild, RIG / "cache" / f"{name}.mjs", *options, out], check=True)
 
 
-def _read(stdout: str, stderr: str) -> Job:
-    events = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
+def _read(events: Sequence[Any]) -> Job:
     outputs: dict[str, dict[str, str]] = {}
     for each in events:
         if each.get("command") == "set-output":
             step = each["stepID"][-1] if isinstance(each.get("stepID"), list) else str(each.get("stepID"))
             outputs.setdefault(step, {})[each["name"]] = each["arg"]
-    result = next((each["jobResult"] for each in events if "jobResult" in each), f"none: {stderr[-2000:]}")
+    result = next((each["jobResult"] for each in events if "jobResult" in each), "none")
     return Job(
         result,
         outputs,
