@@ -523,10 +523,10 @@ def _run_at_once(
     works = [partial(perform, call) for call in calls]
     for number, item in at_once.run(works, plan.jobs, purse, partial(_require_budget, progress)):
         if not isinstance(item, StepResult):
-            yield Concurrent(number, item)
+            yield Concurrent(number, item, len(calls))
             continue
         for event in _finish(progress, item, replayed=False):
-            yield Concurrent(number, event) if isinstance(event, StepFinished) else event
+            yield Concurrent(number, event, len(calls)) if isinstance(event, StepFinished) else event
 
 
 def _share_budget(progress: Progress, calls: Sequence[_Call]) -> Purse:
