@@ -226,7 +226,9 @@ def run(
     step there.
     """
     subject, left_out, first = _read_subject(plan, resumed=bool(done))
-    shards = _describe_shards(plan, subject) if plan.shard and subject else None
+    shards = None
+    if plan.shard and subject:
+        shards = _describe_shards(plan, subject, _view(plan, ())._replace(run_commands=False))
     started = RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
     if (refusal := _find_too_many_parts(plan, subject)) is not None:
         yield started
@@ -247,7 +249,7 @@ def run(
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     doubt = plan.unproven
     if plan.is_live and plan.gate.needs_review:
-        doubt = _find_move(plan, progress.results) or doubt
+        doubt = _find_move(plan, progress.results, shards) or doubt
     if earlier is not None and earlier.remains and reviewing:
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
@@ -312,15 +314,21 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     if any(step.edits_tree for step in plan.steps):
         return None
     latest = {result.id: result.iteration for result in done}
-    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
-    view = _view(plan, ())._replace(run_commands=False, survey=fixed, again=True)
+    view = _view_anew(plan)
     for step in readers_behind_review(plan, done):
         own = step.spec.id
         then = (each for r in done if (r.id, r.iteration) == (own, latest[own]) for each in r.context)
-        now = (each for blocks in step.collect(view).parts for each in _receipts(blocks))
+        parts = step.collect(view).parts
+        now = (each for part in plan.own_parts(len(parts)) for each in _receipts(parts[part - 1]))
         if not _same_change(then, now, {CHANGE}):
             return own
     return None
+
+
+def _view_anew(plan: Plan) -> View:
+    """A view for which the change is read again."""
+    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
+    return _view(plan, ())._replace(run_commands=False, survey=fixed, again=True)
 
 
 def preview(plan: Plan, *, run_commands: bool = False, agents: bool = True) -> Iterator[StepPrepared]:
@@ -401,11 +409,11 @@ def find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
             yield Excluded(each.path, each.excluded, each.added_lines, removed)
 
 
-def _describe_shards(plan: Plan, subject: Subject) -> ShardPlan:
+def _describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
     """What all shards of this run have in common. All steps of the workflow read the same parts."""
     from aethr.engine import checkpoint
 
-    cut = plan.steps[0].collect(_view(plan, ())._replace(run_commands=False)).parts
+    cut = plan.steps[0].collect(view).parts
     parts = [[each for each in _receipts(blocks) if each.source in CHANGES and each.path] for blocks in cut]
     return ShardPlan(
         checkpoint.digest(plan, parts),
@@ -904,10 +912,11 @@ def _find_too_many_parts(plan: Plan, subject: Subject | None) -> NotReviewedErro
     )
 
 
-def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
+def _find_move(plan: Plan, results: Sequence[StepResult], shards: ShardPlan | None) -> str | None:
     """Why the review is out of date: what it read has changed during the run. None if it has not.
 
-    With an agent nothing is compared: the run itself edits the tree, and may move HEAD.
+    With an agent nothing is compared: the run itself edits the tree, and may move HEAD. A shard has read only
+    its own parts, and compares the plan of all.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
@@ -915,7 +924,11 @@ def _find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
         return f"{moved} during the run, so the review is of what was there before"
     if plan.scope.kind == "range":  # between commits, which do not change
         return None
-    step = saw_another_change(plan, results)
+    if shards is None:
+        step = saw_another_change(plan, results)
+    else:
+        same = _describe_shards(plan, shards.subject, _view_anew(plan)) == shards
+        step = None if same else plan.steps[0].spec.id
     return f"the change that step '{step}' read was changed during the run" if step else None
 
 
