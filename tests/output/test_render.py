@@ -669,11 +669,11 @@ class InterruptedOnce(io.TextIOBase):
 @pytest.mark.parametrize("moment", ["\x1b[?25l", "step 1/1", "\x1b[?25h"], ids=["start", "draw", "stop"])
 def test_a_signal_at_any_moment_of_the_region_is_a_signal_and_shows_the_cursor(moment: str) -> None:
     terminal = Terminal(100, 24)
-    with terminal.stream() as stream, pytest.raises(KeyboardInterrupt):
+    with terminal.stream() as stream:
         out = InterruptedOnce(stream, moment)
-        with make_renderer(Display(), out, out, terminal.environ) as shown:
-            shown(STARTED)
-            shown(StepFinished(step("An answer.")))
+        renderer = make_renderer(Display(), out, out, terminal.environ)
+        with pytest.raises(KeyboardInterrupt):
+            take(renderer, [STARTED, StepFinished(step("An answer."))])
     data = terminal.close()
     assert data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l")
 
