@@ -155,7 +155,17 @@ class AgentBackend:
             prompt.write(session.request.prompt.encode("utf-8", "replace"))
             prompt.seek(0)
             with process_tree.running(argv, cwd=session.transcript.root, env=env, stdin=prompt) as tree:
-                yield from _relay(session, tree, timeout_s)
+                session.thorough = tree.thorough
+
+                def end_tree() -> None:
+                    session.ended = tree.end()
+
+                try:
+                    for line in process_tree.lines(tree.child, timeout_s, end_tree):
+                        yield from session.feed(line)
+                except ProcessError as stop:
+                    late = events.late(session.agent, session.request, session.transcript, timeout_s)
+                    raise late from stop
                 code = tree.child.wait()
         error = events.failure(session.agent, session.request, session.transcript, code, tuple(session.said))
         if error is not None:
@@ -195,19 +205,6 @@ class AgentBackend:
         key = {run.key: found.key} if run.key else {}
         env = {**run.settings, **key, **self._agent.variables(run)}
         return [installed.program, *self._agent.arguments(run)], env
-
-
-def _relay(session: _Session, tree: process_tree.ProcessTree, timeout_s: float) -> Progress:
-    session.thorough = tree.thorough
-
-    def end_tree() -> None:
-        session.ended = tree.end()
-
-    try:
-        for line in process_tree.lines(tree.child, timeout_s, end_tree):
-            yield from session.feed(line)
-    except ProcessError as error:
-        raise events.late(session.agent, session.request, session.transcript, timeout_s) from error
 
 
 class _Before(NamedTuple):

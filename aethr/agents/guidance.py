@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,7 +89,10 @@ class _Found:
         self.files.append(path)
         self.texts.append(f"Instructions of the project, from {shown}:\n\n{reveal(content)[0]}")
         if self.imports and depth < _DEEPEST:
-            for named in _imports(content):
+            for match in _IMPORT.finditer(_CODE.sub("", content)):
+                named = match["path"].replace("\\ ", " ").partition("#")[0]
+                if not named or "\0" in named:
+                    continue
                 if named.startswith("~"):
                     self.notes.append(f"the agent was not given {one_line(named)}: it is outside the project")
                 elif os.path.lexists(real.parent / named):
@@ -105,10 +107,3 @@ class _Found:
         if refused := paths.refusal(name):
             return refused
         return "git ignores it" if tracking.is_ignored(self.top, name) else None
-
-
-def _imports(text: str) -> Iterator[str]:
-    for match in _IMPORT.finditer(_CODE.sub("", text)):
-        named = match["path"].replace("\\ ", " ").partition("#")[0]
-        if named and "\0" not in named:
-            yield named

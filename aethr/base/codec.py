@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from aethr.base.records import Artifacts, Attempt, Estimate, ShardResult, StepResult, Usage
+from aethr.base.records import Artifacts, StepResult, Usage
 from aethr.base.sanitize import HIDDEN
 
 _Word = TypeVar("_Word", bound=str)
@@ -76,22 +76,14 @@ def step_from_json(value: object) -> StepResult:
     return step
 
 
-def attempt_from_json(value: object) -> Attempt:
-    """An attempt from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
-    attempt: Attempt = _record(Attempt, an_object(value, "'attempt'"), frozenset(Attempt._fields))
-    return attempt
+def whole_from_json(kind: type[_Value], value: object, name: str) -> _Value:
+    """A record of this type from the result of ``to_json``, where no field may be missing.
 
-
-def shard_from_json(value: object) -> ShardResult:
-    """A shard from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
-    shard: ShardResult = _record(ShardResult, an_object(value, "'shard'"), frozenset(ShardResult._fields))
-    return shard
-
-
-def estimate_from_json(value: object) -> Estimate:
-    """An estimate from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
-    estimate: Estimate = _record(Estimate, an_object(value, "'estimate'"), frozenset(Estimate._fields))
-    return estimate
+    ``name`` is its name in a ``ValueError``, for anything of another shape.
+    """
+    fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined] # of a NamedTuple
+    found: _Value = _record(kind, an_object(value, name), frozenset(fields))
+    return found
 
 
 def step_from_seed(value: object) -> StepResult:

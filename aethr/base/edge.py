@@ -37,7 +37,14 @@ LONGEST_LINE = 4000
 
 def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
     """Run ``command`` and return its exit code. What it raises is printed, and decides the exit code."""
-    _prepare_streams()
+    sys.stdin, sys.stdout, sys.stderr = (
+        _usable(sys.stdin, "r"),
+        _usable(sys.stdout, "w"),
+        _usable(sys.stderr, "w"),
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # shows what the terminal cannot encode
     with contextlib.suppress(ValueError):  # raised outside of the main thread
         for name in ("SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
@@ -119,18 +126,6 @@ def _record_bug(error: BaseException) -> UnexpectedError:
     )
     made.__cause__ = error
     return made
-
-
-def _prepare_streams() -> None:
-    """Replace closed and unbuffered streams; escape characters that a terminal cannot encode."""
-    sys.stdin, sys.stdout, sys.stderr = (
-        _usable(sys.stdin, "r"),
-        _usable(sys.stdout, "w"),
-        _usable(sys.stderr, "w"),
-    )
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _usable(stream: TextIO | None, mode: Literal["r", "w"]) -> TextIO:

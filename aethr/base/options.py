@@ -194,23 +194,21 @@ def check(options: RunOptions) -> None:
     for option in OPTIONS:
         if getattr(options, option.name) == "":  # such as "$UNSET" in a script: the default was not meant
             raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
-    workflows = {"--config": options.config, "--preset": options.preset, "--step": options.step}
-    _exclusive(*(flag for flag, given in workflows.items() if given))
+    for alternatives in (
+        {"--config": options.config, "--preset": options.preset, "--step": options.step},
+        {"--quiet": options.quiet, "--verbose": options.verbose},
+        {"--save": options.save, "--show-prompt": options.show_prompt},
+        {"--replies": options.replies, "--show-prompt": options.show_prompt},
+    ):
+        given = [flag for flag, value in alternatives.items() if value]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other", "Give one of them.")
     if options.run_commands and not options.show_prompt:
         raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")
-    if options.quiet and options.verbose:
-        _exclusive("--quiet", "--verbose")
-    for flag, given in (("--save", options.save), ("--replies", options.replies)):
-        if given and options.show_prompt:
-            _exclusive(flag, "--show-prompt")
     numbers = {"--max-cost": options.max_cost, "--max-tokens": options.max_tokens, "--jobs": options.jobs}
     for flag, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
             raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")
-    _check_shard(options)
-
-
-def _check_shard(options: RunOptions) -> None:
     if options.shard is not None:
         read_shard(options.shard)
         gate = "--require-review" if options.require_review else "--fail-on"
@@ -228,11 +226,6 @@ def read_shard(text: str) -> tuple[int, int]:
             f"--shard {text}: not I/N with I from 1 to N", f"Write --shard 2/3; N is at most {MOST_SHARDS:,}."
         )
     return number, of
-
-
-def _exclusive(*flags: str) -> None:
-    if len(flags) > 1:
-        raise UsageError(f"{' and '.join(flags)} exclude each other", "Give one of them.")
 
 
 def _convert(option: Option, value: str) -> object:

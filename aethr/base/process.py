@@ -83,7 +83,11 @@ def stream(
         try:
             deadline.start()
             deliver()
-            _enlarge_pipe(child.stdout)
+            if child.stdout is not None and sys.platform == "linux":  # only Linux can enlarge a pipe
+                with suppress(ImportError, OSError):  # and not for a user whose pipes hold too much already
+                    import fcntl
+
+                    fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             yield Streaming(tuple(argv), child, stderr, late, timeout_s)
         finally:
             deadline.cancel()
@@ -196,15 +200,6 @@ def start(
         raise ProcessError(f"{argv[0]}: not found", f"Install {argv[0]} or put it on PATH.") from error
     except OSError as error:
         raise ProcessError(f"{argv[0]}: cannot start: {error.strerror or error}") from error
-
-
-def _enlarge_pipe(pipe: IO[bytes] | None) -> None:
-    """Only Linux can do this, and refuses it to users whose pipes hold too much already."""
-    if pipe is not None and sys.platform == "linux":
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _kill(child: subprocess.Popen[bytes], late: threading.Event) -> None:

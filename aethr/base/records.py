@@ -287,7 +287,8 @@ class View(NamedTuple):
 class Entry(NamedTuple):
     """The first fragment of a file; the fragments after it belong to that file.
 
-    ``order`` is its position among the files of its source. ``label`` is Aethr's own line above the content.
+    ``old_path`` is its name before a rename. ``order`` is its position among the files of its source.
+    ``label`` is Aethr's own line above the content.
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
@@ -303,6 +304,7 @@ class Entry(NamedTuple):
     complete: bool = True
     deleted: bool = False
     excluded: str | None = None
+    old_path: str | None = None
 
 
 class Piece(NamedTuple):
@@ -889,6 +891,11 @@ class RunResult(NamedTuple):
         return tuple(
             step for step in self.steps if (step.id, step.iteration) == (last[0].id, last[0].iteration)
         )
+
+    @property
+    def receipts(self) -> tuple[Receipt, ...]:
+        """The receipts of all steps, without duplicates: a loop reads the same files again."""
+        return tuple(dict.fromkeys(receipt for step in self.steps for receipt in step.context))
 
     @property
     def is_live(self) -> bool:

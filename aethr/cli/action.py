@@ -49,8 +49,12 @@ def main() -> int:
     attempt = JobAttempt()
     done = _review(job, attempt)
     delivered = delivery.deliver(job, done, sys.stdout, time.sleep)
-    if attempt.carrier is not None and delivered.exit_code == done.exit_code:
-        _drop_finished(job, attempt.carrier, done)
+    finished = done.result is not None and done.error is None and delivered.exit_code == done.exit_code
+    # Another attempt starts over, but after a closed gate it repeats the verdict without a call.
+    closed = done.exit_code == ExitCode.GATE and (not done.result or done.result.outcome != "not-reviewed")
+    if attempt.carrier is not None and finished and not closed:
+        attempt.carrier.drop()
+        runner.write_outputs(job.runner.output, {"resumable": "false"})
     return delivered.exit_code
 
 
@@ -184,15 +188,3 @@ def _carry(job: Job, attempt: JobAttempt, text: str, whole: bool) -> None:
     except (DiskError, OSError) as error:
         note = f"A later attempt cannot resume this one: {error}"
         attempt.notes += [note] if note not in attempt.notes else []
-
-
-def _drop_finished(job: Job, carrier: Carrier, done: Done) -> None:
-    """Drop the checkpoint of a finished, delivered review, so that another attempt starts over.
-
-    It is kept where a review closed the gate: the next attempt then repeats the verdict without a call.
-    """
-    if done.result is None or done.error is not None:
-        return
-    if done.exit_code != ExitCode.GATE or done.result.outcome == "not-reviewed":
-        carrier.drop()
-        runner.write_outputs(job.runner.output, {"resumable": "false"})

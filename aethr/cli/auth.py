@@ -18,7 +18,18 @@ from aethr.workflow import planning
 def login(provider: str, *, key_stdin: bool) -> int:
     """Store a key, read from a hidden prompt or standard input, never from an argument."""
     root = planning.project_root(Path.cwd())
-    key = sys.stdin.readline().strip() if key_stdin else _ask(provider)
+    if key_stdin:
+        key = sys.stdin.readline().strip()
+    elif not sys.stdin.isatty():
+        raise UsageError("no terminal to ask for the key on", "Pipe it in: aethr auth login … --key-stdin.")
+    else:
+        from getpass import getpass
+
+        try:
+            key = getpass(f"Key for {provider} ({LOGINS[provider]}), not shown: ").strip()
+        except EOFError:  # Ctrl-D
+            sys.stderr.write("\n")
+            key = ""
     warnings = credentials.login(root, provider, key)
     mode = " (mode 0600)" if os.name == "posix" else ""
     sys.stdout.write(f"Stored {LOGINS[provider]} in {one_line(str(root / '.env'), 4000)}{mode}.\n")
@@ -49,15 +60,3 @@ def _find_key(provider: str, dotenv: DotEnv) -> str:
             over = origin == "environment" and dotenv.values.get(variable)
             return f"{variable} ({origin}{', which wins over .env' if over else ''})"
     return f"no key: `aethr auth login {provider}`, or set {LOGINS[provider]}"
-
-
-def _ask(provider: str) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError("no terminal to ask for the key on", "Pipe it in: aethr auth login … --key-stdin.")
-    from getpass import getpass
-
-    try:
-        return getpass(f"Key for {provider} ({LOGINS[provider]}), not shown: ").strip()
-    except EOFError:  # Ctrl-D
-        sys.stderr.write("\n")
-        return ""

@@ -69,8 +69,11 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
         action.metavar = None  # in the script of zsh the colon of ROLE:TEXT would begin a command
         if words := WORDS.get(action.dest):
             action.choices = words
-            if shell == "zsh":
-                action.complete = {"zsh": _zsh(words)}  # type: ignore[attr-defined] # shtab's own
+            if shell == "zsh":  # without a space after a word that an argument follows
+                whole = " ".join(word for word in words if not word.endswith(":"))
+                prefixes = " ".join(word.replace(":", r"\:") for word in words if word.endswith(":"))
+                command = f"{{compadd -- {whole}; compadd -S '' -- {prefixes}}}"
+                action.complete = {"zsh": command}  # type: ignore[attr-defined] # shtab's own
         elif paths := PATHS.get(action.dest):
             action.complete = paths  # type: ignore[attr-defined]
         elif not action.option_strings and not action.choices:
@@ -88,10 +91,3 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
                 yield from _arguments(command)
         else:
             yield action
-
-
-def _zsh(words: tuple[str, ...]) -> str:
-    """A command of zsh that offers ``words``, without a space behind one that an argument follows."""
-    whole = " ".join(word for word in words if not word.endswith(":"))
-    prefixes = " ".join(word.replace(":", r"\:") for word in words if word.endswith(":"))
-    return f"{{compadd -- {whole}; compadd -S '' -- {prefixes}}}"

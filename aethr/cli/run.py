@@ -14,10 +14,9 @@ from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions, build, from_environment
 from aethr.base.records import Plan, RunResult, StepPrepared
 from aethr.output import report_files, wording
-from aethr.run import Prepared, execute, prepare, telling
+from aethr.run import execute, prepare, telling
 
 if TYPE_CHECKING:
-    from aethr.output.render import Renderer
     from aethr.run.one_off import Promotion
 
 
@@ -31,7 +30,12 @@ def main(**given: Any) -> int:
     prepared = prepare(options, Path.cwd(), os.environ)
     if options.show_prompt:
         return _show_prompts(prepared.plan, options)
-    outcome = execute(prepared, _screen(prepared))
+    from aethr.output.render import Display, make_renderer
+
+    display = Display(stream=options.stream, quiet=options.quiet, verbose=options.verbose, json=options.json)
+    for warning in prepared.warnings:
+        sys.stderr.write(f"note: {sanitize.one_line(warning)}\n")
+    outcome = execute(prepared, make_renderer(display, sys.stdout, sys.stderr, os.environ))
     with telling(prepared, outcome):
         if options.verbose and outcome.kept is not None:
             sys.stderr.write(outcome.kept.read_text(encoding="utf-8"))
@@ -41,16 +45,6 @@ def main(**given: Any) -> int:
     if prepared.promotion is not None:
         _promote(prepared.promotion, outcome.result.exit_code)
     return outcome.result.exit_code
-
-
-def _screen(prepared: Prepared) -> Renderer:
-    from aethr.output.render import Display, make_renderer
-
-    options = prepared.options
-    display = Display(stream=options.stream, quiet=options.quiet, verbose=options.verbose, json=options.json)
-    for warning in prepared.warnings:
-        sys.stderr.write(f"note: {sanitize.one_line(warning)}\n")
-    return make_renderer(display, sys.stdout, sys.stderr, os.environ)
 
 
 def deliver(result: RunResult, options: RunOptions, reports: Iterable[report_files.Target]) -> None:

@@ -99,15 +99,12 @@ def _render(origin: str, lines: Sequence[str], mistake: Mistake) -> str:
     stop = start + SHOWN
     before = ("…" if start else "") + visible(line[start:column])
     after = visible(line[column:stop]) + ("…" if stop < len(line) else "")
-    return f"{head}\n{(INDENT + before + after).rstrip()}\n{INDENT}{' ' * _cells(before)}^"
+    width = len(before)  # in columns of a terminal
+    if not before.isascii():
+        from unicodedata import category, east_asian_width  # only needed for an error
 
-
-def _cells(text: str) -> int:
-    """The width of printable ``text`` in columns of a terminal."""
-    if text.isascii():
-        return len(text)
-    from unicodedata import category, east_asian_width  # only needed for an error
-
-    return sum(
-        0 if category(char) in ("Mn", "Me") else 2 if east_asian_width(char) in "WF" else 1 for char in text
-    )
+        width = sum(
+            0 if category(char) in ("Mn", "Me") else 2 if east_asian_width(char) in "WF" else 1
+            for char in before
+        )
+    return f"{head}\n{(INDENT + before + after).rstrip()}\n{INDENT}{' ' * width}^"

@@ -213,7 +213,18 @@ class _Composer(yaml.SafeLoader):
         event = self._next()
         place = _place(event.start_mark, self._lines)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(str(event.anchor), place, level)
+            name = str(event.anchor)
+            found = self._named.get(name)
+            if found is None:
+                reason = (
+                    "stands inside of what it refers to" if name in self._named else "is not defined above"
+                )
+                self._refuse(
+                    place, f"the alias {quote('*' + name)} {reason}; quote a text that begins with *"
+                )
+                found = Scalar(place, "", BROKEN)
+            self._bound(place, found.size, level - 1 + found.height)
+            return found
         self._bound(place, 1, level)
         if event.anchor is not None:
             if event.anchor in self._named:
@@ -229,15 +240,6 @@ class _Composer(yaml.SafeLoader):
         )
         if event.anchor is not None:
             self._named[event.anchor] = node
-        return node
-
-    def _alias(self, name: str, place: Place, level: int) -> Node:
-        node = self._named.get(name)
-        if node is None:
-            reason = "stands inside of what it refers to" if name in self._named else "is not defined above"
-            self._refuse(place, f"the alias {quote('*' + name)} {reason}; quote a text that begins with *")
-            node = Scalar(place, "", BROKEN)
-        self._bound(place, node.size, level - 1 + node.height)
         return node
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:

@@ -181,10 +181,14 @@ def text(spec: WorkflowSpec) -> str:
     sizes = {step.context_chars for step in spec.steps}
     shared = sizes.pop() if len(sizes) == 1 else CONTEXT_CHARS
     other_parts = {} if spec.parts == PARTS else {"parts": spec.parts}
+    models: dict[str, str | dict[str, Any]] = {}
+    for role, model in spec.models.items():
+        given = _given(model)
+        models[role] = {"model": given.pop("name"), **given} if len(given) > 1 else model.name
     sections: dict[str, Any] = {
         "workflow": spec.name,
         "roles": dict(spec.roles),
-        "models": {role: _model_entry(model) for role, model in spec.models.items()},
+        "models": models,
         "steps": [_step_entry(step, shared) for step in spec.steps],
         "exclude": list(spec.exclude),
         **({} if spec.exclude_defaults else {"exclude_defaults": False}),
@@ -201,11 +205,6 @@ def text(spec: WorkflowSpec) -> str:
     made = "\n".join(("\n".join((*head, "")), *dumped))
     # PyYAML does not escape what editors do not show, such as bidi marks. `_style` puts such text in quotes.
     return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in made)
-
-
-def _model_entry(model: ModelSpec) -> str | dict[str, Any]:
-    given = _given(model)
-    return {"model": given.pop("name"), **given} if len(given) > 1 else model.name
 
 
 def _step_entry(step: StepSpec, shared: int) -> dict[str, Any]:

@@ -95,13 +95,15 @@ def _pack(
 class Reader:
     """Reads the context of a run's steps.
 
-    A change is read and cut once for all steps that read it, until a step edits the tree. ``whole`` are the
-    ids of the steps that get no parts, because an agent cannot be split.
+    A change is read and cut once for all steps that read it, until a step edits the tree or a command of the
+    project runs, which may. ``whole`` are the ids of the steps that get no parts, because an agent cannot be
+    split.
     """
 
     def __init__(self, steps: Sequence[StepSpec], whole: Container[str], most_parts: int) -> None:
         self._readers = [each for each in steps if CHANGES & {*each.context} and each.id not in whole]
         self._most_parts = most_parts
+        self._with_commands = {each.id for each in steps if any(find(name)[0].runs for name in each.context)}
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
         self._rooms: dict[tuple[str, ...], int] = {}
         self._previews: dict[tuple[object, ...], Collected] = {}
@@ -136,7 +138,10 @@ class Reader:
 
     def _change(self, names: tuple[str, ...], view: View) -> _Change:
         """The change of these sources, cut for all steps that read them."""
-        edits = sum(result.artifacts is not None for result in view.history)
+        edits = sum(
+            each.artifacts is not None or each.check is not None or each.id in self._with_commands
+            for each in view.history
+        )
         state = (edits, view.preview and names != (CHANGE,), view.strict)
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:
@@ -165,9 +170,9 @@ class Reader:
         return change
 
     def _read(self, names: tuple[str, ...], number: int, view: View, packer: Packer) -> Iterator[Fragment]:
-        """The fragments of one of these sources. Before they pass the packer's room, it gets all there is.
+        """The fragments of one of these sources. When they exceed the packer's room, it gets all of the room.
 
-        A small change needs no more than the packer has, so no other context is read to find out.
+        A small change fits the room that is certain, so no other context is read for it.
         """
         row, argument = find(names[number])
         fragments = row.read(argument, view, packer.room)
@@ -191,11 +196,15 @@ class Reader:
         What commands print is not known before; such a step keeps half of its budget for it.
         """
         if names not in self._rooms:
-            self._rooms[names] = min(
-                max(step.context_chars // 2, step.context_chars - _measure_others(step, view))
-                for step in self._readers
-                if {*names} & {*step.context}
-            )
+            rooms = []
+            for step in self._readers:
+                if {*names} & {*step.context}:
+                    sources, budget = step.context, step.context_chars
+                    left = 0
+                    if not any(find(source)[0].runs for source in sources):
+                        left = budget - _pack(sources, budget, view, Packer(budget), of_change=False).size()
+                    rooms.append(max(budget // 2, left))
+            self._rooms[names] = min(rooms)
         return self._rooms[names]
 
 
@@ -209,15 +218,8 @@ class _Change(NamedTuple):
     extent: Extent | None
 
 
-def _measure_others(step: StepSpec, view: View) -> int:
-    budget = step.context_chars
-    if any(find(source)[0].runs for source in step.context):
-        return budget
-    return _pack(step.context, budget, view, Packer(budget), of_change=False).size()
-
-
 def most_chars(sources: Sequence[str], budget_chars: int) -> int:
-    """The most characters that a prompt has of these sources: the budget, and what is said of the rest."""
+    """The most characters of these sources in a prompt: the budget, and the lines about the rest."""
     return budget_chars + LISTING_CHARS * len(sources)
 
 
@@ -267,7 +269,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment
 def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Fragment]:
     """Each file below a line with its name and length; folders, and files deleted meanwhile, do not count.
 
-    Of the files over the cap a block lists some and counts the rest: a record must not list a whole
+    The block lists some of the files over the cap and counts the rest: a record must not list a whole
     repository.
     """
     files = 0

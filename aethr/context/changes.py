@@ -34,6 +34,9 @@ NAMED = 20
 RESHOWN = 200
 """At most this many files that an attribute hides from the diff are shown as text anyway."""
 
+NAMES_BYTES = 100_000
+"""The most that the command line of git gets of names; POSIX has a limit. For more, it shows all files."""
+
 HUNK_BYTES = 8 << 20
 """A larger hunk is not kept, so it is not sent."""
 
@@ -76,7 +79,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragm
     with git.other_changes(survey) as wait:
         for fragment in _change(survey, view, budget_chars):
             if isinstance(fragment, Entry):
-                names.append(fragment.path)
+                names += filter(None, (fragment.old_path, fragment.path))
             yield fragment
         # A workflow file that was just saved is not work that waits for a review: see ``run.promotion``.
         left, saved = wait(), view.root / WORKFLOW_FILE
@@ -129,9 +132,8 @@ def _change(survey: Survey, view: View, room: int) -> Iterator[Fragment]:
     hidden = hidden_texts(survey, [section for _, section in binaries])
     places = {section.path: order for order, section in binaries}
     shown: set[bytes] = set()
-    again = parse(git.diff(survey, as_text=True, paths=_both_names(hidden)), HUNK_BYTES) if hidden else ()
     section = None
-    for event in again:
+    for event in _read_as_text(survey, hidden[:RESHOWN], HUNK_BYTES):
         if isinstance(event, Hunk):
             yield from _hunk(event, section, room)
         else:
@@ -139,9 +141,10 @@ def _change(survey: Survey, view: View, room: int) -> Iterator[Fragment]:
             shown.add(event.path)
             note = "shown as text although .gitattributes hides it from diffs"
             yield _entry(places.get(event.path, len(places)), event, note)
+    texts = {section.path for section in hidden}  # a rule for data does not exclude those over the maximum
     for order, binary in binaries:
         if binary.path not in shown:
-            yield _entry(order, binary, reason=excluded.get(binary.path))
+            yield _entry(order, binary, reason=None if binary.path in texts else excluded.get(binary.path))
 
 
 def read_change(
@@ -222,16 +225,28 @@ def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
     if not binaries:
         return []
     attributed = git.binary_by_attribute(survey.top, _both_names(binaries))
-    hidden = [section for section in binaries if not attributed.isdisjoint(_both_names([section]))][:RESHOWN]
-    if not hidden:
-        return []
+    hidden = [section for section in binaries if not attributed.isdisjoint(_both_names([section]))]
     path, binary = b"", set()
-    for event in parse(git.diff(survey, as_text=True, paths=_both_names(hidden)), 0):
+    for event in _read_as_text(survey, hidden, 0):
         if isinstance(event, Section):
             path = event.path
         elif event.nul:
             binary.add(path)
     return [section for section in hidden if section.path not in binary]
+
+
+def _read_as_text(survey: Survey, sections: Sequence[Section], limit: int) -> Iterator[Section | Hunk]:
+    """These files of the change, with their lines even where git calls them binary."""
+    if not sections:
+        return
+    names, wanted = _both_names(sections), {section.path for section in sections}
+    few = sum(map(len, names)) + len(names) <= NAMES_BYTES
+    is_wanted = False
+    for event in parse(git.diff(survey, as_text=True, paths=names if few else ()), limit):
+        if isinstance(event, Section):
+            is_wanted = event.path in wanted
+        if is_wanted:
+            yield event
 
 
 def _entry(
@@ -262,6 +277,7 @@ def _entry(
         complete=unseen is None or (section.deleted and not section.unmerged),
         deleted=section.deleted and not section.unmerged,
         excluded=rule,
+        old_path=None if section.old_path is None else reveal_name(section.old_path),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a review leaves out by rule: the patterns of ``exclude:``, and the table of defaults.
+"""What rules exclude from a review: the patterns of ``exclude:``, and the table of defaults.
 
 A change must not decide how it is reviewed. So a default looks at names, modes and the base side only, and
 never at what the new version of a file says. A file is excluded only if every name that it has in the change
@@ -46,7 +46,7 @@ _CLASSES: Mapping[str, str] = {
 
 
 def problem(text: str) -> str | None:
-    """What is wrong with a pattern: git would ignore it without a word, as it matches nothing."""
+    """What is wrong with a pattern that git would silently ignore, because it matches nothing."""
     bare = text.removeprefix("!")
     if text.startswith("#"):
         return "begins with '#', which makes it a comment in .gitignore; write \\# for the character"

@@ -1,9 +1,10 @@
 """Fits context into a budget, or a change into parts, with a receipt for each file.
 
-While the sum is over the budget, the worst piece is dropped. Of a change that is sent in one go that is the
+While the sum is over the budget, the worst piece is dropped. In a change that is sent in one go, this is the
 one with the fewest changed lines for its size; source is kept before tests, tests before the rest, and the
-old text of deleted files comes last. Of other files it is the largest one, generated files first. A file's
-header counts with its first kept piece; a file without pieces is its header. Kept pieces stay in their order.
+old text of deleted files comes last. Among other files it is the largest one, generated files first. The
+header of a file counts with its first kept piece; a file without pieces is its header. Kept pieces stay in
+their order.
 
 The packer works on a stream, and ``_floor`` makes the result the same as sorting all pieces: a piece worse
 than a dropped one can never be kept, because the sum only grows. So the budget bounds the memory, however
@@ -58,8 +59,8 @@ Rank: TypeAlias = tuple[int, ...]
 class Item:
     """A file while its pieces arrive. ``kept`` maps a piece's number to the piece.
 
-    Of each piece, kept or not, ``chars`` is its length in characters, ``sizes`` that in bytes as it was read,
-    and ``changed`` the number of its changed lines. ``added`` and ``removed`` are sums.
+    For each piece, kept or not, ``chars`` has its length in characters, ``sizes`` its bytes as they were
+    read, and ``changed`` the number of its changed lines. ``added`` and ``removed`` are sums.
     """
 
     __slots__ = (
@@ -126,7 +127,7 @@ def by_place(item: Item, number: int) -> Rank:
 
 
 class Share(NamedTuple):
-    """What of a file belongs to one part: the pieces with these numbers.
+    """The pieces of a file, by their numbers, that belong to one part.
 
     ``over`` says why those that are not kept are not sent; if ``sent`` is False, none of them is.
     """
@@ -214,8 +215,8 @@ class Packer:
     def cut(self, most: int) -> tuple[list[list[Share]], int]:
         """The files in at most ``most`` parts, and the number of parts that all of them need.
 
-        What none of these parts has is listed in the last one. A file that is larger than the room is cut
-        between its pieces. The old text of a deleted file takes only what is left.
+        The last one lists what none of them has. A file that is larger than the room is cut between its
+        pieces. The old text of a deleted file takes only what is left.
         """
         in_order = sorted(self._items, key=lambda item: (item.importance, *item.place))
         units = [unit for item in in_order for unit in self._units(item)]
@@ -292,7 +293,10 @@ class Packer:
                 self._floor = worst if self._floor is None else max(self._floor, worst)
 
     def _units(self, item: Item) -> Iterator[tuple[Share, parts.Sized]]:
-        """What of a file is not cut further: all of it, or each of its pieces."""
+        """What of a file is not cut further: all of it, or each of its pieces if it is larger than the room.
+
+        If a file has many pieces, these are runs of the same length.
+        """
         everything = range(len(item.sizes))
         over = f"larger than the budget of {self.room:,} characters"
         size = item.overhead + sum(item.chars)
@@ -302,23 +306,19 @@ class Packer:
         elif item.withheld is not None or size <= self.room:
             yield Share(item, everything, over), parts.Sized(name, 0 if item.withheld else size)
         else:
-            yield from self._pieces(item, over)
-
-    def _pieces(self, item: Item, over: str) -> Iterator[tuple[Share, parts.Sized]]:
-        """The pieces of a file that is larger than the room, in runs of the same length if they are many."""
-        run = 1 + len(item.sizes) // UNITS
-        begin, size = 0, item.overhead
-        for number, chars in enumerate(item.chars):
-            fits = item.overhead + chars <= self.room
-            if number > begin and (number % run == 0 or not fits or size + chars > self.room):
-                yield _unit(item, range(begin, number), size, over)
-                begin, size = number, item.overhead
-            size += chars
-            if not fits:
-                yield _unit(item, range(number, number + 1), 0, over)
-                begin, size = number + 1, item.overhead
-        if begin < len(item.sizes):
-            yield _unit(item, range(begin, len(item.sizes)), size, over)
+            run = 1 + len(item.sizes) // UNITS
+            begin, size = 0, item.overhead
+            for number, chars in enumerate(item.chars):
+                fits = item.overhead + chars <= self.room
+                if number > begin and (number % run == 0 or not fits or size + chars > self.room):
+                    yield _unit(item, range(begin, number), size, over)
+                    begin, size = number, item.overhead
+                size += chars
+                if not fits:
+                    yield _unit(item, range(number, number + 1), 0, over)
+                    begin, size = number + 1, item.overhead
+            if begin < len(item.sizes):
+                yield _unit(item, range(begin, len(item.sizes)), size, over)
 
 
 def _unit(item: Item, numbers: range, size: int, over: str) -> tuple[Share, parts.Sized]:

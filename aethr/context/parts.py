@@ -21,8 +21,9 @@ class Sized(NamedTuple):
 
 
 def cut(items: Sequence[Sized], room: int) -> list[range]:
-    """The parts as ranges of ``items``, in order, together all of them. Only an item larger than ``room``
-    makes a part that is larger, on its own.
+    """The parts as ranges of ``items``, in order, which cover all of them.
+
+    A part is larger than ``room`` only if it is a single item that is.
     """
     ends = list(range(1, len(items) + 1))  # of the part whose first item this is: the item after its last
     begins = list(range(len(items)))  # of the part whose last item this is: its first item

@@ -167,7 +167,21 @@ def append(path: Path, line: str, left: disk.State) -> disk.State | None:
 def load(text: str) -> Checkpoint:
     """The checkpoint of ``@FILE``, or of the text itself. Raises ``UsageError`` that says what is wrong."""
     if text.startswith("@"):
-        return parse(_read(Path(text[1:])), text[1:])
+        path = Path(text[1:])
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
+            if status.st_size > MAX_BYTES:
+                raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
+            content = decode(path.read_bytes())
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a path"
+            fix = "Check the path after the @."
+            raise UsageError(f"{path}: cannot read the checkpoint: {reason}", fix) from error
+        return parse(content, text[1:])
     if not text.lstrip().startswith(("{", "[")) and os.path.lexists(text):
         raise UsageError(f"--resume-checkpoint {text}: a file name needs an @ before it", f"Write @{text}.")
     return parse(text, "--resume-checkpoint")
@@ -191,7 +205,14 @@ def parse(text: str, where: str) -> Checkpoint:
                 passes[step.id] = passes.get(step.id, 0) + 1
                 steps.append(step._replace(iteration=passes[step.id]))
             return Checkpoint(tuple(steps))
-        return _from_document(document)
+        whole = codec.an_object(document, "a checkpoint")
+        run = _run(whole, ONE_DOCUMENT)
+        contracts, failure = codec.mapping(whole, "contract"), whole.get("failure")
+        return run._replace(
+            steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
+            contract={name: codec.mapping(contracts, name) for name in contracts},
+            failure=_failure(failure) if failure is not None else None,
+        )
     except ValueError as error:
         raise UsageError(f"{where}: not a checkpoint of this Aethr: {error}", _START_OVER) from error
 
@@ -343,7 +364,7 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
             run = run._replace(failure=_failure(record["failure"]))
             continue
         if record.get("attempt") is not None:
-            run = run._replace(attempt=codec.attempt_from_json(record["attempt"]))
+            run = run._replace(attempt=codec.whole_from_json(Attempt, record["attempt"], "'attempt'"))
             continue
         step = codec.step_from_json(record.get("step"))
         if step.check is not None:  # its command ran after the step itself was kept
@@ -356,19 +377,6 @@ def _from_lines(head: Mapping[str, object], first: str, rest: str) -> Checkpoint
     if len(held) > 1:
         held[0] = first, held[1][1]  # a doubt about the first line is one about everything after it
     return run._replace(steps=tuple(steps), contract=contracts, cut=cut, held=tuple(held))
-
-
-def _from_document(document: object) -> Checkpoint:
-    """A checkpoint as one JSON object, as earlier versions wrote it."""
-    whole = codec.an_object(document, "a checkpoint")
-    run = _run(whole, ONE_DOCUMENT)
-    contracts = codec.mapping(whole, "contract")
-    failure = whole.get("failure")
-    return run._replace(
-        steps=tuple(codec.step_from_json(step) for step in codec.sequence(whole, "steps")),
-        contract={name: codec.mapping(contracts, name) for name in contracts},
-        failure=_failure(failure) if failure is not None else None,
-    )
 
 
 def _run(head: Mapping[str, object], *schemas: int) -> Checkpoint:
@@ -402,19 +410,3 @@ def _failure(value: object) -> Failure:
     return Failure(
         codec.text(failure, "step"), codec.text(failure, "error"), tuple(str(name) for name in files)
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: not a checkpoint: not a regular file", _START_OVER)
-        if status.st_size > MAX_BYTES:
-            raise UsageError(f"{path}: not a checkpoint: larger than {MAX_BYTES >> 20} MiB", _START_OVER)
-        return decode(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a checkpoint: not UTF-8 text", _START_OVER) from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        fix = "Check the path after the @."
-        raise UsageError(f"{path}: cannot read the checkpoint: {reason}", fix) from error

@@ -92,7 +92,12 @@ def build(
 ) -> str:
     """The prompt of one step. ``history`` is from ``describe_history``; ``earlier`` is for an agent alone."""
     context = [Titled(block.source, block.text) for block in blocks]
-    left = [Titled("files", _list_files(earlier))] if earlier and earlier.remains else []
+    left = []
+    if earlier and earlier.remains:
+        more = len(earlier.files) - EARLIER_FILES
+        named = [reveal_name(name) for name in earlier.files[:EARLIER_FILES]]
+        named += [f"and {more:,} more"] if more > 0 else []
+        left.append(Titled("files", "\n".join((*named, *earlier.unseen)) or "(none is known)"))
     sections = [
         ("# Context", context),
         ("# Task", [Titled("task", task)]),
@@ -144,13 +149,6 @@ def describe_history(history: Sequence[StepResult], visibility: Visibility) -> t
 def digest(prompt: str) -> str:
     """``prompt_sha256`` of the run record: the SHA-256 of the prompt's UTF-8 bytes, in hexadecimal."""
     return sha256(prompt.encode()).hexdigest()
-
-
-def _list_files(earlier: Earlier) -> str:
-    names = [reveal_name(name) for name in earlier.files[:EARLIER_FILES]]
-    more = len(earlier.files) - len(names)
-    lines = [*names, *([f"and {more:,} more"] if more else []), *earlier.unseen]
-    return "\n".join(lines) or "(none is known)"
 
 
 def _block(token: str, title: str, text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from aethr.base.errors import DiskError
 from aethr.git import call, tracking
 
 ATTRIBUTE = "linguist-generated"
@@ -55,8 +53,8 @@ def read(top: Path, commit: str, names: tuple[bytes, ...]) -> Said:
 
     A file that the commit does not have can only have attributes.
     """
-    parents = {name[: name.rfind(b"/") + 1] for name in names}
-    files = {folder + b".gitattributes" for parent in parents for folder in _folders(parent)}
+    folders = {name[: at + 1] for name in names for at, byte in enumerate(name) if byte == ord("/")}
+    files = {folder + b".gitattributes" for folder in (b"", *folders)}
     wanted = {*files, *names}
     if sum(map(len, wanted)) + len(wanted) <= _ARGUMENTS:
         hits = _search(top, commit, "--", *map(os.fsdecode, sorted(wanted)))
@@ -67,17 +65,14 @@ def read(top: Path, commit: str, names: tuple[bytes, ...]) -> Said:
     naming = {path for path, _, text in hits if path in files and text == ATTRIBUTE.encode()}
     if not naming:
         return Said(marked=frozenset(marked.intersection(names)))
+    # Not those of the user or the machine. A line in .git/info/attributes of this clone counts too.
+    words = (*call.settings({"core.attributesFile": os.devnull}), "check-attr", "--cached", "-z", "--stdin")
+    stdin = b"".join(name + b"\0" for name in names)
     with _index(top, commit, files) as index:
-        generated = dict(_attributes(top, names, index))
+        fields = call.checked(top, *words, ATTRIBUTE, stdin=stdin, index=index).split(b"\0")
+    values = zip(fields[0::3], fields[2::3], strict=False)
+    generated = {name: value not in (b"unset", b"false") for name, value in values if value != b"unspecified"}
     return Said(generated, frozenset(marked.intersection(names)))
-
-
-def _folders(name: bytes) -> Iterator[bytes]:
-    """The folders above a file, each with a slash at its end; the top is empty."""
-    yield b""
-    for at, byte in enumerate(name):
-        if byte == 47:
-            yield name[: at + 1]
 
 
 def _search(top: Path, where: str, *words: str, index: Path | None = None) -> list[tuple[bytes, int, bytes]]:
@@ -98,16 +93,6 @@ def _search(top: Path, where: str, *words: str, index: Path | None = None) -> li
     return [(hit[1][before:], int(hit[2]), hit[3]) for hit in _HIT.finditer(done.stdout)]
 
 
-def _attributes(top: Path, names: Iterable[bytes], index: Path) -> Iterator[tuple[bytes, bool]]:
-    # Not those of the user or the machine. A line in .git/info/attributes of this clone counts too.
-    words = (*call.settings({"core.attributesFile": os.devnull}), "check-attr", "--cached", "-z", "--stdin")
-    stdin = b"".join(name + b"\0" for name in names)
-    fields = call.checked(top, *words, ATTRIBUTE, stdin=stdin, index=index).split(b"\0")
-    for name, value in zip(fields[0::3], fields[2::3], strict=False):
-        if value != b"unspecified":
-            yield name, value not in (b"unset", b"false")
-
-
 @contextmanager
 def _index(top: Path, commit: str, wanted: Iterable[bytes]) -> Iterator[Path]:
     """An index of these files of a commit, as far as it has them, deleted after the block."""
@@ -116,11 +101,6 @@ def _index(top: Path, commit: str, wanted: Iterable[bytes]) -> Iterator[Path]:
         each for each in tracking.entries(top, commit) if each.path in paths and each.mode != "160000"
     ]
     rows = b"".join(f"{each.mode} {each.id} 0\t".encode() + each.path + b"\0" for each in entries)
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="aethr-base-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise DiskError(f"no room for an index of git: {error.strerror}", "Is TMPDIR full?") from error
-    with folder as name:
-        index = Path(name, "index")
+    with tracking.temporary_index() as index:
         call.checked(top, "update-index", "--add", "-z", "--index-info", stdin=rows, index=index)
         yield index

@@ -103,6 +103,19 @@ _OWN = {"core.splitIndex": "false", "core.untrackedCache": "false"}
 
 
 @contextmanager
+def temporary_index() -> Iterator[Path]:
+    """A path for an index outside of the repository, deleted after the block. Raises ``DiskError``."""
+    import tempfile  # few scopes need it
+
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="aethr-index-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise DiskError(f"no room for an index of git: {error.strerror}", "Is TMPDIR full?") from error
+    with folder as name:
+        yield Path(name, "index")
+
+
+@contextmanager
 def with_new_files(top: Path, options: Sequence[str]) -> Iterator[Path]:
     """The path of the copy, which is deleted after the block. Raises ``GitError``, ``DiskError``.
 
@@ -110,16 +123,10 @@ def with_new_files(top: Path, options: Sequence[str]) -> Iterator[Path]:
     is as new as its entry (https://git-scm.com/docs/racy-git).
     """
     import shutil
-    import tempfile  # only one scope needs it
 
     names = call.checked(top, "ls-files", "-z", "--others", "--exclude-standard").split(b"\0")[:-1]
     own = top / os.fsdecode(call.checked(top, "rev-parse", "--git-path", "index").removesuffix(b"\n"))
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="aethr-index-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise DiskError(f"no room for a copy of git's index: {error.strerror}", "Is TMPDIR full?") from error
-    with folder as name:
-        index = Path(name, "index")
+    with temporary_index() as index:
         try:
             if own.is_file():
                 shutil.copy2(own, index)  # keeps its time: git trusts only entries that are older

@@ -217,8 +217,7 @@ def _body(page: Page, room: Room) -> str:
     if not result.steps:
         return excluded
     findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
-    receipts = dict.fromkeys(receipt for step in result.steps for receipt in step.context)
-    not_sent = _missing(receipts, room)
+    not_sent = _missing(result.receipts, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
     receipt = fold(

@@ -130,12 +130,20 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     if delivered.error is not None:
         page = page._replace(notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))
     lines = [redact(line) + "\n" for line in _log_lines(done, delivered)]
+    result = done.result
+    outputs = {
+        "status": page.outcome,
+        "exit-code": str(int(delivered.exit_code)),
+        "findings": str(len(result.review.findings) if result is not None else 0),
+        "comment-url": delivered.posted.url if delivered.posted is not None else "",
+        "checkpoint": (result.checkpoint or "") if result is not None else "",
+    }
     with ExitStack() as rest:  # last in, first out; each runs even if an earlier one raised
         rest.callback(log.flush)
         rest.callback(log.writelines, lines)
         rest.callback(append, job.runner.summary, redact(comment.summary(page)))
         rest.callback(_write_reports, job, done.result)
-        rest.callback(write_outputs, job.runner.output, _outputs(page, delivered))
+        rest.callback(write_outputs, job.runner.output, outputs)
     return delivered
 
 
@@ -208,14 +216,3 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
         yield annotation(level, "Aethr", text)
     if delivered.posted is not None and delivered.posted.newer:
         yield annotation("notice", "Aethr", "a later run has already written the comment; it was not changed")
-
-
-def _outputs(page: Page, delivered: Delivered) -> dict[str, str]:
-    result = page.result
-    return {
-        "status": page.outcome,
-        "exit-code": str(int(delivered.exit_code)),
-        "findings": str(len(result.review.findings) if result is not None else 0),
-        "comment-url": delivered.posted.url if delivered.posted is not None else "",
-        "checkpoint": (result.checkpoint or "") if result is not None else "",
-    }

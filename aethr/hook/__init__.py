@@ -257,16 +257,15 @@ def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
     """Report a complete run; a model's answer only as its findings."""
     names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
     models = f" ({', '.join(names)})" if names and result.is_live else ""
-    receipts = tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
-    verdict, missing = wording.verdict(result).text, wording.missing(receipts)
-    about = result.estimate
+    verdict, missing = wording.verdict(result).text, wording.missing(result.receipts)
+    about, remarks = result.estimate, wording.remarks(result.receipts)
     lines = (
         head,
         *([wording.estimate(about)] if about is not None and about.most else []),
         verdict,
         *_findings(result.review),
         *([missing] if missing and missing not in verdict else []),
-        *_listed("note: ", wording.remarks(receipts)),
+        *([f"note: {capped(remarks)}"] if remarks else []),
         *(wording.loop(loop) for loop in result.loops),
         wording.spent(result) + models,
         *_fix(result),
@@ -331,11 +330,6 @@ def _findings(said: Review) -> Iterator[str]:
         yield f"{more}; all are in a report: --report PATH"
 
 
-def _listed(start: str, items: tuple[str, ...]) -> Iterator[str]:
-    if items:
-        yield start + capped(items)
-
-
 def _fix(result: RunResult) -> Iterator[str]:
     """How to get a complete review where there was none."""
     if result.outcome in RELIABLE:
@@ -344,7 +338,7 @@ def _fix(result: RunResult) -> Iterator[str]:
         yield "To fix: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."
     elif any(step.truncated for step in result.steps):
         yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
-    elif any(not receipt.complete for step in result.steps for receipt in step.context):
+    elif any(not receipt.complete for receipt in result.receipts):
         yield f"To fix: {wording.REMEDY}."
     else:
         yield "To fix: try again, or use another model."

@@ -79,8 +79,17 @@ class ModelBackend:
         network.check_certificates(self._environ)
         for name in dict.fromkeys([_model(request).name for request in requests]):  # all names before keys
             self._route(name)
-            if split(name)[0] not in PROVIDERS:
-                _refuse_unknown(name)
+            provider = split(name)[0]
+            if provider not in PROVIDERS:
+                from aethr.llm.transport_litellm import providers
+
+                known = providers()
+                if litellm_name(name).partition("/")[0] not in known:
+                    close, listed = suggest(provider, [*PROVIDERS, *sorted(known)]), ", ".join(PROVIDERS)
+                    raise UsageError(
+                        f"'{name}': no provider named '{provider}'{close}",
+                        fix=f"Name a model as provider:model: {listed} or any LiteLLM provider.",
+                    )
             base = address_of(name, endpoint_of(name, self._environ))
             if base is not None and (proxy := proxies.on_the_way_to(base)) is not None:
                 proxy.require()
@@ -426,19 +435,6 @@ def _model(request: Request) -> ModelSpec:
     except ValueError as error:
         raise UsageError(f"step '{request.step}': {error}", fix="Name a model as provider:model.") from error
     return request.model
-
-
-def _refuse_unknown(name: str) -> None:
-    from aethr.llm.transport_litellm import providers
-
-    known = providers()
-    if litellm_name(name).partition("/")[0] in known:
-        return
-    provider = split(name)[0]
-    raise UsageError(
-        f"'{name}': no provider named '{provider}'{suggest(provider, [*PROVIDERS, *sorted(known)])}",
-        fix=f"Name a model as provider:model: {', '.join(PROVIDERS)} or any LiteLLM provider.",
-    )
 
 
 def _describe_retry(model: ModelSpec, failure: CallFailed, answer: _Answer, wait: float, attempt: int) -> str:

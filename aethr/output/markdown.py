@@ -10,11 +10,11 @@ entities do not work: GitHub looks for mentions after it has resolved both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from aethr.base.records import Finding, Receipt, RunResult
+from aethr.base.records import Finding, RunResult
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import counted, rest
 from aethr.output import wording
@@ -118,17 +118,24 @@ def findings_table(
 def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
     """What each step was sent, and its tokens, cost and time."""
     head = ("Step", "Model", "Context", "Tokens", "Cost", "Time")
-    rows = [
-        (
-            markdown_inline(wording.title(step) + wording.pass_note(step.iteration), 120),
-            markdown_inline(step.model or step.backend, 120),
-            "<br>".join(_sum_by_source(step.context)),
-            wording.step_tokens(step),
-            markdown_inline(wording.step_cost(step)) if result.is_live else result.mode,
-            wording.seconds(step.seconds),
+    rows = []
+    for step in result.steps:
+        context = []
+        for source in dict.fromkeys(each.source for each in step.context):
+            receipts = [each for each in step.context if each.source == source]
+            files = sum(1 for each in receipts if each.path is not None and each.bytes_sent)
+            sent = f"{counted(files, 'file')}, {sum(each.bytes_sent for each in receipts):,} bytes"
+            context.append(f"{markdown_inline(source, 100)}: {sent}")
+        rows.append(
+            (
+                markdown_inline(wording.title(step) + wording.pass_note(step.iteration), 120),
+                markdown_inline(step.model or step.backend, 120),
+                "<br>".join(context),
+                wording.step_tokens(step),
+                markdown_inline(wording.step_cost(step)) if result.is_live else result.mode,
+                wording.seconds(step.seconds),
+            )
         )
-        for step in result.steps
-    ]
     return _table(head, rows, "step", fitting)
 
 
@@ -198,14 +205,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting
     kept = fitting(lines)
     more = rest(len(lines), len(kept), one)
     return "\n".join((titles, rule, *kept)) + (f"\n\n{more.capitalize()}." if more else "")
-
-
-def _sum_by_source(receipts: Iterable[Receipt]) -> Iterator[str]:
-    """A line for each source: the number of files and of bytes sent."""
-    sources: dict[str, list[Receipt]] = {}
-    for each in receipts:
-        sources.setdefault(each.source, []).append(each)
-    for source, of_it in sources.items():
-        files = sum(1 for each in of_it if each.path is not None and each.bytes_sent)
-        sent = f"{counted(files, 'file')}, {sum(each.bytes_sent for each in of_it):,} bytes"
-        yield f"{markdown_inline(source, 100)}: {sent}"

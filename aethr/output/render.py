@@ -110,7 +110,7 @@ class Display(NamedTuple):
 class InOrder:
     """Holds the events of calls that run at once until those before them in the plan have been shown.
 
-    Of an answer that does not run alone, only the whole is shown.
+    The answer of a call that does not run alone is shown only when it is complete.
     """
 
     def __init__(self) -> None:

@@ -116,24 +116,21 @@ class RichRenderer(Renderer):
                 self._console.print(Text(line.labelled, _STYLE.get(line.tone, ""), overflow="fold"))
 
     def _print_panels(self, results: Iterable[StepResult]) -> None:
-        for result in results:
-            self._print_panel(result)
-
-    def _print_panel(self, result: StepResult) -> None:
         from rich.panel import Panel
 
-        again = f" · pass {result.iteration}" if result.iteration > 1 else ""
-        title = f"{self._mark}{wording.title(result)} · {wording.actor(result)}{again}"
-        self._console.print(
-            Panel(
-                Inert(render_markdown(result.content)),
-                title=Text(title),
-                title_align="left",
-                subtitle=Text(wording.step_spent(result)),
-                subtitle_align="right",
-                border_style="dim",
+        for result in results:
+            again = f" · pass {result.iteration}" if result.iteration > 1 else ""
+            title = f"{self._mark}{wording.title(result)} · {wording.actor(result)}{again}"
+            self._console.print(
+                Panel(
+                    Inert(render_markdown(result.content)),
+                    title=Text(title),
+                    title_align="left",
+                    subtitle=Text(wording.step_spent(result)),
+                    subtitle_align="right",
+                    border_style="dim",
+                )
             )
-        )
 
 
 class RunningCall:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from aethr import __version__
 from aethr.base import codec
-from aethr.base.records import RELIABLE, SEVERITIES, Finding, Receipt, RunResult, Severity
+from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
@@ -101,7 +101,7 @@ def text(result: RunResult) -> str:
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
         *_subject(result),
         *(wording.finding(found) for found in result.review.findings),
-        *(f"not sent: {name}" for name in wording.not_sent(_receipts(result))),
+        *(f"not sent: {name}" for name in wording.not_sent(result.receipts)),
         *(f"excluded by rule: {name}" for name in wording.excluded(result)),
         *(wording.loop(loop) for loop in result.loops),
         *(line.text for line in wording.closing(result)),
@@ -123,7 +123,7 @@ def markdown(result: RunResult) -> str:
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.findings),
         *answers,
-        _titled("Not sent to the model", bullets(wording.not_sent(_receipts(result)))),
+        _titled("Not sent to the model", bullets(wording.not_sent(result.receipts))),
         _titled("Excluded by rule", bullets(wording.excluded(result))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
         _titled("Steps", steps_table(result)),
@@ -255,11 +255,6 @@ def _subject(result: RunResult) -> tuple[str, ...]:
     """What the run read, and a line for each step that was not called."""
     lines = [wording.subject(result.subject)] if result.subject is not None else []
     return (*lines, *map(wording.skipped, result.skipped))
-
-
-def _receipts(result: RunResult) -> tuple[Receipt, ...]:
-    """The receipts of all steps, without duplicates: a loop reads the same files again."""
-    return tuple(dict.fromkeys(receipt for step in result.steps for receipt in step.context))
 
 
 def _titled(title: str, body: str) -> str:

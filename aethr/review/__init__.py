@@ -93,7 +93,6 @@ def judge(
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         coverage=_coverage(latest),
         reason=doubt
-        or _find_missing_part(latest)
         or _find_bad_answer(parsed)
         or _find_unseen(results, latest, visibility or {})
         or _list_missing(skipped),
@@ -213,6 +212,11 @@ def _explain_no_review(results: Sequence[StepResult], reviewing: frozenset[str])
 
 
 def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
+    """Why not every part of the change has a complete answer with a verdict."""
+    results = [result for result, _ in parsed]
+    for result in results:
+        if missing := list_missing_parts(result.id, result.parts, results):
+            return missing
     for result, review in parsed:
         name = _name(result)
         if result.truncated:
@@ -222,10 +226,6 @@ def _find_bad_answer(parsed: Sequence[tuple[StepResult, Review]]) -> str | None:
         if review.status == "none":
             return f"{name} gave no verdict" + (f": {review.reason}" if review.reason else "")
     return None
-
-
-def _find_missing_part(latest: Sequence[StepResult]) -> str | None:
-    return next(filter(None, (list_missing_parts(first.id, first.parts, latest) for first in latest)), None)
 
 
 def list_missing_parts(step: str, parts: int, results: Sequence[StepResult]) -> str | None:
@@ -292,7 +292,7 @@ def _begin_of_turn(called: Sequence[StepResult], at: int) -> int:
 
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:
-    """The files of the change that a step was sent, and its gaps, of which not all are a file."""
+    """The files of the change that a step was sent, and its gaps, also those that are not a file."""
     of_change = (each for each in result.context if each.source in CHANGES)
     return tuple(each for each in of_change if each.path or not each.complete)
 
@@ -315,12 +315,21 @@ def describe_missing(receipts: Iterable[Receipt]) -> str:
     partial = [reason for reason, group in groups.items() if group[0].sent_lines]
     if len(partial) > FEW:
         groups["in part"] = [receipt for reason in partial for receipt in groups.pop(reason)]
-    largest = sorted(groups.items(), key=lambda each: -sum(map(_lost_lines, each[1])))
-    return capped([_describe_group(reason, group) for reason, group in largest], 5, separator="; ")
+    described = []
+    for reason, group in sorted(groups.items(), key=lambda each: -sum(map(_lost_lines, each[1]))):
+        by_size = sorted(group, key=lambda each: (-_lost_lines(each), -each.bytes_omitted))
+        names = list(dict.fromkeys(each.path or each.source for each in by_size))
+        if len(names) <= FEW:
+            described.append(f"{', '.join(names)} ({reason})")
+            continue
+        lines = sum(map(_lost_lines, group))
+        size = counted(len(names), "file") + (f", {counted(lines, 'changed line')}" if lines else "")
+        described.append(f"{size} (largest: {', '.join(names[:FEW])}): {reason}")
+    return capped(described, 5, separator="; ")
 
 
 FEW = 3
-"""So many missing files of one reason are named, rather than counted."""
+"""At most this many missing files with one reason are named; more are counted."""
 
 
 def reason_missing(receipt: Receipt) -> str:
@@ -330,16 +339,6 @@ def reason_missing(receipt: Receipt) -> str:
 
 def _lost_lines(receipt: Receipt) -> int:
     return receipt.changed_lines - receipt.sent_lines
-
-
-def _describe_group(reason: str, group: Sequence[Receipt]) -> str:
-    by_size = sorted(group, key=lambda each: (-_lost_lines(each), -each.bytes_omitted))
-    names = list(dict.fromkeys(each.path or each.source for each in by_size))
-    if len(names) <= FEW:
-        return f"{', '.join(names)} ({reason})"
-    lines = sum(map(_lost_lines, group))
-    size = counted(len(names), "file") + (f", {counted(lines, 'changed line')}" if lines else "")
-    return f"{size} (largest: {', '.join(names[:FEW])}): {reason}"
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:

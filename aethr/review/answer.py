@@ -275,8 +275,11 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
     in_code = all(span.code for span in line.spans if span.text.strip())
     if in_code and (after is not None or (before is not None and before.block == line.block)):
         return False
-    if after is not None and after.block == line.block and _continues_sentence(after):
-        return False
+    if after is not None and after.block == line.block:
+        text = _strip_decoration(_normalize(after.text))
+        about_it = _ABOUT.search(text) or _LABEL.match(text)
+        if text and not about_it and re.match(r"[\[({-]", text) is None:
+            return False  # the next line continues the sentence
     if before is None or before.kind == "row":
         return True
     said = _normalize(before.text)
@@ -286,10 +289,3 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
         short = len(said.split()) <= 5 and _INTRODUCTION.search(said) is not None
         return short and _HYPOTHETICAL.search(said) is None
     return True
-
-
-def _continues_sentence(after: Line) -> bool:
-    """Whether the next line of the same paragraph continues the sentence."""
-    text = _strip_decoration(_normalize(after.text))
-    about_it = _ABOUT.search(text) or _LABEL.match(text)
-    return bool(text) and not about_it and re.match(r"[\[({-]", text) is None

@@ -360,17 +360,13 @@ def _severity_of(words: str) -> Severity | None:
     if not found or len(parts) > 6 or not {"no", "not", "confidence", "effort"}.isdisjoint(parts):
         return None
     alone = re.split(r"\s*[/,:|&+]\s*|\s+-\s+|\s+to\s+|\s+(?:and|or)\s+", plain.strip(" *_`-–—:."))
-    named = [severity for each in alone if (severity := _names_severity(each)) is not None]
+    named: list[Severity] = []
+    for each in alone:  # `high`, `high severity`, `severity high`, `medium-high`
+        words_of_one = re.split(r"[\s_-]+", each.strip(" *_`."))
+        levels = [_SEVERITY.get(word) for word in words_of_one if word and word not in _COMPANIONS]
+        if None not in levels:
+            named += [level for level in levels if level is not None]
     return min(named, key=SEVERITIES.index) if named else None
-
-
-def _names_severity(words: str) -> Severity | None:
-    """``high``, ``high severity``, ``severity high``, ``medium-high``."""
-    parts = [part for part in re.split(r"[\s_-]+", words.strip(" *_`.")) if part and part not in _COMPANIONS]
-    found = [_SEVERITY.get(part) for part in parts]
-    if not parts or None in found:
-        return None
-    return min((each for each in found if each is not None), key=SEVERITIES.index)
 
 
 def _hints_at_severity(words: str) -> bool:

@@ -66,7 +66,11 @@ _LONGEST = 400
 def name_place(spans: Sequence[Span], ground: Ground) -> Named:
     """Split the text after a severity into place and message."""
     text = written(spans)
-    linked = _read_link(spans, ground)
+    linked, href = None, next((span.href for span in spans if span.text.strip()), "")
+    if href and "://" not in href and len(href) <= 1000:
+        from urllib.parse import unquote
+
+        linked = read_location(unquote(href), ground)
     for location, rest in _candidates(text, ground):
         message = rest.strip().lstrip(":—–-|→, ").strip() or text
         # The target of a link may hold the line, or the folder, that its text lacks.
@@ -131,7 +135,10 @@ def whereabouts(path: str, ground: Ground) -> Whereabouts:
 
 
 def _candidates(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
-    """The places that ``text`` can begin with, the most certain first, each with the text after it."""
+    """The places that ``text`` can begin with, the most certain first, each with the text after it.
+
+    Second are those to which no more of the text can belong: ``docs/a`` may start ``docs/a - b.md:2``.
+    """
     splits = [
         (text[: match.start()], text[match.end() :])
         for match, _ in zip(_SEPARATOR.finditer(text), range(_SPLITS), strict=False)
@@ -142,23 +149,10 @@ def _candidates(text: str, ground: Ground) -> Iterator[tuple[Location, str]]:
         if (location := read_location(left, ground)) is not None
     ]
     yield from (each for each in found if each[0].path in ground.changed)
-    yield from (each for each in found if _is_complete(each[0]))
+    whole = [each for each in found if " " not in each[0].path]
+    yield from (each for each in whole if each[0].line is not None or "." in each[0].path.rpartition("/")[2])
     yield from (each for each in found if each[0].line is not None)
     yield from found
-
-
-def _is_complete(location: Location) -> bool:
-    """Whether no more of the text can belong to the place: ``docs/a`` may start ``docs/a - b.md:2``."""
-    return " " not in location.path and (location.line is not None or "." in location.path.rpartition("/")[2])
-
-
-def _read_link(spans: Sequence[Span], ground: Ground) -> Location | None:
-    href = next((span.href for span in spans if span.text.strip()), "")
-    if not href or "://" in href or len(href) > 1000:
-        return None
-    from urllib.parse import unquote
-
-    return read_location(unquote(href), ground)
 
 
 def _strip_decoration(text: str) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import engine, git
+from aethr import git
 from aethr.base.disk import State
 from aethr.base.errors import AethrError, DiskError
 from aethr.base.records import (
@@ -30,7 +30,7 @@ from aethr.base.records import (
     Subject,
     Usage,
 )
-from aethr.engine import checkpoint
+from aethr.engine import checkpoint, progress
 from aethr.engine.checkpoint import Failure
 
 OnKept = Callable[[str, bool], None]
@@ -119,11 +119,18 @@ class Recorder:
         """Put a finished step on disk, unless it is there. Safe from any thread. Raises ``DiskError``."""
         with self._lock:
             on_disk = step in self.results and self._left is not None
-            if not on_disk and not self._stopped:
-                others = [each for each in self.results if each.key != step.key]
-                self._is_in_order = self._is_in_order and len(others) == len(self.results)
-                self.results = [*others, step]
-                self._keep_step(step)
+            if on_disk or self._stopped:
+                return
+            others = [each for each in self.results if each.key != step.key]
+            self._is_in_order = self._is_in_order and len(others) == len(self.results)
+            self.results = [*others, step]
+            ends_attempt = self.attempt is not None and step.artifacts is not None
+            self.attempt = None if ends_attempt else self.attempt
+            self._keep(checkpoint.step_line(self._plan, step))
+            if ends_attempt:
+                from aethr.snapshot import attempts
+
+                attempts.discard(self._own_file())
 
     def stop(self, error: AethrError) -> Path | None:
         """Write the checkpoint of a run that this error stopped; None if there is none.
@@ -150,7 +157,7 @@ class Recorder:
         return self._running[min(self._running)].started if self._running else self._latest
 
     def _sort(self) -> None:
-        ordered = engine.in_order(self._plan, self.results)
+        ordered = progress.in_order(self._plan, self.results)
         self._is_in_order = self._is_in_order and ordered == self.results
         self.results = ordered
 
@@ -170,16 +177,6 @@ class Recorder:
         )
         self._keep(checkpoint.attempt_line(self.attempt))
 
-    def _keep_step(self, step: StepResult) -> None:
-        ends_attempt = self.attempt is not None and step.artifacts is not None
-        if ends_attempt:
-            self.attempt = None
-        self._keep(checkpoint.step_line(self._plan, step))
-        if ends_attempt:
-            from aethr.snapshot import attempts
-
-            attempts.discard(self._own_file())
-
     def _keep(self, line: str) -> None:
         """Append a line, or write the whole file if it is new or not as this run left it."""
         left, self._left = self._left, None  # until the line, with its seals, is on disk
@@ -198,7 +195,7 @@ class Recorder:
             from aethr.engine.seal import Sealer
 
             self._seal = Sealer(self._plan.seal.keys).seal
-        ordered = engine.in_order(self._plan, steps)
+        ordered = progress.in_order(self._plan, steps)
         text = checkpoint.dump(self._plan, ordered, failure, self.attempt, self._seal)
         self._left = checkpoint.write(self._own_file(), text)
         self._on_kept(text, True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aethr import engine, git
+from aethr import git
 from aethr.base import options
 from aethr.base.errors import GitError, NotReviewedError
 from aethr.base.options import RunOptions
@@ -113,9 +113,10 @@ def take_over(plan: Plan, found: Checkpoint | None, doubt: str | None) -> Resume
     if found is None:
         return Resumed()
     from aethr.engine import checkpoint
+    from aethr.engine.stale import without_stale_parts
 
     fitting = checkpoint.match(found, plan)
-    steps = engine.without_stale_parts(plan, fitting.steps)
+    steps = without_stale_parts(plan, fitting.steps)
     moved = len(fitting.steps) - len(steps)
     fitting = fitting._replace(steps=steps)
     stale = _find_stale_review(fitting, plan)
@@ -201,29 +202,26 @@ def build_command(given: RunOptions, variables: Sequence[tuple[str, str]], path:
 
 
 def _find_stale_review(found: Checkpoint, plan: Plan) -> str | None:
-    """Why the review in a checkpoint is not of this change; None if it is."""
+    """Why the review in a checkpoint is not of this change, or not enough for a gate; None if it is.
+
+    Without a gate what the scope leaves out is only a note. Where no agent edits the tree, the comparison
+    with the present change finds it.
+    """
     done = {step.id for step in found.steps}
     reviewed = any(step.spec.reviewing for step in plan.steps if step.spec.id in done)
     if reviewed and (moved := _head_moved(found, plan)):
         return f"{moved}, and its review was of the commit before"
     if found.contract is None:  # it does not record what a step saw
         return None
-    if step := engine.saw_another_change(plan, found.steps):
+    from aethr.engine.stale import readers_behind_review, saw_another_change
+
+    if step := saw_another_change(plan, found.steps):
         return f"the change is not the one that step '{step}' reviewed before the checkpoint"
-    return _find_missing_check(found, plan)
-
-
-def _find_missing_check(found: Checkpoint, plan: Plan) -> str | None:
-    """Why a review that was made without a gate is not enough for one; None if it is.
-
-    Without a gate what the scope leaves out is only a note. Where no agent edits the tree, the comparison
-    with the present change finds it.
-    """
     checked = found.gate or not plan.is_live or not plan.scope.looks_at_disk
     if checked or not plan.gate.needs_review or not any(step.edits_tree for step in plan.steps):
         return None
-    for step in engine.readers_behind_review(plan, found.steps):
-        return f"step '{step.spec.id}' ran without a gate, so it did not check what the scope leaves out"
+    for reader in readers_behind_review(plan, found.steps):
+        return f"step '{reader.spec.id}' ran without a gate, so it did not check what the scope leaves out"
     return None
 
 

@@ -95,6 +95,9 @@ def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
     recorded = review.as_recorded(verdict, first.mode)
     failed = [usage for each in shards.values() for usage in each.shard.failed]
     calls = sum(step.calls for step in results) + sum(bool(each.shard.failed) for each in shards.values())
+    estimates = [each.estimate for each in shards.values() if each.estimate is not None]
+    about = _add_up(need for each in estimates for need in each.about)
+    most = _add_up(need for each in estimates for need in each.most)
     return RunResult(
         task=first.task,
         workflow=first.workflow,
@@ -109,7 +112,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate) -> RunResult:
         skipped=tuple(Skipped(r.id, r.iteration, r.skipped) for r in results if r.skipped is not None),
         outcome=recorded.outcome,
         excluded=tuple(engine.find_excluded(results)),
-        estimate=_sum_estimates([each.estimate for each in shards.values() if each.estimate is not None]),
+        estimate=Estimate(about, most) if estimates else None,
     )
 
 
@@ -118,7 +121,7 @@ def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
         raise ValueError(f"its schema is {document.get('schema')!r}, not {report.SCHEMA}")
     if document.get("shard") is None:
         raise ValueError("it is the record of a whole run")
-    shard = codec.shard_from_json(document["shard"])
+    shard = codec.whole_from_json(ShardResult, document["shard"], "'shard'")
     record = ShardRecord(
         name,
         document,
@@ -127,7 +130,9 @@ def _parse(name: str, document: Mapping[str, object]) -> ShardRecord:
         codec.choice(document, "mode", checkpoint.MODES),
         (*map(codec.step_from_json, codec.sequence(document, "steps")), *shard.skipped),
         shard,
-        codec.estimate_from_json(document["estimate"]) if document.get("estimate") else None,
+        codec.whole_from_json(Estimate, document["estimate"], "'estimate'")
+        if document.get("estimate")
+        else None,
     )
     plan = shard.plan
     if not 1 <= shard.number <= shard.of <= MOST_SHARDS:
@@ -188,13 +193,6 @@ def _require_same_run(one: ShardRecord, other: ShardRecord) -> None:
 def _without_note(plan: ShardPlan) -> ShardPlan:
     """The plan without what the scope leaves out, which the merge lists for each shard."""
     return plan._replace(subject=plan.subject._replace(note=""))
-
-
-def _sum_estimates(estimates: Sequence[Estimate]) -> Estimate | None:
-    """What all shards need; None if no model was to be called."""
-    about = _add_up(need for estimate in estimates for need in estimate.about)
-    most = _add_up(need for estimate in estimates for need in estimate.most)
-    return Estimate(about, most) if estimates else None
 
 
 def _add_up(needs: Iterable[Need]) -> tuple[Need, ...]:

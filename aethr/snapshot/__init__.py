@@ -301,7 +301,13 @@ def _look(shadow: Shadow, before: Look | None = None) -> Look:
 
 def _record(shadow: Shadow, name: str) -> tuple[list[bytes], Walk]:
     """List all files in an index called ``name``. Returns git's lines on unreadable files, and a walk."""
-    submodules = _find_submodules(shadow)
+    # `git add` would run `git status` inside a submodule that is in the index, and whatever its configuration
+    # starts. For one without an entry git reads only HEAD.
+    submodules: list[bytes] = []
+    indexes = (*shadow.folder.glob("index"), *shadow.folder.glob("sharedindex.*"))
+    if any(_SUBMODULE in file.read_bytes() for file in indexes):
+        rows = shadow.checked("ls-files", "-s", "-z").split(b"\0")
+        submodules = [row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")]
     walk = _walk(shadow) if submodules else None
     if submodules:
         shadow.forget(submodules)
@@ -376,19 +382,6 @@ def _record_as_written(
 def _rest(shadow: Shadow, look: Look) -> Rest:
     recorded = shadow.checked("ls-files", "-z", index=look.record).split(b"\0")[:-1]
     return listing.rest(os.fsencode(shadow.top), look.walk, recorded)
-
-
-def _find_submodules(shadow: Shadow) -> list[bytes]:
-    """The submodules in the index, to be forgotten, so that ``git add`` does not look into them.
-
-    git runs ``git status`` inside a submodule that is in the index, with all that its configuration starts.
-    Of one without an entry git reads only HEAD.
-    """
-    indexes = (*shadow.folder.glob("index"), *shadow.folder.glob("sharedindex.*"))
-    if not any(_SUBMODULE in file.read_bytes() for file in indexes):
-        return []
-    rows = shadow.checked("ls-files", "-s", "-z").split(b"\0")
-    return [row.partition(b"\t")[2] for row in rows if row.startswith(b"160000 ")]
 
 
 def _escape(path: bytes) -> str:
@@ -471,23 +464,18 @@ def _describe_repository(shadow: Shadow, earlier: Look, later: Look, who: str) -
     elif before.commit != after.commit:
         how = "committed" if follows(shadow, before.commit, after.commit) else "moved the branch"
         yield f"{who} {how} ({moved})"
-    elif not earlier.restored and _is_restaged(shadow, before, after):
-        yield f"{who} changed the index (git add, git rm or git reset)"
+    elif not earlier.restored and unseen.index_moved(shadow, before.index_copy, after.index_copy):
+        # The index file also changes when git only refreshes it.
+        old_rows, new_rows = (
+            shadow.checked("ls-files", "-s", "-v", "-z", index=copy) if copy else b""
+            for copy in (before.index_copy, after.index_copy)
+        )
+        if old_rows != new_rows:
+            yield f"{who} changed the index (git add, git rm or git reset)"
     if before.stash != after.stash:
         yield f"{who} changed the stash"
     refs = unseen.moved_refs(earlier, later)
     yield from list_names(f"{who} changed branches or tags", [reveal_name(name) for name in refs])
-
-
-def _is_restaged(shadow: Shadow, before: Head, after: Head) -> bool:
-    """Whether other content is staged. The index file also changes when git only refreshes it."""
-    if not unseen.index_moved(shadow, before.index_copy, after.index_copy):
-        return False
-    old, new = (
-        shadow.checked("ls-files", "-s", "-v", "-z", index=copy) if copy else b""
-        for copy in (before.index_copy, after.index_copy)
-    )
-    return old != new
 
 
 def _short(commit: str) -> str:

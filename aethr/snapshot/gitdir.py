@@ -67,12 +67,14 @@ def state(top: Path, git_dir: Path | None, common: Path | None) -> State:
     # These may come and go, but at a FIFO git would wait.
     often = (git_dir / "index", common / "config", common / "packed-refs")
     identity += [kind for kind in map(_kind, often) if kind not in (b"", b"file")]
+    walked = (walked for kind in _REFS for walked in os.walk(common / "refs" / kind))
+    loose = [Path(folder, name) for folder, _, names in walked for name in names]
     files = _files(common) if common == git_dir else (*_files(common), *_files(git_dir))
     return State(
         identity=tuple(identity),
         files={name: sha256(content).hexdigest() for name, content in files},
         packed=_content(common / "packed-refs"),
-        loose=dict(_loose(common / "refs")),
+        loose={os.fsencode(path.relative_to(common)): _content(path).strip() for path in loose},
     )
 
 
@@ -90,14 +92,6 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for name in (*_SETTINGS, *hooks):
         if content := _content(folder / name):
             yield name, content
-
-
-def _loose(refs: Path) -> Iterator[tuple[bytes, bytes]]:
-    for kind in _REFS:
-        for folder, _, names in os.walk(refs / kind):
-            for name in names:
-                path = Path(folder, name)
-                yield os.fsencode(path.relative_to(refs.parent)), _content(path).strip()
 
 
 def _content(path: Path) -> bytes:

@@ -306,17 +306,11 @@ def _set_up(shadow: Shadow, project: _Project, environ: Mapping[str, str], earli
         # The temporary folder may lie inside of the project.
         exclude.write("\n".join(["", *AGENTS_OWN, f"{PREFIX}*/", ""]))
     if copy_index(shadow, "index"):
-        _unmark(shadow)
+        # `git add` would skip files that have the mark "unchanged" or "skip".
+        names = _MARKED.findall(b"\0" + shadow.checked("ls-files", "-v", "-z"))
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree") if names else ():
+            shadow.checked("update-index", flag, "-z", "--stdin", stdin=b"\0".join(names))
         _forget_filtered(shadow, project.config)
-
-
-def _unmark(shadow: Shadow) -> None:
-    """Clear the marks "unchanged" and "skip": ``git add`` would skip files that have one."""
-    names = _MARKED.findall(b"\0" + shadow.checked("ls-files", "-v", "-z"))
-    if names:
-        marked = b"\0".join(names)
-        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-            shadow.checked("update-index", flag, "-z", "--stdin", stdin=marked)
 
 
 def _forget_filtered(shadow: Shadow, config: Mapping[str, str]) -> None:

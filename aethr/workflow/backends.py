@@ -128,8 +128,11 @@ def answer(request: Request) -> str:
     digest = hashlib.sha256(request.prompt.encode("utf-8", "replace")).hexdigest()[:12]
     first = FIRST_LINE.format(digest=digest)
     if request.reviewing:
-        place = _find_first_change(request.prompt)
-        where = f" {place} —" if place else ""
+        where, file = "", _FILE.search(request.prompt)  # the first changed file in the prompt's diff
+        if file is not None and (path := file[1].strip()) != "/dev/null":
+            hunk = _HUNK.search(request.prompt, file.end())
+            line = max(1, int(hunk[1])) if hunk is not None and len(hunk[1]) < 9 else 1
+            where = f" {path_line(path, line)} —"
         body = f"- [low]{where} an example of a finding, made up by the mock.\n\nReview status: pass"
     elif request.role == "planner":
         body = (
@@ -138,16 +141,6 @@ def answer(request: Request) -> str:
     else:
         body = f"Here a live model would answer as {request.role}."
     return f"{first}\n\n{body}\n"
-
-
-def _find_first_change(prompt: str) -> str:
-    """``path:line`` of the first changed file in the prompt's diff; empty if there is none."""
-    file = _FILE.search(prompt)
-    if file is None or file.group(1).strip() == "/dev/null":
-        return ""
-    hunk = _HUNK.search(prompt, file.end())
-    line = max(1, int(hunk.group(1))) if hunk is not None and len(hunk.group(1)) < 9 else 1
-    return path_line(file.group(1).strip(), line)
 
 
 _REPLY = Record(

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aethr import context, engine
+from aethr import context
 from aethr.base.errors import BudgetError
 from aethr.base.records import (
     CHANGES,
@@ -28,7 +28,8 @@ from aethr.base.records import (
     StepResult,
     Usage,
 )
-from aethr.engine import Progress, prompts
+from aethr.engine import prompts
+from aethr.engine.progress import Progress, replay
 from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
 
@@ -45,7 +46,7 @@ class _Case(NamedTuple):
     every_pass: bool
 
     def tokens(self, size: int) -> int:
-        """Of a text of so many bytes in UTF-8."""
+        """The tokens of a text with this many bytes in UTF-8."""
         return math.ceil(size / self.bytes_per_token)
 
 
@@ -81,11 +82,15 @@ def estimate(plan: Plan, prepared: Iterable[StepPrepared], done: Sequence[StepRe
         sent = sum(receipt.bytes_sent for receipt in each.receipts)
         size = spending.most_tokens(each.prompt)
         measured.setdefault(each.id, []).append(_Prompt(each.part, size, sent, each.skipped is not None))
-    progress = engine.replay(plan, done)
+    progress = replay(plan, done)
+    edits, is_cut_later = 0, False
+    for step in _upcoming(progress, every_pass=True):
+        is_cut_later = is_cut_later or _reads_late_change(step, edits)
+        edits += step.edits_tree
     return Estimate(
         about=_count(progress, measured, _ABOUT),
         most=_count(progress, measured, _MOST),
-        late_parts=plan.workflow.parts if _is_cut_later(progress) else 0,
+        late_parts=plan.workflow.parts if is_cut_later else 0,
     )
 
 
@@ -156,15 +161,6 @@ def _reads_late_change(step: PlannedStep, edits: int) -> bool:
     return not step.edits_tree and (late or (edits > 0 and bool(CHANGES & {*step.spec.context})))
 
 
-def _is_cut_later(progress: Progress) -> bool:
-    edits = 0
-    for step in _upcoming(progress, every_pass=True):
-        if _reads_late_change(step, edits):
-            return True
-        edits += step.edits_tree
-    return False
-
-
 def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: _Case) -> tuple[Need, ...]:
     needs: dict[tuple[str, str | None], Need] = {}
     plan, answers, edits = progress.plan, _answered(progress, case), 0
@@ -232,7 +228,7 @@ def _answered(progress: Progress, case: _Case) -> list[_Answer]:
 def _read_again(earlier: _Answer, own: _Answer) -> int:
     """Tokens of an earlier step's answers in the prompt of a later one, as in ``engine``.
 
-    Of a step over the same parts of the same change, a part sees the answer to its own part alone.
+    If the earlier step read the same parts of the same change, a part sees only the answer to its own part.
     """
     same = (earlier.parts, earlier.change, earlier.edits) == (own.parts, own.change, own.edits)
     return earlier.tokens if same and earlier.change else earlier.tokens * earlier.parts

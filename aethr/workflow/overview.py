@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aethr import context, engine
-from aethr.base.records import Need, Plan, PlannedStep, Repeat, StepPrepared
+from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold
 from aethr.engine import conditions
@@ -40,7 +40,8 @@ def lines(plan: Plan, width: int | None) -> Iterator[str]:
         yield from fold(f"  {title}", width, 4)
         for need in models:
             model = one_line(need.model)
-            text = f"{model}: {_describe_need(need)}"
+            tokens = f"{need.input_tokens:,} tokens in, {need.output_tokens:,} out"
+            text = f"{model}: {counted(need.calls, 'call')}, {tokens}, {wording.cost(need.cost_usd)}"
             if need.agent is not None:
                 runs = counted(need.calls, "run")
                 text = f"{model} by {need.agent}: {runs}; its own calls and their cost are not known here"
@@ -123,8 +124,3 @@ def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
 def _describe_end(repeat: Repeat) -> str:
     passes = counted(repeat.max_iterations, "pass", "passes")
     return f"until {conditions.until(repeat)}, {passes} at most"
-
-
-def _describe_need(need: Need) -> str:
-    tokens = f"{need.input_tokens:,} tokens in, {need.output_tokens:,} out"
-    return f"{counted(need.calls, 'call')}, {tokens}, {wording.cost(need.cost_usd)}"

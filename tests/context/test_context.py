@@ -16,6 +16,7 @@ from aethr.base.errors import GitError, UsageError
 from aethr.base.records import (
     Artifacts,
     Block,
+    CommandCheck,
     Receipt,
     Rules,
     Scope,
@@ -703,3 +704,18 @@ def test_a_preview_leaves_no_placeholder_for_the_run(changed: Repo) -> None:
     [[read]] = reader.collect(step, view).parts
     assert "will stand here" in shown.text
     assert "no diff: no step before this one has edited files" in read.text
+
+
+@pytest.mark.parametrize("by", ["command of a step", "command of a loop", "nothing"])
+def test_a_change_is_read_again_after_a_command_of_the_project(changed: Repo, by: str) -> None:
+    review = StepSpec("review", "reviewer", BUDGET, ("git_diff",))
+    check = StepSpec("check", "tester", BUDGET, ("command:make",) if by == "command of a step" else ())
+    reader, view = Reader([review, check], (), 16), View(changed.root, Scope())
+    [[before]] = reader.collect(review, view).parts
+    changed.write("a.py", "what a tool wrote\n")
+    result = step(check.id, None)
+    if by == "command of a loop":
+        result = result._replace(check=CommandCheck("make", True, "exit code 0"))
+    [[now]] = reader.collect(review, view._replace(history=(result,))).parts
+    assert "what a tool wrote" not in before.text
+    assert ("what a tool wrote" in now.text) == (by != "nothing")

@@ -14,7 +14,7 @@ import pytest
 from aethr import git
 from aethr.base.records import Receipt, Rules, View
 from aethr.base.sanitize import reveal_name
-from aethr.context import collect, exclusion
+from aethr.context import changes, collect, exclusion
 from tests.support import Repo, make_repo
 
 # --- the patterns of `exclude:` ------------------------------------------------------------------
@@ -320,6 +320,23 @@ def test_the_base_side_decides_and_not_the_change(repo: Repo) -> None:
     }
 
 
+@pytest.mark.parametrize("folder", ["", "a" * 250 + "/" + "b" * 250 + "/"], ids=["names", "long names"])
+def test_attributes_of_the_change_exclude_no_text_however_many_files_they_hide(
+    repo: Repo, folder: str
+) -> None:
+    repo.write("a.py")
+    repo.commit()
+    repo.write(".gitattributes", "*.png binary\n")
+    for n in range(changes.RESHOWN + 2):
+        repo.write(f"{folder}{n:03}.png", f"text {n}\n")
+    repo.write(f"{folder}real.png", PNG)
+    (block,) = collect(("git_diff",), 999_000, View(repo.root, git.resolve_scope(repo.root, "all")))
+    found = [each for each in block.receipts if each.path and each.path.endswith(".png")]
+    assert [each.sent_lines for each in found] == [1] * changes.RESHOWN + [0] * 3
+    assert [each.complete for each in found] == [True] * changes.RESHOWN + [False] * 2 + [True]
+    assert [each.excluded for each in found] == [None] * (changes.RESHOWN + 2) + ["picture"]
+
+
 def test_a_change_of_the_rules_is_told(repo: Repo) -> None:
     repo.write("a.py")
     repo.commit()
@@ -329,6 +346,15 @@ def test_a_change_of_the_rules_is_told(repo: Repo) -> None:
     said = [each.note for each in block.receipts if each.path is None]
     assert "decides how changes are reviewed and what is excluded: .aethr.yaml" in (said[1] or "")
     assert "once merged, what is excluded: sub/.gitattributes" in (said[0] or "")
+
+
+@pytest.mark.parametrize("name", ["sub/.gitattributes", ".aethr.yaml"])
+def test_rules_that_get_another_name_are_told(repo: Repo, name: str) -> None:
+    repo.write(name, "# rules\n" * 9)
+    repo.commit()
+    repo.git("mv", name, "other.txt")
+    (block,) = collect(("git_diff",), 120_000, View(repo.root, git.resolve_scope(repo.root, "staged")))
+    assert f"excluded: {name}]\n" in block.text
 
 
 def test_a_change_of_which_all_is_excluded_is_no_change_to_read(repo: Repo) -> None:

@@ -34,7 +34,7 @@ from aethr.base.records import (
     TextDelta,
     Usage,
 )
-from aethr.engine import checkpoint
+from aethr.engine import checkpoint, progress
 from aethr.engine.at_once import Purse
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
@@ -366,4 +366,4 @@ def test_results_whose_step_has_a_redacted_name_stay_in_the_order_in_which_they_
     results = list(list(engine.run(plan, clock=lambda: 0.0))[-1].result.steps)
     redacted = [step._replace(id=step.id.replace("a", "[redacted]")) for step in results]
     assert [step.key for step in results] == [("a", 1, 1), ("b", 1, 1), ("a", 2, 1), ("b", 2, 1)]
-    assert engine.in_order(plan, redacted) == redacted
+    assert progress.in_order(plan, redacted) == redacted

@@ -35,6 +35,7 @@ from aethr.base.records import (
     Usage,
     View,
 )
+from aethr.engine import stale
 from aethr.review import NOTHING_CHANGED, Verdict
 from tests.support import Answer, Script, make_plan, said
 
@@ -374,9 +375,9 @@ def test_a_resume_notices_a_change_after_an_empty_review() -> None:
     steps = [step("review", "reviewer", context=DIFF), step("report")]
     plan = make_plan(steps, Script(["report"]), {"review": reading(no_change())})
     done = [event.result for event in play(plan)[0] if isinstance(event, StepFinished)][:1]
-    assert engine.saw_another_change(plan, done) is None
+    assert stale.saw_another_change(plan, done) is None
     now = make_plan(steps, Script([]), {"review": reading(change())})
-    assert engine.saw_another_change(now, done) == "review"
+    assert stale.saw_another_change(now, done) == "review"
 
 
 @pytest.mark.parametrize("gate", [Gate("high"), Gate("low"), Gate("revise")])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import pytest
 
-from aethr import engine
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.records import (
     Block,
@@ -27,6 +27,8 @@ from aethr.base.records import (
     TextDelta,
     View,
 )
+from aethr.engine import stale
+from aethr.engine.progress import replay
 from tests.engine.test_engine import PASS, play, step
 from tests.support import Script, make_plan, said
 
@@ -241,6 +243,22 @@ def test_parts_count_in_any_order_and_the_record_has_theirs() -> None:
     assert untimed(result.steps) == untimed(whole.steps)
 
 
+def test_the_parts_of_a_cut_file_are_the_same_change_in_any_order() -> None:
+    def cut(_: View) -> Collected:
+        found = parts("a", "b", "c").parts
+        receipts = (block.receipts[0]._replace(path="large.py") for [block] in found)
+        return Collected(
+            tuple((block._replace(receipts=(own,)),) for [block], own in zip(found, receipts, strict=True)),
+            3,
+        )
+
+    _, whole = play(over([reviewer()], lambda _: PASS, cut))
+    for order in permutations(whole.steps):
+        assert stale.saw_another_change(over([reviewer()], lambda _: PASS, cut), order) is None
+    other = [each._replace(context=whole.steps[0].context) for each in whole.steps]
+    assert stale.saw_another_change(over([reviewer()], lambda _: PASS, cut), other) == "review"
+
+
 @pytest.mark.parametrize(
     "change",
     [{"part": 4}, {"part": 2}, {"parts": 2}, {"parts": 4}, {"iteration": 2}, {"id": "review"}],
@@ -252,4 +270,4 @@ def test_a_part_that_does_not_fit_beside_the_others_is_refused(change: dict[str,
     with pytest.raises(UsageError, match="does not fit the workflow"):
         play(over(STEPS, reply), done)
     with pytest.raises(UsageError, match="does not fit the workflow"):
-        engine.replay(over(STEPS, reply), done)
+        replay(over(STEPS, reply), done)

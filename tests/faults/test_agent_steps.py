@@ -140,7 +140,7 @@ def test_an_agent_that_fails_keeps_the_plan_and_the_run_goes_on(
     assert case.said in failed.err
     assert "Traceback" not in failed.err
     assert having(f"HOME={os.environ['HOME']}") == {}
-    saved = checkpoint.load(f"@{next(temp.iterdir())}")
+    saved = checkpoint.load(f"@{next(temp.glob('*.jsonl'))}")
     assert [step.id for step in saved.steps] == ["plan"]
     assert saved.failure is not None
     assert saved.failure.changed_files == case.changed

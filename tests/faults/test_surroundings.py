@@ -346,8 +346,8 @@ def a_folder(path: Path) -> None:
 BROKEN = (
     Broken("empty", lambda path, _: path.write_text(""), "it is empty"),
     Broken("cut", lambda path, _: path.write_text(path.read_text()[:30]), "cut short"),
-    Broken("foreign", lambda path, _: path.write_text('{"name": "x"}'), "its schema is None, not 2"),
-    Broken("of the future", lambda path, _: edited(path, schema=3), "its schema is 3, not 2"),
+    Broken("foreign", lambda path, _: path.write_text('{"name": "x"}'), "its schema is None, not 3"),
+    Broken("of the future", lambda path, _: edited(path, schema=4), "its schema is 4, not 3"),
     Broken("a folder", lambda path, _: a_folder(path), "not a regular file"),
     Broken("missing", lambda path, _: path.unlink(), "cannot read the checkpoint"),
     Broken("not UTF-8", lambda path, _: path.write_bytes(b"\xff\xfe{}"), "not UTF-8 text"),

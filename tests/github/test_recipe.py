@@ -73,4 +73,4 @@ def test_one_workflow_ends_the_same_in_each_way_to_run_it(
 def diff_of(body: dict[str, list[dict[str, str]]]) -> list[str]:
     """The lines of the change in a prompt."""
     prompt = body["messages"][0]["content"]
-    return prompt[prompt.index("diff --git") : prompt.index("# Your answer")].splitlines()
+    return prompt[prompt.index("diff --git") : prompt.index("# Task")].splitlines()

@@ -414,3 +414,33 @@ def test_reports_name_each_part_and_the_last_line_counts_the_calls(
         assert f"\n| review, part {part} of {count} |" in page
     results = json.loads((large.root / "r.sarif").read_text(encoding="utf-8"))["runs"][0]["results"]
     assert len(results) == count
+
+
+@pytest.mark.parametrize("during", ["the run", "a pause"])
+def test_a_deleted_file_that_comes_back_is_another_change(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    project.write(".aethr.yaml", REVIEW + "  - {id: tell, role: teller}\n")
+    project.write("gone.py", "x = 1\n" * 400)
+    project.commit()
+    (project.root / "gone.py").unlink()
+    project.write("app.py", "def total(prices):\n    return 0\n")
+
+    def answer(prompt: str) -> Reply | str:
+        if role(prompt) == "Tell" and during == "a pause":
+            return error(400, "not now")
+        if role(prompt) == "Tell":
+            project.write("gone.py", "x = 2\n" * 400)
+        else:
+            assert "not sent: gone.py, 400 changed lines, deleted" in prompt
+        return PASS
+
+    words = ("run", "--diff", "head", "--require-review", TASK)
+    with answering(monkeypatch, answer):
+        done = aethr(*words)
+    if during == "a pause":
+        assert done.code == 3
+        project.write("gone.py", "x = 2\n" * 400)
+        with answering(monkeypatch, passes):
+            done = aethr(*resume_words(done.err))
+    assert (done.code, "the change" in done.out + done.err) == (4, True)

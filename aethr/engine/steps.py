@@ -1,0 +1,294 @@
+"""One call of a step, for one part of the change: its prompt, its answer, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from aethr import review
+from aethr.base.errors import AethrError, ModelError
+from aethr.base.records import (
+    CHANGES,
+    NO_USAGE,
+    AttemptStarted,
+    Block,
+    Collected,
+    Completion,
+    Earlier,
+    Notice,
+    Plan,
+    PlannedStep,
+    Receipt,
+    Request,
+    Spent,
+    StepEvent,
+    StepPrepared,
+    StepResult,
+    StepStarted,
+    TextDelta,
+    Thinking,
+    Usage,
+    View,
+)
+from aethr.base.sanitize import REDACTED, Redactor
+from aethr.engine import prompts
+from aethr.engine.progress import Turn
+
+if TYPE_CHECKING:
+    from aethr.engine.at_once import Loan
+
+
+class PartCall(NamedTuple):
+    """A call of a step for one part of the change. ``history`` are the results from before its turn."""
+
+    step: PlannedStep
+    turn: Turn
+    part: int
+    collected: Collected
+    history: tuple[StepResult, ...]
+    earlier: Earlier | None
+
+    def prepare(self, plan: Plan) -> StepPrepared:
+        """Its prompt, with the receipts of what the prompt contains."""
+        step, parts = self.step, len(self.collected.parts)
+        setting = prompts.Setting(
+            workflow=plan.workflow.name,
+            step=step.spec.id,
+            role=step.spec.role,
+            guidance=step.guidance,
+            reviewing=step.spec.reviewing,
+            edits_tree=step.edits_tree,
+            cut=parts > 1,
+        )
+        seen = [each for each in self.history if each.skipped is None and self._sees(plan, each)]
+        earlier_steps = prompts.describe_history(seen, step.spec.history_visibility)
+        redactor = Redactor(plan.secrets)
+        found = self.earlier if step.edits_tree else None
+        blocks = self.collected.parts[self.part - 1]
+        prompt = redactor.redact(prompts.build(setting, plan.task, earlier_steps, blocks, found))
+        receipts = list(receipts_of(blocks))
+        for block in blocks:
+            if count := redactor.count(block.text):
+                places = "1 place" if count == 1 else f"{count:,} places"
+                note = f"the value of a key is replaced by {REDACTED} in {places}"
+                receipts.append(Receipt(block.source, None, 0, note=note))
+        return StepPrepared(
+            step.spec.id, prompt, prompts.digest(prompt), tuple(receipts), part=self.part, parts=parts
+        )
+
+    def _sees(self, plan: Plan, each: StepResult) -> bool:
+        """Whether the prompt may have this earlier answer.
+
+        A part sees only the answer to the same part if the earlier step read the same change.
+        """
+        parts = len(self.collected.parts)
+        if parts == 1 or each.parts != parts or each.part == self.part:
+            return True
+        both = (self.step.spec.id, each.id)
+        sources = [CHANGES & {*own.spec.context} for own in plan.steps if own.spec.id in both]
+        since = self.history[self.history.index(each) :]
+        return sources[0] != sources[-1] or any(result.artifacts is not None for result in since)
+
+    def request(self, plan: Plan, prepared: StepPrepared) -> Request:
+        """The request with this prompt, without its allowance."""
+        request = self.step.request(plan.root, prepared.prompt, iteration=self.turn.iteration)
+        return request._replace(earlier=self.earlier)
+
+    def announce(self, plan: Plan) -> Iterator[StepStarted]:
+        """The start of the step, unless it was reported before the commands of its context ran."""
+        parts = len(self.collected.parts)
+        if parts > 1 or not self.step.runs_commands:
+            yield make_start(plan, self.turn, self.part, parts)
+
+
+def perform(
+    plan: Plan, call: PartCall, loan: Loan, is_cancelled: Callable[[], bool], clock: Callable[[], float]
+) -> Generator[StepEvent, None, StepResult]:
+    """Build the prompt, call the backend, and ask a reviewer without a verdict for it, once."""
+    step, prepared = call.step, call.prepare(plan)
+    yield prepared
+    began = clock()
+    request = call.request(plan, prepared)._replace(
+        allowance=loan.allowance, extend=loan.extend, cancelled=is_cancelled
+    )
+    failed: list[Usage] = []
+    answers = [(yield from _call(plan, step, request, failed))]
+    if doubt := _find_missing_verdict(plan, step, prepared, answers[0]):
+        yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
+        try:
+            again = request.after(answers[0].usage, *failed)
+            again = again._replace(prompt=prompts.ask_verdict(answers[0].content))
+            answers.append((yield from _call(plan, step, again, failed)))
+        except AethrError as error:  # the first answer is paid for, and still counts
+            yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
+    return to_result(step, call.turn, prepared, answers, clock() - began, failed)
+
+
+def _call(
+    plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
+) -> Generator[StepEvent, None, Completion]:
+    """Relay a backend's events without thinking and without the values of known keys, also across chunks.
+
+    The usage of attempts that fail is added to ``failed``.
+    """
+    from aethr.review.thinking import Filter
+
+    redactor = Redactor(plan.secrets)
+    stream, filtered = redactor.stream(), Filter()
+    shown: list[str] = []
+    call = step.backend.complete(request)
+    try:
+        while True:
+            try:
+                event = next(call)
+            except StopIteration as stop:
+                if rest := filtered.feed(stream.close()) + filtered.close():
+                    shown.append(rest)
+                    yield TextDelta(rest)
+                return (yield from _clean(step, stop.value, redactor, "".join(shown)))
+            match event:
+                case TextDelta():
+                    text = filtered.feed(stream.feed(event.text))
+                    if text:
+                        shown.append(text)
+                        yield TextDelta(text)
+                    elif filtered.thinking:
+                        yield Thinking()
+                case Notice():
+                    yield event._replace(text=redactor.redact(event.text))
+                case Spent():
+                    failed.append(event.usage)
+                    yield event
+                case Thinking() | AttemptStarted():
+                    yield event
+    finally:
+        call.close()
+
+
+def _clean(
+    step: PlannedStep, completion: Completion, redactor: Redactor, shown: str
+) -> Generator[StepEvent, None, Completion]:
+    """The completion without keys and thinking. If the thinking never ends, there is no answer to review.
+
+    ``shown`` is the text that was shown as it arrived.
+    """
+    from aethr.review.thinking import split
+
+    if (artifacts := completion.artifacts) is not None:
+        artifacts = artifacts._replace(git_diff=redactor.redact(artifacts.git_diff))
+        completion = completion._replace(artifacts=artifacts)
+    thought = split(redactor.redact(completion.content))
+    if thought.thinking and shown.strip() != thought.answer.strip():
+        yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
+    if thought.finished or step.edits_tree:
+        return completion._replace(content=thought.answer)
+    if step.spec.reviewing:
+        return completion._replace(content="", notes=(*completion.notes, "it never stopped thinking"))
+    yield Spent(completion.usage)
+    raise ModelError(
+        f"{completion.model}: the answer is empty: all of it was thinking",
+        "Raise the model's max_tokens, or let it think less.",
+    )
+
+
+def _find_missing_verdict(
+    plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion
+) -> str | None:
+    """Why no verdict can be read from this answer, so that Aethr asks once more; None if it does not ask.
+
+    A mock always answers in the form. If the answer is empty or cut, or the prompt was cut, Aethr does not
+    ask again: the review would be incomplete in any case.
+    """
+    asked = step.spec.reviewing and not step.edits_tree and plan.mode != "mock"
+    if not asked or not answer.content or answer.truncated or answer.cut_prompt:
+        return None
+    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))
+    return read.reason if read.status == "none" else None
+
+
+def to_result(
+    step: PlannedStep,
+    turn: Turn,
+    prepared: StepPrepared,
+    answers: Sequence[Completion],
+    seconds: float,
+    failed: Sequence[Usage] = (),
+) -> StepResult:
+    first = answers[0]
+    before = "".join(f"{review.close_blocks(each.content)}\n\n" for each in answers[:-1])
+    return StepResult(
+        id=step.spec.id,
+        role=step.spec.role,
+        backend=step.spec.backend,
+        model=first.model or None,
+        iteration=turn.iteration,
+        prompt_sha256=prepared.prompt_sha256,
+        content=before + answers[-1].content,
+        finish_reason=first.finish_reason,
+        truncated=any(answer.truncated for answer in answers),
+        seconds=round(seconds, 3),
+        calls=len(answers),
+        transport=first.transport,
+        usage=Usage.sum([*(answer.usage for answer in answers), *failed]),
+        context=prepared.receipts,
+        artifacts=first.artifacts,
+        notes=tuple(note for answer in answers for note in answer.notes),
+        cut_prompt=next((answer.cut_prompt for answer in answers if answer.cut_prompt), None),
+        verdict_from=len(before),
+        over_limit=next((answer.over_limit for answer in answers if answer.over_limit), None),
+        part=prepared.part,
+        parts=prepared.parts,
+    )
+
+
+def skip(step: PlannedStep, turn: Turn, collected: Collected) -> StepResult:
+    """The result of a step that is not called, with the reason and the receipts of its empty change."""
+    receipts = tuple(each for each in receipts_of(collected.parts[0]) if each.source in CHANGES)
+    return StepResult(
+        id=step.spec.id,
+        role=step.spec.role,
+        backend=step.spec.backend,
+        model=None,
+        iteration=turn.iteration,
+        prompt_sha256="",
+        content="",
+        calls=0,
+        usage=NO_USAGE,
+        context=receipts,
+        skipped=explain_empty(receipts) or "nothing changed",
+    )
+
+
+def explain_empty(receipts: Iterable[Receipt]) -> str:
+    """Why there is nothing of a change to read."""
+    notes = (review.ALL_EXCLUDED if each.excluded else each.note for each in receipts)
+    return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def make_start(plan: Plan, turn: Turn, part: int = 1, parts: int = 1) -> StepStarted:
+    step = plan.steps[turn.position]
+    model = step.model.name if step.model else None
+    place = turn.position + 1, len(plan.steps)
+    return StepStarted(
+        step.spec.id, step.spec.role, step.spec.backend, model, turn.iteration, *place, part, parts
+    )
+
+
+def receipts_of(blocks: Iterable[Block]) -> tuple[Receipt, ...]:
+    return tuple(receipt for block in blocks for receipt in block.receipts)
+
+
+def view_of(plan: Plan, results: Sequence[StepResult]) -> View:
+    """What a step reads. A mock run calls nothing, so it runs no commands either.
+
+    The survey is from the start of the run: once a step has finished, it may be out of date.
+    """
+    return View(
+        plan.root,
+        plan.scope,
+        tuple(results),
+        run_commands=plan.is_live,
+        strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
+        survey=None if results else plan.survey,
+        rules=plan.workflow.rules,
+    )
