@@ -1082,14 +1082,15 @@ class RunFinished(NamedTuple):
 
 
 class Concurrent(NamedTuple):
-    """An event of one of the calls that run at once; ``call`` counts them from 0 in the order of the plan.
+    """An event of one of ``of`` calls that run at once; ``call`` counts them from 0 in the order of the plan.
 
-    The events of one call come in their order, those of several calls as they happen. Any other event comes
-    after all of them.
+    The events of one call come in their order, those of several calls as they happen. Any other event, and
+    those of the next calls that run at once, come after all of them.
     """
 
     call: int
     event: StepEvent
+    of: int
 
 
 StepEvent: TypeAlias = (

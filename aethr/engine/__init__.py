@@ -37,7 +37,6 @@ from aethr.base.records import (
     RunStarted,
     ShardPlan,
     ShardResult,
-    ShardStep,
     Skipped,
     StepFinished,
     StepPrepared,
@@ -45,7 +44,6 @@ from aethr.base.records import (
     Subject,
     Totals,
     Usage,
-    View,
 )
 from aethr.engine import at_once
 from aethr.engine.at_once import Loan, Purse
@@ -81,7 +79,11 @@ def run(
     step there.
     """
     subject, left_out, first = _read_subject(plan, resumed=bool(done))
-    shards = _describe_shards(plan, subject, view_of(plan, ())) if plan.shard and subject else None
+    shards = None
+    if plan.shard and subject:
+        from aethr.engine import stale
+
+        shards = stale.describe_shards(plan, subject, view_of(plan, ())._replace(run_commands=False))
     started = RunStarted(plan.workflow.name, plan.task, plan.mode, len(plan.steps), subject, shards)
     if (refusal := _find_too_many_parts(plan, subject)) is not None:
         yield started
@@ -102,7 +104,9 @@ def run(
     visibility = {step.spec.id: step.spec.history_visibility for step in plan.steps}
     doubt = plan.unproven
     if plan.is_live and plan.gate.needs_review:
-        doubt = _find_move(plan, progress.results, shards) or doubt
+        from aethr.engine import stale
+
+        doubt = stale.find_move(plan, progress.results, shards) or doubt
     if earlier is not None and earlier.remains and reviewing:
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
@@ -259,10 +263,10 @@ def _run_at_once(
     works = [partial(work, call) for call in calls]
     for number, item in at_once.run(works, plan.jobs, purse, partial(_require_budget, progress)):
         if not isinstance(item, StepResult):
-            yield Concurrent(number, item)
+            yield Concurrent(number, item, len(calls))
             continue
         for event in _finish(progress, item, replayed=False):
-            yield Concurrent(number, event) if isinstance(event, StepFinished) else event
+            yield Concurrent(number, event, len(calls)) if isinstance(event, StepFinished) else event
 
 
 def _share_budget(progress: Progress, calls: Sequence[PartCall]) -> Purse:
@@ -350,33 +354,6 @@ def _find_too_many_parts(plan: Plan, subject: Subject | None) -> NotReviewedErro
         f"the change needs {subject.parts:,} parts, and limits.parts allows {most}",
         f"Set `limits: {{parts: {subject.parts}}}` in {plan.workflow.origin}, exclude files that need no "
         "review, or review a smaller change.",
-    )
-
-
-def _find_move(plan: Plan, results: Sequence[StepResult], shards: ShardPlan | None) -> str | None:
-    """Why the review is out of date; None if it is not. A shard read only a part of what must be the same."""
-    from aethr.engine import stale
-
-    moved = stale.find_move(plan, results)
-    if moved or shards is None or plan.scope.kind == "range":
-        return moved
-    now = _describe_shards(plan, shards.subject, stale.view_again(plan))
-    return (
-        None if now == shards else "the change, of which this shard read a part, was changed during the run"
-    )
-
-
-def _describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
-    """What all shards of this run have in common. All steps of the workflow read the same parts."""
-    from aethr.engine import checkpoint
-
-    cut = plan.steps[0].collect(view._replace(run_commands=False)).parts
-    parts = [[each for each in receipts_of(blocks) if each.source in CHANGES and each.path] for blocks in cut]
-    return ShardPlan(
-        checkpoint.digest(plan, parts),
-        subject,
-        tuple(ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility) for s in plan.steps),
-        tuple(sum(each.changed_lines for each in part if not each.excluded) for part in parts),
     )
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from aethr.base.errors import AethrError
-from aethr.base.records import Allowance, StepEvent, StepResult, Usage
+from aethr.base.records import Allowance, Notice, StepEvent, StepResult, Usage
 
 SLICE_S = 0.2
 """The longest single wait: on Windows, Python notices Ctrl-C only between two waits."""
@@ -95,7 +95,8 @@ def run(
     """Run calls in threads, at most ``jobs`` at a time. What they yield and return comes with their number.
 
     They begin in order; ``check`` raises if no other one may begin. After a failure none does: those that run
-    are finished, then the first failure in order is raised. If the caller stops, all are cancelled.
+    are finished, then the first failure in order is raised, after a ``Notice`` for each other one. If the
+    caller stops, all are cancelled.
     """
     waiting, failed = deque(enumerate(calls)), dict[int, BaseException]()
     team = _Team(purse.cancelled)
@@ -124,7 +125,11 @@ def run(
     finally:
         purse.cancelled.set()
     if failed:
-        raise failed[min(failed)]
+        first, *others = sorted(failed)
+        for number in others:
+            why = str(failed[number]) or type(failed[number]).__name__
+            yield number, Notice(f"this call failed too: {why}", "warning")
+        raise failed[first]
 
 
 class _Team:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from aethr.base.records import CHANGE, CHANGES, Plan, PlannedStep, Receipt, StepResult, View
+from aethr.base.records import (
+    CHANGE,
+    CHANGES,
+    Plan,
+    PlannedStep,
+    Receipt,
+    ShardPlan,
+    ShardStep,
+    StepResult,
+    Subject,
+    View,
+)
 from aethr.engine.progress import in_order, replay
 from aethr.engine.steps import receipts_of, view_of
 
@@ -46,7 +57,7 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
         return None
     done = in_order(plan, done)  # a file that is cut has a receipt in each part
     latest = {result.id: result.iteration for result in done}
-    view = view_again(plan)
+    view = _view_anew(plan)
     for step in readers_behind_review(plan, done):
         own = step.spec.id
         then = (each for r in done if (r.id, r.iteration) == (own, latest[own]) for each in r.context)
@@ -57,16 +68,11 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
     return None
 
 
-def view_again(plan: Plan) -> View:
-    """To read the change as it is now, although this run has read it before."""
-    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
-    return view_of(plan, ())._replace(run_commands=False, survey=fixed, again=True)
-
-
-def find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
+def find_move(plan: Plan, results: Sequence[StepResult], shards: ShardPlan | None) -> str | None:
     """Why the review is out of date: what it read has changed during the run. None if it has not.
 
-    With an agent nothing is compared: the run itself edits the tree, and may move HEAD.
+    With an agent nothing is compared: the run itself edits the tree, and may move HEAD. A shard has read only
+    its own parts, and compares the plan of all.
     """
     if any(step.edits_tree for step in plan.steps):
         return None
@@ -74,8 +80,32 @@ def find_move(plan: Plan, results: Sequence[StepResult]) -> str | None:
         return f"{moved} during the run, so the review is of what was there before"
     if plan.scope.kind == "range":  # between commits, which do not change
         return None
-    step = saw_another_change(plan, results)
+    if shards is None:
+        step = saw_another_change(plan, results)
+    else:
+        same = describe_shards(plan, shards.subject, _view_anew(plan)) == shards
+        step = None if same else plan.steps[0].spec.id
     return f"the change that step '{step}' read was changed during the run" if step else None
+
+
+def describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
+    """What all shards of this run have in common. All steps of the workflow read the same parts."""
+    from aethr.engine import checkpoint
+
+    cut = plan.steps[0].collect(view).parts
+    parts = [[each for each in receipts_of(blocks) if each.source in CHANGES and each.path] for blocks in cut]
+    return ShardPlan(
+        checkpoint.digest(plan, parts),
+        subject,
+        tuple(ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility) for s in plan.steps),
+        tuple(sum(each.changed_lines for each in part if not each.excluded) for part in parts),
+    )
+
+
+def _view_anew(plan: Plan) -> View:
+    """A view for which the change is read again."""
+    fixed = None if plan.scope.looks_at_disk or not plan.survey else plan.survey._replace(listed_diff=None)
+    return view_of(plan, ())._replace(run_commands=False, survey=fixed, again=True)
 
 
 def _same_change(then: Iterable[Receipt], now: Iterable[Receipt], sources: Container[str]) -> bool:

@@ -128,6 +128,8 @@ class InOrder:
         while held := self._held.pop(self._first, None):
             yield from held
             self._first += isinstance(held[-1], StepFinished)
+        if self._first == event.of:  # the next event may be of other calls that run at once
+            self._first = 0
 
     def release(self) -> Iterator[Event]:
         """The events that are still held, because a call before them did not finish, or at the end of all."""

@@ -69,9 +69,9 @@ class RichRenderer(Renderer):
         self._told: set[Receipt] = set()
 
     def close(self) -> None:
-        region, self._region = self._region, None
-        if region is not None:
-            region.stop()
+        if self._region is not None:
+            self._region.stop()
+            self._region = None  # only now: after a signal in the middle, the renderer closes once more
 
     def watch(self, event: Event) -> None:
         """Draw a line for each call that runs at once with others."""
@@ -208,7 +208,12 @@ class Region:
         if self._thread.is_alive():
             self._thread.join()
         self._tail = ""
-        self._live.stop()
+        try:
+            self._live.stop()
+        except IndexError:  # a signal stopped its start, so Rich removes a hook that it has not added
+            pass
+        finally:
+            self._console.show_cursor(True)
 
     def _tick(self) -> None:
         while not self._done.wait(1 / FRAMES):

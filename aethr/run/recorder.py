@@ -92,7 +92,7 @@ class Recorder:
 
         Raises ``DiskError``.
         """
-        number, event = event if isinstance(event, Concurrent) else (0, event)
+        number, event = (event.call, event.event) if isinstance(event, Concurrent) else (0, event)
         if isinstance(event, RunStarted):
             self.subject, self.shards, self.estimate = event.subject, event.shards, event.estimate
         elif isinstance(event, StepStarted):

@@ -643,6 +643,41 @@ def test_a_signal_restores_a_terminal_of_any_size(tmp_path: Path) -> None:
     assert data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l") > -1
 
 
+class InterruptedOnce(io.TextIOBase):
+    """A terminal on which a signal arrives when this text is to be written; it is not written then."""
+
+    def __init__(self, stream: TextIO, text: str) -> None:
+        self._stream = stream
+        self._text: str | None = text
+
+    def write(self, text: str) -> int:
+        if self._text is not None and self._text in text:
+            self._text = None
+            raise KeyboardInterrupt
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+
+@pytest.mark.parametrize("moment", ["\x1b[?25l", "step 1/1", "\x1b[?25h"], ids=["start", "draw", "stop"])
+def test_a_signal_at_any_moment_of_the_region_is_a_signal_and_shows_the_cursor(moment: str) -> None:
+    terminal = Terminal(100, 24)
+    with terminal.stream() as stream:
+        out = InterruptedOnce(stream, moment)
+        renderer = make_renderer(Display(), out, out, terminal.environ)
+        with pytest.raises(KeyboardInterrupt):
+            take(renderer, [STARTED, StepFinished(step("An answer."))])
+    data = terminal.close()
+    assert data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l")
+
+
 # --- calls that run at once ----------------------------------------------------------------------
 
 
@@ -662,7 +697,7 @@ def at_once(*order: tuple[int, int]) -> list[Event]:
     left = {part: part_events(part) for part in (1, 2, 3)}
     events: list[Event] = [RunStarted("w", "look", "live", 1)]
     for part, count in order:
-        events += [Concurrent(part - 1, left[part].pop(0)) for _ in range(count)]
+        events += [Concurrent(part - 1, left[part].pop(0), 3) for _ in range(count)]
     return events
 
 
@@ -709,7 +744,7 @@ def test_a_terminal_shows_a_line_for_each_call_that_runs_and_then_their_panels_i
             shown(event)
         assert "The answer" not in "".join(screen(terminal.data.decode()))
         for event in [*part_events(2)[-1:], *part_events(1)[-1:]]:
-            shown(Concurrent(event.result.part - 1, event))
+            shown(Concurrent(event.result.part - 1, event, 3))
     data = terminal.close()
     titles = [row for row in screen(data) if row.startswith("╭─")]
     assert [title.partition(" of 3")[0] for title in titles] == [f"╭─ review, part {n}" for n in (1, 2, 3)]

@@ -113,6 +113,20 @@ def test_eight_jobs_give_the_record_report_output_and_checkpoint_of_one(
         assert other == found[0]
 
 
+def test_each_step_is_shown_before_the_calls_of_the_next_one(
+    aethr: Aethr, wide: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = "".join(f"  - {{id: {name}, role: reviewer, context: [git_diff]}}\n" for name in ("a", "b", "c"))
+    wide.write(".aethr.yaml", WORKFLOW.partition("  - ")[0].replace("1500", "1700") + steps)
+    wide.git("commit", "-q", "-m", "three steps", "--", ".aethr.yaml")
+    shown = []
+    for jobs in ("1", "8"):
+        with serving(monkeypatch, answer):
+            shown.append(without_times(aethr("run", "--jobs", jobs, TASK).out))
+    assert shown[1] == shown[0]
+    assert re.findall(r"^== (\w) \(", shown[0], re.MULTILINE) == [n for n in "abc" for _ in range(FILES)]
+
+
 def test_a_failed_call_ends_the_run_after_the_others_and_a_resume_calls_what_is_missing(
     aethr: Aethr, wide: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +184,29 @@ def test_a_busy_endpoint_slows_all_calls_and_none_of_them_fails(
     assert done.code == 0, done.err
     assert len(began) == FILES
     assert len(refused) < FILES  # at most those that came with the first; no later one was refused
+
+
+def test_each_of_several_calls_that_fail_is_told(
+    aethr: Aethr, wide: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def script(body: dict[str, Any]) -> Reply:
+        file = file_of(body)
+        return (
+            error(401 if file == 5 else 400, f"about {file}") if file in (2, 5) else answer(body, gate=gate)
+        )
+
+    with serving(monkeypatch, script) as server:
+        opener = threading.Thread(target=lambda: (server.wait_for(FILES), gate.set()))
+        opener.start()
+        done = aethr("run", "--jobs", str(FILES), TASK)
+        opener.join()
+    assert done.code == 3
+    assert "about 2" in done.err
+    (told,) = [line for line in done.out.splitlines() if line.startswith("warning: ")]
+    assert told.startswith("warning: this call failed too: openai:gpt-4o-mini: ")
+    assert "about 5" in told
 
 
 SHAPES = 6

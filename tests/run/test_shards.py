@@ -303,6 +303,41 @@ def test_the_tree_that_moves_during_a_shard_is_told_by_the_merge(
     assert "was changed during the run" in record["review"]["reason"]
 
 
+def test_shards_of_the_working_tree_are_complete_if_nothing_moves(
+    aethr: Aethr, server: ModelServer, wide: Repo
+) -> None:
+    wide.git("reset", "-q", "--soft", "HEAD~1")
+    files = [Path(f"../shard-{number}.json") for number in (1, 2)]
+    for number, file in enumerate(files, 1):
+        done = aethr("run", "--shard", f"{number}/2", "--report", str(file), TASK)
+        assert done.out.splitlines()[-1].startswith(f"NOT A VERDICT: shard {number} of 2, ")
+        assert "during the run" not in done.out
+    assert merged(aethr, files, "--fail-on", "high", code=1)["outcome"] == "revise"
+
+
+def test_a_shard_resumes_after_a_reviewer_that_has_finished(
+    aethr: Aethr, server: ModelServer, wide: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide.write(".aethr.yaml", WORKFLOW + "  - {id: second, role: reviewer, context: [git_diff]}\n")
+    wide.commit("a second reviewer")
+    words = ("--diff", "HEAD~2..HEAD", "--shard", "2/2", "--report", "two.json", "--json", TASK)
+    calls = aethr("run", *words).record["totals"]["calls"]
+
+    def refuse_the_last(body: dict[str, Any]) -> Reply:
+        return error(400, "no") if len(failing.bodies) == calls else answer(body)
+
+    with ModelServer(refuse_the_last) as failing:
+        monkeypatch.setenv("OPENAI_BASE_URL", failing.base_url)
+        failed = aethr("run", "--jobs", "1", *words)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    checkpoint = re.search(r"--resume-checkpoint (@\S+)", failed.err)
+    assert checkpoint is not None
+    server.requests.clear()
+    resumed = aethr("run", "--resume-checkpoint", checkpoint[1], *words)
+    assert (resumed.code, len(server.bodies)) == (0, 1), resumed.err
+    assert "is not the one" not in resumed.err
+
+
 def test_what_the_scope_leaves_out_makes_the_merge_incomplete(
     aethr: Aethr, server: ModelServer, wide: Repo
 ) -> None:
