@@ -25,11 +25,11 @@ from aethr.base.records import Checkout, RunResult, Seal, Shard, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.git.fetch import Remote
-from aethr.github import carry, delivery, event, inputs, runner, shards
+from aethr.github import artifacts, carry, delivery, event, inputs, runner
+from aethr.github.artifacts import Origin
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.delivery import Done, Job
 from aethr.github.inputs import Found
-from aethr.github.shards import Origin
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
 from aethr.run import Prepared, Show, execute, prepare
@@ -72,7 +72,7 @@ class JobAttempt:
     folder: Path = Path()
 
 
-class Place(NamedTuple):
+class Setup(NamedTuple):
     """The change and the project that reviews it, with the environment of its run.
 
     ``seal`` has the keys that prove results, and what those are bound to.
@@ -89,11 +89,11 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
     """Everything up to the result. An error, whenever it came, is part of what is returned."""
     hidden = secrecy.found_in(os.environ)
     try:
-        place = _find_place(job, attempt)
-        prepared = _prepare(job, attempt, place)
+        setup = _find_setup(job, attempt)
+        prepared = _prepare(job, attempt, setup)
         if job.inputs.run.shard is not None and prepared.plan.is_live:
-            _require_key(place.seal, "seals its record for the merge")
-        shown = delivery.shown_lines(place.survey)
+            _require_key(setup.seal, "seals its record for the merge")
+        shown = delivery.shown_lines(setup.survey)
     except AethrError as error:
         return _stopped(job, attempt, error)
     attempt.notes += prepared.warnings
@@ -106,7 +106,7 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
             stop.fix = f"{stop.fix} {more}".strip()
     elif job.inputs.run.shard is not None:
         stop = _leave_record(job, attempt, outcome.result, prepared.plan.seal)
-    result = delivery.relocate(outcome.result, _find_folder(place), shown)
+    result = delivery.relocate(outcome.result, _find_folder(setup), shown)
     secrets = (*hidden, *prepared.plan.secrets)
     return Done(result, stop, False, tuple(attempt.notes), shown, secrets)
 
@@ -114,14 +114,14 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
 def _merge(job: Job, attempt: JobAttempt) -> Done:
     """One result of the shards of this run, judged with this step's gate."""
     try:
-        place = _find_place(job, attempt)
-        terms = planning.read_terms(job.inputs.run, place.environ, secrecy.found_in(place.environ))
+        setup = _find_setup(job, attempt)
+        terms = planning.read_terms(job.inputs.run, setup.environ, secrecy.found_in(setup.environ))
         if not terms.is_live:
             mock = NotReviewedError("a mock leaves no records to merge", "With a key, models are called.")
             return Done(error=mock, excused=not terms.gate.needs_review, notes=tuple(attempt.notes))
-        _require_key(place.seal, "the records of the shards are sealed with")
+        _require_key(setup.seal, "the records of the shards are sealed with")
         with delivery.connect(job, time.sleep) as api:
-            found = shards.collect(api, job.runner, job.inputs.comment_key, place.seal)
+            found = artifacts.collect(api, job.runner, job.inputs.comment_key, setup.seal)
         if not found.records:
             why = "\n".join(found.refused) or "this run has no record of a shard"
             raise NotReviewedError(why, "Re-run the shards that failed, and this job with them.")
@@ -131,16 +131,16 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
             raise NotReviewedError(
                 str(error), "Re-run all jobs, so that all shards review the same."
             ) from error
-        shown = delivery.shown_lines(place.survey)
+        shown = delivery.shown_lines(setup.survey)
     except AethrError as error:
         return _stopped(job, attempt, error)
-    result = delivery.relocate(result, _find_folder(place), shown)
+    result = delivery.relocate(result, _find_folder(setup), shown)
     with runner.stop_commands(sys.stdout):
         sys.stdout.write(report.text(result))
     return Done(result, None, False, tuple(attempt.notes), shown, terms.secrets)
 
 
-def _find_place(job: Job, attempt: JobAttempt) -> Place:
+def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
     """The change of the event in this checkout, and the workflow that decides. Raises ``AethrError``."""
     cwd = inputs.working_directory(job.inputs, job.runner.workspace)
     here = git.checkout(cwd)
@@ -164,7 +164,7 @@ def _find_place(job: Job, attempt: JobAttempt) -> Place:
         workflow=hashlib.sha256(found.content.encode("utf-8", "replace")).hexdigest(),
     )
     keys = credentials.provider_keys(environ, (model.name for model in workflow.models.values()))
-    return Place(here, survey, found, environ, carry.make_seal(binding, keys))
+    return Setup(here, survey, found, environ, carry.make_seal(binding, keys))
 
 
 def _require_key(seal: Seal, what: str) -> None:
@@ -189,9 +189,9 @@ def _stopped(job: Job, attempt: JobAttempt, error: AethrError) -> Done:
     return Done(error=excuse, excused=True, notes=notes, secrets=hidden)
 
 
-def _find_folder(place: Place) -> str:
+def _find_folder(setup: Setup) -> str:
     """The project's folder in the repository."""
-    return place.found.project.root.relative_to(place.here.top).as_posix()
+    return setup.found.project.root.relative_to(setup.here.top).as_posix()
 
 
 def _leave_record(job: Job, attempt: JobAttempt, result: RunResult, seal: Seal) -> AethrError | None:
@@ -203,10 +203,10 @@ def _leave_record(job: Job, attempt: JobAttempt, result: RunResult, seal: Seal) 
     shard = Shard(*read_shard(job.inputs.run.shard))
     origin = Origin(job.inputs.comment_key, shard, job.runner.attempt)
     try:
-        file = shards.write(job.report_folder, result, seal, origin)
+        file = artifacts.write(job.report_folder, result, seal, origin)
     except DiskError as error:
         return error
-    names = {"artifact": str(origin)} if shards.takes_artifacts(job.runner.server_url) else {}
+    names = {"artifact": str(origin)} if artifacts.takes_artifacts(job.runner.server_url) else {}
     runner.write_outputs(job.runner.output, {"record": str(file), **names})
     return None
 
@@ -222,7 +222,7 @@ def _find_project(job: Job, here: Checkout, remote: Remote) -> Found:
     return found
 
 
-def _prepare(job: Job, attempt: JobAttempt, place: Place) -> Prepared:
+def _prepare(job: Job, attempt: JobAttempt, setup: Setup) -> Prepared:
     """The run, resumed from an earlier attempt's checkpoint if that fits."""
     temp = job.runner.temp
     try:
@@ -230,17 +230,17 @@ def _prepare(job: Job, attempt: JobAttempt, place: Place) -> Prepared:
         attempt.folder = Path(tempfile.mkdtemp(prefix="aethr-", dir=temp))
     except OSError as error:
         raise DiskError(f"{temp}: cannot be written: {error.strerror}", "Is RUNNER_TEMP a folder?") from error
-    attempt.carrier = Carrier(carry.find_folder(os.environ), place.seal)
+    attempt.carrier = Carrier(carry.find_folder(os.environ), setup.seal)
     options = job.inputs.run._replace(checkpoint_dir=str(attempt.folder), config=None, preset=None)
     if options.shard is not None:
         options = options._replace(require_review=False)  # the gate is the merge's
     begin = partial(
         prepare,
-        cwd=place.found.project.root,
-        environ=place.environ,
-        project=place.found.project,
-        survey=place.survey,
-        seal=place.seal,
+        cwd=setup.found.project.root,
+        environ=setup.environ,
+        project=setup.found.project,
+        survey=setup.survey,
+        seal=setup.seal,
     )
     return _resume(job, attempt, attempt.carrier, options, begin) or begin(options)
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from aethr.base.records import Shard
 from aethr.engine.seal import seal_record
-from aethr.github import shards
-from aethr.github.shards import Origin
+from aethr.github import artifacts
+from aethr.github.artifacts import Origin
 from aethr.github.upsert import Api, ApiError
 from tests.github.conftest import Act, Step
 from tests.github.github_server import _FORBIDDEN, GitHubServer
@@ -509,7 +509,7 @@ def test_a_name_of_an_artifact_has_no_forbidden_character() -> None:
     ],
 )
 def test_only_servers_with_the_newer_artifacts_get_one(server: str, takes: bool) -> None:
-    assert shards.takes_artifacts(server) is takes
+    assert artifacts.takes_artifacts(server) is takes
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def test_a_damaged_zip_is_a_value_error_or_its_file(at: int, byte: int, cut: boo
     data[at] = byte
     data = data[:at] if cut else data
     try:
-        content = shards._unpack(bytes(data))
+        content = artifacts._unpack(bytes(data))
     except ValueError:
         return
     assert isinstance(content, bytes)

@@ -74,17 +74,17 @@ def takes_artifacts(server_url: str) -> bool:
     return host == "github.com" or host.endswith(".ghe.com")
 
 
-class Collected(NamedTuple):
+class ShardRecords(NamedTuple):
     """The records of a run that count, and a line for each that does not."""
 
     records: tuple[ShardRecord, ...] = ()
     refused: tuple[str, ...] = ()
 
 
-def collect(api: Api, runner: Runner, key: str, seal: Seal) -> Collected:
+def collect(api: Api, runner: Runner, key: str, seal: Seal) -> ShardRecords:
     """The newest record of each shard that this run has with this comment key. Raises ``ApiError``."""
     opened = [_open(api, runner, *each, seal) for each in _find_newest(api, runner, key)]
-    return Collected(
+    return ShardRecords(
         tuple(each for each in opened if isinstance(each, ShardRecord)),
         tuple(each for each in opened if isinstance(each, str)),
     )
