@@ -60,15 +60,14 @@ def run(
     github: GitHubServer,
     models: ModelServer,
     *only: str,
-    attempt: int = 1,
-    key: str = KEY,
+    **about: int,
 ) -> dict[str, Job]:
-    """An attempt of the workflow; ``only`` chooses among its jobs."""
+    """An attempt of the workflow; ``only`` chooses among its jobs, ``about`` says the run and the attempt."""
     work = request.checkout(f"work-{len(list(request.folder.iterdir()))}")
     work.write(".github/workflows/review.yml", FILES[".github/workflows/review.yml"])
-    environ = runner_environment(request, work.root, github.url, attempt=attempt)
+    environ = runner_environment(request, work.root, github.url, **about)
     variables = {name: environ[name] for name in TAKEN} | {"OPENAI_BASE_URL": models.base_url}
-    secrets = {"GITHUB_TOKEN": "ghs_0123456789abcdef0123", "OPENAI_API_KEY": key}
+    secrets = {"GITHUB_TOKEN": "ghs_0123456789abcdef0123", "OPENAI_API_KEY": KEY}
     return runner.run_all(work.root, "pull_request", variables, secrets, only)
 
 
@@ -102,7 +101,7 @@ def test_a_shard_that_failed_runs_again_alone(
         return error(401, "bad key") if "of file 9\n" in body["messages"][0]["content"] else review(body)
 
     with ModelServer(failing) as models:
-        first = run(runner, wide, github, models)
+        first = run(runner, wide, github, models, run_id=600)
     # To act, a job of a matrix has failed if one that ended before it has: what the step said is its own.
     codes = {name: {each.get("exit-code") for each in job.outputs.values()} for name, job in first.items()}
     [failed] = [name for name, said in codes.items() if "3" in said]
@@ -113,12 +112,14 @@ def test_a_shard_that_failed_runs_again_alone(
     assert len(github.artifacts) == 2
 
     with ModelServer(review) as models:
-        second = run(runner, wide, github, models, f"--matrix=shard:{number}", attempt=2)
+        second = run(runner, wide, github, models, f"--matrix=shard:{number}", run_id=600, attempt=2)
         assert results(second) == {failed: "success", "review": "failure"}
         assert 1 <= len(models.bodies) < 3, "what the shard had finished came out of the cache"
         called = len(models.bodies)
         assert "### Aethr: revise" in github.bodies[0]
-        again = run(runner, wide, github, models, "--job=review", "--matrix=shard:none", attempt=3)
+        again = run(
+            runner, wide, github, models, "--job=review", "--matrix=shard:none", run_id=600, attempt=3
+        )
         assert again["review"].result == "failure"
         assert len(models.bodies) == called, "the merge alone calls nothing"
     assert len(github.comments) == 1
@@ -126,9 +127,9 @@ def test_a_shard_that_failed_runs_again_alone(
     assert [each.name for each in ours] == [f"aethr-default-shard-{number[0]}-of-3-attempt-2"]
 
     forged = json.dumps({"schema": 2}).encode()
-    github.add_artifact(ours[0].name.replace("-attempt-2", "-attempt-4"), forged)
+    github.add_artifact(ours[0].name.replace("-attempt-2", "-attempt-4"), forged, run=600)
     with ModelServer(review) as models:
-        last = run(runner, wide, github, models, "--job=review", "--matrix=shard:none", attempt=4)
+        last = run(runner, wide, github, models, "--job=review", "--matrix=shard:none", run_id=600, attempt=4)
     assert last["review"].result == "failure"
     assert "### Aethr: incomplete" in github.bodies[0]
     assert "does not count" in github.bodies[0]
