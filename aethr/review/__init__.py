@@ -342,7 +342,7 @@ def _lost_lines(receipt: Receipt) -> int:
 
 
 def _coverage(results: Sequence[StepResult]) -> float | None:
-    """The share of the changed lines that was sent; the old text of deleted files may be missing."""
+    """The share of the changed lines that was sent, without what is not missed: old text of deleted files."""
     receipts = [each for result in results for each in result.context if each.excluded is None]
     sent = sum(receipt.sent_lines for receipt in receipts)
     missing = sum(each.changed_lines - each.sent_lines for each in receipts if not each.complete)

@@ -248,3 +248,12 @@ def test_findings_are_compared_in_any_order() -> None:
     other = "- [low] b.py:2 — hm\n- [high] a.py:1 — wrong\nReview status: revise"
     assert review.same_findings([result(one)], [result(other)])
     assert not review.same_findings([result(one)], [result(other.replace("hm", "other"))])
+
+
+def test_the_text_of_a_deleted_file_is_not_missing_from_the_coverage() -> None:
+    deleted = Receipt("git_diff", "old.py", 0, 900, note="deleted", changed_lines=90)
+    sent = Receipt("git_diff", "a.py", 9, changed_lines=1, sent_lines=1)
+    lost = Receipt("git_diff", "b.py", 0, 9, complete=False, changed_lines=3)
+    for receipts, coverage in (((deleted, sent), 1.0), ((deleted, sent, lost), 0.25), ((deleted,), None)):
+        verdict = review.judge([result("Review status: pass", context=receipts)], REVIEW, "live")
+        assert verdict.review.coverage == coverage
