@@ -657,7 +657,8 @@ class InterruptedOnce(io.TextIOBase):
         return self._stream.write(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        if not self._stream.closed:  # its finalizer flushes too
+            self._stream.flush()
 
     def isatty(self) -> bool:
         return True
