@@ -19,6 +19,7 @@ ReviewStatus = Literal["pass", "revise", "none"]
 Visibility = Literal["all", "latest", "summary", "none"]
 FailOn = Literal["never", "revise", "low", "medium", "high"]
 Whereabouts = Literal["change", "tree", "nowhere"]
+FindingState = Literal["new", "open", "resolved", "answered"]
 LoopOutcome = Literal["satisfied", "exhausted", "stalled"]
 RunOutcome = Literal["nothing-to-review", "not-reviewed", "incomplete", "revise", "pass"]
 
@@ -649,7 +650,8 @@ class Finding(NamedTuple):
 
     ``place`` says where its path was found: in the change, elsewhere in the tree (a broken caller), or
     nowhere. None if it names no path, or if there was no change to check it against. ``end_line`` is the last
-    line of a range, ``by`` names the steps that found it.
+    line of a range, ``by`` names the steps that found it. ``id``, the same for the same defect in another
+    review, and ``state``, compared with that review, are None where reviews are not compared.
     """
 
     severity: Severity
@@ -659,6 +661,8 @@ class Finding(NamedTuple):
     place: Whereabouts | None = None
     end_line: int | None = None
     by: tuple[str, ...] = ()
+    id: str | None = None
+    state: FindingState | None = None
 
 
 class Review(NamedTuple):
@@ -850,7 +854,7 @@ class Estimate(NamedTuple):
 
     ``about`` is a run in which all goes well, ``most`` holds for every server that honours the limit it is
     sent (``workflow.estimate``). ``late_parts`` is the number of parts that ``most`` counts for a change that
-    is only known during the run; 0 if there is no such change.
+    is only known during the run; 0 if the run has none.
     """
 
     about: tuple[Need, ...] = ()
