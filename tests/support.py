@@ -82,15 +82,15 @@ def surveyed(root: Path, scope: Scope) -> Survey:
     return git.survey(checkout_of(root), scope)
 
 
-def leave_a_conflict(repo: Repo) -> None:
-    """A merge that stopped: both branches changed ``a.py``."""
-    repo.write("a.py", "base\n")
+def leave_a_conflict(repo: Repo, name: str = "a.py") -> None:
+    """A merge that stopped: both branches changed this file."""
+    repo.write(name, "base\n")
     repo.commit()
     repo.git("switch", "-q", "-c", "topic")
-    repo.write("a.py", "theirs\n")
+    repo.write(name, "theirs\n")
     repo.commit()
     repo.git("switch", "-q", "main")
-    repo.write("a.py", "ours\n")
+    repo.write(name, "ours\n")
     repo.commit()
     repo.git("merge", "topic", check=False)
 

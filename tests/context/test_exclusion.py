@@ -15,7 +15,7 @@ from aethr import git
 from aethr.base.records import Receipt, Rules, View
 from aethr.base.sanitize import reveal_name
 from aethr.context import changes, collect, exclusion
-from tests.support import Repo, make_repo
+from tests.support import Repo, leave_a_conflict, make_repo
 
 # --- the patterns of `exclude:` ------------------------------------------------------------------
 
@@ -367,16 +367,8 @@ def test_a_change_of_which_all_is_excluded_is_no_change_to_read(repo: Repo) -> N
 
 
 def test_an_unfinished_merge_is_excluded_by_no_default(repo: Repo) -> None:
-    repo.write("a.lock", "base\n")
-    repo.commit()
-    repo.git("switch", "-q", "-c", "topic")
-    repo.write("a.lock", "theirs\n")
-    repo.commit()
-    repo.git("switch", "-q", "main")
-    repo.write("a.lock", "ours\n")
     repo.write("b.py", "x\n")
-    repo.commit()
-    repo.git("merge", "topic", check=False)
+    leave_a_conflict(repo, "a.lock")
     repo.write("b.py", "y\n")
     found = receipt_of(repo, "a.lock", scope="worktree")
     assert (found.excluded, found.complete) == (None, False)

@@ -140,6 +140,8 @@ def test_the_record_has_the_documented_shape() -> None:
                     "place": None,
                     "end_line": 5,
                     "by": ["review"],
+                    "id": None,
+                    "state": None,
                 },
                 {
                     "severity": "medium",
@@ -149,6 +151,8 @@ def test_the_record_has_the_documented_shape() -> None:
                     "place": None,
                     "end_line": None,
                     "by": [],
+                    "id": None,
+                    "state": None,
                 },
                 {
                     "severity": "low",
@@ -158,6 +162,8 @@ def test_the_record_has_the_documented_shape() -> None:
                     "place": None,
                     "end_line": None,
                     "by": [],
+                    "id": None,
+                    "state": None,
                 },
             ],
             "coverage": 4 / 13,

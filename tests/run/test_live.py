@@ -122,6 +122,8 @@ def test_a_review_that_says_revise(
             "place": "change",
             "end_line": None,
             "by": ["review"],
+            "id": None,
+            "state": None,
         }
     ]
 

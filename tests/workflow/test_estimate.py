@@ -387,21 +387,36 @@ def count_bytes(answer: str, limit: int, per_token: int) -> Answer:
     return reply
 
 
+Run = Callable[[Callable[[dict[str, Any]], Reply], int, str], tuple[dict[str, Any], int]]
+
+
+@pytest.fixture
+def run(repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a workflow over a change made from a seed; the record, and how many calls the server got."""
+
+    def run_live(
+        reply: Callable[[dict[str, Any]], Reply], seed: int, workflow: str
+    ) -> tuple[dict[str, Any], int]:
+        repo.write("README.md")
+        repo.commit()
+        write_change(repo, 2 + 3 * seed, seed)
+        repo.write(".aethr.yaml", workflow)
+        monkeypatch.chdir(repo.root)
+        with ModelServer(reply) as server:
+            monkeypatch.setenv("AETHR_LIVE", "1")
+            monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+            monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+            main(["run", "--json", "--jobs", "1", "--diff", "staged", TASK])
+        return json.loads(capsys.readouterr().out), len(server.bodies)
+
+    return run_live
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_about_is_what_happens_when_all_goes_well(
-    repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
-) -> None:
-    repo.write("README.md")
-    repo.commit()
-    write_change(repo, 2 + 3 * seed, seed)
-    repo.write(".aethr.yaml", REVIEW.replace("max_tokens: 500", "max_tokens: 700"))
-    monkeypatch.chdir(repo.root)
-    with ModelServer(count_bytes(PASS, 700, spending.BYTES_PER_TOKEN)) as server:
-        monkeypatch.setenv("AETHR_LIVE", "1")
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        assert main(["run", "--json", "--diff", "staged", TASK]) == 0
-    record = json.loads(capsys.readouterr().out)
+def test_about_is_what_happens_when_all_goes_well(run: Run, seed: int) -> None:
+    workflow = REVIEW.replace("max_tokens: 500", "max_tokens: 700")
+    record, _ = run(count_bytes(PASS, 700, spending.BYTES_PER_TOKEN), seed, workflow)
+    assert record["exit_code"] == 0
     totals, (about,) = record["totals"], record["estimate"]["about"]
     assert (about["calls"], about["output_tokens"]) == (totals["calls"], totals["completion_tokens"])
     # The answers that a later step reads are as long as their limit in the estimate, and short here.
@@ -411,28 +426,16 @@ def test_about_is_what_happens_when_all_goes_well(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_no_run_in_parts_passes_at_most(
-    repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
-) -> None:
+def test_no_run_in_parts_passes_at_most(run: Run, seed: int) -> None:
     """Each call fails twice, each review gives no verdict at first, each byte is a token."""
-    repo.write("README.md")
-    repo.commit()
-    write_change(repo, 2 + 3 * seed, seed)
-    repo.write(".aethr.yaml", REVIEW)
-    monkeypatch.chdir(repo.root)
     answer, tries = count_bytes("no verdict", 700, 1), cycle([True, True, False])
 
     def reply(body: dict[str, Any]) -> Reply:
         return error(429, Retry_After="0") if next(tries) else answer(body)
 
-    with ModelServer(reply) as server:
-        monkeypatch.setenv("AETHR_LIVE", "1")
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        main(["run", "--json", "--jobs", "1", "--diff", "staged", TASK])  # so that each call fails twice
-    record = json.loads(capsys.readouterr().out)
+    record, calls = run(reply, seed, REVIEW)
     totals, (most,) = record["totals"], record["estimate"]["most"]
-    assert len(server.bodies) == most["calls"] == ATTEMPTS * totals["calls"]
+    assert calls == most["calls"] == ATTEMPTS * totals["calls"]
     assert totals["prompt_tokens"] * ATTEMPTS <= most["input_tokens"]
     assert totals["completion_tokens"] * ATTEMPTS <= most["output_tokens"]
     assert totals["cost_usd"] * ATTEMPTS <= most["cost_usd"]
