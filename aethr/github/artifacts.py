@@ -69,7 +69,7 @@ def write(folder: Path, result: RunResult, seal: Seal, origin: Origin) -> Path:
 
 
 def takes_artifacts(server_url: str) -> bool:
-    """Whether the server has the artifacts of upload-artifact v4 and later, which GHES has not."""
+    """Whether the server has the artifacts of upload-artifact v4 and later, which GHES does not have."""
     host = urlsplit(server_url).hostname or "github.com"
     return host == "github.com" or host.endswith(".ghe.com")
 
