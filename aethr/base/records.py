@@ -30,9 +30,24 @@ VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
 CHANGE = "git_diff"
 """The context source that is the change under review."""
 CHANGES = frozenset({CHANGE, "latest_diff"})
-"""The context sources that are a change."""
+"""The names of the context sources that are a change."""
 PARTS = 16
 """Into at most this many parts a large change is cut by default."""
+
+
+def is_change(source: str) -> bool:
+    """Whether this source, as written in a workflow (``git_diff:function``), is a change."""
+    return source.partition(":")[0] in CHANGES
+
+
+def is_git_diff(source: str) -> bool:
+    """Whether this source is the change under review, in any of its forms."""
+    return source.partition(":")[0] == CHANGE
+
+
+def changes_in(context: Iterable[str]) -> frozenset[str]:
+    """Those of these sources that are a change."""
+    return frozenset(filter(is_change, context))
 
 
 # --- the workflow file -------------------------------------------------------------------------
@@ -218,14 +233,22 @@ class Extent(NamedTuple):
     removed: int = 0
 
 
+class Lines(NamedTuple):
+    """Lines of a file from ``first`` to ``last``, counted from 1."""
+
+    first: int
+    last: int
+
+
 class Receipt(NamedTuple):
     """What one file (or note) of a context source contributed to a prompt.
 
     ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
     something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
-    removed lines of a diff, 0 for other sources. ``excluded`` is the rule that excludes the file,
-    in a few words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds.
+    removed lines of a diff, 0 for other sources. ``lines`` are those of the new version
+    in each hunk that is sent. ``excluded`` is the rule that excludes the file, in a few
+    words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds.
     """
 
     source: str
@@ -239,19 +262,42 @@ class Receipt(NamedTuple):
     sent_lines: int = 0
     added_lines: int = 0
     excluded: str | None = None
+    lines: tuple[Lines, ...] = ()
+
+
+class Shown(NamedTuple):
+    """What a block shows of one file: all of it, or its hunks, each with its ``@@`` line."""
+
+    path: str
+    texts: tuple[str, ...]
+
+
+class Quote(NamedTuple):
+    """Lines of an answer that stand in the code of its prompt.
+
+    ``text`` is what the answer quotes. ``line`` and ``end_line`` are their place in the new version of the
+    file, None for lines that the change removes.
+    """
+
+    text: str
+    source: str
+    path: str
+    line: int | None = None
+    end_line: int | None = None
 
 
 class Block(NamedTuple):
     """One context source as it goes into the prompt: ``source`` as the YAML names it, and its text.
 
     ``change`` is for sources that are a change: True if there is one, False if nothing changed, None if that
-    is not known, and for all other sources.
+    is not known, and for all other sources. ``shown`` is the code in it that a reviewer can quote, by file.
     """
 
     source: str
     text: str
     receipts: tuple[Receipt, ...] = ()
     change: bool | None = None
+    shown: tuple[Shown, ...] = ()
 
 
 class Collected(NamedTuple):
@@ -313,7 +359,8 @@ class Piece(NamedTuple):
 
     ``text`` is None if the piece is too large for any budget. ``changed`` counts the lines of the change that
     the piece shows, ``added`` and ``removed`` the lines that git counts, ``revealed`` the invisible
-    characters that ``text`` shows by their code.
+    characters that ``text`` shows by their code. ``lines`` are those of the new version in a hunk; None if it
+    has none.
     """
 
     text: str | None
@@ -322,6 +369,7 @@ class Piece(NamedTuple):
     revealed: int = 0
     added: int = 0
     removed: int = 0
+    lines: Lines | None = None
 
 
 class Withhold(NamedTuple):
@@ -650,7 +698,9 @@ class Finding(NamedTuple):
 
     ``place`` says where its path was found: in the change, elsewhere in the tree (a broken caller), or
     nowhere. None if it names no path, or if there was no change to check it against. ``end_line`` is the last
-    line of a range, ``by`` names the steps that found it. ``id``, the same for the same defect in another
+    line of a range, ``by`` names the steps that found it. ``evidence`` are the lines of code that it
+    quotes. ``suggestion`` replaces the lines from ``line`` to ``end_line``; it is None unless these are the
+    lines that the reviewer quoted. ``id``, the same for the same defect in another
     review, and ``state``, compared with that review, are None where reviews are not compared.
     """
 
@@ -663,6 +713,8 @@ class Finding(NamedTuple):
     by: tuple[str, ...] = ()
     id: str | None = None
     state: FindingState | None = None
+    evidence: str | None = None
+    suggestion: str | None = None
 
 
 class Review(NamedTuple):
@@ -694,6 +746,7 @@ class StepResult(NamedTuple):
     the offset ``verdict_from``, in characters, which is above 0 if the first answer had no verdict.
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
+    ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt.
     """
 
     id: str
@@ -719,6 +772,7 @@ class StepResult(NamedTuple):
     skipped: str | None = None
     part: int = 1
     parts: int = 1
+    quotes: tuple[Quote, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from aethr.base.errors import UsageError
 from aethr.base.records import (
     CHANGE,
-    CHANGES,
     Block,
     Collected,
     Entry,
@@ -26,6 +25,9 @@ from aethr.base.records import (
     Source,
     StepSpec,
     View,
+    changes_in,
+    is_change,
+    is_git_diff,
 )
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import suggest
@@ -75,10 +77,10 @@ def _collect_whole(sources: tuple[str, ...], budget_chars: int, view: View) -> C
     change = _pack(sources, budget_chars, view, Packer(budget_chars, by_density), of_change=True)
     others = _pack(sources, budget_chars, view, Packer(budget_chars - change.size()), of_change=False)
     blocks = tuple(
-        (change if source in CHANGES else others).block(number, source)
+        (change if is_change(source) else others).block(number, source)
         for number, source in enumerate(sources)
     )
-    return Collected((blocks,), extent=change.extent(sources.index(CHANGE)) if CHANGE in sources else None)
+    return Collected((blocks,), extent=_extent(sources, change))
 
 
 def _pack(
@@ -86,7 +88,7 @@ def _pack(
 ) -> Packer:
     """The packer with those of the sources that are a change, or with the others."""
     for number, source in enumerate(sources):
-        if (source in CHANGES) == of_change:
+        if is_change(source) == of_change:
             row, argument = find(source)
             packer.take(number, row.read(argument, view, budget_chars))
     return packer
@@ -101,7 +103,7 @@ class Reader:
     """
 
     def __init__(self, steps: Sequence[StepSpec], whole: Container[str], most_parts: int) -> None:
-        self._readers = [each for each in steps if CHANGES & {*each.context} and each.id not in whole]
+        self._readers = [each for each in steps if changes_in(each.context) and each.id not in whole]
         self._most_parts = most_parts
         self._with_commands = {each.id for each in steps if any(find(name)[0].runs for name in each.context)}
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
@@ -125,11 +127,11 @@ class Reader:
         sources, budget = step.context, step.context_chars
         if step not in self._readers:
             return _collect_whole(sources, budget, view)
-        names = tuple(source for source in sources if source in CHANGES)
+        names = tuple(source for source in sources if is_change(source))
         change = self._change(names, view)
         left = budget - min(change.size, change.room)
         others = _pack(sources, budget, view, Packer(left), of_change=False)
-        shared = [None if source in CHANGES else others.block(n, source) for n, source in enumerate(sources)]
+        shared = [None if is_change(source) else others.block(n, source) for n, source in enumerate(sources)]
         parts = tuple(
             tuple(block or part[names.index(sources[n])] for n, block in enumerate(shared))
             for part in change.parts
@@ -142,12 +144,12 @@ class Reader:
             each.artifacts is not None or each.check is not None or each.id in self._with_commands
             for each in view.history
         )
-        state = (edits, view.preview and names != (CHANGE,), view.strict)
+        state = (edits, view.preview and any(find(name)[0].late for name in names), view.strict)
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:
             return kept[1]
         certain = min(
-            step.context_chars if {*step.context} <= CHANGES else step.context_chars // 2
+            step.context_chars if all(map(is_change, step.context)) else step.context_chars // 2
             for step in self._readers
             if {*names} & {*step.context}
         )
@@ -163,7 +165,7 @@ class Reader:
             needed=needed,
             room=packer.room,
             size=packer.size(),
-            extent=packer.extent(names.index(CHANGE)) if CHANGE in names else None,
+            extent=_extent(names, packer),
         )
         if not view.again:
             self._changes[names] = state, change
@@ -216,6 +218,11 @@ class _Change(NamedTuple):
     room: int
     size: int
     extent: Extent | None
+
+
+def _extent(sources: Sequence[str], packer: Packer) -> Extent | None:
+    """The size of the change under review, if it is one of these sources."""
+    return next((packer.extent(n) for n, source in enumerate(sources) if is_git_diff(source)), None)
 
 
 def most_chars(sources: Sequence[str], budget_chars: int) -> int:

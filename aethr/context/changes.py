@@ -302,7 +302,7 @@ def _hunk(hunk: Hunk, section: Section | None, room: int) -> Iterator[Fragment]:
     try:
         for each, text, revealed in _show(hunk, room - len(section.header if section else b"")):
             changed = 0 if unread else each.changed
-            yield Piece(text, each.size, changed, revealed, each.added, each.changed - each.added)
+            yield Piece(text, each.size, changed, revealed, each.added, each.changed - each.added, each.lines)
     except UnicodeDecodeError:
         changed = 0 if unread else hunk.changed
         yield Piece(None, hunk.size, changed, 0, hunk.added, hunk.changed - hunk.added)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
+from aethr.base.records import Lines
+
 _OPENS = re.compile(rb"\n(?=diff --(?:git|cc|combined) |@@|\* Unmerged path )")
 _LOOKAHEAD = 24
 """This many bytes after a newline suffice to tell what its line opens."""
@@ -81,6 +83,15 @@ class Hunk(NamedTuple):
     changed: int
     nul: bool
     added: int = 0
+
+    @property
+    def lines(self) -> Lines | None:
+        """Its lines on the new side; None if it has none there."""
+        ranges = _RANGES.match((self.text or b"")[:_RANGES_BYTES])
+        if ranges is None or ranges[4] == b"0":
+            return None
+        first = int(ranges[3])
+        return Lines(first, first + int(ranges[4] or 1) - 1)
 
     @property
     def dirty_submodule(self) -> bool:

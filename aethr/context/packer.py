@@ -21,7 +21,6 @@ from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 from aethr.base.records import (
-    CHANGES,
     Block,
     Entry,
     Extent,
@@ -30,6 +29,8 @@ from aethr.base.records import (
     Piece,
     Receipt,
     Remark,
+    Shown,
+    is_change,
 )
 from aethr.base.words import counted
 from aethr.context import parts
@@ -252,7 +253,12 @@ class Packer:
                 *(_receipt(name, share) for share in own),
                 *(Receipt(name, None, 0, note=each.text, complete=each.complete) for each in remarks),
             ),
-            change=self._has_change(source, own) if name in CHANGES else None,
+            change=self._has_change(source, own) if is_change(name) else None,
+            shown=tuple(
+                Shown(share.item.entry.path, tuple(piece.text or "" for piece in share.kept))
+                for share in own
+                if share.kept
+            ),
         )
 
     def _has_change(self, source: int, files: Sequence[object]) -> bool | None:
@@ -413,6 +419,7 @@ def _receipt(source: str, share: Share) -> Receipt:
         sent_lines=sum(piece.changed for piece in kept),
         added_lines=item.added if item.excluded else 0,
         excluded=item.excluded,
+        lines=tuple(piece.lines for piece in kept if piece.lines is not None),
     )
 
 

@@ -18,8 +18,6 @@ from aethr import review
 from aethr.base import budget
 from aethr.base.errors import AethrError, ExitCode, NotReviewedError
 from aethr.base.records import (
-    CHANGE,
-    CHANGES,
     UNLIMITED,
     Collected,
     Completion,
@@ -44,6 +42,8 @@ from aethr.base.records import (
     Subject,
     Totals,
     Usage,
+    is_change,
+    is_git_diff,
 )
 from aethr.engine import at_once
 from aethr.engine.at_once import Loan, Purse
@@ -186,7 +186,7 @@ def record(
 
 def find_excluded(results: Iterable[StepResult]) -> Iterator[Excluded]:
     """The excluded files of all steps, each as it was last seen, but not those that another step was sent."""
-    receipts = {each.path: each for result in results for each in result.context if each.source == CHANGE}
+    receipts = {each.path: each for result in results for each in result.context if is_git_diff(each.source)}
     for each in receipts.values():
         if each.path is not None and each.excluded is not None:
             removed = each.changed_lines - each.added_lines
@@ -310,9 +310,9 @@ def _has_nothing_to_read(plan: Plan, step: PlannedStep, collected: Collected) ->
     there = {block.change for blocks in collected.parts for block in blocks}
     if True in there or False not in there or step.edits_tree:
         return False
-    contexts = [set(each.spec.context) for each in plan.steps]
+    contexts = [each.spec.context for each in plan.steps]
     return step.spec.reviewing or (
-        all(CHANGE in context and context <= set(CHANGES) for context in contexts)
+        all(any(map(is_git_diff, context)) and all(map(is_change, context)) for context in contexts)
         and not any(each.edits_tree for each in plan.steps)
     )
 
@@ -324,18 +324,20 @@ def _read_subject(
 
     No command of the project runs here: it may take minutes, and nothing is shown yet.
     """
-    readers = [(step.edits_tree, n) for n, step in enumerate(plan.steps) if CHANGE in step.spec.context]
+    readers = [
+        (step.edits_tree, n) for n, step in enumerate(plan.steps) if any(map(is_git_diff, step.spec.context))
+    ]
     if not readers:
         return None, (), None
     _, reader = min(readers)  # an agent sees the change in one piece
     used = not resumed and reader == 0 and not plan.steps[0].runs_commands
     collected = plan.steps[reader].collect(view_of(plan, ())._replace(run_commands=False))
-    blocks = [block for part in collected.parts for block in part if block.source == CHANGE]
+    blocks = [block for part in collected.parts for block in part if is_git_diff(block.source)]
     change, receipts = blocks[0], receipts_of(blocks)
     subject = Subject(
         plan.scope,
         collected.extent if change.change else None,
-        any(step.spec.reviewing and CHANGE in step.spec.context for step in plan.steps),
+        any(step.spec.reviewing and any(map(is_git_diff, step.spec.context)) for step in plan.steps),
         "" if change.change else explain_empty(change.receipts[:1]),
         collected.needed,
         excluded=len({each.path for each in receipts if each.excluded is not None}),

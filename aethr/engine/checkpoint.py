@@ -23,7 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import CHANGE, Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult
+from aethr.base.records import Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult, is_git_diff
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 3
@@ -236,12 +236,13 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
         step_id = redact(step.spec.id)
         if step_id not in wanted:
             continue
+        reads_diff = any(map(is_git_diff, step.spec.context))
         rests_on: dict[str, object] = {
             "role": step.spec.role,
             "role text": step.guidance,
             "context": list(step.spec.context),
-            "exclude": list(plan.workflow.exclude) if CHANGE in step.spec.context else [],
-            "exclude_defaults": plan.workflow.exclude_defaults or CHANGE not in step.spec.context,
+            "exclude": list(plan.workflow.exclude) if reads_diff else [],
+            "exclude_defaults": plan.workflow.exclude_defaults or not reads_diff,
             "history_visibility": step.spec.history_visibility,
             "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
         }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aethr.base.records import (
-    CHANGE,
-    CHANGES,
     Plan,
     PlannedStep,
     Receipt,
@@ -15,6 +13,9 @@ from aethr.base.records import (
     StepResult,
     Subject,
     View,
+    changes_in,
+    is_change,
+    is_git_diff,
 )
 from aethr.engine.progress import in_order, replay
 from aethr.engine.steps import receipts_of, view_of
@@ -30,7 +31,7 @@ def without_stale_parts(plan: Plan, done: Sequence[StepResult]) -> tuple[StepRes
             parts = plan.steps[turn.position].collect(view).parts
             if any(
                 each.parts != len(parts)
-                or not _same_change(each.context, receipts_of(parts[each.part - 1]), CHANGES)
+                or not _same_change(each.context, receipts_of(parts[each.part - 1]), is_change)
                 for each in found
             ):
                 stale += found
@@ -43,9 +44,11 @@ def readers_behind_review(plan: Plan, done: Sequence[StepResult]) -> tuple[Plann
     These are the reviewing steps that read it; if none reads any change, all steps that do.
     """
     turn = replay(plan, done).turn
-    reviewing = [step for step in plan.steps if step.spec.reviewing and set(CHANGES) & {*step.spec.context}]
+    reviewing = [step for step in plan.steps if step.spec.reviewing and changes_in(step.spec.context)]
     finished = plan.steps[: turn.position if turn else None]
-    return tuple(s for s in finished if CHANGE in s.spec.context and s in (reviewing or plan.steps))
+    return tuple(
+        s for s in finished if any(map(is_git_diff, s.spec.context)) and s in (reviewing or plan.steps)
+    )
 
 
 def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
@@ -63,7 +66,7 @@ def saw_another_change(plan: Plan, done: Sequence[StepResult]) -> str | None:
         then = (each for r in done if (r.id, r.iteration) == (own, latest[own]) for each in r.context)
         parts = step.collect(view).parts
         now = (each for part in plan.own_parts(len(parts)) for each in receipts_of(parts[part - 1]))
-        if not _same_change(then, now, {CHANGE}):
+        if not _same_change(then, now, is_git_diff):
             return own
     return None
 
@@ -93,7 +96,7 @@ def describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
     from aethr.engine import checkpoint
 
     cut = plan.steps[0].collect(view).parts
-    parts = [[each for each in receipts_of(blocks) if each.source in CHANGES and each.path] for blocks in cut]
+    parts = [[each for each in receipts_of(blocks) if is_change(each.source) and each.path] for blocks in cut]
     return ShardPlan(
         checkpoint.digest(plan, parts),
         subject,
@@ -108,18 +111,20 @@ def _view_anew(plan: Plan) -> View:
     return view_of(plan, ())._replace(run_commands=False, survey=fixed, again=True)
 
 
-def _same_change(then: Iterable[Receipt], now: Iterable[Receipt], sources: Container[str]) -> bool:
+def _same_change(then: Iterable[Receipt], now: Iterable[Receipt], wanted: Callable[[str], bool]) -> bool:
     """Whether the same files changed, and those that were sent in full both times have the same content.
 
     How much of a file fits the budget depends on the other sources, so only complete files are compared.
     """
-    old, new = _files(then, sources), _files(now, sources)
+    old, new = _files(then, wanted), _files(now, wanted)
     return old.keys() == new.keys() and all(
         old[path] == new[path] for path in old if None not in (*old[path], *new[path])
     )
 
 
-def _files(receipts: Iterable[Receipt], sources: Container[str]) -> Mapping[str | None, Sequence[str | None]]:
+def _files(
+    receipts: Iterable[Receipt], wanted: Callable[[str], bool]
+) -> Mapping[str | None, Sequence[str | None]]:
     """The files of the change under review, each with its SHA-256, or None if it was not sent in full.
 
     A file that became a link has two entries, because git shows it twice, and one that was cut has one for
@@ -129,7 +134,7 @@ def _files(receipts: Iterable[Receipt], sources: Container[str]) -> Mapping[str 
     """
     found: dict[str | None, list[str | None]] = {}
     for each in receipts:
-        if each.source in sources and (each.path or not each.complete):
+        if wanted(each.source) and (each.path or not each.complete):
             state = each.excluded or each.sha256 or "not sent"
             found.setdefault(each.path or each.note, []).append(state if each.complete else None)
     return found

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from aethr import review
 from aethr.base.errors import AethrError, ModelError
 from aethr.base.records import (
-    CHANGES,
     NO_USAGE,
     AttemptStarted,
     Block,
@@ -29,6 +28,8 @@ from aethr.base.records import (
     Thinking,
     Usage,
     View,
+    changes_in,
+    is_change,
 )
 from aethr.base.sanitize import REDACTED, Redactor
 from aethr.engine import prompts
@@ -85,7 +86,7 @@ class PartCall(NamedTuple):
         if parts == 1 or each.parts != parts or each.part == self.part:
             return True
         both = (self.step.spec.id, each.id)
-        sources = [CHANGES & {*own.spec.context} for own in plan.steps if own.spec.id in both]
+        sources = [changes_in(own.spec.context) for own in plan.steps if own.spec.id in both]
         since = self.history[self.history.index(each) :]
         return sources[0] != sources[-1] or any(result.artifacts is not None for result in since)
 
@@ -243,7 +244,7 @@ def to_result(
 
 def skip(step: PlannedStep, turn: Turn, collected: Collected) -> StepResult:
     """The result of a step that is not called, with the reason and the receipts of its empty change."""
-    receipts = tuple(each for each in receipts_of(collected.parts[0]) if each.source in CHANGES)
+    receipts = tuple(each for each in receipts_of(collected.parts[0]) if is_change(each.source))
     return StepResult(
         id=step.spec.id,
         role=step.spec.role,

@@ -28,6 +28,7 @@ from aethr.base.records import (
     Scope,
     StepResult,
     Survey,
+    is_git_diff,
 )
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, rest
@@ -215,7 +216,7 @@ def choose_workflow(options: RunOptions, change: HookChange) -> tuple[RunOptions
     ]
     if problems:
         raise workflow_file.refuse(spec, problems)
-    if not any(CHANGE in step.context for step in spec.steps):
+    if not any(is_git_diff(source) for step in spec.steps for source in step.context):
         raise NotReviewedError(
             f"{spec.origin}: no step sees the change", f"Give the reviewing step the context '{CHANGE}'."
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
-    CHANGES,
     RELIABLE,
     SEVERITIES,
     Finding,
@@ -26,6 +25,7 @@ from aethr.base.records import (
     ShardResult,
     StepResult,
     Visibility,
+    is_change,
 )
 from aethr.base.words import capped, counted
 
@@ -129,7 +129,7 @@ def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
     """What the places of an answer's findings are checked against, by the receipts of its prompt."""
     from aethr.review.places import Ground
 
-    changed = (each.path for each in receipts if each.source in CHANGES and each.path)
+    changed = (each.path for each in receipts if is_change(each.source) and each.path)
     return Ground(frozenset(changed), holds)
 
 
@@ -293,7 +293,7 @@ def _begin_of_turn(called: Sequence[StepResult], at: int) -> int:
 
 def _change_in(result: StepResult) -> tuple[Receipt, ...]:
     """The files of the change that a step was sent, and its gaps, also those that are not a file."""
-    of_change = (each for each in result.context if each.source in CHANGES)
+    of_change = (each for each in result.context if is_change(each.source))
     return tuple(each for each in of_change if each.path or not each.complete)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from aethr.base import disk
 from aethr.base.errors import ConfigError, DiskError, ExitCode, UsageError
 from aethr.base.options import RunOptions
-from aethr.base.records import CHANGE, Place, StepSpec, WorkflowSpec
+from aethr.base.records import CHANGE, Place, StepSpec, WorkflowSpec, is_git_diff
 from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, workflow_file
 from aethr.config.mistakes import quote
@@ -90,13 +90,14 @@ def open_project(options: RunOptions, cwd: Path) -> Project:
     if options.step or not options.context:
         return opened
     spec = opened.workflow
-    if not any(CHANGE in step.context for step in spec.steps):
+    if not any(is_git_diff(source) for step in spec.steps for source in step.context):
         raise UsageError(
             f"--context: no step of {spec.origin} reads {CHANGE}",
             f"It replaces the context of steps that read {CHANGE}; name the source in the workflow file.",
         )
     steps = [
-        step._replace(context=options.context) if CHANGE in step.context else step for step in spec.steps
+        step._replace(context=options.context) if any(map(is_git_diff, step.context)) else step
+        for step in spec.steps
     ]
     return opened._replace(workflow=spec._replace(steps=tuple(steps)))
 

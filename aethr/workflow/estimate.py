@@ -18,7 +18,6 @@ from typing import NamedTuple
 from aethr import context
 from aethr.base.errors import BudgetError
 from aethr.base.records import (
-    CHANGES,
     Allowance,
     Estimate,
     Need,
@@ -27,6 +26,7 @@ from aethr.base.records import (
     StepPrepared,
     StepResult,
     Usage,
+    changes_in,
 )
 from aethr.engine import prompts
 from aethr.engine.progress import Progress, replay
@@ -157,8 +157,8 @@ def _upcoming(progress: Progress, *, every_pass: bool) -> Iterator[PlannedStep]:
 
 def _reads_late_change(step: PlannedStep, edits: int) -> bool:
     """Whether the change that a model reads in this step is not known now. ``edits`` as in ``_Answer``."""
-    late = any(context.find(source)[0].late for source in CHANGES & {*step.spec.context})
-    return not step.edits_tree and (late or (edits > 0 and bool(CHANGES & {*step.spec.context})))
+    late = any(context.find(source)[0].late for source in changes_in(step.spec.context))
+    return not step.edits_tree and (late or (edits > 0 and bool(changes_in(step.spec.context))))
 
 
 def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: _Case) -> tuple[Need, ...]:
@@ -180,7 +180,7 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
         own = _Answer(
             2 * answer if asks_again else answer,  # later steps see both answers
             len(sent),
-            CHANGES & {*step.spec.context},
+            changes_in(step.spec.context),
             edits,
         )
         seen = {"all": answers, "latest": answers[-1:], "summary": answers, "none": []}
@@ -218,7 +218,7 @@ def _answered(progress: Progress, case: _Case) -> list[_Answer]:
         _Answer(
             max(case.tokens(spending.most_tokens(result.content)) + _FRAME for result in parts),
             len(parts),
-            CHANGES & {*next(s for s in progress.plan.steps if s.spec.id == parts[0].id).spec.context},
+            changes_in(next(s for s in progress.plan.steps if s.spec.id == parts[0].id).spec.context),
             sum(each.artifacts is not None for each in finished[: finished.index(parts[0])]),
         )
         for parts in turns.values()

@@ -18,7 +18,6 @@ from aethr.base.options import GATES, RunOptions, read_shard
 from aethr.base.providers import split
 from aethr.base.records import (
     CHANGE,
-    CHANGES,
     Allowance,
     Backend,
     CommandCheck,
@@ -33,6 +32,8 @@ from aethr.base.records import (
     StepSpec,
     Survey,
     WorkflowSpec,
+    changes_in,
+    is_git_diff,
 )
 from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
@@ -322,6 +323,6 @@ def _find_undivided(workflow: WorkflowSpec) -> Iterator[tuple[str, str]]:
             yield f"{place}.backend", f"{name} is an agent, which cannot work on a part of the change"
         elif step.repeat is not None:
             yield f"{place}.repeat", f"{name} ends a loop, which depends on all parts of the change"
-        elif CHANGES & {*step.context} != {CHANGE}:
+        elif [*map(is_git_diff, changes_in(step.context))] != [True]:
             unread = f"needs all parts of the change, because it does not read {CHANGE} as the others do"
             yield (f"{place}.context" if step.context else place), f"{name} {unread}"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base import codec
-from aethr.base.records import Artifacts, CommandCheck, Receipt, StepResult, Usage
+from aethr.base.records import Artifacts, CommandCheck, Lines, Quote, Receipt, StepResult, Usage
 from tests.support import many
 
 examples = many(150)
@@ -49,6 +49,7 @@ steps = st.builds(
             counts,
             counts,
             st.none() | words,
+            st.lists(st.builds(Lines, counts, counts), max_size=2).map(tuple),
         ),
         max_size=3,
     ).map(tuple),
@@ -59,6 +60,9 @@ steps = st.builds(
     verdict_from=counts,
     over_limit=st.none() | words,
     skipped=st.none() | words,
+    quotes=st.lists(
+        st.builds(Quote, words, words, words, st.none() | counts, st.none() | counts), max_size=2
+    ).map(tuple),
 )
 
 PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text", usage=Usage(1, 2, 3, None))

@@ -142,6 +142,8 @@ def test_the_record_has_the_documented_shape() -> None:
                     "by": ["review"],
                     "id": None,
                     "state": None,
+                    "evidence": None,
+                    "suggestion": None,
                 },
                 {
                     "severity": "medium",
@@ -153,6 +155,8 @@ def test_the_record_has_the_documented_shape() -> None:
                     "by": [],
                     "id": None,
                     "state": None,
+                    "evidence": None,
+                    "suggestion": None,
                 },
                 {
                     "severity": "low",
@@ -164,6 +168,8 @@ def test_the_record_has_the_documented_shape() -> None:
                     "by": [],
                     "id": None,
                     "state": None,
+                    "evidence": None,
+                    "suggestion": None,
                 },
             ],
             "coverage": 4 / 13,

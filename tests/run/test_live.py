@@ -124,6 +124,8 @@ def test_a_review_that_says_revise(
             "by": ["review"],
             "id": None,
             "state": None,
+            "evidence": None,
+            "suggestion": None,
         }
     ]
 
