@@ -92,10 +92,13 @@ def _range(key: Schema) -> str:
     return f" {low} to {key['maximum']:,}"
 
 
+_ARGUMENTS = {"none": "", "optional": "[:…]", "required": ":…"}
+
+
 def _names() -> Iterator[str]:
     yield "## Context sources\n\n| source | gives |\n| --- | --- |"
     for source in SOURCES.values():
-        yield _row(f"`{source.name}{':…' * source.takes_argument}`", _plain(source.help))
+        yield _row(f"`{source.name}{_ARGUMENTS[source.argument]}`", _plain(source.help))
     yield "\n[Context](context.md) says more.\n"
     yield "## Backends\n\n| backend | runs the step as |\n| --- | --- |"
     for backend in BACKENDS.values():

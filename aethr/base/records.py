@@ -243,7 +243,8 @@ class Lines(NamedTuple):
 class Receipt(NamedTuple):
     """What one file (or note) of a context source contributed to a prompt.
 
-    ``sha256`` is the hash of the bytes sent, None if there were none. ``note`` says in a few words why
+    ``bytes_sent`` and ``sha256`` are of the text in the prompt, with the numbers in front of the lines of a
+    change; ``sha256`` is None if nothing was sent. ``note`` says in a few words why
     something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
     removed lines of a diff, 0 for other sources. ``lines`` are those of the new version
@@ -318,6 +319,8 @@ class View(NamedTuple):
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
     required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
     has already read from the repository once more. ``rules`` say which files of the change are excluded.
+    ``numbered`` puts line numbers in front of the lines of a change. ``plain`` shows it with no more context
+    than ``git diff`` does by default, because there is no room for more.
     """
 
     root: Path
@@ -329,6 +332,8 @@ class View(NamedTuple):
     survey: Survey | None = None
     again: bool = False
     rules: Rules = Rules()
+    numbered: bool = False
+    plain: bool = False
 
 
 class Entry(NamedTuple):

@@ -21,7 +21,7 @@ from aethr.output.report import FORMATS
 WORDS: Mapping[str, tuple[str, ...]] = {
     "preset": tuple(PRESETS),
     "diff": SCOPES,
-    "context": tuple(f"{row.name}:" if row.takes_argument else row.name for row in SOURCES.values()),
+    "context": tuple(row.name + ":" * (row.argument == "required") for row in SOURCES.values()),
     "model": tuple(f"{name}:" for name in PROVIDERS),
 }
 """Words that complete an argument without choices of its own, by the argument's name."""

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aethr.base import providers
@@ -42,12 +43,13 @@ GUIDANCE = Text("the role's guidance as text")
 
 class Vocabulary(NamedTuple):
     """What the tables allow in a file: context sources, each with the kind of its argument (None if it takes
-    none), backends, loop conditions, and patterns of files."""
+    none), backends, loop conditions, patterns of files, and the sources whose argument can be left out."""
 
     sources: Mapping[str, Text | None]
     backends: tuple[str, ...]
     conditions: tuple[Key, ...]
     pattern: Text = Text("a pattern", one_line=True)
+    optional: frozenset[str] = frozenset()
 
 
 def document(vocabulary: Vocabulary) -> Record:
@@ -123,8 +125,8 @@ def _step(vocabulary: Vocabulary) -> Record:
             Key(
                 "context",
                 ListOf(context_source(vocabulary), "context source"),
-                f"What the prompt shows, in this order: {', '.join(_forms(vocabulary))}.",
-                _forms(vocabulary)[:1],
+                f"What the prompt shows, in this order: {', '.join(source_forms(vocabulary))}.",
+                [source_forms(vocabulary)[0].partition("[")[0]],
             ),
             Key(
                 "backend",
@@ -187,8 +189,22 @@ def _command_problem(text: str) -> Problem | None:
     return None if words and words[0] else Problem("the command has no words")
 
 
-ARGUMENT = Text("an argument", one_line=True)
-COMMAND = Text("a command", one_line=True, problem=_command_problem)
+_ANY = MappingProxyType({"pattern": r"\S(.*\S)?"})
+ARGUMENT = Text("an argument", one_line=True, limits=_ANY)
+COMMAND = Text("a command", one_line=True, problem=_command_problem, limits=_ANY)
+
+
+_DIFF_FORM = r"function|0|[1-9][0-9]{0,2}|1000"
+
+
+def _diff_form_problem(text: str) -> Problem | None:
+    if re.fullmatch(_DIFF_FORM, text):
+        return None
+    return Problem(f"{quote(text)} is neither a number of lines from 0 to 1000 nor 'function'")
+
+
+DIFF_FORM = Text("a form", one_line=True, problem=_diff_form_problem, limits={"pattern": _DIFF_FORM})
+"""How much context a diff shows."""
 
 
 _PARTS = Key(
@@ -254,31 +270,38 @@ _MODEL_RECORD = Record(
 )
 
 
-def _forms(vocabulary: Vocabulary) -> list[str]:
-    """The sources as written in a file."""
-    return [f"{name}:…" if argument else name for name, argument in vocabulary.sources.items()]
+def source_forms(vocabulary: Vocabulary) -> list[str]:
+    """The sources as written in a file; what is in brackets can be left out."""
+    return [
+        name if not kind else f"{name}[:…]" if name in vocabulary.optional else f"{name}:…"
+        for name, kind in vocabulary.sources.items()
+    ]
 
 
 def context_source(vocabulary: Vocabulary) -> Text:
-    forms = [
-        rf"{re.escape(name)}:\S(.*\S)?" if argument else re.escape(name)
-        for name, argument in vocabulary.sources.items()
-    ]
+    forms = []
+    for name, kind in vocabulary.sources.items():
+        argument = f"(:({kind.limits['pattern']}))" if kind else ""
+        forms.append(re.escape(name) + argument + "?" * (name in vocabulary.optional))
     return Text(
         "a context source",
         one_line=True,
-        problem=partial(_source_problem, vocabulary.sources),
+        problem=partial(_source_problem, vocabulary),
         limits={"pattern": f"^({'|'.join(forms)})$"},
     )
 
 
-def _source_problem(sources: Mapping[str, Text | None], text: str) -> Problem | None:
+def _source_problem(vocabulary: Vocabulary, text: str) -> Problem | None:
     name, colon, argument = text.partition(":")
-    if name not in sources:
-        return Problem(f"unknown context source {quote(name)}", name, tuple(sources))
-    kind = sources[name]
+    if name not in vocabulary.sources:
+        return Problem(f"unknown context source {quote(name)}", name, tuple(vocabulary.sources))
+    kind = vocabulary.sources[name]
+    if not colon and name in vocabulary.optional:
+        return None
     if kind is None:
         return Problem(f"the context source '{name}' takes no argument") if colon else None
+    if not argument.strip() and name in vocabulary.optional:
+        return Problem(f"'{name}:' has no argument; write '{name}' or '{name}:…'")
     if not argument.strip():
         return Problem(f"the context source '{name}' needs an argument, as in '{name}:…'")
     if argument != argument.strip():

@@ -19,6 +19,7 @@ from aethr.config.schema import (
     ARGUMENT,
     COMMAND,
     CONTEXT_CHARS,
+    DIFF_FORM,
     GUIDANCE,
     MODELINE,
     STEP_ID,
@@ -26,12 +27,14 @@ from aethr.config.schema import (
     context_source,
     document,
     json_schema,
+    source_forms,
 )
 
 __all__ = [
     "ARGUMENT",
     "COMMAND",
     "CONTEXT_CHARS",
+    "DIFF_FORM",
     "GUIDANCE",
     "MAX_BYTES",
     "STEP_ID",
@@ -43,6 +46,7 @@ __all__ = [
     "parse",
     "problem_of",
     "refuse",
+    "source_forms",
 ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aethr.base.errors import UsageError
 from aethr.base.records import (
@@ -32,11 +32,11 @@ from aethr.base.records import (
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import suggest
 from aethr.context import evidence, paths
-from aethr.context.changes import POINTER, git_diff, latest_diff
+from aethr.context.changes import POINTER, git_diff, is_wide, latest_diff
 from aethr.context.diffs import is_pointer
 from aethr.context.files import Refusal, Tree, tree_of
 from aethr.context.files import holds as holds
-from aethr.context.packer import LISTED, LISTING_CHARS, Packer, by_density, by_place
+from aethr.context.packer import LISTED, LISTING_CHARS, Packer, Share, by_density, by_place
 from aethr.context.paths import refusal
 
 GLOB_FILES = 50
@@ -49,14 +49,14 @@ BINARY_SNIFF = 8000
 class SourceRow(NamedTuple):
     """A source as a workflow writes it: ``name``, or ``name:argument``. ``help`` is one line.
 
-    ``runs`` marks a source that runs a program of the project, ``late`` one whose content is only
-    known during a run.
+    ``argument`` says whether it takes one. ``runs`` marks a source that runs a program of the project,
+    ``late`` one whose content is only known during a run.
     """
 
     name: str
     help: str
     read: Source
-    takes_argument: bool = False
+    argument: Literal["none", "optional", "required"] = "none"
     runs: bool = False
     late: bool = False
 
@@ -75,6 +75,9 @@ def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Bl
 
 def _collect_whole(sources: tuple[str, ...], budget_chars: int, view: View) -> Collected:
     change = _pack(sources, budget_chars, view, Packer(budget_chars, by_density), of_change=True)
+    if not change.keeps_all() and any(map(_has_more_context, sources)):
+        view = view._replace(plain=True)
+        change = _pack(sources, budget_chars, view, Packer(budget_chars, by_density), of_change=True)
     others = _pack(sources, budget_chars, view, Packer(budget_chars - change.size()), of_change=False)
     blocks = tuple(
         (change if is_change(source) else others).block(number, source)
@@ -99,12 +102,13 @@ class Reader:
 
     A change is read and cut once for all steps that read it, until a step edits the tree or a command of the
     project runs, which may. ``whole`` are the ids of the steps that get no parts, because an agent cannot be
-    split.
+    split. The lines of a change have numbers if a step reviews.
     """
 
     def __init__(self, steps: Sequence[StepSpec], whole: Container[str], most_parts: int) -> None:
         self._readers = [each for each in steps if changes_in(each.context) and each.id not in whole]
         self._most_parts = most_parts
+        self._numbered = any(each.reviewing for each in steps)
         self._with_commands = {each.id for each in steps if any(find(name)[0].runs for name in each.context)}
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
         self._rooms: dict[tuple[str, ...], int] = {}
@@ -115,6 +119,7 @@ class Reader:
 
         Raises ``UsageError`` and ``GitError`` as it does. A preview reads once what no step changes.
         """
+        view = view._replace(numbered=self._numbered)
         late = any(find(source)[0].late for source in step.context)
         if not view.preview or late:
             return self._collect(step, view)
@@ -153,10 +158,9 @@ class Reader:
             for step in self._readers
             if {*names} & {*step.context}
         )
-        packer = Packer(certain * self._most_parts, by_place, certain)
-        for number in range(len(names)):
-            packer.take(number, self._read(names, number, view, packer))
-        parts, needed = packer.cut(self._most_parts)
+        packer, parts, needed = self._cut(names, view, certain)
+        if (needed > self._most_parts or not packer.keeps_all()) and any(map(_has_more_context, names)):
+            packer, parts, needed = self._cut(names, view._replace(plain=True), certain)
         change = _Change(
             parts=tuple(
                 tuple(packer.block(number, name, shares) for number, name in enumerate(names))
@@ -170,6 +174,15 @@ class Reader:
         if not view.again:
             self._changes[names] = state, change
         return change
+
+    def _cut(
+        self, names: tuple[str, ...], view: View, room: int
+    ) -> tuple[Packer, Sequence[Sequence[Share]], int]:
+        """These sources in parts, and how many parts they need. ``room`` is that of a small change."""
+        packer = Packer(room * self._most_parts, by_place, room)
+        for number in range(len(names)):
+            packer.take(number, self._read(names, number, view, packer))
+        return packer, *packer.cut(self._most_parts)
 
     def _read(self, names: tuple[str, ...], number: int, view: View, packer: Packer) -> Iterator[Fragment]:
         """The fragments of one of these sources. When they exceed the packer's room, it gets all of the room.
@@ -210,6 +223,11 @@ class Reader:
         return self._rooms[names]
 
 
+def _has_more_context(source: str) -> bool:
+    """Whether a change can be shown with less context than this source asks for."""
+    return is_git_diff(source) and is_wide(find(source)[1])
+
+
 class _Change(NamedTuple):
     """A change that was cut: for each part a block of each source. ``size`` is that of everything."""
 
@@ -238,9 +256,9 @@ def find(source: str) -> tuple[SourceRow, str]:
         raise UsageError(
             f"unknown context source {source!r}{suggest(name, SOURCES)}", f"Known: {', '.join(SOURCES)}."
         )
-    if row.takes_argument and not argument:
+    if not argument and (row.argument == "required" or (colon and row.argument == "optional")):
         raise UsageError(f"context source {source!r} needs an argument", f"Write {name}:<{row.name}>.")
-    if colon and not row.takes_argument:
+    if colon and row.argument == "none":
         raise UsageError(f"context source {name!r} takes no argument", f"Write {name}.")
     return row, argument
 
@@ -320,15 +338,20 @@ def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = F
 
 
 _ROWS = (
-    SourceRow(CHANGE, "the change under review; --diff says which", git_diff),
+    SourceRow(
+        CHANGE,
+        "the change under review; --diff says which; git_diff:<lines> and git_diff:function set the context",
+        git_diff,
+        "optional",
+    ),
     SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff, late=True),
-    SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, takes_argument=True),
-    SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, takes_argument=True),
+    SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, "required"),
+    SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, "required"),
     SourceRow(
         "command",
         "command:<words>, what a command of the project prints, and how it ends",
         evidence.source,
-        takes_argument=True,
+        "required",
         runs=True,
         late=True,
     ),

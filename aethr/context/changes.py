@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr import git
 from aethr.base.errors import GitMissingError
@@ -24,7 +25,7 @@ from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context import exclusion
-from aethr.context.diffs import Hunk, Section, is_combined, parse, rows, split
+from aethr.context.diffs import CONTEXT, Hunk, Section, is_combined, narrow, number, parse, rows, split
 from aethr.context.paths import is_secret
 from aethr.git import tracking
 
@@ -46,6 +47,9 @@ HUNK_HEAD = 160
 KEPT_BYTES = 1 << 20
 """A larger diff is read from git each time."""
 
+FUNCTION = "function"
+"""The form of ``git_diff`` that shows the whole function around each edit."""
+
 POINTER = "a git-lfs pointer; the file itself is not shown"
 
 _NOTHING = {
@@ -64,8 +68,39 @@ _NEITHER = "no changes, staged or unstaged"
 """For a run without ``--diff``."""
 
 
-def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragment]:
-    """The change of the run's scope. Raises ``GitError`` for a repository that git cannot read."""
+class _Form(NamedTuple):
+    """How the lines of a change are shown.
+
+    There is ``room`` for this many characters of a file. ``context`` are the options of ``git.diff``; of a
+    ``wide`` one, a hunk that does not fit is shown with less.
+    """
+
+    room: int
+    numbered: bool
+    context: tuple[str, ...] = ()
+    wide: bool = False
+
+
+def is_wide(argument: str) -> bool:
+    """Whether ``git_diff`` with this argument shows more context than ``git diff`` does by default."""
+    return argument == FUNCTION or int(argument or CONTEXT) > CONTEXT
+
+
+def git_diff(argument: str, view: View, budget_chars: int, /) -> Iterator[Fragment]:
+    """The change of the run's scope.
+
+    ``argument`` is empty, a number of lines of context, or ``FUNCTION``. Raises ``GitError`` for a repository
+    that git cannot read.
+    """
+    form = _Form(budget_chars, view.numbered)
+    if is_wide(argument) and view.plain:
+        yield Remark(
+            f"the change does not fit with git_diff:{argument}, so it is shown with three lines of context"
+        )
+    elif argument == FUNCTION:
+        form = form._replace(context=("--function-context",), wide=True)
+    elif argument and int(argument) != CONTEXT:
+        form = form._replace(context=(f"--unified={argument}",), wide=is_wide(argument))
     try:
         here = None if view.survey else git.checkout(view.root)
         survey = git.survey(here, view.scope) if here else view.survey
@@ -77,7 +112,7 @@ def git_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fragm
         return
     names: list[str] = []
     with git.other_changes(survey) as wait:
-        for fragment in _change(survey, view, budget_chars):
+        for fragment in _change(survey, view, form):
             if isinstance(fragment, Entry):
                 names += filter(None, (fragment.old_path, fragment.path))
             yield fragment
@@ -109,7 +144,9 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fr
     text = artifacts.git_diff
     if text:
         # surrogatepass: JSON may contain lone surrogates; decoding the hunk reports them.
-        yield from _read(parse([text.encode("utf-8", "surrogatepass")], HUNK_BYTES), budget_chars)
+        yield from _read(
+            parse([text.encode("utf-8", "surrogatepass")], HUNK_BYTES), _Form(budget_chars, view.numbered)
+        )
     elif artifacts.changed_files:
         names = _listed(artifacts.changed_files)
         yield Remark(f"step {step} gives no diff, but changed {names}", complete=False, change=True)
@@ -123,19 +160,19 @@ def latest_diff(_argument: str, view: View, budget_chars: int, /) -> Iterator[Fr
         yield Remark(f"step {step} changed what is not shown here: {line}")
 
 
-def _change(survey: Survey, view: View, room: int) -> Iterator[Fragment]:
+def _change(survey: Survey, view: View, form: _Form) -> Iterator[Fragment]:
     """All files of the change; those that git calls binary come last, in their original order."""
     binaries: list[tuple[int, Section]] = []
-    listed, events = read_change(survey, HUNK_BYTES)
+    listed, events = read_change(survey, HUNK_BYTES, context=form.context)
     excluded = excluded_files(listed, survey, view.root, view.rules)
-    yield from _read(events, room, binaries, excluded)
+    yield from _read(events, form, binaries, excluded)
     hidden = hidden_texts(survey, [section for _, section in binaries])
     places = {section.path: order for order, section in binaries}
     shown: set[bytes] = set()
     section = None
-    for event in _read_as_text(survey, hidden[:RESHOWN], HUNK_BYTES):
+    for event in _read_as_text(survey, hidden[:RESHOWN], HUNK_BYTES, form.context):
         if isinstance(event, Hunk):
-            yield from _hunk(event, section, room)
+            yield from _hunk(event, section, form)
         else:
             section = event
             shown.add(event.path)
@@ -148,19 +185,19 @@ def _change(survey: Survey, view: View, room: int) -> Iterator[Fragment]:
 
 
 def read_change(
-    survey: Survey, limit: int, kept: list[bytes] | None = None
+    survey: Survey, limit: int, kept: list[bytes] | None = None, context: Sequence[str] = ()
 ) -> tuple[Section | None, Iterator[Section | Hunk]]:
     """The list of all files of a change, None if there are none, and then its files and hunks.
 
     What git prints is added to ``kept``, unless it is much. Beside such a list git does not show files whose
-    merge is unfinished, so the change is then read anew.
+    merge is unfinished, so the change is then read anew. ``context`` is that of ``git.diff``.
     """
-    chunks = git.diff(survey, listed=True)
+    chunks = git.diff(survey, listed=True, context=context)
     events = parse(chunks if kept is None else _keep(chunks, kept), limit)
     listed = next(events, None)
     assert not isinstance(listed, Hunk)
     if listed is not None and is_combined(listed.header):
-        return listed, parse(git.diff(survey), limit)
+        return listed, parse(git.diff(survey, context=context), limit)
     return listed, events
 
 
@@ -192,7 +229,7 @@ _NONE: Mapping[bytes, exclusion.Reason] = {}
 
 def _read(
     events: Iterator[Section | Hunk],
-    room: int,
+    form: _Form,
     binaries: list[tuple[int, Section]] | None = None,
     excluded: Mapping[bytes, exclusion.Reason] = _NONE,
 ) -> Iterator[Fragment]:
@@ -203,7 +240,7 @@ def _read(
     order, section, reason = 0, None, None
     for event in events:
         if isinstance(event, Hunk):
-            for part in _hunk(event, section, room):
+            for part in _hunk(event, section, form):
                 if isinstance(part, Piece) or reason is None or (reason.default and isinstance(part, Gap)):
                     yield part
             continue
@@ -235,14 +272,16 @@ def hidden_texts(survey: Survey, binaries: Sequence[Section]) -> list[Section]:
     return [section for section in hidden if section.path not in binary]
 
 
-def _read_as_text(survey: Survey, sections: Sequence[Section], limit: int) -> Iterator[Section | Hunk]:
+def _read_as_text(
+    survey: Survey, sections: Sequence[Section], limit: int, context: Sequence[str] = ()
+) -> Iterator[Section | Hunk]:
     """These files of the change, with their lines even where git calls them binary."""
     if not sections:
         return
     names, wanted = _both_names(sections), {section.path for section in sections}
     few = sum(map(len, names)) + len(names) <= NAMES_BYTES
     is_wanted = False
-    for event in parse(git.diff(survey, as_text=True, paths=names if few else ()), limit):
+    for event in parse(git.diff(survey, as_text=True, paths=names if few else (), context=context), limit):
         if isinstance(event, Section):
             is_wanted = event.path in wanted
         if is_wanted:
@@ -290,7 +329,7 @@ def _both_names(sections: Collection[Section]) -> list[bytes]:
     return [name for section in sections for name in (section.path, section.old_path) if name]
 
 
-def _hunk(hunk: Hunk, section: Section | None, room: int) -> Iterator[Fragment]:
+def _hunk(hunk: Hunk, section: Section | None, form: _Form) -> Iterator[Fragment]:
     """A hunk, in several pieces if it is larger than the room that the file's header leaves.
 
     The lines of a submodule or a git-lfs pointer name other content, so none counts as shown.
@@ -299,35 +338,61 @@ def _hunk(hunk: Hunk, section: Section | None, room: int) -> Iterator[Fragment]:
     # git prints an `index` line for a file, but not for a submodule that is merely dirty.
     dirty = section is not None and section.ids is None and hunk.dirty_submodule
     unread = hunk.pointer or submodule or dirty
-    try:
-        for each, text, revealed in _show(hunk, room - len(section.header if section else b"")):
-            changed = 0 if unread else each.changed
-            yield Piece(text, each.size, changed, revealed, each.added, each.changed - each.added, each.lines)
-    except UnicodeDecodeError:
-        changed = 0 if unread else hunk.changed
-        yield Piece(None, hunk.size, changed, 0, hunk.added, hunk.changed - hunk.added)
-        yield Withhold("not UTF-8 text")
+    form = form._replace(room=form.room - len(section.header if section else b""))
+    for own in narrow(hunk) if form.wide and not _fits(hunk, form) else [hunk]:
+        yield from _pieces(own, form, unread)
     if hunk.pointer:
         yield Gap(POINTER)
     if dirty:
         yield Gap("a submodule with uncommitted changes: its files are not shown")
 
 
-def _show(hunk: Hunk, room: int) -> Iterator[tuple[Hunk, str | None, int]]:
-    """A hunk, its text with invisible characters shown by their codes, and the number of those.
+def _pieces(hunk: Hunk, form: _Form, unread: bool) -> Iterator[Piece | Withhold]:
+    try:
+        for each, text, revealed in _show(hunk, form):
+            changed, removed = 0 if unread else each.changed, each.changed - each.added
+            yield Piece(text, each.size, changed, revealed, each.added, removed, each.lines)
+    except UnicodeDecodeError:
+        changed = 0 if unread else hunk.changed
+        yield Piece(None, hunk.size, changed, 0, hunk.added, hunk.changed - hunk.added)
+        yield Withhold("not UTF-8 text")
 
-    If the text has more than ``room`` characters, the hunk is cut between lines until each piece fits or has
-    one line. Raises ``UnicodeDecodeError`` before the first piece.
+
+def _fits(hunk: Hunk, form: _Form) -> bool:
+    """Whether a hunk can be shown in one piece."""
+    try:
+        text, _ = _text(hunk, form)
+    except UnicodeDecodeError:
+        return False
+    return text is not None and len(text) <= form.room
+
+
+def _text(hunk: Hunk, form: _Form) -> tuple[str | None, int]:
+    """A hunk with invisible characters shown by their codes, and the number of those.
+
+    Raises ``UnicodeDecodeError``.
     """
-    text, revealed = (None, 0) if hunk.text is None else reveal(hunk.text.decode())
+    if hunk.text is None:
+        return None, 0
+    text, revealed = reveal(hunk.text.decode())
+    return number(text) if form.numbered else text, revealed
+
+
+def _show(hunk: Hunk, form: _Form) -> Iterator[tuple[Hunk, str | None, int]]:
+    """A hunk and its ``_text``.
+
+    If that is larger than the room, the hunk is cut between lines until each piece fits or has one line.
+    Raises ``UnicodeDecodeError`` before the first piece.
+    """
+    text, revealed = _text(hunk, form)
     pieces = [hunk]
-    if text is not None and len(text) > room:
-        pieces = list(split(hunk, max(room - HUNK_HEAD, 0) * hunk.size // len(text)))
+    if text is not None and len(text) > form.room:
+        pieces = list(split(hunk, max(form.room - HUNK_HEAD, 0) * hunk.size // len(text)))
     if len(pieces) == 1 and pieces[0].size >= hunk.size:
         yield hunk, text, revealed
         return
     for piece in pieces:
-        yield from _show(piece, room)
+        yield from _show(piece, form)
 
 
 def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[str]) -> Iterator[Remark]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, count, groupby
 from typing import NamedTuple
 
 from aethr.base.records import Lines
@@ -25,6 +25,15 @@ _RANGES = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _RANGES_BYTES = 80
 """At most this many bytes of a hunk's first line come before its second ``@@``."""
 
+HEAD = re.compile(r"@@ -[0-9,]+ \+([0-9]{1,15})(?:,([0-9]{1,15}))? @@")
+"""The first line of a hunk as text, with the range of the new side."""
+
+CONTEXT = 3
+"""The lines of context around each change that git shows by default."""
+
+_LINE = re.compile(rb"[^\n]+(?:\n\\[^\n]*)*\n?|\n")
+"""A line of a hunk, with git's remark that no newline follows it."""
+
 _GITLINK = re.compile(
     rb"\n(?:(?:new file |deleted file |new )?mode [0-7,]*160000|index \S+ 160000)(?=\n|\.\.)"
 )
@@ -34,6 +43,11 @@ _DIRTY = re.compile(rb"@@ -1 \+1 @@\n-Subproject commit ([0-9a-f]+)\n\+Subprojec
 _FROM_THE_TOP = re.compile(rb"@@ -\S+ \+1(?:,\d+)? @@")
 _POINTER = re.compile(rb"version https://(?:git-lfs|hawser)\.github\.com/spec/v1\n(?:.*\n)*?oid ")
 """The beginning of a git-lfs pointer: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+_OF_A_POINTER = re.compile(
+    rb"(?:ext-.*\n)*(?:version https://(?:git-lfs|hawser)\.github\.com/spec/v1\n|oid sha256:[0-9a-f]{64}\n)"
+    rb"(?:ext-.*\n|oid sha256:[0-9a-f]{64}\n|size \d+\n)*"
+)
+"""Some lines of a pointer and nothing else: all that a diff without context shows of one."""
 
 _ESCAPED = re.compile(rb'\\([0-3][0-7]{2}|[abfnrtv"\\])')
 _ESCAPES = {b"a": 7, b"b": 8, b"t": 9, b"n": 10, b"v": 11, b"f": 12, b"r": 13, b'"': 34, b"\\": 92}
@@ -101,10 +115,12 @@ class Hunk(NamedTuple):
     @property
     def pointer(self) -> bool:
         """Whether the new version is a git-lfs pointer: the diff does not show the file itself."""
-        if self.text is None or b"/spec/v1" not in self.text:
+        if self.text is None or (b"/spec/v1" not in self.text and b"oid sha256:" not in self.text):
             return False
         head, *lines = self.text.split(b"\n")
-        new = b"\n".join(line[1:] for line in lines if line[:1] in (b" ", b"+"))
+        new = b"".join(line[1:] + b"\n" for line in lines if line[:1] in (b" ", b"+"))
+        if _OF_A_POINTER.fullmatch(new):
+            return True
         return _FROM_THE_TOP.match(head) is not None and is_pointer(new)
 
 
@@ -166,6 +182,32 @@ def parse(chunks: Iterable[bytes], limit: int) -> Iterator[Section | Hunk]:
         yield current.close()
 
 
+def narrow(hunk: Hunk) -> Iterator[Hunk]:
+    """The hunks that git prints with its three lines of context, of one with more.
+
+    git names a function after ``@@``: only a first hunk that begins where the wide one does has that name. A
+    hunk without more context, or whose lines are not known, stays as it is.
+    """
+    ranges = _RANGES.match(hunk.text or b"")
+    head, _, body = (hunk.text or b"").partition(b"\n")
+    lines = _LINE.findall(body)
+    near = bytearray(len(lines))
+    for at, line in enumerate(lines):
+        if line[:1] in (b"+", b"-"):
+            begin, end = max(0, at - CONTEXT), min(len(lines), at + CONTEXT + 1)
+            near[begin:end] = b"\1" * (end - begin)
+    if ranges is None or all(near) or not any(near):
+        yield hunk
+        return
+    old, new = _first_lines(ranges)
+    after = head[ranges.end() :]
+    for is_near, group in groupby(zip(near, lines, strict=True), key=lambda each: each[0]):
+        piece, old, new = _piece(old, new, b"".join(line for _, line in group), after)
+        after = b""
+        if is_near:
+            yield piece
+
+
 def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
     """A hunk cut between lines; a piece is a ``@@`` line and at most ``size`` bytes or one line.
 
@@ -177,9 +219,7 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
         yield hunk
         return
     head, _, body = hunk.text.partition(b"\n")
-    after = head[ranges.end() :]
-    # The number of the next line on each side: git names the line before a side without lines.
-    old, new = (int(ranges[at]) + (ranges[at + 1] == b"0") for at in (1, 3))
+    old, new = _first_lines(ranges)
     begin = 0
     while begin < len(body):
         end = body.rfind(b"\n", begin, begin + size) + 1 if begin + size < len(body) else len(body)
@@ -187,15 +227,65 @@ def split(hunk: Hunk, size: int) -> Iterator[Hunk]:
             end = body.find(b"\n", begin) + 1 or len(body)
         while body.startswith(b"\\", end):  # it belongs to the line before it
             end = body.find(b"\n", end) + 1 or len(body)
-        taken = body[begin:end]
-        lines = b"\n" + taken
-        added, removed, same = (lines.count(b"\n" + sign) for sign in (b"+", b"-", b" "))
-        before, now = same + removed, same + added
-        numbers = (old - (not before), before, new - (not now), now)
-        text = b"@@ -%d,%d +%d,%d @@%b\n" % (*numbers, after) + taken
-        if added or removed:
-            yield Hunk(text, len(text), added + removed, b"\0" in taken, added)
-        old, new, begin = old + before, new + now, end
+        piece, old, new = _piece(old, new, body[begin:end], head[ranges.end() :])
+        if piece.changed:
+            yield piece
+        begin = end
+
+
+def _first_lines(ranges: re.Match[bytes]) -> tuple[int, int]:
+    """The number of the next line on each side: git names the line before a side without lines."""
+    old, new = (int(ranges[at]) + (ranges[at + 1] == b"0") for at in (1, 3))
+    return old, new
+
+
+def _piece(old: int, new: int, body: bytes, after: bytes) -> tuple[Hunk, int, int]:
+    """Lines as a hunk that begins at these lines, and the numbers of the lines that follow it."""
+    lines = b"\n" + body
+    added, removed, same = (lines.count(b"\n" + sign) for sign in (b"+", b"-", b" "))
+    numbers = (
+        b"%d" % line if many == 1 else b"%d,%d" % (line - (not many), many)
+        for line, many in ((old, same + removed), (new, same + added))
+    )
+    text = b"@@ -%b +%b @@%b\n" % (*numbers, after) + body
+    hunk = Hunk(text, len(text), added + removed, b"\0" in body, added)
+    return hunk, old + same + removed, new + same + added
+
+
+def number(hunk: str) -> str:
+    """A hunk with the line number of the new side in front of each line, or with blanks if it is not there.
+
+    The numbers are aligned on the right, and one space follows them. A hunk without lines on the new side, or
+    with other lines than its ``@@`` line announces, stays as it is.
+    """
+    head, _, body = hunk.partition("\n")
+    ranges = HEAD.match(head)
+    lines = body.split("\n")
+    there = [line[:1] in (" ", "+") for line in lines]
+    if ranges is None or not any(there) or sum(there) != int(ranges[2] or 1):
+        return hunk
+    numbers = count(int(ranges[1]))
+    width = len(str(int(ranges[1]) + sum(there) - 1))
+    numbered = (
+        f"{next(numbers) if new else '':>{width}} {line}" if line else line
+        for new, line in zip(there, lines, strict=True)
+    )
+    return "\n".join([head, *numbered])
+
+
+def without_numbers(hunk: str) -> str:
+    """The hunk of which ``number`` made this one, exactly; any other text stays as it is.
+
+    The last number is as wide as all of them, and no line of git begins with a digit, so both cannot be
+    mistaken for each other.
+    """
+    head, _, body = hunk.partition("\n")
+    ranges = HEAD.match(head)
+    if ranges is None:
+        return hunk
+    width = len(str(int(ranges[1]) + int(ranges[2] or 1) - 1))
+    plain = "\n".join([head, *(line[width + 1 :] for line in body.split("\n"))])
+    return plain if number(plain) == hunk else hunk
 
 
 def is_pointer(content: bytes) -> bool:

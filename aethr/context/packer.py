@@ -197,6 +197,13 @@ class Packer:
         """The characters that count towards the budget."""
         return self._total
 
+    def keeps_all(self) -> bool:
+        """Whether no piece is lost, apart from withheld files and the old text of deleted ones."""
+        return all(
+            item.withheld is not None or item.entry.deleted or len(item.kept) == len(item.sizes)
+            for item in self._items
+        )
+
     def extent(self, source: int) -> Extent | None:
         """The size of the change of the source with this number; None if there is none."""
         items = [item for item in self._items if item.source == source]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr.base.records import Block, Quote, Shown
-
-_HEAD = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
+from aethr.context.diffs import HEAD, without_numbers
 
 QUOTED = ("git_diff", "latest_diff", "file", "glob")
 """The names of the sources that are code."""
@@ -57,9 +55,9 @@ def _runs(shown: Shown, wanted: Sequence[str]) -> Iterator[Sequence[CodeLine]]:
 
 
 def read(text: str) -> Iterator[CodeLine]:
-    """The lines of a file, or of a hunk of a diff, as they are in the file."""
-    head, _, body = text.partition("\n")
-    ranges = _HEAD.match(head)
+    """The lines of a file, or of a hunk of a diff with numbers or without, as they are in the file."""
+    head, _, body = without_numbers(text).partition("\n")
+    ranges = HEAD.match(head)
     if ranges is None:
         for number, line in enumerate(text.split("\n"), start=1):
             yield CodeLine(line, number)

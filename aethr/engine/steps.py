@@ -60,6 +60,7 @@ class PartCall(NamedTuple):
             reviewing=step.spec.reviewing,
             edits_tree=step.edits_tree,
             cut=parts > 1,
+            numbered=any(each.spec.reviewing for each in plan.steps),
         )
         seen = [each for each in self.history if each.skipped is None and self._sees(plan, each)]
         earlier_steps = prompts.describe_history(seen, step.spec.history_visibility)

@@ -230,20 +230,27 @@ def _with_submodules(folder: Path) -> Iterator[Path]:
 
 
 def diff(
-    seen: Survey, *, as_text: bool = False, listed: bool = False, paths: Sequence[bytes] = ()
+    seen: Survey,
+    *,
+    as_text: bool = False,
+    listed: bool = False,
+    paths: Sequence[bytes] = (),
+    context: Sequence[str] = (),
 ) -> Iterator[bytes]:
     """The change of a scope in chunks, byte for byte as ``git diff --no-ext-diff`` by default shows it.
 
     ``as_text`` shows every file as text, ``paths`` limits the diff to these. ``listed`` puts the lines of
-    ``git diff --raw`` first, which name all files before the content of any. Raises ``GitError`` after the
-    last chunk if git failed: read to the end before you trust what came before.
+    ``git diff --raw`` first, which name all files before the content of any. ``context`` are git's options
+    for other context than three lines around each edit. Raises ``GitError`` after the last chunk if git
+    failed: read to the end before you trust what came before.
     """
-    if listed and seen.listed_diff is not None:
+    if listed and not context and seen.listed_diff is not None:
         yield seen.listed_diff
         return
     top, scope = seen.top, seen.scope
     words = [
         *_diff_words(seen),
+        *context,
         *(["--text"] if as_text else []),
         *(["--raw", "--patch"] if listed else []),
         *_sides(top, scope),

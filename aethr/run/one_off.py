@@ -85,7 +85,7 @@ def open_project(options: RunOptions, cwd: Path) -> Project:
     for source in options.context:
         words = planning.vocabulary()
         if problem := workflow_file.problem_of(workflow_file.context_source(words), source):
-            known = ", ".join(f"{name}:…" if argument else name for name, argument in words.sources.items())
+            known = ", ".join(workflow_file.source_forms(words))
             raise UsageError(f"--context {quote(source)}: {problem}", f"A source is one of {known}.")
     if options.step or not options.context:
         return opened

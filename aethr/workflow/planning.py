@@ -132,16 +132,20 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
 def vocabulary() -> workflow_file.Vocabulary:
     """The names that a workflow file may use, from the tables themselves."""
     return workflow_file.Vocabulary(
-        sources={
-            name: (workflow_file.COMMAND if row.runs else workflow_file.ARGUMENT)
-            if row.takes_argument
-            else None
-            for name, row in context.SOURCES.items()
-        },
+        sources={name: _argument_kind(row) for name, row in context.SOURCES.items()},
         backends=tuple(BACKENDS),
         conditions=tuple(row.key for row in conditions.CONDITIONS.values()),
         pattern=Text("a pattern", one_line=True, problem=_pattern_problem),
+        optional=frozenset(name for name, row in context.SOURCES.items() if row.argument == "optional"),
     )
+
+
+def _argument_kind(row: context.SourceRow) -> Text | None:
+    if row.argument == "none":
+        return None
+    if row.name == CHANGE:
+        return workflow_file.DIFF_FORM
+    return workflow_file.COMMAND if row.runs else workflow_file.ARGUMENT
 
 
 def _pattern_problem(text: str) -> Problem | None:
@@ -317,12 +321,13 @@ def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
 
 def _find_undivided(workflow: WorkflowSpec) -> Iterator[tuple[str, str]]:
     """What a shard cannot do, because it depends on all parts of the change: the place and the mistake."""
+    read = changes_in(workflow.steps[0].context)
     for number, step in enumerate(workflow.steps):
         place, name = f"steps.{number}", f"--shard: the step '{step.id}'"
         if BACKENDS[step.backend].edits_tree:
             yield f"{place}.backend", f"{name} is an agent, which cannot work on a part of the change"
         elif step.repeat is not None:
             yield f"{place}.repeat", f"{name} ends a loop, which depends on all parts of the change"
-        elif [*map(is_git_diff, changes_in(step.context))] != [True]:
+        elif [*map(is_git_diff, own := changes_in(step.context))] != [True] or own != read:
             unread = f"needs all parts of the change, because it does not read {CHANGE} as the others do"
             yield (f"{place}.context" if step.context else place), f"{name} {unread}"

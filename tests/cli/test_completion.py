@@ -85,7 +85,7 @@ CASES = [
     ("aethr check my", {"my flow.yaml", "my other.yml"}),
     ("aethr check one.yaml fol", {"folder"}),
     ("aethr hook --if-not-reviewed ", {"fail", "pass"}),
-    ("aethr run --context ", {f"{row.name}{':' * row.takes_argument}" for row in SOURCES.values()}),
+    ("aethr run --context ", {"git_diff", "latest_diff", "file:", "glob:", "command:"}),
     ("aethr hook --model open", {"openai:", "openrouter:"}),
     ("aethr completion z", {"zsh"}),
     ("aethr run --max-cost ", set()),

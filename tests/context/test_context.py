@@ -687,7 +687,8 @@ def test_the_table_names_its_sources_and_find_reads_them() -> None:
         ("git-diff", "did you mean 'git_diff'?"),
         ("xyz", "Known: git_diff"),
         ("file", "file:<"),
-        ("git_diff:x", "Write git_diff."),
+        ("latest_diff:x", "Write latest_diff."),
+        ("git_diff:", "git_diff:<"),
     ],
 )
 def test_an_invalid_source_is_a_usage_error(source: str, fix: str) -> None:

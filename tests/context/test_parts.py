@@ -34,27 +34,38 @@ steps:
   - {{id: review, role: reviewer, context: [git_diff]}}
 """
 
+FORMS = {
+    "git_diff": [],
+    "git_diff:0": ["-U0"],
+    "git_diff:40": ["-U40"],
+    "git_diff:function": ["--function-context"],
+}
+"""The forms of the source, each with git's own option."""
+
 # --- a reader of diffs ---------------------------------------------------------------------------
 
 
 @dataclass
 class FileDiff:
-    """One file of a diff: its header, and its hunks, each with the lines below its ``@@`` line."""
+    """One file of a diff: its header, and its hunks, each with the lines below its ``@@`` line.
+
+    ``size`` counts its characters with the numbers in front of its lines.
+    """
 
     header: str
     hunks: list[tuple[str, list[str]]] = field(default_factory=list)
+    size: int = 0
 
     @property
     def changed(self) -> list[str]:
         return [line for _, lines in self.hunks for line in lines if line[0] in "+-"]
 
-    @property
-    def text(self) -> str:
-        return self.header + "".join(head + "".join(lines) for head, lines in self.hunks)
 
+def read_diff(text: str, *, numbered: bool = False) -> tuple[dict[str, FileDiff], list[str]]:
+    """The files of a diff by the first lines of their headers, and the notes between them.
 
-def read_diff(text: str) -> tuple[dict[str, FileDiff], list[str]]:
-    """The files of a diff by the first lines of their headers, and the notes between them."""
+    If it is ``numbered``, each line must have its right number.
+    """
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     files: dict[str, FileDiff] = {}
     notes: list[str] = []
@@ -71,18 +82,27 @@ def read_diff(text: str) -> tuple[dict[str, FileDiff], list[str]]:
             notes.append(line)
         elif ranges := re.match(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", line):
             left = [int(ranges[2] or 1), int(ranges[4] or 1)]
-            body = []
-            while left != [0, 0] or (at < len(lines) and lines[at].startswith("\\")):
-                sign = lines[at][0]
+            number, body = int(ranges[3]), []
+            width = len(str(number + left[1] - 1)) if numbered and left[1] else -1
+            while left != [0, 0] or (at < len(lines) and lines[at][width + 1 :].startswith("\\")):
+                own = lines[at][width + 1 :]
+                sign = own[0]
                 assert sign in "+- \\", lines[at]
+                in_front = "" if sign in "-\\" else f"{number}"
+                assert lines[at] == own if width < 0 else lines[at] == f"{in_front:>{width}} {own}"
                 left[0] -= sign in "- "
                 left[1] -= sign in "+ "
+                number += sign in "+ "
                 assert min(left) >= 0, line
-                body.append(lines[at])
+                body.append(own)
+                current.size += len(lines[at])
                 at += 1
             current.hunks.append((line, body))
+            current.size += len(line)
         else:
             current.header += line
+    for each in files.values():
+        each.size += len(each.header)
     return files, notes
 
 
@@ -152,11 +172,9 @@ def changed_repo(root: Path, seed: int) -> Repo:
     return repo
 
 
-def diff_of(repo: Repo) -> str:
-    done = subprocess.run(
-        ["git", "diff", "--no-ext-diff", "--cached"], cwd=repo.root, capture_output=True, check=True
-    )
-    return done.stdout.decode()
+def diff_of(repo: Repo, *options: str) -> str:
+    words = ["git", "diff", "--no-ext-diff", "--cached", *options]
+    return subprocess.run(words, cwd=repo.root, capture_output=True, check=True).stdout.decode()
 
 
 @dataclass
@@ -168,8 +186,11 @@ class Sent:
     receipts: list[list[dict[str, Any]]]
 
 
-def send(repo: Repo, room: int, parts: int = 1000, workflow: str = WORKFLOW) -> Sent:
-    repo.write(".aethr.yaml", workflow.format(room=room, parts=parts))
+def send(
+    repo: Repo, room: int, parts: int = 1000, workflow: str = WORKFLOW, source: str = "git_diff"
+) -> Sent:
+    text = workflow.format(room=room, parts=parts).replace("[git_diff", f"['{source}'")
+    repo.write(".aethr.yaml", text)
     words = ("run", "--diff", "staged")
     shown = aethr(*words, "--show-prompt", "--json", "review", cwd=repo.root)
     assert shown.returncode == 0, shown.stderr
@@ -178,7 +199,9 @@ def send(repo: Repo, room: int, parts: int = 1000, workflow: str = WORKFLOW) -> 
     prompts = json.loads(shown.stdout)
     assert [each["part"] for each in prompts] == list(range(1, len(prompts) + 1))
     assert [each["prompt_sha256"] for each in prompts] == [each["prompt_sha256"] for each in steps]
-    return Sent(room, [blocks(each["prompt"]) for each in prompts], [each["context"] for each in steps])
+    return Sent(
+        room, [blocks(each["prompt"], source) for each in prompts], [each["context"] for each in steps]
+    )
 
 
 @dataclass
@@ -194,10 +217,10 @@ class Account:
         files: dict[str, FileDiff] = {}
         notes: list[str] = []
         for block in sent.blocks:
-            read, said = read_diff(block)
+            read, said = read_diff(block, numbered=True)
             notes += said
             assert read or said
-            assert sum(len(each.text) for each in read.values()) <= sent.room
+            assert sum(each.size for each in read.values()) <= sent.room
             for name, each in read.items():
                 known = files.setdefault(name, FileDiff(each.header))
                 assert known.header == each.header
@@ -222,9 +245,10 @@ def numstat(repo: Repo) -> Counter[str]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_changed_line_is_in_one_prompt_and_the_receipts_say_so(tmp_path: Path, seed: int) -> None:
     repo = changed_repo(tmp_path / "r", seed)
-    sent = send(repo, random.Random(seed).choice([800, 3_000, 20_000]))
+    source, options = list(FORMS.items())[seed % len(FORMS)]
+    sent = send(repo, random.Random(seed).choice([800, 3_000, 20_000]), source=source)
     account = Account.of(sent)
-    of_git, _ = read_diff(diff_of(repo))
+    of_git, _ = read_diff(diff_of(repo, *options))
     deleted = {name for name, each in of_git.items() if "\ndeleted file mode" in each.header}
     locks = {name for name in of_git if name.endswith(".lock\n")}  # excluded, unless they are executable
     assert account.files.keys() >= of_git.keys() - deleted - locks
