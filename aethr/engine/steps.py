@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import review
@@ -17,6 +18,7 @@ from aethr.base.records import (
     Notice,
     Plan,
     PlannedStep,
+    Quote,
     Receipt,
     Request,
     Spent,
@@ -115,15 +117,27 @@ def perform(
     )
     failed: list[Usage] = []
     answers = [(yield from _call(plan, step, request, failed))]
-    if doubt := _find_missing_verdict(plan, step, prepared, answers[0]):
+    quotes = find_quotes(plan, call, prepared, answers[0])
+    if doubt := _find_missing_verdict(plan, step, prepared, answers[0], quotes):
         yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
         try:
             again = request.after(answers[0].usage, *failed)
             again = again._replace(prompt=prompts.ask_verdict(answers[0].content))
             answers.append((yield from _call(plan, step, again, failed)))
+            quotes = find_quotes(plan, call, prepared, answers[1])
         except AethrError as error:  # the first answer is paid for, and still counts
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
-    return to_result(step, call.turn, prepared, answers, clock() - began, failed)
+    result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
+    return result._replace(quotes=quotes)
+
+
+def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Completion) -> tuple[Quote, ...]:
+    """The code that a review quotes, and where it stands in the code of its prompt."""
+    if not call.step.spec.reviewing:
+        return ()
+    blocks = call.collected.parts[call.part - 1]
+    ground = review.ground(prepared.receipts, plan.holds)
+    return review.find_quotes(answer.content, ground, partial(plan.find_quotes, blocks))
 
 
 def _call(
@@ -194,7 +208,7 @@ def _clean(
 
 
 def _find_missing_verdict(
-    plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion
+    plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion, quotes: tuple[Quote, ...]
 ) -> str | None:
     """Why no verdict can be read from this answer, so that Aethr asks once more; None if it does not ask.
 
@@ -204,7 +218,7 @@ def _find_missing_verdict(
     asked = step.spec.reviewing and not step.edits_tree and plan.mode != "mock"
     if not asked or not answer.content or answer.truncated or answer.cut_prompt:
         return None
-    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))
+    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds, quotes))
     return read.reason if read.status == "none" else None
 
 
