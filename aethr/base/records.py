@@ -286,7 +286,8 @@ class Quote(NamedTuple):
     """Lines of an answer that stand in the code of its prompt.
 
     ``text`` is what the answer quotes. ``line`` and ``end_line`` are their place in the new version of the
-    file, None for lines that the change removes.
+    file, None for lines that the change removes. If the text is these lines of the new version, and nothing
+    else, ``indent`` is what each of them has in front that the text lacks, often nothing; else it is None.
     """
 
     text: str
@@ -294,6 +295,7 @@ class Quote(NamedTuple):
     path: str
     line: int | None = None
     end_line: int | None = None
+    indent: str | None = None
 
 
 class Block(NamedTuple):
@@ -1025,6 +1027,11 @@ UNSEALED = Seal()
 
 
 Collect: TypeAlias = Callable[[View], Collected]
+FindQuotes: TypeAlias = Callable[[Sequence[Block], str, str | None, int | None], Sequence[Quote]]
+"""Where the lines of a text stand in the code of these blocks: see ``context.quotes``.
+
+The path and the line are where they are expected; the likeliest place comes first.
+"""
 Share: TypeAlias = Callable[[Iterable[Request], Allowance], Sequence[Allowance]]
 """What each of some calls, which may run at once, may spend of what is left. It depends on nothing else.
 
@@ -1081,7 +1088,8 @@ class Plan(NamedTuple):
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
-    the model steps, except for what commands print. At most ``jobs`` calls run at once.
+    the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
+    lines of an answer in the code of its prompt.
     """
 
     workflow: WorkflowSpec
@@ -1102,6 +1110,7 @@ class Plan(NamedTuple):
     jobs: int = 1
     shard: Shard | None = None
     estimate: Callable[[], Estimate | None] = lambda: None
+    find_quotes: FindQuotes = lambda *_: ()
 
     @property
     def is_live(self) -> bool:

@@ -29,10 +29,17 @@ def find(
     White space around a line does not count. Of several places, one in the file ``path`` is chosen, the
     nearest to ``line``.
     """
+    return next(iter(find_all(blocks, text, path, line)), None)
+
+
+def find_all(
+    blocks: Iterable[Block], text: str, path: str | None = None, line: int | None = None
+) -> list[Quote]:
+    """Every such place once, the first as from ``find``."""
     wanted = [each.strip() for each in text.split("\n") if each.strip()]
     if not wanted:
-        return None
-    found: list[tuple[bool, int, Quote]] = []
+        return []
+    found: dict[tuple[str, int | None, int | None], tuple[bool, int, Quote]] = {}
     for block in blocks:
         if block.source.partition(":")[0] not in QUOTED:
             continue
@@ -41,19 +48,40 @@ def find(
                 numbers = [each.number for each in run if each.number is not None]
                 first, last = (numbers[0], numbers[-1]) if numbers else (None, None)
                 far = abs((line or 0) - (first or 0))
-                quote = Quote(text, block.source, shown.path, first, last)
-                found.append((shown.path != path, far, quote))
-    return min(found, key=lambda each: each[:2])[2] if found else None
+                quote = Quote(text, block.source, shown.path, first, last, _indent(run, text))
+                found.setdefault((shown.path, first, last), (shown.path != path, far, quote))
+    return [quote for _, _, quote in sorted(found.values(), key=lambda each: each[:2])]
 
 
 def _runs(shown: Shown, wanted: Sequence[str]) -> Iterator[Sequence[CodeLine]]:
-    """Every place in a file where these lines follow each other, empty lines apart."""
+    """Every place in a file where these lines follow each other, empty lines apart.
+
+    In a hunk, they may be those of the new version alone.
+    """
     for text in shown.texts:
-        lines = [each for each in read(text) if each.text.strip()]
-        stripped = [each.text.strip() for each in lines]
-        for at in range(len(lines) - len(wanted) + 1):
-            if stripped[at : at + len(wanted)] == wanted:
-                yield lines[at : at + len(wanted)]
+        every = list(read(text))
+        new = [each for each in every if each.number is not None]
+        for lines in (every, new) if len(new) < len(every) else (every,):
+            written = [at for at, each in enumerate(lines) if each.text.strip()]
+            stripped = [lines[at].text.strip() for at in written]
+            for at in range(len(written) - len(wanted) + 1):
+                if stripped[at : at + len(wanted)] == wanted:
+                    yield lines[written[at] : written[at + len(wanted) - 1] + 1]
+
+
+def _indent(run: Sequence[CodeLine], text: str) -> str | None:
+    """What every line of the text lacks in front to be the line of the new version, or None."""
+    quoted = text.split("\n")
+    written = [at for at, each in enumerate(quoted) if each.strip()]
+    quoted = quoted[written[0] : written[-1] + 1]
+    if len(quoted) != len(run) or any(each.number is None for each in run):
+        return None
+    pairs = [
+        (own, each.text) for own, each in zip(quoted, run, strict=True) if own.strip() or each.text.strip()
+    ]
+    indent = pairs[0][1].removesuffix(pairs[0][0])
+    fits = not indent.strip() and all(there == indent + own for own, there in pairs)
+    return indent if fits else None
 
 
 def read(text: str) -> Iterator[CodeLine]:

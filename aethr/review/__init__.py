@@ -18,6 +18,7 @@ from aethr.base.records import (
     Gate,
     LoopResult,
     Mode,
+    Quote,
     Receipt,
     Review,
     ReviewStatus,
@@ -30,6 +31,7 @@ from aethr.base.records import (
 from aethr.base.words import capped, counted
 
 if TYPE_CHECKING:
+    from aethr.review.lines import Code, Line
     from aethr.review.places import Ground
 
 CONTRACT = """\
@@ -113,6 +115,20 @@ def parse(text: str, ground: Ground | None = None) -> Review:
     from aethr.review import answer
 
     return answer.parse(text, ground or answer.NO_GROUND)
+
+
+def read_lines(text: str, quotes: Iterable[Quote] = ()) -> tuple[Line, ...]:
+    """The lines of an answer as a person sees them: see ``answer.read_lines``."""
+    from aethr.review import answer
+
+    return answer.read_lines(text, frozenset(quote.text for quote in quotes))
+
+
+def code_below(lines: Sequence[Line], at: int) -> tuple[Code, ...]:
+    """The code that an answer quotes below one of its lines: see ``quoted.code_below``."""
+    from aethr.review import quoted
+
+    return tuple(quoted.code_below(lines, at))
 
 
 def close_blocks(text: str) -> str:

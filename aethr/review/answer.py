@@ -14,11 +14,10 @@ from typing import Literal
 
 from aethr.base.records import Finding, Review, ReviewStatus
 from aethr.base.sanitize import one_line
-from aethr.review import findings, thinking
+from aethr.review import findings, rendered, thinking
 from aethr.review.findings import Unread, is_none
 from aethr.review.lines import Line
 from aethr.review.places import Ground
-from aethr.review.rendered import read_lines
 
 NO_GROUND = Ground()
 LONGEST = 2_000_000
@@ -42,7 +41,7 @@ def parse(text: str, ground: Ground) -> Review:
     condition or beside a severity that cannot be read, and findings that all point to missing files. A pass
     beside a high or medium finding is ``revise``, and so are findings without a status.
     """
-    lines = _read_lines(text)
+    lines = read_lines(text)
     read = list(dict.fromkeys(findings.read_findings(lines, ground)))
     found = tuple(each for each in read if isinstance(each, Finding))
     unread = next((each for each in read if isinstance(each, Unread)), None)
@@ -71,14 +70,19 @@ def close_blocks(text: str) -> str:
     fences = ("```", "~~~", "`" * len(longest), "~" * len(longest))
     for end in ("", "-->", "</pre>", "</script>", "</style>", "</textarea>", "?>", "]]>", ">", *fences):
         ended = f"{text}\n{end}" if end else text
-        lines = read_lines(f"{ended}\n\n{probe}")
+        lines = rendered.read_lines(f"{ended}\n\n{probe}")
         if lines and lines[-1].text == probe:
             return ended
     return text
 
 
 @functools.lru_cache(maxsize=8)  # the loop, the gate and the reports read the same answer
-def _read_lines(text: str) -> tuple[Line, ...]:
+def read_lines(text: str, quoted: frozenset[str] = frozenset()) -> tuple[Line, ...]:
+    """The lines of an answer as a person sees them, each with the code below it, without the thinking.
+
+    Indented code that is one of the texts ``quoted`` is not read as words. An answer that is one code block
+    counts as what is in it.
+    """
     if len(text) > LONGEST:
         return ()
     answer = thinking.split(text).answer.rstrip()
@@ -87,7 +91,7 @@ def _read_lines(text: str) -> tuple[Line, ...]:
     match = _ONE_FENCE.fullmatch(answer)
     if match and not any(line.strip().startswith(match["fence"]) for line in match["inner"].split("\n")):
         answer = match["inner"]
-    return read_lines(answer)
+    return rendered.read_lines(answer, quoted)
 
 
 # --- the status --------------------------------------------------------------------------------

@@ -41,12 +41,31 @@ class Span(NamedTuple):
     href: str = ""
 
 
+class Code(NamedTuple):
+    """Lines of an answer that may be code, below one of its lines.
+
+    ``readings`` are the texts that they can be, the most literal first: without the indentation that all
+    lines have, without line numbers in front, without the signs of a diff. ``indents`` has for each of them
+    what may have been the code's own of that indentation. ``first`` and ``last`` are the numbers of the lines
+    in the answer's source, from 0. A ``suggestion`` is a fenced block with this info; its reading has its
+    indentation.
+    """
+
+    readings: tuple[str, ...]
+    first: int
+    last: int
+    suggestion: bool = False
+    indents: tuple[tuple[str, ...], ...] = ()
+
+
 class Line(NamedTuple):
     """One line as a reader sees it. Lines of one paragraph have the same ``block``.
 
     ``plain`` is False if the answer itself may not state the line: it is indented like code, inside an HTML
     element that can hide it, or too long to be parsed. ``depth`` is the number of lists that an item is in.
-    ``cells`` and ``header`` belong to the row of a table, which is never plain.
+    ``cells`` and ``header`` belong to the row of a table, which is never plain. ``at`` is the number of the
+    line in the answer's source, from 0, or -1 where that is not known. ``code`` follows it, before the next
+    line.
     """
 
     spans: tuple[Span, ...]
@@ -56,6 +75,8 @@ class Line(NamedTuple):
     depth: int = 0
     cells: tuple[str, ...] = ()
     header: tuple[str, ...] = ()
+    at: int = -1
+    code: tuple[Code, ...] = ()
 
     @property
     def text(self) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aethr.review.lines import Kind, Line, Span, is_plain, read_plain
+from aethr.review.lines import Code, Kind, Line, Span, is_plain, read_plain
+from aethr.review.quoted import Source, attach, read_code, scan
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -76,31 +77,39 @@ def _html_parser() -> MarkdownIt:
     return MarkdownIt("zero", {"html": True}).enable(["html_inline", "entity", "newline"])
 
 
-def read_lines(text: str) -> tuple[Line, ...]:
-    """The lines of an answer, in order."""
-    return read_plain(text) if is_plain(text) else parse_lines(text)
+def read_lines(text: str, quoted: Container[str] = frozenset()) -> tuple[Line, ...]:
+    """The lines of an answer, in order. Indented code that is one of the texts ``quoted`` is not read."""
+    return read_plain(text) if is_plain(text) else parse_lines(text, quoted)
 
 
-def parse_lines(text: str) -> tuple[Line, ...]:
-    """The lines of an answer as the parser finds them."""
-    page = _Page(text)
-    lines = tuple(page.lines())
-    return tuple(line._replace(plain=False) for line in lines) if page.broken else lines
+def parse_lines(text: str, quoted: Container[str] = frozenset()) -> tuple[Line, ...]:
+    """The lines of an answer as the parser finds them, with the code below each."""
+    source = scan(text)
+    words = source.without(quoted)
+    page = _Page(words)
+    lines = list(page.lines())
+    if page.broken:
+        lines = [line._replace(plain=False) for line in lines]
+    return attach(lines, (*source.blocks, *page.fences))
 
 
 class _Page:
     """Goes once through the blocks of a text.
 
-    ``broken`` is True once a tag has no end: a browser takes what follows for a part of the tag, so no line
-    of the page can be trusted.
+    ``broken`` is True once a tag or a fence has no end: a reader takes what follows for a part of it, so no
+    line of the page can be trusted. ``fences`` are the fenced blocks.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, source: Source) -> None:
         self.broken = False
+        self.fences: list[Code] = []
+        self._source = source
         self._environment: dict[str, Any] = {}
-        self._tokens = _parser().parse(text, self._environment)
+        self._tokens = _parser().parse("\n".join(source.lines), self._environment)
         self._html = _Elements()
         self._block = 0
+        self._rows = range(0)  # the lines of the source that the block is written in
+        self._breaks = 0  # the ends of lines that were read of it
 
     def lines(self) -> Iterator[Line]:
         quotes = depth = 0
@@ -119,8 +128,9 @@ class _Page:
             elif token.type == "thead_close":
                 header = tuple(cells)
             elif token.type == "inline" and kind == "row":
+                self._rows = range(*token.map or (0, 0))
                 cells.append(" ".join(line.text for line in self._read_paragraph(token.content, kind, depth)))
-            elif token.type in ("inline", "html_block", "code_block", "tr_close"):
+            elif token.type in ("inline", "html_block", "code_block", "fence", "tr_close"):
                 lines = self._read_block(token, kind, depth, cells, header)
                 if not quotes:  # a quote is not the reviewer's own, but its tags affect what follows
                     yield from lines
@@ -129,24 +139,40 @@ class _Page:
     def _read_block(
         self, token: Token, kind: Kind, depth: int, cells: Sequence[str], header: tuple[str, ...]
     ) -> list[Line]:
+        self._rows = range(*token.map) if token.map else self._rows
+        if token.type == "fence":
+            self._read_fence(token, kind)
+            return []
         self._block += 1
         if token.type == "tr_close":
-            row = Line((Span(" | ".join(cells)),), "row", self._block, plain=False)
+            at = self._rows[0] if self._rows else -1
+            row = Line((Span(" | ".join(cells)),), "row", self._block, plain=False, at=at)
             return [row._replace(cells=tuple(cells), header=header)]
         if token.type == "code_block":  # indented, perhaps by mistake: it never counts for a pass
             return self._unparsed(token.content, "item", depth)
-        return list(self._read_paragraph(token.content, kind, depth, in_html=token.type == "html_block"))
+        return self._read_paragraph(token.content, kind, depth, in_html=token.type == "html_block")
 
-    def _read_paragraph(
-        self, content: str, kind: Kind, depth: int, *, in_html: bool = False
-    ) -> Iterator[Line]:
+    def _read_fence(self, token: Token, kind: Kind) -> None:
+        """Keep the code. Below a line, a fence without an end was meant to have one: who knows where."""
+        first, last = self._rows[0], self._rows[-1]
+        end = self._source.lines[last].lstrip(" \t>")
+        closed = first < last and end.startswith(token.markup) and not end.strip(token.markup[0] + " \t")
+        self.broken = self.broken or not (closed or kind == "item")
+        text = token.content.removesuffix("\n")
+        if token.info.casefold().split()[:1] == ["suggestion"]:
+            self.fences.append(Code((text,), first, last, suggestion=True))
+        else:
+            self.fences.append(read_code(text.split("\n"), first, last))
+
+    def _read_paragraph(self, content: str, kind: Kind, depth: int, *, in_html: bool = False) -> list[Line]:
         """The lines of a paragraph, a heading, a cell or a block of HTML."""
         if len(content) > _MOST_CHARACTERS or content.count("[") > _MOST_BRACKETS:
             self.broken = self.broken or in_html
-            yield from self._unparsed(content, kind, depth)
-            return
+            return self._unparsed(content, kind, depth)
+        lines: list[Line] = []
         spans: list[Span] = []
         plain = True
+        self._breaks = begun = 0
         if not in_html:
             self._html.begin_paragraph()
         for span in self._parse_spans(content, in_html=in_html):
@@ -155,17 +181,34 @@ class _Page:
                 plain = plain and self._html.plain
                 continue
             if any(each.text.strip() for each in spans):
-                yield Line(tuple(spans), kind, self._block, plain, depth)
+                lines.append(Line(tuple(spans), kind, self._block, plain, depth, at=begun))
                 kind = "text" if kind == "item" else kind
-            spans, plain = [], True
+            spans, plain, begun = [], True, self._breaks
         if any(each.text.strip() for each in spans):
-            yield Line(tuple(spans), kind, self._block, plain, depth)
+            lines.append(Line(tuple(spans), kind, self._block, plain, depth, at=begun))
         self._html.end_block(paragraph=not in_html)
+        return self._place(lines, content)
+
+    def _place(self, lines: Sequence[Line], content: str) -> list[Line]:
+        """The lines, each with its place in the source; a line that is indented below another is not plain.
+
+        A code span may hide the end of a line: then only the first place is known.
+        """
+        sure = self._breaks == content.rstrip("\n").count("\n") and len(self._rows) > self._breaks
+        doubtful = not sure and not self._source.indented.isdisjoint(self._rows)
+        placed = []
+        for line in lines:
+            at = self._rows[line.at] if self._rows and (sure or line.at == 0) else -1
+            plain = line.plain and not doubtful and at not in self._source.indented
+            placed.append(line._replace(at=at, plain=plain))
+        return placed
 
     def _unparsed(self, content: str, kind: Kind, depth: int) -> list[Line]:
-        texts = (line.strip() for line in content.split("\n"))
+        first = self._rows[0] if self._rows else 0
         return [
-            Line((Span(text),), kind, self._block, plain=False, depth=depth) for text in texts if text.strip()
+            Line((Span(line.strip()),), kind, self._block, plain=False, depth=depth, at=at)
+            for at, line in enumerate(content.split("\n"), start=first)
+            if line.strip()
         ]
 
     def _parse_spans(self, content: str, *, in_html: bool) -> Iterator[Span]:
@@ -196,8 +239,10 @@ class _Page:
 
     def _visible_text(self, token: Token, *, in_html: bool) -> str:
         if token.type.endswith("break"):
+            self._breaks += 1
             return "\n"
         if token.type == "html_inline":
+            self._breaks += token.content.count("\n")
             seen = self._html.tag(token.content, in_html=in_html)
             self.broken = self.broken or seen.startswith(("<?", "<!"))
             return seen

@@ -7,7 +7,7 @@ current folder outside of a repository.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,14 @@ from aethr.base.records import (
     CHANGE,
     Allowance,
     Backend,
+    Block,
     CommandCheck,
     Gate,
     Mode,
     ModelSpec,
     Plan,
     PlannedStep,
+    Quote,
     Request,
     Scope,
     Shard,
@@ -236,7 +238,14 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         moved=partial(git.moved, root, scope),
         jobs=terms.jobs,
         shard=terms.shard,
+        find_quotes=_find_quotes,
     )
+
+
+def _find_quotes(blocks: Sequence[Block], text: str, path: str | None, line: int | None) -> Sequence[Quote]:
+    from aethr.context import quotes  # only answers with quotations need it
+
+    return quotes.find_all(blocks, text, path, line)
 
 
 def preflight(bound: Bound) -> None:

@@ -34,8 +34,8 @@ def test_only_whole_lines_that_follow_each_other_are_found() -> None:
 
 def test_the_named_file_comes_before_others() -> None:
     twice = Block("glob:*.py", "", shown=(Shown("x.py", ("a = 1\n",)), Shown("y.py", ("a = 1\n\na = 1\n",))))
-    assert quotes.find([FILE, twice], "a = 1", "y.py", 3) == Quote("a = 1", "glob:*.py", "y.py", 3, 3)
-    assert quotes.find([FILE, twice], "a = 1") == Quote("a = 1", "file:notes.py", "notes.py", 1, 1)
+    assert quotes.find([FILE, twice], "a = 1", "y.py", 3) == Quote("a = 1", "glob:*.py", "y.py", 3, 3, "")
+    assert quotes.find([FILE, twice], "a = 1") == Quote("a = 1", "file:notes.py", "notes.py", 1, 1, "")
 
 
 def test_text_that_is_not_code_is_not_found() -> None:

@@ -1,0 +1,179 @@
+"""The code that an answer quotes below its lines (pure).
+
+Quoted code may look like anything: a heading, a finding, a status. Fenced blocks are code to every reader of
+Markdown. Indented lines often are not, because a list is above them. So they are found in the source, and
+where code has found them in the prompt (``StepResult.quotes``), they are not read as words of the answer.
+Other indented lines are read as Markdown has them, but never count for a pass.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from aethr.review.lines import Code, Line
+
+LONGEST = 60
+"""In lines: nobody quotes more."""
+_MOST = 300
+"""How many indented blocks of an answer are looked at."""
+
+_MARGINS = (2, 3, 4)
+"""By how much Markdown can make one indent code below an item."""
+
+_BLANK = re.compile(r"\s*\Z")
+_FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})")
+_ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,9}[.)])\s")
+_OWNER = re.compile(rf"{_ITEM.pattern}|#{{1,6}}\s|[*_`]*[\[(【]|[*_]{{2}}|\W*\w+[*_]*\s*:|.*\w:\d")
+"""A line that code can belong to: an item, a heading, or what may be a finding."""
+_STATUS = re.compile(r"\breview[\s_-]*(?:status|verdict|decision|result|outcome)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*(\d{1,7})(?: ?[:|] ?| |\Z)")
+
+
+class Source(NamedTuple):
+    """The lines of an answer, and what of them is indented below an item, a heading or a finding.
+
+    ``indented`` are the numbers of such lines, ``blocks`` what may be code among them; of lines that are
+    indented deeper than those before them, both are a block.
+    """
+
+    lines: tuple[str, ...]
+    indented: frozenset[int] = frozenset()
+    blocks: tuple[Code, ...] = ()
+
+    def without(self, texts: Container[str]) -> Source:
+        """The source with empty lines instead of the blocks that are one of these texts."""
+        lines, gone = list(self.lines), []
+        for block in self.blocks:
+            if any(text in texts for text in block.readings):
+                lines[block.first : block.last + 1] = [""] * (block.last + 1 - block.first)
+                gone.append(block)
+        blank = {number for block in gone for number in range(block.first, block.last + 1)}
+        return self._replace(lines=tuple(lines), indented=self.indented - blank)
+
+
+def scan(text: str) -> Source:
+    """Find the indented lines of an answer."""
+    lines = tuple(re.sub(r"\r\n?", "\n", text).split("\n"))
+    indented: set[int] = set()
+    blocks: list[Code] = []
+    for number, owner in _below_owners(lines):
+        depth = _indentation(lines[number])
+        indented.add(number)
+        above = lines[number - 1]
+        if (_indentation(above) < depth or not above.strip()) and len(blocks) < _MOST:
+            blocks += _block(lines, number, owner)
+    return Source(lines, frozenset(indented), tuple(blocks))
+
+
+def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The numbers of the lines outside of fences that are indented below an owner, and its indentation."""
+    fence = ""
+    owner, is_item = -1, False
+    for number, line in enumerate(lines):
+        depth, mark = _indentation(line), _FENCE.match(line)
+        if fence:
+            ends = mark is not None and mark["fence"].startswith(fence) and _BLANK.match(line, mark.end())
+            fence = "" if ends else fence
+        elif mark:
+            fence = mark["fence"]
+        elif _BLANK.match(line):
+            continue
+        elif owner >= 0 and depth >= owner + (4 if _ITEM.match(line) else 2):
+            yield number, owner
+        elif _STATUS.search(line):
+            owner = -1
+        elif _OWNER.match(line):
+            owner, is_item = depth, _ITEM.match(line) is not None
+        elif is_item:
+            owner = -1
+
+
+def attach(lines: Iterable[Line], codes: Iterable[Code]) -> tuple[Line, ...]:
+    """The lines, each with the code that comes before the next one."""
+    attached = list(lines)
+    placed = [at for at, line in enumerate(attached) if line.at >= 0]
+    for code in sorted(codes, key=lambda each: (each.first, -each.last)):
+        if above := [at for at in placed if attached[at].at < code.first]:
+            line = attached[above[-1]]
+            attached[above[-1]] = line._replace(code=(*line.code, code))
+    return tuple(attached)
+
+
+def code_below(
+    lines: Sequence[Line], at: int, ends: Callable[[Line], bool] = lambda _: False
+) -> Iterator[Code]:
+    """The code that belongs to ``lines[at]``: below it, in its list item or under its heading."""
+    own = lines[at]
+    yield from own.code
+    for line in lines[at + 1 :]:
+        inside = line.depth > own.depth or (line.kind == "text" and line.depth == own.depth)
+        if not inside or line.kind in ("heading", "row") or ends(line) or _STATUS.search(line.text):
+            break
+        yield from line.code
+
+
+def read_code(lines: Sequence[str], first: int, last: int, margins: Sequence[int] = (0,)) -> Code:
+    """The code that lines of an answer can be; Markdown's part of the indentation is one of the margins."""
+    plain, prefix = _dedent(lines)
+    kinds = {"\n".join(plain): tuple(prefix[each:] for each in margins if not prefix[:each].strip(" "))}
+    numbered = strip_numbers(plain)
+    for stripped in (numbered, strip_signs(plain), numbered and strip_signs(numbered)):
+        if stripped:
+            code, own = _dedent(stripped)
+            kinds.setdefault("\n".join(code), (own,))
+    return Code(tuple(kinds), first, last, indents=tuple(kinds.values()))
+
+
+def strip_numbers(lines: Sequence[str]) -> list[str] | None:
+    """The lines without the line numbers in front; None if they have none, or not one after the other."""
+    found = [_NUMBER.match(line) for line in lines]
+    numbers = [int(each[1]) for each in found if each is not None]
+    width = max((each.end(1) for each in found if each is not None), default=0)
+    rest = [line for line, each in zip(lines, found, strict=True) if each is None]
+    if not numbers or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return None
+    if any(line[:width].strip() for line in rest):
+        return None
+    return [
+        line[each.end() :] if each is not None else line[width + 1 :]
+        for line, each in zip(lines, found, strict=True)
+    ]
+
+
+def strip_signs(lines: Sequence[str]) -> list[str] | None:
+    """The lines of a diff without their signs; None if they are not those of a diff."""
+    signs = {line[:1] for line in lines}
+    return [line[1:] for line in lines] if signs <= {"+", "-", " ", ""} and signs & {"+", "-"} else None
+
+
+def _block(lines: Sequence[str], first: int, owner: int) -> Iterator[Code]:
+    """The lines from this one on that are indented as deep; nothing if they are too many."""
+    last, depth = first, _indentation(lines[first])
+    for number in range(first + 1, min(len(lines), first + LONGEST + 1)):
+        line = lines[number]
+        if _BLANK.match(line):
+            continue
+        if _indentation(line) < depth or _FENCE.match(line):
+            break
+        last = number
+    if last - first < LONGEST:
+        yield read_code(lines[first : last + 1], first, last, [owner + more for more in _MARGINS])
+
+
+def _indentation(line: str) -> int:
+    expanded = line.expandtabs(4)
+    return len(expanded) - len(expanded.lstrip())
+
+
+def _dedent(lines: Sequence[str]) -> tuple[list[str], str]:
+    """The lines without the empty ones around them and the white space that all begin with; and that."""
+    written = [at for at, line in enumerate(lines) if line.strip()]
+    if not written:
+        return [], ""
+    kept = [line if line.strip() else "" for line in lines[written[0] : written[-1] + 1]]
+    common = min((line[: len(line) - len(line.lstrip())] for line in kept if line), key=len)
+    while not all(line.startswith(common) for line in kept if line):
+        common = common[:-1]
+    return [line[len(common) :] for line in kept], common
