@@ -763,6 +763,15 @@ class Review(NamedTuple):
     reason: str | None = None
     unexplained: bool = False
 
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """The findings that count: those that no verifying step has dropped."""
+        return tuple(each for each in self.findings if each.is_open)
+
+    @property
+    def dropped(self) -> tuple[Finding, ...]:
+        return tuple(each for each in self.findings if not each.is_open)
+
 
 class CommandCheck(NamedTuple):
     """How the command of ``until_command_passes`` ended; ``ended`` says so in one line."""

@@ -138,8 +138,8 @@ def _check_verify(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mis
                 yield Mistake(reading.keys[f"{place}.verify_high"], "verify_high needs the key 'verify'")
             continue
         if "backend" in step and step["backend"] != StepSpec._field_defaults["backend"]:
-            problem = f"an agent cannot verify; remove '{step['backend']}' or 'verify'"
-            yield Mistake(reading.places[f"{place}.backend"], problem)
+            agent = f"an agent cannot verify; remove '{step['backend']}' or 'verify'"
+            yield Mistake(reading.places[f"{place}.backend"], agent)
         for at, name in enumerate(step["verify"]):
             where = reading.places[f"{place}.verify.{at}"]
             earlier = numbers.get(name)
@@ -148,7 +148,7 @@ def _check_verify(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mis
             if earlier is None:
                 reviews = [each for each in numbers if numbers[each] < number]
                 yield Mistake(where, f"verify: unknown step {quote(name)}", name, tuple(reviews))
-            elif problem := _find_unverifiable(steps[earlier], step, later=earlier >= number):
+            elif (problem := _find_unverifiable(steps[earlier], step, later=earlier >= number)) is not None:
                 yield Mistake(where, problem)
 
 
@@ -164,7 +164,9 @@ def _find_unverifiable(reviewed: dict[str, Any], step: dict[str, Any], *, later:
     passes = reviewed.get("repeat", {}).get("until_review_pass")
     if "verify" in reviewed or not (passes or reviewed["role"] == "reviewer"):
         return f"verify: the step '{name}' does not review"
-    forms = [[each for each in one.get("context", ()) if each and is_git_diff(each)] for one in (reviewed, step)]
+    forms = [
+        [each for each in one.get("context", ()) if each and is_git_diff(each)] for one in (reviewed, step)
+    ]
     if forms[0] and forms[1] and set(forms[0]) != set(forms[1]):
         there, here = (", ".join(each) for each in forms)
         return f"verify: '{name}' reads {there} and this step {here}, so their parts differ; write the same"
@@ -206,7 +208,9 @@ def _context_chars(raw: dict[str, Any], default: int) -> int:
 
 def _make_step(raw: dict[str, Any], context_chars: int) -> StepSpec:
     """Keys and fields have the same names; missing keys get the record's default."""
-    given = {name: value for name, value in raw.items() if name not in ("context", "verify", "repeat", "limits")}
+    given = {
+        name: value for name, value in raw.items() if name not in ("context", "verify", "repeat", "limits")
+    }
     return StepSpec(
         **given,
         context_chars=_context_chars(raw, context_chars),

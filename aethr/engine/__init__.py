@@ -111,7 +111,7 @@ def run(
     if earlier is not None and earlier.remains and reviewing:
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
-    high = {step.spec.id for step in plan.steps if step.spec.verify_high}
+    high = frozenset(step.spec.id for step in plan.steps if step.spec.verify_high)
     verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt, high)
     finished = record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
     yield RunFinished(finished._replace(estimate=estimate))
@@ -243,16 +243,8 @@ def _run_next(
             return
         done = {result.part for result in progress.results_of(turn)}
         missing = sorted({*plan.own_parts(len(collected.parts))} - done)
-        for call in (PartCall(step, turn, part, collected, history, earlier) for part in missing):
-            if step.spec.verify:
-                call = call.ask_about_findings(plan)
-                if not call.findings:
-                    yield from call.announce(plan)
-                    yield from _finish(progress, skip_check(call), replayed=False)
-                    continue
-            calls.append(call)
-    if not calls:
-        return
+        own = [PartCall(step, turn, part, collected, history, earlier) for part in missing]
+        calls += (yield from _ask_about_findings(progress, own)) if step.spec.verify else own
     purse = _share_budget(progress, calls)
     if plan.jobs > 1 and len(calls) > 1:
         yield from _run_at_once(progress, calls, purse, clock, keep)
@@ -265,6 +257,21 @@ def _run_next(
         result = yield from perform(plan, call, loan, purse.cancelled.is_set, clock)
         purse.settle(number, result.usage)
         yield from _finish(progress, result, replayed=False)
+
+
+def _ask_about_findings(
+    progress: Progress, calls: Iterable[PartCall]
+) -> Generator[Event, None, list[PartCall]]:
+    """The calls of a verifying step with their findings; a part without any is finished without a call."""
+    asked = []
+    for call in calls:
+        asking = call.ask_about_findings(progress.plan)
+        if asking.findings:
+            asked.append(asking)
+            continue
+        yield from call.announce(progress.plan)
+        yield from _finish(progress, skip_check(call), replayed=False)
+    return asked
 
 
 def _run_at_once(
@@ -296,7 +303,7 @@ def _share_budget(progress: Progress, calls: Sequence[PartCall]) -> Purse:
     """
     plan = progress.plan
     left = plan.allowance.after(budget.used([*progress.results, *progress.open]))
-    if len(calls) == 1 or left == UNLIMITED:
+    if len(calls) < 2 or left == UNLIMITED:
         return Purse(left, [left] * len(calls))
     requests = (call.request(plan, call.prepare(plan)) for call in calls)
     return Purse(left, calls[0].step.share(requests, left))
@@ -331,9 +338,13 @@ def _has_nothing_to_read(plan: Plan, step: PlannedStep, collected: Collected) ->
     if True in there or False not in there or step.edits_tree:
         return False
     contexts = [each.spec.context for each in plan.steps]
-    return step.spec.reviewing or bool(step.spec.verify) or (
-        all(any(map(is_git_diff, context)) and all(map(is_change, context)) for context in contexts)
-        and not any(each.edits_tree for each in plan.steps)
+    return (
+        step.spec.reviewing
+        or bool(step.spec.verify)
+        or (
+            all(any(map(is_git_diff, context)) and all(map(is_change, context)) for context in contexts)
+            and not any(each.edits_tree for each in plan.steps)
+        )
     )
 
 

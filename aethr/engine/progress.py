@@ -6,6 +6,7 @@ A turn is one iteration of a step, with all parts of the change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from aethr import review
@@ -128,7 +129,7 @@ class Progress:
                 turn = self._turn_of(each)
                 reviewed = self._reviews_of(skipped if spec.verify else turn)
                 answered = turn if each.id == spec.id else ()
-                return conditions.hold(repeat, Ended(answered, skipped, lambda: review.worst(reviewed)))
+                return conditions.hold(repeat, Ended(answered, skipped, partial(review.worst, reviewed)))
         return conditions.hold(repeat, Ended((), skipped, lambda: None))
 
     def _is_stalled(self, repeat: Repeat, finished: Sequence[StepResult]) -> bool:
@@ -159,8 +160,8 @@ class Progress:
             return [review.read(result) for result in turn]
         until = self.results[: self.results.index(turn[-1]) + 1]
         there = {each.path for of in until for each in of.shown if each.place in ("change", "tree")}
-        high = {step.spec.id for step in self.plan.steps if step.spec.verify_high}
-        return [own for _, own in review.settle(until, {*spec.verify}, there.__contains__, high)]
+        high = frozenset(step.spec.id for step in self.plan.steps if step.spec.verify_high)
+        return [own for _, own in review.settle(until, frozenset(spec.verify), there.__contains__, high)]
 
     def _spec_of(self, result: StepResult) -> StepSpec:
         return self.plan.steps[self._index(result.id)].spec

@@ -110,7 +110,10 @@ def build(
         from aethr.review import verify
 
         contract = verify.CONTRACT
-        listed = verify.list_findings(findings) or f"(The findings of {_name_all(setting.verify)} will stand here.)"
+        listed = (
+            verify.list_findings(findings)
+            or f"(The findings of {_name_all(setting.verify)} will stand here.)"
+        )
         asked.append(Titled("findings", listed))
     sections = [
         ("# Context", context),

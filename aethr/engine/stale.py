@@ -103,7 +103,10 @@ def describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
     return ShardPlan(
         checkpoint.digest(plan, parts),
         subject,
-        tuple(ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility, s.spec.verify_high) for s in plan.steps),
+        tuple(
+            ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility, s.spec.verify_high)
+            for s in plan.steps
+        ),
         tuple(sum(each.changed_lines for each in part if not each.excluded) for part in parts),
     )
 

@@ -59,8 +59,8 @@ class PartCall(NamedTuple):
     def ask_about_findings(self, plan: Plan) -> PartCall:
         """The call with the findings that are open now: of its own part, where the reviews have the same."""
         spec = self.step.spec
-        high = {step.spec.id for step in plan.steps if step.spec.verify_high}
-        reviews = review.settle(self.history, {*spec.verify}, plan.holds, high)
+        high = frozenset(step.spec.id for step in plan.steps if step.spec.verify_high)
+        reviews = review.settle(self.history, frozenset(spec.verify), plan.holds, high)
         found = tuple(
             each._replace(by=(of.id,), check=None)
             for of, own in reviews
@@ -88,7 +88,9 @@ class PartCall(NamedTuple):
         redactor = Redactor(plan.secrets)
         found = self.earlier if step.edits_tree else None
         blocks = self.collected.parts[self.part - 1]
-        prompt = redactor.redact(prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings))
+        prompt = redactor.redact(
+            prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
+        )
         receipts = list(receipts_of(blocks))
         for block in blocks:
             if count := redactor.count(block.text):

@@ -7,7 +7,7 @@ The readers are imported when there is an answer to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr.base.errors import ExitCode
@@ -69,7 +69,7 @@ def judge(
     holds: Callable[[str], bool] | None = None,
     visibility: Mapping[str, Visibility] | None = None,
     doubt: str | None = None,
-    verify_high: Set[str] = frozenset(),
+    verify_high: frozenset[str] = frozenset(),
 ) -> Verdict:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
@@ -140,9 +140,9 @@ def close_blocks(text: str) -> str:
 
 def settle(
     results: Sequence[StepResult],
-    reviewing: Set[str],
+    reviewing: frozenset[str],
     holds: Callable[[str], bool] | None = None,
-    verify_high: Set[str] = frozenset(),
+    verify_high: frozenset[str] = frozenset(),
 ) -> list[tuple[StepResult, Review]]:
     """The latest reviews of these steps, with what verifying steps have proved against their findings.
 

@@ -8,7 +8,7 @@ is not plainly dropped and proven stands.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr.base.records import SEVERITIES, Check, Finding, Quote, Review, StepResult
@@ -20,12 +20,12 @@ LEAST = 20
 """A quotation needs this many letters and digits: a bracket, or an empty line, stands in any code."""
 
 CONTRACT = """\
-Decide for each finding in the block "findings", by its number, whether it holds against the code above. Write one
-line for each, in one of these two forms:
+Decide for each finding in the block "findings", by its number, whether it holds against the code above.
+Write one line for each, in one of these two forms:
 - 1: stands
 - 2: dropped — why the finding is wrong
-Drop a finding only if lines of code above prove that it is wrong; in any doubt it stands. Below each line with
-"dropped" quote these lines in a fenced code block: from the change or a file above, each of them whole, one after the
+Drop a finding only if lines of code above prove that it is wrong; in any doubt it stands. Below each line
+with "dropped" quote these lines in a fenced code block: from a change or a file above, whole, one after the
 other as they stand there. Lines that the finding itself quotes prove nothing.
 The very last line, once every finding is decided, is this one, alone on its line:
 Checked: all"""
@@ -117,7 +117,7 @@ def list_unproven(result: StepResult) -> Sequence[int]:
 
 
 def settle(
-    reviews: Iterable[tuple[StepResult, Review]], results: Sequence[StepResult], high: Set[str]
+    reviews: Iterable[tuple[StepResult, Review]], results: Sequence[StepResult], high: frozenset[str]
 ) -> Iterator[tuple[StepResult, Review]]:
     """The reviews, each with what later ones of the ``results`` proved against its findings.
 

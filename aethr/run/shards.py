@@ -22,7 +22,6 @@ from aethr.base.records import (
     RunResult,
     ShardPlan,
     ShardResult,
-    Skipped,
     StepResult,
 )
 from aethr.base.words import capped
@@ -90,7 +89,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = (
         tree.__contains__,
         {step.id: step.history_visibility for step in plan.steps},
         "; ".join((*refused, *missing, *doubts)) or None,
-        {step.id for step in plan.steps if step.verify_high},
+        frozenset(step.id for step in plan.steps if step.verify_high),
     )
     if missing:
         verdict = _with_coverage_of_all(verdict, plan, results)

@@ -182,7 +182,8 @@ def read_replies(
 ) -> Replies:
     """Read the replies to these steps from a file; ``editing`` are the steps that change files.
 
-    ``verifying`` are those that are only called if a finding is open. Raises ``ConfigError`` with every mistake in it, or if the file cannot be read.
+    ``verifying`` are those that are only called if a finding is open. Raises ``ConfigError`` with every
+    mistake in it, or if the file cannot be read.
     """
     text, origin = nodes.load(path, "no such file")
     check = partial(_check_steps, steps=steps, editing=editing, verifying=verifying)
@@ -204,7 +205,7 @@ def _check_steps(
     editing: Collection[str],
     verifying: Collection[str],
 ) -> Iterator[Mistake]:
-    """What does not fit the workflow's steps. All but verifying ones run at least once, and need an answer."""
+    """What does not fit the workflow's steps. Each needs an answer, unless it may have nothing to verify."""
     for step, replies in raw.items():
         if step not in steps:
             yield Mistake(reading.keys[step], f"no step {quote(step)}", step, tuple(steps))

@@ -39,7 +39,8 @@ NO_MODEL = "(no model)"
 class _Case(NamedTuple):
     """How to count "about" or "at most". ``unread``: bytes per character of a context not known yet.
 
-    ``listed`` is how much longer than the answer a list of its findings is: ``P1: x`` becomes ``1. [high] x``.
+    ``listed`` is how much longer than an answer the list of its findings is: ``P1: x`` becomes
+    ``1. [high] x``.
     """
 
     bytes_per_token: int
@@ -192,7 +193,9 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
         seen = {"all": answers, "latest": answers[-1:], "summary": answers, "none": []}
         history = sum(_read_again(each, own) for each in seen[step.spec.history_visibility])
         latest = {each.step: each for each in answers}
-        listed = case.listed * sum(_read_again(latest[name], own) for name in step.spec.verify if name in latest)
+        listed = case.listed * sum(
+            _read_again(latest[name], own) for name in step.spec.verify if name in latest
+        )
         own = own._replace(tokens=own.tokens + listed)  # its findings are in the history, too
         need = needs.get(key, Need(*key))
         for part, prompt in sent:
