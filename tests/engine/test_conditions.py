@@ -17,7 +17,9 @@ ALL = Repeat("review", 3, until_review_pass=True, until_contains="DONE", until_c
 
 def hold(repeat: Repeat, answered: Sequence[StepResult], latest: Sequence[StepResult]) -> bool:
     reviews = [review.read(result) for result in answered]
-    return conditions.hold(repeat, Ended(answered, latest, lambda: review.worst(reviews) if reviews else None))
+    return conditions.hold(
+        repeat, Ended(answered, latest, lambda: review.worst(reviews) if reviews else None)
+    )
 
 
 def test_repeat_has_exactly_the_fields_of_the_conditions() -> None:
