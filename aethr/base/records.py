@@ -87,7 +87,11 @@ class Repeat(NamedTuple):
 
 
 class StepSpec(NamedTuple):
-    """A step as written. ``context_chars`` is the budget for all of its context, in characters."""
+    """A step as written. ``context_chars`` is the budget for all of its context, in characters.
+
+    ``verify`` names the reviewing steps whose findings this one checks; with ``verify_high`` it may drop high
+    ones too.
+    """
 
     id: str
     role: str
@@ -97,11 +101,17 @@ class StepSpec(NamedTuple):
     unsafe_permissions: bool = False
     history_visibility: Visibility = "all"
     repeat: Repeat | None = None
+    verify: tuple[str, ...] = ()
+    verify_high: bool = False
 
     @property
     def reviewing(self) -> bool:
-        """Whether this step's answer is a review: by its role or by its loop condition."""
-        return self.role == "reviewer" or (self.repeat is not None and self.repeat.until_review_pass)
+        """Whether this step's answer is a review: by its role or by its loop condition.
+
+        A step that verifies reviews never gives one of its own.
+        """
+        passes = self.repeat is not None and self.repeat.until_review_pass
+        return not self.verify and (self.role == "reviewer" or passes)
 
 
 class WorkflowSpec(NamedTuple):
@@ -588,6 +598,7 @@ UNLIMITED = Allowance()
 class Request(NamedTuple):
     """A call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
+    ``reviewing`` says that the answer is a review, ``verifying`` that it checks the findings of one.
     ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
     ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
     calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
@@ -602,6 +613,7 @@ class Request(NamedTuple):
     unsafe_permissions: bool = False
     allowance: Allowance = UNLIMITED
     iteration: int = 1
+    verifying: bool = False
     earlier: Earlier | None = None
     extend: Callable[[Sequence[Usage]], Allowance] | None = None
     cancelled: Callable[[], bool] = lambda: False
@@ -700,6 +712,18 @@ class Source(Protocol):
 # --- results -----------------------------------------------------------------------------------
 
 
+class Check(NamedTuple):
+    """What a verifying ``step`` proved against a finding with lines of code: its reason and the quotation.
+
+    ``dropped`` is False for a high finding that the step may only dispute: it stays open.
+    """
+
+    step: str
+    reason: str
+    quote: Quote
+    dropped: bool = True
+
+
 class Finding(NamedTuple):
     """One finding of a review. ``line`` counts from 1; None if the reviewer named none.
 
@@ -708,7 +732,8 @@ class Finding(NamedTuple):
     line of a range, ``by`` names the steps that found it. ``evidence`` are the lines of code that it
     quotes. ``suggestion`` replaces the lines from ``line`` to ``end_line``; it is None unless these are the
     lines that the reviewer quoted. ``id``, the same for the same defect in another
-    review, and ``state``, compared with that review, are None where reviews are not compared.
+    review, and ``state``, compared with that review, are None where reviews are not compared. ``check`` is
+    None unless a verifying step disproved the finding.
     """
 
     severity: Severity
@@ -722,6 +747,12 @@ class Finding(NamedTuple):
     state: FindingState | None = None
     evidence: str | None = None
     suggestion: str | None = None
+    check: Check | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the finding counts for the outcome and the gate."""
+        return self.check is None or not self.check.dropped
 
 
 class Review(NamedTuple):
@@ -736,6 +767,15 @@ class Review(NamedTuple):
     coverage: float | None = None
     reason: str | None = None
     unexplained: bool = False
+
+    @property
+    def open(self) -> tuple[Finding, ...]:
+        """The findings that count: those that no verifying step has dropped."""
+        return tuple(each for each in self.findings if each.is_open)
+
+    @property
+    def dropped(self) -> tuple[Finding, ...]:
+        return tuple(each for each in self.findings if not each.is_open)
 
 
 class CommandCheck(NamedTuple):
@@ -753,7 +793,8 @@ class StepResult(NamedTuple):
     the offset ``verdict_from``, in characters, which is above 0 if the first answer had no verdict.
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
-    ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt.
+    ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt. ``shown`` are the
+    findings that a verifying step was asked about, in their order.
     """
 
     id: str
@@ -780,6 +821,7 @@ class StepResult(NamedTuple):
     part: int = 1
     parts: int = 1
     quotes: tuple[Quote, ...] = ()
+    shown: tuple[Finding, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -857,6 +899,7 @@ class ShardStep(NamedTuple):
     id: str
     reviewing: bool
     history_visibility: Visibility
+    verify_high: bool = False
 
 
 class ShardPlan(NamedTuple):
@@ -951,11 +994,12 @@ class RunResult(NamedTuple):
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:
-        """The last step that was called: its answer, or that to each part of the change."""
-        last = self.steps[-1:]
-        return tuple(
-            step for step in self.steps if (step.id, step.iteration) == (last[0].id, last[0].iteration)
-        )
+        """The last step that was called: its answer, or that to each part of the change.
+
+        A verifying step does not count: what it says stands beside the findings.
+        """
+        last = [(step.id, step.iteration) for step in self.steps if not step.shown][-1:]
+        return tuple(step for step in self.steps if (step.id, step.iteration) in last)
 
     @property
     def receipts(self) -> tuple[Receipt, ...]:
@@ -1043,6 +1087,7 @@ class PlannedStep(NamedTuple):
             model=self.model,
             root=root,
             reviewing=self.spec.reviewing,
+            verifying=bool(self.spec.verify),
             unsafe_permissions=self.spec.unsafe_permissions,
             allowance=allowance,
             iteration=iteration,

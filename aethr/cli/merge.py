@@ -35,7 +35,7 @@ def main(records: list[str], **given: Any) -> int:
     steps = len({step.id for step in result.steps})
     with make_renderer(display, sys.stdout, sys.stderr, os.environ) as show:
         show(RunStarted(result.workflow, result.task, result.mode, steps, result.subject))
-        for finding in result.review.findings:
+        for finding in result.review.open:
             show(Notice(wording.finding(finding)))
         show(RunFinished(result))
     deliver(result, options, reports)

@@ -150,6 +150,19 @@ def _step(vocabulary: Vocabulary) -> Record:
                 default=default["history_visibility"],
             ),
             _repeat(vocabulary.conditions),
+            Key(
+                "verify",
+                ListOf(STEP_ID, "step", least=1),
+                "Check the findings of these earlier reviewing steps, and drop what lines of code disprove.",
+                ["review"],
+            ),
+            Key(
+                "verify_high",
+                Flag(),
+                "Drop disproved high findings too; otherwise they are only marked as disputed.",
+                False,
+                default=default["verify_high"],
+            ),
             Key("limits", _limits(None), "Limits of this step.", {"context_chars": 40_000}),
         ),
     )

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from aethr.base.errors import ConfigError
-from aethr.base.records import PARTS, ModelSpec, Place, Repeat, StepSpec, WorkflowSpec
+from aethr.base.records import PARTS, ModelSpec, Place, Repeat, StepSpec, WorkflowSpec, is_git_diff
 from aethr.config import nodes
 from aethr.config.kinds import Kind, Reading, read_document
 from aethr.config.mistakes import Mistake, describe, quote, refusal
@@ -128,6 +128,53 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
                 reading.places[f"steps.{number}.id"], f"duplicate step id '{name}', first on line {line}"
             )
     yield from _check_loops(steps, reading)
+    yield from _check_verify(steps, reading)
+
+
+def _check_verify(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    """What a verifying step cannot do, and steps that it cannot verify."""
+    ids_known = all("id" in step for step in steps)
+    numbers = {step["id"]: number for number, step in reversed(list(enumerate(steps))) if "id" in step}
+    for number, step in enumerate(steps):
+        place = f"steps.{number}"
+        if "verify" not in step:
+            if "verify_high" in step:
+                yield Mistake(reading.keys[f"{place}.verify_high"], "verify_high needs the key 'verify'")
+            continue
+        if "backend" in step and step["backend"] != StepSpec._field_defaults["backend"]:
+            agent = f"an agent cannot verify; remove '{step['backend']}' or 'verify'"
+            yield Mistake(reading.places[f"{place}.backend"], agent)
+        for at, name in enumerate(step["verify"]):
+            where = reading.places[f"{place}.verify.{at}"]
+            earlier = numbers.get(name)
+            if name is None or (earlier is None and not ids_known):
+                continue
+            if earlier is None:
+                reviews = [each for each in numbers if numbers[each] < number]
+                yield Mistake(where, f"verify: unknown step {quote(name)}", name, tuple(reviews))
+            elif (problem := _find_unverifiable(steps[earlier], step, later=earlier >= number)) is not None:
+                yield Mistake(where, problem)
+
+
+def _find_unverifiable(reviewed: dict[str, Any], step: dict[str, Any], *, later: bool) -> str | None:
+    """Why ``step`` cannot verify ``reviewed``; None if it can."""
+    name = reviewed["id"]
+    if reviewed is step:
+        return "verify: a step cannot verify itself"
+    if later:
+        return f"verify must name earlier steps; '{name}' comes later"
+    if "role" not in reviewed:
+        return None
+    passes = reviewed.get("repeat", {}).get("until_review_pass")
+    if "verify" in reviewed or not (passes or reviewed["role"] == "reviewer"):
+        return f"verify: the step '{name}' does not review"
+    forms = [
+        [each for each in one.get("context", ()) if each and is_git_diff(each)] for one in (reviewed, step)
+    ]
+    if forms[0] and forms[1] and set(forms[0]) != set(forms[1]):
+        there, here = (", ".join(each) for each in forms)
+        return f"verify: '{name}' reads {there} and this step {here}, so their parts differ; write the same"
+    return None
 
 
 def _check_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
@@ -165,11 +212,14 @@ def _context_chars(raw: dict[str, Any], default: int) -> int:
 
 def _make_step(raw: dict[str, Any], context_chars: int) -> StepSpec:
     """Keys and fields have the same names; missing keys get the record's default."""
-    given = {name: value for name, value in raw.items() if name not in ("context", "repeat", "limits")}
+    given = {
+        name: value for name, value in raw.items() if name not in ("context", "verify", "repeat", "limits")
+    }
     return StepSpec(
         **given,
         context_chars=_context_chars(raw, context_chars),
         context=tuple(raw.get("context", ())),
+        verify=tuple(raw.get("verify", ())),
         repeat=Repeat(**raw["repeat"]) if "repeat" in raw else None,
     )
 

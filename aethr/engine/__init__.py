@@ -55,6 +55,7 @@ from aethr.engine.steps import (
     perform,
     receipts_of,
     skip,
+    skip_check,
     to_result,
     view_of,
 )
@@ -110,7 +111,8 @@ def run(
     if earlier is not None and earlier.remains and reviewing:
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
-    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt)
+    high = frozenset(step.spec.id for step in plan.steps if step.spec.verify_high)
+    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt, high)
     finished = record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
     yield RunFinished(finished._replace(estimate=estimate))
 
@@ -158,7 +160,6 @@ def record(
     ``failed`` is what the failed attempts of each call used that did not finish. A shard has no verdict and
     no gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
     """
-    skipped = (Skipped(each.id, each.iteration, each.skipped) for each in results if each.skipped is not None)
     recorded = review.as_recorded(verdict, plan.mode)
     exit_code = review.exit_code(verdict, loops, plan.gate, plan.mode)
     shard = None
@@ -177,10 +178,20 @@ def record(
         totals=totals(results, failed),
         exit_code=exit_code,
         subject=subject,
-        skipped=tuple(skipped),
+        skipped=tuple(list_skipped(results)),
         outcome=recorded.outcome,
         excluded=tuple(find_excluded(results)),
         shard=shard,
+    )
+
+
+def list_skipped(results: Sequence[StepResult]) -> Iterable[Skipped]:
+    """The steps that were not called in an iteration, for no part of the change."""
+    called = {turn_key(each) for each in results if each.skipped is None}
+    return dict.fromkeys(
+        Skipped(each.id, each.iteration, each.skipped)
+        for each in results
+        if each.skipped is not None and turn_key(each) not in called
     )
 
 
@@ -232,7 +243,8 @@ def _run_next(
             return
         done = {result.part for result in progress.results_of(turn)}
         missing = sorted({*plan.own_parts(len(collected.parts))} - done)
-        calls += [PartCall(step, turn, part, collected, history, earlier) for part in missing]
+        own = [PartCall(step, turn, part, collected, history, earlier) for part in missing]
+        calls += (yield from _ask_about_findings(progress, own)) if step.spec.verify else own
     purse = _share_budget(progress, calls)
     if plan.jobs > 1 and len(calls) > 1:
         yield from _run_at_once(progress, calls, purse, clock, keep)
@@ -245,6 +257,21 @@ def _run_next(
         result = yield from perform(plan, call, loan, purse.cancelled.is_set, clock)
         purse.settle(number, result.usage)
         yield from _finish(progress, result, replayed=False)
+
+
+def _ask_about_findings(
+    progress: Progress, calls: Iterable[PartCall]
+) -> Generator[Event, None, list[PartCall]]:
+    """The calls of a verifying step with their findings; a part without any is finished without a call."""
+    asked = []
+    for call in calls:
+        asking = call.ask_about_findings(progress.plan)
+        if asking.findings:
+            asked.append(asking)
+            continue
+        yield from call.announce(progress.plan)
+        yield from _finish(progress, skip_check(call), replayed=False)
+    return asked
 
 
 def _run_at_once(
@@ -276,7 +303,7 @@ def _share_budget(progress: Progress, calls: Sequence[PartCall]) -> Purse:
     """
     plan = progress.plan
     left = plan.allowance.after(budget.used([*progress.results, *progress.open]))
-    if len(calls) == 1 or left == UNLIMITED:
+    if len(calls) < 2 or left == UNLIMITED:
         return Purse(left, [left] * len(calls))
     requests = (call.request(plan, call.prepare(plan)) for call in calls)
     return Purse(left, calls[0].step.share(requests, left))
@@ -305,15 +332,19 @@ def _finish(progress: Progress, result: StepResult, *, replayed: bool) -> Iterat
 def _has_nothing_to_read(plan: Plan, step: PlannedStep, collected: Collected) -> bool:
     """Whether a step needs a change to read, and there is none.
 
-    A reviewing step does, and every step of a workflow whose steps read only the change.
+    A reviewing or verifying step does, and every step of a workflow whose steps read only the change.
     """
     there = {block.change for blocks in collected.parts for block in blocks}
     if True in there or False not in there or step.edits_tree:
         return False
     contexts = [each.spec.context for each in plan.steps]
-    return step.spec.reviewing or (
-        all(any(map(is_git_diff, context)) and all(map(is_change, context)) for context in contexts)
-        and not any(each.edits_tree for each in plan.steps)
+    return (
+        step.spec.reviewing
+        or bool(step.spec.verify)
+        or (
+            all(any(map(is_git_diff, context)) and all(map(is_change, context)) for context in contexts)
+            and not any(each.edits_tree for each in plan.steps)
+        )
     )
 
 

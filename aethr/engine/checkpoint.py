@@ -39,8 +39,14 @@ _BACK_TO: Mapping[Mode, str] = {
 }
 MODES = tuple(_BACK_TO)
 
-_EXCLUDED_NOTHING: Mapping[str, object] = {"exclude": [], "exclude_defaults": True}
-"""For steps of earlier versions, which saw all of a change: that is no less than the defaults show."""
+_EARLIER: Mapping[str, object] = {
+    "exclude": [],
+    "exclude_defaults": True,
+    "verify": [],
+    "verify_high": False,
+}
+"""For steps of earlier versions, which saw all of a change (no less than the defaults show), and verified
+nothing."""
 
 _START_OVER = "Start over without --resume-checkpoint."
 _ROOM = "Free some space, or name another folder with --checkpoint-dir."
@@ -245,6 +251,8 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
             "exclude_defaults": plan.workflow.exclude_defaults or not reads_diff,
             "history_visibility": step.spec.history_visibility,
             "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
+            "verify": list(step.spec.verify),
+            "verify_high": step.spec.verify_high,
         }
         found[step_id] = redact_record(rests_on, redact)
     return found
@@ -309,7 +317,7 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
                 f"the checkpoint has a step '{step_id}' that the workflow does not have", _START_OVER
             )
     for step_id, now in contract(plan, then).items():
-        past = {**_EXCLUDED_NOTHING, **then[step_id]}
+        past = {**_EARLIER, **then[step_id]}
         changed = [name for name, value in now.items() if past.get(name) != value]
         if changed:
             raise UsageError(

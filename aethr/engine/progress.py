@@ -6,12 +6,14 @@ A turn is one iteration of a step, with all parts of the change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from aethr import review
 from aethr.base.errors import UsageError
-from aethr.base.records import LoopOutcome, LoopResult, Plan, Repeat, StepResult
+from aethr.base.records import LoopOutcome, LoopResult, Plan, Repeat, Review, StepResult, StepSpec
 from aethr.engine import conditions
+from aethr.engine.conditions import Ended
 
 
 class Turn(NamedTuple):
@@ -103,9 +105,11 @@ class Progress:
 
     def _end_loop(self, repeat: Repeat, finished: Sequence[StepResult]) -> LoopOutcome | None:
         """How the loop ends with these results of its last step; None if another pass follows."""
-        if finished[0].skipped is not None:
+        answered = [each for each in finished if each.skipped is None]
+        if not answered and not self._has_new_reviews(finished[0]):
             return "satisfied" if self._is_satisfied_without_review(repeat, finished) else "stalled"
-        if conditions.hold(repeat, finished, finished):
+        ended = Ended(answered, finished, lambda: review.worst(self._reviews_of(finished)))
+        if conditions.hold(repeat, ended):
             return "satisfied"
         if self._is_stalled(repeat, finished):
             return "stalled"
@@ -117,12 +121,16 @@ class Progress:
         If there was no answer, there was nothing to review, unless a step edited files that the review
         does not see.
         """
+        spec = self._spec_of(skipped[0])
         for each in reversed(self.results[:-1]):
             if each.artifacts is not None and each.artifacts.edited:
                 return False
-            if each.id == skipped[0].id and each.skipped is None:
-                return conditions.hold(repeat, self._turn_of(each), skipped)
-        return conditions.hold(repeat, (), skipped)
+            if each.skipped is None and each.id in (spec.id, *spec.verify):
+                turn = self._turn_of(each)
+                reviewed = self._reviews_of(skipped if spec.verify else turn)
+                answered = turn if each.id == spec.id else ()
+                return conditions.hold(repeat, Ended(answered, skipped, partial(review.worst, reviewed)))
+        return conditions.hold(repeat, Ended((), skipped, lambda: None))
 
     def _is_stalled(self, repeat: Repeat, finished: Sequence[StepResult]) -> bool:
         """Whether this pass edited nothing and found the same as the pass before."""
@@ -133,7 +141,30 @@ class Progress:
         earlier = self.results[: -len(finished)]
         before = next(each for each in reversed(earlier) if each.id == finished[0].id)
         unchanged = bool(edits) and not any(artifacts.edited for artifacts in edits)
-        return unchanged and review.same_findings(self._turn_of(before), finished)
+        return unchanged and review.same_findings(
+            self._reviews_of(self._turn_of(before)), self._reviews_of(finished)
+        )
+
+    def _has_new_reviews(self, result: StepResult) -> bool:
+        """Whether steps that this one verifies have reviewed since it was last called."""
+        last = {each.id: each for each in self.results}
+        return any(last[name].skipped is None for name in self._spec_of(result).verify if name in last)
+
+    def _reviews_of(self, turn: Sequence[StepResult]) -> list[Review]:
+        """The reviews of these results; of a verifying step those that it verifies, as it left them.
+
+        Both are read from the results alone, so that a replay finds the same.
+        """
+        spec = self._spec_of(turn[0])
+        if not spec.verify:
+            return [review.read(result) for result in turn]
+        until = self.results[: self.results.index(turn[-1]) + 1]
+        there = {each.path for of in until for each in of.shown if each.place in ("change", "tree")}
+        high = frozenset(step.spec.id for step in self.plan.steps if step.spec.verify_high)
+        return [own for _, own in review.settle(until, frozenset(spec.verify), there.__contains__, high)]
+
+    def _spec_of(self, result: StepResult) -> StepSpec:
+        return self.plan.steps[self._index(result.id)].spec
 
     def _turn_of(self, result: StepResult) -> list[StepResult]:
         """All parts of the turn that this result belongs to."""

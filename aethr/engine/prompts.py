@@ -18,7 +18,7 @@ from itertools import count
 from typing import NamedTuple
 
 from aethr import review
-from aethr.base.records import Block, Earlier, StepResult, Visibility, is_change
+from aethr.base.records import Block, Earlier, Finding, StepResult, Visibility, is_change
 from aethr.base.sanitize import reveal_name
 from aethr.base.words import path_line
 
@@ -63,6 +63,7 @@ class Setting(NamedTuple):
     """The step that the prompt is for: the workflow's name, the step's id and role, and the role's text.
 
     ``cut`` is True if the prompt has only a part of the change, ``numbered`` if its lines have numbers.
+    ``verify`` names the steps whose findings it checks.
     """
 
     workflow: str
@@ -73,6 +74,7 @@ class Setting(NamedTuple):
     edits_tree: bool
     cut: bool = False
     numbered: bool = False
+    verify: tuple[str, ...] = ()
 
 
 class Titled(NamedTuple):
@@ -92,8 +94,12 @@ def build(
     history: Sequence[Titled],
     blocks: Sequence[Block],
     earlier: Earlier | None = None,
+    findings: Sequence[Finding] = (),
 ) -> str:
-    """The prompt of one step. ``history`` is from ``describe_history``; ``earlier`` is for an agent alone."""
+    """The prompt of one step. ``history`` is from ``describe_history``; ``earlier`` is for an agent alone.
+
+    ``findings`` are those that a verifying step decides on; a placeholder stands for them in a preview.
+    """
     context = [Titled(block.source, block.text) for block in blocks]
     left = []
     if earlier and earlier.remains:
@@ -101,14 +107,25 @@ def build(
         named = [reveal_name(name) for name in earlier.files[:EARLIER_FILES]]
         named += [f"and {more:,} more"] if more > 0 else []
         left.append(Titled("files", "\n".join((*named, *earlier.unseen)) or "(none is known)"))
+    asked = []
+    contract = review.CONTRACT if setting.reviewing else _EDIT if setting.edits_tree else _ANSWER
+    if setting.verify:
+        from aethr.review import verify
+
+        contract = verify.CONTRACT
+        listed = (
+            verify.list_findings(findings)
+            or f"(The findings of {_name_all(setting.verify)} will stand here.)"
+        )
+        asked.append(Titled("findings", listed))
     sections = [
         ("# Context", context),
         ("# Task", [Titled("task", task)]),
         ("# Earlier steps", history),
+        ("# Findings to check", asked),
         (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.loss else _EARLIER}", left),
     ]
     role = _STEP.format_map({**setting._asdict(), "guidance": setting.guidance.strip()})
-    contract = review.CONTRACT if setting.reviewing else _EDIT if setting.edits_tree else _ANSWER
     titled = [each for _, of_section in sections for each in of_section]
     tokens = iter(_tokens(titled, role))
     numbered = setting.numbered and any(is_change(each.source) and each.shown for each in blocks)
@@ -140,6 +157,10 @@ def describe_history(history: Sequence[StepResult], visibility: Visibility) -> t
     titled = []
     for each in shown:
         text = _summarize(each) if visibility == "summary" else each.content.rstrip("\n")
+        if each.shown:
+            from aethr.review import verify
+
+            text = f"{verify.list_findings(each.shown)}\n\n{text}"
         if each.artifacts is not None:
             names = map(reveal_name, each.artifacts.changed_files)
             text += "\n\nChanged files: " + (", ".join(names) or "none")
@@ -153,6 +174,10 @@ def describe_history(history: Sequence[StepResult], visibility: Visibility) -> t
 def digest(prompt: str) -> str:
     """``prompt_sha256`` of the run record: the SHA-256 of the prompt's UTF-8 bytes, in hexadecimal."""
     return sha256(prompt.encode()).hexdigest()
+
+
+def _name_all(steps: Sequence[str]) -> str:
+    return f"step{'s' if len(steps) > 1 else ''} {', '.join(steps)}"
 
 
 def _block(token: str, title: str, text: str) -> str:

@@ -31,7 +31,10 @@ def without_stale_parts(plan: Plan, done: Sequence[StepResult]) -> tuple[StepRes
             parts = plan.steps[turn.position].collect(view).parts
             if any(
                 each.parts != len(parts)
-                or not _same_change(each.context, receipts_of(parts[each.part - 1]), is_change)
+                or (
+                    each.skipped is None
+                    and not _same_change(each.context, receipts_of(parts[each.part - 1]), is_change)
+                )
                 for each in found
             ):
                 stale += found
@@ -100,7 +103,10 @@ def describe_shards(plan: Plan, subject: Subject, view: View) -> ShardPlan:
     return ShardPlan(
         checkpoint.digest(plan, parts),
         subject,
-        tuple(ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility) for s in plan.steps),
+        tuple(
+            ShardStep(s.spec.id, s.spec.reviewing, s.spec.history_visibility, s.spec.verify_high)
+            for s in plan.steps
+        ),
         tuple(sum(each.changed_lines for each in part if not each.excluded) for part in parts),
     )
 

@@ -15,6 +15,7 @@ from aethr.base.records import (
     Collected,
     Completion,
     Earlier,
+    Finding,
     Notice,
     Plan,
     PlannedStep,
@@ -34,6 +35,7 @@ from aethr.base.records import (
     is_change,
 )
 from aethr.base.sanitize import REDACTED, Redactor
+from aethr.base.words import capped
 from aethr.engine import prompts
 from aethr.engine.progress import Turn
 
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
 
 
 class PartCall(NamedTuple):
-    """A call of a step for one part of the change. ``history`` are the results from before its turn."""
+    """A call of a step for one part of the change. ``history`` are the results from before its turn.
+
+    ``findings`` are those that a verifying step is asked about.
+    """
 
     step: PlannedStep
     turn: Turn
@@ -50,6 +55,21 @@ class PartCall(NamedTuple):
     collected: Collected
     history: tuple[StepResult, ...]
     earlier: Earlier | None
+    findings: tuple[Finding, ...] = ()
+
+    def ask_about_findings(self, plan: Plan) -> PartCall:
+        """The call with the findings that are open now: of its own part, where the reviews have the same."""
+        spec = self.step.spec
+        high = frozenset(step.spec.id for step in plan.steps if step.spec.verify_high)
+        reviews = review.settle(self.history, frozenset(spec.verify), plan.holds, high)
+        found = tuple(
+            each._replace(by=(of.id,), check=None)
+            for of, own in reviews
+            if self._sees(plan, of)
+            for each in own.findings
+            if each.is_open
+        )
+        return self._replace(findings=found)
 
     def prepare(self, plan: Plan) -> StepPrepared:
         """Its prompt, with the receipts of what the prompt contains."""
@@ -63,13 +83,16 @@ class PartCall(NamedTuple):
             edits_tree=step.edits_tree,
             cut=parts > 1,
             numbered=any(each.spec.reviewing for each in plan.steps),
+            verify=step.spec.verify,
         )
         seen = [each for each in self.history if each.skipped is None and self._sees(plan, each)]
         earlier_steps = prompts.describe_history(seen, step.spec.history_visibility)
         redactor = Redactor(plan.secrets)
         found = self.earlier if step.edits_tree else None
         blocks = self.collected.parts[self.part - 1]
-        prompt = redactor.redact(prompts.build(setting, plan.task, earlier_steps, blocks, found))
+        prompt = redactor.redact(
+            prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
+        )
         receipts = list(receipts_of(blocks))
         for block in blocks:
             if count := redactor.count(block.text):
@@ -128,6 +151,8 @@ def perform(
         except AethrError as error:  # the first answer is paid for, and still counts
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
     result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
+    if call.findings:
+        return (yield from _take_checks(plan, call, result))
     return result._replace(quotes=quotes)
 
 
@@ -138,6 +163,21 @@ def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Comp
     blocks = call.collected.parts[call.part - 1]
     ground = review.ground(prepared.receipts, plan.holds)
     return review.find_quotes(answer.content, ground, partial(plan.find_quotes, blocks))
+
+
+def _take_checks(plan: Plan, call: PartCall, result: StepResult) -> Generator[Notice, None, StepResult]:
+    """The result of a verifying step, with the findings it was asked about and the code that it quotes."""
+    from aethr.review import verify
+
+    find = partial(plan.find_quotes, call.collected.parts[call.part - 1])
+    quotes = verify.find_quotes(result.content, call.findings, find)
+    result = result._replace(shown=call.findings, quotes=quotes)
+    if unread := verify.explain_unread(result):
+        yield Notice(f"{result.id}: every finding stays open: {unread}", "warning")
+    elif unproven := verify.list_unproven(result):
+        which = f"finding{'s' if len(unproven) > 1 else ''} {capped(unproven, 20)}"
+        yield Notice(f"{result.id}: {which} stays open: no code that it quotes disproves it", "warning")
+    return result
 
 
 def _call(
@@ -198,7 +238,7 @@ def _clean(
         yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
     if thought.finished or step.edits_tree:
         return completion._replace(content=thought.answer)
-    if step.spec.reviewing:
+    if step.spec.reviewing or step.spec.verify:
         return completion._replace(content="", notes=(*completion.notes, "it never stopped thinking"))
     yield Spent(completion.usage)
     raise ModelError(
@@ -273,6 +313,13 @@ def skip(step: PlannedStep, turn: Turn, collected: Collected) -> StepResult:
         context=receipts,
         skipped=explain_empty(receipts) or "nothing changed",
     )
+
+
+def skip_check(call: PartCall) -> StepResult:
+    """The result of a verifying step for a part without an open finding."""
+    own = skip(call.step, call.turn, call.collected)
+    parts = len(call.collected.parts)
+    return own._replace(skipped=review.NOTHING_OPEN, context=(), part=call.part, parts=parts)
 
 
 def explain_empty(receipts: Iterable[Receipt]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from html import escape
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -23,7 +22,9 @@ from aethr.output import wording
 from aethr.output.markdown import (
     Fitting,
     bullets,
+    dropped_findings,
     findings_table,
+    fold,
     markdown_block,
     markdown_inline,
     run_flowchart,
@@ -97,11 +98,6 @@ class Blobs(NamedTuple):
 def listed(items: Sequence[str], limit: int, measure: Measure) -> str:
     """A list of plain lines; the last one says how many did not fit."""
     return bullets(items, _within(limit, measure))
-
-
-def fold(title: str, body: str) -> str:
-    """``title`` is HTML to GitHub, not Markdown."""
-    return f"<details>\n<summary>{escape(title)}</summary>\n\n{body.strip()}\n\n</details>"
 
 
 def _within(limit: int, measure: Measure) -> Fitting:
@@ -203,7 +199,7 @@ def _verdict(page: Page) -> str:
     if page.result.subject is not None:
         subject = wording.subject(page.result.subject)
         facts.append(f"{markdown_inline(subject[:1].upper() + subject[1:], 400)}.")
-    facts += [f"Findings: {wording.summary(review.findings)}."] if review.status != "none" else []
+    facts += [f"Findings: {wording.summary(review.open)}."] if review.status != "none" else []
     if review.coverage is not None:
         facts.append(f"Sent to the reviewer: {int(review.coverage * 100)}% of the changed lines.")
     return _join(failure, said, " ".join(facts), notes)
@@ -218,7 +214,8 @@ def _body(page: Page, room: Room) -> str:
     excluded = f"**Excluded by rule:**\n\n{names}" if names else ""
     if not result.steps:
         return excluded
-    findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
+    findings = findings_table(result.review.open, page.blobs.link, _within(room.limit // 3, measure))
+    dropped = dropped_findings(result.review.dropped, _within(room.limit // 8, measure))
     not_sent = _missing(result.receipts, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
@@ -226,7 +223,7 @@ def _body(page: Page, room: Room) -> str:
         f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
         _join(steps, loops, run_flowchart(result)),
     )
-    used = sum(measure(part) for part in (findings, not_sent, excluded, receipt)) + 2 * WORDS
+    used = sum(measure(part) for part in (findings, dropped, not_sent, excluded, receipt)) + 2 * WORDS
     answers: list[str] = []
     left = room.limit - used
     for number, last in enumerate(result.last_answers):
@@ -235,7 +232,7 @@ def _body(page: Page, room: Room) -> str:
         note = f"*The answer is cut here. {room.rest}*" if cut else ""
         answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
         left -= measure(text)
-    return _join(findings, *answers, not_sent, excluded, receipt)
+    return _join(findings, dropped, *answers, not_sent, excluded, receipt)
 
 
 def _missing(receipts: Iterable[Receipt], room: Room) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TextIO
 from aethr import git
 from aethr.base import disk
 from aethr.base.errors import MEANINGS, AethrError, ExitCode, UsageError
-from aethr.base.records import Finding, RunResult, Survey
+from aethr.base.records import Check, Finding, RunResult, Survey
 from aethr.base.sanitize import Redactor
 from aethr.context.diffs import Section, parse
 from aethr.github import comment, upsert
@@ -68,8 +68,15 @@ def relocate(result: RunResult, folder: str, shown: Shown) -> RunResult:
     """
     if folder == ".":
         return result
+
+    def from_top(path: str) -> str:
+        return path if path in shown.ranges else f"{folder}/{path}"
+
+    def moved(check: Check | None) -> Check | None:
+        return check and check._replace(quote=check.quote._replace(path=from_top(check.quote.path)))
+
     findings = tuple(
-        each._replace(path=f"{folder}/{each.path}") if each.path and each.path not in shown.ranges else each
+        each._replace(path=each.path and from_top(each.path), check=moved(each.check))
         for each in result.review.findings
     )
     return result._replace(review=result.review._replace(findings=findings))
@@ -160,7 +167,7 @@ def outputs(page: Page, delivered: Delivered) -> dict[str, str]:
     return {
         "status": page.outcome,
         "exit-code": str(int(delivered.exit_code)),
-        "findings": str(len(result.review.findings) if result is not None else 0),
+        "findings": str(len(result.review.open) if result is not None else 0),
         "comment-url": delivered.posted.url if delivered.posted is not None else "",
         "checkpoint": (result.checkpoint or "") if result is not None else "",
     }

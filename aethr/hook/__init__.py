@@ -265,6 +265,7 @@ def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
         *([wording.estimate(about)] if about is not None and about.most else []),
         verdict,
         *_findings(result.review),
+        *(f"note: {line}" for line in wording.set_aside(result)),
         *([missing] if missing and missing not in verdict else []),
         *([f"note: {capped(remarks)}"] if remarks else []),
         *(wording.loop(loop) for loop in result.loops),
@@ -325,7 +326,7 @@ def _is_null(name: str) -> bool:
 
 
 def _findings(said: Review) -> Iterator[str]:
-    found = said.findings
+    found = said.open
     yield from (wording.finding(each) for each in found[:SHOWN])
     if more := rest(len(found), SHOWN, "finding"):
         yield f"{more}; all are in a report: --report PATH"

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
 from aethr.base.records import Finding, RunResult
 from aethr.base.sanitize import one_line, terminal
-from aethr.base.words import counted, rest
+from aethr.base.words import capped, counted, rest
 from aethr.output import wording
 
 STEPS = 30
@@ -111,8 +112,28 @@ def findings_table(
     for each in found:
         place, url = markdown_inline(wording.place_of(each)), link(each)
         linked = f"[{place}]({url})" if url else place
-        rows.append((each.severity, linked, markdown_inline(each.message)))
+        said = markdown_inline(each.message) + markdown_inline(wording.dispute(each), 1100)
+        rows.append((each.severity, linked, said))
     return _table(("Severity", "Place", "Finding"), rows, "finding", fitting)
+
+
+def dropped_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
+    """The findings that verifying steps dropped, folded: each with its reason and the code that proves it."""
+    items = []
+    for each in found:
+        if each.check is not None:
+            said = f"{markdown_inline(wording.finding(each))}<br>{markdown_inline(wording.drop(each.check))}"
+            items.append(f"{said}\n\n{code_block(each.check.quote.text)}\n")
+    kept = fitting(items)
+    more = rest(len(items), len(kept), "finding")
+    body = "\n".join((*kept, *([f"{more.capitalize()}."] if more else [])))
+    steps = capped(list(dict.fromkeys(one_line(each.check.step, 60) for each in found if each.check)))
+    return fold(f"Dropped by {steps}: {wording.summary(found)}", body) if items else ""
+
+
+def fold(title: str, body: str) -> str:
+    """``title`` is HTML to GitHub, not Markdown."""
+    return f"<details>\n<summary>{escape(title)}</summary>\n\n{body.strip()}\n\n</details>"
 
 
 def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
@@ -145,6 +166,13 @@ def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
     kept = fitting(rows)
     more = rest(len(rows), len(kept))
     return "\n".join((*kept, *([f"- {more}"] if more else [])))
+
+
+def code_block(code: str) -> str:
+    """Text in a fenced block that it cannot close."""
+    bare = _FENCE.match("```")
+    assert bare is not None
+    return "\n".join(_rewrite_fence(terminal(code).split("\n"), bare))
 
 
 def markdown_inline(text: str, limit: int = 1000) -> str:

@@ -17,7 +17,14 @@ from aethr.base import codec
 from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
-from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
+from aethr.output.markdown import (
+    bullets,
+    dropped_findings,
+    findings_table,
+    markdown_block,
+    markdown_inline,
+    steps_table,
+)
 
 SCHEMA = 2
 ANNOTATIONS_PER_LEVEL = 10
@@ -100,7 +107,7 @@ def text(result: RunResult) -> str:
     lines = [
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
         *_subject(result),
-        *(wording.finding(found) for found in result.review.findings),
+        *(wording.finding(found) for found in result.review.open),
         *(f"not sent: {name}" for name in wording.not_sent(result.receipts)),
         *(f"excluded by rule: {name}" for name in wording.excluded(result)),
         *(wording.loop(loop) for loop in result.loops),
@@ -121,7 +128,8 @@ def markdown(result: RunResult) -> str:
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
-        findings_table(result.review.findings),
+        findings_table(result.review.open),
+        dropped_findings(result.review.dropped),
         *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(result.receipts))),
         _titled("Excluded by rule", bullets(wording.excluded(result))),
@@ -141,7 +149,7 @@ def sarif(result: RunResult) -> str:
     """
     notes = [("note" if result.outcome in RELIABLE else "warning", wording.verdict(result).text)]
     if result.is_live:
-        without_place = (finding for finding in result.review.findings if not _has_place(finding))
+        without_place = (finding for finding in result.review.open if not _has_place(finding))
         notes += [(_LEVELS[finding.severity], wording.finding(finding)) for finding in without_place]
     run = {
         "tool": {
@@ -171,7 +179,11 @@ def sarif(result: RunResult) -> str:
 
 
 def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The findings with a place. A fingerprint stays the same when lines move or white space changes."""
+    """The findings with a place. A fingerprint stays the same when lines move or white space changes.
+
+    Code scanning closes a suppressed result. If one result says whether it is suppressed, all of them have to
+    (SARIF 2.1.0, 3.27.23).
+    """
     seen: Counter[str] = Counter()
     results = []
     for finding in filter(_has_place, findings):
@@ -195,7 +207,16 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "partialFingerprints": {"aethrFinding/v1": f"{fingerprint}:{seen[fingerprint]}"},
             }
         )
+        if not all(each.is_open for each in findings):
+            results[-1]["suppressions"] = _suppressions(finding)
     return results
+
+
+def _suppressions(finding: Finding) -> list[dict[str, str]]:
+    if finding.check is None or finding.is_open:
+        return []
+    justification = f"{wording.drop(finding.check)}\n{terminal(finding.check.quote.text)}"
+    return [{"kind": "external", "status": "accepted", "justification": justification}]
 
 
 def _has_place(finding: Finding) -> bool:
@@ -225,7 +246,7 @@ def annotation_lines(result: RunResult) -> list[str]:
     """
     lines: list[str] = []
     for severity, level in _COMMANDS.items() if result.is_live else ():
-        found = [finding for finding in result.review.findings if finding.severity == severity]
+        found = [finding for finding in result.review.open if finding.severity == severity]
         for finding in found[:ANNOTATIONS_PER_LEVEL]:
             place = ""
             if finding.path and finding.place != "nowhere":

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
     SEVERITIES,
+    Check,
     Estimate,
     Event,
     Excluded,
@@ -97,7 +98,9 @@ def narrate_quietly(event: Event) -> tuple[Message, ...]:
     """The lines about an event that ``--quiet`` keeps."""
     if isinstance(event, RunStarted):
         return unreal(event)
-    return doubts(event.result) if isinstance(event, RunFinished) else ()
+    if not isinstance(event, RunFinished):
+        return ()
+    return (*(Message(line, "note") for line in set_aside(event.result)), *doubts(event.result))
 
 
 def without_repeats(event: Event, told: set[Receipt]) -> Event:
@@ -206,14 +209,19 @@ def closing(result: RunResult) -> tuple[Message, ...]:
     ends = [verdict(result), Message(spent(result))]
     if result.mode == "scripted" or result.shard is not None:
         ends.reverse()
-    if result.review.findings:
+    if result.review.open:
         ends.insert(0, _count_findings(result))
-    return tuple(ends)
+    return (*(Message(line, "note") for line in set_aside(result)), *ends)
 
 
 def verdict(result: RunResult) -> Message:
-    """The outcome in one line, with the names of what rules exclude."""
+    """The outcome in one line, with what verifying steps dropped, and the names of what rules exclude."""
     outcome = _outcome(result)
+    if dropped := result.review.dropped:
+        steps = dict.fromkeys(one_line(each.check.step, 60) for each in dropped if each.check)
+        outcome = outcome._replace(
+            text=f"{outcome.text}; dropped by {capped(tuple(steps))}: {summary(dropped)}"
+        )
     if not result.excluded:
         return outcome
     names = capped([_excluded_name(each) for each in result.excluded])
@@ -311,8 +319,27 @@ def summary(findings: Sequence[Finding]) -> str:
 def finding(found: Finding) -> str:
     """``path:line: [high] message``, as compilers write it; ``[high] message`` without a path."""
     where = place_of(found)
-    message = f"[{found.severity}] {one_line(found.message, 2000)}"
+    message = f"[{found.severity}] {one_line(found.message, 2000)}{dispute(found)}"
     return f"{where}: {message}" if where else message
+
+
+def dispute(found: Finding) -> str:
+    """`` (disputed by verify: why)`` for an open finding that code speaks against, to follow its message."""
+    check = found.check
+    if check is None or check.dropped:
+        return ""
+    return f" (disputed by {one_line(check.step, 60)}: {one_line(check.reason, 1000)})"
+
+
+def drop(check: Check) -> str:
+    """``dropped by verify: why (app.py:7)``, with the place of the code that proves it."""
+    where = path_line(one_line(check.quote.path, 300), check.quote.line)
+    return f"dropped by {one_line(check.step, 60)}: {one_line(check.reason, 1000)} ({where})"
+
+
+def set_aside(result: RunResult) -> tuple[str, ...]:
+    """The findings that verifying steps dropped, each with its reason."""
+    return tuple(f"{finding(each)}; {drop(each.check)}" for each in result.review.dropped if each.check)
 
 
 def place_of(found: Finding) -> str:
@@ -443,7 +470,7 @@ def _describe_result(event: StepFinished) -> tuple[Message, ...]:
 
 
 def _count_findings(result: RunResult) -> Message:
-    return Message(f"Findings: {summary(result.review.findings)}")
+    return Message(f"Findings: {summary(result.review.open)}")
 
 
 def _loop_message(ended: LoopResult) -> Message:

@@ -69,6 +69,8 @@ ALL_EXCLUDED = "all of the change is excluded by rule"
 """Why nothing is reviewed of a change whose files are all excluded."""
 NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
 """There was no review, and none was needed."""
+NOTHING_OPEN = "no finding is open"
+"""Why a verifying step is not called for a part of the change: nothing is missing then."""
 NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
 
 
@@ -79,16 +81,18 @@ def judge(
     holds: Callable[[str], bool] | None = None,
     visibility: Mapping[str, Visibility] | None = None,
     doubt: str | None = None,
+    verify_high: frozenset[str] = frozenset(),
 ) -> Verdict:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
     ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps. ``holds`` says
     whether the tree has a path, ``visibility`` which earlier steps each step can see (by default all),
-    ``doubt`` why no review of the run can be complete. The worst of several verdicts counts. ``reason`` is
-    set for every outcome except ``revise`` and ``pass``.
+    ``doubt`` why no review of the run can be complete, ``verify_high`` which verifying steps may drop high
+    findings. The worst of several verdicts counts. ``reason`` is set for every outcome except ``revise`` and
+    ``pass``.
     """
     latest = _latest_reviews(results, reviewing)
-    skipped = [result for result in results if result.skipped is not None]
+    skipped = [result for result in results if result.skipped not in (None, NOTHING_OPEN)]
     if not latest and skipped and not any(map(_edits, results)):
         missed = doubt or _list_missing(skipped)
         excluded = any(each.excluded for result in skipped for each in result.context)
@@ -98,12 +102,11 @@ def judge(
         return unreviewed("mock mode: no model was called", _coverage(latest))
     if not latest:
         return unreviewed(doubt) if doubt else _explain_no_review(results, reviewing)
-    parsed = [(result, read(result, holds)) for result in latest]
-    # What a cut answer would have ended with is not known, so its pass does not count.
-    stated = {"none" if of.truncated and own.status == "pass" else own.status for of, own in parsed}
+    parsed = settle(results, reviewing, holds, verify_high)
+    stated = {own.status for _, own in parsed}
     found = [finding._replace(by=(of.id,)) for of, own in parsed for finding in own.findings]
     review = Review(
-        status="revise" if "revise" in stated else "none" if "none" in stated else "pass",
+        status=worst(own for _, own in parsed),
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         coverage=_coverage(latest),
         reason=doubt
@@ -154,6 +157,34 @@ def close_blocks(text: str) -> str:
     return answer.close_blocks(text)
 
 
+def settle(
+    results: Sequence[StepResult],
+    reviewing: frozenset[str],
+    holds: Callable[[str], bool] | None = None,
+    verify_high: frozenset[str] = frozenset(),
+) -> list[tuple[StepResult, Review]]:
+    """The latest reviews of these steps, with what verifying steps have proved against their findings.
+
+    The arguments are those of ``judge``.
+    """
+    reviews = [(result, read(result, holds)) for result in _latest_reviews(results, reviewing)]
+    if any(result.shown for result in results):
+        from aethr.review import verify
+
+        reviews = list(verify.settle(reviews, results, verify_high))
+    # What a cut answer would have ended with is not known, so its pass does not count.
+    return [
+        (of, own._replace(status="none") if of.truncated and own.status == "pass" else own)
+        for of, own in reviews
+    ]
+
+
+def worst(reviews: Iterable[Review]) -> ReviewStatus:
+    """The status of several reviews together: a pass only if each of them is one."""
+    stated = {each.status for each in reviews}
+    return "revise" if "revise" in stated else "none" if stated != {"pass"} else "pass"
+
+
 def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Review:
     """A step's own review; with ``holds``, its places are checked against its change and the tree."""
     receipts = () if holds is None else result.context
@@ -189,7 +220,7 @@ def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: M
         # At a `revise` without a reason, and at an unsatisfied loop, every gate closes.
         closes = verdict.review.unexplained or any(loop.outcome != "satisfied" for loop in loops)
         threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
-        levels = [SEVERITIES.index(finding.severity) for finding in verdict.review.findings]
+        levels = [SEVERITIES.index(each.severity) for each in verdict.review.findings if each.is_open]
         if closes or any(level <= threshold for level in levels):
             return ExitCode.GATE
     loops_alone = verdict == NO_REVIEWER and loops and not gate.require_review
@@ -218,15 +249,20 @@ def unreviewed(reason: str, coverage: float | None = None) -> Verdict:
     return Verdict(Review(coverage=coverage, reason=reason), "not-reviewed")
 
 
-def same_findings(one: Sequence[StepResult], other: Sequence[StepResult]) -> bool:
-    """Whether two passes of a reviewer, with all parts, have the same statuses and the same findings."""
-    return _sum_up(map(read, one)) == _sum_up(map(read, other))
+def same_findings(one: Iterable[Review], other: Iterable[Review]) -> bool:
+    """Whether the reviews of two passes, of all parts, have the same statuses and open findings."""
+    return _sum_up(one) == _sum_up(other)
 
 
 def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]:
-    """The statuses and the findings of all of these."""
+    """The statuses and the open findings of all of these."""
     every = list(reviews)
-    found = {each._replace(evidence=None, suggestion=None) for own in every for each in own.findings}
+    found = {
+        each._replace(evidence=None, suggestion=None, check=None)
+        for own in every
+        for each in own.findings
+        if each.is_open
+    }
     return {each.status for each in every}, found
 
 

@@ -246,7 +246,8 @@ def _load_script(replies: str | None, cwd: Path, spec: WorkflowSpec) -> Script |
         return None
     editing = frozenset(program.step for program in planning.programs(spec) if program.agent)
     steps = [step.id for step in spec.steps]
-    return Script(backends.read_replies(Path(cwd, replies), steps, editing), editing)
+    verifying = frozenset(step.id for step in spec.steps if step.verify)
+    return Script(backends.read_replies(Path(cwd, replies), steps, editing, verifying), editing)
 
 
 def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:

@@ -22,7 +22,6 @@ from aethr.base.records import (
     RunResult,
     ShardPlan,
     ShardResult,
-    Skipped,
     StepResult,
 )
 from aethr.base.words import capped
@@ -90,6 +89,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = (
         tree.__contains__,
         {step.id: step.history_visibility for step in plan.steps},
         "; ".join((*refused, *missing, *doubts)) or None,
+        frozenset(step.id for step in plan.steps if step.verify_high),
     )
     if missing:
         verdict = _with_coverage_of_all(verdict, plan, results)
@@ -110,7 +110,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = (
         totals=engine.totals(results, failed)._replace(calls=calls),
         exit_code=review.exit_code(verdict, (), gate, first.mode),
         subject=plan.subject,
-        skipped=tuple(Skipped(r.id, r.iteration, r.skipped) for r in results if r.skipped is not None),
+        skipped=tuple(engine.list_skipped(results)),
         outcome=recorded.outcome,
         excluded=tuple(engine.find_excluded(results)),
         estimate=Estimate(about, most) if estimates else None,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -98,6 +97,7 @@ FIRST_LINE = "Mock answer {digest}: no model was called."
 PIECE = 24
 
 _FILE = re.compile(r"^\+\+\+ (?:b/)?([^\t\n]+)", re.MULTILINE)
+_FINDING = re.compile(r"^(\d+)\. \[(?:high|medium|low)\] ", re.MULTILINE)
 _HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+(\d+)", re.MULTILINE)
 
 
@@ -134,6 +134,9 @@ def answer(request: Request) -> str:
             line = max(1, int(hunk[1])) if hunk is not None and len(hunk[1]) < 9 else 1
             where = f" {path_line(path, line)} —"
         body = f"- [low]{where} an example of a finding, made up by the mock.\n\nReview status: pass"
+    elif request.verifying:
+        stands = "".join(f"- {number}: stands\n" for number in _FINDING.findall(request.prompt))
+        body = f"{stands}\nChecked: all"
     elif request.role == "planner":
         body = (
             "1. Read the task and the context.\n2. Make the smallest change that does it.\n3. Run the tests."
@@ -174,13 +177,16 @@ class Replies(NamedTuple):
         return refusal(self.origin, self.lines, [Mistake(place, message)])
 
 
-def read_replies(path: Path, steps: Collection[str], editing: Collection[str]) -> Replies:
+def read_replies(
+    path: Path, steps: Collection[str], editing: Collection[str], verifying: Collection[str] = ()
+) -> Replies:
     """Read the replies to these steps from a file; ``editing`` are the steps that change files.
 
-    Raises ``ConfigError`` with every mistake in it, or if the file cannot be read.
+    ``verifying`` are those that are only called if a finding is open. Raises ``ConfigError`` with every
+    mistake in it, or if the file cannot be read.
     """
     text, origin = nodes.load(path, "no such file")
-    check = partial(_check_steps, steps=steps, editing=editing)
+    check = partial(_check_steps, steps=steps, editing=editing, verifying=verifying)
     raw, reading, lines = read_document(text, origin, _DOCUMENT, check)
     answers = {
         step: tuple(
@@ -193,9 +199,13 @@ def read_replies(path: Path, steps: Collection[str], editing: Collection[str]) -
 
 
 def _check_steps(
-    raw: dict[str, Any], reading: Reading, steps: Collection[str], editing: Collection[str]
+    raw: dict[str, Any],
+    reading: Reading,
+    steps: Collection[str],
+    editing: Collection[str],
+    verifying: Collection[str],
 ) -> Iterator[Mistake]:
-    """What does not fit the workflow's steps. Each needs an answer, because each runs at least once."""
+    """What does not fit the workflow's steps. Each needs an answer, unless it may have nothing to verify."""
     for step, replies in raw.items():
         if step not in steps:
             yield Mistake(reading.keys[step], f"no step {quote(step)}", step, tuple(steps))
@@ -205,7 +215,7 @@ def _check_steps(
                 if path in reading.keys:
                     yield Mistake(reading.keys[path], f"the step '{step}' changes no files: no agent runs it")
     for step in steps:
-        if step not in raw:
+        if step not in raw and step not in verifying:
             yield Mistake(Place(1, 1), f"no answers for the step '{step}'")
 
 
@@ -233,10 +243,10 @@ class Script(NamedTuple):
 
     def complete(self, request: Request) -> Generator[TextDelta | Notice, None, Completion]:
         """Raises ``ConfigError`` for a pass without an answer."""
-        step, answers = request.step, self.replies.answers[request.step]
+        step, answers = request.step, self.replies.answers.get(request.step, ())
         if request.iteration > len(answers):
             message = f"no answer for pass {request.iteration} of the step '{step}': it has {len(answers)}"
-            raise self.replies.refuse(step, len(answers) - 1, message)
+            raise self.replies.refuse(step, max(0, len(answers) - 1), message)
         reply = answers[request.iteration - 1]
         yield TextDelta(reply.answer)
         artifacts = None
@@ -256,13 +266,16 @@ class Script(NamedTuple):
         """The error for the first answer that this run did not ask for; None if it asked for all."""
         if result.shard is not None and not result.steps:  # it had no part to answer for
             return None
-        passes = Counter(step.id for step in result.steps)
+        passes: dict[str, int] = {}
+        for done in result.steps:
+            passes[done.id] = max(done.iteration, passes.get(done.id, 0))
         spared = {skipped.step for skipped in result.skipped}
         for step, answers in self.replies.answers.items():
-            if passes[step] < len(answers):
-                ended = f"the run ended after {passes[step]}"
+            last = passes.get(step, 0)
+            if last < len(answers):
+                ended = f"the run ended after {last}"
                 if step in spared:
                     ended = "there was nothing to read, so it was not called"
                 said = f"{len(answers)} for the step '{step}', and {ended}: this answer was not asked for"
-                return self.replies.refuse(step, passes[step], said)
+                return self.replies.refuse(step, last, said)
         return None

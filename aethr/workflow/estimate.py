@@ -37,21 +37,26 @@ NO_MODEL = "(no model)"
 
 
 class _Case(NamedTuple):
-    """How to count "about" or "at most". ``unread``: bytes per character of a context not known yet."""
+    """How to count "about" or "at most". ``unread``: bytes per character of a context not known yet.
+
+    ``listed`` is how much longer than an answer the list of its findings is: ``P1: x`` becomes
+    ``1. [high] x``.
+    """
 
     bytes_per_token: int
     unread: int
     longest_answer: int | None
     attempts: int
     every_pass: bool
+    listed: int
 
     def tokens(self, size: int) -> int:
         """The tokens of a text with this many bytes in UTF-8."""
         return math.ceil(size / self.bytes_per_token)
 
 
-_ABOUT = _Case(spending.BYTES_PER_TOKEN, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False)
-_MOST = _Case(1, 4, None, ATTEMPTS, every_pass=True)  # the smallest tokens; the longest characters
+_ABOUT = _Case(spending.BYTES_PER_TOKEN, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False, listed=1)
+_MOST = _Case(1, 4, None, ATTEMPTS, every_pass=True, listed=3)  # the smallest tokens; the longest characters
 
 
 class _Prompt(NamedTuple):
@@ -64,11 +69,12 @@ class _Prompt(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """The answers of a finished step: the tokens of one, how many parts it has, and of which change.
+    """The answers of a finished ``step``: the tokens of one, how many parts it has, and of which change.
 
     ``edits`` counts the steps before it that edited the tree.
     """
 
+    step: str
     tokens: int
     parts: int
     change: frozenset[str]
@@ -178,6 +184,7 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
                 answer = min(answer, case.longest_answer)
         asks_again = case.every_pass and step.spec.reviewing and not step.edits_tree
         own = _Answer(
+            step.spec.id,
             2 * answer if asks_again else answer,  # later steps see both answers
             len(sent),
             changes_in(step.spec.context),
@@ -185,11 +192,16 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
         )
         seen = {"all": answers, "latest": answers[-1:], "summary": answers, "none": []}
         history = sum(_read_again(each, own) for each in seen[step.spec.history_visibility])
+        latest = {each.step: each for each in answers}
+        listed = case.listed * sum(
+            _read_again(latest[name], own) for name in step.spec.verify if name in latest
+        )
+        own = own._replace(tokens=own.tokens + listed)  # its findings are in the history, too
         need = needs.get(key, Need(*key))
         for part, prompt in sent:
             if part in finished:
                 continue
-            need = _add_call(need, prompt + history, answer, case)
+            need = _add_call(need, prompt + history + listed, answer, case)
             if asks_again:
                 again = case.tokens(spending.most_tokens(prompts.ask_verdict("")))
                 need = _add_call(need, again + answer, answer, case)
@@ -216,6 +228,7 @@ def _answered(progress: Progress, case: _Case) -> list[_Answer]:
             turns.setdefault((result.id, result.iteration), []).append(result)
     return [
         _Answer(
+            parts[0].id,
             max(case.tokens(spending.most_tokens(result.content)) + _FRAME for result in parts),
             len(parts),
             changes_in(next(s for s in progress.plan.steps if s.spec.id == parts[0].id).spec.context),

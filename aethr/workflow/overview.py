@@ -102,6 +102,9 @@ def _describe_step(step: PlannedStep) -> Iterator[str]:
         yield f"with{'out' if spec.unsafe_permissions else ''} its permission checks"
     if spec.reviewing:
         yield "gives the verdict"
+    if spec.verify:
+        high = "" if spec.verify_high else ", disputes high ones"
+        yield f"verifies {capped([one_line(name) for name in spec.verify])}{high}"
 
 
 def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:

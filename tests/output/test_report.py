@@ -144,6 +144,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "state": None,
                     "evidence": None,
                     "suggestion": None,
+                    "check": None,
                 },
                 {
                     "severity": "medium",
@@ -157,6 +158,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "state": None,
                     "evidence": None,
                     "suggestion": None,
+                    "check": None,
                 },
                 {
                     "severity": "low",
@@ -170,6 +172,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "state": None,
                     "evidence": None,
                     "suggestion": None,
+                    "check": None,
                 },
             ],
             "coverage": 4 / 13,

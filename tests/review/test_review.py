@@ -246,8 +246,8 @@ def test_a_workflow_without_a_reviewing_step_is_named() -> None:
 def test_findings_are_compared_in_any_order() -> None:
     one = "- [high] a.py:1 — wrong\n- [low] b.py:2 — hm\nReview status: revise"
     other = "- [low] b.py:2 — hm\n- [high] a.py:1 — wrong\nReview status: revise"
-    assert review.same_findings([result(one)], [result(other)])
-    assert not review.same_findings([result(one)], [result(other.replace("hm", "other"))])
+    assert review.same_findings([review.parse(one)], [review.parse(other)])
+    assert not review.same_findings([review.parse(one)], [review.parse(other.replace("hm", "other"))])
 
 
 def test_the_text_of_a_deleted_file_is_not_missing_from_the_coverage() -> None:
