@@ -104,6 +104,13 @@ class StepSpec(NamedTuple):
         return self.role == "reviewer" or (self.repeat is not None and self.repeat.until_review_pass)
 
 
+class Instruction(NamedTuple):
+    """What to tell a step about the changed files that match ``paths``, patterns as in ``.gitignore``."""
+
+    paths: tuple[str, ...]
+    text: str
+
+
 class WorkflowSpec(NamedTuple):
     """A valid workflow file.
 
@@ -123,6 +130,7 @@ class WorkflowSpec(NamedTuple):
     parts: int = PARTS
     exclude: tuple[str, ...] = ()
     exclude_defaults: bool = True
+    instructions: tuple[Instruction, ...] = ()
 
     @property
     def rules(self) -> Rules:
@@ -248,7 +256,8 @@ class Receipt(NamedTuple):
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
     removed lines of a diff, 0 for other sources. ``lines`` are those of the new version
     in each hunk that is sent. ``excluded`` is the rule that excludes the file, in a few
-    words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds.
+    words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds. ``old_path``
+    is the name of a changed file before a rename.
     """
 
     source: str
@@ -263,6 +272,7 @@ class Receipt(NamedTuple):
     added_lines: int = 0
     excluded: str | None = None
     lines: tuple[Lines, ...] = ()
+    old_path: str | None = None
 
 
 class Shown(NamedTuple):
@@ -339,7 +349,7 @@ class Entry(NamedTuple):
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
-    is not missed if it is not sent.
+    is not missed if it is not sent, nor is what is ``extra``, beside the change.
     """
 
     path: str
@@ -352,6 +362,7 @@ class Entry(NamedTuple):
     deleted: bool = False
     excluded: str | None = None
     old_path: str | None = None
+    extra: bool = False
 
 
 class Piece(NamedTuple):
@@ -1045,7 +1056,8 @@ class Plan(NamedTuple):
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
-    the model steps, except for what commands print. At most ``jobs`` calls run at once.
+    the model steps, except for what commands print. At most ``jobs`` calls run at once. ``concerns`` says
+    whether an instruction is for the file of a receipt.
     """
 
     workflow: WorkflowSpec
@@ -1066,6 +1078,7 @@ class Plan(NamedTuple):
     jobs: int = 1
     shard: Shard | None = None
     estimate: Callable[[], Estimate | None] = lambda: None
+    concerns: Callable[[Instruction, Receipt], bool] = lambda _, __: False
 
     @property
     def is_live(self) -> bool:

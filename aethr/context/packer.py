@@ -413,13 +413,14 @@ def _receipt(source: str, share: Share) -> Receipt:
             item.entry.complete
             and item.withheld is None
             and not item.gaps
-            and (all_sent or item.entry.deleted)
+            and (all_sent or item.entry.deleted or item.entry.extra)
         ),
         changed_lines=share.changed,
         sent_lines=sum(piece.changed for piece in kept),
         added_lines=item.added if item.excluded else 0,
         excluded=item.excluded,
         lines=tuple(piece.lines for piece in kept if piece.lines is not None),
+        old_path=item.entry.old_path,
     )
 
 

@@ -23,7 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult, is_git_diff
+from aethr.base.records import Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult, changes_in, is_git_diff
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 3
@@ -39,7 +39,7 @@ _BACK_TO: Mapping[Mode, str] = {
 }
 MODES = tuple(_BACK_TO)
 
-_EXCLUDED_NOTHING: Mapping[str, object] = {"exclude": [], "exclude_defaults": True}
+_WITHOUT_RULES: Mapping[str, object] = {"exclude": [], "exclude_defaults": True, "instructions": []}
 """For steps of earlier versions, which saw all of a change: that is no less than the defaults show."""
 
 _START_OVER = "Start over without --resume-checkpoint."
@@ -237,12 +237,14 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
         if step_id not in wanted:
             continue
         reads_diff = any(map(is_git_diff, step.spec.context))
+        instructions = plan.workflow.instructions if changes_in(step.spec.context) else ()
         rests_on: dict[str, object] = {
             "role": step.spec.role,
             "role text": step.guidance,
             "context": list(step.spec.context),
             "exclude": list(plan.workflow.exclude) if reads_diff else [],
             "exclude_defaults": plan.workflow.exclude_defaults or not reads_diff,
+            "instructions": [codec.to_json(each) for each in instructions],
             "history_visibility": step.spec.history_visibility,
             "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
         }
@@ -309,7 +311,7 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
                 f"the checkpoint has a step '{step_id}' that the workflow does not have", _START_OVER
             )
     for step_id, now in contract(plan, then).items():
-        past = {**_EXCLUDED_NOTHING, **then[step_id]}
+        past = {**_WITHOUT_RULES, **then[step_id]}
         changed = [name for name, value in now.items() if past.get(name) != value]
         if changed:
             raise UsageError(

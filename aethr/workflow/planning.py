@@ -39,7 +39,7 @@ from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
 from aethr.config.kinds import Problem, Text
 from aethr.config.mistakes import quote
-from aethr.context import evidence, exclusion
+from aethr.context import changes, evidence, exclusion
 from aethr.engine import conditions
 from aethr.git import call
 from aethr.llm import routes
@@ -236,6 +236,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         moved=partial(git.moved, root, scope),
         jobs=terms.jobs,
         shard=terms.shard,
+        concerns=partial(exclusion.concerns, changes.folder_of(root, survey)),
     )
 
 
