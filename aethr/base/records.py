@@ -349,7 +349,7 @@ class Entry(NamedTuple):
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
-    is not missed if it is not sent, nor is what is ``extra``, beside the change.
+    is not missed if it is not sent, and nothing of a file that is ``extra`` is.
     """
 
     path: str

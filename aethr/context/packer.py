@@ -409,11 +409,12 @@ def _receipt(source: str, share: Share) -> Receipt:
         sha256=hashlib.sha256(sent).hexdigest() if kept else None,
         note=_note(share, kept),
         complete=item.excluded is not None
+        or item.entry.extra
         or (
             item.entry.complete
             and item.withheld is None
             and not item.gaps
-            and (all_sent or item.entry.deleted or item.entry.extra)
+            and (all_sent or item.entry.deleted)
         ),
         changed_lines=share.changed,
         sent_lines=sum(piece.changed for piece in kept),
