@@ -114,6 +114,13 @@ class StepSpec(NamedTuple):
         return not self.verify and (self.role == "reviewer" or passes)
 
 
+class Instruction(NamedTuple):
+    """What to tell a step about the changed files that match ``paths``, patterns as in ``.gitignore``."""
+
+    paths: tuple[str, ...]
+    text: str
+
+
 class WorkflowSpec(NamedTuple):
     """A valid workflow file.
 
@@ -133,6 +140,7 @@ class WorkflowSpec(NamedTuple):
     parts: int = PARTS
     exclude: tuple[str, ...] = ()
     exclude_defaults: bool = True
+    instructions: tuple[Instruction, ...] = ()
 
     @property
     def rules(self) -> Rules:
@@ -259,7 +267,8 @@ class Receipt(NamedTuple):
     budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
     removed lines of a diff, 0 for other sources. ``lines`` are those of the new version
     in each hunk that is sent. ``excluded`` is the rule that excludes the file, in a few
-    words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds.
+    words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds. ``old_path``
+    is the name of a changed file before a rename.
     """
 
     source: str
@@ -274,6 +283,7 @@ class Receipt(NamedTuple):
     added_lines: int = 0
     excluded: str | None = None
     lines: tuple[Lines, ...] = ()
+    old_path: str | None = None
 
 
 class Shown(NamedTuple):
@@ -356,7 +366,7 @@ class Entry(NamedTuple):
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
-    is not missed if it is not sent.
+    is not missed if it is not sent, and nothing of a file that is ``extra`` is.
     """
 
     path: str
@@ -369,6 +379,7 @@ class Entry(NamedTuple):
     deleted: bool = False
     excluded: str | None = None
     old_path: str | None = None
+    extra: bool = False
 
 
 class Piece(NamedTuple):
@@ -1103,7 +1114,8 @@ class Plan(NamedTuple):
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
     the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
-    lines of an answer in the code of its prompt.
+    lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of a
+    receipt.
     """
 
     workflow: WorkflowSpec
@@ -1125,6 +1137,7 @@ class Plan(NamedTuple):
     shard: Shard | None = None
     estimate: Callable[[], Estimate | None] = lambda: None
     find_quotes: FindQuotes = lambda *_: ()
+    concerns: Callable[[Instruction, Receipt], bool] = lambda _, __: False
 
     @property
     def is_live(self) -> bool:

@@ -95,6 +95,12 @@ def document(vocabulary: Vocabulary) -> Record:
                 default=WorkflowSpec._field_defaults["exclude_defaults"],
             ),
             Key(
+                "instructions",
+                ListOf(_instruction(vocabulary), "instruction"),
+                "What to tell the steps that read a change with files that match.",
+                [{"paths": ["migrations/", "!*.md"], "text": "Each migration must be reversible."}],
+            ),
+            Key(
                 "limits",
                 _limits(CONTEXT_CHARS, _PARTS),
                 "Limits of each step, and of the run.",
@@ -113,6 +119,29 @@ def json_schema(vocabulary: Vocabulary) -> dict[str, Any]:
         "description": "An explicit, sequential AI coding workflow.",
         **document(vocabulary).schema(),
     }
+
+
+def _instruction(vocabulary: Vocabulary) -> Record:
+    return Record(
+        "an instruction",
+        (
+            Key(
+                "paths",
+                ListOf(vocabulary.pattern, "pattern", least=1),
+                "The changed files that it is for, as in `.gitignore`: the last pattern that matches "
+                "decides, and `!` leaves files out again.",
+                ["migrations/", "!*.md"],
+                required=True,
+            ),
+            Key(
+                "text",
+                Text("the instruction as text"),
+                "What the prompt says after the role's text.",
+                "Each migration must be reversible.",
+                required=True,
+            ),
+        ),
+    )
 
 
 def _step(vocabulary: Vocabulary) -> Record:

@@ -10,7 +10,16 @@ from typing import Any
 import yaml
 
 from aethr.base.errors import ConfigError
-from aethr.base.records import PARTS, ModelSpec, Place, Repeat, StepSpec, WorkflowSpec, is_git_diff
+from aethr.base.records import (
+    PARTS,
+    Instruction,
+    ModelSpec,
+    Place,
+    Repeat,
+    StepSpec,
+    WorkflowSpec,
+    is_git_diff,
+)
 from aethr.config import nodes
 from aethr.config.kinds import Kind, Reading, read_document
 from aethr.config.mistakes import Mistake, describe, quote, refusal
@@ -81,6 +90,9 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
         lines=lines,
         exclude=tuple(raw.get("exclude", ())),
         exclude_defaults=raw.get("exclude_defaults", True),
+        instructions=tuple(
+            Instruction(tuple(each["paths"]), each["text"]) for each in raw.get("instructions", ())
+        ),
     )
 
 
@@ -129,6 +141,11 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
             )
     yield from _check_loops(steps, reading)
     yield from _check_verify(steps, reading)
+    for number, instruction in enumerate(raw.get("instructions", ())):
+        paths = (instruction or {}).get("paths", ())
+        if paths and all(path and path.startswith("!") for path in paths):
+            place = reading.places[f"instructions.{number}.paths"]
+            yield Mistake(place, "only patterns with '!', which match no file; name files before them")
 
 
 def _check_verify(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
@@ -246,6 +263,7 @@ def text(spec: WorkflowSpec) -> str:
         "steps": [_step_entry(step, shared) for step in spec.steps],
         "exclude": list(spec.exclude),
         **({} if spec.exclude_defaults else {"exclude_defaults": False}),
+        "instructions": [{"paths": list(each.paths), "text": each.text} for each in spec.instructions],
         "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.

@@ -7,6 +7,7 @@ fits, and where a large change is cut into parts. To add a source, write such a 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -30,11 +31,11 @@ from aethr.base.records import (
     is_git_diff,
 )
 from aethr.base.sanitize import reveal, reveal_name
-from aethr.base.words import suggest
+from aethr.base.words import counted, suggest
 from aethr.context import evidence, paths
 from aethr.context.changes import POINTER, git_diff, is_wide, latest_diff
 from aethr.context.diffs import is_pointer
-from aethr.context.files import Refusal, Tree, tree_of
+from aethr.context.files import Refusal, Tree, WorkTree, outline, tree_of
 from aethr.context.files import holds as holds
 from aethr.context.packer import LISTED, LISTING_CHARS, Packer, Share, by_density, by_place
 from aethr.context.paths import refusal
@@ -291,6 +292,23 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment
         yield Remark("this folder has too many files; some were not searched", complete=False)
 
 
+def _tree(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
+    """The names of the project's files; a project so large that they do not fit misses nothing."""
+    tree = tree_of(view)
+    listing = tree.names(bool)
+    names = listing.names
+    if isinstance(tree, WorkTree):  # git lists files that have been deleted
+        names = tuple(name for name in names if os.path.lexists(view.root / name))
+    if names:
+        text = "".join(f"{line}\n" for line in outline(names))
+        yield Entry("file names", 1, label=f"[{counted(len(names), 'file')}]\n", extra=True)
+        yield Piece(text, len(text.encode()))
+    else:
+        yield Remark("no files")
+    if listing.cut:
+        yield Remark("this folder has too many files; some are not listed")
+
+
 def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Fragment]:
     """Each file below a line with its name and length; folders, and files deleted meanwhile, do not count.
 
@@ -347,6 +365,7 @@ _ROWS = (
     SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff, late=True),
     SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, "required"),
     SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, "required"),
+    SourceRow("tree", "the names of the project's files, sorted; large folders are counted", _tree),
     SourceRow(
         "command",
         "command:<words>, what a command of the project prints, and how it ends",

@@ -220,8 +220,12 @@ def excluded_files(
     """
     if listed is None:
         return {}
-    folder = root.resolve().relative_to(survey.top.resolve()).as_posix()
-    return exclusion.find(rows(listed.header), survey, folder, rules)
+    return exclusion.find(rows(listed.header), survey, folder_of(root, survey), rules)
+
+
+def folder_of(root: Path, survey: Survey | None) -> str:
+    """The project's folder, relative to the repository's top as the names in a diff are; ``.`` for both."""
+    return root.resolve().relative_to(survey.top.resolve()).as_posix() if survey else "."
 
 
 _NONE: Mapping[bytes, exclusion.Reason] = {}

@@ -1,5 +1,7 @@
 """What rules exclude from a review: the patterns of ``exclude:``, and the table of defaults.
 
+``instructions:`` names files by the same patterns.
+
 A change must not decide how it is reviewed. So a default looks at names, modes and the base side only, and
 never at what the new version of a file says. A file is excluded only if every name that it has in the change
 is.
@@ -14,7 +16,7 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
-from aethr.base.records import Rules, Survey
+from aethr.base.records import Instruction, Receipt, Rules, Survey, is_change
 from aethr.base.sanitize import reveal_name
 from aethr.context import paths
 from aethr.context.diffs import Row
@@ -75,6 +77,7 @@ def _set_problem(element: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Pattern:
     """A valid pattern, compiled so that it matches any path in linear time.
 
@@ -136,6 +139,28 @@ def deciding_pattern(patterns: Sequence[Pattern], path: str, is_folder: bool = F
         if found is not None and not found.negated:
             return found
     return found
+
+
+def concerns(folder: str, instruction: Instruction, receipt: Receipt) -> bool:
+    """Whether an instruction is for the file of a receipt: one of the change, by its name before or after it.
+
+    An excluded file is not sent, so it needs none. ``folder`` is the project's, as for ``find``.
+    """
+    if not is_change(receipt.source) or receipt.excluded is not None:
+        return False
+    patterns = [parse(text) for text in instruction.paths]
+    decided = (_pattern_of(patterns, name, folder) for name in (receipt.path, receipt.old_path) if name)
+    return any(pattern is not None and not pattern.negated for pattern in decided)
+
+
+def _pattern_of(
+    patterns: Sequence[Pattern], path: str, folder: str, is_folder: bool = False
+) -> Pattern | None:
+    """The pattern that decides about a path, which is relative to the repository's top."""
+    below = "" if folder == "." else f"{folder}/"
+    if not patterns or not path.startswith(below):
+        return None
+    return deciding_pattern(patterns, path[len(below) :], is_folder)
 
 
 # --- the defaults --------------------------------------------------------------------------------
@@ -304,7 +329,9 @@ def find(rows: Iterable[Row], survey: Survey, folder: str, rules: Rules) -> Mapp
     found: dict[bytes, Reason] = {}
     asked: list[tuple[Row, list[bytes], list[Reason]]] = []
     for row in rows:
-        decided = {name: _pattern_of(patterns, name, folder, row) for name in row.names}
+        decided = {
+            name: _pattern_of(patterns, os.fsdecode(name), folder, row.is_submodule) for name in row.names
+        }
         if any(pattern and pattern.negated for pattern in decided.values()):
             continue
         by_file = [
@@ -326,14 +353,6 @@ def find(rows: Iterable[Row], survey: Survey, folder: str, rules: Rules) -> Mapp
             binary = any(each is not None and each.binary for each in by_default)
             found[row.path] = Reason(rule, binary=binary)
     return found
-
-
-def _pattern_of(patterns: Sequence[Pattern], name: bytes, folder: str, row: Row) -> Pattern | None:
-    path = os.fsdecode(name)
-    below = "" if folder == "." else f"{folder}/"
-    if not patterns or not path.startswith(below):
-        return None
-    return deciding_pattern(patterns, path[len(below) :], row.is_submodule)
 
 
 def _default(name: bytes, said: baseside.Said) -> Reason | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, TypeAlias
@@ -16,6 +17,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
 from aethr.base.records import Survey, View
+from aethr.base.sanitize import reveal_name
+from aethr.base.words import counted
 from aethr.context.paths import refusal
 from aethr.git import tracking
 from aethr.git.tracking import TreeEntry
@@ -194,6 +197,47 @@ class GitTree(NamedTuple):
             return Refusal("unmerged")
         reason = _NO_FILE.get(entry.mode)
         return entry if reason is None else Refusal(reason)
+
+
+OUTLINE_LINES = 500
+"""At most so many files and folders in an outline; if the top folder has more, they are counted."""
+
+OUTLINE_ENTRIES = 100
+"""A folder with more entries is not opened in an outline."""
+
+
+def outline(names: Iterable[str]) -> list[str]:
+    """A line for each of these files, sorted. Of a folder that is not opened, one line counts the files.
+
+    Folders are opened from the top down, so that a large project is shown to an even depth.
+    """
+    entries: dict[str, list[str]] = {"": []}
+    counts: Counter[str] = Counter()
+    for name in names:
+        folder = ""
+        for part in name.split("/")[:-1]:
+            below = f"{folder}{part}/"
+            if below not in entries:
+                entries[below] = []
+                entries[folder].append(below)
+            counts[below] += 1
+            folder = below
+        entries[folder].append(name)
+    shown = {*entries[""]}
+    closed = deque(filter(entries.__contains__, entries[""]))
+    while closed:
+        folder = closed.popleft()
+        inside = entries[folder]
+        if len(inside) <= OUTLINE_ENTRIES and len(shown) + len(inside) <= OUTLINE_LINES:
+            shown.remove(folder)
+            shown.update(inside)
+            closed.extend(filter(entries.__contains__, inside))
+    lines = [
+        f"{reveal_name(each)} ({counted(counts[each], 'file')})" if each in entries else reveal_name(each)
+        for each in sorted(shown)[:OUTLINE_LINES]
+    ]
+    more = len(shown) - len(lines)
+    return [*lines, f"and {more:,} more"] if more else lines
 
 
 def tree_of(view: View, path: str | None = None) -> Tree:

@@ -416,6 +416,7 @@ def _receipt(source: str, share: Share) -> Receipt:
         sha256=hashlib.sha256(sent).hexdigest() if kept else None,
         note=_note(share, kept),
         complete=item.excluded is not None
+        or item.entry.extra
         or (
             item.entry.complete
             and item.withheld is None
@@ -427,6 +428,7 @@ def _receipt(source: str, share: Share) -> Receipt:
         added_lines=item.added if item.excluded else 0,
         excluded=item.excluded,
         lines=tuple(piece.lines for piece in kept if piece.lines is not None),
+        old_path=item.entry.old_path,
     )
 
 

@@ -23,7 +23,7 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult, is_git_diff
+from aethr.base.records import Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult, changes_in, is_git_diff
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 3
@@ -42,6 +42,7 @@ MODES = tuple(_BACK_TO)
 _EARLIER: Mapping[str, object] = {
     "exclude": [],
     "exclude_defaults": True,
+    "instructions": [],
     "verify": [],
     "verify_high": False,
 }
@@ -243,12 +244,14 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
         if step_id not in wanted:
             continue
         reads_diff = any(map(is_git_diff, step.spec.context))
+        instructions = plan.workflow.instructions if changes_in(step.spec.context) else ()
         rests_on: dict[str, object] = {
             "role": step.spec.role,
             "role text": step.guidance,
             "context": list(step.spec.context),
             "exclude": list(plan.workflow.exclude) if reads_diff else [],
             "exclude_defaults": plan.workflow.exclude_defaults or not reads_diff,
+            "instructions": [codec.to_json(each) for each in instructions],
             "history_visibility": step.spec.history_visibility,
             "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
             "verify": list(step.spec.verify),

@@ -18,7 +18,7 @@ from itertools import count
 from typing import NamedTuple
 
 from aethr import review
-from aethr.base.records import Block, Earlier, Finding, StepResult, Visibility, is_change
+from aethr.base.records import Block, Earlier, Finding, Instruction, StepResult, Visibility, is_change
 from aethr.base.sanitize import reveal_name
 from aethr.base.words import path_line
 
@@ -35,6 +35,7 @@ _STEP = """\
 You are the {role} in the step "{step}" of the workflow "{workflow}".
 
 {guidance}"""
+_INSTRUCTION = "For the changed files that match {paths} (patterns as in .gitignore):\n\n{text}"
 _CUT = """\
 The change is larger than what you see of it. The rest, other files and other hunks of a large file, is
 reviewed separately: judge what you see."""
@@ -63,7 +64,7 @@ class Setting(NamedTuple):
     """The step that the prompt is for: the workflow's name, the step's id and role, and the role's text.
 
     ``cut`` is True if the prompt has only a part of the change, ``numbered`` if its lines have numbers.
-    ``verify`` names the steps whose findings it checks.
+    ``verify`` names the steps whose findings it checks. ``instructions`` are those for its files.
     """
 
     workflow: str
@@ -75,6 +76,7 @@ class Setting(NamedTuple):
     cut: bool = False
     numbered: bool = False
     verify: tuple[str, ...] = ()
+    instructions: tuple[Instruction, ...] = ()
 
 
 class Titled(NamedTuple):
@@ -125,7 +127,8 @@ def build(
         ("# Findings to check", asked),
         (f"# An earlier attempt\n\n{_EARLIER_LOST if earlier and earlier.loss else _EARLIER}", left),
     ]
-    role = _STEP.format_map({**setting._asdict(), "guidance": setting.guidance.strip()})
+    own = _STEP.format_map({**setting._asdict(), "guidance": setting.guidance.strip()})
+    role = "\n\n".join([own, *map(instruct, setting.instructions)])
     titled = [each for _, of_section in sections for each in of_section]
     tokens = iter(_tokens(titled, role))
     numbered = setting.numbered and any(is_change(each.source) and each.shown for each in blocks)
@@ -139,6 +142,12 @@ def build(
     step = [role, *([_CUT] if setting.cut else []), "\n".join([_BLOCKS, *opened])]
     parts += ["# Your step", *step, "# Your answer", contract]
     return "\n\n".join(parts) + "\n"
+
+
+def instruct(instruction: Instruction) -> str:
+    """An instruction as it stands after the role's text, below a line with its patterns."""
+    paths = ", ".join(f"`{pattern}`" for pattern in instruction.paths)
+    return _INSTRUCTION.format(paths=paths, text=instruction.text.strip())
 
 
 def ask_verdict(answer: str) -> str:

@@ -74,6 +74,8 @@ class PartCall(NamedTuple):
     def prepare(self, plan: Plan) -> StepPrepared:
         """Its prompt, with the receipts of what the prompt contains."""
         step, parts = self.step, len(self.collected.parts)
+        blocks = self.collected.parts[self.part - 1]
+        receipts = list(receipts_of(blocks))
         setting = prompts.Setting(
             workflow=plan.workflow.name,
             step=step.spec.id,
@@ -84,16 +86,19 @@ class PartCall(NamedTuple):
             cut=parts > 1,
             numbered=any(each.spec.reviewing for each in plan.steps),
             verify=step.spec.verify,
+            instructions=tuple(
+                each
+                for each in plan.workflow.instructions
+                if any(plan.concerns(each, receipt) for receipt in receipts)
+            ),
         )
         seen = [each for each in self.history if each.skipped is None and self._sees(plan, each)]
         earlier_steps = prompts.describe_history(seen, step.spec.history_visibility)
         redactor = Redactor(plan.secrets)
         found = self.earlier if step.edits_tree else None
-        blocks = self.collected.parts[self.part - 1]
         prompt = redactor.redact(
             prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
         )
-        receipts = list(receipts_of(blocks))
         for block in blocks:
             if count := redactor.count(block.text):
                 places = "1 place" if count == 1 else f"{count:,} places"

@@ -281,6 +281,10 @@ def _measure_prompts(
     if case.unread == 0 or not late or step.edits_tree:
         return [(each.part, case.tokens(each.size)) for each in now]
     most = case.unread * context.most_chars(sources, step.spec.context_chars)
+    if _reads_late_change(step, edits):  # which may have files that each instruction is for
+        most += sum(
+            spending.most_tokens(f"{prompts.instruct(each)}\n\n") for each in plan.workflow.instructions
+        )
     sizes = {each.part: each.size - each.context + most for each in now}
     if sizes and _reads_late_change(step, edits):
         largest = max(sizes.values())

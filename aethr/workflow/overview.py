@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aethr import context, engine
-from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared
+from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared, changes_in, is_git_diff
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold
 from aethr.engine import conditions
@@ -28,6 +28,8 @@ def lines(plan: Plan, width: int | None) -> Iterator[str]:
     for number, step in enumerate(plan.steps):
         parts = [prepared for prepared in prompts if prepared.id == step.spec.id]
         yield from _draw_step(plan, number, parts, width)
+    for text in _describe_instructions(plan, prompts):
+        yield from fold(f"  {text}", width, 4)
     for command in planning.commands(plan.workflow):
         yield from fold(f"  runs the command: {one_line(command)}", width, 4)
     cut = f", each change in {needs.late_parts} parts" if needs.late_parts > 1 else ""
@@ -122,6 +124,18 @@ def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
     said += [wording.missing(left_out)] if left_out else []
     said += ["counts as all of its budget below"] if context.find(source)[0].late else []
     return "; ".join(said) or "nothing"
+
+
+def _describe_instructions(plan: Plan, prompts: Sequence[StepPrepared]) -> Iterator[str]:
+    """The patterns of each instruction, and how many files of the present change it is for."""
+    receipts = dict.fromkeys(receipt for prepared in prompts for receipt in prepared.receipts)
+    read = {source for step in plan.steps for source in changes_in(step.spec.context)}
+    for each in plan.workflow.instructions:
+        files = {receipt.path for receipt in receipts if plan.concerns(each, receipt)}
+        said = f"{counted(len(files), 'file')} of the present change"
+        if not any(map(is_git_diff, read)):
+            said = "the change is only known during the run" if read else "no step reads a change"
+        yield f"instruction for {one_line(', '.join(each.paths))}: {said}"
 
 
 def _describe_end(repeat: Repeat) -> str:

@@ -41,7 +41,7 @@ from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
 from aethr.config.kinds import Problem, Text
 from aethr.config.mistakes import quote
-from aethr.context import evidence, exclusion
+from aethr.context import changes, evidence, exclusion
 from aethr.engine import conditions
 from aethr.git import call
 from aethr.llm import routes
@@ -243,6 +243,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         jobs=terms.jobs,
         shard=terms.shard,
         find_quotes=_find_quotes,
+        concerns=partial(exclusion.concerns, changes.folder_of(root, survey)),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aethr.base.records import ModelSpec, Repeat, StepSpec, WorkflowSpec
+from aethr.base.records import Instruction, ModelSpec, Repeat, StepSpec, WorkflowSpec
 from aethr.config import PRESETS, read_preset, workflow_file
 from aethr.config.workflow_file import text
 from aethr.workflow import planning
@@ -213,7 +213,9 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
         )
         steps[-1] = steps[-1]._replace(repeat=repeat)
     models = draw(st.dictionaries(st.sampled_from(sorted(roles)), MODELS, max_size=3))
-    return WorkflowSpec(draw(LINES), roles, models, tuple(steps), "")
+    paths = st.lists(st.sampled_from(["a/", "*.md", "\\#x", "é: x"]), min_size=1).map(tuple)
+    instructions = draw(st.lists(st.builds(Instruction, paths, TEXTS), max_size=2).map(tuple))
+    return WorkflowSpec(draw(LINES), roles, models, tuple(steps), "", instructions=instructions)
 
 
 @many(80)

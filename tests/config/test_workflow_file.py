@@ -276,6 +276,7 @@ def test_every_key_has_a_description_and_a_valid_example() -> None:
         "backend",
         "back_to",
         "context_chars",
+        "paths",
         "context_chars",
     ]
     for one in found:

@@ -27,7 +27,7 @@ from aethr.base.records import (
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.context import SOURCES, Reader, collect, find, paths
 from aethr.context.exclusion import is_generated
-from aethr.context.files import MAX_BYTES, WorkTree
+from aethr.context.files import MAX_BYTES, WorkTree, outline
 from tests.support import Repo, leave_a_conflict, log_git
 
 BUDGET = 120_000
@@ -650,6 +650,72 @@ def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
     assert [name for name in no if match(name)] == []
 
 
+# --- tree ----------------------------------------------------------------------------------------
+
+
+def test_the_tree_names_files_sorted_and_without_what_git_ignores(repo: Repo) -> None:
+    for name in (
+        "src/b.py",
+        "src/a.py",
+        "gone.py",
+        "README.md",
+        "ignored.log",
+        ".gitignore",
+        "odd\n\u202e.py",
+    ):
+        repo.write(name, "*.log\n")
+    repo.commit()
+    repo.write("new.py")
+    (repo.root / "gone.py").unlink()
+    block = one(repo.root, "tree")
+    names = [".gitignore", "README.md", "new.py", "odd\\n\\u{202e}.py", "src/a.py", "src/b.py"]
+    assert block.text == "\n".join(["[6 files]", *names, ""])
+    [receipt] = block.receipts
+    assert (receipt.complete, receipt.bytes_sent) == (True, len("\n".join([*names, ""])))
+    assert receipt.sha256 == hashlib.sha256("\n".join([*names, ""]).encode()).hexdigest()
+    assert one(repo.root / "src", "tree").text == "[2 files]\na.py\nb.py\n"
+
+
+def test_the_tree_is_that_of_the_side_that_the_diff_leads_to(repo: Repo) -> None:
+    repo.write("a.py")
+    repo.commit()
+    repo.write("b.py")
+    repo.git("add", "b.py")
+    repo.write("c.py")
+    shown = {scope: one(repo.root, "tree", scope=scope).text for scope in ("staged", "HEAD..HEAD", "all")}
+    assert shown["staged"] == "[2 files]\na.py\nb.py\n"
+    assert shown["HEAD..HEAD"] == "[1 file]\na.py\n"
+    assert shown["all"] == "[3 files]\na.py\nb.py\nc.py\n"
+
+
+def test_the_tree_outside_of_a_repository_and_in_an_empty_folder(tmp_path: Path) -> None:
+    assert one(tmp_path, "tree").text == "[no files]\n"
+    (tmp_path / "a.py").touch()
+    assert one(tmp_path, "tree").text == "[1 file]\na.py\n"
+
+
+def test_a_large_folder_is_counted_and_an_outline_is_bounded() -> None:
+    small = [f"src/{name}.py" for name in "abc"]
+    data = [f"src/data/{number:03}.csv" for number in range(150)]
+    assert outline([*small, *data]) == ["src/a.py", "src/b.py", "src/c.py", "src/data/ (150 files)"]
+    deep = [f"p{a:02}/q{b:02}/r{c}.py" for a in range(30) for b in range(30) for c in range(9)]
+    lines = outline(deep)
+    assert 400 < len(lines) <= 500
+    assert lines == sorted(lines)
+    counts = [int(line.split("(")[1].split()[0]) if line.endswith(")") else 1 for line in lines]
+    assert sum(counts) == len(deep)
+    assert {line[:3] for line in lines} == {name[:3] for name in deep}, "every folder at the top is there"
+    flat = outline(f"{number:03}.txt" for number in range(900))
+    assert (len(flat), flat[-2:]) == (501, ["499.txt", "and 400 more"])
+
+
+def test_names_that_do_not_fit_are_not_missed(repo: Repo) -> None:
+    repo.write("a.py")
+    [receipt] = one(repo.root, "tree", budget=3).receipts
+    assert (receipt.complete, receipt.bytes_sent, receipt.bytes_omitted) == (True, 0, 5)
+    assert receipt.note == "over the budget of 3 characters"
+
+
 # --- names, characters, the table ----------------------------------------------------------------
 
 
@@ -676,7 +742,7 @@ def test_revealed_text_can_be_encoded_and_is_stable(text: str) -> None:
 
 
 def test_the_table_names_its_sources_and_find_reads_them() -> None:
-    assert list(SOURCES) == ["git_diff", "latest_diff", "file", "glob", "command"]
+    assert list(SOURCES) == ["git_diff", "latest_diff", "file", "glob", "tree", "command"]
     assert all(row.help and "\n" not in row.help for row in SOURCES.values())
     assert find("file:a:b.md") == (SOURCES["file"], "a:b.md")
 
