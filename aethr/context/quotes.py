@@ -59,6 +59,8 @@ def _runs(shown: Shown, wanted: Sequence[str]) -> Iterator[Sequence[CodeLine]]:
     In a hunk, they may be those of the new version alone.
     """
     for text in shown.texts:
+        if not all(line in text for line in wanted):
+            continue
         every = list(read(text))
         new = [each for each in every if each.number is not None]
         for lines in (every, new) if len(new) < len(every) else (every,):

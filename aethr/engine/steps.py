@@ -19,6 +19,7 @@ from aethr.base.records import (
     Notice,
     Plan,
     PlannedStep,
+    Quote,
     Receipt,
     Request,
     Spent,
@@ -138,31 +139,47 @@ def perform(
     )
     failed: list[Usage] = []
     answers = [(yield from _call(plan, step, request, failed))]
-    if doubt := _find_missing_verdict(plan, step, prepared, answers[0]):
+    quotes = find_quotes(plan, call, prepared, answers[0])
+    if doubt := _find_missing_verdict(plan, step, prepared, answers[0], quotes):
         yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
         try:
             again = request.after(answers[0].usage, *failed)
             again = again._replace(prompt=prompts.ask_verdict(answers[0].content))
             answers.append((yield from _call(plan, step, again, failed)))
+            quotes = find_quotes(plan, call, prepared, answers[1])
         except AethrError as error:  # the first answer is paid for, and still counts
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
     result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
-    return (yield from _take_checks(plan, call, result)) if call.findings else result
+    result = result._replace(quotes=quotes, shown=call.findings)
+    if result.shown:
+        yield from _find_unproven(result)
+    return result
 
 
-def _take_checks(plan: Plan, call: PartCall, result: StepResult) -> Generator[Notice, None, StepResult]:
-    """The result of a verifying step, with the findings it was asked about and the code that it quotes."""
+def _find_unproven(result: StepResult) -> Iterator[Notice]:
+    """Why findings stay open that a verifying step would drop."""
     from aethr.review import verify
 
-    find = partial(plan.find_quotes, call.collected.parts[call.part - 1])
-    quotes = verify.find_quotes(result.content, call.findings, find)
-    result = result._replace(shown=call.findings, quotes=quotes)
     if unread := verify.explain_unread(result):
         yield Notice(f"{result.id}: every finding stays open: {unread}", "warning")
     elif unproven := verify.list_unproven(result):
-        which = f"finding{'s' if len(unproven) > 1 else ''} {capped(unproven, 20)}"
-        yield Notice(f"{result.id}: {which} stays open: no code that it quotes disproves it", "warning")
-    return result
+        which = (
+            f"finding {unproven[0]} stays" if len(unproven) == 1 else f"findings {capped(unproven, 20)} stay"
+        )
+        yield Notice(f"{result.id}: {which} open: no code that it quotes disproves them", "warning")
+
+
+def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Completion) -> tuple[Quote, ...]:
+    """The code that a review, or a check of one, quotes, and where it stands in the code of its prompt."""
+    blocks = call.collected.parts[call.part - 1]
+    if call.findings:
+        from aethr.review import verify
+
+        return verify.find_quotes(answer.content, call.findings, partial(plan.find_quotes, blocks))
+    if not call.step.spec.reviewing:
+        return ()
+    ground = review.ground(prepared.receipts, plan.holds)
+    return review.find_quotes(answer.content, ground, partial(plan.find_quotes, blocks))
 
 
 def _call(
@@ -233,7 +250,7 @@ def _clean(
 
 
 def _find_missing_verdict(
-    plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion
+    plan: Plan, step: PlannedStep, prepared: StepPrepared, answer: Completion, quotes: tuple[Quote, ...]
 ) -> str | None:
     """Why no verdict can be read from this answer, so that Aethr asks once more; None if it does not ask.
 
@@ -243,7 +260,7 @@ def _find_missing_verdict(
     asked = step.spec.reviewing and not step.edits_tree and plan.mode != "mock"
     if not asked or not answer.content or answer.truncated or answer.cut_prompt:
         return None
-    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds))
+    read = review.parse(answer.content, review.ground(prepared.receipts, plan.holds, quotes))
     return read.reason if read.status == "none" else None
 
 

@@ -16,6 +16,7 @@ from aethr.base.records import (
     SEVERITIES,
     Finding,
     Gate,
+    Lines,
     LoopResult,
     Mode,
     Quote,
@@ -31,14 +32,25 @@ from aethr.base.records import (
 from aethr.base.words import capped, counted
 
 if TYPE_CHECKING:
+    from aethr.review.answer import Find
     from aethr.review.lines import Code, Line
     from aethr.review.places import Ground
 
 CONTRACT = """\
-First list your findings, one a line, most severe first, each in exactly this form:
-- [high] path/to/file.py:42 — what is wrong and what would be right
-The severity is high (wrong, unsafe or loses data), medium (should not be merged like this) or low (a remark).
-Name the path relative to the project root and a line of the new version. Without findings, list none.
+First list your findings, most severe first, each in exactly this form:
+- [high] path/to/file.py:42-43 — what is wrong, when it happens, and what would be right
+The severity is high (wrong in ordinary use, or a danger to data or security), medium (wrong in cases that
+will occur) or low (a remark). Name the path relative to the project root, and the line, or the first and the
+last line, of the new version. If it helps, add code below the finding, indented like this:
+
+      the lines that it is about, exactly as they stand
+
+  ```suggestion
+  the lines to put in place of exactly these
+  ```
+
+Do not list what the change fixes, what it did not cause, what a linter or formatter settles, or what is
+missing but may be defined outside of what you see. If there is nothing to list, leave the list out.
 Then, if it helps, a few sentences.
 The very last line is one of these two, alone on its line:
 Review status: pass
@@ -117,6 +129,13 @@ def parse(text: str, ground: Ground | None = None) -> Review:
     return answer.parse(text, ground or answer.NO_GROUND)
 
 
+def find_quotes(text: str, ground: Ground, find: Find) -> tuple[Quote, ...]:
+    """The code that an answer quotes, where ``find`` finds it: see ``answer.find_quotes``."""
+    from aethr.review import answer
+
+    return answer.find_quotes(text, ground, find)
+
+
 def read_lines(text: str, quotes: Iterable[Quote] = ()) -> tuple[Line, ...]:
     """The lines of an answer as a person sees them: see ``answer.read_lines``."""
     from aethr.review import answer
@@ -168,16 +187,26 @@ def worst(reviews: Iterable[Review]) -> ReviewStatus:
 
 def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Review:
     """A step's own review; with ``holds``, its places are checked against its change and the tree."""
-    answer = result.content[result.verdict_from :]
-    return parse(answer) if holds is None else parse(answer, ground(result.context, holds))
+    receipts = () if holds is None else result.context
+    return parse(result.content[result.verdict_from :], ground(receipts, holds, result.quotes))
 
 
-def ground(receipts: Iterable[Receipt], holds: Callable[[str], bool]) -> Ground:
-    """What the places of an answer's findings are checked against, by the receipts of its prompt."""
+def ground(
+    receipts: Iterable[Receipt], holds: Callable[[str], bool] | None, quotes: tuple[Quote, ...] = ()
+) -> Ground:
+    """What an answer's findings are checked against: the receipts of its prompt, the tree, its quotations."""
     from aethr.review.places import Ground
 
-    changed = (each.path for each in receipts if is_change(each.source) and each.path)
-    return Ground(frozenset(changed), holds)
+    shown: dict[str, tuple[Lines, ...]] = {}
+    complete = set()
+    for each in receipts:
+        if each.path and is_change(each.source):
+            shown[each.path] = (*shown.get(each.path, ()), *each.lines)
+        elif each.path and each.bytes_sent:
+            complete.add(each.path)
+    for path in complete & shown.keys():
+        shown[path] = ()
+    return Ground(frozenset(shown), holds or (lambda _: False), shown, quotes)
 
 
 def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: Mode = "live") -> ExitCode:
@@ -228,7 +257,12 @@ def same_findings(one: Iterable[Review], other: Iterable[Review]) -> bool:
 def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]:
     """The statuses and the open findings of all of these."""
     every = list(reviews)
-    found = {each._replace(check=None) for own in every for each in own.findings if each.is_open}
+    found = {
+        each._replace(evidence=None, suggestion=None, check=None)
+        for own in every
+        for each in own.findings
+        if each.is_open
+    }
     return {each.status for each in every}, found
 
 

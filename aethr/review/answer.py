@@ -9,17 +9,24 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from aethr.base.records import Finding, Review, ReviewStatus
+from aethr.base.records import Finding, Quote, Review, ReviewStatus
 from aethr.base.sanitize import one_line
 from aethr.review import findings, rendered, thinking
 from aethr.review.findings import Unread, is_none
-from aethr.review.lines import Line
+from aethr.review.lines import Code, Line
 from aethr.review.places import Ground
+from aethr.review.replacements import check
 
+Find = Callable[[str, str | None, int | None], Sequence[Quote]]
+"""``Plan.find_quotes`` for the blocks of one prompt."""
 NO_GROUND = Ground()
+PLACES = 3
+"""So many places of a quotation are kept for one finding: more than one means that it is not certain."""
+_MOST_QUOTES = 200
+_LONGEST_QUOTE = 4_000
 LONGEST = 2_000_000
 """In characters. Nobody reads a longer answer, so it counts as an answer without a verdict."""
 
@@ -31,7 +38,7 @@ _ONE_FENCE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """An answer that is one code block."""
-_EXAMPLE = re.compile("path/to/file.py:42|what is wrong and what would be right")
+_EXAMPLE = re.compile("path/to/file.py:42|what is wrong, when it happens")
 
 
 def parse(text: str, ground: Ground) -> Review:
@@ -41,8 +48,13 @@ def parse(text: str, ground: Ground) -> Review:
     condition or beside a severity that cannot be read, and findings that all point to missing files. A pass
     beside a high or medium finding is ``revise``, and so are findings without a status.
     """
-    lines = read_lines(text)
-    read = list(dict.fromkeys(findings.read_findings(lines, ground)))
+    lines = read_lines(text, frozenset(quote.text for quote in ground.quotes))
+    read = list(
+        dict.fromkeys(
+            check(each, code, ground) if isinstance(each, Finding) else each
+            for each, code in findings.read_findings(lines, ground)
+        )
+    )
     found = tuple(each for each in read if isinstance(each, Finding))
     unread = next((each for each in read if isinstance(each, Unread)), None)
     gating = [each for each in found if each.severity != "low"]
@@ -61,6 +73,37 @@ def parse(text: str, ground: Ground) -> Review:
         status, reason = "none", "its findings name files that are not there"
     unexplained = status == "revise" and (not gating or unread is not None)
     return Review(status, found, reason=reason, unexplained=unexplained)
+
+
+def find_quotes(text: str, ground: Ground, find: Find) -> tuple[Quote, ...]:
+    """The code that an answer quotes, where ``find`` finds it in its prompt.
+
+    For a finding, these are the likeliest places, first in the file that it names.
+    """
+    found: dict[Quote, None] = {}
+    for line in read_lines(text):
+        for code in line.code:
+            found.update(dict.fromkeys(_look_up(code, None, None, find)[:1]))
+    lines = read_lines(text, frozenset(quote.text for quote in found))
+    for each, codes in findings.read_findings(lines, ground):
+        for code in codes if isinstance(each, Finding) else ():
+            assert isinstance(each, Finding)
+            found.update(dict.fromkeys(_look_up(code, each.path, each.line, find)[:PLACES]))
+    return tuple(found)[:_MOST_QUOTES]
+
+
+def _look_up(code: Code, path: str | None, line: int | None, find: Find) -> Sequence[Quote]:
+    """The places of the first reading that is found."""
+    if code.suggestion:
+        return ()
+    return next(
+        (
+            places
+            for text in code.readings
+            if len(text) <= _LONGEST_QUOTE and (places := find(text, path, line))
+        ),
+        (),
+    )
 
 
 def close_blocks(text: str) -> str:
@@ -289,7 +332,7 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
     said = _normalize(before.text)
     if before.block == line.block and not said.endswith((".", "!", ")", ":")) and _HYPOTHETICAL.search(said):
         return False
-    if said.endswith(":"):
+    if said.endswith(":") and not before.code:
         short = len(said.split()) <= 5 and _INTRODUCTION.search(said) is not None
         return short and _HYPOTHETICAL.search(said) is None
     return True

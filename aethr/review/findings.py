@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from aethr.base.records import SEVERITIES, Finding, Severity
-from aethr.review.lines import Line, Span
-from aethr.review.places import Ground, Location, name_place, read_location, whereabouts, written
+from aethr.review.lines import Code, Line, Span
+from aethr.review.places import Ground, name_place, read_location, whereabouts, written
+from aethr.review.quoted import code_below
 
 _SEVERITY: dict[str, Severity] = {
     **dict.fromkeys(
@@ -114,15 +115,26 @@ class _Marked(NamedTuple):
     sure: bool = True
 
 
-def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
-    """Every finding of an answer in order, without those that it calls fixed, and without "none"."""
+def read_findings(lines: Sequence[Line], ground: Ground) -> Iterator[tuple[Read, tuple[Code, ...]]]:
+    """Every finding of an answer with the code below it, in order.
+
+    Those that the answer calls fixed are left out, and so is "none".
+    """
+    marked = list(_read_marked(lines, ground))
+    ends = [at for at, _ in marked[1:]] + [len(lines)]
+    for (at, read), end in zip(marked, ends, strict=False):
+        yield read, tuple(code_below(lines[:end], at))
+
+
+def _read_marked(lines: Iterable[Line], ground: Ground) -> Iterator[tuple[int, Read]]:
+    """Every finding, with the number of its line."""
     section: Severity | None = None
     first_block = depth = 0
-    for line in lines:
+    for at, line in enumerate(lines):
         if _STATUS.match(line.text):
             continue
         if line.kind == "row" and (row := _read_row(line, ground)) is not None:
-            yield row
+            yield at, row
             continue
         title = _read_title(line)
         if title is not None or line.kind == "heading":
@@ -131,7 +143,7 @@ def read_findings(lines: Iterable[Line], ground: Ground) -> Iterator[Read]:
         if marked is None and section and title is None and _belongs(line, first_block, depth, ground):
             marked = _Marked(section, line.spans)
         if marked is not None and (read := _make_finding(marked, ground)) is not None:
-            yield read
+            yield at, read
 
 
 def is_none(text: str) -> bool:
@@ -151,14 +163,14 @@ def _make_finding(marked: _Marked, ground: Ground) -> Read | None:
     if marked.severity is None:
         return Unread(text)
     is_fixed = _TOLD_FIXED.fullmatch(message[-300:]) or _FIXED_FIRST.match(message)
-    is_example = "what is wrong and what would be right" in message.casefold() or (
-        location == Location("path/to/file.py", 42) and not ground.holds("path/to/file.py")
+    is_example = "what is wrong, when it happens" in text.casefold() or (
+        "path/to/file.py:42" in text and not ground.holds("path/to/file.py")
     )
     if not (marked.sure or location) or is_fixed or is_example:
         return None
     if location is None:
         return Finding(marked.severity, None, None, message)
-    place = whereabouts(location.path, ground) if ground.changed else None
+    place = whereabouts(location, ground) if ground.changed else None
     if place == "nowhere" and location.line is None and "/" not in location.path:
         return Finding(marked.severity, None, None, text)  # `UserService.save` is not a file
     return Finding(marked.severity, location.path, location.line, message, place, location.end)

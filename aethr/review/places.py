@@ -7,18 +7,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
-from aethr.base.records import Whereabouts
+from aethr.base.records import Lines, Quote, Whereabouts
 from aethr.review.lines import Span
 
 
 class Ground(NamedTuple):
-    """What a place is checked against: the paths of the change, and whether the tree has a path."""
+    """What a finding is checked against: the paths of the change, and whether the tree has a path.
+
+    ``shown`` has for a path the lines of the new version that its reviewer was sent, none if that is not
+    known, or if it was sent all of them. ``quotes`` is the code that the answer quotes.
+    """
 
     changed: frozenset[str] = frozenset()
     holds: Callable[[str], bool] = lambda _: False
+    shown: Mapping[str, tuple[Lines, ...]] = MappingProxyType({})
+    quotes: tuple[Quote, ...] = ()
 
 
 class Location(NamedTuple):
@@ -127,10 +134,17 @@ def resolve(path: str, ground: Ground) -> str:
     return plain
 
 
-def whereabouts(path: str, ground: Ground) -> Whereabouts:
-    """Whether the change has this path, or else the tree, or neither."""
+def whereabouts(location: Location, ground: Ground) -> Whereabouts:
+    """Whether the change has this place, or else the tree, or neither.
+
+    In a file of the change, lines that its reviewer was not sent are those of the tree.
+    """
+    path, line, end = location
     if path in ground.changed:
-        return "change"
+        shown = ground.shown.get(path, ())
+        last = end or line or 0
+        inside = line is None or any(each.first <= last and line <= each.last for each in shown)
+        return "change" if inside or not shown else "tree"
     return "tree" if ground.holds(path) else "nowhere"
 
 

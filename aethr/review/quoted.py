@@ -9,7 +9,7 @@ Other indented lines are read as Markdown has them, but never count for a pass.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr.review.lines import Code, Line
@@ -19,7 +19,7 @@ LONGEST = 60
 _MOST = 300
 """How many indented blocks of an answer are looked at."""
 
-_MARGINS = (2, 3, 4)
+_MARGINS = (2, 3, 4, 6)
 """By how much Markdown can make one indent code below an item."""
 
 _BLANK = re.compile(r"\s*\Z")
@@ -31,11 +31,18 @@ _STATUS = re.compile(r"\breview[\s_-]*(?:status|verdict|decision|result|outcome)
 _NUMBER = re.compile(r"\s*(\d{1,7})(?: ?[:|] ?| |\Z)")
 
 
+class _Owner(NamedTuple):
+    """A line that code can belong to: its number and its indentation."""
+
+    number: int
+    depth: int
+
+
 class Source(NamedTuple):
     """The lines of an answer, and what of them is indented below an item, a heading or a finding.
 
-    ``indented`` are the numbers of such lines, ``blocks`` what may be code among them; of lines that are
-    indented deeper than those before them, both are a block.
+    ``indented`` are the numbers of such lines, ``blocks`` what may be code among them, where a part of a
+    block may be one, too.
     """
 
     lines: tuple[str, ...]
@@ -58,19 +65,22 @@ def scan(text: str) -> Source:
     lines = tuple(re.sub(r"\r\n?", "\n", text).split("\n"))
     indented: set[int] = set()
     blocks: list[Code] = []
+    begun, above = -1, 0  # the owner above, and the indentation of the line above
     for number, owner in _below_owners(lines):
         depth = _indentation(lines[number])
         indented.add(number)
-        above = lines[number - 1]
-        if (_indentation(above) < depth or not above.strip()) and len(blocks) < _MOST:
-            blocks += _block(lines, number, owner)
+        # What is indented by less than four may be the finding's words, with code below them.
+        after_words = above < owner.depth + 4 and (depth >= owner.depth + 4 or not lines[number - 1].strip())
+        if (owner.number != begun or after_words) and len(blocks) < _MOST:
+            blocks += _block(lines, number, owner.depth)
+        begun, above = owner.number, depth
     return Source(lines, frozenset(indented), tuple(blocks))
 
 
-def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """The numbers of the lines outside of fences that are indented below an owner, and its indentation."""
+def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, _Owner]]:
+    """The numbers of the lines outside of fences that are indented below an owner, and that owner."""
     fence = ""
-    owner, is_item = -1, False
+    owner: _Owner | None = None
     for number, line in enumerate(lines):
         depth, mark = _indentation(line), _FENCE.match(line)
         if fence:
@@ -80,14 +90,12 @@ def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
             fence = mark["fence"]
         elif _BLANK.match(line):
             continue
-        elif owner >= 0 and depth >= owner + (4 if _ITEM.match(line) else 2):
+        elif owner and depth >= owner.depth + (4 if _ITEM.match(line) else 2):
             yield number, owner
-        elif _STATUS.search(line):
-            owner = -1
-        elif _OWNER.match(line):
-            owner, is_item = depth, _ITEM.match(line) is not None
-        elif is_item:
-            owner = -1
+        elif _OWNER.match(line) and not _STATUS.search(line):
+            owner = _Owner(number, depth)
+        elif _STATUS.search(line) or (owner and _ITEM.match(lines[owner.number])):
+            owner = None
 
 
 def attach(lines: Iterable[Line], codes: Iterable[Code]) -> tuple[Line, ...]:
@@ -101,27 +109,25 @@ def attach(lines: Iterable[Line], codes: Iterable[Code]) -> tuple[Line, ...]:
     return tuple(attached)
 
 
-def code_below(
-    lines: Sequence[Line], at: int, ends: Callable[[Line], bool] = lambda _: False
-) -> Iterator[Code]:
+def code_below(lines: Sequence[Line], at: int) -> Iterator[Code]:
     """The code that belongs to ``lines[at]``: below it, in its list item or under its heading."""
     own = lines[at]
     yield from own.code
     for line in lines[at + 1 :]:
         inside = line.depth > own.depth or (line.kind == "text" and line.depth == own.depth)
-        if not inside or line.kind in ("heading", "row") or ends(line) or _STATUS.search(line.text):
+        if not inside or line.kind in ("heading", "row") or _STATUS.search(line.text):
             break
         yield from line.code
 
 
 def read_code(lines: Sequence[str], first: int, last: int, margins: Sequence[int] = (0,)) -> Code:
     """The code that lines of an answer can be; Markdown's part of the indentation is one of the margins."""
-    plain, prefix = _dedent(lines)
+    plain, prefix = dedent(lines)
     kinds = {"\n".join(plain): tuple(prefix[each:] for each in margins if not prefix[:each].strip(" "))}
     numbered = strip_numbers(plain)
     for stripped in (numbered, strip_signs(plain), numbered and strip_signs(numbered)):
         if stripped:
-            code, own = _dedent(stripped)
+            code, own = dedent(stripped)
             kinds.setdefault("\n".join(code), (own,))
     return Code(tuple(kinds), first, last, indents=tuple(kinds.values()))
 
@@ -167,7 +173,7 @@ def _indentation(line: str) -> int:
     return len(expanded) - len(expanded.lstrip())
 
 
-def _dedent(lines: Sequence[str]) -> tuple[list[str], str]:
+def dedent(lines: Sequence[str]) -> tuple[list[str], str]:
     """The lines without the empty ones around them and the white space that all begin with; and that."""
     written = [at for at, line in enumerate(lines) if line.strip()]
     if not written:
