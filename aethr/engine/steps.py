@@ -156,33 +156,36 @@ def perform(
         except AethrError as error:  # the first answer is paid for, and still counts
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
     result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
-    if call.findings:
-        return (yield from _take_checks(plan, call, result))
-    return result._replace(quotes=quotes)
+    result = result._replace(quotes=quotes, shown=call.findings)
+    if result.shown:
+        yield from _find_unproven(result)
+    return result
 
 
-def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Completion) -> tuple[Quote, ...]:
-    """The code that a review quotes, and where it stands in the code of its prompt."""
-    if not call.step.spec.reviewing:
-        return ()
-    blocks = call.collected.parts[call.part - 1]
-    ground = review.ground(prepared.receipts, plan.holds)
-    return review.find_quotes(answer.content, ground, partial(plan.find_quotes, blocks))
-
-
-def _take_checks(plan: Plan, call: PartCall, result: StepResult) -> Generator[Notice, None, StepResult]:
-    """The result of a verifying step, with the findings it was asked about and the code that it quotes."""
+def _find_unproven(result: StepResult) -> Iterator[Notice]:
+    """Why findings stay open that a verifying step would drop."""
     from aethr.review import verify
 
-    find = partial(plan.find_quotes, call.collected.parts[call.part - 1])
-    quotes = verify.find_quotes(result.content, call.findings, find)
-    result = result._replace(shown=call.findings, quotes=quotes)
     if unread := verify.explain_unread(result):
         yield Notice(f"{result.id}: every finding stays open: {unread}", "warning")
     elif unproven := verify.list_unproven(result):
-        which = f"finding{'s' if len(unproven) > 1 else ''} {capped(unproven, 20)}"
-        yield Notice(f"{result.id}: {which} stays open: no code that it quotes disproves it", "warning")
-    return result
+        which = (
+            f"finding {unproven[0]} stays" if len(unproven) == 1 else f"findings {capped(unproven, 20)} stay"
+        )
+        yield Notice(f"{result.id}: {which} open: no code that it quotes disproves them", "warning")
+
+
+def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Completion) -> tuple[Quote, ...]:
+    """The code that a review, or a check of one, quotes, and where it stands in the code of its prompt."""
+    blocks = call.collected.parts[call.part - 1]
+    if call.findings:
+        from aethr.review import verify
+
+        return verify.find_quotes(answer.content, call.findings, partial(plan.find_quotes, blocks))
+    if not call.step.spec.reviewing:
+        return ()
+    ground = review.ground(prepared.receipts, plan.holds)
+    return review.find_quotes(answer.content, ground, partial(plan.find_quotes, blocks))
 
 
 def _call(

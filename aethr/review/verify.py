@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from aethr.base.records import SEVERITIES, Check, Finding, Quote, Review, StepResult
 from aethr.base.words import path_line
-from aethr.review import quoted, read_lines
+from aethr.review import code_below, read_lines
 from aethr.review.lines import Code, Line
 
 LEAST = 20
@@ -97,17 +98,28 @@ def checks(result: StepResult, *, high: bool) -> Mapping[int, Check]:
     if explain_unread(result) is not None:
         return {}
     found: dict[int, Check] = {}
-    for number, drop in sorted(_read_drops(result.content, result.quotes), key=lambda each: each[1].reason):
-        if number > len(result.shown) or number in found:
-            continue
-        about = result.shown[number - 1]
-        proofs = list(_find_proofs(drop, about, result.quotes))
-        counted = {line for each in proofs for line in _telling_lines(each, about)}
-        if sum(map(len, map(_letters, counted))) >= LEAST:
-            best = max(proofs, key=lambda each: (len(_letters(each.text)), each))
-            dropped = high or about.severity != "high"
-            found[number] = Check(result.id, drop.reason or "no reason is given", best, dropped)
+    for number, drop in _read_drops(result.content, result.quotes):
+        about = result.shown[number - 1] if number <= len(result.shown) else None
+        check = _prove(result, drop, about, high=high) if about is not None else None
+        # Of several the first by its words, so that the order of an answer does not matter.
+        if check is not None and (number not in found or _words(check) < _words(found[number])):
+            found[number] = check
     return found
+
+
+def _prove(result: StepResult, drop: _Drop, about: Finding, *, high: bool) -> Check | None:
+    """The check if the code that the drop quotes proves it, or else None."""
+    proofs = list(_find_proofs(drop, about, result.quotes))
+    counted = {line for each in proofs for line in _telling_lines(each, about)}
+    if sum(map(len, map(_letters, counted))) < LEAST:
+        return None
+    longest = max(proofs, key=lambda each: (len(_letters(each.text)), each.text, each.path))
+    reason = drop.reason or "no reason is given"
+    return Check(result.id, reason, longest, dropped=high or about.severity != "high")
+
+
+def _words(check: Check) -> tuple[str, str, str]:
+    return check.reason, check.quote.text, check.quote.path
 
 
 def list_unproven(result: StepResult) -> Sequence[int]:
@@ -165,19 +177,21 @@ def _checks_by_finding(result: StepResult, *, high: bool) -> Mapping[_Key, Check
 def _read_drops(content: str, quotes: Sequence[Quote] = ()) -> Iterator[tuple[int, _Drop]]:
     """The findings that an answer drops, by number, without those that another line of it lets stand."""
     lines = read_lines(content, quotes)
+    decisions = [(at, said) for at, line in enumerate(lines) if (said := _DECISION.fullmatch(line.text))]
     drops: list[tuple[int, _Drop]] = []
     stands: set[int] = set()
-    for at, line in enumerate(lines):
-        decision = _DECISION.fullmatch(line.text)
-        if _STANDS.search(line.text):
-            if decision is None and _ALL.search(line.text):
+    for (at, said), (end, _) in pairwise([*decisions, (len(lines), None)]):
+        assert said is not None
+        if _STANDS.search(said[0]):
+            stands.add(int(said["number"]))
+        elif _is_own(lines[at]):
+            code = (each for each in code_below(lines[:end], at) if not each.suggestion)
+            drops.append((int(said["number"]), _Drop((said["reason"] or "").strip(), tuple(code))))
+    for line in lines:
+        if _STANDS.search(line.text) and not _DECISION.fullmatch(line.text):
+            if _ALL.search(line.text):
                 return
-            named = [decision["number"]] if decision else re.findall(r"\d{1,6}", line.text)
-            stands.update(map(int, named))
-        elif decision is not None and _is_own(line):
-            below = quoted.code_below(lines, at, ends=lambda line: bool(_DECISION.fullmatch(line.text)))
-            code = (each for each in below if not each.suggestion)
-            drops.append((int(decision["number"]), _Drop((decision["reason"] or "").strip(), tuple(code))))
+            stands.update(map(int, re.findall(r"\d{1,6}", line.text)))
     yield from ((number, drop) for number, drop in drops if number >= 1 and number not in stands)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live import PASS, TASK, Aethr, Done, aethr, project, resume_words, serving, temp
-from tests.model_server import Reply, text
+from tests.live import KEY, PASS, TASK, Aethr, Done, aethr, project, resume_words, serving, temp
+from tests.model_server import ModelServer, Reply
+from tests.review.test_verify import FORMS, GUARD, HIGH, MEDIUM, MESSAGE, PROOF, STAY, drop
 from tests.support import Repo
 
 __all__ = ["aethr", "project", "temp"]  # fixtures
@@ -23,25 +24,9 @@ steps:
   - {id: review, role: reviewer, context: [git_diff]}
   - {id: verify, role: sceptic, context: [git_diff, "file:shop/guard.py"], verify: [review]}
 """
-GUARD = """\
-def guard(prices):
-    if not prices or min(prices) < 0:
-        raise ValueError("no prices, or a negative one")
-    return list(prices)  # x
-}
-"""
-MEDIUM = "- [medium] app.py:2 — an empty list of prices is not refused here\n\nReview status: revise"
-HIGH = MEDIUM.replace("medium", "high")
-PROOF = "    if not prices or min(prices) < 0:"
+
+
 GATE = ("--fail-on", "medium")
-
-
-def fenced(code: str, mark: str = "```") -> str:
-    return "".join(f"  {line}\n" for line in (mark, *code.split("\n"), mark))
-
-
-def drop(code: str, number: int = 1, end: str = "Checked: all") -> str:
-    return f"- {number}: dropped — the caller refuses it\n{fenced(code)}\n{end}"
 
 
 @pytest.fixture
@@ -68,28 +53,17 @@ def findings(done: Done) -> list[dict[str, Any]]:
     return found
 
 
-# --- what is dropped -------------------------------------------------------------------------------
+# --- every answer, through a real run ----------------------------------------------------------------
 
-FORMS = {
-    "in a fence": drop(PROOF),
-    "in a fence with a language": drop(PROOF).replace("```\n", "```python\n", 1),
-    "indented": f"- 1: dropped — the caller refuses it\n\n      {PROOF.strip()}\n\nChecked: all",
-    "indented, with no line between": f"- 1: dropped — the caller refuses it\n    {PROOF}\n\nChecked: all",
-    "bold": f"- **1: dropped** — the caller refuses it\n{fenced(PROOF)}\n**Checked: all**",
-    "a sentence": f"Finding 1 is dropped: the caller refuses it\n\n{fenced(PROOF)}\nChecked: all.",
-    "of the change": drop("    return sum(prices) + 1  # the sum of all prices"),
-    "a removed line": drop(
-        "-    return sum(prices) + 1\n+    return sum(prices) + 1  # the sum of all prices"
-    ),
-    "several lines": drop(GUARD.split("\n")[1] + "\n" + GUARD.split("\n")[2]),
-    "two quotations": drop('raise ValueError("no prices, or a negative one")').replace(
-        "\nChecked", f"\n{fenced('    return list(prices)  # x')}\nChecked"
-    ),
-    "after thinking": f"<think>\n- 1: stands\n</think>\n{drop(PROOF)}",
-    "beside prose": f"I looked at each of them.\n\n{drop(PROOF)}",
+BROKEN = {
+    "thinking only": Reply(chunks=(f"<think>\n{drop(PROOF)}",)),
+    "cut": Reply(chunks=(drop(PROOF),), finish_reason="length"),
+    "filtered": Reply(chunks=(drop(PROOF),), finish_reason="content_filter"),
+    "over the limit": Reply(chunks=(drop(PROOF),), usage=(10, 900_000)),
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [pytest.param(value, id=name) for name, value in FORMS.items()])
 def test_a_finding_is_dropped_with_lines_of_code(
     aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch, answer: str
@@ -97,62 +71,16 @@ def test_a_finding_is_dropped_with_lines_of_code(
     done = review(aethr, monkeypatch, MEDIUM, answer)
     [found] = findings(done)
     assert (done.code, done.record["outcome"]) == (0, "pass"), done.err
-    assert found["check"]["step"] == "verify"
-    assert found["check"]["reason"].rstrip(".") == "the caller refuses it"
     assert found["check"]["dropped"]
-    assert found["check"]["quote"]["path"] in ("shop/guard.py", "app.py")
 
 
-# --- what stays ------------------------------------------------------------------------------------
-
-MESSAGE = "an empty list of prices is not refused here"
-STAY: dict[str, str | Reply] = {
-    "no quotation": "- 1: dropped — the caller refuses it\n\nChecked: all",
-    "an invented one": drop("    if prices is None or len(prices) < 1:"),
-    "the message": drop(MESSAGE),
-    "the title of the task": drop(TASK + " review my changes now"),
-    "a commit message": drop("the caller checks every price of the list"),
-    "guidance": drop("Every price was checked by the caller before."),
-    "a bracket": drop("}"),
-    "many brackets": drop("\n".join(["}"] * 40)),
-    "19 letters": drop("    return list(prices)  # x"),
-    "the same line twice": "\n".join(
-        (drop("    return list(prices)  # x", end=""), drop("    return list(prices)  # x"))
-    ),
-    "half a line": drop("if not prices or min(prices)"),
-    "a line and a half": drop(PROOF + '\n        raise ValueError("no prices'),
-    "a name of a file": drop("diff --git a/app.py b/app.py\n--- a/app.py\n+++ b/app.py"),
-    "the head of a hunk": drop("@@ -1,2 +1,2 @@"),
-    "lines that do not follow each other": drop(PROOF + "\n    return list(prices)  # x"),
-    "words in code, not quoted": f"- 1: dropped — `{PROOF.strip()}`\n\nChecked: all",
-    "a quotation above it": f"{fenced(PROOF)}\n- 1: dropped — the caller refuses it\n\nChecked: all",
-    "of another number": drop(PROOF, number=2),
-    "number 0": drop(PROOF, number=0),
-    "of an unknown number": drop(PROOF, number=999_999),
-    "stands": f"- 1: stands\n{fenced(PROOF)}\nChecked: all",
-    "both": f"- 1: stands\n{drop(PROOF)}",
-    "both, the other way round": f"{drop(PROOF, end='')}\n- 1: stands\n\nChecked: all",
-    "taken back": drop(PROOF).replace("\nChecked", "\nOn reflection 1 stands.\n\nChecked"),
-    "all stand": drop(PROOF).replace("\nChecked", "\nSo all of them stand.\n\nChecked"),
-    "not dropped": drop(PROOF).replace("dropped", "not dropped"),
-    "no last line": drop(PROOF, end=""),
-    "a last line that is not the last": drop(PROOF) + "\n\nBut see above.",
-    "a last line in a quote": drop(PROOF, end="> Checked: all"),
-    "a last line in a comment": drop(PROOF, end="<!-- Checked: all -->"),
-    "in a quote": "\n".join(f"> {line}" for line in drop(PROOF).split("\n")[:-1]) + "\n\nChecked: all",
-    "struck out": drop(PROOF).replace("1: dropped — the caller refuses it", "~~1: dropped — it is refused~~"),
-    "hidden": drop(PROOF).replace("- 1:", "<details>\n\n- 1:").replace("Checked", "</details>\n\nChecked"),
-    "a table": f"| n | what |\n| - | - |\n| 1: dropped — no | `{PROOF.strip()}` |\n\n{fenced(PROOF)}\nChecked: all",
-    "a suggestion": drop(PROOF).replace("```\n", "```suggestion\n", 1),
-    "thinking only": Reply(chunks=(f"<think>\n{drop(PROOF)}",)),
-    "cut": Reply(chunks=(drop(PROOF),), finish_reason="length"),
-    "filtered": Reply(chunks=(drop(PROOF),), finish_reason="content_filter"),
-    "over the limit": Reply(chunks=(drop(PROOF),), usage=(10, 900_000)),
-    "a review": PASS,
-}
-
-
-@pytest.mark.parametrize("answer", [pytest.param(value, id=name) for name, value in STAY.items()])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(pytest.param(value, id=name) for name, value in BROKEN.items()),
+        *(pytest.param(value, id=name, marks=pytest.mark.slow) for name, value in STAY.items()),
+    ],
+)
 def test_whatever_no_code_disproves_stays(
     aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch, answer: str | Reply
 ) -> None:
@@ -238,8 +166,8 @@ def test_a_high_finding_is_dropped_only_if_the_file_says_so(
         assert "the caller refuses it" in suppressed["justification"]
     else:
         said = "(disputed by verify: the caller refuses it)"
-        assert said in done.err or said in plain
-        assert said in plain and "disputed by verify" in page
+        assert said in plain
+        assert "disputed by verify" in page
         assert "suppressions" not in result
         assert "dropped by verify" not in done.err + plain
 
@@ -265,7 +193,10 @@ def test_an_unexplained_revise_stays(aethr: Aethr, checked: Repo, monkeypatch: p
 def test_a_second_step_sees_only_what_is_still_open(
     aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = "  - {id: again, role: sceptic, history_visibility: none, context: ['file:shop/guard.py'], verify: [review]}\n"
+    again = (
+        "  - {id: again, role: sceptic, history_visibility: none, context: ['file:shop/guard.py'], "
+        "verify: [review]}\n"
+    )
     checked.write(".aethr.yaml", WORKFLOW + again)
     found = f"- [medium] app.py:1 — `total` is no name\n{MEDIUM}"
     with serving(monkeypatch, found, drop(PROOF, 2), drop(PROOF)) as server:
@@ -313,13 +244,150 @@ def test_scripted_answers_are_verified(
 
 
 def test_a_failed_step_is_resumed(aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = Reply(status=401, body="{}")
-    with serving(monkeypatch, MEDIUM, refused) as server:
+    with serving(monkeypatch, MEDIUM, Reply(status=401, body="{}")):
         done = aethr("run", *GATE, TASK)
-        assert done.code == 3
-        words = resume_words(done.err)
-        server.play(drop(PROOF)) if hasattr(server, "play") else None
+    assert done.code == 3
+    words = resume_words(done.err)
     with serving(monkeypatch, drop(PROOF)):
         done = aethr(*words)
     assert done.code == 0, done.err
     assert "dropped by verify: 1 medium" in done.out
+
+
+# --- loops -----------------------------------------------------------------------------------------
+
+LOOP = """\
+workflow: drafted
+roles: {writer: "Write.", reviewer: "Review.", sceptic: "Refute."}
+models: {writer: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini", sceptic: "openai:gpt-4o-mini"}
+steps:
+  - {id: draft, role: writer}
+  - {id: review, role: reviewer, context: [git_diff]}
+  - id: verify
+    role: sceptic
+    context: [git_diff, "file:shop/guard.py"]
+    verify: [review]
+    repeat: {back_to: draft, max_iterations: 2, until_review_pass: true}
+"""
+STANDS = "- 1: stands\n\nChecked: all"
+
+
+@pytest.mark.parametrize(
+    ("replies", "code", "ended"),
+    [
+        (["draft", MEDIUM, drop(PROOF)], 0, "satisfied after 1 pass"),
+        (["draft", PASS], 0, "satisfied after 1 pass"),
+        (["draft", MEDIUM, STANDS, "draft", MEDIUM, drop(PROOF)], 0, "satisfied after 2 passes"),
+        (["draft", MEDIUM, STANDS, "draft", PASS], 0, "satisfied after 2 passes"),
+        (["draft", MEDIUM, STANDS, "draft", MEDIUM, STANDS], 1, "exhausted after 2 passes"),
+        (["draft", HIGH, drop(PROOF), "draft", HIGH, drop(PROOF)], 1, "exhausted after 2 passes"),
+        (["draft", "Review status: revise", "draft", "Review status: revise"], 1, "exhausted after 2 passes"),
+    ],
+)
+def test_a_loop_ends_when_the_reviews_pass_after_the_drops(
+    aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch, replies: list[str], code: int, ended: str
+) -> None:
+    checked.write(".aethr.yaml", LOOP)
+    with serving(monkeypatch, *replies) as server:
+        done = aethr("run", *GATE, TASK)
+    assert len(server.requests) == len(replies)
+    assert f"loop verify -> draft: {ended}" in done.out, done.out
+    assert done.code == code
+
+
+def test_a_drop_of_an_earlier_pass_does_not_count_for_the_next_one(
+    aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pass drops one of two findings; the second pass finds it again, and nobody drops it."""
+    checked.write(".aethr.yaml", LOOP)
+    two = f"- [medium] app.py:1 — `total` is no name\n{MEDIUM}"
+    replies = ("draft", two, f"- 1: stands\n{drop(PROOF, 2)}", "draft", MEDIUM, STANDS)
+    done = review(aethr, monkeypatch, *replies)
+    assert (done.code, findings(done)[0]["check"]) == (1, None)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+def test_a_loop_is_resumed_at_any_step(
+    aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    checked.write(".aethr.yaml", LOOP)
+    replies = ["draft", MEDIUM, STANDS, "draft", MEDIUM, drop(PROOF)]
+    with serving(monkeypatch, *replies[:cut], Reply(status=401, body="{}")):
+        done = aethr("run", *GATE, TASK)
+    assert done.code == 3
+    with serving(monkeypatch, *replies[cut:]) as server:
+        done = aethr(*resume_words(done.err))
+    assert len(server.requests) == len(replies) - cut
+    assert "satisfied after 2 passes" in done.out
+    assert done.code == 0, done.err
+
+
+# --- parts and shards ------------------------------------------------------------------------------
+
+PARTS = WORKFLOW.replace("steps:", "limits: {context_chars: 800}\nsteps:").replace(
+    ', "file:shop/guard.py"', ""
+)
+
+
+@pytest.fixture
+def wide(checked: Repo) -> Repo:
+    """A change of several parts; those of the files 1 and 7 have a finding."""
+    checked.git("checkout", "-q", "app.py")
+    checked.write(".aethr.yaml", PARTS)
+    checked.commit()
+    for n in range(9):
+        checked.write(f"f{n}.py", f"def line_of_file_{n}_is_long():\n" + f"    x = {n}\n" * 30)
+    checked.git("add", "-A")
+    checked.git("commit", "-qm", "change")
+    return checked
+
+
+def answer(wrong: tuple[int, ...] = ()) -> Any:
+    """By the prompt alone; a check quotes the file of its finding, or for ``wrong`` that of another part."""
+
+    def reply(body: dict[str, Any]) -> Reply | str:
+        prompt = body["messages"][0]["content"]
+        files = [int(each) for each in re.findall(r"^\+\+\+ b/f(\d)\.py$", prompt, re.MULTILINE)]
+        found = [n for n in files if n in (1, 7)]
+        if "# Findings to check" not in prompt:
+            lines = "".join(f"- [medium] f{n}.py:1 — a wrong name\n" for n in found)
+            return f"{lines}\nReview status: {'revise' if found else 'pass'}"
+        said = ""
+        for number, n in enumerate(found, start=1):
+            quoted = 8 - n if n in wrong else n
+            said += drop(f"def line_of_file_{quoted}_is_long():", number, "") + "\n"
+        return f"{said}\nChecked: all"
+
+    return reply
+
+
+def verdict(record: dict[str, Any]) -> tuple[Any, ...]:
+    checks = [
+        (each["path"], each["check"] and each["check"]["dropped"]) for each in record["review"]["findings"]
+    ]
+    return record["outcome"], record["exit_code"], sorted(checks)
+
+
+@pytest.mark.parametrize(("wrong", "code"), [((), 0), ((1,), 1), ((1, 7), 1)])
+def test_a_part_is_checked_with_its_own_code(
+    aethr: Aethr, wide: Repo, monkeypatch: pytest.MonkeyPatch, wrong: tuple[int, ...], code: int
+) -> None:
+    words = ("run", "--diff", "HEAD~1..HEAD", "--json")
+    with ModelServer(answer(wrong)) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("AETHR_LIVE", "1")
+        done = aethr(*words, *GATE, TASK)
+        parts = done.record["change"]["parts"]
+        assert parts > 3
+        assert len(server.requests) == parts + 2  # only the parts with a finding are checked
+        shards = []
+        for number in (1, 2):
+            shards.append(f"shard-{number}.json")
+            share = aethr(*words, "--shard", f"{number}/2", "--report", shards[-1], TASK)
+            assert share.code == 0, share.err
+    merged = aethr("merge", "--json", *GATE, *shards)
+    assert done.code == merged.code == code, merged.err
+    assert verdict(merged.record) == verdict(done.record)
+    assert merged.record["review"] == done.record["review"]
+    assert merged.record["skipped"] == done.record["skipped"] == []
