@@ -266,10 +266,14 @@ class Receipt(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a block shows of one file: all of it, or its hunks, each with its ``@@`` line."""
+    """What a block shows of one file: all of it, or its hunks, each with its ``@@`` line.
+
+    ``numbered`` is True for a whole file with the number of each line in front.
+    """
 
     path: str
     texts: tuple[str, ...]
+    numbered: bool = False
 
 
 class Quote(NamedTuple):
@@ -312,12 +316,34 @@ class Collected(NamedTuple):
     extent: Extent | None = None
 
 
+class PullRequest(NamedTuple):
+    """What the author of a pull request says about it. Both texts are as they were written: untrusted."""
+
+    number: int
+    title: str
+    body: str
+
+
+class ChangedFile(NamedTuple):
+    """A file of a change whose new version is text that may be sent.
+
+    ``source`` is the change that shows it, as in ``Block``. ``name`` is its path from the repository's top,
+    as ``os.fsdecode`` gives it. ``lines`` are those of the new version in the hunks that are sent.
+    """
+
+    source: str
+    name: str
+    lines: tuple[Lines, ...] = ()
+
+
 class View(NamedTuple):
     """Everything that a context source may read. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
     required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
     has already read from the repository once more. ``rules`` say which files of the change are excluded.
+    ``pull_request`` is None outside of one. ``changed`` are the files of the step's part of the change, None
+    if it reads no change. ``numbered`` puts the number of each line in front of it where lines can be named.
     """
 
     root: Path
@@ -329,6 +355,9 @@ class View(NamedTuple):
     survey: Survey | None = None
     again: bool = False
     rules: Rules = Rules()
+    pull_request: PullRequest | None = None
+    changed: tuple[ChangedFile, ...] | None = None
+    numbered: bool = False
 
 
 class Entry(NamedTuple):
@@ -339,7 +368,8 @@ class Entry(NamedTuple):
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
-    is not missed if it is not sent.
+    is not missed if it is not sent, and nothing of a file that is ``extra`` is. ``name`` is that of a
+    ``ChangedFile``; None if its new version is not text that may be sent. ``numbered`` is as in ``Shown``.
     """
 
     path: str
@@ -352,6 +382,9 @@ class Entry(NamedTuple):
     deleted: bool = False
     excluded: str | None = None
     old_path: str | None = None
+    extra: bool = False
+    name: str | None = None
+    numbered: bool = False
 
 
 class Piece(NamedTuple):
@@ -1008,6 +1041,7 @@ class PlannedStep(NamedTuple):
     ``edits_tree`` is a property of the backend that the workflow names, even if a mock replaces it. ``check``
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
     commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
+    ``about_change`` are those of its sources that say more about a change and are nothing without one.
     """
 
     spec: StepSpec
@@ -1019,6 +1053,7 @@ class PlannedStep(NamedTuple):
     check: Callable[[], CommandCheck] | None = None
     runs_commands: bool = False
     share: Share = share_nothing
+    about_change: frozenset[str] = frozenset()
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -1045,7 +1080,8 @@ class Plan(NamedTuple):
     ``earlier`` is what attempts of the resumed run left in the tree. ``unproven`` says why the results of the
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
-    the model steps, except for what commands print. At most ``jobs`` calls run at once.
+    the model steps, except for what commands print. At most ``jobs`` calls run at once. ``pull_request`` is
+    None outside of one.
     """
 
     workflow: WorkflowSpec
@@ -1066,6 +1102,7 @@ class Plan(NamedTuple):
     jobs: int = 1
     shard: Shard | None = None
     estimate: Callable[[], Estimate | None] = lambda: None
+    pull_request: PullRequest | None = None
 
     @property
     def is_live(self) -> bool:

@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeAlias
 
 from aethr.base.records import (
     Block,
+    ChangedFile,
     Entry,
     Extent,
     Fragment,
@@ -151,6 +152,11 @@ class Share(NamedTuple):
     def size(self) -> int:
         return sum(self.item.sizes[self.numbers.start : self.numbers.stop])
 
+    def cost(self) -> int:
+        """Its share of the budget, in characters."""
+        kept = self.kept
+        return sum(len(piece.text or "") for piece in kept) + self.item.overhead * bool(kept)
+
 
 class Packer:
     """Takes the fragments of one source after the other, then gives their blocks.
@@ -196,6 +202,18 @@ class Packer:
     def size(self) -> int:
         """The characters that count towards the budget."""
         return self._total
+
+    def changed(self, names: Sequence[str], shares: Sequence[Share] | None = None) -> tuple[ChangedFile, ...]:
+        """The files of a change, or of one part of it. ``names`` are its sources, by their numbers."""
+        return tuple(
+            ChangedFile(
+                names[share.item.source],
+                share.item.entry.name,
+                tuple(piece.lines for piece in share.kept if piece.lines is not None),
+            )
+            for share in (self.all() if shares is None else shares)
+            if share.item.entry.name is not None and share.item.withheld is None and not share.item.gaps
+        )
 
     def extent(self, source: int) -> Extent | None:
         """The size of the change of the source with this number; None if there is none."""
@@ -255,7 +273,11 @@ class Packer:
             ),
             change=self._has_change(source, own) if is_change(name) else None,
             shown=tuple(
-                Shown(share.item.entry.path, tuple(piece.text or "" for piece in share.kept))
+                Shown(
+                    share.item.entry.path,
+                    tuple(piece.text or "" for piece in share.kept),
+                    share.item.entry.numbered,
+                )
                 for share in own
                 if share.kept
             ),
@@ -409,6 +431,7 @@ def _receipt(source: str, share: Share) -> Receipt:
         sha256=hashlib.sha256(sent).hexdigest() if kept else None,
         note=_note(share, kept),
         complete=item.excluded is not None
+        or item.entry.extra
         or (
             item.entry.complete
             and item.withheld is None

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aethr.base.records import Block, Quote, Shown
+from aethr.context.files import split_base
 
 _HEAD = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
-QUOTED = ("git_diff", "latest_diff", "file", "glob")
+QUOTED = ("git_diff", "latest_diff", "changed_files", "file", "glob")
 """The names of the sources that are code."""
 
 
@@ -36,9 +37,10 @@ def find(
     for block in blocks:
         if block.source.partition(":")[0] not in QUOTED:
             continue
+        is_old = split_base(block.source)[1]  # the lines of the version before the change are others
         for shown in block.shown:
             for run in _runs(shown, wanted):
-                numbers = [each.number for each in run if each.number is not None]
+                numbers = [] if is_old else [each.number for each in run if each.number is not None]
                 first, last = (numbers[0], numbers[-1]) if numbers else (None, None)
                 far = abs((line or 0) - (first or 0))
                 quote = Quote(text, block.source, shown.path, first, last)
@@ -49,15 +51,33 @@ def find(
 def _runs(shown: Shown, wanted: Sequence[str]) -> Iterator[Sequence[CodeLine]]:
     """Every place in a file where these lines follow each other, empty lines apart."""
     for text in shown.texts:
-        lines = [each for each in read(text) if each.text.strip()]
+        lines = [each for each in read(text, shown.numbered) if each.text.strip()]
         stripped = [each.text.strip() for each in lines]
         for at in range(len(lines) - len(wanted) + 1):
             if stripped[at : at + len(wanted)] == wanted:
                 yield lines[at : at + len(wanted)]
 
 
-def read(text: str) -> Iterator[CodeLine]:
-    """The lines of a file, or of a hunk of a diff, as they are in the file."""
+def number(text: str) -> str:
+    """A whole file with the number of each line in front of it, aligned on the right, and one space."""
+    lines = text.split("\n")
+    last = len(lines) - (lines[-1] == "")
+    width = len(str(last))
+    numbered = [f"{at:>{width}} {line}" for at, line in enumerate(lines[:last], start=1)]
+    return "\n".join([*numbered, *lines[last:]])
+
+
+def read(text: str, numbered: bool = False) -> Iterator[CodeLine]:
+    """The lines of a file, or of a hunk of a diff, as they are in the file.
+
+    ``numbered`` says that ``number`` made the text.
+    """
+    if numbered:
+        for line in text.split("\n"):
+            at, _, code = line.lstrip(" ").partition(" ")
+            if at:  # nothing follows the last newline
+                yield CodeLine(code, int(at))
+        return
     head, _, body = text.partition("\n")
     ranges = _HEAD.match(head)
     if ranges is None:
