@@ -499,7 +499,7 @@ def test_what_the_page_hides_is_not_sent(repo: Repo, body: str, shown: str) -> N
     assert block.text.partition("\n[left out: ")[0].rstrip("\n") == f"#7 T\n\n{shown}".strip()
 
 
-@pytest.mark.parametrize(("title", "body"), [("T", "é" * 60_000), ("é" * 60_000 + "TTT", "")])
+@pytest.mark.parametrize(("title", "body"), [("T", "é" * 60_000), ("é" * 60_003, "")])
 def test_a_long_text_is_cut_and_the_cut_is_named(repo: Repo, title: str, body: str) -> None:
     request = PullRequest(7, title, body)
     block = read(repo.root, "pull_request", pull_request=request)["pull_request"]

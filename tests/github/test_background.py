@@ -126,7 +126,7 @@ def test_a_push_has_no_pull_request(act: Act, said: PullRequest) -> None:
 
 
 @pytest.mark.parametrize("field", ["title", "body"])
-@pytest.mark.parametrize("value", [None, 5, ["x"], {"x": 1}, "", "\ud800", "x" * 10_000])
+@pytest.mark.parametrize("value", [None, 5, ["x"], {"x": 1}, "", "\ud800", "x" * 2_000])
 def test_any_title_and_body_is_text_or_nothing(
     act: Act, said: PullRequest, field: str, value: object
 ) -> None:
