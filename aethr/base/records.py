@@ -316,7 +316,7 @@ class Collected(NamedTuple):
     extent: Extent | None = None
 
 
-class PullRequest(NamedTuple):
+class PullRequestText(NamedTuple):
     """What the author of a pull request says about it. Both texts are as they were written: untrusted."""
 
     number: int
@@ -324,7 +324,7 @@ class PullRequest(NamedTuple):
     body: str
 
 
-class ChangedFile(NamedTuple):
+class NewVersion(NamedTuple):
     """A file of a change whose new version is text that may be sent.
 
     ``source`` is the change that shows it, as in ``Block``. ``name`` is its path from the repository's top,
@@ -355,8 +355,8 @@ class View(NamedTuple):
     survey: Survey | None = None
     again: bool = False
     rules: Rules = Rules()
-    pull_request: PullRequest | None = None
-    changed: tuple[ChangedFile, ...] | None = None
+    pull_request: PullRequestText | None = None
+    changed: tuple[NewVersion, ...] | None = None
     numbered: bool = False
 
 
@@ -369,7 +369,7 @@ class Entry(NamedTuple):
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
     is not missed if it is not sent, and nothing of a file that is ``extra`` is. ``name`` is that of a
-    ``ChangedFile``; None if its new version is not text that may be sent. ``numbered`` is as in ``Shown``.
+    ``NewVersion``; None if its new version is not text that may be sent. ``numbered`` is as in ``Shown``.
     """
 
     path: str
@@ -1102,7 +1102,7 @@ class Plan(NamedTuple):
     jobs: int = 1
     shard: Shard | None = None
     estimate: Callable[[], Estimate | None] = lambda: None
-    pull_request: PullRequest | None = None
+    pull_request: PullRequestText | None = None
 
     @property
     def is_live(self) -> bool:

@@ -16,11 +16,11 @@ from aethr.base.errors import UsageError
 from aethr.base.records import (
     CHANGE,
     Block,
-    ChangedFile,
     Collected,
     Entry,
     Extent,
     Fragment,
+    NewVersion,
     Piece,
     Remark,
     Source,
@@ -242,7 +242,7 @@ class _Part(NamedTuple):
     """A part of a change: a block of each source, its files, and its size in characters."""
 
     blocks: tuple[Block, ...]
-    changed: tuple[ChangedFile, ...]
+    changed: tuple[NewVersion, ...]
     size: int
 
 

@@ -11,16 +11,17 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from aethr import git
 from aethr.base.records import (
     CHANGE,
     EMPTY_TREES,
-    ChangedFile,
     Checkout,
     Entry,
     Fragment,
     Lines,
+    NewVersion,
     Piece,
     Remark,
     View,
@@ -28,7 +29,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import counted
-from aethr.context import changes, files, quotes
+from aethr.context import changes, files
 from aethr.context.diffs import Section, is_pointer, parse
 from aethr.context.exclusion import GUIDANCE, importance
 from aethr.context.files import GitTree, Refusal, WorkTree
@@ -78,7 +79,7 @@ def changed_files(_argument: str, view: View, budget_chars: int, /) -> Iterator[
 
 
 def _read_new_versions(
-    view: View, here: Checkout, changed: Sequence[ChangedFile]
+    view: View, here: Checkout, changed: Sequence[NewVersion]
 ) -> Iterator[tuple[Entry, Piece]]:
     """Each file once. What an agent has just changed is on disk, whatever side the scope leads to."""
     sent: dict[tuple[bool, str], list[Lines]] = {}
@@ -102,6 +103,8 @@ def _read_new_versions(
         assert isinstance(entry, Entry)
         assert isinstance(piece, Piece)
         if piece.text and view.numbered:
+            from aethr.context import quotes  # only a reviewer needs it
+
             entry, piece = entry._replace(numbered=True), piece._replace(text=quotes.number(piece.text))
         yield entry, piece
 
@@ -150,39 +153,43 @@ def commits(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragm
 
     These are the commits of the second side that the first one does not have. Raises ``GitError``.
     """
-    scope, here = view.scope, _checkout(view)
-    head = scope.head if scope.kind == "range" else scope.head_sha
-    first = None if scope.base in EMPTY_TREES else scope.base
-    if here is None:
-        yield Remark(f"no commits: {_OUTSIDE}")
-        return
-    if scope.kind not in ("range", "revision") or head is None:
-        yield Remark("no commits: the change is not committed yet")
-        return
-    without = [each for each in dict.fromkeys((first, scope.base_side)) if each not in (None, *EMPTY_TREES)]
-    found = None
-    if first is None or history.has(here.top, first):
-        found = history.commits(here.top, head, without, COMMITS, 4 * MESSAGE_CHARS)
-    if found is None:
-        yield Remark("no commits: a side of the diff is not a commit")
+    found = _find_commits(view)
+    if isinstance(found, str):
+        yield Remark(f"no commits: {found}")
         return
     left = COMMITS_CHARS
     for number, commit in enumerate(found.newest):
-        name = f"commit {commit.id[:12]}"
         text = commit.message.decode("utf-8", "replace").strip()
-        taken = min(len(text), MESSAGE_CHARS)
-        withheld = f"over {COMMITS_CHARS:,} characters of messages" if taken > left else None
-        left -= 0 if withheld else taken
-        unread = commit.size - len(commit.message)
-        yield from _quote(name, -number, text, MESSAGE_CHARS, unread, withheld, "    ")
+        quote = _quote(text, MESSAGE_CHARS, unread=commit.size - len(commit.message))
+        withheld = f"over {COMMITS_CHARS:,} characters of messages" if len(quote.text) > left else None
+        left -= 0 if withheld else len(quote.text)
+        name = f"commit {commit.id[:12]}"
+        indented = re.sub("^(?=.)", "    ", quote.text, flags=re.MULTILINE)  # so none passes for a name
+        entry = Entry(name, -number, label=f"{name}\n\n", withheld=withheld, extra=True)
+        yield from _show(entry, quote._replace(text=indented), MESSAGE_CHARS)
     if not found.newest:
         yield Remark("no commits: the second side has none that the first one lacks, except for merges")
     if found.more:
         yield Remark(f"only the newest {COMMITS} commits of this change are listed")
     if found.cut:
         yield Remark("this clone is shallow: older commits of this change may be missing here")
-    if scope.kind == "revision":
+    if view.scope.kind == "revision":
         yield Remark("changes that are not committed yet have no message here")
+
+
+def _find_commits(view: View) -> history.Commits | str:
+    """The commits of the change, or why it has none."""
+    scope, here = view.scope, _checkout(view)
+    if here is None:
+        return _OUTSIDE
+    head = scope.head if scope.kind == "range" else scope.head_sha
+    if scope.kind not in ("range", "revision") or head is None:
+        return "the change is not committed yet"
+    without = [each for each in (scope.base, scope.base_side) if each is not None and each not in EMPTY_TREES]
+    # Without the first one in the way, all of the history would count.
+    is_known = scope.base in EMPTY_TREES or history.has(here.top, *without[:1])
+    found = history.commits(here.top, head, without, COMMITS, 4 * MESSAGE_CHARS) if is_known else None
+    return found or "a side of the diff is not a commit"
 
 
 def pull_request(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
@@ -193,33 +200,40 @@ def pull_request(_argument: str, view: View, _budget_chars: int, /) -> Iterator[
         return
     body, removed = _HIDDEN_COMMENT.subn("", request.body.replace("\r\n", "\n"))
     text = f"#{request.number} {' '.join(request.title.split())}\n\n{body.strip()}".strip()
-    yield from _quote(f"pull request #{request.number}", 1, text, REQUEST_CHARS)
+    entry = Entry(f"pull request #{request.number}", 1, extra=True)
+    yield from _show(entry, _quote(text, REQUEST_CHARS), REQUEST_CHARS)
     if removed:
-        yield Remark(
-            f"left out: {counted(removed, 'HTML comment')}, which the page of the pull request hides"
-        )
+        said = "which the page of the pull request hides"
+        yield Remark(f"left out: {counted(removed, 'HTML comment')}, {said}")
 
 
-def _quote(
-    name: str,
-    order: int,
-    text: str,
-    most: int,
-    unread: int = 0,
-    withheld: str | None = None,
-    indent: str = "",
-) -> Iterator[Fragment]:
-    """What somebody wrote, at most ``most`` characters. The rest is named, with ``unread`` more bytes.
+class _Quote(NamedTuple):
+    """What somebody wrote, as it is shown: sizes in bytes, as read. ``rest`` is the size of what was cut."""
 
-    With an ``indent``, as in ``git log``, no line of the text can pass for the name above it.
-    """
-    shown, revealed = reveal(text[:most])
-    shown = re.sub("^(?=.)", indent, shown, flags=re.MULTILINE) + "\n"
-    yield Entry(name, order, label=f"{name}\n\n" if indent else "", withheld=withheld, extra=True)
-    yield Piece(shown, len(text[:most].encode("utf-8", "surrogatepass")), revealed=revealed)
-    if rest := len(text[most:].encode("utf-8", "surrogatepass")) + unread:
-        yield Entry(f"the rest of {name}", order, withheld=f"over {most:,} characters", extra=True)
-        yield Piece(None, rest)
+    text: str
+    size: int
+    rest: int
+    revealed: int
+
+
+def _quote(text: str, most: int, unread: int = 0) -> _Quote:
+    """At most ``most`` characters of a text of which there are ``unread`` more bytes."""
+    end = min(most, len(text))
+    shown, revealed = reveal(text[:end])
+    while len(shown) > most:  # codes are longer than what they stand for
+        end = end * most // len(shown)
+        shown, revealed = reveal(text[:end])
+    size, rest = (len(each.encode("utf-8", "surrogatepass")) for each in (text[:end], text[end:]))
+    return _Quote(shown, size, rest + unread, revealed)
+
+
+def _show(entry: Entry, quote: _Quote, most: int) -> Iterator[Fragment]:
+    yield entry
+    yield Piece(f"{quote.text}\n", quote.size, revealed=quote.revealed)
+    if quote.rest:
+        over = f"over {most:,} characters"
+        yield Entry(f"the rest of {entry.path}", entry.order, withheld=over, extra=True)
+        yield Piece(None, quote.rest)
 
 
 # --- what the project says about changes ---------------------------------------------------------

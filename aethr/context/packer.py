@@ -22,11 +22,11 @@ from typing import NamedTuple, TypeAlias
 
 from aethr.base.records import (
     Block,
-    ChangedFile,
     Entry,
     Extent,
     Fragment,
     Gap,
+    NewVersion,
     Piece,
     Receipt,
     Remark,
@@ -203,10 +203,10 @@ class Packer:
         """The characters that count towards the budget."""
         return self._total
 
-    def changed(self, names: Sequence[str], shares: Sequence[Share] | None = None) -> tuple[ChangedFile, ...]:
+    def changed(self, names: Sequence[str], shares: Sequence[Share] | None = None) -> tuple[NewVersion, ...]:
         """The files of a change, or of one part of it. ``names`` are its sources, by their numbers."""
         return tuple(
-            ChangedFile(
+            NewVersion(
                 names[share.item.source],
                 share.item.entry.name,
                 tuple(piece.lines for piece in share.kept if piece.lines is not None),

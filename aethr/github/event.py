@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from aethr import git
 from aethr.base.errors import UsageError
 from aethr.base.outside import MOST, at, text
-from aethr.base.records import Checkout, PullRequest, Scope
+from aethr.base.records import Checkout, PullRequestText, Scope
 from aethr.git import fetch, history, tracking
 from aethr.git.fetch import Remote
 from aethr.github.runner import Runner
@@ -47,7 +47,7 @@ class EventChange(NamedTuple):
     proposed: bool = False
     outside: bool = False
     privileged: bool = False
-    pull_request: PullRequest | None = None
+    pull_request: PullRequestText | None = None
 
 
 def change(runner: Runner) -> EventChange:
@@ -83,7 +83,7 @@ def _pull_request(runner: Runner) -> EventChange:
         proposed=True,
         outside=(is_fork or is_dependabot) and not privileged,
         privileged=privileged,
-        pull_request=PullRequest(number, text(request.get("title")), text(request.get("body"))),
+        pull_request=PullRequestText(number, text(request.get("title")), text(request.get("body"))),
     )
 
 

@@ -27,7 +27,7 @@ from aethr.base.records import (
     Estimate,
     Event,
     Plan,
-    PullRequest,
+    PullRequestText,
     RunFinished,
     RunResult,
     Scope,
@@ -93,7 +93,7 @@ def prepare(
     survey: Survey | None = None,
     today: datetime.date | None = None,
     seal: Seal | None = None,
-    pull_request: PullRequest | None = None,
+    pull_request: PullRequestText | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``, and has called nothing then.
 

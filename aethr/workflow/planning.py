@@ -26,7 +26,7 @@ from aethr.base.records import (
     ModelSpec,
     Plan,
     PlannedStep,
-    PullRequest,
+    PullRequestText,
     Request,
     Scope,
     Shard,
@@ -225,7 +225,7 @@ def plan(
     task: str,
     scope: Scope,
     survey: Survey | None = None,
-    pull_request: PullRequest | None = None,
+    pull_request: PullRequestText | None = None,
 ) -> Plan:
     """The plan to run ``task`` on the change of ``scope``; ``survey`` is None outside of a repository."""
     root, workflow, terms, steps = bound

@@ -12,11 +12,20 @@ from typing import Any
 import pytest
 
 from aethr import git
-from aethr.base.records import Artifacts, Block, Collected, PullRequest, Receipt, StepResult, StepSpec, View
+from aethr.base.records import (
+    Artifacts,
+    Block,
+    Collected,
+    PullRequestText,
+    Receipt,
+    StepResult,
+    StepSpec,
+    View,
+)
 from aethr.context import Reader, collect, quotes
 from aethr.context.exclusion import GUIDANCE, importance
 from aethr.git import history
-from tests.support import Repo, aethr, make_repo
+from tests.support import Repo, aethr, leave_a_conflict, make_repo
 
 BUDGET = 120_000
 LINES = "".join(f"line {number}\n" for number in range(1, 61))
@@ -140,6 +149,26 @@ def test_files_that_the_diff_shows_all_of_are_not_sent_twice(repo: Repo) -> None
         assert (each.bytes_sent, each.complete, each.note) == (0, True, "the diff shows all of it")
 
 
+def test_a_file_whose_merge_is_unfinished_is_not_sent(repo: Repo) -> None:
+    leave_a_conflict(repo)
+    block = read(repo.root, "git_diff", "changed_files")["changed_files"]
+    assert block.text == "[no changed file has text to show here]\n"
+
+
+@pytest.mark.slow
+def test_more_names_than_a_command_line_takes(repo: Repo) -> None:
+    names = [f"{'x' * 100}{number}.py" for number in range(1_100)]
+    for name in names:
+        repo.write(name, "same\n" * 9)
+    repo.commit()
+    for name in names:
+        repo.write(name, "same\n" * 9 + f"{name}\n")
+    repo.git("add", "-A")
+    block = read(repo.root, "changed_files", scope="staged", budget=1_000_000)["changed_files"]
+    assert all(f"{name}\n" in block.text for name in names)
+    assert sum(each.bytes_sent > 0 for each in block.receipts) == len(names)
+
+
 def test_a_renamed_file_is_sent_though_the_diff_shows_nothing_of_it(repo: Repo) -> None:
     repo.write("old.py", LINES)
     repo.commit()
@@ -242,7 +271,9 @@ def test_what_does_not_fit_is_named_and_nothing_is_missing(repo: Repo) -> None:
     assert sum(len(block.text) for block in blocks.values()) < 7_500
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=pytest.mark.slow if seed else ()) for seed in range(10)]
+)
 def test_source_comes_before_tests_before_the_rest_and_small_files_first(repo: Repo, seed: int) -> None:
     rng = random.Random(seed)
     names = [
@@ -293,7 +324,7 @@ def test_commits_and_the_pull_request_are_whole_in_every_part(repo: Repo) -> Non
     for number in range(30):
         repo.write(f"m{number}.py", LINES * 3)
     repo.commit("Intent\n\n" + "because of it\n" * 100)
-    request = PullRequest(7, "Title", "text\n" * 400)
+    request = PullRequestText(7, "Title", "text\n" * 400)
     sources = ("git_diff", "commits", "pull_request", "changed_files")
     found = gather(repo.root, *sources, scope=f"{base}..HEAD", budget=12_000, pull_request=request)
     assert len(found.parts) > 2
@@ -307,7 +338,7 @@ def test_commits_and_the_pull_request_are_whole_in_every_part(repo: Repo) -> Non
 def test_the_change_and_named_files_come_first(repo: Repo) -> None:
     edit(repo, "a.py")
     repo.write("named.md", "named\n" * 100)
-    request = PullRequest(7, "Title", "text\n" * 400)
+    request = PullRequestText(7, "Title", "text\n" * 400)
     sources = ("changed_files", "pull_request", "file:named.md", "git_diff")
     blocks = read(repo.root, *sources, budget=2_000, pull_request=request)
     assert receipts(blocks["git_diff"])["a.py"].sent_lines == 2
@@ -471,7 +502,9 @@ def test_a_message_in_another_encoding_is_text(repo: Repo) -> None:
 
 def test_the_text_of_a_pull_request_says_what_the_change_is_for(repo: Repo) -> None:
     body = "Prices are **net** from now on.\r\n\r\n<!-- Did you\nadd tests? -->\r\nSee #3.\r\n"
-    block = read(repo.root, "pull_request", pull_request=PullRequest(7, "Net\nprices", body))["pull_request"]
+    block = read(repo.root, "pull_request", pull_request=PullRequestText(7, "Net\nprices", body))[
+        "pull_request"
+    ]
     assert block.text == (
         "#7 Net prices\n\nPrices are **net** from now on.\n\n\nSee #3.\n"
         "[left out: 1 HTML comment, which the page of the pull request hides]\n"
@@ -495,17 +528,31 @@ def test_the_text_of_a_pull_request_says_what_the_change_is_for(repo: Repo) -> N
     ],
 )
 def test_what_the_page_hides_is_not_sent(repo: Repo, body: str, shown: str) -> None:
-    block = read(repo.root, "pull_request", pull_request=PullRequest(7, "T", body))["pull_request"]
+    block = read(repo.root, "pull_request", pull_request=PullRequestText(7, "T", body))["pull_request"]
     assert block.text.partition("\n[left out: ")[0].rstrip("\n") == f"#7 T\n\n{shown}".strip()
 
 
 @pytest.mark.parametrize(("title", "body"), [("T", "é" * 60_000), ("é" * 60_003, "")])
 def test_a_long_text_is_cut_and_the_cut_is_named(repo: Repo, title: str, body: str) -> None:
-    request = PullRequest(7, title, body)
+    request = PullRequestText(7, title, body)
     block = read(repo.root, "pull_request", pull_request=request)["pull_request"]
     assert len(block.text) < 20_200
     assert "[not sent: the rest of pull request #7, 80,012 bytes, over 20,000 characters]" in block.text
     assert [each.complete for each in block.receipts] == [True, True]
+
+
+def test_codes_of_invisible_characters_count_as_long_as_they_are(repo: Repo) -> None:
+    base = repo.commit("start")
+    repo.write("message", "\U000e0041" * 9_000)
+    repo.git("commit", "-q", "--allow-empty", "-F", "message")
+    request = PullRequestText(7, "T", "\u202e" * 30_000)
+    found = read(repo.root, "pull_request", "commits", scope=f"{base}..HEAD", pull_request=request)
+    assert 19_000 < len(found["pull_request"].text) < 20_200
+    assert 9_000 < len(found["commits"].text) < 10_200
+    assert [each.note for each in found["commits"].receipts] == [
+        "1,111 invisible characters shown by their code",
+        "over 10,000 characters",
+    ]
 
 
 def test_elsewhere_there_is_no_pull_request(repo: Repo) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aethr.base.errors import UsageError
-from aethr.base.records import PullRequest
+from aethr.base.records import PullRequestText
 from aethr.github.event import EventChange, change
 from aethr.github.runner import Runner
 
@@ -41,7 +41,7 @@ def on(branch: str, **more: Any) -> dict[str, Any]:
 
 def test_a_pull_request() -> None:
     assert change(runner("pull_request", request())) == EventChange(
-        B, A, number=7, proposed=True, pull_request=PullRequest(7, "", "")
+        B, A, number=7, proposed=True, pull_request=PullRequestText(7, "", "")
     )
 
 
