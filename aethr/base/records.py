@@ -287,10 +287,14 @@ class Receipt(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a block shows of one file: all of it, or its hunks, each with its ``@@`` line."""
+    """What a block shows of one file: all of it, or its hunks, each with its ``@@`` line.
+
+    ``numbered`` is True for a whole file with the number of each line in front.
+    """
 
     path: str
     texts: tuple[str, ...]
+    numbered: bool = False
 
 
 class Quote(NamedTuple):
@@ -335,14 +339,35 @@ class Collected(NamedTuple):
     extent: Extent | None = None
 
 
+class PullRequestText(NamedTuple):
+    """What the author of a pull request says about it. Both texts are as they were written: untrusted."""
+
+    number: int
+    title: str
+    body: str
+
+
+class NewVersion(NamedTuple):
+    """A file of a change whose new version is text that may be sent.
+
+    ``source`` is the change that shows it, as in ``Block``. ``name`` is its path from the repository's top,
+    as ``os.fsdecode`` gives it. ``lines`` are those of the new version in the hunks that are sent.
+    """
+
+    source: str
+    name: str
+    lines: tuple[Lines, ...] = ()
+
+
 class View(NamedTuple):
     """Everything that a context source may read. In a ``preview`` the history holds placeholders.
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
     required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
     has already read from the repository once more. ``rules`` say which files of the change are excluded.
-    ``numbered`` puts line numbers in front of the lines of a change. ``plain`` shows it with no more context
-    than ``git diff`` does by default, because there is no room for more.
+    ``numbered`` puts the number of each line in front of it where lines can be named. ``plain`` shows no more
+    context than ``git diff`` does by default, because there is no room for more. ``pull_request`` is None
+    outside of one. ``changed`` are the files of the step's part of the change, None if it reads no change.
     """
 
     root: Path
@@ -356,6 +381,8 @@ class View(NamedTuple):
     rules: Rules = Rules()
     numbered: bool = False
     plain: bool = False
+    pull_request: PullRequestText | None = None
+    changed: tuple[NewVersion, ...] | None = None
 
 
 class Entry(NamedTuple):
@@ -366,7 +393,8 @@ class Entry(NamedTuple):
     ``header`` is content that is sent only together with at least one piece (the header of a file in a diff).
     ``withheld`` is the reason why nothing of this file may be sent; its pieces are only counted. If
     ``excluded`` is the rule that says so, nothing of it is missing either. The old text of a ``deleted`` file
-    is not missed if it is not sent, and nothing of a file that is ``extra`` is.
+    is not missed if it is not sent, and nothing of a file that is ``extra`` is. ``name`` is that of a
+    ``NewVersion``; None if its new version is not text that may be sent. ``numbered`` is as in ``Shown``.
     """
 
     path: str
@@ -380,6 +408,8 @@ class Entry(NamedTuple):
     excluded: str | None = None
     old_path: str | None = None
     extra: bool = False
+    name: str | None = None
+    numbered: bool = False
 
 
 class Piece(NamedTuple):
@@ -1075,6 +1105,7 @@ class PlannedStep(NamedTuple):
     ``edits_tree`` is a property of the backend that the workflow names, even if a mock replaces it. ``check``
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
     commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
+    ``about_change`` are those of its sources that say more about a change and are nothing without one.
     """
 
     spec: StepSpec
@@ -1086,6 +1117,7 @@ class PlannedStep(NamedTuple):
     check: Callable[[], CommandCheck] | None = None
     runs_commands: bool = False
     share: Share = share_nothing
+    about_change: frozenset[str] = frozenset()
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -1114,8 +1146,8 @@ class Plan(NamedTuple):
     checkpoint do not prove a review; this run then seals nothing either. ``shard`` is the share of the change
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
     the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
-    lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of a
-    receipt.
+    lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
+    a receipt. ``pull_request`` is None outside of one.
     """
 
     workflow: WorkflowSpec
@@ -1138,6 +1170,7 @@ class Plan(NamedTuple):
     estimate: Callable[[], Estimate | None] = lambda: None
     find_quotes: FindQuotes = lambda *_: ()
     concerns: Callable[[Instruction, Receipt], bool] = lambda _, __: False
+    pull_request: PullRequestText | None = None
 
     @property
     def is_live(self) -> bool:

@@ -149,7 +149,7 @@ def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
     here = here._replace(top=here.top.resolve())
     remote = Remote(f"{job.runner.server_url}/{job.runner.repository}", job.inputs.token)
     survey = git.survey(here, event.resolve(here, job.change, remote))
-    found = _find_project(job, here, remote)
+    found = _find_project(job, survey, remote)
     attempt.notes += found.notes
     workflow = found.project.workflow
     environ = inputs.environment(job.inputs, workflow, os.environ)
@@ -211,14 +211,18 @@ def _leave_record(job: Job, attempt: JobAttempt, result: RunResult, seal: Seal) 
     return None
 
 
-def _find_project(job: Job, here: Checkout, remote: Remote) -> Found:
+def _find_project(job: Job, survey: Survey, remote: Remote) -> Found:
     """The project with its workflow, and in a partial clone the files that the workflow reads."""
+    here = survey.checkout
     if job.change.privileged:
         event.refuse_checked_out_head(here, job.change)
     deciding = inputs.deciding_commit(job.inputs, job.change)
     event.fetch_files(here.top, remote, deciding, inputs.match_name(job.inputs))
     found = inputs.find_project(job.inputs, job.change, here)
-    event.fetch_files(here.top, remote, job.change.head, inputs.match_sources(found.project, here.top))
+    for commit, on_base in ((job.change.head, False), (survey.scope.base_side, True)):
+        if commit is not None:
+            wanted = inputs.match_sources(found.project, here.top, on_base=on_base)
+            event.fetch_files(here.top, remote, commit, wanted)
     return found
 
 
@@ -241,6 +245,7 @@ def _prepare(job: Job, attempt: JobAttempt, setup: Setup) -> Prepared:
         project=setup.found.project,
         survey=setup.survey,
         seal=setup.seal,
+        pull_request=job.change.pull_request,
     )
     return _resume(job, attempt, attempt.carrier, options, begin) or begin(options)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
+from enum import IntEnum
 from typing import Literal, NamedTuple
 
 from aethr.base.errors import UsageError
@@ -20,7 +21,7 @@ from aethr.base.records import (
     Entry,
     Extent,
     Fragment,
-    Gap,
+    NewVersion,
     Piece,
     Remark,
     Source,
@@ -30,12 +31,11 @@ from aethr.base.records import (
     is_change,
     is_git_diff,
 )
-from aethr.base.sanitize import reveal, reveal_name
+from aethr.base.sanitize import reveal_name
 from aethr.base.words import counted, suggest
-from aethr.context import evidence, paths
-from aethr.context.changes import POINTER, git_diff, is_wide, latest_diff
-from aethr.context.diffs import is_pointer
-from aethr.context.files import Refusal, Tree, WorkTree, outline, tree_of
+from aethr.context import background, evidence, paths
+from aethr.context.changes import git_diff, is_wide, latest_diff
+from aethr.context.files import Refusal, Tree, WorkTree, git_tree, outline, show, split_base, tree_of
 from aethr.context.files import holds as holds
 from aethr.context.packer import LISTED, LISTING_CHARS, Packer, Share, by_density, by_place
 from aethr.context.paths import refusal
@@ -43,8 +43,19 @@ from aethr.context.paths import refusal
 GLOB_FILES = 50
 """At most this many files of one ``glob:`` source are read; the rest are listed as not sent."""
 
-BINARY_SNIFF = 8000
-"""A NUL in this many first bytes means binary, as in git (``buffer_is_binary`` in its xdiff-interface.c)."""
+
+class Claim(IntEnum):
+    """When a source gets its share of the budget: those of a lower claim come first, and take what they need.
+
+    A change is cut into parts for the room that ``NAMED`` and ``INTENT`` leave; the others get what a part
+    leaves. ``FILES`` is read for each part, once it is known what of the change the part shows.
+    """
+
+    CHANGE = 0
+    NAMED = 1
+    INTENT = 2
+    REST = 3
+    FILES = 4
 
 
 class SourceRow(NamedTuple):
@@ -57,9 +68,15 @@ class SourceRow(NamedTuple):
     name: str
     help: str
     read: Source
+    claim: Claim = Claim.NAMED
     argument: Literal["none", "optional", "required"] = "none"
     runs: bool = False
     late: bool = False
+
+    @property
+    def about_change(self) -> bool:
+        """Whether it says more about a change, is nothing without one, and is never missed."""
+        return self.claim > Claim.NAMED
 
 
 def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Block, ...]:
@@ -75,26 +92,36 @@ def collect(sources: tuple[str, ...], budget_chars: int, view: View) -> tuple[Bl
 
 
 def _collect_whole(sources: tuple[str, ...], budget_chars: int, view: View) -> Collected:
-    change = _pack(sources, budget_chars, view, Packer(budget_chars, by_density), of_change=True)
+    change = _pack(sources, view, Packer(budget_chars, by_density), Claim.CHANGE)
     if not change.keeps_all() and any(map(_has_more_context, sources)):
         view = view._replace(plain=True)
-        change = _pack(sources, budget_chars, view, Packer(budget_chars, by_density), of_change=True)
-    others = _pack(sources, budget_chars, view, Packer(budget_chars - change.size()), of_change=False)
-    blocks = tuple(
-        (change if is_change(source) else others).block(number, source)
-        for number, source in enumerate(sources)
-    )
-    return Collected((blocks,), extent=_extent(sources, change))
+        change = _pack(sources, view, Packer(budget_chars, by_density), Claim.CHANGE)
+    blocks = {n: change.block(n, source) for n, source in enumerate(sources) if is_change(source)}
+    changed = change.changed(sources) if blocks else None
+    others, _ = _fill(sources, view._replace(changed=changed), budget_chars - change.size(), *_OTHERS)
+    blocks |= others
+    return Collected((tuple(blocks[n] for n in range(len(sources))),), extent=_extent(sources, change))
 
 
-def _pack(
-    sources: Sequence[str], budget_chars: int, view: View, packer: Packer, *, of_change: bool
-) -> Packer:
-    """The packer with those of the sources that are a change, or with the others."""
+_OTHERS = (Claim.NAMED, Claim.INTENT, Claim.REST, Claim.FILES)
+
+
+def _fill(sources: Sequence[str], view: View, left: int, *claims: Claim) -> tuple[dict[int, Block], int]:
+    """The blocks of the sources with these claims, by their numbers, and what of the room they leave."""
+    blocks: dict[int, Block] = {}
+    for claim in claims:
+        packer = _pack(sources, view, Packer(left), claim)
+        blocks |= {n: packer.block(n, each) for n, each in enumerate(sources) if find(each)[0].claim == claim}
+        left -= packer.size()
+    return blocks, left
+
+
+def _pack(sources: Sequence[str], view: View, packer: Packer, claim: Claim) -> Packer:
+    """The packer with those of the sources that have this claim."""
     for number, source in enumerate(sources):
-        if is_change(source) == of_change:
-            row, argument = find(source)
-            packer.take(number, row.read(argument, view, budget_chars))
+        row, argument = find(source)
+        if row.claim == claim:
+            packer.take(number, row.read(argument, view, packer.budget))
     return packer
 
 
@@ -108,8 +135,8 @@ class Reader:
 
     def __init__(self, steps: Sequence[StepSpec], whole: Container[str], most_parts: int) -> None:
         self._readers = [each for each in steps if changes_in(each.context) and each.id not in whole]
+        self._numbered = any(each.reviewing for each in steps)  # a reviewer names lines
         self._most_parts = most_parts
-        self._numbered = any(each.reviewing for each in steps)
         self._with_commands = {each.id for each in steps if any(find(name)[0].runs for name in each.context)}
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
         self._rooms: dict[tuple[str, ...], int] = {}
@@ -135,14 +162,16 @@ class Reader:
             return _collect_whole(sources, budget, view)
         names = tuple(source for source in sources if is_change(source))
         change = self._change(names, view)
-        left = budget - min(change.size, change.room)
-        others = _pack(sources, budget, view, Packer(left), of_change=False)
-        shared = [None if is_change(source) else others.block(n, source) for n, source in enumerate(sources)]
-        parts = tuple(
-            tuple(block or part[names.index(sources[n])] for n, block in enumerate(shared))
-            for part in change.parts
-        )
-        return Collected(parts, change.needed, change.extent)
+        largest = min(change.size, change.room)
+        shared, left = _fill(sources, view, budget - largest, Claim.NAMED, Claim.INTENT)
+        parts = []
+        for part in change.parts:
+            own = {n: part.blocks[names.index(each)] for n, each in enumerate(sources) if is_change(each)}
+            about_part = view._replace(changed=part.changed)
+            rest, _ = _fill(sources, about_part, left + largest - part.size, Claim.REST, Claim.FILES)
+            blocks = {**own, **shared, **rest}
+            parts.append(tuple(blocks[n] for n in range(len(sources))))
+        return Collected(tuple(parts), change.needed, change.extent)
 
     def _change(self, names: tuple[str, ...], view: View) -> _Change:
         """The change of these sources, cut for all steps that read them."""
@@ -155,7 +184,7 @@ class Reader:
         if kept is not None and kept[0] == state and not view.again:
             return kept[1]
         certain = min(
-            step.context_chars if all(map(is_change, step.context)) else step.context_chars // 2
+            step.context_chars // 2 if any(map(_needs_room, step.context)) else step.context_chars
             for step in self._readers
             if {*names} & {*step.context}
         )
@@ -163,10 +192,7 @@ class Reader:
         if (needed > self._most_parts or not packer.keeps_all()) and any(map(_has_more_context, names)):
             packer, parts, needed = self._cut(names, view._replace(plain=True), certain)
         change = _Change(
-            parts=tuple(
-                tuple(packer.block(number, name, shares) for number, name in enumerate(names))
-                for shares in parts
-            ),
+            parts=tuple(_make_part(packer, names, shares) for shares in parts),
             needed=needed,
             room=packer.room,
             size=packer.size(),
@@ -218,7 +244,7 @@ class Reader:
                     sources, budget = step.context, step.context_chars
                     left = 0
                     if not any(find(source)[0].runs for source in sources):
-                        left = budget - _pack(sources, budget, view, Packer(budget), of_change=False).size()
+                        _, left = _fill(sources, view, budget, Claim.NAMED, Claim.INTENT)
                     rooms.append(max(budget // 2, left))
             self._rooms[names] = min(rooms)
         return self._rooms[names]
@@ -229,14 +255,32 @@ def _has_more_context(source: str) -> bool:
     return is_git_diff(source) and is_wide(find(source)[1])
 
 
-class _Change(NamedTuple):
-    """A change that was cut: for each part a block of each source. ``size`` is that of everything."""
+class _Part(NamedTuple):
+    """A part of a change: a block of each source, its files, and its size in characters."""
 
-    parts: tuple[tuple[Block, ...], ...]
+    blocks: tuple[Block, ...]
+    changed: tuple[NewVersion, ...]
+    size: int
+
+
+class _Change(NamedTuple):
+    """A change that was cut. ``size`` is that of everything."""
+
+    parts: tuple[_Part, ...]
     needed: int
     room: int
     size: int
     extent: Extent | None
+
+
+def _make_part(packer: Packer, names: Sequence[str], shares: Sequence[Share]) -> _Part:
+    blocks = tuple(packer.block(number, name, shares) for number, name in enumerate(names))
+    return _Part(blocks, packer.changed(names, shares), sum(share.cost() for share in shares))
+
+
+def _needs_room(source: str) -> bool:
+    """Whether a change is cut so that this source has room beside it."""
+    return find(source)[0].claim in (Claim.NAMED, Claim.INTENT)
 
 
 def _extent(sources: Sequence[str], packer: Packer) -> Extent | None:
@@ -265,8 +309,17 @@ def find(source: str) -> tuple[SourceRow, str]:
 
 
 def _file(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
-    for content in tree_of(view, argument).read([argument]):
-        yield from _content(argument, 1, content)
+    path, on_base = split_base(argument)
+    base = view.scope.base_side
+    if on_base and (base is None or view.scope.without_base_side):
+        yield Remark(f"no {reveal_name(path)} on the base side: nothing comes before this change")
+        return
+    tree = git_tree(view.root, base, path) if on_base else tree_of(view, path)
+    for content in tree.read([path]):
+        if on_base and isinstance(content, Refusal) and content.absent:
+            yield Remark(f"no file {reveal_name(path)} on the base side, {(base or '')[:12]}")
+        else:
+            yield from show(argument, 1, content)
 
 
 def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
@@ -329,30 +382,7 @@ def _up_to_cap(tree: Tree, names: Sequence[str]) -> Iterator[Fragment]:
         content = next(contents)
         if not (isinstance(content, Refusal) and content.absent):
             files += 1
-            yield from _content(name, order, content, labelled=True)
-
-
-def _content(name: str, order: int, content: bytes | Refusal, labelled: bool = False) -> Iterator[Fragment]:
-    """A whole file, or the reason why it is not sent."""
-    shown = reveal_name(name)
-    if isinstance(content, Refusal):
-        yield Entry(shown, order, withheld=content.reason)
-        return
-    withheld = "binary" if b"\0" in content[:BINARY_SNIFF] else None
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text, withheld = "", withheld or "not UTF-8 text"
-    if withheld:
-        yield Entry(shown, order, withheld=withheld)
-        yield Piece(None, len(content))
-        return
-    label = f"[file: {shown}, {len(text.splitlines()):,} lines]\n" if labelled else ""
-    revealed, count = reveal(text)
-    yield Entry(shown, order, label=label if text else f"[file: {shown}, empty]\n")
-    yield Piece(revealed, len(content), revealed=count)
-    if is_pointer(content):
-        yield Gap(POINTER)
+            yield from show(name, order, content, labelled=True)
 
 
 _ROWS = (
@@ -360,17 +390,48 @@ _ROWS = (
         CHANGE,
         "the change under review; --diff says which; git_diff:<lines> and git_diff:function set the context",
         git_diff,
+        Claim.CHANGE,
         "optional",
     ),
-    SourceRow("latest_diff", "what the most recent implementation step changed", latest_diff, late=True),
-    SourceRow("file", "file:<path>, one UTF-8 file of the project", _file, "required"),
-    SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, "required"),
+    SourceRow(
+        "latest_diff",
+        "what the most recent implementation step changed",
+        latest_diff,
+        Claim.CHANGE,
+        late=True,
+    ),
+    SourceRow(
+        "changed_files",
+        "the new version of each changed file, as far as the change leaves room",
+        background.changed_files,
+        Claim.FILES,
+    ),
+    SourceRow("commits", "the messages of the commits of the change", background.commits, Claim.INTENT),
+    SourceRow(
+        "pull_request",
+        "number, title and text of the pull request; in the Action",
+        background.pull_request,
+        Claim.INTENT,
+    ),
+    SourceRow(
+        "guidance",
+        "AGENTS.md, CLAUDE.md, CONTRIBUTING.md and copilot-instructions.md before the change",
+        background.guidance,
+        Claim.REST,
+    ),
+    SourceRow(
+        "file",
+        "file:<path>, one UTF-8 file of the project; file:<path>@base, before the change",
+        _file,
+        argument="required",
+    ),
+    SourceRow("glob", "glob:<pattern>, matching UTF-8 files, sorted; ** works", _glob, argument="required"),
     SourceRow("tree", "the names of the project's files, sorted; large folders are counted", _tree),
     SourceRow(
         "command",
         "command:<words>, what a command of the project prints, and how it ends",
         evidence.source,
-        "required",
+        argument="required",
         runs=True,
         late=True,
     ),

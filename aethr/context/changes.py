@@ -26,6 +26,7 @@ from aethr.base.words import capped
 from aethr.config import WORKFLOW_FILE
 from aethr.context import exclusion
 from aethr.context.diffs import CONTEXT, Hunk, Section, is_combined, narrow, number, parse, rows, split
+from aethr.context.files import POINTER
 from aethr.context.paths import is_secret
 from aethr.git import tracking
 
@@ -50,8 +51,6 @@ KEPT_BYTES = 1 << 20
 FUNCTION = "function"
 """The form of ``git_diff`` that shows the whole function around each edit."""
 
-POINTER = "a git-lfs pointer; the file itself is not shown"
-
 _NOTHING = {
     "worktree": "no changes in the working tree",
     "staged": "no staged changes",
@@ -60,9 +59,12 @@ _NOTHING = {
     "revision": "no changes since this commit",
     "range": "no changes in this range",
 }
-_DECIDING = {
-    ".gitattributes": "git attributes, which decide what a diff shows and, once merged, what is excluded",
-    WORKFLOW_FILE: "the workflow file, which decides how changes are reviewed and what is excluded",
+_DECIDING: Mapping[tuple[str, ...], str] = {
+    (".gitattributes",): "git attributes, which decide what a diff shows and, once merged, what is excluded",
+    (WORKFLOW_FILE,): "the workflow file, which decides how changes are reviewed and what is excluded",
+    tuple(path.rpartition("/")[2] for path in exclusion.GUIDANCE): (
+        "guidance for reviewers and agents, of which only the version before the change guides a review"
+    ),
 }
 _NEITHER = "no changes, staged or unstaged"
 """For a run without ``--diff``."""
@@ -321,6 +323,7 @@ def _entry(
         deleted=section.deleted and not section.unmerged,
         excluded=rule,
         old_path=None if section.old_path is None else reveal_name(section.old_path),
+        name=None if unseen or withheld or rule or section.deleted else os.fsdecode(section.path) or None,
     )
 
 
@@ -417,7 +420,7 @@ def _remarks(view: View, left: LeftOut, filters: Sequence[str], names: Sequence[
         said = f"not part of this diff ({scope.text}): {'; '.join(missing)}; {remedy}"
         yield Remark(said, complete=not (view.strict and scope.chosen))
     for ours, decides in _DECIDING.items():
-        if edited := [name for name in names if name.rpartition("/")[2] == ours]:
+        if edited := [name for name in names if name.rpartition("/")[2] in ours]:
             yield Remark(f"this change edits {decides}: {_listed(edited)}")
     if filters and scope.reads_disk:  # otherwise git reads objects, without filters
         yield Remark(f"filters of the repository's own configuration were not run: {_listed(filters)}")

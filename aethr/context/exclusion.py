@@ -230,6 +230,9 @@ DEFAULTS = (
 )  # fmt: skip
 """What is excluded by its name. The page on context lists this table."""
 
+GUIDANCE = ("AGENTS.md", "CLAUDE.md", "CONTRIBUTING.md", ".github/copilot-instructions.md")
+"""What tells people, agents and reviewers how to work on a project: in its folder, and at the top."""
+
 PROTECTED = (
     ".gitattributes", ".aethr.yaml", ".aethr.yml", ".gitmodules", "AGENTS.md", "CLAUDE.md", "CONTRIBUTING.md",
     "copilot-instructions.md", ".github/**", ".gitlab-ci.yml", ".gitlab/**", ".circleci/**", ".buildkite/**",

@@ -16,15 +16,24 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
-from aethr.base.records import Survey, View
-from aethr.base.sanitize import reveal_name
+from aethr.base.records import Entry, Fragment, Gap, Piece, Survey, View
+from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import counted
+from aethr.context.diffs import is_pointer
 from aethr.context.paths import refusal
 from aethr.git import tracking
 from aethr.git.tracking import TreeEntry
 
 MAX_BYTES = 10_000_000
 """A larger file is not read."""
+
+BINARY_SNIFF = 8000
+"""A NUL in this many first bytes means binary, as in git (``buffer_is_binary`` in its xdiff-interface.c)."""
+
+POINTER = "a git-lfs pointer; the file itself is not shown"
+
+ON_BASE = "@base"
+"""Ends the argument of a ``file:`` that is read from the base side."""
 
 WALK_ENTRIES = 100_000
 WALK_SECONDS = 10.0
@@ -63,14 +72,15 @@ class Tree(Protocol):
 
 
 class WorkTree(NamedTuple):
-    """The files on disk below ``root``. ``walk_entries`` bounds ``names``."""
+    """The files on disk below ``root``. ``walk_entries`` bounds ``names``, ``links`` says to follow links."""
 
     root: Path
     walk_entries: int = WALK_ENTRIES
+    links: bool = True
 
     def read(self, paths: Sequence[str]) -> Iterator[bytes | Refusal]:
         """See ``Tree``. A link is followed only to a path that a workflow may name itself."""
-        return map(partial(_follow, self.root.resolve()), paths)
+        return map(partial(_follow, self.root.resolve(), links=self.links), paths)
 
     def names(self, wanted: Wanted) -> Listing:
         """See ``Tree``. In a repository the files that git lists, else every file outside of ``.git``."""
@@ -81,7 +91,7 @@ class WorkTree(NamedTuple):
         return _walk(self.root, self.walk_entries, wanted) if listed is None else Listing(listed)
 
 
-def _follow(root: Path, path: str) -> bytes | Refusal:
+def _follow(root: Path, path: str, *, links: bool) -> bytes | Refusal:
     """The bytes of the file behind ``path``; ``root`` contains no links."""
     refused = refusal(path)
     if refused is not None:
@@ -91,6 +101,8 @@ def _follow(root: Path, path: str) -> bytes | Refusal:
         if not real.is_relative_to(root):
             return Refusal("a link that leaves the project")
         inner = real.relative_to(root).as_posix()
+        if inner != path and not links:
+            return Refusal("a link")
         refused = None if inner in (".", path) else refusal(inner)
         return Refusal(f"a link to {refused}") if refused else _read(real)
     except FileNotFoundError:
@@ -153,7 +165,13 @@ def _walk(root: Path, most: int, wanted: Wanted) -> Listing:
 LONGEST_NAME = 4096
 """In characters: PATH_MAX of Linux."""
 
-_NO_FILE = {"120000": "a link; in a commit links are not followed", "160000": "a submodule"}
+ARGUMENTS = 100_000
+"""Characters of names that git gets on its command line; POSIX has a limit. For more, it lists all files."""
+
+LINK = "120000"
+"""The mode of a symbolic link in git."""
+
+_NO_FILE = {LINK: "a link; in a commit links are not followed", "160000": "a submodule"}
 
 
 class GitTree(NamedTuple):
@@ -240,19 +258,56 @@ def outline(names: Iterable[str]) -> list[str]:
     return [*lines, f"and {more:,} more"] if more else lines
 
 
-def tree_of(view: View, path: str | None = None) -> Tree:
+def tree_of(view: View, *names: str) -> Tree:
     """The files for this scope: the index for ``staged``, the second commit of a range, else the disk.
 
-    ``path`` is the only one that will be read, None for all. Outside of a repository ``staged`` has no
+    ``names`` are the only ones that will be read (default: all). Outside of a repository ``staged`` has no
     meaning and the files on disk are read. Raises ``GitError`` for a repository that git cannot read.
     """
     root, scope = view.root, view.scope
-    below = "." if path is None or refusal(path) else _plain(path)
     known = view.survey.checkout if view.survey else None
     commit = scope.head if scope.kind == "range" else None
     if commit is None and not (scope.kind == "staged" and git.checkout_if_any(root, known)):
         return WorkTree(root)
-    return GitTree(root, {os.fsdecode(each.path): each for each in tracking.entries(root, commit, below)})
+    return git_tree(root, commit, *names)
+
+
+def split_base(argument: str) -> tuple[str, bool]:
+    """The path of a ``file:``, and whether it is that of the base side."""
+    return argument.removesuffix(ON_BASE), argument.endswith(ON_BASE)
+
+
+def git_tree(root: Path, commit: str | None, *names: str) -> GitTree:
+    """The files of a commit (or tree), None for the index. ``names`` are as in ``tree_of``."""
+    below = [_plain(name) for name in names if refusal(name) is None]
+    if sum(map(len, below)) > ARGUMENTS:
+        below = []
+    return GitTree(root, {os.fsdecode(each.path): each for each in tracking.entries(root, commit, *below)})
+
+
+def show(
+    name: str, order: int, content: bytes | Refusal, *, labelled: bool = False, extra: bool = False
+) -> Iterator[Fragment]:
+    """A whole file as fragments, or the reason why it is not sent. ``extra`` is as in ``Entry``."""
+    shown = reveal_name(name)
+    if isinstance(content, Refusal):
+        yield Entry(shown, order, withheld=content.reason, extra=extra)
+        return
+    withheld = "binary" if b"\0" in content[:BINARY_SNIFF] else None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text, withheld = "", withheld or "not UTF-8 text"
+    if withheld:
+        yield Entry(shown, order, withheld=withheld, extra=extra)
+        yield Piece(None, len(content))
+        return
+    label = f"[file: {shown}, {len(text.splitlines()):,} lines]\n" if labelled else ""
+    revealed, count = reveal(text)
+    yield Entry(shown, order, label=label if text else f"[file: {shown}, empty]\n", extra=extra)
+    yield Piece(revealed, len(content), revealed=count)
+    if is_pointer(content):
+        yield Gap(POINTER)
 
 
 def holds(root: Path, survey: Survey | None, path: str) -> bool:

@@ -26,6 +26,7 @@ from aethr.base.records import (
     Extent,
     Fragment,
     Gap,
+    NewVersion,
     Piece,
     Receipt,
     Remark,
@@ -151,6 +152,11 @@ class Share(NamedTuple):
     def size(self) -> int:
         return sum(self.item.sizes[self.numbers.start : self.numbers.stop])
 
+    def cost(self) -> int:
+        """Its share of the budget, in characters."""
+        kept = self.kept
+        return sum(len(piece.text or "") for piece in kept) + self.item.overhead * bool(kept)
+
 
 class Packer:
     """Takes the fragments of one source after the other, then gives their blocks.
@@ -202,6 +208,18 @@ class Packer:
         return all(
             item.withheld is not None or item.entry.deleted or len(item.kept) == len(item.sizes)
             for item in self._items
+        )
+
+    def changed(self, names: Sequence[str], shares: Sequence[Share] | None = None) -> tuple[NewVersion, ...]:
+        """The files of a change, or of one part of it. ``names`` are its sources, by their numbers."""
+        return tuple(
+            NewVersion(
+                names[share.item.source],
+                share.item.entry.name,
+                tuple(piece.lines for piece in share.kept if piece.lines is not None),
+            )
+            for share in (self.all() if shares is None else shares)
+            if share.item.entry.name is not None and share.item.withheld is None and not share.item.gaps
         )
 
     def extent(self, source: int) -> Extent | None:
@@ -262,7 +280,11 @@ class Packer:
             ),
             change=self._has_change(source, own) if is_change(name) else None,
             shown=tuple(
-                Shown(share.item.entry.path, tuple(piece.text or "" for piece in share.kept))
+                Shown(
+                    share.item.entry.path,
+                    tuple(piece.text or "" for piece in share.kept),
+                    share.item.entry.numbered,
+                )
                 for share in own
                 if share.kept
             ),

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from aethr.base.records import Block, Quote, Shown
 from aethr.context.diffs import HEAD, without_numbers
+from aethr.context.files import split_base
 
-QUOTED = ("git_diff", "latest_diff", "file", "glob")
+QUOTED = ("git_diff", "latest_diff", "changed_files", "file", "glob")
 """The names of the sources that are code."""
 
 
@@ -41,9 +42,10 @@ def find_all(
     for block in blocks:
         if block.source.partition(":")[0] not in QUOTED:
             continue
+        is_old = split_base(block.source)[1]  # the lines of the version before the change are others
         for shown in block.shown:
             for run in _runs(shown, wanted):
-                numbers = [each.number for each in run if each.number is not None]
+                numbers = [] if is_old else [each.number for each in run if each.number is not None]
                 first, last = (numbers[0], numbers[-1]) if numbers else (None, None)
                 far = abs((line or 0) - (first or 0))
                 quote = Quote(text, block.source, shown.path, first, last, _indent(run, text))
@@ -59,7 +61,7 @@ def _runs(shown: Shown, wanted: Sequence[str]) -> Iterator[Sequence[CodeLine]]:
     for text in shown.texts:
         if not all(line in text for line in wanted):
             continue
-        every = list(read(text))
+        every = list(read(text, shown.numbered))
         new = [each for each in every if each.number is not None]
         for lines in (every, new) if len(new) < len(every) else (every,):
             written = [at for at, each in enumerate(lines) if each.text.strip()]
@@ -84,8 +86,26 @@ def _indent(run: Sequence[CodeLine], text: str) -> str | None:
     return indent if fits else None
 
 
-def read(text: str) -> Iterator[CodeLine]:
-    """The lines of a file, or of a hunk of a diff with numbers or without, as they are in the file."""
+def number(text: str) -> str:
+    """A whole file with the number of each line in front of it, aligned on the right, and one space."""
+    lines = text.split("\n")
+    last = len(lines) - (lines[-1] == "")
+    width = len(str(last))
+    numbered = [f"{at:>{width}} {line}" for at, line in enumerate(lines[:last], start=1)]
+    return "\n".join([*numbered, *lines[last:]])
+
+
+def read(text: str, numbered: bool = False) -> Iterator[CodeLine]:
+    """The lines of a file, or of a hunk of a diff with numbers or without, as they are in the file.
+
+    ``numbered`` says that ``number`` made the text, which is a file's.
+    """
+    if numbered:
+        for line in text.split("\n"):
+            at, _, code = line.lstrip(" ").partition(" ")
+            if at:  # nothing follows the last newline
+                yield CodeLine(code, int(at))
+        return
     head, _, body = without_numbers(text).partition("\n")
     ranges = HEAD.match(head)
     if ranges is None:

@@ -337,12 +337,15 @@ def _has_nothing_to_read(plan: Plan, step: PlannedStep, collected: Collected) ->
     there = {block.change for blocks in collected.parts for block in blocks}
     if True in there or False not in there or step.edits_tree:
         return False
-    contexts = [each.spec.context for each in plan.steps]
     return (
         step.spec.reviewing
         or bool(step.spec.verify)
         or (
-            all(any(map(is_git_diff, context)) and all(map(is_change, context)) for context in contexts)
+            all(
+                any(map(is_git_diff, each.spec.context))
+                and all(is_change(source) or source in each.about_change for source in each.spec.context)
+                for each in plan.steps
+            )
             and not any(each.edits_tree for each in plan.steps)
         )
     )

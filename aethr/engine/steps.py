@@ -362,4 +362,5 @@ def view_of(plan: Plan, results: Sequence[StepResult]) -> View:
         strict=plan.gate.needs_review and plan.mode != "scripted",  # which tests a workflow, not a tree
         survey=None if results else plan.survey,
         rules=plan.workflow.rules,
+        pull_request=plan.pull_request,
     )

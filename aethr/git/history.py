@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from aethr.base.errors import GitError, UsageError
 from aethr.git import call
@@ -107,8 +108,55 @@ def certain_merge_base(root: Path, base: str, head: str) -> str | None:
     if done.code != 0:
         raise call.failure(done)
     found = done.stdout.decode().strip()
+    return None if _is_cut(root, base, head, f"^{found}") else found
+
+
+def _is_cut(root: Path, *commits: str) -> bool:
+    """Whether a shallow clone lacks a parent of one of these commits, named as for ``git rev-list``."""
     name = call.checked(root, "rev-parse", "--git-path", "shallow").removesuffix(b"\n")
     file = root / os.fsdecode(name)  # the commits whose parents this clone lacks
     edges = frozenset(file.read_bytes().split()) if file.is_file() else frozenset()
-    hidden = edges and edges.intersection(call.checked(root, "rev-list", base, head, f"^{found}").split())
-    return None if hidden else found
+    return bool(edges) and not edges.isdisjoint(call.checked(root, "rev-list", *commits).split())
+
+
+class Commit(NamedTuple):
+    """A commit's id and the beginning of its message in UTF-8, of ``size`` bytes in all."""
+
+    id: str
+    message: bytes
+    size: int
+
+
+class Commits(NamedTuple):
+    """Commits, the newest first. ``more``: there are older ones. ``cut``: a shallow clone may lack some."""
+
+    newest: tuple[Commit, ...]
+    more: bool
+    cut: bool
+
+
+def commits(root: Path, head: str, without: Sequence[str], most: int, message_bytes: int) -> Commits | None:
+    """The newest commits of ``head`` that are in the history of none of ``without``; merges do not count.
+
+    All are ids, and those that this clone lacks exclude nothing. None if ``head`` is not a commit of this
+    clone. Raises ``GitError``.
+    """
+    if not has(root, head):
+        return None
+    revisions = [head, *(f"^{each}" for each in without if has(root, each))]
+    # log.showSignature would run the gpg.program of the repository.
+    quiet = ("--no-show-signature", "--no-notes", "--no-color", "--no-decorate", "--encoding=UTF-8")
+    which = ("--no-merges", "--topo-order", f"--max-count={most + 1}", "-z", "--format=%H%n%B")
+    found: list[tuple[bytearray, list[int]]] = []
+    ended = True
+    for chunk in call.streamed(root, "log", *quiet, *which, *revisions, "--"):
+        for number, text in enumerate(chunk.split(b"\0")):
+            if number or ended:
+                found.append((bytearray(), []))
+            ended = False
+            kept, sizes = found[-1]
+            kept += text[: max(0, message_bytes + 65 - len(kept))]  # an id and a line feed come before it
+            sizes.append(len(text))
+    rows = [(*bytes(kept).partition(b"\n"), sum(sizes)) for kept, sizes in found if kept]
+    listed = [Commit(id_.decode(), text, size - len(id_) - 1) for id_, _, text, size in rows]
+    return Commits(tuple(listed[:most]), len(listed) > most, _is_cut(root, *revisions))

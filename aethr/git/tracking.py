@@ -172,15 +172,15 @@ class TreeEntry(NamedTuple):
     stage: str = "0"
 
 
-def entries(folder: Path, tree: str | None, below: str = ".") -> Iterator[TreeEntry]:
+def entries(folder: Path, tree: str | None, *below: str) -> Iterator[TreeEntry]:
     """The files of a commit or tree, by its id; None is the index. Their paths are relative to ``folder``.
 
-    ``below`` is the only file or folder that is listed.
+    ``below`` are the only files or folders that are listed (default: all of the folder).
     """
     words: tuple[str, ...] = ("ls-files", "-z", "--stage")
     if tree is not None:
         words = ("ls-tree", "-r", "-z", "--end-of-options", tree)
-    for row in call.checked(folder, _LITERAL, *words, "--", below).split(b"\0")[:-1]:
+    for row in call.checked(folder, _LITERAL, *words, "--", *(below or ["."])).split(b"\0")[:-1]:
         head, _, path = row.partition(b"\t")
         mode, second, third = head.decode().split(" ")
         yield TreeEntry(path, mode, second, third) if tree is None else TreeEntry(path, mode, third)

@@ -1,6 +1,7 @@
 """Which change an event is about, and its commits in this clone, fetched where they are missing.
 
-Only typed fields of the event's payload are used, never a title or a body. The fields:
+Only typed fields of the event's payload decide anything. A title and a body are passed on as they are, for
+the context source ``pull_request`` alone: they become no task, log line, name or command. The fields:
 https://docs.github.com/en/webhooks/webhook-events-and-payloads
 """
 
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from aethr import git
 from aethr.base.errors import UsageError
 from aethr.base.outside import MOST, at, text
-from aethr.base.records import Checkout, Scope
+from aethr.base.records import Checkout, PullRequestText, Scope
 from aethr.git import fetch, history, tracking
 from aethr.git.fetch import Remote
 from aethr.github.runner import Runner
@@ -36,7 +37,7 @@ class EventChange(NamedTuple):
     ``number`` is the pull request's. ``proposed`` is True for a change that is not merged yet, which must not
     decide how it is reviewed. ``outside`` is True for a pull request of a fork or of Dependabot whose run has
     no secrets and a token that can only read; ``privileged`` for one whose run has secrets and can write,
-    although anybody may have written the change.
+    although anybody may have written the change. ``pull_request`` is what its author says about it.
     """
 
     head: str
@@ -46,6 +47,7 @@ class EventChange(NamedTuple):
     proposed: bool = False
     outside: bool = False
     privileged: bool = False
+    pull_request: PullRequestText | None = None
 
 
 def change(runner: Runner) -> EventChange:
@@ -81,6 +83,7 @@ def _pull_request(runner: Runner) -> EventChange:
         proposed=True,
         outside=(is_fork or is_dependabot) and not privileged,
         privileged=privileged,
+        pull_request=PullRequestText(number, text(request.get("title")), text(request.get("body"))),
     )
 
 

@@ -22,6 +22,8 @@ from aethr.base.records import Checkout, WorkflowSpec
 from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.config.credentials import KEYS
 from aethr.context import paths
+from aethr.context.background import guidance_paths
+from aethr.context.files import split_base
 from aethr.git import tracking
 from aethr.github.event import EventChange
 from aethr.workflow import planning
@@ -179,14 +181,15 @@ def match_name(inputs: Inputs) -> Callable[[str], bool]:
     return lambda path: posixpath.basename(path) == name
 
 
-def match_sources(project: Project, top: Path) -> Callable[[str], bool]:
-    """Matches the paths of a commit that the workflow's ``file:`` and ``glob:`` sources read."""
+def match_sources(project: Project, top: Path, *, on_base: bool) -> Callable[[str], bool]:
+    """Matches the paths of a commit that the workflow's sources read: of the head, or of the base side."""
     folder = project.root.relative_to(top).as_posix()
     found = [context.find(source) for step in project.workflow.steps for source in step.context]
-    files = {
-        posixpath.normpath(posixpath.join(folder, argument)) for row, argument in found if row.name == "file"
-    }
-    patterns = [paths.pattern(argument) for row, argument in found if row.name == "glob"]
+    named = [split_base(argument) for row, argument in found if row.name == "file"]
+    files = {posixpath.normpath(posixpath.join(folder, path)) for path, base in named if base is on_base}
+    if on_base and any(row.name == "guidance" for row, _ in found):
+        files |= {*guidance_paths(folder)}
+    patterns = [paths.pattern(argument) for row, argument in found if row.name == "glob" and not on_base]
 
     def reads(path: str) -> bool:
         inside = posixpath.relpath(path, folder)

@@ -27,6 +27,7 @@ from aethr.base.records import (
     Estimate,
     Event,
     Plan,
+    PullRequestText,
     RunFinished,
     RunResult,
     Scope,
@@ -92,12 +93,14 @@ def prepare(
     survey: Survey | None = None,
     today: datetime.date | None = None,
     seal: Seal | None = None,
+    pull_request: PullRequestText | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``, and has called nothing then.
 
     ``project`` is the workflow and ``survey`` the change, if the caller has found them already; by default
     they come from ``cwd`` and the options. ``today`` (default: the current date) decides which models retire
-    soon. ``seal`` seals the checkpoint (default: the keys of the providers).
+    soon. ``seal`` seals the checkpoint (default: the keys of the providers). ``pull_request`` is what its
+    author says about it, for the source of that name.
     """
     options.check(given)
     saved = resume.load(given)
@@ -116,7 +119,9 @@ def prepare(
     bound = planning.bind(project, agreed, settings, script)
     promotion = one_off.promote(bound) if given.save else None
     _preflight(bound, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
-    plan = planning.plan(bound, _read_task(given, saved, settings, agreed.secrets), scope, survey)
+    plan = planning.plan(
+        bound, _read_task(given, saved, settings, agreed.secrets), scope, survey, pull_request
+    )
     resumed = resume.take_over(plan, saved, doubt)
     if resumed.unproven is not None or resumed.stale:
         seal = UNSEALED  # this run's seal would vouch for those results too

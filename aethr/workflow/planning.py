@@ -27,6 +27,7 @@ from aethr.base.records import (
     ModelSpec,
     Plan,
     PlannedStep,
+    PullRequestText,
     Quote,
     Request,
     Scope,
@@ -218,13 +219,20 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             check=_bind_check(step, project.root, terms.mode),
             runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
             share=BACKENDS[step.backend].share,
+            about_change=frozenset(each for each in step.context if context.find(each)[0].about_change),
         )
         for step in workflow.steps
     )
     return Bound(project.root, workflow, terms, steps)
 
 
-def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) -> Plan:
+def plan(
+    bound: Bound,
+    task: str,
+    scope: Scope,
+    survey: Survey | None = None,
+    pull_request: PullRequestText | None = None,
+) -> Plan:
     """The plan to run ``task`` on the change of ``scope``; ``survey`` is None outside of a repository."""
     root, workflow, terms, steps = bound
     return Plan(
@@ -244,6 +252,7 @@ def plan(bound: Bound, task: str, scope: Scope, survey: Survey | None = None) ->
         shard=terms.shard,
         find_quotes=_find_quotes,
         concerns=partial(exclusion.concerns, changes.folder_of(root, survey)),
+        pull_request=pull_request,
     )
 
 

@@ -742,7 +742,10 @@ def test_revealed_text_can_be_encoded_and_is_stable(text: str) -> None:
 
 
 def test_the_table_names_its_sources_and_find_reads_them() -> None:
-    assert list(SOURCES) == ["git_diff", "latest_diff", "file", "glob", "tree", "command"]
+    assert list(SOURCES) == [
+        *("git_diff", "latest_diff", "changed_files", "commits", "pull_request", "guidance"),
+        *("file", "glob", "tree", "command"),
+    ]
     assert all(row.help and "\n" not in row.help for row in SOURCES.values())
     assert find("file:a:b.md") == (SOURCES["file"], "a:b.md")
 

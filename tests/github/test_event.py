@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aethr.base.errors import UsageError
+from aethr.base.records import PullRequestText
 from aethr.github.event import EventChange, change
 from aethr.github.runner import Runner
 
@@ -39,7 +40,9 @@ def on(branch: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_pull_request() -> None:
-    assert change(runner("pull_request", request())) == EventChange(B, A, number=7, proposed=True)
+    assert change(runner("pull_request", request())) == EventChange(
+        B, A, number=7, proposed=True, pull_request=PullRequestText(7, "", "")
+    )
 
 
 @pytest.mark.parametrize(
