@@ -115,7 +115,7 @@ def test_a_quotation_is_found_with_its_line_under_the_numbers(repo: Repo) -> Non
     edit(repo, "a.py")
     blocks = read(repo.root, "git_diff", "changed_files").values()
     quote = quotes.find(blocks, "line 7\nline 8")
-    assert quote == ("line 7\nline 8", "changed_files", "a.py", 7, 8)
+    assert quote == ("line 7\nline 8", "changed_files", "a.py", 7, 8, "")
     assert quotes.find(blocks, "8 line 8") is None, "the number is not a part of the line"
 
 
@@ -577,7 +577,7 @@ def test_the_version_before_the_change_shows_what_it_broke(repo: Repo) -> None:
     found = read(repo.root / "api", "file:spec.md@base", scope=f"{base}..HEAD")
     assert found["file:spec.md@base"].text == "The total is in cents.\n"
     quote = quotes.find(found.values(), "The total is in cents.")
-    assert quote == ("The total is in cents.", "file:spec.md@base", "spec.md@base", None, None)
+    assert quote == ("The total is in cents.", "file:spec.md@base", "spec.md@base", None, None, "")
 
 
 def test_without_a_version_before_the_change_a_note_says_so(repo: Repo) -> None:
