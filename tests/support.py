@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -36,6 +37,7 @@ from aethr.base.records import (
     View,
     WorkflowSpec,
 )
+from aethr.context.diffs import without_numbers
 from tests.warm import run_aethr
 
 
@@ -93,6 +95,14 @@ def leave_a_conflict(repo: Repo, name: str = "a.py") -> None:
     repo.write(name, "ours\n")
     repo.commit()
     repo.git("merge", "topic", check=False)
+
+
+_HUNK = re.compile(r"^@@ .*\n(?:(?![0-9a-f]{12}>>>)[ 0-9\\-].*\n)*", re.MULTILINE)
+
+
+def without_gutter(prompt: str) -> str:
+    """A prompt whose hunks are as git prints them, without the numbers in front of their lines."""
+    return _HUNK.sub(lambda hunk: without_numbers(hunk[0]), prompt)
 
 
 def log_git(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

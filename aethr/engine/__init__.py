@@ -42,6 +42,7 @@ from aethr.base.records import (
     Subject,
     Totals,
     Usage,
+    changes_in,
     is_change,
     is_git_diff,
 )
@@ -365,7 +366,8 @@ def _read_subject(
         return None, (), None
     _, reader = min(readers)  # an agent sees the change in one piece
     used = not resumed and reader == 0 and not plan.steps[0].runs_commands
-    collected = plan.steps[reader].collect(view_of(plan, ())._replace(run_commands=False))
+    view = view_of(plan, ())._replace(run_commands=False)
+    collected = plan.steps[reader].collect(view)
     blocks = [block for part in collected.parts for block in part if is_git_diff(block.source)]
     change, receipts = blocks[0], receipts_of(blocks)
     subject = Subject(
@@ -373,12 +375,19 @@ def _read_subject(
         collected.extent if change.change else None,
         any(step.spec.reviewing and any(map(is_git_diff, step.spec.context)) for step in plan.steps),
         "" if change.change else explain_empty(change.receipts[:1]),
-        collected.needed,
+        max([collected.needed, *(each.collect(view).needed for each in _find_other_forms(plan, reader))]),
         excluded=len({each.path for each in receipts if each.excluded is not None}),
         by_name=change.change is True and plan.workflow.exclude_defaults and plan.scope.without_base_side,
     )
     left_out = (each for each in receipts if not each.complete or each.excluded is not None)
     return subject, tuple(dict.fromkeys(left_out)), collected if used else None
+
+
+def _find_other_forms(plan: Plan, reader: int) -> Sequence[PlannedStep]:
+    """A step for each other form in which the change under review is read in parts."""
+    steps = {changes_in(each.spec.context): each for each in plan.steps if not each.edits_tree}
+    first = changes_in(plan.steps[reader].spec.context)
+    return [each for form, each in steps.items() if form and form != first and all(map(is_git_diff, form))]
 
 
 def _find_too_many_parts(plan: Plan, subject: Subject | None) -> NotReviewedError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,7 +146,7 @@ def test_several_attempts_and_what_was_edited_between_them(desk: Desk, temp: Pat
     assert (again.err.count("objects"), len(list(temp.glob("*.objects")))) == (0, 1)
     done = desk.resume(resume_words(again.err), edit("c.py", "of the third"))
     assert done.code == 0, done.err
-    added = {line for line in desk.reviewed[0].splitlines() if line.startswith("+") and line[:3] != "+++"}
+    added = set(re.findall(r"^ *\d+ (\+.*)", desk.reviewed[0], re.MULTILINE))
     assert added == {"+of the second", "+of the third", "+of the user"}
     assert "includes all edits since then" in done.err
     assert "a.py\nusers.py\n" in desk.prompt

@@ -18,7 +18,7 @@ from aethr.base.options import OPTIONS
 from aethr.config import PRESETS
 from aethr.config import schema as config_schema
 from aethr.engine import checkpoint
-from tests.support import Repo, aethr, prompts
+from tests.support import Repo, aethr, prompts, without_gutter
 
 TASK = "review my current changes before I commit"
 ROOT = Path(__file__).parents[2]
@@ -529,7 +529,9 @@ def test_show_prompt_is_deterministic(project: Repo, monkeypatch: pytest.MonkeyP
 
 
 def test_the_diff_in_the_prompt_is_what_git_shows(project: Repo) -> None:
-    assert project.git("diff", "--no-ext-diff").encode() in show(project, "review-existing-diff")
+    prompt = show(project, "review-existing-diff").decode()
+    assert "\n2 +    return sum(prices) + 1\n" in prompt
+    assert project.git("diff", "--no-ext-diff") in without_gutter(prompt)
 
 
 # --- keys --------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def test_a_missing_verdict_is_asked_for_that_part_alone(
 def test_a_part_without_a_whole_review_makes_it_incomplete_by_name(
     aethr: Aethr, large: Repo, monkeypatch: pytest.MonkeyPatch, reply: Reply, reason: str
 ) -> None:
-    large.write(".aethr.yaml", REVIEW.replace("1000", "13000"))
+    large.write(".aethr.yaml", REVIEW.replace("1000", "20000"))
     for n in range(FILES):
         large.write(f"f{n}.py", f"x = {n}\n" * 1_400)
     large.git("add", "-A")

@@ -34,7 +34,7 @@ def answer(body: dict[str, Any]) -> Reply:
     prompt = "".join(message["content"] for message in body["messages"])
     found = [
         f"- [{'high' if int(number) == BUGS[0] else 'low'}] m{number}.py:2 — bug {number}"
-        for number in dict.fromkeys(re.findall(r"^\+bug (\d+)", prompt, re.MULTILINE))
+        for number in dict.fromkeys(re.findall(r"^ *\d+ \+bug (\d+)", prompt, re.MULTILINE))
     ]
     status = "revise" if any("[high]" in line for line in found) else "pass"
     text = "\n".join([*found, f"It has {len(prompt)} characters.", "", f"Review status: {status}"])

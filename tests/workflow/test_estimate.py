@@ -96,7 +96,7 @@ def test_a_live_run_says_parts_calls_tokens_and_dollars_first(
 def test_check_says_the_same_of_its_own_prompts(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project.write("app.py", "changed = True\n" * 900)
+    project.write("app.py", "changed = True\n" * 720)
     project.write(".aethr.yaml", REVIEW)
     with serving(monkeypatch, always=text(PASS)):
         price = first_lines(aethr("run", TASK).out)[1]
