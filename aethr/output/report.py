@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -17,7 +17,14 @@ from aethr.base import codec
 from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
-from aethr.output.markdown import bullets, findings_table, markdown_block, markdown_inline, steps_table
+from aethr.output.markdown import (
+    bullets,
+    findings_code,
+    findings_table,
+    markdown_block,
+    markdown_inline,
+    steps_table,
+)
 
 SCHEMA = 2
 ANNOTATIONS_PER_LEVEL = 10
@@ -33,8 +40,8 @@ HOME = "https://github.com/aethr/action"
 _LEVELS: Mapping[Severity, str] = {"high": "error", "medium": "warning", "low": "note"}
 """The level of a finding in SARIF."""
 _MEANINGS: Mapping[Severity, str] = {
-    "high": "Wrong, unsafe or loses data.",
-    "medium": "Should not be merged like this.",
+    "high": "Wrong in ordinary use, or a danger to data or security.",
+    "medium": "Wrong in cases that will occur.",
     "low": "A remark.",
 }
 _SARIF_RULES = [
@@ -96,11 +103,13 @@ def json_text(result: RunResult) -> str:
 
 
 def text(result: RunResult) -> str:
-    """Plain lines: findings as ``path:line: [high] message``, verdict, tokens and cost, the last answer."""
+    """Plain lines: findings as ``path:line: [high] message``, with the code that each quotes indented below
+    it, verdict, tokens and cost, the last answer.
+    """
     lines = [
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
         *_subject(result),
-        *(wording.finding(found) for found in result.review.findings),
+        *_findings(result.review.findings),
         *(f"not sent: {name}" for name in wording.not_sent(result.receipts)),
         *(f"excluded by rule: {name}" for name in wording.excluded(result)),
         *(wording.loop(loop) for loop in result.loops),
@@ -111,8 +120,14 @@ def text(result: RunResult) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _findings(findings: Iterable[Finding]) -> Iterator[str]:
+    for found in findings:
+        yield wording.finding(found)
+        yield from (f"    {line}" for line in wording.code_of(found))
+
+
 def markdown(result: RunResult) -> str:
-    """A page for people: verdict, findings, the last answer, what was not sent, loops, steps, cost."""
+    """A page for people: verdict, findings, their code, the last answer, what was not sent, loops, cost."""
     answers = (
         f"## {markdown_inline(wording.title(last))}\n\n{markdown_block(last.content)}"
         for last in result.last_answers
@@ -122,6 +137,7 @@ def markdown(result: RunResult) -> str:
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.findings),
+        findings_code(result.review.findings),
         *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(result.receipts))),
         _titled("Excluded by rule", bullets(wording.excluded(result))),
@@ -184,6 +200,9 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             location["region"] = {"startLine": finding.line}
             if finding.end_line is not None:
                 location["region"]["endLine"] = finding.end_line
+        fixes = _sarif_fixes(finding, location)
+        if fixes and finding.evidence:  # then the evidence is these lines
+            location["region"]["snippet"] = {"text": terminal(finding.evidence)}
         message = terminal(finding.message).strip() or one_line(f"{finding.severity} finding")
         results.append(
             {
@@ -193,9 +212,25 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "message": {"text": message},
                 "locations": [{"physicalLocation": location}],
                 "partialFingerprints": {"aethrFinding/v1": f"{fingerprint}:{seen[fingerprint]}"},
+                **fixes,
             }
         )
     return results
+
+
+def _sarif_fixes(finding: Finding, location: Mapping[str, Any]) -> dict[str, Any]:
+    """The suggestion as a fix. Without an end column, a region ends before the end of its last line."""
+    region = location.get("region")
+    if finding.suggestion is None or region is None:
+        return {}
+    replacement: dict[str, Any] = {"deletedRegion": dict(region)}
+    if finding.suggestion:
+        replacement["insertedContent"] = {"text": finding.suggestion}
+    else:
+        last = region.get("endLine", region["startLine"])
+        replacement["deletedRegion"] = {"startLine": region["startLine"], "endLine": last + 1, "endColumn": 1}
+    change = {"artifactLocation": location["artifactLocation"], "replacements": [replacement]}
+    return {"fixes": [{"description": {"text": "As the reviewer suggests."}, "artifactChanges": [change]}]}
 
 
 def _has_place(finding: Finding) -> bool:

@@ -33,7 +33,7 @@ from aethr.base.records import (
     StepStarted,
     Subject,
 )
-from aethr.base.sanitize import one_line
+from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
 from aethr.review import ALL_EXCLUDED, NO_REVIEWER, describe_missing, reason_missing
 
@@ -313,6 +313,15 @@ def finding(found: Finding) -> str:
     where = place_of(found)
     message = f"[{found.severity}] {one_line(found.message, 2000)}"
     return f"{where}: {message}" if where else message
+
+
+def code_of(found: Finding) -> tuple[str, ...]:
+    """The code that the finding is about, line by line, and after a ``+`` what is suggested instead."""
+    mark = "|" if found.suggestion is None else "-"
+    lines = [f"{mark} {line}" for line in (found.evidence or "").split("\n")] if found.evidence else []
+    if found.suggestion:
+        lines += [f"+ {line}" for line in found.suggestion.split("\n")]
+    return tuple(terminal(line).replace("\n", " ") for line in lines)
 
 
 def place_of(found: Finding) -> str:
