@@ -136,6 +136,20 @@ def fold(title: str, body: str) -> str:
     return f"<details>\n<summary>{escape(title)}</summary>\n\n{body.strip()}\n\n</details>"
 
 
+def findings_code(found: Iterable[Finding], fitting: Fitting = tuple) -> str:
+    """The code that each finding quotes, and a suggestion as a diff; as many findings as fit."""
+    blocks = []
+    for each in found:
+        if each.evidence or each.suggestion is not None:
+            language = "" if each.suggestion is None else "diff"
+            lines = [line.removeprefix("| ") for line in wording.code_of(each)]
+            title = f"**{each.severity}** {markdown_inline(wording.place_of(each))}"
+            blocks.append(f"{title}\n\n{_fence(lines, language)}\n")
+    kept = fitting(blocks)
+    more = rest(len(blocks), len(kept), "finding")
+    return "\n".join((*kept, *([f"{more.capitalize()}."] if more else [])))
+
+
 def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
     """What each step was sent, and its tokens, cost and time."""
     head = ("Step", "Model", "Context", "Tokens", "Cost", "Time")
@@ -213,16 +227,19 @@ def markdown_block(text: str) -> str:
 
 
 def _rewrite_fence(code: list[str], opening: re.Match[str]) -> list[str]:
-    """The block at the left margin, without comments and bot commands, which act in raw text too."""
+    """The block at the left margin."""
     indent, info = opening[1], opening[3]
     language = info if _INFO.fullmatch(info) and info.lower() not in _DRAWN else ""
-    body = []
-    for line in code:
-        dedented = line[len(indent) :] if line.startswith(indent) else line.lstrip(" \t")
-        body.append(_COMMAND.sub(rf"\1{BREAK}", _COMMENT.sub(f"<{BREAK}", dedented)))
+    dedented = (line[len(indent) :] if line.startswith(indent) else line.lstrip(" \t") for line in code)
+    return _fence(dedented, language).split("\n")
+
+
+def _fence(lines: Iterable[str], language: str) -> str:
+    """Lines as a block of code, without comments and bot commands, which act in raw text too."""
+    body = [_COMMAND.sub(rf"\1{BREAK}", _COMMENT.sub(f"<{BREAK}", line)) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [fence + language, *body, fence]
+    return "\n".join((fence + language, *body, fence))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting: Fitting) -> str:

@@ -92,7 +92,7 @@ def nasty(text: str = NASTY) -> RunResult:
         content=text,
         context=(Receipt(text, text, 0, 0, None, text, False),),
     )
-    finding = Finding("high", text, 1, text)
+    finding = Finding("high", text, 1, text, evidence=text, suggestion=text)
     return RunResult(
         task=text,
         workflow=text,

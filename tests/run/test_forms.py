@@ -57,7 +57,7 @@ def prompts(server: ModelServer) -> list[str]:
 
 def blocks(server: ModelServer) -> list[str]:
     """The diff in each prompt, as git prints it."""
-    found = [re.search(r"^<<<(\w+) git_diff\S*\n(.*?)^\1>>>", each, re.M | re.S) for each in prompts(server)]
+    found = [re.search(r"^<<<(\w+) git_diff\S*\n(.*?)^\1>>>", each, re.MULTILINE | re.DOTALL) for each in prompts(server)]
     return [without_gutter(each[2]) for each in found if each]
 
 
