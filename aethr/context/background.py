@@ -1,7 +1,7 @@
 """The sources that say more about a change: its files, its commits, its pull request, the project's guidance.
 
-None of them takes room from the change, and a review does not need them: what does not fit is named, and is
-not missing. What people wrote about the change is untrusted, like the change itself.
+Nothing of the change is left out for them, and a review does not need them: what does not fit is named, and
+is not missing. What people wrote about the change is untrusted, like the change itself.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
-from aethr.review import ALL_EXCLUDED, NO_REVIEWER, describe_missing, reason_missing
+from aethr.review import ALL_EXCLUDED, FEW, NO_REVIEWER, describe_missing, reason_missing
 
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
 
@@ -392,12 +392,12 @@ def missing(receipts: Iterable[Receipt]) -> str:
 
 
 def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
-    """Notes on what was sent completely: ``a.py: 2 invisible characters shown …``."""
-    return tuple(
-        f"{one_line(receipt.path or receipt.source)}: {one_line(receipt.note, 500)}"
-        for receipt in receipts
-        if receipt.complete and receipt.note and receipt.excluded is None
-    )
+    """Notes on what was sent completely, or is not missing: ``a.py, b.py: the diff shows all of it``."""
+    noted: dict[tuple[str, str], list[str]] = {}
+    for each in receipts:
+        if each.complete and each.note and each.excluded is None:
+            noted.setdefault((each.source, each.note), []).append(one_line(each.path or each.source))
+    return tuple(f"{capped(names, FEW)}: {one_line(note, 500)}" for (_, note), names in noted.items())
 
 
 def tokens(number: int | None, *, estimated: bool = False) -> str:

@@ -70,7 +70,7 @@ def _draw_step(plan: Plan, number: int, parts: Sequence[StepPrepared], width: in
     yield f"  {head}{first}"
     for line in rest:
         yield f"  {below}{line}"
-    details = [f"sees {one_line(source)}: {_describe_source(source, parts)}" for source in spec.context]
+    details = [f"sees {one_line(source)}: {_describe_source(step, source, parts)}" for source in spec.context]
     if len(parts) > 1:
         details.append(f"runs for each of {len(parts)} parts of the change")
     if spec.history_visibility != "all":
@@ -109,7 +109,7 @@ def _describe_step(step: PlannedStep) -> Iterator[str]:
         yield f"verifies {capped([one_line(name) for name in spec.verify])}{high}"
 
 
-def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
+def _describe_source(step: PlannedStep, source: str, parts: Sequence[StepPrepared]) -> str:
     """How much a source gives now, and what it does not send."""
     every = dict.fromkeys(receipt for part in parts for receipt in part.receipts)
     receipts = [receipt for receipt in every if receipt.source == source]
@@ -120,6 +120,8 @@ def _describe_source(source: str, parts: Sequence[StepPrepared]) -> str:
         f"{one_line(each.path)} ({each.excluded})" for each in receipts if each.path and each.excluded
     ]
     said += [f"excluded by rule: {capped(excluded)}"] if excluded else []
+    unsent = (receipt for receipt in receipts if receipt.path and not receipt.bytes_sent)
+    said += wording.remarks(unsent) if source in step.about_change else ()
     left_out = [receipt for receipt in receipts if receipt.path and not receipt.complete]
     said += [wording.missing(left_out)] if left_out else []
     said += ["counts as all of its budget below"] if context.find(source)[0].late else []

@@ -725,6 +725,20 @@ def test_check_measures_what_each_source_gives(repo: Repo) -> None:
     assert said["pull_request"].startswith("no pull request: ")
 
 
+def test_check_and_run_name_files_that_are_not_sent_in_one_line(repo: Repo) -> None:
+    repo.write(".aethr.yaml", WORKFLOW + "limits: {context_chars: 3500}\n")
+    for number in range(6):
+        repo.write(f"a{number}.py", LINES + "x = 1\n" * 500)
+    repo.commit()
+    for number in range(6):
+        repo.write(f"a{number}.py", LINES.replace("line 30\n", "line thirty\n") + "x = 1\n" * 500)
+    said = ": over the budget of "
+    checked = aethr("check", cwd=repo.root, env={"COLUMNS": "200"})
+    assert f"sees changed_files: a0.py, a1.py, a2.py and 3 more{said}" in checked.stdout, checked.stdout
+    ran = aethr("run", "look", cwd=repo.root)
+    assert f"note: a0.py, a1.py, a2.py and 3 more{said}" in ran.stdout + ran.stderr, ran.stdout
+
+
 def test_history_of_a_clone_that_lacks_the_head_has_no_commits(repo: Repo) -> None:
     repo.commit()
     assert history.commits(repo.root, "0" * 40, (), 5, 100) is None
