@@ -131,8 +131,8 @@ def perform(
 
 
 def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Completion) -> tuple[Quote, ...]:
-    """The code that a review quotes, and where it stands in the code of its prompt."""
-    if not call.step.spec.reviewing:
+    """The code that a review quotes, and where it stands in the code of its prompt. A mock quotes none."""
+    if not call.step.spec.reviewing or plan.mode == "mock":
         return ()
     blocks = call.collected.parts[call.part - 1]
     ground = review.ground(prepared.receipts, plan.holds)
