@@ -39,7 +39,7 @@ class _Owner(NamedTuple):
     depth: int
 
 
-class Source(NamedTuple):
+class Scan(NamedTuple):
     """The lines of an answer, and what of them is indented below an item, a heading or a finding.
 
     ``indented`` are the numbers of such lines, ``blocks`` what may be code among them, where a part of a
@@ -50,7 +50,7 @@ class Source(NamedTuple):
     indented: frozenset[int] = frozenset()
     blocks: tuple[Code, ...] = ()
 
-    def without(self, texts: Container[str]) -> Source:
+    def without(self, texts: Container[str]) -> Scan:
         """The source with empty lines instead of the blocks that are one of these texts."""
         lines, gone = list(self.lines), []
         for block in self.blocks:
@@ -61,7 +61,7 @@ class Source(NamedTuple):
         return self._replace(lines=tuple(lines), indented=self.indented - blank)
 
 
-def scan(text: str) -> Source:
+def scan(text: str) -> Scan:
     """Find the indented lines of an answer."""
     lines = tuple(re.sub(r"\r\n?", "\n", text).split("\n"))
     indented: set[int] = set()
@@ -75,7 +75,7 @@ def scan(text: str) -> Source:
         if (owner.number != begun or after_words) and len(blocks) < _MOST:
             blocks += _block(lines, number, owner.depth)
         begun, above = owner.number, depth
-    return Source(lines, frozenset(indented), tuple(blocks))
+    return Scan(lines, frozenset(indented), tuple(blocks))
 
 
 def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, _Owner]]:
