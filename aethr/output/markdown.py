@@ -128,7 +128,8 @@ def dropped_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
     more = rest(len(items), len(kept), "finding")
     body = "\n".join((*kept, *([f"{more.capitalize()}."] if more else [])))
     steps = capped(list(dict.fromkeys(one_line(each.check.step, 60) for each in found if each.check)))
-    return fold(f"Dropped by {steps}: {wording.summary(found)}", body) if items else ""
+    title = _REACHING.sub(rf"\g<0>{BREAK}", f"Dropped by {steps}: {wording.summary(found)}")
+    return fold(title, body) if items else ""
 
 
 def fold(title: str, body: str) -> str:
