@@ -23,6 +23,7 @@ from aethr.output.markdown import (
     Fitting,
     bullets,
     dropped_findings,
+    findings_code,
     findings_table,
     fold,
     markdown_block,
@@ -206,7 +207,7 @@ def _verdict(page: Page) -> str:
 
 
 def _body(page: Page, room: Room) -> str:
-    """Findings, the last step's answer in the room that is left, what was not sent, and receipts."""
+    """Findings, their code, the last step's answer in the room that is left, what was not sent, receipts."""
     if page.result is None:
         return ""
     result, measure = page.result, room.measure
@@ -216,6 +217,8 @@ def _body(page: Page, room: Room) -> str:
         return excluded
     findings = findings_table(result.review.open, page.blobs.link, _within(room.limit // 3, measure))
     dropped = dropped_findings(result.review.dropped, _within(room.limit // 8, measure))
+    quoted = findings_code(result.review.open, _within(room.limit // 8, measure))
+    code = fold("The code of the findings", quoted) if quoted else ""
     not_sent = _missing(result.receipts, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
@@ -223,7 +226,8 @@ def _body(page: Page, room: Room) -> str:
         f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
         _join(steps, loops, run_flowchart(result)),
     )
-    used = sum(measure(part) for part in (findings, dropped, not_sent, excluded, receipt)) + 2 * WORDS
+    parts = (findings, code, dropped, not_sent, excluded, receipt)
+    used = sum(map(measure, parts)) + 2 * WORDS
     answers: list[str] = []
     left = room.limit - used
     for number, last in enumerate(result.last_answers):
@@ -232,7 +236,7 @@ def _body(page: Page, room: Room) -> str:
         note = f"*The answer is cut here. {room.rest}*" if cut else ""
         answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
         left -= measure(text)
-    return _join(findings, dropped, *answers, not_sent, excluded, receipt)
+    return _join(findings, code, dropped, *answers, not_sent, excluded, receipt)
 
 
 def _missing(receipts: Iterable[Receipt], room: Room) -> str:

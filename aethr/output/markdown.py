@@ -112,8 +112,8 @@ def findings_table(
     for each in found:
         place, url = markdown_inline(wording.place_of(each)), link(each)
         linked = f"[{place}]({url})" if url else place
-        said = markdown_inline(each.message) + markdown_inline(wording.dispute(each), 1100)
-        rows.append((each.severity, linked, said))
+        said = (markdown_inline(each.message), markdown_inline(wording.dispute(each), 1100))
+        rows.append((each.severity, linked, " ".join(filter(None, said))))
     return _table(("Severity", "Place", "Finding"), rows, "finding", fitting)
 
 
@@ -123,7 +123,8 @@ def dropped_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
     for each in found:
         if each.check is not None:
             said = f"{markdown_inline(wording.finding(each))}<br>{markdown_inline(wording.drop(each.check))}"
-            items.append(f"{said}\n\n{code_block(each.check.quote.text)}\n")
+            code = _fence(terminal(each.check.quote.text).split("\n"), "")
+            items.append(f"{said}\n\n{code}\n")
     kept = fitting(items)
     more = rest(len(items), len(kept), "finding")
     body = "\n".join((*kept, *([f"{more.capitalize()}."] if more else [])))
@@ -135,6 +136,20 @@ def dropped_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
 def fold(title: str, body: str) -> str:
     """``title`` is HTML to GitHub, not Markdown."""
     return f"<details>\n<summary>{escape(title)}</summary>\n\n{body.strip()}\n\n</details>"
+
+
+def findings_code(found: Iterable[Finding], fitting: Fitting = tuple) -> str:
+    """The code that each finding quotes, and a suggestion as a diff; as many findings as fit."""
+    blocks = []
+    for each in found:
+        if each.evidence or each.suggestion is not None:
+            language = "" if each.suggestion is None else "diff"
+            lines = [line.removeprefix("| ") for line in wording.code_of(each)]
+            title = f"**{each.severity}** {markdown_inline(wording.place_of(each))}"
+            blocks.append(f"{title}\n\n{_fence(lines, language)}\n")
+    kept = fitting(blocks)
+    more = rest(len(blocks), len(kept), "finding")
+    return "\n".join((*kept, *([f"{more.capitalize()}."] if more else [])))
 
 
 def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
@@ -167,13 +182,6 @@ def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
     kept = fitting(rows)
     more = rest(len(rows), len(kept))
     return "\n".join((*kept, *([f"- {more}"] if more else [])))
-
-
-def code_block(code: str) -> str:
-    """Text in a fenced block that it cannot close."""
-    bare = _FENCE.match("```")
-    assert bare is not None
-    return "\n".join(_rewrite_fence(terminal(code).split("\n"), bare))
 
 
 def markdown_inline(text: str, limit: int = 1000) -> str:
@@ -214,16 +222,19 @@ def markdown_block(text: str) -> str:
 
 
 def _rewrite_fence(code: list[str], opening: re.Match[str]) -> list[str]:
-    """The block at the left margin, without comments and bot commands, which act in raw text too."""
+    """The block at the left margin."""
     indent, info = opening[1], opening[3]
     language = info if _INFO.fullmatch(info) and info.lower() not in _DRAWN else ""
-    body = []
-    for line in code:
-        dedented = line[len(indent) :] if line.startswith(indent) else line.lstrip(" \t")
-        body.append(_COMMAND.sub(rf"\1{BREAK}", _COMMENT.sub(f"<{BREAK}", dedented)))
+    dedented = (line[len(indent) :] if line.startswith(indent) else line.lstrip(" \t") for line in code)
+    return _fence(dedented, language).split("\n")
+
+
+def _fence(lines: Iterable[str], language: str) -> str:
+    """Lines as a block of code, without comments and bot commands, which act in raw text too."""
+    body = [_COMMAND.sub(rf"\1{BREAK}", _COMMENT.sub(f"<{BREAK}", line)) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [fence + language, *body, fence]
+    return "\n".join((fence + language, *body, fence))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting: Fitting) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from aethr.output import wording
 from aethr.output.markdown import (
     bullets,
     dropped_findings,
+    findings_code,
     findings_table,
     markdown_block,
     markdown_inline,
@@ -40,8 +41,8 @@ HOME = "https://github.com/aethr/action"
 _LEVELS: Mapping[Severity, str] = {"high": "error", "medium": "warning", "low": "note"}
 """The level of a finding in SARIF."""
 _MEANINGS: Mapping[Severity, str] = {
-    "high": "Wrong, unsafe or loses data.",
-    "medium": "Should not be merged like this.",
+    "high": "Wrong in ordinary use, or a danger to data or security.",
+    "medium": "Wrong in cases that will occur.",
     "low": "A remark.",
 }
 _SARIF_RULES = [
@@ -103,11 +104,13 @@ def json_text(result: RunResult) -> str:
 
 
 def text(result: RunResult) -> str:
-    """Plain lines: findings as ``path:line: [high] message``, verdict, tokens and cost, the last answer."""
+    """Plain lines: findings as ``path:line: [high] message``, with the code that each quotes indented below
+    it, verdict, tokens and cost, the last answer.
+    """
     lines = [
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
         *_subject(result),
-        *(wording.finding(found) for found in result.review.open),
+        *_findings(result.review.open),
         *(f"not sent: {name}" for name in wording.not_sent(result.receipts)),
         *(f"excluded by rule: {name}" for name in wording.excluded(result)),
         *(wording.loop(loop) for loop in result.loops),
@@ -118,8 +121,14 @@ def text(result: RunResult) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _findings(findings: Iterable[Finding]) -> Iterator[str]:
+    for found in findings:
+        yield wording.finding(found)
+        yield from (f"    {line}" for line in wording.code_of(found))
+
+
 def markdown(result: RunResult) -> str:
-    """A page for people: verdict, findings, the last answer, what was not sent, loops, steps, cost."""
+    """A page for people: verdict, findings, their code, the last answer, what was not sent, loops, cost."""
     answers = (
         f"## {markdown_inline(wording.title(last))}\n\n{markdown_block(last.content)}"
         for last in result.last_answers
@@ -129,6 +138,7 @@ def markdown(result: RunResult) -> str:
         f"**{markdown_inline(wording.verdict(result).text)}**",
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.open),
+        findings_code(result.review.open),
         dropped_findings(result.review.dropped),
         *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(result.receipts))),
@@ -196,6 +206,9 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             location["region"] = {"startLine": finding.line}
             if finding.end_line is not None:
                 location["region"]["endLine"] = finding.end_line
+        fixes = _sarif_fixes(finding, location)
+        if fixes and finding.evidence:  # then the evidence is these lines
+            location["region"]["snippet"] = {"text": terminal(finding.evidence)}
         message = terminal(finding.message).strip() or one_line(f"{finding.severity} finding")
         results.append(
             {
@@ -205,6 +218,7 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "message": {"text": message},
                 "locations": [{"physicalLocation": location}],
                 "partialFingerprints": {"aethrFinding/v1": f"{fingerprint}:{seen[fingerprint]}"},
+                **fixes,
             }
         )
         if not all(each.is_open for each in findings):
@@ -217,6 +231,21 @@ def _suppressions(finding: Finding) -> list[dict[str, str]]:
         return []
     justification = f"{wording.drop(finding.check)}\n{terminal(finding.check.quote.text)}"
     return [{"kind": "external", "status": "accepted", "justification": justification}]
+
+
+def _sarif_fixes(finding: Finding, location: Mapping[str, Any]) -> dict[str, Any]:
+    """The suggestion as a fix. Without an end column, a region ends before the end of its last line."""
+    region = location.get("region")
+    if finding.suggestion is None or region is None:
+        return {}
+    replacement: dict[str, Any] = {"deletedRegion": dict(region)}
+    if finding.suggestion:
+        replacement["insertedContent"] = {"text": finding.suggestion}
+    else:
+        last = region.get("endLine", region["startLine"])
+        replacement["deletedRegion"] = {"startLine": region["startLine"], "endLine": last + 1, "endColumn": 1}
+    change = {"artifactLocation": location["artifactLocation"], "replacements": [replacement]}
+    return {"fixes": [{"description": {"text": "As the reviewer suggests."}, "artifactChanges": [change]}]}
 
 
 def _has_place(finding: Finding) -> bool:

@@ -34,7 +34,7 @@ from aethr.base.records import (
     StepStarted,
     Subject,
 )
-from aethr.base.sanitize import one_line
+from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
 from aethr.review import ALL_EXCLUDED, NO_REVIEWER, describe_missing, reason_missing
 
@@ -340,6 +340,15 @@ def drop(check: Check) -> str:
 def set_aside(result: RunResult) -> tuple[str, ...]:
     """The findings that verifying steps dropped, each with its reason."""
     return tuple(f"{finding(each)}; {drop(each.check)}" for each in result.review.dropped if each.check)
+
+
+def code_of(found: Finding) -> tuple[str, ...]:
+    """The code that the finding is about, line by line, and after a ``+`` what is suggested instead."""
+    mark = "|" if found.suggestion is None else "-"
+    lines = [f"{mark} {line}" for line in (found.evidence or "").split("\n")] if found.evidence else []
+    if found.suggestion:
+        lines += [f"+ {line}" for line in found.suggestion.split("\n")]
+    return tuple(terminal(line).replace("\n", " ") for line in lines)
 
 
 def place_of(found: Finding) -> str:

@@ -10,6 +10,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Literal
 
 from aethr.base.records import Finding, Quote, Review, ReviewStatus
@@ -23,14 +24,16 @@ from aethr.review.replacements import check
 Find = Callable[[str, str | None, int | None], Sequence[Quote]]
 """``Plan.find_quotes`` for the blocks of one prompt."""
 NO_GROUND = Ground()
-PLACES = 3
-"""So many places of a quotation are kept for one finding: more than one means that it is not certain."""
+_PLACES = 3
+"""So many places of a quotation are kept for one finding: of several, none may be the right one."""
+_MOST_CODES = 10
 _MOST_QUOTES = 200
 _LONGEST_QUOTE = 4_000
 LONGEST = 2_000_000
 """In characters. Nobody reads a longer answer, so it counts as an answer without a verdict."""
 
 _SILENT = "it has no findings and no status line"
+_IN_CODE = "its status line is in a block of code"
 _UNCLEAR = "its last word on the status is not plainly pass or revise"
 _ONE_FENCE = re.compile(
     r"\s*(?P<fence>`{3,}|~{3,})[ \t]*(?:markdown|md|text|txt|plaintext)?[ \t]*\r?\n"
@@ -65,6 +68,8 @@ def parse(text: str, ground: Ground) -> Review:
     elif status == "pass" and unread is not None:
         finding = one_line(" ".join(unread.text.split()), 80)
         status, reason = "none", f"the severity of a finding cannot be read: {finding}"
+    elif status == "none" and not stated and not gating and _swallows_status(lines):
+        reason = _IN_CODE
     elif status == "none" and found and (gating or not stated):
         status, reason = "revise", None
     elif status == "revise" and not found and _EXAMPLE.search(text):
@@ -75,20 +80,27 @@ def parse(text: str, ground: Ground) -> Review:
     return Review(status, found, reason=reason, unexplained=unexplained)
 
 
+def _swallows_status(lines: Sequence[Line]) -> bool:
+    """Whether a status line is in a block of code, perhaps one that should have ended before it."""
+    return any(
+        _ABOUT.search(_normalize(text)) for line in lines for each in line.code for text in each.readings
+    )
+
+
 def find_quotes(text: str, ground: Ground, find: Find) -> tuple[Quote, ...]:
     """The code that an answer quotes, where ``find`` finds it in its prompt.
 
     For a finding, these are the likeliest places, first in the file that it names.
     """
     found: dict[Quote, None] = {}
-    for line in read_lines(text):
-        for code in line.code:
-            found.update(dict.fromkeys(_look_up(code, None, None, find)[:1]))
+    quoted = (code for line in read_lines(text) for code in line.code)
+    for code in islice(quoted, _MOST_QUOTES):
+        found.update(dict.fromkeys(_look_up(code, None, None, find)[:1]))
     lines = read_lines(text, frozenset(quote.text for quote in found))
     for each, codes in findings.read_findings(lines, ground):
-        for code in codes if isinstance(each, Finding) else ():
-            assert isinstance(each, Finding)
-            found.update(dict.fromkeys(_look_up(code, each.path, each.line, find)[:PLACES]))
+        if isinstance(each, Finding) and len(found) < _MOST_QUOTES:
+            for code in codes[:_MOST_CODES]:
+                found.update(dict.fromkeys(_look_up(code, each.path, each.line, find)[:_PLACES]))
     return tuple(found)[:_MOST_QUOTES]
 
 

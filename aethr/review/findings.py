@@ -123,7 +123,7 @@ def read_findings(lines: Sequence[Line], ground: Ground) -> Iterator[tuple[Read,
     marked = list(_read_marked(lines, ground))
     ends = [at for at, _ in marked[1:]] + [len(lines)]
     for (at, read), end in zip(marked, ends, strict=False):
-        yield read, tuple(code_below(lines[:end], at))
+        yield read, tuple(code_below(lines, at, end))
 
 
 def _read_marked(lines: Iterable[Line], ground: Ground) -> Iterator[tuple[int, Read]]:

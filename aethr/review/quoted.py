@@ -9,6 +9,7 @@ Other indented lines are read as Markdown has them, but never count for a pass.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,13 +20,13 @@ LONGEST = 60
 _MOST = 300
 """How many indented blocks of an answer are looked at."""
 
-_MARGINS = (2, 3, 4, 6)
+_MARGINS = (0, 2, 3, 4, 6)
 """By how much Markdown can make one indent code below an item."""
 
 _BLANK = re.compile(r"\s*\Z")
 _FENCE = re.compile(r"\s*(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,9}[.)])\s")
-_OWNER = re.compile(rf"{_ITEM.pattern}|#{{1,6}}\s|[*_`]*[\[(【]|[*_]{{2}}|\W*\w+[*_]*\s*:|.*\w:\d")
+_OWNER = re.compile(rf"{_ITEM.pattern}|#{{1,6}}\s|\W{{0,9}}[\[(【]|\W{{0,9}}\w{{1,30}}\W{{0,9}}:|.*\w:\d")
 """A line that code can belong to: an item, a heading, or what may be a finding."""
 _STATUS = re.compile(r"\breview[\s_-]*(?:status|verdict|decision|result|outcome)\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*(\d{1,7})(?: ?[:|] ?| |\Z)")
@@ -98,22 +99,28 @@ def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, _Owner]]:
             owner = None
 
 
-def attach(lines: Iterable[Line], codes: Iterable[Code]) -> tuple[Line, ...]:
+def attach(lines: Sequence[Line], codes: Iterable[Code]) -> tuple[Line, ...]:
     """The lines, each with the code that comes before the next one."""
-    attached = list(lines)
-    placed = [at for at, line in enumerate(attached) if line.at >= 0]
+    below: dict[int, list[Code]] = {}
+    placed = [at for at, line in enumerate(lines) if line.at >= 0]
+    starts = [lines[at].at for at in placed]
     for code in sorted(codes, key=lambda each: (each.first, -each.last)):
-        if above := [at for at in placed if attached[at].at < code.first]:
-            line = attached[above[-1]]
-            attached[above[-1]] = line._replace(code=(*line.code, code))
-    return tuple(attached)
+        if above := bisect_left(starts, code.first):
+            below.setdefault(placed[above - 1], []).append(code)
+    return tuple(
+        line._replace(code=tuple(below[at])) if at in below else line for at, line in enumerate(lines)
+    )
 
 
-def code_below(lines: Sequence[Line], at: int) -> Iterator[Code]:
-    """The code that belongs to ``lines[at]``: below it, in its list item or under its heading."""
+def code_below(lines: Sequence[Line], at: int, end: int | None = None) -> Iterator[Code]:
+    """The code that belongs to ``lines[at]``: below it, in its list item or under its heading.
+
+    That of ``lines[end]`` belongs to something else.
+    """
     own = lines[at]
     yield from own.code
-    for line in lines[at + 1 :]:
+    for number in range(at + 1, len(lines) if end is None else end):
+        line = lines[number]
         inside = line.depth > own.depth or (line.kind == "text" and line.depth == own.depth)
         if not inside or line.kind in ("heading", "row") or _STATUS.search(line.text):
             break

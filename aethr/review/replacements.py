@@ -19,6 +19,7 @@ EVIDENCE_LINES = 20
 EVIDENCE_CHARACTERS = 2_000
 SUGGESTION_CHARACTERS = 10_000
 """A longer one is not kept: cut, it would be another one."""
+_ADDED = re.compile(r"\+")
 _SHOWN = re.compile(r"\\(?:x[0-9a-f]{2}|u\{[0-9a-f]+\})")
 """As prompts show an invisible character (``sanitize.escape``)."""
 
@@ -94,23 +95,15 @@ def _replace(code: Code, kind: int, quote: Quote, suggested: str) -> str | None:
     if quote.indent is None or len(suggested) > SUGGESTION_CHARACTERS:
         return None
     evidence, lines = code.readings[kind], suggested.split("\n")
-    numbered = kind > 0 and strip_numbers(dedent(lines)[0])
-    lines = numbered or lines
-    if kind > 0 and (unsigned := strip_signs(lines)) is not None:
-        if any(line.startswith("-") for line in lines):
-            return None  # a diff, or lines that begin with a dash
-        lines = unsigned
-    elif (
-        kind == 0
-        and not evidence.startswith("+")
-        and all(line[:1] in ("+", "") for line in lines)
-        and suggested
-    ):
-        return None  # the signs of a diff
-    lacks = _lacks(code.indents[kind], quote.indent, dedent(lines)[1])
-    if lacks is None:
-        return None
-    return _indent("\n".join(lines), lacks)
+    if kind > 0:
+        lines = strip_numbers(dedent(lines)[0]) or lines
+    if (unsigned := strip_signs(lines)) is not None and (kind > 0 or any(map(_ADDED.match, lines))):
+        if any(line.startswith("-") for line in lines) or (kind == 0 and not _ADDED.match(evidence)):
+            return None  # a diff, or lines that begin with such a sign
+        lines = unsigned if kind > 0 else lines
+    new = "\n".join(lines)
+    lacks = _lacks(code.indents[kind], quote.indent, dedent(lines)[1]) if new.strip() else ""
+    return None if lacks is None else _indent(new, lacks)
 
 
 def _lacks(own: Sequence[str], indent: str, suggested: str) -> str | None:
@@ -121,9 +114,9 @@ def _lacks(own: Sequence[str], indent: str, suggested: str) -> str | None:
     """
     if not indent:
         return ""
-    lacks = {indent.removesuffix(each) for each in own if indent.endswith(each)}
-    if len(own) > 1:  # indented lines: either all of it was written or nothing
-        lacks &= {"", indent}
-    if len(lacks) > 1:
-        lacks = {""} if suggested == indent else {indent} if not suggested else set()
-    return lacks.pop() if lacks else None
+    if len(own) == 1:
+        return indent.removesuffix(own[0]) if indent.endswith(own[0]) else None
+    everything, nothing = indent in own, "" in own  # of the indentation was written
+    if everything and suggested and (suggested == indent or not nothing):
+        return ""
+    return indent if nothing and not suggested else None

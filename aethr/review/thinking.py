@@ -29,6 +29,8 @@ _ANY_CLOSE = re.compile("|".join(closing for _, closing in _PAIRS), re.IGNORECAS
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _LINE = re.compile(r"[^\n]+")  # an empty line has no tag, and opens no fence
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+_BELOW_ITEM = re.compile(r"(?:\t| {2,})")
+_ITEM = re.compile(r"[-*+] |\d{1,3}[.)] ")
 _MOST_BLOCKS = 50
 _LONGEST_LINE = 10_000
 LONGEST_TAG = 130
@@ -47,7 +49,7 @@ def split(text: str) -> Split:
     """The thinking and the answer.
 
     Thinking is every block at the beginning, and everything before a closing tag without an opening one. A
-    tag in code, or in the middle of a sentence, is text under review.
+    tag in code, indented below an item of a list, or in the middle of a sentence, is text under review.
     """
     at = 0
     for _ in range(_MOST_BLOCKS):
@@ -72,14 +74,16 @@ def _find_ends(text: str, start: int, closing: re.Pattern[str]) -> Iterator[int]
     if closing.search(text, start) is None:
         return
     fence = ""
+    in_item = False
     for part in _LINE.finditer(text, start):
         line_start, line = part.start(), part[0].removesuffix("\r")
+        in_item = _ITEM.match(line) is not None or (in_item and _BELOW_ITEM.match(line) is not None)
         match = _FENCE.fullmatch(line)
         if match and not fence and not ("`" in match[2] and match[1][0] == "`"):
             fence = match[1]
         elif match and fence and match[1].startswith(fence) and not match[2].strip():
             fence = ""
-        elif not fence and len(line) <= _LONGEST_LINE:
+        elif not fence and not (in_item and _BELOW_ITEM.match(line)) and len(line) <= _LONGEST_LINE:
             code = [found.span() for found in _CODE.finditer(line)]
             for tag in closing.finditer(line):
                 in_code = any(first <= tag.start() < last for first, last in code)

@@ -285,5 +285,5 @@ def test_the_comment_folds_what_was_dropped() -> None:
     assert "(disputed by verify: the caller refuses it)" in text
     assert "<summary>Dropped by verify: 399 medium</summary>" in text
     assert "dropped 1 " in text
-    assert re.search(r"^\d+ more findings\.$", text, re.MULTILINE)
+    assert re.search(r"^And \d+ more findings\.$", text, re.MULTILINE)
     assert text.count("<!-- aethr:end -->") == 1

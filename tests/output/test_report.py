@@ -94,7 +94,7 @@ def nasty(text: str = NASTY) -> RunResult:
         content=text,
         context=(Receipt(text, text, 0, 0, None, text, False),),
     )
-    finding = Finding("high", text, 1, text)
+    finding = Finding("high", text, 1, text, evidence=text, suggestion=text)
     return RunResult(
         task=text,
         workflow=text,
@@ -447,10 +447,11 @@ def test_a_hostile_check_controls_no_report() -> None:
     findings = tuple(each._replace(check=check) for each in FINDINGS)
     hostile = RESULT._replace(review=Review("pass", findings), outcome="pass")
     page = report.markdown(hostile)
-    kinds = [token.type for token in MarkdownIt("commonmark").parse(page)]
-    assert kinds.count("html_block") == 2  # the fold's own
+    tokens = MarkdownIt("commonmark").parse(page)
+    assert [token.type for token in tokens].count("html_block") == 2  # the fold's own
     assert "<!-- " not in page
-    assert "@team" not in page
+    shown = [child for token in tokens for child in (token.children or ()) if child.type != "code_inline"]
+    assert not any("@team" in child.content or child.type == "image" for child in shown)
     for text in (page, report.text(hostile), report.sarif(hostile)):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
     assert len(sarif(hostile)["results"]) == 2

@@ -294,8 +294,9 @@ def test_a_finding_is_listed_so_that_it_cannot_look_like_another_one() -> None:
 
 
 def test_a_list_of_very_many_findings_has_a_limit() -> None:
-    first = reviewed("### Medium\n" + "".join(f"- {n}\n" for n in range(10)) + "\nReview status: revise")
+    first = reviewed("### Medium\n" + "".join(f"- x{n}\n" for n in range(10)) + "\nReview status: revise")
     found = judge(first).review.findings * 20
+    assert found
     kept = verify.fit(found, [first])
     assert kept == found[: len(kept)]
     assert 5 < len(kept) < len(found)
