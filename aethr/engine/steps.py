@@ -61,15 +61,14 @@ class PartCall(NamedTuple):
         """The call with the findings that are open now: of its own part, where the reviews have the same."""
         spec = self.step.spec
         high = frozenset(step.spec.id for step in plan.steps if step.spec.verify_high)
-        reviews = review.settle(self.history, frozenset(spec.verify), plan.holds, high)
-        found = tuple(
-            each._replace(by=(of.id,), check=None)
-            for of, own in reviews
-            if self._sees(plan, of)
-            for each in own.findings
-            if each.is_open
-        )
-        return self._replace(findings=found)
+        settled = review.settle(self.history, frozenset(spec.verify), plan.holds, high)
+        seen = [(of, own) for of, own in settled if self._sees(plan, of)]
+        found = [each._replace(by=(of.id,), check=None) for of, own in seen for each in own.open]
+        if not found:
+            return self
+        from aethr.review import verify
+
+        return self._replace(findings=verify.fit(found, (of for of, _ in seen)))
 
     def prepare(self, plan: Plan) -> StepPrepared:
         """Its prompt, with the receipts of what the prompt contains."""

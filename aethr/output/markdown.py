@@ -112,8 +112,8 @@ def findings_table(
     for each in found:
         place, url = markdown_inline(wording.place_of(each)), link(each)
         linked = f"[{place}]({url})" if url else place
-        said = markdown_inline(each.message) + markdown_inline(wording.dispute(each), 1100)
-        rows.append((each.severity, linked, said))
+        said = (markdown_inline(each.message), markdown_inline(wording.dispute(each), 1100))
+        rows.append((each.severity, linked, " ".join(filter(None, said))))
     return _table(("Severity", "Place", "Finding"), rows, "finding", fitting)
 
 
@@ -123,12 +123,14 @@ def dropped_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
     for each in found:
         if each.check is not None:
             said = f"{markdown_inline(wording.finding(each))}<br>{markdown_inline(wording.drop(each.check))}"
-            items.append(f"{said}\n\n{code_block(each.check.quote.text)}\n")
+            code = _fence(terminal(each.check.quote.text).split("\n"), "")
+            items.append(f"{said}\n\n{code}\n")
     kept = fitting(items)
     more = rest(len(items), len(kept), "finding")
     body = "\n".join((*kept, *([f"{more.capitalize()}."] if more else [])))
     steps = capped(list(dict.fromkeys(one_line(each.check.step, 60) for each in found if each.check)))
-    return fold(f"Dropped by {steps}: {wording.summary(found)}", body) if items else ""
+    title = _REACHING.sub(rf"\g<0>{BREAK}", f"Dropped by {steps}: {wording.summary(found)}")
+    return fold(title, body) if items else ""
 
 
 def fold(title: str, body: str) -> str:
@@ -180,13 +182,6 @@ def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
     kept = fitting(rows)
     more = rest(len(rows), len(kept))
     return "\n".join((*kept, *([f"- {more}"] if more else [])))
-
-
-def code_block(code: str) -> str:
-    """Text in a fenced block that it cannot close."""
-    bare = _FENCE.match("```")
-    assert bare is not None
-    return "\n".join(_rewrite_fence(terminal(code).split("\n"), bare))
 
 
 def markdown_inline(text: str, limit: int = 1000) -> str:

@@ -266,7 +266,7 @@ def _outcome(result: RunResult) -> Message:
 def doubts(result: RunResult) -> tuple[Message, ...]:
     """What may close a gate and is not at the end of the last answer."""
     lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
-    last = result.steps[-1].content.rstrip() if result.steps else ""
+    last = next((each.content.rstrip() for each in reversed(result.last_answers)), "")
     outcome = verdict(result)
     if last.endswith(_outcome(result).text):
         return tuple(lines)

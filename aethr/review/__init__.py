@@ -71,6 +71,8 @@ NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
 """There was no review, and none was needed."""
 NOTHING_OPEN = "no finding is open"
 """Why a verifying step is not called for a part of the change: nothing is missing then."""
+LISTED = 3
+"""A list of findings has at most so many times the bytes of the answers that they are from."""
 NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
 
 

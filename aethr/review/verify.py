@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aethr.base.records import SEVERITIES, Check, Finding, Quote, Review, StepResult
 from aethr.base.words import path_line
-from aethr.review import code_below, read_lines
+from aethr.review import LISTED, code_below, read_lines
 from aethr.review.lines import Code, Line
 
 LEAST = 20
@@ -54,12 +54,29 @@ class _Drop(NamedTuple):
 
 def list_findings(findings: Iterable[Finding]) -> str:
     """The findings as the prompt has them, numbered from 1, each with the code that it quotes."""
-    lines = []
+    return "\n".join(_entry(number, each) for number, each in enumerate(findings, start=1))
+
+
+def _entry(number: int, finding: Finding) -> str:
+    where = f"{path_line(finding.path, finding.line)} — " if finding.path else ""
+    code = [f"    {line}" for line in (finding.evidence or "").splitlines() if line.strip()]
+    said = " ".join(finding.message.split())
+    return "\n".join((f"{number}. [{finding.severity}] {where}{said}", *code))
+
+
+def fit(findings: Iterable[Finding], answers: Iterable[StepResult]) -> tuple[Finding, ...]:
+    """As many of the findings in these answers as a prompt lists: it has a limit, which the estimate counts.
+
+    Only an answer of very many very short findings passes it; those after the limit stay open.
+    """
+    left = LISTED * sum(len(each.content.encode("utf-8", "replace")) for each in answers)
+    kept: list[Finding] = []
     for number, each in enumerate(findings, start=1):
-        where = f"{path_line(each.path, each.line)} — " if each.path else ""
-        lines.append(f"{number}. [{each.severity}] {where}{' '.join(each.message.split())}")
-        lines += [f"       {line}" for line in (each.evidence or "").split("\n") if line.strip()]
-    return "\n".join(lines)
+        left -= len(_entry(number, each).encode("utf-8", "replace")) + 1
+        if left < 0:
+            break
+        kept.append(each)
+    return tuple(kept)
 
 
 def find_quotes(content: str, shown: Sequence[Finding], find: Find) -> tuple[Quote, ...]:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from aethr import context
+from aethr import context, review
 from aethr.base.errors import BudgetError
 from aethr.base.records import (
     Allowance,
@@ -39,8 +39,7 @@ NO_MODEL = "(no model)"
 class _Case(NamedTuple):
     """How to count "about" or "at most". ``unread``: bytes per character of a context not known yet.
 
-    ``listed`` is how much longer than an answer the list of its findings is: ``P1: x`` becomes
-    ``1. [high] x``.
+    ``listed`` is how many times as long as an answer the list of its findings is.
     """
 
     bytes_per_token: int
@@ -56,7 +55,9 @@ class _Case(NamedTuple):
 
 
 _ABOUT = _Case(spending.BYTES_PER_TOKEN, 0, spending.ANSWER_TOKENS, attempts=1, every_pass=False, listed=1)
-_MOST = _Case(1, 4, None, ATTEMPTS, every_pass=True, listed=3)  # the smallest tokens; the longest characters
+_MOST = _Case(
+    1, 4, None, ATTEMPTS, every_pass=True, listed=review.LISTED
+)  # the smallest tokens; the longest characters
 
 
 class _Prompt(NamedTuple):

@@ -12,12 +12,14 @@ from markdown_it import MarkdownIt
 
 from aethr.base.errors import AethrError, BudgetError, ExitCode, ModelError, NotReviewedError
 from aethr.base.records import (
+    Check,
     Estimate,
     Extent,
     Finding,
     LoopResult,
     Mode,
     Need,
+    Quote,
     Receipt,
     Review,
     ReviewStatus,
@@ -288,3 +290,22 @@ def assert_closed(text: str) -> None:
         elif fence and line == fence:
             fence = ""
     assert fence == ""
+
+
+def test_the_comment_folds_what_was_dropped() -> None:
+    proof = Check("verify", "the caller refuses it", Quote(f"if x:\n{HOSTILE}", "git_diff", "app.py", 7))
+    found = (
+        Finding("high", "app.py", 2, "wrong", "change", check=proof._replace(dropped=False)),
+        *(
+            Finding("medium", "app.py", n, f"dropped {n} " + "x" * 900, "change", check=proof)
+            for n in range(1, 400)
+        ),
+    )
+    text = written(page(result(findings=found, status="revise")))
+    assert utf16_units(text) <= COMMENT_LIMIT
+    assert "Findings: 1 high." in text
+    assert "(disputed by verify: the caller refuses it)" in text
+    assert "<summary>Dropped by verify: 399 medium</summary>" in text
+    assert "dropped 1 " in text
+    assert re.search(r"^And \d+ more findings\.$", text, re.MULTILINE)
+    assert text.count("<!-- aethr:end -->") == 1

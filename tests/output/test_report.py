@@ -17,9 +17,11 @@ from aethr import __version__
 from aethr.base import codec
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
+    Check,
     Extent,
     Finding,
     LoopResult,
+    Quote,
     Receipt,
     Review,
     RunResult,
@@ -456,3 +458,75 @@ def test_annotations_stop_at_the_limit_of_a_runner() -> None:
 
 def test_a_mock_has_no_annotations() -> None:
     assert report.annotation_lines(MOCK._replace(review=Review("revise", FINDINGS))) == []
+
+
+# --- what a verifying step dropped or disputed -----------------------------------------------------
+
+PROOF = Check(
+    "verify", "the caller refuses it", Quote("if not prices:\n    raise", "git_diff", "shop.py", 7, 8)
+)
+CHECKED = RESULT._replace(
+    review=Review(
+        "revise",
+        (
+            FINDINGS[0]._replace(check=PROOF._replace(dropped=False)),
+            FINDINGS[1]._replace(check=PROOF),
+            FINDINGS[2]._replace(check=PROOF),
+        ),
+    ),
+    outcome="revise",
+)
+
+
+def test_a_page_folds_what_was_dropped_and_marks_what_is_disputed() -> None:
+    page = report.markdown(CHECKED)
+    assert "**Review status: revise; dropped by verify: 1 medium, 1 low**" in page
+    folded = page[page.index("<details>") : page.index("</details>")]
+    assert "<summary>Dropped by verify: 1 medium, 1 low</summary>" in folded
+    assert folded.count("dropped by verify: the caller refuses it (shop.py:7)") == 2
+    assert folded.count("```\nif not prices:\n    raise\n```") == 2
+    table = page.replace(folded, "")
+    assert "no tests" not in table
+    assert (
+        "| high | src/a b.py:3 | wrong \\| &lt;b&gt; (disputed by verify: the caller refuses it) |" in table
+    )
+
+
+def test_the_lines_say_what_was_dropped_and_what_is_disputed() -> None:
+    lines = report.text(CHECKED).splitlines()
+    assert "src/a b.py:3: [high] wrong | <b> (disputed by verify: the caller refuses it)" in lines
+    assert "[medium] no tests; dropped by verify: the caller refuses it (shop.py:7)" in lines
+    assert "Findings: 1 high" in lines
+    assert "Review status: revise; dropped by verify: 1 medium, 1 low" in lines
+
+
+def test_sarif_suppresses_what_was_dropped_so_that_code_scanning_closes_it() -> None:
+    run = sarif(CHECKED)
+    high, low = run["results"]
+    assert high["suppressions"] == []
+    [closed] = low["suppressions"]
+    assert (closed["kind"], closed["status"]) == ("external", "accepted")
+    assert closed["justification"].startswith("dropped by verify: the caller refuses it (shop.py:7)\nif not")
+    said = [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]]
+    assert not any("no tests" in each for each in said)
+    assert all("suppressions" not in each for each in sarif(RESULT)["results"])
+
+
+def test_only_open_findings_are_annotations() -> None:
+    [line] = report.annotation_lines(CHECKED)
+    assert line.startswith("::error file=src/a b.py,line=3,")
+
+
+def test_a_hostile_check_controls_no_report() -> None:
+    check = Check(NASTY, NASTY, Quote(f"{NASTY}\n</details>\n```", NASTY, NASTY, 1))
+    findings = tuple(each._replace(check=check) for each in FINDINGS)
+    hostile = RESULT._replace(review=Review("pass", findings), outcome="pass")
+    page = report.markdown(hostile)
+    tokens = MarkdownIt("commonmark").parse(page)
+    assert [token.type for token in tokens].count("html_block") == 2  # the fold's own
+    assert "<!-- " not in page
+    shown = [child for token in tokens for child in (token.children or ()) if child.type != "code_inline"]
+    assert not any("@team" in child.content or child.type == "image" for child in shown)
+    for text in (page, report.text(hostile), report.sarif(hostile)):
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert len(sarif(hostile)["results"]) == 2

@@ -16,10 +16,12 @@ from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions
 from aethr.base.records import (
     FailOn,
+    Finding,
     Gate,
     LoopOutcome,
     LoopResult,
     Mode,
+    Quote,
     Receipt,
     RunFinished,
     RunOutcome,
@@ -60,6 +62,12 @@ def step(content: str, name: str = "review", role: str = "reviewer", **more: Any
 PROSE = "That is all."  # the answers as they are recorded, without a status line to be found in a report
 WHOLE = Receipt("git_diff", "app.py", 10, changed_lines=1, sent_lines=1)
 LOST = Receipt("git_diff", "z.py", 0, 9, note="over budget", complete=False, changed_lines=1)
+FOUND = Finding("high", "app.py", 2, "the total is off by one", by=("review",))
+CODE = Quote("    return sum(prices)  # a plain sum", "git_diff", "app.py", 2, 2)
+CHECKED = step(
+    "- 1: dropped — it is a plain sum\n  ```\n  return sum(prices)  # a plain sum\n  ```\n\nChecked: all",
+    "verify", "sceptic", shown=(FOUND,), quotes=(CODE._replace(text=CODE.text.strip()),),
+)  # fmt: skip
 CUT: Mapping[str, Any] = {"truncated": True, "finish_reason": "length"}
 
 
@@ -72,6 +80,14 @@ class Case(NamedTuple):
 CASES = {
     "a pass": Case("pass", (step(PASS, context=(WHOLE,)),)),
     "a finding": Case("revise", (step(REVISE, context=(WHOLE,)),)),
+    "a disputed finding": Case("revise", (step(REVISE, context=(WHOLE,)), CHECKED)),
+    "a dropped finding": Case(
+        "pass",
+        (
+            step(REVISE.replace("high", "medium"), context=(WHOLE,)),
+            CHECKED._replace(shown=(FOUND._replace(severity="medium"),)),
+        ),
+    ),
     "a revise without findings": Case("revise", (step("Review status: revise"),)),
     "a pass on a part": Case("incomplete", (step(PASS, context=(WHOLE, LOST)),)),
     "a finding in a part": Case("incomplete", (step(REVISE, context=(WHOLE, LOST)),)),

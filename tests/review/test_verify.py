@@ -293,13 +293,24 @@ def test_a_finding_is_listed_so_that_it_cannot_look_like_another_one() -> None:
     assert [line[:2] for line in listed.split("\n") if not line.startswith("   ")] == ["1.", "2."]
 
 
+def test_a_list_of_very_many_findings_has_a_limit() -> None:
+    first = reviewed("### Medium\n" + "".join(f"- x{n}\n" for n in range(10)) + "\nReview status: revise")
+    found = judge(first).review.findings * 20
+    assert found
+    kept = verify.fit(found, [first])
+    assert kept == found[: len(kept)]
+    assert 5 < len(kept) < len(found)
+    assert len(verify.list_findings(kept)) <= review.LISTED * len(first.content)
+
+
 # --- any answer ------------------------------------------------------------------------------------
 
 JUNK = (
-    "- 1: dropped — no", "- 2: dropped — it is wrong: see below", "3: dropped", "- 1: stands", "Finding 2 stands.",
+    "- 1: dropped — no", "- 2: dropped — it is wrong: see below", "3: dropped", "- 1: stands",
+    "Finding 2 stands.",
     fenced("    if prices is None or len(prices) < 1:"), fenced("}"), fenced("    return list(prices)  # x"),
     fenced(MESSAGE), fenced("the notes say that it is refused"), fenced("if not prices or min(prices)"),
-    f"  {PROOF}x", "Checked: all", "Checked: all", "Checked: 3", PASS, "", "<details>", "```", "> 1: dropped", "1.",
+    f"  {PROOF}x", "Checked: all", "Checked: all", "Checked: 3", PASS, "", "<details>", "```", "> 1: dropped",
     "~~2: stands~~", "<think>", "| 1: dropped | x |", "# 2: dropped — no", TASK,
 )  # fmt: skip
 REVIEWS = (
@@ -323,7 +334,7 @@ def test_the_order_of_the_lines_of_an_answer_does_not_matter() -> None:
     first = reviewed(
         "".join(f"- [medium] app.py:{n} — {n} is not what it was\n" for n in range(1, 6)) + MEDIUM
     )
-    for _ in range(30):
+    for _ in range(8):
         proofs = chance.choices((PROOF, "}", "    return sum(prices) + 1  # the sum of all prices", "x"), k=7)
         said = [drop(code, chance.randint(1, 6), "") for code in proofs]
         said += [f"- {chance.randint(1, 6)}: stands\n" for _ in range(2)]

@@ -306,7 +306,7 @@ def test_a_drop_of_an_earlier_pass_does_not_count_for_the_next_one(
     assert (done.code, findings(done)[0]["check"]) == (1, None)
 
 
-@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("cut", [*(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 4, 5)), 3])
 def test_a_loop_is_resumed_at_any_step(
     aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
@@ -368,7 +368,9 @@ def verdict(record: dict[str, Any]) -> tuple[Any, ...]:
     return record["outcome"], record["exit_code"], sorted(checks)
 
 
-@pytest.mark.parametrize(("wrong", "code"), [((), 0), ((1,), 1), ((1, 7), 1)])
+@pytest.mark.parametrize(
+    ("wrong", "code"), [((), 0), ((1,), 1), pytest.param((1, 7), 1, marks=pytest.mark.slow)]
+)
 def test_a_part_is_checked_with_its_own_code(
     aethr: Aethr, wide: Repo, monkeypatch: pytest.MonkeyPatch, wrong: tuple[int, ...], code: int
 ) -> None:

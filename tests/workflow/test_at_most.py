@@ -41,6 +41,7 @@ class Server:
         self._per_token = 1 if self._worst else dice.choice([1, 2, 4])
         self._lock = threading.Lock()
         self._failed = 0
+        self._findings = "### Medium\n" + "".join(f"- {each:x}\n" for each in dice.sample(range(4096), 4096))
         self.prompt = self.completion = 0
 
     def __call__(self, body: dict[str, Any]) -> Reply:
@@ -55,9 +56,8 @@ class Server:
         prompt = "".join(message["content"] for message in body["messages"])
         end = "\n\n" + ("no verdict" if self._worst else self._dice.choice(ENDS))
         most = max(0, limit * self._per_token - len(end.encode()))
-        said = (
-            "x" * (most if self._worst else self._dice.choice([most, self._dice.randint(0, most), 0])) + end
-        )
+        length = most if self._worst else self._dice.choice([most, self._dice.randint(0, most), 0])
+        said = (self._findings[:length] if self._dice.random() < 0.5 else "x" * length) + end
         asked = self._count(prompt)
         answered = min(limit, self._count(said))
         self.prompt += asked
@@ -104,6 +104,11 @@ def write_workflow(repo: Repo, dice: random.Random) -> None:
             back_to, most = dice.choice(names), dice.randint(1, 4)
             lines[-1] += f", repeat: {{back_to: {back_to}, until_review_pass: true, max_iterations: {most}}}"
         lines[-1] += "}"
+    if dice.random() < 0.5:  # a last step that checks what the reviewer found
+        name, history = dice.choice(names), dice.choice(["all", "latest", "summary", "none"])
+        context = dice.choice(["git_diff", "'file:README.md'"])
+        lines.append(f"  - {{id: verify, role: {name}, context: [{context}], history_visibility: {history}")
+        lines[-1] += ", verify: [reviewer]}"
     repo.write(".aethr.yaml", "\n".join(lines) + "\n")
 
 
