@@ -89,10 +89,16 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @contextmanager
 def serving(
-    monkeypatch: pytest.MonkeyPatch, *replies: Reply | str, always: Reply | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    *replies: Reply | str,
+    always: Reply | Callable[[dict[str, Any]], Reply | str] | None = None,
 ) -> Iterator[ModelServer]:
-    """A server for every provider of the examples, with its keys; plays ``replies``, or ``always`` one."""
-    with ModelServer((lambda _: always) if always else list(replies)) as server:
+    """A server for every provider of the examples, with its keys.
+
+    It plays ``replies``, or ``always`` one, which may depend on the request's body.
+    """
+    script = always if callable(always) else (lambda _: always) if always else list(replies)
+    with ModelServer(script) as server:
         for base in ("OPENAI_BASE_URL", "OPENROUTER_API_BASE", "XAI_API_BASE"):
             monkeypatch.setenv(base, server.base_url)
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.origin)

@@ -16,6 +16,7 @@ WORKFLOW_FILE = ".aethr.yaml"
 PRESETS: Mapping[str, str] = {
     "plan-implement-review": "plan, let an agent implement, review, iterate",
     "review-existing-diff": "review the change in the working tree",
+    "review-thorough": "review it three times at once, then check the findings",
     "debug-failing-test": "let an agent fix a failing test, until it passes",
     "add-tests": "let an agent test what a change leaves untested",
     "docs-sync": "draft what the docs should say after a change",

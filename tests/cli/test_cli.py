@@ -110,7 +110,7 @@ def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
         (["-x"], "no option '-x'"),
         (["check", "--helpp"], "no option '--helpp' (did you mean '--help'?)"),
         (["init", "nothing-like-it"], "no preset 'nothing-like-it'"),
-        (["init", "reveiw"], "no preset 'reveiw' (did you mean 'review-existing-diff'?)"),
+        (["init", "reveiw"], "no preset 'reveiw' (did you mean 'review-thorough'?)"),
         (
             ["run", "--resume-checkpoint", "app.py"],
             "--resume-checkpoint app.py: a file name needs an @ before it",

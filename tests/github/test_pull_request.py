@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -707,6 +708,25 @@ def test_rules_of_the_head_have_no_effect(act: Act, tmp_path: Path, depth: int |
         assert line in prompt(models)
     assert "once merged, what is excluded: .gitattributes]" in prompt(models)
     assert "what is excluded: .aethr.yaml]" in prompt(models)
+
+
+def test_the_preset_sends_what_the_pull_request_its_commits_and_the_guidance_say(
+    act: Act, github: GitHubServer, tmp_path: Path
+) -> None:
+    request = open_pull_request(tmp_path, {"CONTRIBUTING.md": "Prices are whole cents.\n"})
+    request.push("No rules at all.\n", "CONTRIBUTING.md")
+    with ModelServer([text(PASS)]) as models:
+        step = act(request, models, variables={**GATE, "AETHR_RUN_PRESET": "review-existing-diff"})
+    assert step.code == 0, step.log
+    title = request.event()["pull_request"]["title"]
+    blocks = {
+        block.partition("\n")[0]: block
+        for block in re.findall(r"^<<<\w+ (.*?)^\w+>>>$", prompt(models), re.DOTALL | re.MULTILINE)
+    }
+    assert title in blocks["pull_request"]
+    assert "change\n" in blocks["commits"]
+    assert "Prices are whole cents." in blocks["guidance"]
+    assert "No rules" not in blocks["guidance"], "it is that of the base branch"
 
 
 def test_instructions_of_the_head_have_no_effect(act: Act, tmp_path: Path) -> None:
