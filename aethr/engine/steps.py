@@ -169,13 +169,16 @@ def _find_unproven(result: StepResult) -> Iterator[Notice]:
 
 
 def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Completion) -> tuple[Quote, ...]:
-    """The code that a review, or a check of one, quotes, and where it stands in the code of its prompt."""
+    """The code that a review, or a check of one, quotes, and where it stands in the code of its prompt.
+
+    A mock quotes none.
+    """
     blocks = call.collected.parts[call.part - 1]
     if call.findings:
         from aethr.review import verify
 
         return verify.find_quotes(answer.content, call.findings, partial(plan.find_quotes, blocks))
-    if not call.step.spec.reviewing:
+    if not call.step.spec.reviewing or plan.mode == "mock":
         return ()
     ground = review.ground(prepared.receipts, plan.holds)
     return review.find_quotes(answer.content, ground, partial(plan.find_quotes, blocks))

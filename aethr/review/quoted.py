@@ -39,7 +39,7 @@ class _Owner(NamedTuple):
     depth: int
 
 
-class Source(NamedTuple):
+class Scan(NamedTuple):
     """The lines of an answer, and what of them is indented below an item, a heading or a finding.
 
     ``indented`` are the numbers of such lines, ``blocks`` what may be code among them, where a part of a
@@ -50,18 +50,22 @@ class Source(NamedTuple):
     indented: frozenset[int] = frozenset()
     blocks: tuple[Code, ...] = ()
 
-    def without(self, texts: Container[str]) -> Source:
-        """The source with empty lines instead of the blocks that are one of these texts."""
+    def without(self, texts: Container[str]) -> Scan:
+        """The source with empty lines instead of the blocks that are one of these texts.
+
+        The last word on the status stays, wherever it stands: it may be against a pass.
+        """
         lines, gone = list(self.lines), []
+        last = max((number for number, line in enumerate(lines) if _STATUS.search(line)), default=-1)
         for block in self.blocks:
-            if any(text in texts for text in block.readings):
+            if not block.first <= last <= block.last and any(text in texts for text in block.readings):
                 lines[block.first : block.last + 1] = [""] * (block.last + 1 - block.first)
                 gone.append(block)
         blank = {number for block in gone for number in range(block.first, block.last + 1)}
         return self._replace(lines=tuple(lines), indented=self.indented - blank)
 
 
-def scan(text: str) -> Source:
+def scan(text: str) -> Scan:
     """Find the indented lines of an answer."""
     lines = tuple(re.sub(r"\r\n?", "\n", text).split("\n"))
     indented: set[int] = set()
@@ -75,7 +79,7 @@ def scan(text: str) -> Source:
         if (owner.number != begun or after_words) and len(blocks) < _MOST:
             blocks += _block(lines, number, owner.depth)
         begun, above = owner.number, depth
-    return Source(lines, frozenset(indented), tuple(blocks))
+    return Scan(lines, frozenset(indented), tuple(blocks))
 
 
 def _below_owners(lines: Sequence[str]) -> Iterator[tuple[int, _Owner]]:

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aethr.review.lines import Code, Kind, Line, Span, is_plain, read_plain
-from aethr.review.quoted import Source, attach, read_code, scan
+from aethr.review.quoted import Scan, attach, read_code, scan
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -100,7 +100,7 @@ class _Page:
     line of the page can be trusted. ``fences`` are the fenced blocks.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Scan) -> None:
         self.broken = False
         self.fences: list[Code] = []
         self._source = source

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from aethr.base.errors import AethrError, BudgetError, ExitCode, ModelError, NotReviewedError
 from aethr.base.records import (
@@ -220,6 +221,27 @@ def test_a_hostile_answer_is_harmless_in_the_comment() -> None:
     assert "blob/" + HEAD + "/.." not in text
     assert text.count("<details>") == text.count("</details>")
     assert_closed(text)
+
+
+def test_hostile_code_is_harmless_in_the_comment() -> None:
+    code = HOSTILE + "\n`````\n```suggestion\nx\n"
+    found = Finding("high", "a.py", 1, "x", "change", evidence=code, suggestion=code)
+    text = written(page(result("Fine.", "revise", (found, found._replace(suggestion=None)))))
+    assert text.count("<!--") == 3, "the marker and the two lines around the review"
+    assert upsert.read(text) == MARK._replace(reviewed=HEAD)
+    assert not re.search(r"^\s*/approve", text, re.MULTILINE)
+    fences = [each for each in MarkdownIt().parse(text) if each.type == "fence"]
+    assert [each.info for each in fences] == ["diff", "", "mermaid"]
+    assert all("| a | b |" in each.content for each in fences[:2])
+    assert_closed(text)
+
+
+@pytest.mark.parametrize("size", [100, 9_000, 100_000])
+def test_code_that_does_not_fit_the_comment_is_counted(size: int) -> None:
+    found = Finding("high", "a.py", 1, "x", "change", evidence="x" * size, suggestion="y")
+    text = written(page(result("Fine.", "revise", (found,) * 200)))
+    assert utf16_units(text) <= COMMENT_LIMIT
+    assert "more findings." in text
 
 
 def test_a_finding_in_a_missing_file_is_not_a_link() -> None:

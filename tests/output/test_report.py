@@ -344,6 +344,76 @@ def test_sarif_fingerprints_survive_moved_lines() -> None:
     assert len(set(prints(one, moved))) == 2
 
 
+CODE = Finding(
+    "high", "a.py", 3, "wrong", "change", 4, evidence="    if x:\n        y", suggestion="    y\n```"
+)
+QUOTED = Finding("low", "b.py", 7, "odd", "change", evidence="<!-- @team\n/approve\n```\n~~~~")
+
+
+def with_findings(*findings: Finding) -> RunResult:
+    return RESULT._replace(review=Review("revise", findings))
+
+
+def test_the_record_holds_evidence_and_suggestion() -> None:
+    found = report.record(with_findings(CODE))["review"]["findings"][0]
+    assert (found["evidence"], found["suggestion"]) == (CODE.evidence, CODE.suggestion)
+
+
+def test_a_suggestion_is_a_fix_of_whole_lines_in_sarif() -> None:
+    [found] = sarif(with_findings(CODE))["results"]
+    place = found["locations"][0]["physicalLocation"]
+    assert place["region"] == {"startLine": 3, "endLine": 4, "snippet": {"text": CODE.evidence}}
+    [change] = found["fixes"][0]["artifactChanges"]
+    assert change["artifactLocation"] == place["artifactLocation"]
+    assert change["replacements"] == [
+        {"deletedRegion": {"startLine": 3, "endLine": 4}, "insertedContent": {"text": "    y\n```"}}
+    ]
+
+
+def test_an_empty_suggestion_removes_the_lines_in_sarif() -> None:
+    [found] = sarif(with_findings(CODE._replace(suggestion="", end_line=None)))["results"]
+    [change] = found["fixes"][0]["artifactChanges"]
+    assert change["replacements"] == [{"deletedRegion": {"startLine": 3, "endLine": 4, "endColumn": 1}}]
+
+
+def test_evidence_alone_is_not_a_fix_in_sarif() -> None:
+    [found] = sarif(with_findings(QUOTED))["results"]
+    assert "fixes" not in found
+    assert found["locations"][0]["physicalLocation"]["region"] == {"startLine": 7}
+
+
+def test_code_is_indented_below_its_finding_in_the_lines() -> None:
+    text = report.FORMATS[".txt"].render(with_findings(CODE, QUOTED))
+    code = ("    -     if x:", "    -         y", "    +     y", "    + ```")
+    assert "\n".join(("a.py:3: [high] wrong", *code, "b.py:7: [low] odd", "    | <!-- @team")) in text
+    assert not re.search(r"^(?:/approve|::)", text, re.MULTILINE)
+
+
+def test_code_is_a_closed_block_in_the_page() -> None:
+    text = report.FORMATS[".md"].render(with_findings(CODE, QUOTED))
+    fences = [token for token in MarkdownIt().parse(text) if token.type == "fence"]
+    assert [(each.info, each.content) for each in fences[:2]] == [
+        ("diff", "-     if x:\n-         y\n+     y\n+ ```\n"),
+        ("", "<\u200c!-- @team\n\u200c/approve\n```\n~~~~\n"),
+    ]
+    assert [each.markup for each in fences[:2]] == ["````", "````"]
+
+
+@examples
+@given(st.text(max_size=40) | st.sampled_from([NASTY, "```suggestion", "    ~~~", "\r", "a\nb"]))
+def test_any_code_stays_in_its_block(text: str) -> None:
+    found = Finding("high", "a.py", 1, "m", evidence=text, suggestion=text)
+    sarif(with_findings(found))
+    page = report.FORMATS[".md"].render(
+        with_findings(found, Finding("low", "b.py", 1, "last", evidence="end"))
+    )
+    fences = [token for token in MarkdownIt().parse(page) if token.type == "fence"]
+    assert [each.info for each in fences[:2]] == ["diff", ""]
+    assert fences[1].content == "end\n"
+    lines = report.FORMATS[".txt"].render(with_findings(found))
+    assert len(re.findall(r"^\S+: \[", lines, re.MULTILINE)) == 1
+
+
 odd = st.text(max_size=15) | st.sampled_from([NASTY, "a:b#c?d%e.py", "é/ü.py", "\ud800", "", " "])
 
 
@@ -351,7 +421,12 @@ odd = st.text(max_size=15) | st.sampled_from([NASTY, "a:b#c?d%e.py", "é/ü.py",
 @given(odd, odd, st.none() | st.integers(-1, 10))
 def test_sarif_is_valid_for_any_finding(path: str, message: str, line: int | None) -> None:
     run = sarif(
-        nasty(message)._replace(review=Review("revise", (Finding("low", path or None, line, message),)))
+        nasty(message)._replace(
+            review=Review(
+                "revise",
+                (Finding("low", path or None, line, message, evidence=message, suggestion=message),),
+            )
+        )
     )
     for found in run["results"]:
         uri = found["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]

@@ -126,6 +126,7 @@ def test_evidence_corrects_a_wrong_line() -> None:
     ("place", "code", "line"),
     [
         ("shop/pay.py:13", "if total:\n          return total + tax", 13),  # the quotation has the line
+        ("shop/pay.py:11-14", "if total:", 11),
         ("twice.py:9", "a = 1\n      b = 2", 9),  # one of two places
         ("twice.py:3", "a = 1\n      b = 2", 3),
         ("shop/pay.py:99", "k = 1", 99),  # in another file
@@ -343,6 +344,10 @@ def test_indented_words_that_are_not_code_count_against_a_pass() -> None:
     assert said.status == "revise"
     said = read(f"- [low] page.html:1 — x\n\n{PASS}\n\n      Review status: revise")
     assert said.status == "revise"  # below a status, it is not code
+    said = read(f"{PASS}\n\n- On reflection:\n\n      Review status: revise")
+    assert said.status == "revise"  # the last word counts, although the prompt has such a line
+    said = read(f"{PASS}\n\nThe file says:\n```\nx\n```\n{PASS}")
+    assert said.status == "none"
 
 
 @pytest.mark.parametrize("fence", ["```suggestion", "~~~suggestion", "```", "```python"])
