@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from aethr import review
 from aethr.base.records import Block, Finding, Lines, Receipt, Review, Shown, StepResult
 from aethr.context import quotes
 from aethr.review import quoted, thinking
+from tests.pages import blocks as blocks_of
 
 PASS = "Review status: pass"
 REVISE = "Review status: revise"
@@ -207,6 +209,18 @@ def test_a_suggestion_replaces_exactly_the_lines_of_the_evidence(code: str, bloc
     said = read(f"- [low] shop/pay.py:13 — x{code}{block}\n\n{PASS}")
     [found] = said.findings
     assert (said.status, found.suggestion, found.line, found.end_line) == ("pass", NEW, 12, 13)
+
+
+def test_the_example_of_the_page_is_read_as_it_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "loops.md"
+    [example] = [each.text for each in blocks_of(page) if "```suggestion" in each.text]
+    code = "    if order.refund:\n        total += order.refund\n"
+    block = Block("file:shop/pay.py", code, shown=(Shown("shop/pay.py", ("\n" * 41 + code,)),))
+    found = review.find_quotes(example, GROUND, partial(quotes.find_all, (block,)))
+    said = review.parse(example, GROUND._replace(quotes=found))
+    [finding] = said.findings
+    assert (said.status, finding.severity, finding.line, finding.end_line) == ("revise", "high", 42, 43)
+    assert finding.suggestion == code.removesuffix("\n").replace("+=", "-=")
 
 
 def test_a_suggestion_may_remove_the_lines() -> None:
