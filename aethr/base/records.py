@@ -262,13 +262,13 @@ class Receipt(NamedTuple):
     """What one file (or note) of a context source contributed to a prompt.
 
     ``bytes_sent`` and ``sha256`` are of the text in the prompt, with the numbers in front of the lines of a
-    change; ``sha256`` is None if nothing was sent. ``note`` says in a few words why
-    something was not sent, or what was replaced. ``complete`` is False if the prompt lacks a part of it (over
-    budget, binary, unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and
-    removed lines of a diff, 0 for other sources. ``lines`` are those of the new version
-    in each hunk that is sent. ``excluded`` is the rule that excludes the file, in a few
-    words: nothing of it is sent, and nothing is missing; ``added_lines`` then are those it adds. ``old_path``
-    is the name of a changed file before a rename.
+    change; ``sha256`` is None if nothing was sent. ``note`` says in a few words why something was not sent, or
+    what was replaced. ``complete`` is False if the prompt lacks a part of it (over budget, binary, unreadable,
+    refused, missing). ``changed_lines`` and ``sent_lines`` count the added and removed lines of a diff, 0 for
+    other sources. ``excluded`` is the rule that excludes the file, in a few words: nothing of it is sent, and
+    nothing is missing; ``added_lines`` then are those it adds. ``lines`` are those of the new version in each
+    hunk that is sent. ``old_path`` is the name of a changed file before a rename. ``empty`` is True for a note
+    that only says that the source has nothing, or nothing more, to give.
     """
 
     source: str
@@ -284,6 +284,7 @@ class Receipt(NamedTuple):
     excluded: str | None = None
     lines: tuple[Lines, ...] = ()
     old_path: str | None = None
+    empty: bool = False
 
 
 class Shown(NamedTuple):
@@ -446,12 +447,13 @@ class Remark(NamedTuple):
     """A line about the source as a whole, shown after its content. It is short, and never dropped.
 
     ``change`` is False if the line says that nothing changed, True if it stands for a change that is not
-    shown.
+    shown. One that is ``empty`` only says that the source has nothing, or nothing more, to send.
     """
 
     text: str
     complete: bool = True
     change: bool | None = None
+    empty: bool = False
 
 
 Fragment: TypeAlias = Entry | Piece | Withhold | Gap | Remark

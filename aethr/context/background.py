@@ -63,7 +63,7 @@ def changed_files(_argument: str, view: View, budget_chars: int, /) -> Iterator[
     """
     here = _checkout(view)
     if here is None:
-        yield Remark(f"no files: {_OUTSIDE}")
+        yield Remark(f"no files: {_OUTSIDE}", empty=True)
         return
     changed = view.changed
     if changed is None:  # this step does not see the change, but its files
@@ -71,17 +71,20 @@ def changed_files(_argument: str, view: View, budget_chars: int, /) -> Iterator[
         packer.take(0, changes.git_diff("", view, files.MAX_BYTES))
         changed = packer.changed([CHANGE])
     if not changed:
-        yield Remark("no changed file has text to show here")
+        yield Remark("no changed file has text to show here", empty=True)
         return
-    for entry, piece in _fit(_read_new_versions(view, here, changed), budget_chars):
+    found = _fit(_read_new_versions(view, here, changed), budget_chars)
+    for entry, piece in found:
         yield entry
         yield piece
+    if len(found) < len({(is_git_diff(each.source), each.name) for each in changed}):
+        yield Remark("files that the change shows completely are not repeated here", empty=True)
 
 
 def _read_new_versions(
     view: View, here: Checkout, changed: Sequence[NewVersion]
 ) -> Iterator[tuple[Entry, Piece]]:
-    """Each file once. What an agent has just changed is on disk, whatever side the scope leads to."""
+    """Each file once, unless the diff shows all of it. What an agent has just changed is read from disk."""
     sent: dict[tuple[bool, str], list[Lines]] = {}
     for each in changed:
         sent.setdefault((is_git_diff(each.source), each.name), []).extend(each.lines)
@@ -97,7 +100,7 @@ def _read_new_versions(
         if isinstance(content, bytes) and is_pointer(content):
             content = Refusal(files.POINTER)
         elif isinstance(content, bytes) and _shows_all(lines, content):
-            content = Refusal("the diff shows all of it")
+            continue
         entry, *rest = files.show(name, order, content, labelled=True, extra=True)
         piece = rest[0] if rest else Piece(None, 0)
         assert isinstance(entry, Entry)
@@ -155,7 +158,7 @@ def commits(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragm
     """
     found = _find_commits(view)
     if isinstance(found, str):
-        yield Remark(f"no commits: {found}")
+        yield Remark(f"no commits: {found}", empty=True)
         return
     left = COMMITS_CHARS
     for number, commit in enumerate(found.newest):
@@ -168,13 +171,15 @@ def commits(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragm
         entry = Entry(name, -number, label=f"{name}\n\n", withheld=withheld, extra=True)
         yield from _show(entry, quote._replace(text=indented), MESSAGE_CHARS)
     if not found.newest:
-        yield Remark("no commits: the second side has none that the first one lacks, except for merges")
+        yield Remark(
+            "no commits: the second side has none that the first one lacks, except for merges", empty=True
+        )
     if found.more:
         yield Remark(f"only the newest {COMMITS} commits of this change are listed")
     if found.cut:
         yield Remark("this clone is shallow: older commits of this change may be missing here")
     if view.scope.kind == "revision":
-        yield Remark("changes that are not committed yet have no message here")
+        yield Remark("changes that are not committed yet have no message here", empty=True)
 
 
 def _find_commits(view: View) -> history.Commits | str:
@@ -196,7 +201,7 @@ def pull_request(_argument: str, view: View, _budget_chars: int, /) -> Iterator[
     """Number, title and text of the pull request, without the HTML comments in it."""
     request = view.pull_request
     if request is None:
-        yield Remark("no pull request: its title and text are known only to the Action")
+        yield Remark("no pull request: its title and text are known only to the Action", empty=True)
         return
     body, removed = _HIDDEN_COMMENT.subn("", request.body.replace("\r\n", "\n"))
     text = f"#{request.number} {' '.join(request.title.split())}\n\n{body.strip()}".strip()
@@ -247,7 +252,7 @@ def guidance(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Frag
     """
     scope, here = view.scope, _checkout(view)
     if here is None or scope.base_side is None or scope.without_base_side:
-        yield Remark(f"no guidance: {'nothing comes before this change' if here else _OUTSIDE}")
+        yield Remark(f"no guidance: {'nothing comes before this change' if here else _OUTSIDE}", empty=True)
         return
     names = guidance_paths(view.root.resolve().relative_to(here.top.resolve()).as_posix())
     tree = files.git_tree(here.top, scope.base_side, *names)
@@ -261,7 +266,7 @@ def guidance(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Frag
             content = Refusal(f"the same as {reveal_name(same)}")
         yield from files.show(name, order, content, labelled=True, extra=True)
     if not there:
-        yield Remark(f"no guidance before this change: none of {', '.join(names)}")
+        yield Remark(f"no guidance before this change: none of {', '.join(names)}", empty=True)
     survey = view.survey or git.survey(here, scope)
     edited = parse(git.diff(survey, paths=[os.fsencode(name) for name in names]), 0)
     if found := [reveal_name(each.path) for each in edited if isinstance(each, Section)]:

@@ -276,7 +276,10 @@ class Packer:
             text=_text(own, remarks),
             receipts=(
                 *(_receipt(name, share) for share in own),
-                *(Receipt(name, None, 0, note=each.text, complete=each.complete) for each in remarks),
+                *(
+                    Receipt(name, None, 0, note=each.text, complete=each.complete, empty=each.empty)
+                    for each in remarks
+                ),
             ),
             change=self._has_change(source, own) if is_change(name) else None,
             shown=tuple(

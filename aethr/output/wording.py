@@ -395,7 +395,7 @@ def remarks(receipts: Iterable[Receipt]) -> tuple[str, ...]:
     """Notes on what was sent completely, or is not missing: ``a.py, b.py: the diff shows all of it``."""
     noted: dict[tuple[str, str], list[str]] = {}
     for each in receipts:
-        if each.complete and each.note and each.excluded is None:
+        if each.complete and each.note and each.excluded is None and not each.empty:
             noted.setdefault((each.source, each.note), []).append(one_line(each.path or each.source))
     return tuple(f"{capped(names, FEW)}: {one_line(note, 500)}" for (_, note), names in noted.items())
 

@@ -71,7 +71,7 @@ CASES = [
     ("aethr auth ", {"login", "status"}),
     ("aethr auth login open", {"openai", "openrouter"}),
     ("aethr init ", set(PRESETS)),
-    ("aethr run --preset re", {"review-existing-diff"}),
+    ("aethr run --preset review-e", {"review-existing-diff"}),
     ("aethr run --fail-on ", {"never", "revise", "low", "medium", "high"}),
     ("aethr run --diff ", {"worktree", "staged", "head", "all"}),
     ("aethr run 'some task' --fail-o", {"--fail-on"}),
@@ -85,7 +85,7 @@ CASES = [
     ("aethr check my", {"my flow.yaml", "my other.yml"}),
     ("aethr check one.yaml fol", {"folder"}),
     ("aethr hook --if-not-reviewed ", {"fail", "pass"}),
-    ("aethr run --context ", {"git_diff", "latest_diff", "file:", "glob:", "command:"}),
+    ("aethr run --context ", {name + ":" * (row.argument == "required") for name, row in SOURCES.items()}),
     ("aethr hook --model open", {"openai:", "openrouter:"}),
     ("aethr completion z", {"zsh"}),
     ("aethr run --max-cost ", set()),
@@ -133,7 +133,7 @@ def test_completion_works_in_fish(folder: Path) -> None:
 
 
 TYPED = {
-    "ru\t--preset rev\ttask": "run|--preset|review-existing-diff|task",
+    "ru\t--preset review-e\ttask": "run|--preset|review-existing-diff|task",
     "auth lo\topena\t": "auth|login|openai",
     "run --config my\tfl\t--fail-on rev\t": "run|--config|my flow.yaml|--fail-on|revise",
     "run --config my\\ f\t--quie\t": "run|--config|my flow.yaml|--quiet",

@@ -55,6 +55,12 @@ steps:
     role: reviewer
     repeat: {back_to: do, until_command_passes: pytest, max_iterations: 2}
 """
+PLAIN = """workflow: plain
+roles: {reviewer: r}
+models: {reviewer: "openai:gpt-5.4-mini"}
+steps:
+  - {id: look, role: reviewer, context: [git_diff]}
+"""
 STAGED = Scope("staged", "staged")
 Hook = Callable[..., tuple[int, str]]
 
@@ -239,6 +245,8 @@ def test_a_staged_change_takes_at_most_five_calls_of_git(
     hook: Hook, project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: bool
 ) -> None:
     """One says where we are, one measures, one reads; after the review two look if all is as it was."""
+    project.write(".aethr.yaml", PLAIN)
+    project.commit()
     project.write("app.py", "total = 2\n")
     project.git("add", "-A")
     if named:
@@ -255,6 +263,8 @@ def test_a_staged_change_takes_at_most_five_calls_of_git(
 def test_a_dotenv_takes_two_calls_of_git_more(
     project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    project.write(".aethr.yaml", PLAIN)
+    project.commit()
     project.write("app.py", "total = 2\n")
     project.git("add", "-A")
     project.write(".env", "AETHR_LIVE=0\n")
@@ -266,6 +276,8 @@ def test_a_dotenv_takes_two_calls_of_git_more(
 def test_a_push_takes_six_calls_of_git(
     project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    project.write(".aethr.yaml", PLAIN)
+    project.commit()
     project.write("app.py", "total = 2\n")
     project.commit()
     for name, commit in (("FROM", "HEAD~"), ("TO", "HEAD")):

@@ -23,6 +23,7 @@ from tests.support import Repo, aethr, checkout_of, leave_a_conflict, log_git, m
 
 BUDGET = 120_000
 REVIEW = ("run", "--preset", "review-existing-diff")
+PLAIN = ("run", "--step", "reviewer:Look.", "--context", "git_diff")
 
 
 def shown(repo: Repo, scope: Scope) -> str:
@@ -173,7 +174,7 @@ def test_how_often_a_run_calls_git(
         change(clean)
     log = log_git(tmp_path, monkeypatch)
     monkeypatch.chdir(clean.root)
-    assert main([*REVIEW, *words, "look"]) == 0
+    assert main([*PLAIN, *words, "look"]) == 0
     assert sorted(log.read_text().split()) == sorted(calls.split())  # some of them at the same time
 
 
@@ -379,7 +380,7 @@ def test_an_overlooked_file_beside_a_staged_change_is_named(clean: Repo) -> None
     staged(clean)
     done = aethr(*REVIEW, "--fail-on", "high", "look", cwd=clean.root)
     assert first_line(done) == "reviewing staged changes: 1 file, +2 -1"
-    assert "not sent: git_diff (git is set to ignore changes of a.py" in done.stdout
+    assert "not sent: git_diff:function (git is set to ignore changes of a.py" in done.stdout
 
 
 def test_a_file_name_like_a_flag_is_not_overlooked(clean: Repo) -> None:

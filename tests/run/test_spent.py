@@ -247,8 +247,8 @@ def test_estimated_tokens_are_marked_wherever_they_are_shown(
     totals = done.record["totals"]
     assert totals["estimated"] is done.record["steps"][0]["usage"]["estimated"] is True
     number = totals["prompt_tokens"] + totals["completion_tokens"]
-    assert f"| about {number:,} | about \\$0.0001 |" in report.read_text()
-    assert f"1 step, about {number:,} tokens, about \\$0.0001, " in report.read_text()
+    assert f"| about {number:,} | about \\$0.0002 |" in report.read_text()
+    assert f"1 step, about {number:,} tokens, about \\$0.0002, " in report.read_text()
 
 
 def test_a_mock_run_has_a_known_usage_of_zero(aethr: Aethr) -> None:
