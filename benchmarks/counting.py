@@ -52,6 +52,8 @@ class Scene:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+PRESET = ("--preset", "review-existing-diff")
+"""It reads functions, changed files, commits, the pull request and guidance."""
 READS = frozenset(("yaml", "tempfile"))
 SCENES = (
     Scene("version", ("version",)),
@@ -61,6 +63,7 @@ SCENES = (
     Scene("run --show-prompt", ("run", "--show-prompt", "review"), READS),
     Scene("run, mock", ("run", "review"), READS),
     Scene("hook, mock", ("hook", "--if-not-reviewed", "pass"), READS, {"PRE_COMMIT": "1"}),
+    Scene("run, mock, all context", ("run", *PRESET, "review"), READS),
 )
 TRANSPORTS = {"direct": READS | {"asyncio", "httpx", "logging", "ssl"}, "litellm": None}
 
@@ -126,6 +129,8 @@ def calls(bench: Bench) -> Iterator[Count]:
     env = {**bench.live, "AETHR_TRANSPORT": "direct", "PRE_COMMIT": "1"}
     words = ("hook", "--model", "openai:m", "--fail-on", "never", "--if-not-reviewed", "pass")
     yield from _probed(bench, root, Scene("hook, direct", words, TRANSPORTS["direct"], env))
+    words = (*words, *PRESET)
+    yield from _probed(bench, root, Scene("hook, direct, all context", words, TRANSPORTS["direct"], env))
 
 
 def redraws(bench: Bench) -> Iterator[Count]:

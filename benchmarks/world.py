@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import MAXRSS_PER_MB, Command, run
-from benchmarks.server import ROOT
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SYSTEMROOT")
 PROBE = Path(__file__).parent / "probe.py"
@@ -27,6 +25,13 @@ steps:
   - {{id: review, role: reviewer, context: ["{source}"]}}
 """
 """One reviewing step with one source, in the form that every version of Aethr reads."""
+REVIEW = """\
+workflow: review
+roles: {reviewer: Review the change.}
+models: {reviewer: {model: "openai:gpt-5.4-mini", max_tokens: 32000}}
+steps:
+  - {id: review, role: reviewer, context: [git_diff]}
+"""
 CHANGED = "def total(prices):\n    return sum(prices) + 1\n"
 
 
@@ -90,10 +95,10 @@ class Bench:
         )
 
     def small(self, name: str = "small") -> Path:
-        """A repository that is reviewed by the preset, with a module in which one line is changed."""
+        """A repository whose workflow reviews the change alone, and a module in which one line is changed."""
         root = self.folder / name
         root.mkdir()
-        shutil.copy(ROOT / "presets" / "review-existing-diff.yaml", root / ".aethr.yaml")
+        (root / ".aethr.yaml").write_text(REVIEW)
         (root / "README.md").write_text("# A shop\n")
         (root / "app.py").write_text("def total(prices):\n    return sum(prices)\n")
         self.commit(root)

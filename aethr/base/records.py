@@ -262,13 +262,13 @@ class Receipt(NamedTuple):
     """What one file (or note) of a context source contributed to a prompt.
 
     ``bytes_sent`` and ``sha256`` are of the text in the prompt, with the numbers in front of the lines of a
-    change; ``sha256`` is None if nothing was sent. ``note`` says in a few words why something was not sent, or
-    what was replaced. ``complete`` is False if the prompt lacks a part of it (over budget, binary, unreadable,
-    refused, missing). ``changed_lines`` and ``sent_lines`` count the added and removed lines of a diff, 0 for
-    other sources. ``excluded`` is the rule that excludes the file, in a few words: nothing of it is sent, and
-    nothing is missing; ``added_lines`` then are those it adds. ``lines`` are those of the new version in each
-    hunk that is sent. ``old_path`` is the name of a changed file before a rename. ``empty`` is True for a note
-    that only says that the source has nothing, or nothing more, to give.
+    change; ``sha256`` is None if nothing was sent. ``note`` says in a few words why something was not sent,
+    or what was replaced. ``complete`` is False if the prompt lacks a part of it (over budget, binary,
+    unreadable, refused, missing). ``changed_lines`` and ``sent_lines`` count the added and removed lines of a
+    diff, 0 for other sources. ``excluded`` is the rule that excludes the file, in a few words: nothing of it
+    is sent, and nothing is missing; ``added_lines`` then are those it adds. ``lines`` are those of the new
+    version in each hunk that is sent. ``old_path`` is the name of a changed file before a rename. ``empty``
+    is True for a note that only says that the source has nothing, or nothing more, to give.
     """
 
     source: str
@@ -365,7 +365,7 @@ class View(NamedTuple):
 
     ``run_commands`` says whether a source may run a command of the project, ``strict`` whether a review is
     required. ``survey`` is what is known about the repository, or None. ``again`` reads a change that the run
-    has already read from the repository once more. ``rules`` say which files of the change are excluded.
+    has already read from the repository once more, and nothing else. ``rules`` say which files are excluded.
     ``numbered`` puts the number of each line in front of it where lines can be named. ``plain`` shows no more
     context than ``git diff`` does by default, because there is no room for more. ``pull_request`` is None
     outside of one. ``changed`` are the files of the step's part of the change, None if it reads no change.

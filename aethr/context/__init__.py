@@ -97,6 +97,8 @@ def _collect_whole(sources: tuple[str, ...], budget_chars: int, view: View) -> C
         view = view._replace(plain=True)
         change = _pack(sources, view, Packer(budget_chars, by_density), Claim.CHANGE)
     blocks = {n: change.block(n, source) for n, source in enumerate(sources) if is_change(source)}
+    if view.again:
+        return Collected((tuple(blocks.values()),), extent=_extent(sources, change))
     changed = change.changed(sources) if blocks else None
     others, _ = _fill(sources, view._replace(changed=changed), budget_chars - change.size(), *_OTHERS)
     blocks |= others
@@ -141,6 +143,7 @@ class Reader:
         self._changes: dict[tuple[str, ...], tuple[object, _Change]] = {}
         self._rooms: dict[tuple[str, ...], int] = {}
         self._previews: dict[tuple[object, ...], Collected] = {}
+        self._about: dict[tuple[object, ...], tuple[dict[int, Block], int]] = {}
 
     def collect(self, step: StepSpec, view: View) -> Collected:
         """The context of a step: what ``collect`` gives, or that for each part of the change.
@@ -162,23 +165,40 @@ class Reader:
             return _collect_whole(sources, budget, view)
         names = tuple(source for source in sources if is_change(source))
         change = self._change(names, view)
+        if view.again:
+            return Collected(tuple(part.blocks for part in change.parts), change.needed, change.extent)
         largest = min(change.size, change.room)
-        shared, left = _fill(sources, view, budget - largest, Claim.NAMED, Claim.INTENT)
+        named, left = _fill(sources, view, budget - largest, Claim.NAMED)
+        intent, left = self._read_about(sources, view, left, Claim.INTENT)
         parts = []
         for part in change.parts:
             own = {n: part.blocks[names.index(each)] for n, each in enumerate(sources) if is_change(each)}
             about_part = view._replace(changed=part.changed)
-            rest, _ = _fill(sources, about_part, left + largest - part.size, Claim.REST, Claim.FILES)
-            blocks = {**own, **shared, **rest}
+            room = left + largest - part.size
+            rest, _ = self._read_about(sources, about_part, room, Claim.REST, Claim.FILES)
+            blocks = {**own, **named, **intent, **rest}
             parts.append(tuple(blocks[n] for n in range(len(sources))))
         return Collected(tuple(parts), change.needed, change.extent)
 
-    def _change(self, names: tuple[str, ...], view: View) -> _Change:
-        """The change of these sources, cut for all steps that read them."""
-        edits = sum(
+    def _read_about(
+        self, sources: tuple[str, ...], view: View, left: int, *claims: Claim
+    ) -> tuple[dict[int, Block], int]:
+        """What ``_fill`` gives, read once for all steps until the change is another one."""
+        key = (self._count_edits(view), sources, view.changed, left, claims)
+        if key not in self._about:
+            self._about[key] = _fill(sources, view, left, *claims)
+        return self._about[key]
+
+    def _count_edits(self, view: View) -> int:
+        """How many finished steps may have edited the tree."""
+        return sum(
             each.artifacts is not None or each.check is not None or each.id in self._with_commands
             for each in view.history
         )
+
+    def _change(self, names: tuple[str, ...], view: View) -> _Change:
+        """The change of these sources, cut for all steps that read them."""
+        edits = self._count_edits(view)
         state = (edits, view.preview and any(find(name)[0].late for name in names), view.strict)
         kept = self._changes.get(names)
         if kept is not None and kept[0] == state and not view.again:

@@ -30,7 +30,7 @@ from aethr.base.records import (
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import counted
 from aethr.context import changes, files
-from aethr.context.diffs import Section, is_pointer, parse
+from aethr.context.diffs import is_pointer
 from aethr.context.exclusion import GUIDANCE, importance
 from aethr.context.files import GitTree, Refusal, WorkTree
 from aethr.context.packer import Packer
@@ -267,10 +267,6 @@ def guidance(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Frag
         yield from files.show(name, order, content, labelled=True, extra=True)
     if not there:
         yield Remark(f"no guidance before this change: none of {', '.join(names)}", empty=True)
-    survey = view.survey or git.survey(here, scope)
-    edited = parse(git.diff(survey, paths=[os.fsencode(name) for name in names]), 0)
-    if found := [reveal_name(each.path) for each in edited if isinstance(each, Section)]:
-        yield Remark(f"this change edits {', '.join(found)}: here is only what was there before")
 
 
 def guidance_paths(folder: str) -> tuple[str, ...]:

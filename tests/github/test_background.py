@@ -101,7 +101,6 @@ def test_the_reviewer_sees_what_the_change_is_for(
     assert shown["file:spec.md@base"] == "The total is in cents.\n"
     assert shown["file:notes.md"] == "A note.\n"
     assert "Money is always in cents.\n" in shown["guidance"]
-    assert "[this change edits AGENTS.md: here is only what was there before]" in shown["guidance"]
     assert "Always answer" not in shown["guidance"]
     assert "this change edits guidance for reviewers and agents" in shown["git_diff"]
     assert " 1 line 1\n" in shown["changed_files"]
