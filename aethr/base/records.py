@@ -693,6 +693,14 @@ class Source(Protocol):
 # --- results -----------------------------------------------------------------------------------
 
 
+class Opinion(NamedTuple):
+    """What another reviewer wrote about the same defect: the steps that wrote it, and their own severity."""
+
+    by: tuple[str, ...]
+    severity: Severity
+    message: str
+
+
 class Finding(NamedTuple):
     """One finding of a review. ``line`` counts from 1; None if the reviewer named none.
 
@@ -701,7 +709,8 @@ class Finding(NamedTuple):
     line of a range, ``by`` names the steps that found it. ``evidence`` are the lines of code that it
     quotes. ``suggestion`` replaces the lines from ``line`` to ``end_line``; it is None unless these are the
     lines that the reviewer quoted. ``id``, the same for the same defect in another
-    review, and ``state``, compared with that review, are None where reviews are not compared.
+    review, and ``state``, compared with that review, are None where reviews are not compared. If it was found
+    more than once, ``also`` has what the others wrote; severity and message are of the most severe one.
     """
 
     severity: Severity
@@ -715,6 +724,7 @@ class Finding(NamedTuple):
     state: FindingState | None = None
     evidence: str | None = None
     suggestion: str | None = None
+    also: tuple[Opinion, ...] = ()
 
 
 class Review(NamedTuple):

@@ -144,6 +144,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "state": None,
                     "evidence": None,
                     "suggestion": None,
+                    "also": [],
                 },
                 {
                     "severity": "medium",
@@ -157,6 +158,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "state": None,
                     "evidence": None,
                     "suggestion": None,
+                    "also": [],
                 },
                 {
                     "severity": "low",
@@ -170,6 +172,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "state": None,
                     "evidence": None,
                     "suggestion": None,
+                    "also": [],
                 },
             ],
             "coverage": 4 / 13,

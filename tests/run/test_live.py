@@ -126,6 +126,7 @@ def test_a_review_that_says_revise(
             "state": None,
             "evidence": None,
             "suggestion": None,
+            "also": [],
         }
     ]
 
