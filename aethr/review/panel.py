@@ -43,15 +43,15 @@ argument parameter""".splitlines()
 _OPPOSITES = ("missing", "redundant")
 """Two meanings that make two defects of one thing."""
 
-_CHARACTERS, _WORDS = 4000, 40
-"""How much of a message is read, and how many of its words count. It begins with the defect."""
-_BY_CHANCE = 160
-"""Messages of ``a`` and ``b`` words about the same code share about ``a * b / 160`` words by chance."""
+_WORDS = 40
+"""How many words of a message count. It begins with the defect."""
+_BY_CHANCE = 150
+"""Messages of ``a`` and ``b`` words about the same code share about ``a * b / 150`` words by chance."""
 _SHORT = 3
 """Added to the length of each message, so that it takes more than a word or two to be alike."""
 _OTHER = 2
-"""Messages that differ in at most so many words on each side, and in no order, are one sentence about two
-things."""
+"""Messages with the same words in the same order, but for at most this many on each side, are one sentence
+about two things."""
 
 _NAME = re.compile(r"[^\W\d][\w$]*")
 _IS_CODE = re.compile(r"[a-z][A-Z]|[_$\d]|[A-Z]{3}")
@@ -196,7 +196,7 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
 
 
 def _read(text: str) -> _Message:
-    begin = _UNSPACED.sub(r" \g<0> ", _LINES.sub(" ", text[:_CHARACTERS]))
+    begin = _UNSPACED.sub(r" \g<0> ", _LINES.sub(" ", text))
     roots: list[str] = []
     terms: list[str] = []
     for name in _NAME.findall(begin):
@@ -215,7 +215,7 @@ def _read(text: str) -> _Message:
 
 
 def _roots_of(word: str) -> Sequence[str]:
-    """The root of a word that says something."""
+    """The root of a word, if it says anything."""
     if _UNSPACED.match(word):
         return [word[at : at + 2] for at in range(len(word) - 1)]
     return [_root(word)] if len(word) > 2 and word not in _STOPWORDS else []

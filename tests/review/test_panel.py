@@ -67,8 +67,8 @@ DIFFERENT = [
         "The response of upload_chunk with status 503 is treated as a success",
     ),
     (
-        "The null check of the customer before the discount is redundant",
-        "A null check of the customer is missing before the discount is computed",
+        "The null check of the customer is redundant: load_customer always returns one, a guest if need be",
+        "load_customer returns nothing for a guest, so a null check of the customer is missing here",
     ),
     (
         "`parse_port` returns None for an empty string, and `connect()` then fails with a TypeError",
@@ -91,6 +91,8 @@ DIFFERENT = [
 ]  # fmt: skip
 """Pairs that could be about the same lines. ``benchmarks/same_defect.py`` gives the rates on real ones."""
 POOL = [message for pair in SAME + DIFFERENT for message in pair]
+LOST, UNEXPORTED = SAME[6]
+LEAK = "The session token is logged in clear text at INFO level"
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
@@ -118,6 +120,39 @@ def test_a_line_number_in_a_message_is_not_what_it_is_about() -> None:
     assert not alike(f"{message} (41 of 42)", f"{message} (40 of 41)")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("validation logging settings", "validates logs setting"),
+        ("missing authorization, exceptions thrown", "raises exception, lacks permission"),
+        ("zeroIfNull parseHTTPHeader", "zero if null; parse HTTP header"),
+        ("当user_name为空时parse_port抛出异常", "parse_port在user_name为空时会抛出异常"),
+    ],
+)
+def test_forms_of_a_word_are_one_word(one: str, other: str) -> None:
+    assert alike(one, other)
+
+
+WORDS = [f"{first}{second}zk" for first in "bcdfghjklmnp" for second in "aeiou"]
+
+
+def test_the_beginning_of_a_long_message_counts() -> None:
+    message = SAME[1][0]
+    assert alike(message, f"{message}. {' '.join(WORDS)}")
+    assert not alike(message, f"{' '.join(WORDS)} {message}")
+
+
+def test_long_messages_share_words_by_chance() -> None:
+    """Four of nine words in common are more than fifteen of thirty-five."""
+    assert alike(" ".join(WORDS[:9]), " ".join(WORDS[5:14]))
+    assert not alike(" ".join(WORDS[:35]), " ".join(WORDS[20:55]))
+
+
+def test_a_name_in_code_counts_for_more_than_a_word() -> None:
+    assert alike("`retry_at` is naive", "The local clock is compared with `retry_at`")
+    assert not alike("The retry is naive", "The local clock is compared with the retry")
+
+
 def test_messages_of_any_length_are_compared_quickly() -> None:
     begin = time.process_time()
     for text in (
@@ -134,17 +169,14 @@ def test_messages_of_any_length_are_compared_quickly() -> None:
 
 # --- merged findings ---------------------------------------------------------------------------
 
-LOST, UNEXPORTED = SAME[6]
-LEAK = "The session token is logged in clear text at INFO level"
-
 
 def found(message: str, line: int | None = 7, *more: object, by: str = "review", **fields: object) -> Finding:
     return Finding("medium", "app.py", line, message, by=(by,))._replace(**fields)  # type: ignore[arg-type]
 
 
 def test_the_findings_of_two_reviewers_are_one_with_all_names_and_words() -> None:
-    one = found(LOST, severity="low", place="tree")
-    other = found(UNEXPORTED, by="audit", severity="high", place="change")
+    one = found(LOST, severity="low", place="change")
+    other = found(UNEXPORTED, by="audit", severity="high", place="tree")
     third = found(UNEXPORTED, by="second", severity="low")
     merged = Finding(
         "high",
@@ -209,6 +241,12 @@ def test_one_answer_means_two_defects_unless_it_says_the_same_twice() -> None:
     ]
 
 
+def test_of_two_that_are_as_like_the_one_with_the_same_lines_is_joined() -> None:
+    once, twice = found(LOST, 1), found(LOST, 1, end_line=3)
+    (_, merged) = merge([[once, twice], [found(UNEXPORTED, 1, by="audit", end_line=3)]])
+    assert (merged.end_line, merged.by) == (3, ("audit", "review"))
+
+
 def test_two_parts_of_a_step_are_two_answers() -> None:
     (merged,) = merge([[found(LOST)], [found(UNEXPORTED)]])
     assert merged.by == ("review",)
@@ -267,7 +305,7 @@ def draw(chance: random.Random, step: str) -> Finding:
         chance.choice(SEVERITIES),
         chance.choice(["a.py", "a.py", "b.py", None]),
         line,
-        chance.choice(POOL[:16]),
+        chance.choice(POOL[:8]),
         chance.choice(["change", "tree", None]),
         chance.choice([None, 3, 4]) if line else None,
         (step,),
