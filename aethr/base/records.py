@@ -765,6 +765,14 @@ class Check(NamedTuple):
     dropped: bool = True
 
 
+class Opinion(NamedTuple):
+    """What another reviewer wrote about the same defect: the steps that wrote it, and their own severity."""
+
+    by: tuple[str, ...]
+    severity: Severity
+    message: str
+
+
 class Finding(NamedTuple):
     """One finding of a review. ``line`` counts from 1; None if the reviewer named none.
 
@@ -774,7 +782,8 @@ class Finding(NamedTuple):
     quotes. ``suggestion`` replaces the lines from ``line`` to ``end_line``; it is None unless these are the
     lines that the reviewer quoted. ``id``, the same for the same defect in another
     review, and ``state``, compared with that review, are None where reviews are not compared. ``check`` is
-    None unless a verifying step disproved the finding.
+    None unless a verifying step disproved the finding. If it was found more than once, ``also`` has what the
+    others wrote; severity and message are of the most severe one.
     """
 
     severity: Severity
@@ -789,6 +798,7 @@ class Finding(NamedTuple):
     evidence: str | None = None
     suggestion: str | None = None
     check: Check | None = None
+    also: tuple[Opinion, ...] = ()
 
     @property
     def is_open(self) -> bool:

@@ -147,6 +147,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "evidence": None,
                     "suggestion": None,
                     "check": None,
+                    "also": [],
                 },
                 {
                     "severity": "medium",
@@ -161,6 +162,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "evidence": None,
                     "suggestion": None,
                     "check": None,
+                    "also": [],
                 },
                 {
                     "severity": "low",
@@ -175,6 +177,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "evidence": None,
                     "suggestion": None,
                     "check": None,
+                    "also": [],
                 },
             ],
             "coverage": 4 / 13,
