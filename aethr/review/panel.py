@@ -98,6 +98,10 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
     found it in ``by``, in the order of ``steps``. Evidence and suggestion are of the most severe finding that
     has them, and the lines are those that the suggestion replaces. The order of the answers does not matter,
     nor does that of the findings in them.
+
+    What a verifying step has dropped counts for nothing but its words while another finding of the group is
+    open: the result is then open, has the severity of an open one, and is disputed. So merging neither opens
+    nor closes a gate. It is dropped only if each finding of the group is.
     """
     stated: dict[tuple[str, int, int, str], list[tuple[int, Finding]]] = {}
     for number, answer in enumerate(answers):
@@ -160,6 +164,7 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
     ranked = sorted(
         findings,
         key=lambda each: (
+            not each.is_open,
             SEVERITIES.index(each.severity),
             each.suggestion is None,
             each.evidence is None,
@@ -168,7 +173,9 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
         ),
     )
     first = ranked[0]
-    spot = min(ranked, key=lambda each: (each.suggestion is None, each.line is None))
+    kept = [each for each in ranked if each.is_open] or ranked
+    spot = min(kept, key=lambda each: (each.suggestion is None, each.line is None))
+    check = next((each.check for each in ranked if each.check is not None), None)
     own = Opinion(first.by, first.severity, first.message)
     others = {Opinion(each.by, each.severity, each.message) for each in ranked}
     others.update(opinion for each in ranked for opinion in each.also)
@@ -179,10 +186,12 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
     return first._replace(
         line=spot.line,
         end_line=spot.end_line,
-        place=next((place for place in _WHEREABOUTS if any(each.place == place for each in ranked)), None),
+        place=next((place for place in _WHEREABOUTS if any(each.place == place for each in kept)), None),
         by=tuple(step for _, step in in_order({step for each in ranked for step in each.by})),
-        evidence=next((each.evidence for each in (spot, *ranked) if each.evidence is not None), None),
+        id=spot.id,
+        evidence=next((each.evidence for each in (spot, *kept) if each.evidence is not None), None),
         suggestion=spot.suggestion,
+        check=check and check._replace(dropped=not first.is_open),
         also=tuple(
             sorted(
                 others - {own},
