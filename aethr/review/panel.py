@@ -18,6 +18,8 @@ ENOUGH = 0.25
 """From this likeness on, two messages about overlapping lines are about one defect."""
 NEARLY = 0.6
 """The same without lines to compare: that of two messages of 15 words, of which they share 12 or 13."""
+NEIGHBOURS = 100
+"""A finding is compared with at most this many after it in its file, so that thousands take seconds."""
 
 _STOPWORDS = frozenset((
     "the", "and", "for", "with", "that", "this", "are", "not", "but", "was", "has", "its", "can", "may",
@@ -149,7 +151,7 @@ def _find_meeting(
     meeting = {}
     for at, one in enumerate(findings):
         first, last = _lines_of(one)
-        for other in range(at + 1, len(findings)):
+        for other in range(at + 1, min(at + 1 + NEIGHBOURS, len(findings))):
             begin, end = _lines_of(findings[other])
             if findings[other].path != one.path or (first and begin > last):
                 break

@@ -427,3 +427,15 @@ def test_merging_neither_opens_nor_closes_a_gate() -> None:
         said = {(by, each.message) for each in merged for by in each.by}
         said |= {(by, other.message) for each in merged for other in each.also for by in other.by}
         assert {(each.by[0], each.message) for each in every} <= said
+
+
+@pytest.mark.slow
+def test_thousands_of_findings_of_one_line_are_merged_quickly() -> None:
+    seeded = random.Random(3)
+    answers = [
+        [found(f"{seeded.choice(POOL)} {' '.join(seeded.choices(WORDS, k=3))}", by=by) for _ in range(3_000)]
+        for by in ("one", "two")
+    ]
+    begin = time.process_time()
+    assert len(merge(answers)) > 3_000
+    assert time.process_time() - begin < 12

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from aethr.review.identity import is_same_code, place_id, removed_id
+from tests.agents.test_failed_attempts import Desk, desk
 from tests.live import TASK, Aethr, aethr, project, resume_words, serving, temp
 from tests.model_server import error
 from tests.support import Repo
 
-__all__ = ("aethr", "project", "temp")
+__all__ = ("aethr", "desk", "project", "temp")
 
 SHOP = """\
 import os
@@ -231,3 +232,18 @@ def test_a_resumed_run_keeps_the_ids_and_an_older_checkpoint_has_none(
     with serving(monkeypatch, "In short."):
         done = aethr(*words, "--json")
     assert [each["id"] for each in done.record["review"]["findings"]] == [None]
+
+
+def test_what_an_agent_edited_is_read_from_the_disk(desk: Desk) -> None:
+    """Whatever the scope: the index has other lines, and those count for every other file."""
+    desk.repo.write("app.py", "staged = 1\nstaged = 2\n")
+    desk.repo.write("one.py", "staged = 1\nstaged = 2\n")
+    desk.repo.git("add", "app.py", "one.py")
+    desk.repo.write("app.py", "changed = 1\nchanged = 2\n")
+    desk.agent("printf 'def one():\\n    return 1\\n' >one.py")
+    answer = "- [high] one.py:2 — why one?\n- [low] app.py:2 — its caller\n\nReview status: revise"
+    done = desk.run("run", "--json", "--diff", "staged", "do it", answers=(answer,))
+    assert {each["path"]: each["id"] for each in done.record["review"]["findings"]} == {
+        "one.py": place_id("one.py", ["def one():", "    return 1"], 2),
+        "app.py": place_id("app.py", ["staged = 1", "staged = 2"], 2),
+    }
