@@ -127,6 +127,7 @@ def test_a_review_that_says_revise(
             "evidence": None,
             "suggestion": None,
             "check": None,
+            "also": [],
         }
     ]
 
