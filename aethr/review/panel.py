@@ -80,9 +80,12 @@ class _Message(NamedTuple):
     numbers: tuple[str, ...]
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether two messages about the same lines are about one defect. Symmetric."""
-    return _likeness(_read(one), _read(other)) > 0
+def alike(one: str, other: str, *, same_lines: bool = True) -> bool:
+    """Whether two messages about the same lines are about one defect. Symmetric.
+
+    Without ``same_lines`` they are about one file, and the words have to be nearly the same.
+    """
+    return _likeness(_read(one), _read(other)) >= (ENOUGH if same_lines else NEARLY)
 
 
 def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tuple[Finding, ...]:
