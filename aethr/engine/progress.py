@@ -6,7 +6,6 @@ A turn is one iteration of a step, with all parts of the change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import copy
 from functools import partial
 from typing import NamedTuple
 
@@ -148,6 +147,8 @@ class Progress:
         self, answers: tuple[Answer, ...], repeat: Repeat, finished: Sequence[StepResult]
     ) -> LoopOutcome | None:
         """How the loop would end if the workflow had these answers."""
+        from copy import copy  # few runs need it
+
         other = copy(self)
         other.plan = self.plan._replace(workflow=self.plan.workflow._replace(answers=answers))
         return Progress._end_loop(other, repeat, finished)
@@ -195,9 +196,12 @@ class Progress:
         spec = self._spec_of(turn[0])
         answers, is_gone = self.plan.workflow.answers, self.plan.is_gone
         if not spec.verify:
-            return [review.apply_answers(review.read(result), answers, is_gone) for result in turn]
+            named = {each.path for result in turn for each in result.places}
+            reviews = [review.read(result, named.__contains__) for result in turn]
+            return [review.apply_answers(own, answers, is_gone) for own in reviews]
         until = self.results[: self.results.index(turn[-1]) + 1]
         there = {each.path for of in until for each in of.shown if each.place in ("change", "tree")}
+        there |= {each.path for of in until for each in of.places}
         high = frozenset(step.spec.id for step in self.plan.steps if step.spec.verify_high)
         settled = review.settle(until, frozenset(spec.verify), there.__contains__, high)
         return [review.apply_answers(own, answers, is_gone) for _, own in settled]

@@ -314,7 +314,7 @@ def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]
     """The statuses and the open findings of all of these."""
     every = list(reviews)
     found = {
-        each._replace(evidence=None, suggestion=None, check=None, id=None)
+        each._replace(place=None, evidence=None, suggestion=None, check=None, id=None)
         for own in every
         for each in own.findings
         if each.is_open

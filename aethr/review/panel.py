@@ -97,10 +97,10 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
     are equal. In a group each finding meets each other one: if ``b`` meets ``a`` and ``c``, which do not
     meet, it joins the one that it is more like.
 
-    The result is the most severe finding of its group; what the others wrote is in ``also``, and everyone who
-    found it in ``by``, in the order of ``steps``. Evidence and suggestion are of the most severe finding that
-    has them, and the lines are those that the suggestion replaces. The order of the answers does not matter,
-    nor does that of the findings in them.
+    The result is the most severe finding of its group, an open one if there is one; what the others wrote is
+    in ``also``, and everyone who found it in ``by``, in the order of ``steps``. Evidence and suggestion are of
+    the most severe finding that has them, and the lines are those that the suggestion replaces. The order of
+    the answers does not matter, nor does that of the findings in them.
     """
     stated: dict[tuple[str, int, int, str], list[tuple[int, Finding]]] = {}
     for number, answer in enumerate(answers):
@@ -163,6 +163,7 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
     ranked = sorted(
         findings,
         key=lambda each: (
+            not each.is_open,
             SEVERITIES.index(each.severity),
             each.suggestion is None,
             each.evidence is None,

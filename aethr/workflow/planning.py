@@ -278,8 +278,10 @@ def find_gone(top: Path | None, head: str | None) -> Callable[[str], bool]:
         from aethr.review.answers import path_digits
 
         if head is None:
-            return frozenset(map(path_digits, tracking.files(top, lambda _: True) or ()))
-        return frozenset(path_digits(os.fsdecode(each.path)) for each in tracking.entries(top, head))
+            names = tracking.files(top, lambda _: True) or ()
+        else:
+            names = tuple(os.fsdecode(each.path) for each in tracking.entries(top, head))
+        return frozenset(map(path_digits, ("", *names)))  # the first is that of a finding without a path
 
     def is_gone(place: str) -> bool:
         from aethr.review.identity import PATH_DIGITS
