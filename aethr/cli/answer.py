@@ -139,8 +139,13 @@ def _find_in_record(name: str, place: str) -> Finding:
         raise UsageError(f"{name}: no finding has the id {place}{near}", "Reports print the id of each one.")
     if len(own) > 1:
         raise UsageError(
-            "\n".join((f"{name}: {len(own)} findings have the id {place}:", *map(wording.finding, own))),
-            "Give --severity and --message of the one that you mean, instead of --record.",
+            f"{name}: {len(own)} findings have the id {place}",
+            "\n  ".join(
+                (
+                    "Instead of --record give --severity and --message of the one that you mean:",
+                    *map(wording.finding, own),
+                )
+            ),
         )
     return own[0]
 

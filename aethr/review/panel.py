@@ -98,9 +98,9 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
     meet, it joins the one that it is more like.
 
     The result is the most severe finding of its group, an open one if there is one; what the others wrote is
-    in ``also``, and everyone who found it in ``by``, in the order of ``steps``. Evidence and suggestion are of
-    the most severe finding that has them, and the lines are those that the suggestion replaces. The order of
-    the answers does not matter, nor does that of the findings in them.
+    in ``also``, and everyone who found it in ``by``, in the order of ``steps``. Evidence and suggestion are
+    of the most severe finding that has them, and the lines are those that the suggestion replaces. The order
+    of the answers does not matter, nor does that of the findings in them.
     """
     stated: dict[tuple[str, int, int, str], list[tuple[int, Finding]]] = {}
     for number, answer in enumerate(answers):
