@@ -123,13 +123,22 @@ class Instruction(NamedTuple):
     text: str
 
 
+class Answer(NamedTuple):
+    """What somebody decided about a finding: its place ``id``, severity and message, and why it may stay."""
+
+    id: str
+    severity: Severity
+    message: str
+    reason: str
+
+
 class WorkflowSpec(NamedTuple):
     """A valid workflow file.
 
     ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
     file, both for later errors. ``origin`` is the name of the file to print. ``parts`` is the maximum number
     of parts that a change is cut into. ``exclude`` are patterns as in ``.gitignore``; ``exclude_defaults`` is
-    False if only they exclude files.
+    False if only they exclude files. No prompt, checkpoint or seal rests on the ``answers`` to findings.
     """
 
     name: str
@@ -143,6 +152,7 @@ class WorkflowSpec(NamedTuple):
     exclude: tuple[str, ...] = ()
     exclude_defaults: bool = True
     instructions: tuple[Instruction, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
     @property
     def rules(self) -> Rules:
@@ -816,7 +826,8 @@ class Finding(NamedTuple):
     lines that the reviewer quoted. ``id`` is that of its place, which other findings may share; None for an
     answer that was not read against the files under review. ``state`` is None where reviews are not compared.
     ``check`` is None unless a verifying step disproved the finding. If it was found more than once, ``also``
-    has what the others wrote; severity and message are of the most severe one.
+    has what the others wrote; severity and message are of the most severe one. ``answer`` is the reason of
+    the answer that covers it, or None.
     """
 
     severity: Severity
@@ -832,11 +843,17 @@ class Finding(NamedTuple):
     suggestion: str | None = None
     check: Check | None = None
     also: tuple[Opinion, ...] = ()
+    answer: str | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the finding counts for the outcome and the gate."""
-        return self.check is None or not self.check.dropped
+        return self.state not in ("answered", "resolved") and not self.is_dropped
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether a verifying step has dropped it."""
+        return self.check is not None and self.check.dropped
 
 
 class Review(NamedTuple):
@@ -844,6 +861,7 @@ class Review(NamedTuple):
 
     ``reason`` says why there is no reliable verdict, or why a pass was not accepted. ``unexplained`` is True
     for a ``revise`` without a high or medium finding, or with a finding whose severity cannot be read.
+    ``unused`` are the ids of answers that cover none of the findings, although their files were reviewed.
     """
 
     status: ReviewStatus = "none"
@@ -851,15 +869,22 @@ class Review(NamedTuple):
     coverage: float | None = None
     reason: str | None = None
     unexplained: bool = False
+    unused: tuple[str, ...] = ()
 
     @property
     def open(self) -> tuple[Finding, ...]:
-        """The findings that count: those that no verifying step has dropped."""
+        """The findings that count: those that no answer covers and no verifying step has dropped."""
         return tuple(each for each in self.findings if each.is_open)
 
     @property
     def dropped(self) -> tuple[Finding, ...]:
-        return tuple(each for each in self.findings if not each.is_open)
+        """Those that a verifying step has dropped."""
+        return tuple(each for each in self.findings if each.is_dropped)
+
+    @property
+    def answered(self) -> tuple[Finding, ...]:
+        """Those that an answer covers and that are not dropped."""
+        return tuple(each for each in self.findings if each.state == "answered" and not each.is_dropped)
 
 
 class CommandCheck(NamedTuple):
@@ -1200,6 +1225,7 @@ class Plan(NamedTuple):
     the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
     lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
     a receipt. ``pull_request`` is None outside of one. ``read_files`` reads files as the change leaves them.
+    ``is_gone`` says whether the tree has no file any more with the path of this place id.
     """
 
     workflow: WorkflowSpec
@@ -1224,6 +1250,7 @@ class Plan(NamedTuple):
     concerns: Callable[[Instruction, Receipt], bool] = lambda _, __: False
     pull_request: PullRequestText | None = None
     read_files: ReadFiles = read_nothing
+    is_gone: Callable[[str], bool] = lambda _: False
 
     @property
     def is_live(self) -> bool:

@@ -68,6 +68,20 @@ Validate a workflow file; print it as a map, and the most that a run of it can t
 and dollars, by the price file that LiteLLM brings. Nothing is called.
 """
 
+ANSWER_DESCRIPTION = """\
+Answer a finding: say why it may stay. The answer is appended to `answers:` at the end of .aethr.yaml, and
+nothing else in the file changes. It covers the same defect at the same place, as long as that code stays as
+it is and the finding is not more severe. Reports list it with its reason, and it no longer closes a gate.
+
+Which finding it is comes from the record of the run, or from --severity and --message.
+"""
+
+ANSWER_EPILOG = """\
+example:
+  aethr run --report review.json --fail-on medium "review my changes"
+  aethr answer f2a91c40b7de --record review.json --reason "the process lives for one request"
+"""
+
 HOOK_DESCRIPTION = """\
 Review what is about to be committed or pushed, as a hook of pre-commit or prek.
 
@@ -231,6 +245,24 @@ def _add_merge_arguments(parser: _Parser) -> None:
         _add_option(parser, option)
 
 
+def _add_answer_arguments(parser: _Parser) -> None:
+    from aethr.base.records import SEVERITIES
+
+    for names, settings in (
+        (["place"], {"metavar": "ID", "nargs": "?", "help": "the id that reports print with the finding"}),
+        (["--reason"], {"metavar": "TEXT", "help": "why it may stay"}),
+        (["--record"], {"metavar": "FILE", "help": "the record (.json) of the run that found it"}),
+        (["--severity"], {"choices": SEVERITIES, "help": "without a record: the severity of the finding"}),
+        (["--message"], {"metavar": "TEXT", "help": "without a record: what the finding says"}),
+        (["--remove"], {"metavar": "ID", "help": "take an answer away"}),
+        (["--config"], {"metavar": "PATH", "help": "the workflow file; default .aethr.yaml of this project"}),
+    ):
+        parser.add_argument(*names, default=None, **settings)
+    parser.add_argument(
+        "--list", dest="only_list", action="store_true", default=False, help="list the answers"
+    )
+
+
 def _add_check_arguments(parser: _Parser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", default=[], help="default: this project's file")
     parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
@@ -307,6 +339,13 @@ COMMANDS = {
         CHECK_DESCRIPTION,
         "example:\n  aethr check .aethr.yaml",
         _add_check_arguments,
+    ),
+    "answer": Command(
+        "say why a finding may stay",
+        "aethr.cli.answer:main",
+        ANSWER_DESCRIPTION,
+        ANSWER_EPILOG,
+        _add_answer_arguments,
     ),
     "hook": Command(
         "review a commit or a push, under pre-commit or prek",

@@ -126,7 +126,9 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
             why = "\n".join(found.refused) or "this run has no record of a shard"
             raise NotReviewedError(why, "Re-run the shards that failed, and this job with them.")
         try:
-            result = merge(found.records, terms.gate, found.refused)
+            answers = setup.found.project.workflow.answers
+            gone = planning.find_gone(setup.survey.top, setup.survey.scope.head)
+            result = merge(found.records, terms.gate, found.refused, answers, gone)
         except UsageError as error:
             raise NotReviewedError(
                 str(error), "Re-run all jobs, so that all shards review the same."

@@ -69,6 +69,27 @@ def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
             yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
         if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
+    yield from _answers_in_doubt(plan)
+
+
+def _answers_in_doubt(plan: Plan) -> Iterator[str]:
+    """Answers whose file is gone, and those that another one includes.
+
+    Whether one still covers a finding only a review can tell.
+    """
+    given = plan.workflow.answers
+    if not given:
+        return
+    from aethr.review.answers import find_repeated
+
+    lines = [plan.workflow.places[f"answers.{number}"].line for number in range(len(given))]
+    for number, each in enumerate(given):
+        if plan.is_gone(each.id):
+            where = f"{plan.workflow.origin}:{lines[number]}: the answer {each.id}"
+            yield f"{where}: no file has its path any more; it only covers the same code in a renamed file"
+    for number, other in find_repeated(given):
+        where = f"{plan.workflow.origin}:{lines[number]}: the answer {given[number].id}"
+        yield f"{where} says no more than the one on line {lines[other]}"
 
 
 def print_schema() -> int:

@@ -32,6 +32,7 @@ PATHS: Mapping[str, Mapping[str, object]] = {
     "config": _YAML,
     "replies": _YAML,
     "records": shtab.glob("*.json"),
+    "record": shtab.glob("*.json"),
     "report": shtab.glob(*(f"*{suffix}" for suffix in FORMATS)),
     "checkpoint_dir": shtab.DIRECTORY,
 }

@@ -23,7 +23,7 @@ SHOWN = 100
 """At most this many mistakes are shown, and characters of a long line."""
 INDENT = " " * 4
 
-_LINE_END = re.compile(r"\r\n|\n|\r")
+LINE_END = re.compile(r"\r\n|\n|\r")
 _QUOTED = 60
 _OPTIONS_LISTED = 12
 
@@ -45,7 +45,7 @@ class Lines(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Lines:
-        ends = list(_LINE_END.finditer(text))
+        ends = list(LINE_END.finditer(text))
         starts = (0, *(end.end() for end in ends))
         stops = (*(end.start() for end in ends), len(text))
         return cls(tuple(text[a:b] for a, b in zip(starts, stops, strict=True)), starts)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aethr.base import providers
-from aethr.base.records import PARTS, VISIBILITIES, StepSpec, WorkflowSpec
+from aethr.base.records import PARTS, SEVERITIES, VISIBILITIES, StepSpec, WorkflowSpec
 from aethr.config.kinds import (
     Choice,
     Flag,
@@ -105,6 +105,12 @@ def document(vocabulary: Vocabulary) -> Record:
                 _limits(CONTEXT_CHARS, _PARTS),
                 "Limits of each step, and of the run.",
                 {"context_chars": CONTEXT_CHARS, "parts": PARTS},
+            ),
+            Key(
+                "answers",
+                ListOf(_ANSWER, "answer"),
+                "Findings that may stay, each with the reason; `aethr answer` writes them.",
+                [{key.name: key.example for key in _ANSWER.keys}],
             ),
         ),
     )
@@ -269,6 +275,46 @@ def _limits(default: int | None, *more: Key) -> Record:
     size = Number(1, 10_000_000, whole=True)
     about = "Budget of a step's context, in characters."
     return Record("limits", (Key("context_chars", size, about, CONTEXT_CHARS, default=default), *more))
+
+
+def _place_problem(text: str) -> Problem | None:
+    if re.fullmatch(_PLACE, text):
+        return None
+    return Problem(f"the id {quote(text)} is not 12 of the characters 0-9 a-f")
+
+
+_PLACE = r"[0-9a-f]{12}"
+PLACE_ID = Text("an id", problem=_place_problem, limits={"pattern": f"^{_PLACE}$"})
+"""The id of a finding's place."""
+MESSAGE = Text("a message", one_line=True)
+REASON = Text("a reason")
+_ANSWER = Record(
+    "an answer",
+    (
+        Key("id", PLACE_ID, "The id that reports print with the finding.", "f2a91c40b7de", required=True),
+        Key(
+            "severity",
+            Choice("severity", SEVERITIES),
+            "That of the finding. A more severe one is not covered.",
+            "medium",
+            required=True,
+        ),
+        Key(
+            "message",
+            MESSAGE,
+            "The words of the finding. Another defect on the same lines is not covered.",
+            "the cache is never emptied",
+            required=True,
+        ),
+        Key(
+            "reason",
+            REASON,
+            "Why it may stay, for people.",
+            "the process lives for one request",
+            required=True,
+        ),
+    ),
+)
 
 
 def _id_problem(text: str) -> Problem | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from aethr.base.errors import ConfigError
 from aethr.base.records import (
     PARTS,
+    Answer,
     Instruction,
     ModelSpec,
     Place,
@@ -30,7 +32,10 @@ from aethr.config.schema import (
     CONTEXT_CHARS,
     DIFF_FORM,
     GUIDANCE,
+    MESSAGE,
     MODELINE,
+    PLACE_ID,
+    REASON,
     STEP_ID,
     Vocabulary,
     context_source,
@@ -46,6 +51,9 @@ __all__ = [
     "DIFF_FORM",
     "GUIDANCE",
     "MAX_BYTES",
+    "MESSAGE",
+    "PLACE_ID",
+    "REASON",
     "STEP_ID",
     "Vocabulary",
     "context_source",
@@ -93,6 +101,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
         instructions=tuple(
             Instruction(tuple(each["paths"]), each["text"]) for each in raw.get("instructions", ())
         ),
+        answers=tuple(Answer(**each) for each in raw.get("answers", ())),
     )
 
 
@@ -282,18 +291,24 @@ def text(spec: WorkflowSpec) -> str:
         **({} if spec.exclude_defaults else {"exclude_defaults": False}),
         "instructions": [{"paths": list(each.paths), "text": each.text} for each in spec.instructions],
         "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
+        "answers": [each._asdict() for each in spec.answers],
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
     comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)
     head = list(comments) or [MODELINE, _HEADER]
-    dumped = (
-        yaml.dump({key: value}, None, _Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
-        for key, value in sections.items()
-        if value or value is False
-    )
-    made = "\n".join(("\n".join((*head, "")), *dumped))
+    dumped = (dump({key: value}) for key, value in sections.items() if value or value is False)
+    return "\n".join(("\n".join((*head, "")), *dumped))
+
+
+def dump(value: object) -> str:
+    """JSON values as the lines of a file."""
+    made = yaml.dump(value, None, _Dumper, allow_unicode=True, sort_keys=False, width=WIDTH)
     # PyYAML does not escape what editors do not show, such as bidi marks. `_style` puts such text in quotes.
-    return "".join(char if char.isprintable() or char in "\n\t" else f"\\u{ord(char):04x}" for char in made)
+    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in made)
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if char <= "\uffff" else f"\\U{ord(char):08x}"
 
 
 def _step_entry(step: StepSpec, shared: int) -> dict[str, Any]:
@@ -330,6 +345,10 @@ class _Dumper(yaml.SafeDumper):
         return analysis
 
 
+_NUMBER = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+"""A number to editors, which read YAML 1.2, but not to PyYAML."""
+
+
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, _style(value))
 
@@ -340,7 +359,7 @@ def _style(value: str) -> str | None:
     if not all(line.replace("\t", " ").isprintable() for line in lines):
         return '"'
     if len(value) <= WIDTH and "\n" not in value:
-        return None
+        return '"' if _NUMBER.fullmatch(value) else None
     if value[0].isspace() or not lines[-1] or any(line[-1:].isspace() for line in lines):
         return '"'
     if len(lines) > 1:

@@ -92,7 +92,7 @@ def run(
         raise refusal
     estimate = plan.estimate()
     yield started._replace(estimate=estimate, left_out=left_out)
-    progress = Progress(plan)
+    progress = Progress(plan, done)
     if shards and not plan.own_parts(len(shards.lines)):
         progress.turn = None
     for result in in_order(plan, done):
@@ -113,7 +113,17 @@ def run(
         # The workflow has changed since: no step that edits the tree has run, so no reviewed diff has it.
         doubt = f"what the failed attempt of step '{earlier.attempt.step}' changed was not reviewed"
     high = frozenset(step.spec.id for step in plan.steps if step.spec.verify_high)
-    verdict = review.judge(progress.results, reviewing, plan.mode, plan.holds, visibility, doubt, high)
+    verdict = review.judge(
+        progress.results,
+        reviewing,
+        plan.mode,
+        plan.holds,
+        visibility,
+        doubt,
+        high,
+        plan.workflow.answers,
+        plan.is_gone,
+    )
     finished = record(plan, progress.results, progress.loops, verdict, subject, shards=shards, doubt=doubt)
     yield RunFinished(finished._replace(estimate=estimate))
 

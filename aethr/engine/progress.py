@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from aethr import review
 from aethr.base.errors import UsageError
-from aethr.base.records import LoopOutcome, LoopResult, Plan, Repeat, Review, StepResult, StepSpec
+from aethr.base.records import (
+    Answer,
+    LoopOutcome,
+    LoopResult,
+    Plan,
+    Repeat,
+    Review,
+    StepResult,
+    StepSpec,
+)
 from aethr.engine import conditions
 from aethr.engine.conditions import Ended
 
@@ -27,11 +36,14 @@ class Progress:
     """Where a run stands. It changes only by ``add``, so replaying the results rebuilds it.
 
     ``results`` are those of finished turns, in the order of the run and of their parts. ``open`` are those of
-    turns that are not finished, or that come after one that is not, in the order in which they came.
+    turns that are not finished, or that come after one that is not, in the order in which they came. ``done``
+    are the results of a checkpoint, which say how many passes a loop had: the answers of the workflow file,
+    which decide whether it is satisfied, may have changed since.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, done: Iterable[StepResult] = ()) -> None:
         self.plan = plan
+        self._done = {turn_key(each) for each in done}
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
         self.turn: Turn | None = Turn(0, 1)
@@ -71,7 +83,7 @@ class Progress:
         following = turn.position + 1
         repeat = self.plan.steps[turn.position].spec.repeat
         if repeat:
-            outcome = self._end_loop(repeat, finished)
+            outcome = self._keep_passes(turn, repeat, finished, self._end_loop(repeat, finished))
             if outcome is None:
                 self.turn = Turn(self._index(repeat.back_to), turn.iteration + 1)
                 return None
@@ -115,6 +127,32 @@ class Progress:
             return "stalled"
         return "exhausted" if finished[0].iteration >= repeat.max_iterations else None
 
+    def _keep_passes(
+        self, turn: Turn, repeat: Repeat, finished: Sequence[StepResult], outcome: LoopOutcome | None
+    ) -> LoopOutcome | None:
+        """The outcome of the loop, or None if it went on with other answers when the checkpoint was written.
+
+        If it ended with other answers, it is exhausted: the steps after it have run.
+        """
+        went_on = (repeat.back_to, turn.iteration + 1) in self._done
+        if outcome is not None:
+            return outcome if not went_on else self._end_with((), repeat, finished) and outcome
+        if went_on or not any(self._index(name) > turn.position for name, _ in self._done):
+            return None
+        found = [each for own in self._reviews_of(finished) for each in own.findings if each.id]
+        every = tuple(Answer(each.id or "", each.severity, each.message, "") for each in found)
+        return self._end_with(every, repeat, finished) and "exhausted"
+
+    def _end_with(
+        self, answers: tuple[Answer, ...], repeat: Repeat, finished: Sequence[StepResult]
+    ) -> LoopOutcome | None:
+        """How the loop would end if the workflow had these answers."""
+        from copy import copy  # few runs need it
+
+        other = copy(self)
+        other.plan = self.plan._replace(workflow=self.plan.workflow._replace(answers=answers))
+        return Progress._end_loop(other, repeat, finished)
+
     def _is_satisfied_without_review(self, repeat: Repeat, skipped: Sequence[StepResult]) -> bool:
         """Whether a loop whose last step had nothing to read is satisfied: its latest answer still counts.
 
@@ -153,15 +191,20 @@ class Progress:
     def _reviews_of(self, turn: Sequence[StepResult]) -> list[Review]:
         """The reviews of these results; of a verifying step those that it verifies, as it left them.
 
-        Both are read from the results alone, so that a replay finds the same.
+        Both are read from the results alone, so that a replay finds the same. Answers cover findings.
         """
         spec = self._spec_of(turn[0])
+        answers, is_gone = self.plan.workflow.answers, self.plan.is_gone
         if not spec.verify:
-            return [review.read(result) for result in turn]
+            named = {each.path for result in turn for each in result.places}
+            reviews = [review.read(result, named.__contains__) for result in turn]
+            return [review.apply_answers(own, answers, is_gone) for own in reviews]
         until = self.results[: self.results.index(turn[-1]) + 1]
         there = {each.path for of in until for each in of.shown if each.place in ("change", "tree")}
+        there |= {each.path for of in until for each in of.places}
         high = frozenset(step.spec.id for step in self.plan.steps if step.spec.verify_high)
-        return [own for _, own in review.settle(until, frozenset(spec.verify), there.__contains__, high)]
+        settled = review.settle(until, frozenset(spec.verify), there.__contains__, high)
+        return [review.apply_answers(own, answers, is_gone) for _, own in settled]
 
     def _spec_of(self, result: StepResult) -> StepSpec:
         return self.plan.steps[self._index(result.id)].spec
@@ -192,7 +235,7 @@ def in_order(plan: Plan, results: Sequence[StepResult]) -> list[StepResult]:
 
     Those that do not fit ``plan``, because the id of a step holds a key and is redacted, stay as they are.
     """
-    progress = Progress(plan)
+    progress = Progress(plan, results)
     for result in results:
         progress.add(result)
     rest = [each for turn in progress.turns() for each in _join_parts(progress.results_of(turn))]
@@ -201,7 +244,7 @@ def in_order(plan: Plan, results: Sequence[StepResult]) -> list[StepResult]:
 
 def replay(plan: Plan, done: Sequence[StepResult]) -> Progress:
     """Where a run stands after ``done``. Raises ``UsageError`` if that does not fit ``plan``."""
-    progress = Progress(plan)
+    progress = Progress(plan, done)
     for result in done:
         progress.add(check_order(progress, result))
     return progress

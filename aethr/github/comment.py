@@ -21,6 +21,7 @@ from aethr.github.upsert import Marker
 from aethr.output import wording
 from aethr.output.markdown import (
     Fitting,
+    answered_findings,
     bullets,
     dropped_findings,
     findings_code,
@@ -216,7 +217,10 @@ def _body(page: Page, room: Room) -> str:
     if not result.steps:
         return excluded
     findings = findings_table(result.review.open, page.blobs.link, _within(room.limit // 3, measure))
-    dropped = dropped_findings(result.review.dropped, _within(room.limit // 8, measure))
+    aside = _join(
+        answered_findings(result.review.answered, _within(room.limit // 8, measure)),
+        dropped_findings(result.review.dropped, _within(room.limit // 8, measure)),
+    )
     quoted = findings_code(result.review.open, _within(room.limit // 8, measure))
     code = fold("The code of the findings", quoted) if quoted else ""
     not_sent = _missing(result.receipts, room)
@@ -226,7 +230,7 @@ def _body(page: Page, room: Room) -> str:
         f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
         _join(steps, loops, run_flowchart(result)),
     )
-    parts = (findings, code, dropped, not_sent, excluded, receipt)
+    parts = (findings, code, aside, not_sent, excluded, receipt)
     used = sum(map(measure, parts)) + 2 * WORDS
     answers: list[str] = []
     left = room.limit - used
@@ -236,7 +240,7 @@ def _body(page: Page, room: Room) -> str:
         note = f"*The answer is cut here. {room.rest}*" if cut else ""
         answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
         left -= measure(text)
-    return _join(findings, code, dropped, *answers, not_sent, excluded, receipt)
+    return _join(findings, code, aside, *answers, not_sent, excluded, receipt)
 
 
 def _missing(receipts: Iterable[Receipt], room: Room) -> str:

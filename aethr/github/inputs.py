@@ -139,7 +139,10 @@ def _key_variable(inputs: Inputs, workflow: WorkflowSpec, environ: Mapping[str, 
 
 
 class Found(NamedTuple):
-    """A project, the exact text of its workflow (the checkpoint is bound to it), and notes for people."""
+    """A project, the text of its workflow that the checkpoint is bound to, and notes for people.
+
+    That text has no answers: a result does not rest on them.
+    """
 
     project: Project
     content: str
@@ -220,7 +223,11 @@ def _is_plain(folder: Path) -> bool:
 
 def _open(cwd: Path, path: str | None, preset: str | None, *notes: str) -> Found:
     project = planning.open_project(cwd, path, preset)
-    return Found(project, "\n".join(project.workflow.lines), notes)
+    return Found(project, _bound_text(project.workflow), notes)
+
+
+def _bound_text(spec: WorkflowSpec) -> str:
+    return workflow_file.text(spec._replace(answers=(), lines=()))
 
 
 def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) -> Found:
@@ -243,7 +250,7 @@ def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) ->
             raise UsageError(
                 f"the folder of {name} is not in this checkout", "Was it removed by this change?"
             )
-        return Found(Project(root, spec), "\n".join(spec.lines))
+        return Found(Project(root, spec), _bound_text(spec))
     if path is not None:
         raise UsageError(
             f"input config: no file {path[:200]!r} in {shown}",

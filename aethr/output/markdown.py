@@ -112,7 +112,11 @@ def findings_table(
     for each in found:
         place, url = markdown_inline(wording.place_of(each)), link(each)
         linked = f"[{place}]({url})" if url else place
-        said = (markdown_inline(each.message), markdown_inline(wording.dispute(each), 1100))
+        said = (
+            markdown_inline(each.message),
+            markdown_inline(wording.dispute(each), 1100),
+            f"`{each.id}`" if each.id and each.id.isalnum() else "",
+        )
         rows.append((each.severity, linked, " ".join(filter(None, said))))
     return _table(("Severity", "Place", "Finding"), rows, "finding", fitting)
 
@@ -131,6 +135,18 @@ def dropped_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
     steps = capped(list(dict.fromkeys(one_line(each.check.step, 60) for each in found if each.check)))
     title = _REACHING.sub(rf"\g<0>{BREAK}", f"Dropped by {steps}: {wording.summary(found)}")
     return fold(title, body) if items else ""
+
+
+def answered_findings(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
+    """The findings that answers cover, folded: each with its reason."""
+    items = [
+        f"- {markdown_inline(wording.finding(each))}<br>{markdown_inline(wording.answer(each))}"
+        for each in found
+    ]
+    kept = fitting(items)
+    more = rest(len(items), len(kept), "finding")
+    body = "\n".join((*kept, *([f"\n{more.capitalize()}."] if more else [])))
+    return fold(f"Answered: {wording.summary(found)}", body) if items else ""
 
 
 def fold(title: str, body: str) -> str:

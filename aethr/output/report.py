@@ -17,6 +17,7 @@ from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severit
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import (
+    answered_findings,
     bullets,
     dropped_findings,
     findings_code,
@@ -138,6 +139,7 @@ def markdown(result: RunResult) -> str:
         *map(markdown_inline, _subject(result)),
         findings_table(result.review.open),
         findings_code(result.review.open),
+        answered_findings(result.review.answered),
         dropped_findings(result.review.dropped),
         *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(result.receipts))),
@@ -240,9 +242,11 @@ def _fingerprints(findings: Sequence[Finding]) -> list[dict[str, str]]:
 
 
 def _suppressions(finding: Finding) -> list[dict[str, str]]:
-    if finding.check is None or finding.is_open:
+    if finding.is_open:
         return []
-    justification = f"{wording.drop(finding.check)}\n{terminal(finding.check.quote.text)}"
+    justification = wording.answer(finding)
+    if finding.check is not None and finding.is_dropped:
+        justification = f"{wording.drop(finding.check)}\n{terminal(finding.check.quote.text)}"
     return [{"kind": "external", "status": "accepted", "justification": justification}]
 
 

@@ -215,8 +215,10 @@ def closing(result: RunResult) -> tuple[Message, ...]:
 
 
 def verdict(result: RunResult) -> Message:
-    """The outcome in one line, with what verifying steps dropped, and the names of what rules exclude."""
+    """The outcome in one line, with what is answered or dropped, and the names of what rules exclude."""
     outcome = _outcome(result)
+    if answered := result.review.answered:
+        outcome = outcome._replace(text=f"{outcome.text}; answered: {summary(answered)}")
     if dropped := result.review.dropped:
         steps = dict.fromkeys(one_line(each.check.step, 60) for each in dropped if each.check)
         outcome = outcome._replace(
@@ -317,9 +319,10 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def finding(found: Finding) -> str:
-    """``path:line: [high] message``, as compilers write it; ``[high] message`` without a path."""
+    """``path:line: [high] message (id)``, as compilers write it; ``[high] message (id)`` without a path."""
     where = place_of(found)
-    message = f"[{found.severity}] {one_line(found.message, 2000)}{dispute(found)}"
+    name = f" ({one_line(found.id, 12)})" if found.id else ""
+    message = f"[{found.severity}] {one_line(found.message, 2000)}{dispute(found)}{name}"
     return f"{where}: {message}" if where else message
 
 
@@ -337,9 +340,19 @@ def drop(check: Check) -> str:
     return f"dropped by {one_line(check.step, 60)}: {one_line(check.reason, 1000)} ({where})"
 
 
+def answer(found: Finding) -> str:
+    """``answered: why``."""
+    return f"answered: {one_line(found.answer or 'no reason is given', 1000)}"
+
+
 def set_aside(result: RunResult) -> tuple[str, ...]:
-    """The findings that verifying steps dropped, each with its reason."""
-    return tuple(f"{finding(each)}; {drop(each.check)}" for each in result.review.dropped if each.check)
+    """The findings that are answered or dropped, each with its reason, and the answers that cover nothing."""
+    answered = [f"{finding(each)}; {answer(each)}" for each in result.review.answered]
+    dropped = [f"{finding(each)}; {drop(each.check)}" for each in result.review.dropped if each.check]
+    unused = [one_line(each, 12) for each in result.review.unused]
+    one = len(unused) == 1
+    note = f"answer{'' if one else 's'} {capped(unused)} cover{'s' if one else ''} no finding of this run"
+    return (*answered, *dropped, *([note] if unused else []))
 
 
 def code_of(found: Finding) -> tuple[str, ...]:

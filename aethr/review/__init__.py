@@ -15,6 +15,7 @@ from aethr.base.errors import ExitCode
 from aethr.base.records import (
     RELIABLE,
     SEVERITIES,
+    Answer,
     Finding,
     Gate,
     Lines,
@@ -87,14 +88,16 @@ def judge(
     visibility: Mapping[str, Visibility] | None = None,
     doubt: str | None = None,
     verify_high: frozenset[str] = frozenset(),
+    answers: Sequence[Answer] = (),
+    is_gone: Callable[[str], bool] = lambda _: False,
 ) -> Verdict:
     """The run's verdict over the latest answer of every reviewing step since the tree last changed.
 
     ``results`` are all finished steps in order, ``reviewing`` the ids of reviewing steps. ``holds`` says
     whether the tree has a path, ``visibility`` which earlier steps each step can see (by default all),
     ``doubt`` why no review of the run can be complete, ``verify_high`` which verifying steps may drop high
-    findings. The worst of several verdicts counts. ``reason`` is set for every outcome except ``revise`` and
-    ``pass``.
+    findings, ``is_gone`` whether the tree has no file any more with the path of a place id. The worst of
+    several verdicts counts. ``reason`` is set for every outcome except ``revise`` and ``pass``.
     """
     latest = _latest_reviews(results, reviewing)
     skipped = [result for result in results if result.skipped not in (None, NOTHING_OPEN)]
@@ -108,17 +111,19 @@ def judge(
     if not latest:
         return unreviewed(doubt) if doubt else _explain_no_review(results, reviewing)
     parsed = settle(results, reviewing, holds, verify_high)
+    parsed = [(of, apply_answers(own, answers, is_gone)) for of, own in parsed]
     stated = {own.status for _, own in parsed}
-    answers = [[each._replace(by=(of.id,)) for each in own.findings] for of, own in parsed]
+    found = [[each._replace(by=(of.id,)) for each in own.findings] for of, own in parsed]
     review = Review(
         status=worst(own for _, own in parsed),
-        findings=merge(answers, list(dict.fromkeys(of.id for of, _ in parsed))),
+        findings=merge(found, list(dict.fromkeys(of.id for of, _ in parsed))),
         coverage=_coverage(latest),
         reason=doubt
         or _find_bad_answer(parsed)
         or _find_unseen(results, latest, visibility or {})
         or _list_missing(skipped),
         unexplained=any(own.unexplained for _, own in parsed),
+        unused=_find_unused(answers, [each for of_one in found for each in of_one], latest, is_gone),
     )
     if stated == {"none"}:
         return Verdict(review, "not-reviewed")
@@ -192,6 +197,39 @@ def settle(
         (of, own._replace(status="none") if of.truncated and own.status == "pass" else own)
         for of, own in reviews
     ]
+
+
+def apply_answers(review: Review, answers: Sequence[Answer], is_gone: Callable[[str], bool]) -> Review:
+    """The review, with what these answers cover: see ``answers.settle``."""
+    if not answers or not review.findings:
+        return review
+    from aethr.review import answers as rule
+
+    return rule.settle(review, answers, is_gone)
+
+
+def _find_unused(
+    answers: Sequence[Answer],
+    findings: Sequence[Finding],
+    results: Sequence[StepResult],
+    is_gone: Callable[[str], bool],
+) -> tuple[str, ...]:
+    """The answers that cover nothing in a file that was reviewed: see ``answers.find_unused``."""
+    if not answers:
+        return ()
+    from aethr.review import answers as rule
+
+    receipts = [each for result in results for each in result.context]
+    return tuple(dict.fromkeys(rule.find_unused(answers, findings, receipts, is_gone)))
+
+
+def conclude(review: Review, findings: Iterable[Finding]) -> Review:
+    """The review with these findings; an explained ``revise`` with no open high or medium one is a pass."""
+    found = tuple(findings)
+    explained = review.status == "revise" and not review.unexplained
+    gates = any(each.is_open and each.severity != "low" for each in found)
+    status: ReviewStatus = "pass" if explained and not gates else review.status
+    return review._replace(findings=found, status=status)
 
 
 def worst(reviews: Iterable[Review]) -> ReviewStatus:
@@ -287,7 +325,7 @@ def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]
     """The statuses of all of these, and what is open and where, each defect once."""
     every = list(reviews)
     found = {
-        each._replace(evidence=None, suggestion=None, check=None, id=None, also=())
+        each._replace(place=None, evidence=None, suggestion=None, check=None, id=None, also=())
         for each in merge([own.open for own in every])
     }
     return {each.status for each in every}, found

@@ -84,8 +84,12 @@ def is_same_code(one: str, other: str) -> bool:
 
     The ids of whole files have no code to compare.
     """
-    code = one[PATH_DIGITS:]
-    return code == other[PATH_DIGITS:] and code != _digest("", CODE_DIGITS)
+    return one[PATH_DIGITS:] == other[PATH_DIGITS:] and has_code(one)
+
+
+def has_code(place: str) -> bool:
+    """Whether an id is of lines, not of a file as a whole."""
+    return place[PATH_DIGITS:] != _digest("", CODE_DIGITS)
 
 
 def identify(findings: Iterable[Finding], result: StepResult) -> tuple[Finding, ...]:

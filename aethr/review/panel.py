@@ -82,9 +82,12 @@ class _Message(NamedTuple):
     numbers: tuple[str, ...]
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether two messages about the same lines are about one defect. Symmetric."""
-    return _likeness(_read(one), _read(other)) > 0
+def alike(one: str, other: str, *, same_lines: bool = True) -> bool:
+    """Whether two messages about the same lines are about one defect. Symmetric.
+
+    Without ``same_lines`` they are about one file, and the words have to be nearly the same.
+    """
+    return _likeness(_read(one), _read(other)) >= (ENOUGH if same_lines else NEARLY)
 
 
 def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tuple[Finding, ...]:
@@ -101,9 +104,9 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
     has them, and the lines are those that the suggestion replaces. The order of the answers does not matter,
     nor does that of the findings in them.
 
-    What a verifying step has dropped counts for nothing but its words while another finding of the group is
-    open: the result is then open, has the severity of an open one, and is disputed. So merging neither opens
-    nor closes a gate. It is dropped only if each finding of the group is.
+    What a verifying step has dropped, or an answer covers, counts for nothing but its words while another
+    finding of the group is open: the result is then open, has the severity of an open one, and is disputed if
+    one was dropped. So merging neither opens nor closes a gate. It is closed only if each of the group is.
     """
     stated: dict[tuple[str, int, int, str], list[tuple[int, Finding]]] = {}
     for number, answer in enumerate(answers):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aethr.base.records import SEVERITIES, Check, Finding, Quote, Review, StepResult
 from aethr.base.words import path_line
-from aethr.review import LISTED, code_below, read_lines
+from aethr.review import LISTED, code_below, conclude, read_lines
 from aethr.review.lines import Code, Line
 
 LEAST = 20
@@ -162,12 +162,10 @@ def settle(
                 for key, check in _checks_by_finding(result, high=result.id in high).items():
                     if key not in proved or check.dropped:
                         proved[key] = check
-        findings = tuple(
+        findings = (
             each._replace(check=proved.get(_key(each._replace(by=(of.id,))))) for each in own.findings
         )
-        explained = own.status == "revise" and not own.unexplained
-        gates = any(each.is_open and each.severity != "low" for each in findings)
-        yield of, own._replace(findings=findings, status="pass" if explained and not gates else own.status)
+        yield of, conclude(own, findings)
 
 
 _Key = tuple[object, ...]

@@ -6,7 +6,7 @@ incomplete: a shard, or a part of the change that a step did not answer for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from aethr.base import codec
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.options import MOST_SHARDS
 from aethr.base.records import (
+    Answer,
     Estimate,
     Gate,
     Mode,
@@ -62,11 +63,17 @@ def load(name: str) -> ShardRecord:
         raise UsageError(f"{name}: not the record of a shard: {error}", again) from error
 
 
-def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = ()) -> RunResult:
-    """The result of the run that these are the shards of, judged once, with this gate.
+def merge(
+    records: Sequence[ShardRecord],
+    gate: Gate,
+    refused: Sequence[str] = (),
+    answers: Sequence[Answer] = (),
+    is_gone: Callable[[str], bool] = lambda _: False,
+) -> RunResult:
+    """The result of the run that these are the shards of, judged once, with this gate and these answers.
 
-    ``refused`` has a line for each record that does not count. Raises ``UsageError`` for records of different
-    runs, and for two different ones of one shard.
+    ``refused`` has a line for each record that does not count, ``is_gone`` is that of a ``Plan``. Raises
+    ``UsageError`` for records of different runs, and for two different ones of one shard.
     """
     shards = _by_number(records)
     first = next(iter(shards.values()))
@@ -90,6 +97,8 @@ def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = (
         {step.id: step.history_visibility for step in plan.steps},
         "; ".join((*refused, *missing, *doubts)) or None,
         frozenset(step.id for step in plan.steps if step.verify_high),
+        answers,
+        is_gone,
     )
     if missing:
         verdict = _with_coverage_of_all(verdict, plan, results)

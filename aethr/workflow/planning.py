@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import context, git
-from aethr.base.errors import NotReviewedError, UsageError
+from aethr.base.errors import AethrError, NotReviewedError, UsageError
 from aethr.base.options import GATES, RunOptions, read_shard
 from aethr.base.providers import split
 from aethr.base.records import (
@@ -161,6 +161,12 @@ def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
     if preset is not None:
         workflow = workflow_file.parse(read_preset(preset), f"preset {preset}", vocabulary())
         return Project(project_root(cwd), workflow)
+    file = find_file(cwd, path)
+    return Project(file.parent.resolve(), workflow_file.load(file, vocabulary()))
+
+
+def find_file(cwd: Path, path: str | None) -> Path:
+    """The workflow file of the command line (default: that of this project). Raises ``UsageError``."""
     file = Path(cwd, path) if path is not None else nearest(cwd)
     if file is None:
         raise UsageError(
@@ -168,7 +174,7 @@ def open_project(cwd: Path, path: str | None, preset: str | None) -> Project:
             "Create one with `aethr init`, or use a built-in workflow without a file:\n"
             '  aethr run --preset review-existing-diff "review my changes"',
         )
-    return Project(file.parent.resolve(), workflow_file.load(file, vocabulary()))
+    return file
 
 
 def project_root(cwd: Path) -> Path:
@@ -255,7 +261,37 @@ def plan(
         concerns=partial(exclusion.concerns, folder),
         pull_request=pull_request,
         read_files=partial(files.read_named, root, folder, scope, survey),
+        is_gone=find_gone(survey.top if survey else None, scope.head),
     )
+
+
+def find_gone(top: Path | None, head: str | None) -> Callable[[str], bool]:
+    """Whether a tree has no file any more with the path of a place id: that of a commit, or the work tree.
+
+    ``top`` is the repository's top folder. The tree is read when it is first asked for; without one, or where
+    git cannot list it, nothing is gone.
+    """
+
+    @cache
+    def list_digits(top: Path) -> frozenset[str]:
+        from aethr.git import tracking
+        from aethr.review.answers import path_digits
+
+        if head is None:
+            names = tracking.files(top, lambda _: True) or ()
+        else:
+            names = tuple(os.fsdecode(each.path) for each in tracking.entries(top, head))
+        return frozenset(map(path_digits, ("", *names)))  # the first is that of a finding without a path
+
+    def is_gone(place: str) -> bool:
+        from aethr.review.identity import PATH_DIGITS
+
+        try:
+            return top is not None and place[:PATH_DIGITS] not in list_digits(top)
+        except AethrError:
+            return False
+
+    return is_gone
 
 
 def _find_quotes(blocks: Sequence[Block], text: str, path: str | None, line: int | None) -> Sequence[Quote]:

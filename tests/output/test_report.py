@@ -148,6 +148,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "suggestion": None,
                     "check": None,
                     "also": [],
+                    "answer": None,
                 },
                 {
                     "severity": "medium",
@@ -163,6 +164,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "suggestion": None,
                     "check": None,
                     "also": [],
+                    "answer": None,
                 },
                 {
                     "severity": "low",
@@ -178,11 +180,13 @@ def test_the_record_has_the_documented_shape() -> None:
                     "suggestion": None,
                     "check": None,
                     "also": [],
+                    "answer": None,
                 },
             ],
             "coverage": 4 / 13,
             "reason": "not sent: z.py (over budget)",
             "unexplained": False,
+            "unused": [],
         },
         "totals": {
             "calls": 1,
