@@ -803,7 +803,15 @@ class Finding(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether the finding counts for the outcome and the gate."""
-        return self.check is None or not self.check.dropped
+        settled = self.state in ("resolved", "answered")
+        return not settled and (self.check is None or not self.check.dropped)
+
+
+class Resolved(NamedTuple):
+    """A finding of an earlier review that the review of ``commit`` no longer has."""
+
+    finding: Finding
+    commit: str
 
 
 class Review(NamedTuple):
@@ -811,6 +819,7 @@ class Review(NamedTuple):
 
     ``reason`` says why there is no reliable verdict, or why a pass was not accepted. ``unexplained`` is True
     for a ``revise`` without a high or medium finding, or with a finding whose severity cannot be read.
+    ``resolved`` are findings of earlier reviews that are gone, the latest first, where reviews are compared.
     """
 
     status: ReviewStatus = "none"
@@ -818,6 +827,7 @@ class Review(NamedTuple):
     coverage: float | None = None
     reason: str | None = None
     unexplained: bool = False
+    resolved: tuple[Resolved, ...] = ()
 
     @property
     def open(self) -> tuple[Finding, ...]:
@@ -837,6 +847,33 @@ class CommandCheck(NamedTuple):
     ended: str
 
 
+class Digest(NamedTuple):
+    """The SHA-256 of what a prompt has from one context source, or of what ``name`` says, in hexadecimal."""
+
+    name: str
+    sha256: str
+
+
+class KeptAnswer(NamedTuple):
+    """A whole answer of an earlier live run, which is not asked for again: see ``engine.reuse``.
+
+    ``key`` is the ``answer_key`` of its ``StepResult``, and ``commit`` the one that it is about. ``finds``
+    says whether it lists a finding.
+    """
+
+    key: str
+    step: str
+    part: int
+    content: str
+    verdict_from: int
+    model: str
+    finish_reason: str
+    transport: str
+    commit: str
+    finds: bool
+    digests: tuple[Digest, ...]
+
+
 class StepResult(NamedTuple):
     """A finished step. ``calls`` counts its model calls: a second one asks for a missing verdict.
 
@@ -845,7 +882,9 @@ class StepResult(NamedTuple):
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
     ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt. ``shown`` are the
-    findings that a verifying step was asked about, in their order.
+    findings that a verifying step was asked about, in their order. ``answer_key`` is the SHA-256 of all that
+    the answer of a live model depends on, and ``digests`` are those of the parts of its prompt. ``reused`` is
+    the commit that the answer is about if it is one of an earlier run, which was not asked for again.
     """
 
     id: str
@@ -873,6 +912,9 @@ class StepResult(NamedTuple):
     parts: int = 1
     quotes: tuple[Quote, ...] = ()
     shown: tuple[Finding, ...] = ()
+    answer_key: str = ""
+    digests: tuple[Digest, ...] = ()
+    reused: str | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -1116,6 +1158,7 @@ class PlannedStep(NamedTuple):
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
     commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
     ``about_change`` are those of its sources that say more about a change and are nothing without one.
+    ``address`` says where a live model is called, without any secret; an agent has none.
     """
 
     spec: StepSpec
@@ -1128,6 +1171,7 @@ class PlannedStep(NamedTuple):
     runs_commands: bool = False
     share: Share = share_nothing
     about_change: frozenset[str] = frozenset()
+    address: Callable[[], str] | None = None
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -1157,7 +1201,7 @@ class Plan(NamedTuple):
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
     the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
     lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
-    a receipt. ``pull_request`` is None outside of one.
+    a receipt. ``pull_request`` is None outside of one. ``reuse`` are answers of earlier runs by their key.
     """
 
     workflow: WorkflowSpec
@@ -1181,6 +1225,7 @@ class Plan(NamedTuple):
     find_quotes: FindQuotes = lambda *_: ()
     concerns: Callable[[Instruction, Receipt], bool] = lambda _, __: False
     pull_request: PullRequestText | None = None
+    reuse: Mapping[str, KeptAnswer] = MappingProxyType({})
 
     @property
     def is_live(self) -> bool:
@@ -1228,7 +1273,10 @@ class StepStarted(NamedTuple):
 
 
 class StepPrepared(NamedTuple):
-    """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent."""
+    """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent.
+
+    ``answer_key`` and ``digests`` are those of its result.
+    """
 
     id: str
     prompt: str
@@ -1237,6 +1285,8 @@ class StepPrepared(NamedTuple):
     skipped: str | None = None
     part: int = 1
     parts: int = 1
+    answer_key: str = ""
+    digests: tuple[Digest, ...] = ()
 
 
 class StepFinished(NamedTuple):

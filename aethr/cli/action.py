@@ -24,6 +24,7 @@ from aethr.base.options import RunOptions, read_shard
 from aethr.base.records import Checkout, RunResult, Seal, Shard, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
+from aethr.engine.seal import SHORTEST_KEY
 from aethr.git.fetch import Remote
 from aethr.github import artifacts, carry, delivery, event, inputs, runner
 from aethr.github.artifacts import Origin
@@ -170,9 +171,7 @@ def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
 def _require_key(seal: Seal, what: str) -> None:
     """Refuse shards without a key that proves their records, before the first call."""
     if not seal.keys:
-        missing = MissingKeyError(
-            f"no provider's key of at least {carry.SHORTEST_KEY} characters, which {what}"
-        )
+        missing = MissingKeyError(f"no provider's key of at least {SHORTEST_KEY} characters, which {what}")
         raise NotReviewedError(str(missing), "Shards need one. Without it, leave `shard` out.") from missing
 
 
