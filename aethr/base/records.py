@@ -297,6 +297,35 @@ class Shown(NamedTuple):
     numbered: bool = False
 
 
+class PlaceId(NamedTuple):
+    """The id of a place that findings of an answer name: see ``review.identity``."""
+
+    path: str | None
+    line: int | None
+    end_line: int | None
+    id: str
+
+
+class NamedFile(NamedTuple):
+    """A file of the tree under review, by the name that a finding gives it.
+
+    ``from_top`` says that the name is from the repository's top, as names in a change are; otherwise it is
+    from the project's folder, if there is such a file. ``on_disk`` reads it from the work tree, whatever the
+    scope is.
+    """
+
+    path: str
+    from_top: bool = False
+    on_disk: bool = False
+
+
+class FileText(NamedTuple):
+    """A file's path from the repository's top, and its lines; none if it has no text that can be read."""
+
+    path: str
+    lines: tuple[str, ...] = ()
+
+
 class Quote(NamedTuple):
     """Lines of an answer that stand in the code of its prompt.
 
@@ -780,10 +809,10 @@ class Finding(NamedTuple):
     nowhere. None if it names no path, or if there was no change to check it against. ``end_line`` is the last
     line of a range, ``by`` names the steps that found it. ``evidence`` are the lines of code that it
     quotes. ``suggestion`` replaces the lines from ``line`` to ``end_line``; it is None unless these are the
-    lines that the reviewer quoted. ``id``, the same for the same defect in another
-    review, and ``state``, compared with that review, are None where reviews are not compared. ``check`` is
-    None unless a verifying step disproved the finding. If it was found more than once, ``also`` has what the
-    others wrote; severity and message are of the most severe one.
+    lines that the reviewer quoted. ``id`` is that of its place, which other findings may share; None for an
+    answer that was not read against the files under review. ``state`` is None where reviews are not compared.
+    ``check`` is None unless a verifying step disproved the finding. If it was found more than once, ``also``
+    has what the others wrote; severity and message are of the most severe one.
     """
 
     severity: Severity
@@ -858,7 +887,7 @@ class KeptAnswer(NamedTuple):
     """A whole answer of an earlier live run, which is not asked for again: see ``engine.reuse``.
 
     ``key`` is the ``answer_key`` of its ``StepResult``, and ``commit`` the one that it is about. ``finds``
-    says whether it lists a finding.
+    says whether it lists a finding. ``places`` are as in ``StepResult``.
     """
 
     key: str
@@ -872,6 +901,7 @@ class KeptAnswer(NamedTuple):
     commit: str
     finds: bool
     digests: tuple[Digest, ...]
+    places: tuple[PlaceId, ...]
 
 
 class StepResult(NamedTuple):
@@ -882,7 +912,8 @@ class StepResult(NamedTuple):
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
     ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt. ``shown`` are the
-    findings that a verifying step was asked about, in their order. ``answer_key`` is the SHA-256 of all that
+    findings that a verifying step was asked about, in their order. ``places`` are the ids of the places that
+    the findings of a review name, from the files as they were then. ``answer_key`` is the SHA-256 of all that
     the answer of a live model depends on, and ``digests`` are those of the parts of its prompt. ``reused`` is
     the commit that the answer is about if it is one of an earlier run, which was not asked for again.
     """
@@ -912,6 +943,7 @@ class StepResult(NamedTuple):
     parts: int = 1
     quotes: tuple[Quote, ...] = ()
     shown: tuple[Finding, ...] = ()
+    places: tuple[PlaceId, ...] = ()
     answer_key: str = ""
     digests: tuple[Digest, ...] = ()
     reused: str | None = None
@@ -1139,11 +1171,18 @@ FindQuotes: TypeAlias = Callable[[Sequence[Block], str, str | None, int | None],
 
 The path and the line are where they are expected; the likeliest place comes first.
 """
+ReadFiles: TypeAlias = Callable[[Sequence[NamedFile]], Iterable[FileText]]
+"""Each of these files as the change leaves it, in this order. Raises ``AethrError``."""
 Share: TypeAlias = Callable[[Iterable[Request], Allowance], Sequence[Allowance]]
 """What each of some calls, which may run at once, may spend of what is left. It depends on nothing else.
 
 They may need more than that together: a call whose share is not there waits until another one ends.
 """
+
+
+def read_nothing(asked: Sequence[NamedFile]) -> Iterable[FileText]:
+    """No file has text."""
+    return [FileText(each.path) for each in asked]
 
 
 def share_nothing(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
@@ -1201,7 +1240,8 @@ class Plan(NamedTuple):
     that this run sends, None for all of it. ``estimate`` says what a live run needs; it reads the context of
     the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
     lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
-    a receipt. ``pull_request`` is None outside of one. ``reuse`` are answers of earlier runs by their key.
+    a receipt. ``pull_request`` is None outside of one. ``read_files`` reads files as the change leaves them.
+    ``reuse`` are answers of earlier runs by their key.
     """
 
     workflow: WorkflowSpec
@@ -1225,6 +1265,7 @@ class Plan(NamedTuple):
     find_quotes: FindQuotes = lambda *_: ()
     concerns: Callable[[Instruction, Receipt], bool] = lambda _, __: False
     pull_request: PullRequestText | None = None
+    read_files: ReadFiles = read_nothing
     reuse: Mapping[str, KeptAnswer] = MappingProxyType({})
 
     @property

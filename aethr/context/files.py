@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from aethr import git
 from aethr.base.errors import GitError, GitMissingError, ProcessError
-from aethr.base.records import Entry, Fragment, Gap, Piece, Survey, View
+from aethr.base.records import Entry, FileText, Fragment, Gap, NamedFile, Piece, Scope, Survey, View
 from aethr.base.sanitize import reveal, reveal_name
 from aethr.base.words import counted
 from aethr.context.diffs import is_pointer
@@ -270,6 +270,38 @@ def tree_of(view: View, *names: str) -> Tree:
     if commit is None and not (scope.kind == "staged" and git.checkout_if_any(root, known)):
         return WorkTree(root)
     return git_tree(root, commit, *names)
+
+
+def read_named(
+    root: Path, folder: str, scope: Scope, survey: Survey | None, asked: Sequence[NamedFile]
+) -> Iterator[FileText]:
+    """Each of these files as the change leaves it; ``folder`` is the project's from the repository's top.
+
+    A file that may not be read, or is not text, has no lines. Raises ``GitError``.
+    """
+    top = survey.top if survey else root
+    names = [
+        [each.path] if each.from_top or folder == "." else [f"{folder}/{each.path}", each.path]
+        for each in asked
+    ]
+    on_disk, of_scope = (
+        [name for each, own in zip(asked, names, strict=True) if each.on_disk is side for name in own]
+        for side in (True, False)
+    )
+    disk = WorkTree(top, links=False)
+    tree = tree_of(View(top, scope, survey=survey), *of_scope) if of_scope else disk
+    contents = {
+        True: disk.read(on_disk),
+        False: (disk if isinstance(tree, WorkTree) else tree).read(of_scope),
+    }
+    for each, own in zip(asked, names, strict=True):
+        read = [(name, next(contents[each.on_disk])) for name in own]
+        there = (item for item in read if not (isinstance(item[1], Refusal) and item[1].absent))
+        name, content = next(there, read[0])
+        if isinstance(content, Refusal) or b"\0" in content[:BINARY_SNIFF]:
+            yield FileText(_plain(name))
+        else:
+            yield FileText(_plain(name), tuple(content.decode("utf-8", "replace").split("\n")))
 
 
 def split_base(argument: str) -> tuple[str, bool]:

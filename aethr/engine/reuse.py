@@ -37,6 +37,7 @@ def find(plan: Plan, call: PartCall, prepared: StepPrepared) -> StepResult | Non
         verdict_from=kept.verdict_from,
         quotes=find_quotes(plan, call, prepared, last),
         shown=call.findings,
+        places=kept.places,
         reused=kept.commit,
         notes=(f"not asked again: the answer to the same prompt, of {kept.commit[:12]}",),
     )
@@ -72,6 +73,7 @@ def keep(results: Iterable[StepResult], commit: str) -> Iterator[KeptAnswer]:
                 commit=each.reused or commit,
                 finds=bool(review.parse(each.content[each.verdict_from :]).findings),
                 digests=each.digests,
+                places=each.places,
             )
 
 

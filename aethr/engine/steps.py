@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -177,6 +178,10 @@ def perform(
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
     result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
     result = result._replace(quotes=quotes, shown=call.findings, notes=(*call.notes, *result.notes))
+    if step.spec.reviewing and plan.mode != "mock":
+        # Without ids, where git cannot read a file, every finding counts as a new one.
+        with suppress(AethrError, OSError):
+            result = result._replace(places=review.find_places(result, plan.holds, plan.read_files))
     if result.shown:
         yield from _find_unproven(result)
     return result

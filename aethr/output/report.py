@@ -5,7 +5,6 @@ Text that came from a model, a file or the task is untrusted; each format makes 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -189,18 +188,14 @@ def sarif(result: RunResult) -> str:
 
 
 def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The findings with a place. A fingerprint stays the same when lines move or white space changes.
+    """The findings with a place.
 
     Code scanning closes a suppressed result. If one result says whether it is suppressed, all of them have to
     (SARIF 2.1.0, 3.27.23).
     """
-    seen: Counter[str] = Counter()
+    placed = [finding for finding in findings if _has_place(finding)]
     results = []
-    for finding in filter(_has_place, findings):
-        words = " ".join(finding.message.split()).lower()
-        identity = "\0".join((finding.severity, finding.path or "", words))
-        fingerprint = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:32]
-        seen[fingerprint] += 1
+    for finding, fingerprint in zip(placed, _fingerprints(placed), strict=True):
         location: dict[str, Any] = {"artifactLocation": {"uri": _uri(finding.path), "uriBaseId": "%SRCROOT%"}}
         if finding.line is not None and finding.line >= 1:
             location["region"] = {"startLine": finding.line}
@@ -217,13 +212,31 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "level": _LEVELS[finding.severity],
                 "message": {"text": message},
                 "locations": [{"physicalLocation": location}],
-                "partialFingerprints": {"aethrFinding/v1": f"{fingerprint}:{seen[fingerprint]}"},
+                **({"partialFingerprints": fingerprint} if fingerprint else {}),
                 **fixes,
             }
         )
         if not all(each.is_open for each in findings):
             results[-1]["suppressions"] = _suppressions(finding)
     return results
+
+
+def _fingerprints(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """What identifies each finding in other logs: the id of its place, and the number of the finding there.
+
+    Numbers follow lines and words, not severities, so that another grade does not exchange two findings. Code
+    scanning compares only ``primaryLocationLineHash``. If that is missing, its upload computes one, which is
+    the same for all findings of a line and changes with the lines below it.
+    """
+    order = sorted((each.line or 0, each.end_line or 0, each.message, at) for at, each in enumerate(findings))
+    numbers: Counter[str] = Counter()
+    found: list[dict[str, str]] = [{} for _ in findings]
+    for *_, at in order:
+        if (place := findings[at].id) is not None:
+            numbers[place] += 1
+            name = f"{place}:{numbers[place]}"
+            found[at] = {"aethrPlace/v1": name, "primaryLocationLineHash": name}
+    return found
 
 
 def _suppressions(finding: Finding) -> list[dict[str, str]]:

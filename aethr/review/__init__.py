@@ -19,7 +19,9 @@ from aethr.base.records import (
     Lines,
     LoopResult,
     Mode,
+    PlaceId,
     Quote,
+    ReadFiles,
     Receipt,
     Review,
     ReviewStatus,
@@ -190,7 +192,21 @@ def worst(reviews: Iterable[Review]) -> ReviewStatus:
 def read(result: StepResult, holds: Callable[[str], bool] | None = None) -> Review:
     """A step's own review; with ``holds``, its places are checked against its change and the tree."""
     receipts = () if holds is None else result.context
-    return parse(result.content[result.verdict_from :], ground(receipts, holds, result.quotes))
+    own = parse(result.content[result.verdict_from :], ground(receipts, holds, result.quotes))
+    if not own.findings:
+        return own
+    from aethr.review import identity
+
+    return own._replace(findings=identity.identify(own.findings, result))
+
+
+def find_places(result: StepResult, holds: Callable[[str], bool], files: ReadFiles) -> tuple[PlaceId, ...]:
+    """The id of each place that the findings of a review name: see ``identity.find_places``."""
+    if not (found := read(result, holds).findings):
+        return ()
+    from aethr.review import identity
+
+    return identity.find_places(found, result, files)
 
 
 def ground(
@@ -260,7 +276,7 @@ def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]
     """The statuses and the open findings of all of these."""
     every = list(reviews)
     found = {
-        each._replace(evidence=None, suggestion=None, check=None)
+        each._replace(evidence=None, suggestion=None, check=None, id=None)
         for own in every
         for each in own.findings
         if each.is_open

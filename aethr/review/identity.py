@@ -5,13 +5,32 @@ A reviewer words and grades one defect differently each time, so neither its wor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import NamedTuple
+
+from aethr.base.records import Finding, NamedFile, PlaceId, Quote, ReadFiles, StepResult, is_change
+from aethr.review.replacements import shorten
 
 LETTERS = 3
 """A line with fewer letters and digits, such as ``} else {`` or ``@@``, tells no place from another."""
 
 PATH_DIGITS, CODE_DIGITS = 4, 8
+
+LINES, CHARACTERS = 200, 20_000
+"""So much of the lines of a finding counts: the first of them, and of their text."""
+
+PLACES, FILES = 1_000, 100
+"""At most so many places and files are looked at for an answer; later findings have the id of their file."""
+
+
+class Code(NamedTuple):
+    """A file for ids: the text of each line with single spaces, and the text of the head of each line."""
+
+    texts: Sequence[str] = ()
+    heads: Sequence[str] = ()
 
 
 def place_id(path: str, file: Sequence[str] = (), first: int | None = None, last: int | None = None) -> str:
@@ -22,16 +41,36 @@ def place_id(path: str, file: Sequence[str] = (), first: int | None = None, last
     So repeated lines have different ids in different functions, and share one within a function. A finding
     without a line, or with one that the file does not have, has the id of the file as a whole.
     """
-    return _digest(path, PATH_DIGITS) + code_id(file, first, last)
+    return _digest(path, PATH_DIGITS) + code_id(read_code(file), first, last)
 
 
-def code_id(file: Sequence[str], first: int | None = None, last: int | None = None) -> str:
+def read_code(file: Sequence[str]) -> Code:
+    """The lines of a file with their heads, in one pass."""
+    texts = [" ".join(line.split()) for line in file]
+    times = Counter(texts)
+    heads: list[str] = []
+    # The lines above that are less indented than all between: how far, and their text or their own head.
+    depths: list[int] = []
+    above: list[str] = []
+    for line, text in zip(file, texts, strict=True):
+        depth = _indentation(line)
+        at = bisect_left(depths, depth)
+        head = above[at - 1] if at else ""
+        heads.append(head)
+        if sum(map(str.isalnum, text)) >= LETTERS:
+            del depths[at:], above[at:]
+            depths.append(depth)
+            above.append(text if times[text] == 1 else head)
+    return Code(texts, heads)
+
+
+def code_id(code: Code, first: int | None = None, last: int | None = None) -> str:
     """The last eight digits of ``place_id``, which stay when the file is renamed."""
-    if first is None or not 1 <= first <= len(file):
+    if first is None or not 1 <= first <= len(code.texts):
         return _digest("", CODE_DIGITS)
-    own = file[first - 1 : max(first, last or first)]
-    text = "\n".join(filter(None, (" ".join(line.split()) for line in own)))
-    return _digest(f"{_find_head(file, first)}\n{text}", CODE_DIGITS) if text else _digest("", CODE_DIGITS)
+    own = code.texts[first - 1 : min(max(first, last or first), first - 1 + LINES)]
+    text = "\n".join(filter(None, own))[:CHARACTERS]
+    return _digest(f"{code.heads[first - 1]}\n{text}", CODE_DIGITS) if text else _digest("", CODE_DIGITS)
 
 
 def removed_id(path: str, removed: str) -> str:
@@ -49,17 +88,69 @@ def is_same_code(one: str, other: str) -> bool:
     return code == other[PATH_DIGITS:] and code != _digest("", CODE_DIGITS)
 
 
-def _find_head(file: Sequence[str], first: int) -> str:
-    stripped = [line.strip() for line in file]
-    depth = _indentation(file[first - 1])
-    for number in range(first - 2, -1, -1):
-        text = stripped[number]
-        if sum(map(str.isalnum, text)) < LETTERS or _indentation(file[number]) >= depth:
-            continue
-        depth = _indentation(file[number])
-        if stripped.count(text) == 1:
-            return " ".join(text.split())
-    return ""
+def identify(findings: Iterable[Finding], result: StepResult) -> tuple[Finding, ...]:
+    """The findings of this result, each with the id of its place.
+
+    Removed lines have theirs from the quotation, all others from ``result.places``; without an entry there,
+    as in the checkpoint of an earlier version, it is None.
+    """
+    ids = {each[:3]: each.id for each in result.places}
+    old = _old_names(result)
+    return tuple(
+        each._replace(id=removed_id(old.get(each.path, each.path), removed))
+        if each.path and (removed := _find_removed(each, result.quotes)) is not None
+        else each._replace(id=ids.get((each.path, each.line, each.end_line)))
+        for each in findings
+    )
+
+
+def find_places(findings: Iterable[Finding], result: StepResult, read: ReadFiles) -> tuple[PlaceId, ...]:
+    """The id of each place that these findings of the result name; ``read`` reads the files under review.
+
+    The path of an id is the one before the change, from the repository's top, so that a change that renames
+    the file does not change it. Raises as ``read`` does.
+    """
+    of_change = {each.path: each.source for each in result.context if each.path and is_change(each.source)}
+    old = _old_names(result)
+    spots = dict.fromkeys((each.path, each.line, each.end_line) for each in findings)
+    paths = list(dict.fromkeys(path for path, _, _ in spots if path))
+    asked = [
+        NamedFile(
+            path,
+            from_top=path in of_change,
+            # What an agent edited, and what it looked at outside of the change, is on disk.
+            on_disk=of_change.get(path) == "latest_diff"
+            or (result.artifacts is not None and path not in of_change),
+        )
+        for path in paths[:FILES]
+    ]
+    files = {
+        named.path: (text.path, read_code(text.lines)) for named, text in zip(asked, read(asked), strict=True)
+    }
+    found = []
+    for number, (path, line, end_line) in enumerate(spots):
+        name, code = files.get(path or "", (path or "", Code()))
+        digits = code_id(code, line, end_line) if number < PLACES else code_id(Code())
+        found.append(PlaceId(path, line, end_line, _digest(old.get(path, name), PATH_DIGITS) + digits))
+    return tuple(found)
+
+
+def _old_names(result: StepResult) -> Mapping[str | None, str]:
+    """The names of renamed files before the change, by those after it."""
+    of_change = (each for each in result.context if is_change(each.source))
+    return {each.path: each.old_path for each in of_change if each.path and each.old_path}
+
+
+def _find_removed(finding: Finding, quotes: Iterable[Quote]) -> str | None:
+    """The lines that the finding quotes, if the change removes them and its file has them nowhere else."""
+    if finding.evidence is None:
+        return None
+    own = [
+        each
+        for each in quotes
+        if each.path == finding.path and is_change(each.source) and shorten(each.text) == finding.evidence
+    ]
+    return own[0].text if own and all(each.line is None for each in own) else None
 
 
 def _indentation(line: str) -> int:

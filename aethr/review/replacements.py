@@ -42,7 +42,7 @@ def check(finding: Finding, codes: Sequence[Code], ground: Ground) -> Finding:
     text = code.readings[kind]
     quote = _choose(finding, places)
     if quote is None or quote.line is None:
-        return finding._replace(evidence=_shorten(text))
+        return finding._replace(evidence=shorten(text))
     text = _indent(text, quote.indent or "")
     if not _holds(quote, finding.line):
         finding = _move(finding, quote, ground)
@@ -50,11 +50,11 @@ def check(finding: Finding, codes: Sequence[Code], ground: Ground) -> Finding:
     new = _replace(code, kind, quote, suggested[0]) if len(suggested) == 1 else None
     if new is not None and new != text and not _is_altered(text + new):
         finding = _move(finding, quote, ground)._replace(suggestion=new)
-    return finding._replace(evidence=_shorten(text))
+    return finding._replace(evidence=shorten(text))
 
 
-def _shorten(text: str) -> str:
-    """The first lines of the evidence, as many as a report shows."""
+def shorten(text: str) -> str:
+    """The first lines of quoted code, as many as a finding keeps as its evidence."""
     cut = "\n".join(text.split("\n")[:EVIDENCE_LINES])[:EVIDENCE_CHARACTERS]
     return cut if cut == text else f"{cut}\n[…]"
 

@@ -42,7 +42,7 @@ from aethr.base.sanitize import Redactor
 from aethr.config import WORKFLOW_FILE, read_preset, workflow_file
 from aethr.config.kinds import Problem, Text
 from aethr.config.mistakes import quote
-from aethr.context import changes, evidence, exclusion
+from aethr.context import changes, evidence, exclusion, files
 from aethr.engine import conditions
 from aethr.git import call
 from aethr.llm import routes
@@ -249,6 +249,7 @@ def plan(
 ) -> Plan:
     """The plan to run ``task`` on the change of ``scope``; ``survey`` is None outside of a repository."""
     root, workflow, terms, steps = bound
+    folder = changes.folder_of(root, survey)
     return Plan(
         workflow=workflow,
         task=task,
@@ -265,8 +266,9 @@ def plan(
         jobs=terms.jobs,
         shard=terms.shard,
         find_quotes=_find_quotes,
-        concerns=partial(exclusion.concerns, changes.folder_of(root, survey)),
+        concerns=partial(exclusion.concerns, folder),
         pull_request=pull_request,
+        read_files=partial(files.read_named, root, folder, scope, survey),
     )
 
 

@@ -336,15 +336,35 @@ def test_sarif_of_a_mock_has_no_results() -> None:
     ]
 
 
-def test_sarif_fingerprints_survive_moved_lines() -> None:
-    def prints(*findings: Finding) -> list[str]:
-        run = sarif(RESULT._replace(review=Review("revise", findings)))
-        return [found["partialFingerprints"]["aethrFinding/v1"] for found in run["results"]]
+def fingerprints(*findings: Finding) -> list[str]:
+    run = sarif(RESULT._replace(review=Review("revise", findings)))
+    found = [each["partialFingerprints"] for each in run["results"]]
+    # Code scanning compares the second one only.
+    assert [each["aethrPlace/v1"] for each in found] == [each["primaryLocationLineHash"] for each in found]
+    return [each["aethrPlace/v1"] for each in found]
 
-    one, moved = Finding("high", "a.py", 3, "It  is wrong"), Finding("high", "a.py", 9, "it is wrong")
-    assert prints(one) == prints(moved)
-    assert prints(one)[0] != prints(one._replace(path="b.py"))[0]
-    assert len(set(prints(one, moved))) == 2
+
+def test_sarif_fingerprints_are_the_ids_of_the_places() -> None:
+    one = Finding("high", "a.py", 3, "It is wrong", id="0123456789ab")
+    assert fingerprints(one) == ["0123456789ab:1"]
+    assert fingerprints(one._replace(line=9, message="reworded", severity="low")) == fingerprints(one)
+    assert fingerprints(one._replace(id="ba9876543210")) != fingerprints(one)
+
+
+def test_sarif_numbers_the_findings_of_one_place_the_same_in_any_order_and_grade() -> None:
+    early = Finding("low", "a.py", 3, "no test", id="0123456789ab")
+    late, other = early._replace(line=9), early._replace(message="off by one", severity="high")
+    assert fingerprints(other, early, late) == ["0123456789ab:2", "0123456789ab:1", "0123456789ab:3"]
+    assert fingerprints(late, early._replace(severity="high"), other._replace(severity="low")) == [
+        "0123456789ab:3",
+        "0123456789ab:1",
+        "0123456789ab:2",
+    ]
+
+
+def test_sarif_has_no_fingerprint_without_an_id() -> None:
+    """The upload to code scanning then computes its own."""
+    assert all("partialFingerprints" not in found for found in sarif(RESULT)["results"])
 
 
 CODE = Finding(

@@ -360,12 +360,12 @@ def test_a_finding_before_a_quoted_end_of_thinking_counts() -> None:
 
 
 def test_the_same_findings_with_other_code_are_the_same() -> None:
-    def result(code: str) -> StepResult:
+    def quoting(code: str) -> Review:
         content = f"- [high] shop/pay.py:12 — x\n\n      {code}\n\nReview status: revise"
         found = review.find_quotes(content, GROUND, partial(quotes.find_all, BLOCKS))
-        return StepResult("review", "reviewer", "model", "m", 1, "", content, quotes=found)
+        return review.read(StepResult("review", "reviewer", "model", "m", 1, "", content, quotes=found))
 
-    assert review.same_findings([result("if total:")], [result("k = 1")])
+    assert review.same_findings([quoting("if total:")], [quoting("k = 1")])
 
 
 def test_many_blocks_are_read_quickly() -> None:

@@ -530,6 +530,7 @@ def test_the_merge_shows_findings_and_verdict_and_writes_reports(aethr: Aethr, s
     assert any(line.startswith("Review status: revise") for line in lines)
     one, other = (json.loads(Path(f"{name}.sarif").read_text())["runs"][0] for name in ("whole", "all"))
     assert one["results"] == other["results"]
+    assert len({each["partialFingerprints"]["aethrPlace/v1"] for each in one["results"]}) == 3
     assert "revise" in Path("all.md").read_text()
     quiet = aethr("merge", *map(str, files), "-q")
     assert quiet.out.count("Review status: ") == json.loads(files[0].read_text())["change"]["parts"] + 1
