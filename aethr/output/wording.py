@@ -358,7 +358,7 @@ def compare(found: Review, commit: str) -> str:
 
 def resolution(each: Resolved) -> str:
     """``app.py:2: [high] message; resolved by 0123abcd``."""
-    return f"{finding(each.finding)}; resolved by {one_line(each.commit, 12)}"
+    return f"{finding(each.finding)}; resolved by {one_line(each.commit[:12])}"
 
 
 def reuse(result: RunResult) -> tuple[str, ...]:
