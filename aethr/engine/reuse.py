@@ -31,6 +31,7 @@ def find(plan: Plan, call: PartCall, prepared: StepPrepared) -> StepResult | Non
     answer = Completion(
         kept.content, kept.model, kept.finish_reason, usage=NO_USAGE, transport=kept.transport
     )
+    of = f", of {kept.commit[:12]}" if kept.commit else ""
     last = answer._replace(content=kept.content[kept.verdict_from :])
     result = to_result(call.step, call.turn, prepared, [answer], 0.0)._replace(
         calls=0,
@@ -39,7 +40,7 @@ def find(plan: Plan, call: PartCall, prepared: StepPrepared) -> StepResult | Non
         shown=call.findings,
         places=kept.places,
         reused=kept.commit,
-        notes=(f"not asked again: the answer to the same prompt, of {kept.commit[:12]}",),
+        notes=(f"not asked again: the answer to the same prompt{of}",),
     )
     return result if _is_read(plan, call.step, result) else None
 

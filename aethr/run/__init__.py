@@ -172,7 +172,8 @@ def execute(
     if prepared.folder is None:
         return outcome
     try:
-        prepared.folder.add(outcome.result.steps, prepared.plan.scope.head_sha or "")
+        scope = prepared.plan.scope
+        prepared.folder.add(outcome.result.steps, scope.head or scope.head_sha or "")
     except DiskError as error:  # the run itself lacks nothing
         return outcome._replace(notes=(sanitize.redact(str(error)),))
     return outcome

@@ -57,7 +57,10 @@ class Known(NamedTuple):
 
 
 class State(NamedTuple):
-    """``reviewed`` is the commit of the latest review, empty before the first one."""
+    """``reviewed`` is the commit of the latest review, empty before the first one.
+
+    The last of the ``answers`` are dropped first.
+    """
 
     reviewed: str = ""
     answers: tuple[KeptAnswer, ...] = ()
@@ -79,23 +82,17 @@ def make_seal(keys: Iterable[str], **binding: str) -> Seal:
 
 
 def pack(state: State, seal: Seal, room: int) -> Packed:
-    """The state in at most ``room`` ASCII characters, without the answers that do not fit.
-
-    Answers without findings are dropped first, and of each kind the largest.
-    """
-    ranked = sorted(state.answers, key=lambda each: (not each.finds, len(each.content), each.key))
+    """The state in at most ``room`` ASCII characters, without the last answers if they do not fit."""
 
     def text(count: int) -> str:
-        kept = {each.key for each in ranked[:count]}
-        answers = tuple(each for each in state.answers if each.key in kept)
-        record = {"schema": SCHEMA, "state": codec.to_json(state._replace(answers=answers))}
+        record = {"schema": SCHEMA, "state": codec.to_json(state._replace(answers=state.answers[:count]))}
         sealed = codec.line(seal_record(record, seal.keys, seal.binding, STATE_PURPOSE))
         return base64.b64encode(zlib.compress(sealed.encode(), 9)).decode()
 
-    whole = text(len(ranked))
-    if len(whole) <= room:
-        return Packed(whole, len(ranked))
-    count = bisect_right(range(len(ranked)), room, key=lambda number: len(text(number)))
+    most = len(state.answers)
+    if len(whole := text(most)) <= room:
+        return Packed(whole, most)
+    count = bisect_right(range(most), room, key=lambda number: len(text(number)))
     return Packed(text(count - 1), count - 1) if count else Packed("", 0)
 
 
@@ -124,7 +121,7 @@ def advance(
     ``commit`` is what was reviewed; ``is_there`` says whether the tree has a path. A finding is new in every
     run about the commit whose review first had it, and one that is gone was resolved by the first commit
     whose review is reliable without it: then each part has an answer, and the answer that had the finding was
-    asked for again, or it would be here.
+    asked for again, or it would be here. The answers with findings come first, and then the shortest ones.
     """
     before = earlier or State()
     review, is_reliable = result.review, result.outcome in RELIABLE
@@ -150,9 +147,10 @@ def advance(
     if not is_reliable:  # what this run did not get to may be asked for by the next one
         known += gone
         answers += before.answers
+    latest = {each.key: each for each in reversed(answers)}.values()
     state = State(
         commit if is_reliable or review.status != "none" else before.reviewed,
-        tuple({each.key: each for each in reversed(answers)}.values())[::-1],
+        tuple(sorted(latest, key=lambda each: (not each.finds, len(each.content), each.key))),
         tuple(known),
         tuple(resolved),
     )
@@ -235,6 +233,8 @@ class Folder(NamedTuple):
 
 def find_folder(named: str, plan: Plan) -> Folder | None:
     """The file of this plan's workflow in the folder ``named``; None without a key that can seal it."""
-    seal = make_seal(plan.seal.keys, **folder_binding(plan.root))
-    digest = hashlib.sha256(f"{plan.workflow.name}\n{plan.workflow.origin}".encode("utf-8", "replace"))
-    return Folder(Path(named) / f"aethr-{digest.hexdigest()[:12]}.answers", seal) if seal.keys else None
+    bound = folder_binding(plan.root)
+    seal = make_seal(plan.seal.keys, **bound)
+    own = "\n".join((*bound.values(), plan.workflow.name, plan.workflow.origin))
+    digest = hashlib.sha256(own.encode("utf-8", "replace")).hexdigest()
+    return Folder(Path(named) / f"aethr-{digest[:12]}.answers", seal) if seal.keys else None
