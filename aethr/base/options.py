@@ -45,6 +45,7 @@ class RunOptions(NamedTuple):
     checkpoint_dir: str | None = None
     model: str | None = None
     replies: str | None = None
+    fresh: bool = False
     verbose: bool = False
     quiet: bool = False
 
@@ -117,12 +118,24 @@ OPTIONS: tuple[Option, ...] = (
     Option("--checkpoint-dir", "write checkpoints here, and keep them", metavar="DIR"),
     Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
     Option("--replies", "use the answers in this file, to test a workflow; not a review", metavar="FILE"),
+    Option("--fresh", "ask everything again, also what an earlier review has answered", "flag"),
     Option("--verbose", "tracebacks, and the checkpoint's JSON on a failure", "flag", short="-v"),
     Option("--quiet", "only the last step's panel", "flag", short="-q"),
 )
 
 _SHARED = frozenset(
-    ("config", "preset", "report", "max_cost", "max_tokens", "jobs", "checkpoint_dir", "model", "verbose")
+    (
+        "config",
+        "preset",
+        "report",
+        "max_cost",
+        "max_tokens",
+        "jobs",
+        "checkpoint_dir",
+        "model",
+        "fresh",
+        "verbose",
+    )
 )
 
 HOOK_OPTIONS: tuple[Option, ...] = (

@@ -856,12 +856,20 @@ class Finding(NamedTuple):
         return self.check is not None and self.check.dropped
 
 
+class Resolved(NamedTuple):
+    """A finding of an earlier review that the review of ``commit`` no longer has."""
+
+    finding: Finding
+    commit: str
+
+
 class Review(NamedTuple):
     """The run's verdict. ``coverage`` is changed lines sent / changed lines, None without a change.
 
     ``reason`` says why there is no reliable verdict, or why a pass was not accepted. ``unexplained`` is True
     for a ``revise`` without a high or medium finding, or with a finding whose severity cannot be read.
     ``unused`` are the ids of answers that cover none of the findings, although their files were reviewed.
+    ``resolved`` are findings of earlier reviews that are gone, the latest first, where reviews are compared.
     """
 
     status: ReviewStatus = "none"
@@ -870,6 +878,7 @@ class Review(NamedTuple):
     reason: str | None = None
     unexplained: bool = False
     unused: tuple[str, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
 
     @property
     def open(self) -> tuple[Finding, ...]:
@@ -895,6 +904,34 @@ class CommandCheck(NamedTuple):
     ended: str
 
 
+class Digest(NamedTuple):
+    """The SHA-256 of what a prompt has from one context source, or of what ``name`` says, in hexadecimal."""
+
+    name: str
+    sha256: str
+
+
+class KeptAnswer(NamedTuple):
+    """A whole answer of an earlier live run, which is not asked for again: see ``engine.reuse``.
+
+    ``key`` is the ``answer_key`` of its ``StepResult``, and ``commit`` the one that it is about. ``finds``
+    says whether it lists a finding. ``places`` are as in ``StepResult``.
+    """
+
+    key: str
+    step: str
+    part: int
+    content: str
+    verdict_from: int
+    model: str
+    finish_reason: str
+    transport: str
+    commit: str
+    finds: bool
+    digests: tuple[Digest, ...]
+    places: tuple[PlaceId, ...]
+
+
 class StepResult(NamedTuple):
     """A finished step. ``calls`` counts its model calls: a second one asks for a missing verdict.
 
@@ -904,7 +941,9 @@ class StepResult(NamedTuple):
     ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
     ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt. ``shown`` are the
     findings that a verifying step was asked about, in their order. ``places`` are the ids of the places that
-    the findings of a review name, from the files as they were then.
+    the findings of a review name, from the files as they were then. ``answer_key`` is the SHA-256 of all that
+    the answer of a live model depends on, and ``digests`` are those of the parts of its prompt. ``reused`` is
+    the commit that the answer is about if it is one of an earlier run, which was not asked for again.
     """
 
     id: str
@@ -933,6 +972,9 @@ class StepResult(NamedTuple):
     quotes: tuple[Quote, ...] = ()
     shown: tuple[Finding, ...] = ()
     places: tuple[PlaceId, ...] = ()
+    answer_key: str = ""
+    digests: tuple[Digest, ...] = ()
+    reused: str | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -1183,6 +1225,7 @@ class PlannedStep(NamedTuple):
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
     commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
     ``about_change`` are those of its sources that say more about a change and are nothing without one.
+    ``address`` says where a live model is called, without any secret; an agent has none.
     """
 
     spec: StepSpec
@@ -1195,6 +1238,7 @@ class PlannedStep(NamedTuple):
     runs_commands: bool = False
     share: Share = share_nothing
     about_change: frozenset[str] = frozenset()
+    address: Callable[[], str] | None = None
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -1225,7 +1269,8 @@ class Plan(NamedTuple):
     the model steps, except for what commands print. At most ``jobs`` calls run at once. ``find_quotes`` finds
     lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
     a receipt. ``pull_request`` is None outside of one. ``read_files`` reads files as the change leaves them.
-    ``is_gone`` says whether the tree has no file any more with the path of this place id.
+    ``is_gone`` says whether the tree has no file any more with the path of this place id. ``reuse`` are
+    answers of earlier runs by their key.
     """
 
     workflow: WorkflowSpec
@@ -1251,6 +1296,7 @@ class Plan(NamedTuple):
     pull_request: PullRequestText | None = None
     read_files: ReadFiles = read_nothing
     is_gone: Callable[[str], bool] = lambda _: False
+    reuse: Mapping[str, KeptAnswer] = MappingProxyType({})
 
     @property
     def is_live(self) -> bool:
@@ -1298,7 +1344,10 @@ class StepStarted(NamedTuple):
 
 
 class StepPrepared(NamedTuple):
-    """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent."""
+    """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent.
+
+    ``answer_key`` and ``digests`` are those of its result.
+    """
 
     id: str
     prompt: str
@@ -1307,6 +1356,8 @@ class StepPrepared(NamedTuple):
     skipped: str | None = None
     part: int = 1
     parts: int = 1
+    answer_key: str = ""
+    digests: tuple[Digest, ...] = ()
 
 
 class StepFinished(NamedTuple):

@@ -17,22 +17,24 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr import git, review
+from aethr import context, git, review
 from aethr.base import network, sanitize, secrecy
 from aethr.base.errors import AethrError, DiskError, ExitCode, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions, read_shard
-from aethr.base.records import Checkout, RunResult, Seal, Shard, Survey
+from aethr.base.records import UNSEALED, Checkout, RunResult, Seal, Shard, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
+from aethr.engine.seal import SHORTEST_KEY
 from aethr.git.fetch import Remote
-from aethr.github import artifacts, carry, delivery, event, inputs, runner
+from aethr.github import artifacts, carry, comment, delivery, event, inputs, runner
 from aethr.github.artifacts import Origin
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.delivery import Done, Job
 from aethr.github.inputs import Found
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
-from aethr.run import Prepared, Show, execute, prepare
+from aethr.run import Prepared, Show, execute, kept, prepare
+from aethr.run.kept import State, StateError
 from aethr.run.shards import merge
 from aethr.workflow import planning
 
@@ -57,6 +59,7 @@ def main(part: str = "review") -> int:
         return delivery.give_up(where, error, sys.stdout)
     attempt = JobAttempt()
     done = _merge(job, attempt) if part == "merge" else _review(job, attempt)
+    done = _advance(job, attempt, done)
     delivered = delivery.deliver(job, done, sys.stdout, time.sleep)
     if attempt.carrier is not None and delivered.exit_code == done.exit_code:
         _drop_finished(job, attempt.carrier, done)
@@ -65,11 +68,19 @@ def main(part: str = "review") -> int:
 
 @dataclass(slots=True)
 class JobAttempt:
-    """What this attempt of the job has so far: notes, and once they are known folder and carrier."""
+    """What this attempt of the job has so far: notes, and once they are known folder and carrier.
+
+    ``earlier`` is the state in the comment, sealed with ``seal``; None without a key. ``holds`` says whether
+    the tree has a path. ``is_proven`` is False if the run rests on a checkpoint that nothing proves.
+    """
 
     notes: list[str] = field(default_factory=list)
     carrier: Carrier | None = None
     folder: Path = Path()
+    earlier: State | None = None
+    seal: Seal = UNSEALED
+    holds: Callable[[str], bool] = lambda _: True
+    is_proven: bool = True
 
 
 class Setup(NamedTuple):
@@ -90,7 +101,9 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
     hidden = secrecy.found_in(os.environ)
     try:
         setup = _find_setup(job, attempt)
+        _read_state(job, attempt, setup)
         prepared = _prepare(job, attempt, setup)
+        attempt.is_proven = bool(prepared.plan.seal.keys)
         if job.inputs.run.shard is not None and prepared.plan.is_live:
             _require_key(setup.seal, "seals its record for the merge")
         shown = delivery.shown_lines(setup.survey)
@@ -120,6 +133,7 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
             mock = NotReviewedError("a mock leaves no records to merge", "With a key, models are called.")
             return Done(error=mock, excused=not terms.gate.needs_review, notes=tuple(attempt.notes))
         _require_key(setup.seal, "the records of the shards are sealed with")
+        _read_state(job, attempt, setup)
         with delivery.connect(job, time.sleep) as api:
             found = artifacts.collect(api, job.runner, job.inputs.comment_key, setup.seal)
         if not found.records:
@@ -169,12 +183,42 @@ def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
     return Setup(here, survey, found, environ, carry.make_seal(binding, keys))
 
 
+def _read_state(job: Job, attempt: JobAttempt, setup: Setup) -> None:
+    """Read what earlier runs have left in the comment. What cannot be used is a note, not an error."""
+    attempt.seal = kept.make_seal(
+        setup.seal.keys,
+        repository=job.runner.repository,
+        pull_request=str(job.change.number),
+        comment_key=job.inputs.comment_key,
+    )
+    attempt.holds = partial(context.holds, setup.found.project.root, setup.survey)
+    if not attempt.seal.keys or not job.inputs.comment or job.change.number is None:
+        return
+    attempt.earlier = State()
+    try:
+        text = comment.find_state(delivery.read_comment(job, time.sleep) or "")
+        if text:
+            attempt.earlier = kept.unpack(text, attempt.seal)
+    except StateError as error:
+        attempt.notes.append(f"The state of earlier reviews in the comment is ignored: {error}.")
+    except AethrError as error:
+        attempt.notes.append(f"The comment of earlier reviews cannot be read, so all is asked again: {error}")
+
+
+def _advance(job: Job, attempt: JobAttempt, done: Done) -> Done:
+    """The end of a review, compared with the reviews before it, and the state for those after it."""
+    if attempt.earlier is None or job.inputs.run.shard is not None:
+        return done
+    result, state = done.result, attempt.earlier
+    if result is not None and result.is_live and attempt.is_proven:
+        result, state = kept.advance(state, result, job.change.head, attempt.holds)
+    return done._replace(result=result, state=state, seal=attempt.seal)
+
+
 def _require_key(seal: Seal, what: str) -> None:
     """Refuse shards without a key that proves their records, before the first call."""
     if not seal.keys:
-        missing = MissingKeyError(
-            f"no provider's key of at least {carry.SHORTEST_KEY} characters, which {what}"
-        )
+        missing = MissingKeyError(f"no provider's key of at least {SHORTEST_KEY} characters, which {what}")
         raise NotReviewedError(str(missing), "Shards need one. Without it, leave `shard` out.") from missing
 
 
@@ -248,6 +292,7 @@ def _prepare(job: Job, attempt: JobAttempt, setup: Setup) -> Prepared:
         survey=setup.survey,
         seal=setup.seal,
         pull_request=job.change.pull_request,
+        answers=attempt.earlier.answers if attempt.earlier is not None else (),
     )
     return _resume(job, attempt, attempt.carrier, options, begin) or begin(options)
 

@@ -37,7 +37,9 @@ def main(**given: Any) -> int:
             report = hook.report_failure(outcome.error, options, outcome.result.steps)
         else:
             report = hook.report_result(outcome.result, head, options)
-        notes = tuple(f"note: {sanitize.one_line(warning)}" for warning in prepared.warnings)
+        notes = tuple(
+            f"note: {sanitize.one_line(warning)}" for warning in (*prepared.warnings, *outcome.notes)
+        )
         report = report._replace(lines=(*notes, *report.lines))
         try:
             report_files.write(reports, outcome.result)
@@ -58,7 +60,7 @@ def _prepare(options: HookOptions) -> tuple[Prepared, str] | Report:
     if measure.extent.files == 0:
         return hook.report_nothing(f"{found.what} is empty")
     run, project = hook.choose_workflow(options.run, found)
-    prepared = prepare(run, cwd, os.environ, project, measure.survey)
+    prepared = prepare(run, cwd, os.environ, project, measure.survey, keeps_answers=True)
     if found.scope.kind == "range":  # its commits are ids, so only the names that they came from can move
         prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(hook.moved, cwd, found)))
     head = hook.describe_change(found, measure)

@@ -40,6 +40,7 @@ from aethr.base.records import (
     StepPrepared,
     StepResult,
     Subject,
+    TextDelta,
     Totals,
     Usage,
     changes_in,
@@ -256,6 +257,8 @@ def _run_next(
         missing = sorted({*plan.own_parts(len(collected.parts))} - done)
         own = [PartCall(step, turn, part, collected, history, earlier) for part in missing]
         calls += (yield from _ask_about_findings(progress, own)) if step.spec.verify else own
+    if plan.reuse:
+        calls = yield from _reuse_answers(progress, calls)
     purse = _share_budget(progress, calls)
     if plan.jobs > 1 and len(calls) > 1:
         yield from _run_at_once(progress, calls, purse, clock, keep)
@@ -282,6 +285,25 @@ def _ask_about_findings(
             continue
         yield from call.announce(progress.plan)
         yield from _finish(progress, skip_check(call), replayed=False)
+    return asked
+
+
+def _reuse_answers(progress: Progress, calls: Iterable[PartCall]) -> Generator[Event, None, list[PartCall]]:
+    """The calls to make, each with the reason why; one whose answer is kept is finished without a call."""
+    from aethr.engine import reuse
+
+    plan, asked = progress.plan, []
+    for call in calls:
+        prepared = call.prepare(plan)
+        result = reuse.find(plan, call, prepared)
+        if result is None:
+            again = reuse.explain_asking(plan, prepared)
+            asked.append(call._replace(notes=(again,)) if again else call)
+            continue
+        yield from call.announce(plan)
+        yield prepared
+        yield TextDelta(result.content)
+        yield from _finish(progress, result, replayed=False)
     return asked
 
 

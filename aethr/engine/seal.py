@@ -6,8 +6,8 @@ If a line is edited, added, removed in the middle or moved, its own seal and all
 Only lines missing at the end go unnoticed. Whoever can read the keys could forge a seal, but could also
 spend the keys.
 
-A run record that leaves its machine is sealed as a whole: one HMAC for each key over the record with its
-``binding``, as JSON with sorted keys.
+A run record that leaves its machine, and the state of a pull request, are sealed as a whole: one HMAC for
+each key over the record with its ``binding``, as JSON with sorted keys.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from aethr.base import codec
 
 _PURPOSE = b"aethr checkpoint seal 1\n"
 _RECORD_PURPOSE = b"aethr record seal 1\n"
+STATE_PURPOSE = b"aethr state seal 1\n"
+"""A seal of one purpose never fits another, even with the same binding."""
+SHORTEST_KEY = 20
+"""In characters, of a key whose seal may come from elsewhere: anybody can guess a placeholder such as `EMPTY`
+or `sk-no-key-required`."""
 _SEALS = re.compile(r', "seals": \[("[0-9a-f]{64}"(?:, "[0-9a-f]{64}")*)\]\}\Z')
 
 
@@ -44,15 +49,21 @@ class Sealer:
 
 
 def seal_record(
-    record: Mapping[str, object], keys: Iterable[str], binding: Mapping[str, str]
+    record: Mapping[str, object],
+    keys: Iterable[str],
+    binding: Mapping[str, str],
+    purpose: bytes = _RECORD_PURPOSE,
 ) -> dict[str, Any]:
     """The record (``output.report.record``) with its ``binding`` and ``seals``, as a file holds it."""
     bound: Any = codec.loads(codec.dumps({**record, "binding": dict(binding)}))  # what a reader will see
-    return {**bound, "seals": [_digest(bound, key) for key in keys]}
+    return {**bound, "seals": [_digest(bound, key, purpose) for key in keys]}
 
 
 def find_record_doubt(
-    document: Mapping[str, object], keys: Iterable[str], binding: Mapping[str, str]
+    document: Mapping[str, object],
+    keys: Iterable[str],
+    binding: Mapping[str, str],
+    purpose: bytes = _RECORD_PURPOSE,
 ) -> str | None:
     """Why no key proves that a run with this binding wrote all of the record; None if one does."""
     if others := find_other_bindings(document.get("binding"), binding):
@@ -60,7 +71,7 @@ def find_record_doubt(
     found = document.get("seals")
     theirs = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
     bound = {name: value for name, value in document.items() if name != "seals"}
-    ours = [_digest(bound, key) for key in keys]
+    ours = [_digest(bound, key, purpose) for key in keys]
     if any(hmac.compare_digest(own.encode(), _encoded(each)) for own in ours for each in theirs):
         return None
     return "it is not sealed with a key of this run, or was edited"
@@ -105,8 +116,8 @@ def _state(key: str, purpose: bytes = _PURPOSE) -> hmac.HMAC:
     return hmac.new(own, digestmod=hashlib.sha256)
 
 
-def _digest(bound: Mapping[str, object], key: str) -> str:
-    state = _state(key, _RECORD_PURPOSE)
+def _digest(bound: Mapping[str, object], key: str, purpose: bytes) -> str:
+    state = _state(key, purpose)
     state.update(_encoded(json.dumps(bound, sort_keys=True)))
     return state.hexdigest()
 

@@ -15,6 +15,7 @@ from aethr.base.records import (
     Block,
     Collected,
     Completion,
+    Digest,
     Earlier,
     Finding,
     Notice,
@@ -44,10 +45,14 @@ if TYPE_CHECKING:
     from aethr.engine.at_once import Loan
 
 
+CONTRACT = 1
+"""Raised when an answer to the same prompt would no longer mean the same: no earlier one counts then."""
+
+
 class PartCall(NamedTuple):
     """A call of a step for one part of the change. ``history`` are the results from before its turn.
 
-    ``findings`` are those that a verifying step is asked about.
+    ``findings`` are those that a verifying step is asked about, ``notes`` lines to report with its result.
     """
 
     step: PlannedStep
@@ -57,6 +62,7 @@ class PartCall(NamedTuple):
     history: tuple[StepResult, ...]
     earlier: Earlier | None
     findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def ask_about_findings(self, plan: Plan) -> PartCall:
         """The call with the findings that are open now: of its own part, where the reviews have the same."""
@@ -96,17 +102,32 @@ class PartCall(NamedTuple):
         earlier_steps = prompts.describe_history(seen, step.spec.history_visibility)
         redactor = Redactor(plan.secrets)
         found = self.earlier if step.edits_tree else None
-        prompt = redactor.redact(
-            prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
-        )
+        given = prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
+        prompt = redactor.redact(given)
         for block in blocks:
             if count := redactor.count(block.text):
                 places = "1 place" if count == 1 else f"{count:,} places"
                 note = f"the value of a key is replaced by {REDACTED} in {places}"
                 receipts.append(Receipt(block.source, None, 0, note=note))
-        return StepPrepared(
+        prepared = StepPrepared(
             step.spec.id, prompt, prompts.digest(prompt), tuple(receipts), part=self.part, parts=parts
         )
+        if not plan.is_live or step.address is None:
+            return prepared
+        model = step.model._replace(timeout_s=None) if step.model else None
+        asked = {
+            "task": plan.task,
+            "earlier steps": earlier_steps,
+            "findings": self.findings,
+            "role": setting,
+            "model": (model, step.address()),
+        }
+        digests = tuple(
+            Digest(name, prompts.digest(redactor.redact(str(value))))
+            for name, value in (*((block.source, block.text) for block in blocks), *asked.items())
+        )
+        key = prompts.digest(f"answer {CONTRACT}\n{prepared.prompt_sha256}\n{digests[-1].sha256}")
+        return prepared._replace(answer_key=key, digests=digests)
 
     def _sees(self, plan: Plan, each: StepResult) -> bool:
         """Whether the prompt may have this earlier answer.
@@ -156,7 +177,7 @@ def perform(
         except AethrError as error:  # the first answer is paid for, and still counts
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
     result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
-    result = result._replace(quotes=quotes, shown=call.findings)
+    result = result._replace(quotes=quotes, shown=call.findings, notes=(*call.notes, *result.notes))
     if step.spec.reviewing and plan.mode != "mock":
         # Without ids, where git cannot read a file, every finding counts as a new one.
         with suppress(AethrError, OSError):
@@ -309,6 +330,8 @@ def to_result(
         over_limit=next((answer.over_limit for answer in answers if answer.over_limit), None),
         part=prepared.part,
         parts=prepared.parts,
+        answer_key=prepared.answer_key,
+        digests=prepared.digests,
     )
 
 

@@ -22,11 +22,9 @@ from aethr.base.errors import AethrError, UsageError
 from aethr.base.records import Seal
 from aethr.base.sanitize import redact
 from aethr.engine import checkpoint
-from aethr.engine.seal import count_sealed, find_other_bindings
+from aethr.engine.seal import SHORTEST_KEY, count_sealed, find_other_bindings
 
 FILE = "checkpoint.sealed.jsonl"
-SHORTEST_KEY = 20
-"""In characters: anybody can guess a placeholder such as `EMPTY` or `sk-no-key-required`."""
 STALE_S = 2 * 24 * 3600
 """Seconds after which the file of an earlier run is removed from a self-hosted runner."""
 

@@ -3,6 +3,7 @@
 The first line of a comment is its marker. Two more such lines enclose the review, so that a later page
 without a review of its own can keep it, folded. No model, file or error can write these lines, because
 ``output.markdown`` breaks every ``<!--``. The page fits GitHub's limit, cut between paragraphs if possible.
+Below it, one more such line has the sealed state for the next run (``run.kept``).
 """
 
 from __future__ import annotations
@@ -111,11 +112,14 @@ COMMENT = Room(60_000, utf16_units, "The whole text is in the job summary and in
 SUMMARY = Room(1_000_000, utf8_bytes, "The whole text is in the report file.")
 """A runner's limit is 1 MiB for each step."""
 COMMENT_LIMIT = 65_536
+COMMENT_BYTES = 240_000
+"""Of the page and the state: github.com takes 262,144 bytes, more than its message about the limit says."""
 
 WORDS = 4_000
 """The limit of a list of notes or reasons."""
 
 _BEGIN, _END = "<!-- aethr:review -->", "<!-- aethr:end -->"
+_STATE = "<!-- aethr:state "
 
 
 class Page(NamedTuple):
@@ -143,6 +147,22 @@ def comment(page: Page, mark: Marker, previous: str | None) -> str:
         review = f"{_BEGIN}\n{_join(_verdict(page), _body(page, COMMENT))}\n{_END}"
         return _join(head, review, _footer(page)) + "\n"
     return next(text for text in _unreviewed(page, mark, previous) if COMMENT.measure(text) <= COMMENT_LIMIT)
+
+
+def measure_room(text: str) -> int:
+    """How many ASCII characters of state fit below the page ``text``."""
+    return COMMENT_BYTES - utf8_bytes(text) - len(f"\n{_STATE} -->\n")
+
+
+def add_state(text: str, state: str) -> str:
+    """The page with a state below it; an empty one, or one that does not fit, adds nothing."""
+    return f"{text}\n{_STATE}{state} -->\n" if 0 < len(state) <= measure_room(text) else text
+
+
+def find_state(body: str) -> str:
+    """The state in a comment, whatever it is; empty without one."""
+    lines = [line for line in body.splitlines() if line.startswith(_STATE)]
+    return lines[-1].removeprefix(_STATE).removesuffix(" -->") if lines else ""
 
 
 def summary(page: Page) -> str:
@@ -180,6 +200,8 @@ def _heading(page: Page) -> str:
         said = f"shard {page.result.shard.number} of {page.result.shard.of}, not a verdict"
     elif page.result is not None and not page.result.is_live and page.outcome == "not-reviewed":
         said += f" ({wording.UNREAL[page.result.mode]})"
+    elif page.result is not None and (counts := wording.compare(page.result.review, page.blobs.commit)):
+        said += f" · {counts}"
     return f"### Aethr: {said} · `{page.blobs.commit[:12]}`"
 
 
@@ -223,14 +245,16 @@ def _body(page: Page, room: Room) -> str:
     )
     quoted = findings_code(result.review.open, _within(room.limit // 8, measure))
     code = fold("The code of the findings", quoted) if quoted else ""
+    gone = [wording.resolution(each) for each in result.review.resolved]
+    resolved = fold(f"Resolved: {len(gone)}", listed(gone, room.limit // 8, measure)) if gone else ""
     not_sent = _missing(result.receipts, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
     receipt = fold(
         f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
-        _join(steps, loops, run_flowchart(result)),
+        _join(steps, listed(wording.reuse(result), room.limit // 24, measure), loops, run_flowchart(result)),
     )
-    parts = (findings, code, aside, not_sent, excluded, receipt)
+    parts = (findings, code, aside, resolved, not_sent, excluded, receipt)
     used = sum(map(measure, parts)) + 2 * WORDS
     answers: list[str] = []
     left = room.limit - used
@@ -240,7 +264,7 @@ def _body(page: Page, room: Room) -> str:
         note = f"*The answer is cut here. {room.rest}*" if cut else ""
         answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
         left -= measure(text)
-    return _join(findings, code, aside, *answers, not_sent, excluded, receipt)
+    return _join(findings, code, aside, resolved, *answers, not_sent, excluded, receipt)
 
 
 def _missing(receipts: Iterable[Receipt], room: Room) -> str:

@@ -7,27 +7,34 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from aethr import git
 from aethr.base import disk
 from aethr.base.errors import MEANINGS, AethrError, ExitCode, UsageError
-from aethr.base.records import Check, Finding, RunResult, Survey
-from aethr.base.sanitize import Redactor
+from aethr.base.records import UNSEALED, Check, Finding, RunResult, Seal, Survey
+from aethr.base.sanitize import Redactor, redact_record
 from aethr.context.diffs import Section, parse
 from aethr.github import comment, upsert
 from aethr.github.comment import Blobs, Page
 from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
 from aethr.github.runner import Runner, annotation, append, write_outputs
-from aethr.github.upsert import Api, Marker, Posted, PullRequest, ReadOnlyError, Sleep
+from aethr.github.upsert import Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, Sleep
 from aethr.output import report, wording
 from aethr.output import report_files as reports
+from aethr.run import kept
+from aethr.run.kept import State
 
 _HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
+UNPROCESSABLE = 422
+"""The status for a comment that is too long, among others."""
+NOTE_BYTES = 500
+"""The room for a note about the state."""
 MAX_HUNK_BYTES = 10_000_000
 """Lines of a larger hunk are not known."""
 
@@ -101,7 +108,8 @@ class Done(NamedTuple):
     """The end of the review: a result, an error, or both if it stopped on the way.
 
     ``excused`` is True for a fork's pull request without a key, which cannot have a review. ``shown`` are the
-    lines of the diff, ``secrets`` the values that must not be written anywhere.
+    lines of the diff, ``secrets`` the values that must not be written anywhere. ``state`` is what the comment
+    keeps for the next run, sealed with ``seal``; None if there is no key to do that.
     """
 
     result: RunResult | None = None
@@ -110,6 +118,8 @@ class Done(NamedTuple):
     notes: tuple[str, ...] = ()
     shown: Shown = NONE
     secrets: tuple[str, ...] = ()
+    state: State | None = None
+    seal: Seal = UNSEALED
 
     @property
     def exit_code(self) -> ExitCode:
@@ -139,13 +149,25 @@ def connect(job: Job, sleep: Sleep) -> Api:
     return Api(job.runner.api_url, token, sleep)
 
 
+def find_pull_request(job: Job) -> PullRequest:
+    """The pull request of this job, which has one."""
+    assert job.change.number is not None
+    return PullRequest(job.runner.repository, job.change.number, job.runner.graphql_url)
+
+
+def read_comment(job: Job, sleep: Sleep) -> str | None:
+    """The comment that an earlier run has written; None without one. Raises ``AethrError``."""
+    with connect(job, sleep) as api:
+        return upsert.find_body(api, find_pull_request(job), job.inputs.comment_key)
+
+
 def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     """Write everything, also after a part of it failed. Raises ``DiskError``, ``OSError``."""
     redact = Redactor(done.secrets).redact
     # Keys go now: in text that is escaped for Markdown, they would not be found any more.
     if done.error is not None:
         done.error.redact(redact)
-    done = done._replace(notes=tuple(map(redact, done.notes)))
+    done = done._replace(notes=tuple(map(redact, done.notes)), state=redact_record(done.state, redact))
     blobs = Blobs(job.runner.server_url, job.runner.repository, job.change.head)
     page = Page(blobs, job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
     delivered = _post(job, page, done, sleep)
@@ -201,17 +223,49 @@ def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
     runner = job.runner
     redact = Redactor(done.secrets).redact
     mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
-    pull = PullRequest(runner.repository, job.change.number, runner.graphql_url)
+    pull = find_pull_request(job)
+
+    def build(page: Page, previous: str | None) -> str:
+        return redact(comment.comment(page, mark, previous))
+
     try:
         with connect(job, sleep) as api:
-            posted = upsert.upsert(
-                api, pull, mark, lambda previous: redact(comment.comment(page, mark, previous))
-            )
+            try:
+                posted = upsert.upsert(
+                    api, pull, mark, lambda previous: _add_state(page, done, build, previous)
+                )
+            except ApiError as error:
+                if error.status != UNPROCESSABLE:
+                    raise
+                # A server with a lower limit: the page alone is within that of every version.
+                lost = (
+                    "GitHub refused the comment with the state for the next run, which asks everything again"
+                )
+                alone = page._replace(notes=(*page.notes, lost))
+                posted = upsert.upsert(api, pull, mark, partial(build, alone))
         return Delivered(done.exit_code, posted)
     except AethrError as error:
         error.redact(redact)
         excused = isinstance(error, ReadOnlyError) and job.change.outside
         return Delivered(done.exit_code if excused else done.exit_code or ExitCode.WORLD, error=error)
+
+
+def _add_state(page: Page, done: Done, build: Callable[[Page, str | None], str], previous: str | None) -> str:
+    """The comment with the state below it, and a note if not all answers fit.
+
+    Without a key, a state that is there is kept as it is: a later run may have the key again.
+    """
+    text = build(page, previous)
+    if done.state is None:
+        return comment.add_state(text, comment.find_state(previous or ""))
+    packed = kept.pack(done.state, done.seal, comment.measure_room(text) - NOTE_BYTES)
+    count = len(done.state.answers)
+    if packed.answers < count:
+        note = (
+            f"The comment has room for {packed.answers} of {count} answers: the next run asks for the others."
+        )
+        text = build(page._replace(notes=(*page.notes, note)), previous)
+    return comment.add_state(text, packed.text)
 
 
 def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:

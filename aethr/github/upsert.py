@@ -311,6 +311,12 @@ def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
     return _create(api, pull, mark, write(None))  # deleted since it was listed
 
 
+def find_body(api: Api, pull: PullRequest, key: str) -> str | None:
+    """The text of the comment with this key, None without one. Raises ``ApiError``."""
+    ours = _find_ours(api, pull, key)
+    return ours.body if ours is not None else None
+
+
 def _create(api: Api, pull: PullRequest, mark: Marker, body: str, posts: int = POSTS) -> Posted:
     """Post the comment; after a lost answer, look for it before posting it again."""
     try:

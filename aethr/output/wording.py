@@ -24,6 +24,8 @@ from aethr.base.records import (
     Need,
     Notice,
     Receipt,
+    Resolved,
+    Review,
     RunFinished,
     RunResult,
     RunStarted,
@@ -353,6 +355,33 @@ def set_aside(result: RunResult) -> tuple[str, ...]:
     one = len(unused) == 1
     note = f"answer{'' if one else 's'} {capped(unused)} cover{'s' if one else ''} no finding of this run"
     return (*answered, *dropped, *([note] if unused else []))
+
+
+def compare(found: Review, commit: str) -> str:
+    """``2 new, 1 still there, 3 resolved``, counted since the review before that of ``commit``.
+
+    Empty where reviews are not compared.
+    """
+    states = [each.state for each in found.findings if each.is_open]
+    resolved = sum(each.commit == commit for each in found.resolved)
+    if not resolved and not any(states):
+        return ""
+    return f"{states.count('new')} new, {states.count('open')} still there, {resolved} resolved"
+
+
+def resolution(each: Resolved) -> str:
+    """``app.py:2: [high] message; resolved by 0123abcd``."""
+    return f"{finding(each.finding)}; resolved by {one_line(each.commit[:12])}"
+
+
+def reuse(result: RunResult) -> tuple[str, ...]:
+    """Which answers were not asked for again, and why others were, each reason once."""
+    steps: dict[str, list[str]] = {}
+    for step in result.steps:
+        for note in step.notes:
+            if note.startswith(("not asked again:", "asked again:")):
+                steps.setdefault(note, []).append(title(step))
+    return tuple(f"{one_line(note, 500)} ({capped(names, 6)})" for note, names in steps.items())
 
 
 def code_of(found: Finding) -> tuple[str, ...]:

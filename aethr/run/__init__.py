@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from aethr.base.records import (
     Checkout,
     Estimate,
     Event,
+    KeptAnswer,
     Plan,
     PullRequestText,
     RunFinished,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     import datetime
 
     from aethr.engine.checkpoint import Checkpoint
+    from aethr.run.kept import Folder
     from aethr.run.one_off import Promotion
     from aethr.run.recorder import OnKept, Recorder
 
@@ -59,7 +61,7 @@ class Prepared(NamedTuple):
     """A run that can start. ``warnings`` are plain lines to show first; ``done`` are results to replay.
 
     ``promotion`` is the file that ``--save`` writes once the run has completed. ``variables`` are the
-    environment variables that the resume command has to set.
+    environment variables that the resume command has to set. ``folder`` is where the answers are kept.
     """
 
     options: RunOptions
@@ -70,19 +72,21 @@ class Prepared(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
     promotion: Promotion | None = None
     script: Script | None = None
+    folder: Folder | None = None
 
 
 class Outcome(NamedTuple):
     """The record of a run, and the error that ended it, if any.
 
     ``spare`` is the checkpoint of a run that completed, to delete once the result is delivered. ``kept`` is
-    the checkpoint of a run that stopped.
+    the checkpoint of a run that stopped. ``notes`` are plain lines to show last.
     """
 
     result: RunResult
     error: AethrError | None = None
     spare: Path | None = None
     kept: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -94,13 +98,16 @@ def prepare(
     today: datetime.date | None = None,
     seal: Seal | None = None,
     pull_request: PullRequestText | None = None,
+    answers: Iterable[KeptAnswer] = (),
+    keeps_answers: bool = False,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``, and has called nothing then.
 
     ``project`` is the workflow and ``survey`` the change, if the caller has found them already; by default
     they come from ``cwd`` and the options. ``today`` (default: the current date) decides which models retire
     soon. ``seal`` seals the checkpoint (default: the keys of the providers). ``pull_request`` is what its
-    author says about it, for the source of that name.
+    author says about it, for the source of that name. ``answers`` are those of earlier runs; with
+    ``keeps_answers``, they are kept in the folder of ``--checkpoint-dir``.
     """
     options.check(given)
     saved = resume.load(given)
@@ -127,6 +134,11 @@ def prepare(
         seal = UNSEALED  # this run's seal would vouch for those results too
     earlier = resume.find_earlier(plan.root, saved, given.resume_checkpoint, settings)
     plan = plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier)
+    folder, ignored = None, ""
+    if plan.is_live and keeps_answers and given.checkpoint_dir is not None:
+        folder, answers, ignored = _read_answers(plan, given.checkpoint_dir)
+    if answers and not given.fresh:
+        plan = plan._replace(reuse={each.key: each for each in answers})
     if plan.is_live:
         plan = plan._replace(estimate=cache(partial(_estimate, plan, resumed.steps)))
     return Prepared(
@@ -138,11 +150,13 @@ def prepare(
             *(_warn_before_calls(plan, resumed.steps, settings, today) if plan.is_live else ()),
             *resume.describe_earlier(earlier),
             *resumed.lines,
+            *([ignored] if ignored else []),
         ),
         own_checkpoint=resume.find_own_file(given, saved),
         variables=_find_variables(plan, environ),
         promotion=promotion,
         script=script,
+        folder=folder,
     )
 
 
@@ -154,6 +168,18 @@ def execute(
     ``screen`` yields the function that shows events, and restores the terminal at its end; if that fails, the
     run has failed. ``on_kept`` is called with each text that is written to the checkpoint.
     """
+    outcome = _execute(prepared, screen, on_kept)
+    if prepared.folder is None:
+        return outcome
+    try:
+        scope = prepared.plan.scope
+        prepared.folder.add(outcome.result.steps, scope.head or scope.head_sha or "")
+    except DiskError as error:  # the run itself lacks nothing
+        return outcome._replace(notes=(sanitize.redact(str(error)),))
+    return outcome
+
+
+def _execute(prepared: Prepared, screen: AbstractContextManager[Show], on_kept: OnKept) -> Outcome:
     from aethr.run.recorder import Recorder
 
     plan, given = prepared.plan, prepared.options
@@ -214,6 +240,17 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
             from aethr.snapshot import attempts
 
             attempts.discard(outcome.spare)
+
+
+def _read_answers(plan: Plan, named: str) -> tuple[Folder | None, tuple[KeptAnswer, ...], str]:
+    """The file of answers in the folder of ``--checkpoint-dir``, what it has, and why it is ignored."""
+    from aethr.run import kept
+
+    folder = kept.find_folder(named, plan)
+    try:
+        return folder, folder.read().answers if folder else (), ""
+    except kept.StateError as error:
+        return folder, (), f"the answers of earlier runs in {named} are ignored: {error}"
 
 
 def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: Terms) -> Seal:

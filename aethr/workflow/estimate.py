@@ -6,7 +6,8 @@ sent: each loop runs to its last pass, each review is asked once more for its ve
 often as the backend retries it, and each answer is as long as its limit. Prompts are measured as they are
 now. A context that is known only during the run counts as nothing in "about", and as its budget in "at most";
 if it is a change, it may need every part that the workflow allows. What an agent says counts as one answer
-of its model. A resumed run needs only what it has not finished.
+of its model. A resumed run needs only what it has not finished. An
+answer of an earlier run, where the same prompt is known to come, costs nothing in "about".
 """
 
 from __future__ import annotations
@@ -61,12 +62,16 @@ _MOST = _Case(
 
 
 class _Prompt(NamedTuple):
-    """A prompt as it is now: its size and that of its context in bytes, and whether it would not be sent."""
+    """A prompt as it is now: its size and that of its context in bytes, and whether it would not be sent.
+
+    ``known`` says that an answer to it is kept.
+    """
 
     part: int
     size: int
     context: int
     skipped: bool
+    known: bool
 
 
 class _Answer(NamedTuple):
@@ -88,7 +93,8 @@ def estimate(plan: Plan, prepared: Iterable[StepPrepared], done: Sequence[StepRe
     for each in prepared:
         sent = sum(receipt.bytes_sent for receipt in each.receipts)
         size = spending.most_tokens(each.prompt)
-        measured.setdefault(each.id, []).append(_Prompt(each.part, size, sent, each.skipped is not None))
+        prompt = _Prompt(each.part, size, sent, each.skipped is not None, each.answer_key in plan.reuse)
+        measured.setdefault(each.id, []).append(prompt)
     progress = replay(plan, done)
     edits, is_cut_later = 0, False
     for step in _upcoming(progress, every_pass=True):
@@ -199,8 +205,9 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
         )
         own = own._replace(tokens=own.tokens + listed)  # its findings are in the history, too
         need = needs.get(key, Need(*key))
+        known = {each.part for each in measured[step.spec.id] if each.known and not case.every_pass}
         for part, prompt in sent:
-            if part in finished:
+            if part in finished or part in known:
                 continue
             need = _add_call(need, prompt + history + listed, answer, case)
             if asks_again:

@@ -48,4 +48,6 @@ def _validate(value: Any, schema: Any) -> None:
 
 @lru_cache
 def _description() -> Any:
-    return json.loads(_FILE.read_text(encoding="utf-8"))
+    """The description, with the limit of a comment that github.com really has: 262,144 bytes."""
+    text = _FILE.read_text(encoding="utf-8")
+    return json.loads(text.replace('"maxLength": 65536', '"maxLength": 262144'))

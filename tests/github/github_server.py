@@ -29,7 +29,8 @@ from tests.github import contract
 from tests.loopback import Handler, HttpServer, Loopback
 
 ME = "github-actions[bot]"
-BODY_LIMIT = 65_536
+BODY_LIMIT = 262_144
+"""In bytes of UTF-8, for a comment. The message of github.com about it says 65,536 characters."""
 TIME = "2026-01-02T03:04:05Z"
 
 _LIST = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/(\d+)/comments")
@@ -158,7 +159,7 @@ class GitHubServer(Loopback):
             return 302, None, {"Location": f"{self.url}/content/{artifact.id}"}
         if self.read_only:
             return 403, {"message": "Resource not accessible by integration"}, {}
-        if not isinstance(body, dict) or len(body.get("body", "")) > BODY_LIMIT:
+        if not isinstance(body, dict) or len(body.get("body", "").encode()) > BODY_LIMIT:
             return 422, {"message": "Validation Failed: body is too long (maximum is 65536 characters)"}, {}
         if method == "POST" and (match := _LIST.fullmatch(parts.path)):
             return 201, self._shown(self.add_comment(body["body"], ME, int(match[2]))), {}
