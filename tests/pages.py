@@ -33,7 +33,9 @@ ALLOWED = {
 }
 """For each language that a block may have, the marks that it may have."""
 
-_FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>\S*)\n(?P<text>.*?)^ *(?P=fence)$", re.MULTILINE | re.DOTALL
+)
 _MARK = re.compile(r"<!-- (.+) -->")
 
 
@@ -69,10 +71,10 @@ def blocks(page: Path) -> Iterator[Block]:
             page=str(page.relative_to(ROOT)),
             section=headings[-1] if headings else 0,
             line=len(before) + 1,
-            language=match[2],
+            language=match["language"],
             kind=kind,
             about=about,
-            text=re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE),
+            text=re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE),
         )
 
 

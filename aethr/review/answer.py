@@ -344,7 +344,7 @@ def _is_own(lines: Sequence[Line], at: int) -> bool:
     said = _normalize(before.text)
     if before.block == line.block and not said.endswith((".", "!", ")", ":")) and _HYPOTHETICAL.search(said):
         return False
-    if said.endswith(":") and not before.code:
+    if said.endswith(":"):  # it introduces the code below it, or this line
         short = len(said.split()) <= 5 and _INTRODUCTION.search(said) is not None
-        return short and _HYPOTHETICAL.search(said) is None
+        return (bool(before.code) or short) and _HYPOTHETICAL.search(said) is None
     return True

@@ -51,10 +51,14 @@ class Scan(NamedTuple):
     blocks: tuple[Code, ...] = ()
 
     def without(self, texts: Container[str]) -> Scan:
-        """The source with empty lines instead of the blocks that are one of these texts."""
+        """The source with empty lines instead of the blocks that are one of these texts.
+
+        The last word on the status stays, wherever it stands: it may be against a pass.
+        """
         lines, gone = list(self.lines), []
+        last = max((number for number, line in enumerate(lines) if _STATUS.search(line)), default=-1)
         for block in self.blocks:
-            if any(text in texts for text in block.readings):
+            if not block.first <= last <= block.last and any(text in texts for text in block.readings):
                 lines[block.first : block.last + 1] = [""] * (block.last + 1 - block.first)
                 gone.append(block)
         blank = {number for block in gone for number in range(block.first, block.last + 1)}

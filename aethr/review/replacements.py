@@ -44,7 +44,7 @@ def check(finding: Finding, codes: Sequence[Code], ground: Ground) -> Finding:
     if quote is None or quote.line is None:
         return finding._replace(evidence=_shorten(text))
     text = _indent(text, quote.indent or "")
-    if not _holds(quote, finding.line):
+    if not _holds(quote, finding):
         finding = _move(finding, quote, ground)
     suggested = [each.readings[0] for each in codes if each.suggestion]
     new = _replace(code, kind, quote, suggested[0]) if len(suggested) == 1 else None
@@ -71,12 +71,15 @@ def _indent(text: str, indent: str) -> str:
 def _choose(finding: Finding, places: Sequence[Quote]) -> Quote | None:
     """The place that the finding is about: the one at its line, or else the only one in its file."""
     own = list({(each.line, each.end_line): each for each in places if each.path == finding.path}.values())
-    here = [each for each in own if _holds(each, finding.line)]
+    here = [each for each in own if _holds(each, finding)]
     return here[0] if here else own[0] if len(own) == 1 else None
 
 
-def _holds(quote: Quote, line: int | None) -> bool:
-    return None not in (line, quote.line) and (quote.line or 0) <= (line or 0) <= (quote.end_line or 0)
+def _holds(quote: Quote, finding: Finding) -> bool:
+    """Whether both have a line in common."""
+    if finding.line is None or quote.line is None or quote.end_line is None:
+        return False
+    return quote.line <= (finding.end_line or finding.line) and finding.line <= quote.end_line
 
 
 def _move(finding: Finding, quote: Quote, ground: Ground) -> Finding:
@@ -95,7 +98,7 @@ def _replace(code: Code, kind: int, quote: Quote, suggested: str) -> str | None:
     if quote.indent is None or len(suggested) > SUGGESTION_CHARACTERS:
         return None
     evidence, lines = code.readings[kind], suggested.split("\n")
-    if kind > 0:
+    if kind > 0 and strip_numbers(code.readings[0].split("\n")):
         lines = strip_numbers(dedent(lines)[0]) or lines
     if (unsigned := strip_signs(lines)) is not None and (kind > 0 or any(map(_ADDED.match, lines))):
         if any(line.startswith("-") for line in lines) or (kind == 0 and not _ADDED.match(evidence)):

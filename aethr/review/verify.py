@@ -103,7 +103,7 @@ def explain_unread(result: StepResult) -> str | None:
     lines = read_lines(result.content, result.quotes)
     if not lines:
         return "its answer is empty"
-    ended = lines[-1].plain and lines[-1].kind != "row" and _END.fullmatch(lines[-1].text)
+    ended = _is_own(lines[-1]) and _END.fullmatch(lines[-1].text)
     return None if ended else "its answer does not end with `Checked: all`"
 
 
@@ -157,7 +157,8 @@ def settle(
     for of, own in reviews:
         proved: dict[_Key, Check] = {}
         for result in results[results.index(of) + 1 :]:
-            if result.shown and _saw(result, of):
+            of_another_part = result.parts == of.parts and result.part != of.part
+            if result.shown and not of_another_part:
                 for key, check in _checks_by_finding(result, high=result.id in high).items():
                     if key not in proved or check.dropped:
                         proved[key] = check
@@ -167,11 +168,6 @@ def settle(
         explained = own.status == "revise" and not own.unexplained
         gates = any(each.is_open and each.severity != "low" for each in findings)
         yield of, own._replace(findings=findings, status="pass" if explained and not gates else own.status)
-
-
-def _saw(result: StepResult, of: StepResult) -> bool:
-    """Whether a verifying step was shown the findings of this review: not those of another part."""
-    return result.parts == 1 or result.parts != of.parts or result.part == of.part
 
 
 _Key = tuple[object, ...]

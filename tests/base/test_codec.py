@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base import codec
-from aethr.base.records import Artifacts, CommandCheck, Lines, Quote, Receipt, StepResult, Usage
+from aethr.base.records import (
+    SEVERITIES,
+    Artifacts,
+    Check,
+    CommandCheck,
+    Finding,
+    Lines,
+    Quote,
+    Receipt,
+    StepResult,
+    Usage,
+)
 from tests.support import many
 
 examples = many(150)
@@ -18,6 +29,19 @@ examples = many(150)
 words = st.text(st.characters(codec=None), max_size=20)
 counts = st.integers(0, 2**40)
 amounts = st.floats(0, 1e12, allow_nan=False)
+lines = st.none() | counts
+findings = st.builds(
+    Finding,
+    st.sampled_from(SEVERITIES),
+    st.none() | words,
+    lines,
+    words,
+    end_line=lines,
+    by=st.lists(words, max_size=2).map(tuple),
+    evidence=st.none() | words,
+    suggestion=st.none() | words,
+    check=st.none() | st.builds(Check, words, words, st.builds(Quote, words, words, words, lines, lines)),
+)
 steps = st.builds(
     StepResult,
     id=words,
@@ -60,9 +84,10 @@ steps = st.builds(
     verdict_from=counts,
     over_limit=st.none() | words,
     skipped=st.none() | words,
-    quotes=st.lists(
-        st.builds(Quote, words, words, words, st.none() | counts, st.none() | counts), max_size=2
-    ).map(tuple),
+    quotes=st.lists(st.builds(Quote, words, words, words, lines, lines, st.none() | words), max_size=2).map(
+        tuple
+    ),
+    shown=st.lists(findings, max_size=2).map(tuple),
 )
 
 PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text", usage=Usage(1, 2, 3, None))

@@ -344,3 +344,39 @@ def test_an_edited_file_fits_the_schema_or_has_mistakes(
         assert fits_schema(text)
     else:
         assert str(result).replace("\n", "").isprintable()
+
+
+FORMS = """\
+workflow: x
+roles: {{reviewer: a}}
+steps:
+  - {{id: one, role: reviewer, context: [{}]}}
+  - {{id: two, role: reviewer, context: [{}], verify: [one]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("reviewed", "verifying", "fits"),
+    [
+        ("'git_diff:20'", "'git_diff:20'", True),
+        ("'git_diff:20'", "'git_diff:function'", False),
+        ("'git_diff:20', 'file:a.py'", "'file:a.py', 'git_diff:20'", True),
+        ("'git_diff:20'", "'file:a.py'", True),
+        ("", "'git_diff:20'", True),
+    ],
+)
+def test_a_verifying_step_cuts_the_change_as_the_review_does(
+    reviewed: str, verifying: str, fits: bool
+) -> None:
+    sources = {"git_diff": workflow_file.ARGUMENT, "file": workflow_file.ARGUMENT}
+    text = FORMS.format(reviewed, verifying)
+    if fits:
+        spec = workflow_file.parse(text, "x", VOCABULARY._replace(sources=sources))
+        assert spec.steps[1].verify == ("one",)
+        return
+    with pytest.raises(ConfigError) as caught:
+        workflow_file.parse(text, "x", VOCABULARY._replace(sources=sources))
+    [mistake] = caught.value.mistakes
+    assert mistake.startswith(
+        "x:5:72: verify: 'one' reads git_diff:20 and this step git_diff:function, so their parts differ"
+    )

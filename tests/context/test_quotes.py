@@ -40,3 +40,34 @@ def test_the_named_file_comes_before_others() -> None:
 
 def test_text_that_is_not_code_is_not_found() -> None:
     assert quotes.find([TITLE], "total = 0") is None
+
+
+def test_lines_of_the_new_version_are_found_across_those_that_are_removed() -> None:
+    text = "total = 0\ntotal += fee"
+    assert quotes.find([DIFF], text) == Quote(text, "git_diff", "shop/pay.py", 10, 11, "    ")
+
+
+def test_every_place_is_found_once_and_the_expected_one_first() -> None:
+    twice = Block(
+        "glob:*.py", "", shown=(Shown("y.py", ("a = 1\n\na = 1\n",)), Shown("notes.py", ("a = 1\n",)))
+    )
+    found = quotes.find_all([FILE, twice], "a = 1", "y.py", 3)
+    assert [(each.path, each.line) for each in found] == [("y.py", 3), ("y.py", 1), ("notes.py", 1)]
+
+
+def test_the_indentation_that_a_quotation_lacks_is_that_of_all_its_lines() -> None:
+    file = Block("file:a.py", "", shown=(Shown("a.py", ("    if x:\n\n        y = 1 \n        z\n",)),))
+    for text, indent in (
+        ("if x:", "    "),
+        ("  if x:", "  "),
+        ("if x:\n\n    y = 1 ", "    "),
+        ("\nif x:\n\n    y = 1 \n", "    "),
+        ("    if x:\n    \n        y = 1 ", ""),
+        ("if x:\n    y = 1 ", None),  # without the empty line
+        ("if x:\n\ny = 1 ", None),
+        ("if x:\n\n    y = 1", None),  # without the space at its end
+        ("y = 1 \n\nz", None),
+    ):
+        found = quotes.find([file], text)
+        assert found is not None
+        assert found.indent == indent, text

@@ -50,6 +50,10 @@ REVIEW_WORDS = (
         "text.",
         "<think>",
         "</think>",
+        "\n      code",
+        "\n    12 +code",
+        "\n  ```suggestion\n",
+        "\n  ~~~\n",
     ),
     *(
         "```",

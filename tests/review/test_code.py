@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from aethr import review
 from aethr.base.records import Block, Finding, Lines, Receipt, Review, Shown, StepResult
 from aethr.context import quotes
 from aethr.review import quoted, thinking
+from tests.pages import blocks as blocks_of
 
 PASS = "Review status: pass"
 REVISE = "Review status: revise"
@@ -126,6 +128,7 @@ def test_evidence_corrects_a_wrong_line() -> None:
     ("place", "code", "line"),
     [
         ("shop/pay.py:13", "if total:\n          return total + tax", 13),  # the quotation has the line
+        ("shop/pay.py:11-14", "if total:", 11),
         ("twice.py:9", "a = 1\n      b = 2", 9),  # one of two places
         ("twice.py:3", "a = 1\n      b = 2", 3),
         ("shop/pay.py:99", "k = 1", 99),  # in another file
@@ -206,6 +209,18 @@ def test_a_suggestion_replaces_exactly_the_lines_of_the_evidence(code: str, bloc
     said = read(f"- [low] shop/pay.py:13 — x{code}{block}\n\n{PASS}")
     [found] = said.findings
     assert (said.status, found.suggestion, found.line, found.end_line) == ("pass", NEW, 12, 13)
+
+
+def test_the_example_of_the_page_is_read_as_it_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "loops.md"
+    [example] = [each.text for each in blocks_of(page) if "```suggestion" in each.text]
+    code = "    if order.refund:\n        total += order.refund\n"
+    block = Block("file:shop/pay.py", code, shown=(Shown("shop/pay.py", ("\n" * 41 + code,)),))
+    found = review.find_quotes(example, GROUND, partial(quotes.find_all, (block,)))
+    said = review.parse(example, GROUND._replace(quotes=found))
+    [finding] = said.findings
+    assert (said.status, finding.severity, finding.line, finding.end_line) == ("revise", "high", 42, 43)
+    assert finding.suggestion == code.removesuffix("\n").replace("+=", "-=")
 
 
 def test_a_suggestion_may_remove_the_lines() -> None:
@@ -343,6 +358,10 @@ def test_indented_words_that_are_not_code_count_against_a_pass() -> None:
     assert said.status == "revise"
     said = read(f"- [low] page.html:1 — x\n\n{PASS}\n\n      Review status: revise")
     assert said.status == "revise"  # below a status, it is not code
+    said = read(f"{PASS}\n\n- On reflection:\n\n      Review status: revise")
+    assert said.status == "revise"  # the last word counts, although the prompt has such a line
+    said = read(f"{PASS}\n\nThe file says:\n```\nx\n```\n{PASS}")
+    assert said.status == "none"
 
 
 @pytest.mark.parametrize("fence", ["```suggestion", "~~~suggestion", "```", "```python"])
@@ -360,12 +379,12 @@ def test_a_finding_before_a_quoted_end_of_thinking_counts() -> None:
 
 
 def test_the_same_findings_with_other_code_are_the_same() -> None:
-    def result(code: str) -> StepResult:
+    def read_with(code: str) -> Review:
         content = f"- [high] shop/pay.py:12 — x\n\n      {code}\n\nReview status: revise"
         found = review.find_quotes(content, GROUND, partial(quotes.find_all, BLOCKS))
-        return StepResult("review", "reviewer", "model", "m", 1, "", content, quotes=found)
+        return review.read(StepResult("review", "reviewer", "model", "m", 1, "", content, quotes=found))
 
-    assert review.same_findings([result("if total:")], [result("k = 1")])
+    assert review.same_findings([read_with("if total:")], [read_with("k = 1")])
 
 
 def test_many_blocks_are_read_quickly() -> None:

@@ -18,7 +18,7 @@ GUARD = """\
 def guard(prices):
     if not prices or min(prices) < 0:
         raise ValueError("no prices, or a negative one")
-    return list(prices)  # x
+    return list(prices)  # xyz
 }
 """
 MEDIUM = "- [medium] app.py:2 — an empty list of prices is not refused here\n\nReview status: revise"
@@ -88,7 +88,7 @@ FORMS = {
     ),
     "several lines": drop(GUARD.split("\n")[1] + "\n" + GUARD.split("\n")[2]),
     "two quotations": drop('raise ValueError("no prices, or a negative one")').replace(
-        "\nChecked", f"\n{fenced('    return list(prices)  # x')}\nChecked"
+        "\nChecked", f"\n{fenced('    return list(prices)  # xyz')}\nChecked"
     ),
     "after thinking": f"<think>\n- 1: stands\n</think>\n{drop(PROOF)}",
     "beside prose": f"I looked at each of them.\n\n{drop(PROOF)}",
@@ -117,15 +117,15 @@ STAY = {
     "guidance": drop("Every price was checked by the caller before."),
     "a bracket": drop("}"),
     "many brackets": drop("\n".join(["}"] * 40)),
-    "19 letters": drop("    return list(prices)  # x"),
-    "the same line twice": "\n".join(
-        (drop("    return list(prices)  # x", end=""), drop("    return list(prices)  # x"))
+    "19 letters": drop("    return list(prices)  # xyz"),
+    "the same line twice": drop("    return list(prices)  # xyz").replace(
+        "\nChecked", f"\n{fenced('    return list(prices)  # xyz')}\nChecked"
     ),
     "half a line": drop("if not prices or min(prices)"),
     "a line and a half": drop(PROOF + '\n        raise ValueError("no prices'),
     "a name of a file": drop("diff --git a/app.py b/app.py\n--- a/app.py\n+++ b/app.py"),
     "the head of a hunk": drop("@@ -1,2 +1,2 @@"),
-    "lines that do not follow each other": drop(PROOF + "\n    return list(prices)  # x"),
+    "lines that do not follow each other": drop(PROOF + "\n    return list(prices)  # xyz"),
     "words in code, not quoted": f"- 1: dropped — `{PROOF.strip()}`\n\nChecked: all",
     "a quotation above it": f"{fenced(PROOF)}\n- 1: dropped — the caller refuses it\n\nChecked: all",
     "of another number": drop(PROOF, number=2),
@@ -308,7 +308,8 @@ def test_a_list_of_very_many_findings_has_a_limit() -> None:
 JUNK = (
     "- 1: dropped — no", "- 2: dropped — it is wrong: see below", "3: dropped", "- 1: stands",
     "Finding 2 stands.",
-    fenced("    if prices is None or len(prices) < 1:"), fenced("}"), fenced("    return list(prices)  # x"),
+    fenced("    if prices is None or len(prices) < 1:"), fenced("}"),
+    fenced("    return list(prices)  # xyz"),
     fenced(MESSAGE), fenced("the notes say that it is refused"), fenced("if not prices or min(prices)"),
     f"  {PROOF}x", "Checked: all", "Checked: all", "Checked: 3", PASS, "", "<details>", "```", "> 1: dropped",
     "~~2: stands~~", "<think>", "| 1: dropped | x |", "# 2: dropped — no", TASK,

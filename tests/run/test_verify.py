@@ -222,6 +222,34 @@ def test_the_prompt_lists_the_findings_after_everything_that_is_shared(
     assert first[: first.index("# Task") - 400] == second[: first.index("# Task") - 400]
 
 
+def test_the_map_says_what_a_step_verifies(
+    aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert "verifies review, disputes high ones" in " ".join(aethr("check").out.split())
+    checked.write(".aethr.yaml", WORKFLOW.replace("[review]", "[review], verify_high: true"))
+    said = " ".join(aethr("check").out.split())
+    assert "verifies review" in said
+    assert "disputes" not in said
+    shown = aethr("run", "--show-prompt", TASK).out
+    assert "(The findings of step review will stand here.)" in shown
+    assert "Checked: all" in shown
+
+
+def test_a_resume_with_another_rule_is_refused(
+    aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = "  - {id: tell, role: sceptic}\n"
+    checked.write(".aethr.yaml", WORKFLOW + extra)
+    with serving(monkeypatch, HIGH, drop(PROOF), Reply(status=401, body="{}")):
+        words = resume_words(aethr("run", *GATE, TASK).err)
+    checked.write(".aethr.yaml", WORKFLOW.replace("[review]", "[review], verify_high: true") + extra)
+    with serving(monkeypatch):
+        done = aethr(*words)
+    assert done.code == 2
+    assert "step 'verify' is finished in the checkpoint, and its verify_high changed since then" in done.err
+
+
 def test_a_mock_lets_all_stand(aethr: Aethr, checked: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AETHR_LIVE", "0")
     done = aethr("run", TASK)
