@@ -783,7 +783,8 @@ class Finding(NamedTuple):
     lines that the reviewer quoted. ``id``, the same for the same defect in another
     review, and ``state``, compared with that review, are None where reviews are not compared. ``check`` is
     None unless a verifying step disproved the finding. If it was found more than once, ``also`` has what the
-    others wrote; severity and message are of the most severe one.
+    others wrote; severity and message are of the most severe one. ``answer`` is the reason of the answer that
+    covers it, or None.
     """
 
     severity: Severity
@@ -799,11 +800,17 @@ class Finding(NamedTuple):
     suggestion: str | None = None
     check: Check | None = None
     also: tuple[Opinion, ...] = ()
+    answer: str | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether the finding counts for the outcome and the gate."""
-        return self.check is None or not self.check.dropped
+        return self.state not in ("answered", "resolved") and not self.is_dropped
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether a verifying step has dropped it."""
+        return self.check is not None and self.check.dropped
 
 
 class Review(NamedTuple):
@@ -821,12 +828,13 @@ class Review(NamedTuple):
 
     @property
     def open(self) -> tuple[Finding, ...]:
-        """The findings that count: those that no verifying step has dropped."""
+        """The findings that count: those that no answer covers and no verifying step has dropped."""
         return tuple(each for each in self.findings if each.is_open)
 
     @property
     def dropped(self) -> tuple[Finding, ...]:
-        return tuple(each for each in self.findings if not each.is_open)
+        """Those that a verifying step has dropped."""
+        return tuple(each for each in self.findings if each.is_dropped)
 
 
 class CommandCheck(NamedTuple):
@@ -1023,7 +1031,8 @@ class RunResult(NamedTuple):
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
     is ``not-reviewed`` until the run has been judged, and always for a ``shard``. ``excluded`` are the files
-    that rules exclude. ``estimate`` is None if no model was to be called.
+    that rules exclude. ``estimate`` is None if no model was to be called. ``closed`` says in one line why the
+    gate closed; it is empty if it did not.
     """
 
     task: str
@@ -1042,6 +1051,7 @@ class RunResult(NamedTuple):
     excluded: tuple[Excluded, ...] = ()
     shard: ShardResult | None = None
     estimate: Estimate | None = None
+    closed: str = ""
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:

@@ -114,6 +114,7 @@ def merge(records: Sequence[ShardRecord], gate: Gate, refused: Sequence[str] = (
         outcome=recorded.outcome,
         excluded=tuple(engine.find_excluded(results)),
         estimate=Estimate(about, most) if estimates else None,
+        closed=review.explain_gate(verdict, (), gate, first.mode),
     )
 
 
