@@ -890,11 +890,6 @@ class Review(NamedTuple):
         """Those that a verifying step has dropped."""
         return tuple(each for each in self.findings if each.is_dropped)
 
-    @property
-    def answered(self) -> tuple[Finding, ...]:
-        """Those that an answer covers and that are not dropped."""
-        return tuple(each for each in self.findings if each.state == "answered" and not each.is_dropped)
-
 
 class CommandCheck(NamedTuple):
     """How the command of ``until_command_passes`` ended; ``ended`` says so in one line."""
@@ -1125,7 +1120,8 @@ class RunResult(NamedTuple):
     ``steps`` were called, ``skipped`` were not. ``subject`` is None if no step reads the change. ``outcome``
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
     is ``not-reviewed`` until the run has been judged, and always for a ``shard``. ``excluded`` are the files
-    that rules exclude. ``estimate`` is None if no model was to be called.
+    that rules exclude. ``estimate`` is None if no model was to be called. ``closed`` says in one line why the
+    gate closed; it is empty if it did not.
     """
 
     task: str
@@ -1144,6 +1140,7 @@ class RunResult(NamedTuple):
     excluded: tuple[Excluded, ...] = ()
     shard: ShardResult | None = None
     estimate: Estimate | None = None
+    closed: str = ""
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:

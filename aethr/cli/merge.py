@@ -10,9 +10,9 @@ from typing import Any
 from aethr import git
 from aethr.base import options as table
 from aethr.base.errors import UsageError
-from aethr.base.records import Gate, Notice, RunFinished, RunStarted
+from aethr.base.records import Gate, RunFinished, RunStarted
 from aethr.cli.run import deliver
-from aethr.output import report_files, wording
+from aethr.output import report_files
 from aethr.output.render import Display, make_renderer
 from aethr.run.shards import load, merge
 from aethr.workflow import planning
@@ -44,8 +44,6 @@ def main(records: list[str], **given: Any) -> int:
     steps = len({step.id for step in result.steps})
     with make_renderer(display, sys.stdout, sys.stderr, os.environ) as show:
         show(RunStarted(result.workflow, result.task, result.mode, steps, result.subject))
-        for finding in result.review.open:
-            show(Notice(wording.finding(finding)))
         show(RunFinished(result))
     deliver(result, options, reports)
     return result.exit_code

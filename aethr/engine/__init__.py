@@ -194,6 +194,7 @@ def record(
         outcome=recorded.outcome,
         excluded=tuple(find_excluded(results)),
         shard=shard,
+        closed=review.explain_gate(verdict, loops, plan.gate, plan.mode),
     )
 
 

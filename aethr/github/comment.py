@@ -16,21 +16,20 @@ from urllib.parse import quote
 from aethr import __version__
 from aethr.base.errors import MEANINGS, AethrError, ExitCode
 from aethr.base.records import Finding, Receipt, RunOutcome, RunResult
-from aethr.base.sanitize import terminal
+from aethr.base.sanitize import one_line
 from aethr.github import upsert
 from aethr.github.upsert import Marker
 from aethr.output import wording
 from aethr.output.markdown import (
     Fitting,
-    answered_findings,
+    answer,
     bullets,
-    dropped_findings,
-    findings_code,
-    findings_table,
+    findings_by_file,
     fold,
     markdown_block,
     markdown_inline,
     run_flowchart,
+    set_aside,
     steps_table,
 )
 from aethr.review import FEW
@@ -143,9 +142,9 @@ class Page(NamedTuple):
 def comment(page: Page, mark: Marker, previous: str | None) -> str:
     """The comment's whole text, within GitHub's limit; ``previous`` is its text before."""
     if page.outcome != "not-reviewed":
-        head = f"{Marker(mark.key, mark.run, mark.attempt, mark.head, mark.head)}\n{_heading(page)}"
-        review = f"{_BEGIN}\n{_join(_verdict(page), _body(page, COMMENT))}\n{_END}"
-        return _join(head, review, _footer(page)) + "\n"
+        marked = Marker(mark.key, mark.run, mark.attempt, mark.head, mark.head)
+        review = _join(_heading(page), _reason(page), _body(page, COMMENT))
+        return _join(f"{marked}\n{_BEGIN}\n{review}\n{_END}", _footer(page)) + "\n"
     return next(text for text in _unreviewed(page, mark, previous) if COMMENT.measure(text) <= COMMENT_LIMIT)
 
 
@@ -167,12 +166,12 @@ def find_state(body: str) -> str:
 
 def summary(page: Page) -> str:
     """The job summary: the comment with more room and without its marker."""
-    return _join(_heading(page), _verdict(page), _body(page, SUMMARY), _footer(page)) + "\n"
+    return _join(_heading(page), _reason(page, SUMMARY), _body(page, SUMMARY), _footer(page)) + "\n"
 
 
 def refusal(error: AethrError) -> str:
     """The job summary of a step that could not start."""
-    return f"### Aethr: not reviewed\n\n{_reason(error, error.exit_code)}\n"
+    return f"### Aethr: not reviewed\n\n{_failure(error, error.exit_code)}\n"
 
 
 def _unreviewed(page: Page, mark: Marker, previous: str | None) -> Iterator[str]:
@@ -183,10 +182,10 @@ def _unreviewed(page: Page, mark: Marker, previous: str | None) -> Iterator[str]
     half = Room(COMMENT_LIMIT // 2, COMMENT.measure, COMMENT.rest)
     for marked, body, folded in (
         (bare._replace(reviewed=of), _body(page, half), last),
-        (bare._replace(reviewed=of), "", last),
+        (bare._replace(reviewed=of), listed(page.notes, WORDS, utf16_units), last),
         (bare, _body(page, half), ""),
     ):
-        yield _join(f"{marked}\n{_heading(page)}", _verdict(page), body, folded, _footer(page)) + "\n"
+        yield _join(f"{marked}\n{_heading(page)}", _reason(page), body, folded, _footer(page)) + "\n"
     yield _join(f"{bare}\n{_heading(page)}", COMMENT.rest, _footer(page)) + "\n"
 
 
@@ -195,76 +194,107 @@ def _join(*parts: str) -> str:
 
 
 def _heading(page: Page) -> str:
+    """The outcome, the commit, and the findings in numbers: all that a notification shows."""
     said = page.outcome.replace("-", " ")
     if page.result is not None and page.result.shard is not None:
         said = f"shard {page.result.shard.number} of {page.result.shard.of}, not a verdict"
     elif page.result is not None and not page.result.is_live and page.outcome == "not-reviewed":
         said += f" ({wording.UNREAL[page.result.mode]})"
-    elif page.result is not None and (counts := wording.compare(page.result.review, page.blobs.commit)):
-        said += f" · {counts}"
-    return f"### Aethr: {said} · `{page.blobs.commit[:12]}`"
+    counts = wording.counts(page.result.review) if page.result is not None else ()
+    if page.result is not None and (
+        gone := sum(each.commit == page.blobs.commit for each in page.result.review.resolved)
+    ):
+        counts = (*counts, f"{gone:,} resolved")
+    return " · ".join((f"### Aethr: {said}", f"`{page.blobs.commit[:12]}`", *map(markdown_inline, counts)))
 
 
-def _reason(error: AethrError, exit_code: ExitCode) -> str:
+def _failure(error: AethrError, exit_code: ExitCode) -> str:
     title = f"**{markdown_inline(MEANINGS[error.exit_code])}** (exit code {int(exit_code)})"
     said = listed(str(error).split("\n"), WORDS, utf16_units)
     return _join(title, said, markdown_inline(error.fix, 400))
 
 
-def _verdict(page: Page) -> str:
-    """What stopped the run, the verdict in words, how much of the change it covers, and notes."""
-    failure = _reason(page.error, page.exit_code) if page.error is not None else ""
-    notes = listed(page.notes, WORDS, utf16_units)
-    if page.result is None or (failure and page.outcome == "not-reviewed"):
-        return _join(failure, notes)
-    said = f"**{markdown_inline(wording.verdict(page.result).text)}**"
-    review = page.result.review
-    facts = []
-    if page.result.subject is not None:
-        subject = wording.subject(page.result.subject)
-        facts.append(f"{markdown_inline(subject[:1].upper() + subject[1:], 400)}.")
-    facts += [f"Findings: {wording.summary(review.open)}."] if review.status != "none" else []
-    if review.coverage is not None:
-        facts.append(f"Sent to the reviewer: {int(review.coverage * 100)}% of the changed lines.")
-    return _join(failure, said, " ".join(facts), notes)
+def _reason(page: Page, room: Room = COMMENT) -> str:
+    """What stopped the run, why the outcome is neither a pass nor a revise, and why the gate closed."""
+    failure = _failure(page.error, page.exit_code) if page.error is not None else ""
+    result = page.result
+    if result is None or (failure and page.outcome == "not-reviewed"):
+        return failure
+    why = status = ""
+    if result.outcome not in ("pass", "revise"):
+        why = (
+            _missing(result.receipts, room)
+            if _is_missing(result)
+            else f"**{_sentence(result.review.reason)}**"
+        )
+        lead = "On what was sent" if result.outcome == "incomplete" else "The answers say"
+        status = f"{lead}: {result.review.status}." if result.review.status != "none" else ""
+    told = result.exit_code == ExitCode.NOT_REVIEWED and _is_missing(result)
+    gate = [] if told else [_sentence(line.text) for line in wording.why_not_passed(result)]
+    return _join(failure, status, why, *gate)
+
+
+def _is_missing(result: RunResult) -> bool:
+    """Whether what was not sent makes the review unreliable; then it stands above the findings."""
+    return (result.review.reason or "").startswith("not sent: ") and bool(wording.missing(result.receipts))
+
+
+def _sentence(text: str | None) -> str:
+    said = one_line(text or "there is no verdict", 500).rstrip(".")
+    return markdown_inline(f"{said[:1].upper()}{said[1:]}.")
 
 
 def _body(page: Page, room: Room) -> str:
-    """Findings, their code, the last step's answer in the room that is left, what was not sent, receipts."""
-    if page.result is None:
-        return ""
+    """Findings, what the last answers add in the room that is left, notes on what was sent, receipt."""
     result, measure = page.result, room.measure
-    names = listed(wording.excluded(result), room.limit // 8, measure)
-    excluded = f"**Excluded by rule:**\n\n{names}" if names else ""
-    if not result.steps:
-        return excluded
-    findings = findings_table(result.review.open, page.blobs.link, _within(room.limit // 3, measure))
-    aside = _join(
-        answered_findings(result.review.answered, _within(room.limit // 8, measure)),
-        dropped_findings(result.review.dropped, _within(room.limit // 8, measure)),
+    if result is None or not result.steps:
+        return _notes(page, room)
+    findings = findings_by_file(
+        result.review.open,
+        page.blobs.link,
+        _within(room.limit // 3, measure),
+        _within(room.limit // 8, measure),
     )
-    quoted = findings_code(result.review.open, _within(room.limit // 8, measure))
-    code = fold("The code of the findings", quoted) if quoted else ""
     gone = [wording.resolution(each) for each in result.review.resolved]
-    resolved = fold(f"Resolved: {len(gone)}", listed(gone, room.limit // 8, measure)) if gone else ""
-    not_sent = _missing(result.receipts, room)
+    aside = _join(
+        set_aside(result.review.findings, _within(room.limit // 24, measure)),
+        fold(f"Resolved: {len(gone)}", listed(gone, room.limit // 24, measure)) if gone else "",
+    )
+    notes = _notes(page, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
     receipt = fold(
         f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
         _join(steps, listed(wording.reuse(result), room.limit // 24, measure), loops, run_flowchart(result)),
     )
-    parts = (findings, code, aside, resolved, not_sent, excluded, receipt)
-    used = sum(map(measure, parts)) + 2 * WORDS
+    left = room.limit - sum(map(measure, (findings, aside, notes, receipt))) - WORDS
     answers: list[str] = []
-    left = room.limit - used
+
+    def show(text: str) -> str:
+        block, cut = block_within(text, max(0, share - measure("".join(shown))), measure)
+        shown.append(block)
+        return _join(block, f"*The answer is cut here. {room.rest}*" if cut else "")
+
     for number, last in enumerate(result.last_answers):
-        share = left // (len(result.last_answers) - number)
-        text, cut = block_within(terminal(last.content).strip("\n"), share, measure)
-        note = f"*The answer is cut here. {room.rest}*" if cut else ""
-        answers += [f"#### {markdown_inline(wording.title(last), 80)}", text, note]
-        left -= measure(text)
-    return _join(findings, code, aside, resolved, *answers, not_sent, excluded, receipt)
+        share, shown = left // (len(result.last_answers) - number), list[str]()
+        answers.append(answer(last, result, show))
+        left -= measure(answers[-1])
+    return _join(findings, aside, *answers, notes, receipt)
+
+
+def _notes(page: Page, room: Room = COMMENT) -> str:
+    """What was read, how much of it was sent, what was not and why, and the notes of the step."""
+    result, facts = page.result, list[str]()
+    if result is None:
+        return listed(page.notes, WORDS, utf16_units)
+    if result.subject is not None:
+        facts.append(_sentence(wording.subject(result.subject)))
+    if result.review.coverage is not None:
+        facts.append(f"Sent to the reviewer: {int(result.review.coverage * 100)}% of the changed lines.")
+    missing = "" if _is_missing(result) else _missing(result.receipts, room)
+    names = listed(wording.excluded(result), room.limit // 8, room.measure)
+    excluded = f"**Excluded by rule:**\n\n{names}" if names else ""
+    return _join(" ".join(facts), listed(page.notes, WORDS, utf16_units), missing, excluded)
 
 
 def _missing(receipts: Iterable[Receipt], room: Room) -> str:

@@ -280,7 +280,7 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
         yield annotation(level, f"Aethr: {MEANINGS[done.error.exit_code]}", f"{done.error} {done.error.fix}")
     elif done.exit_code:
         assert done.result is not None
-        said = " ".join(line.text for line in wording.closing(done.result))
+        said = ". ".join(line.text.rstrip(".") for line in wording.ending(done.result)) + "."
         not_relied_on = done.exit_code == ExitCode.NOT_REVIEWED
         title = done.result.outcome.replace("-", " ") if not_relied_on else MEANINGS[done.exit_code]
         yield annotation("error", f"Aethr: {title}", said)

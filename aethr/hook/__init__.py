@@ -265,14 +265,14 @@ def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
         *([wording.estimate(about)] if about is not None and about.most else []),
         verdict,
         *_findings(result.review),
-        *(f"note: {line}" for line in wording.set_aside(result)),
+        *(line.labelled for line in wording.set_aside(result)),
         *([missing] if missing and missing not in verdict else []),
         *([f"note: {capped(remarks)}"] if remarks else []),
         *(wording.loop(loop) for loop in result.loops),
         wording.spent(result) + models,
-        *_fix(result),
+        *([] if result.outcome in RELIABLE else [wording.remedy(result)]),
     )
-    return _close(result.exit_code, lines, options)
+    return _close(result.exit_code, lines, options, result.closed)
 
 
 def describe_change(change: HookChange, measure: Measure) -> str:
@@ -326,33 +326,24 @@ def _is_null(name: str) -> bool:
 
 
 def _findings(said: Review) -> Iterator[str]:
-    found = said.open
-    yield from (wording.finding(each) for each in found[:SHOWN])
+    """The open findings by file, the most severe ones if they are many."""
+    if not said.open:
+        return
+    from aethr.output import panel  # only needed for findings
+
+    found = panel.by_severity(said.open)
+    yield from (wording.finding(each) for each in panel.in_order(found[:SHOWN]))
     if more := rest(len(found), SHOWN, "finding"):
         yield f"{more}; all are in a report: --report PATH"
 
 
-def _fix(result: RunResult) -> Iterator[str]:
-    """How to get a complete review where there was none."""
-    if result.outcome in RELIABLE:
-        return
-    if not result.is_live:
-        yield "To fix: set AETHR_LIVE=1 and your provider's key, in the environment or in .env."
-    elif any(step.truncated for step in result.steps):
-        yield "To fix: raise max_tokens of the reviewer's model, or make the change smaller."
-    elif any(not receipt.complete for receipt in result.receipts):
-        yield f"To fix: {wording.REMEDY}."
-    else:
-        yield "To fix: try again, or use another model."
-
-
-def _close(code: ExitCode, lines: tuple[str, ...], options: HookOptions) -> Report:
-    """Add what the exit code means and, if it blocks, how to skip the review."""
+def _close(code: ExitCode, lines: tuple[str, ...], options: HookOptions, closed: str = "") -> Report:
+    """Add what the exit code means (or why the gate ``closed``) and, if it blocks, how to skip the review."""
     gate = f"--fail-on {options.run.fail_on}"
     if code == ExitCode.NOT_REVIEWED and options.lenient:
         return Report(ExitCode.OK, (*lines, "exit code 0 instead of 4, because of --if-not-reviewed=pass"))
     if code == ExitCode.OK:
         return Report(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
-    meaning = MEANINGS[code] + (f" ({gate})" if code == ExitCode.GATE else "")
+    meaning = closed if code == ExitCode.GATE and closed else MEANINGS[code]
     last = f"exit code {int(code)}: {meaning}. To skip the review: {options.bypass}"
     return Report(code, (*lines, last))

@@ -26,7 +26,14 @@ from aethr.base.records import (
 from aethr.output import wording
 from aethr.output.wording import Message, Tone
 
-_COLOUR: dict[Tone, str] = {"warning": "33", "good": "32", "bad": "31"}
+_COLOUR: dict[Tone, str] = {
+    "warning": "33",
+    "good": "32",
+    "bad": "31",
+    "high": "1;31",
+    "medium": "1;33",
+    "low": "1;34",
+}
 _PLAINER = str.maketrans(
     {
         "·": "-",
@@ -209,6 +216,7 @@ class PlainRenderer(Renderer):
         self._mid_line = False
         self._said: set[Message] = set()
         self._told: set[Receipt] = set()
+        self._shown: list[StepResult] = []
         self._mark = ""
 
     def watch(self, event: Event) -> None:
@@ -239,13 +247,14 @@ class PlainRenderer(Renderer):
                 self._write_lines([Message(f"== {title} ==")])
             case StepFinished(replayed=False, result=StepResult(skipped=None)):
                 self._end_stream()
+                self._shown.append(event.result)
                 if not self._streamed:
                     self._write_answer(event.result)
                 if self._options.verbose:
                     self._write_lines([Message(wording.step_spent(event.result), "note")])
         # A backend may report the same thing both while it works and in its result.
         event = wording.without_repeats(event, self._told)
-        lines = wording.narrate(event, verbose=self._options.verbose)
+        lines = wording.narrate(event, verbose=self._options.verbose, shown=self._shown)
         self._write_lines([line for line in lines if line not in self._said])
         self._said.update(lines)
 
@@ -273,13 +282,15 @@ class PlainRenderer(Renderer):
     def _write_lines(self, lines: Iterable[Message]) -> None:
         for line in lines:
             self._end_stream()
-            self._write(f"{line.labelled}\n", _COLOUR.get(line.tone))
+            text, loud, colour = line.labelled, line.loud, _COLOUR.get(line.tone)
+            if self._colour and colour:
+                painted = f"\x1b[{colour}m{text[loud]}\x1b[0m"
+                text = f"{text[: loud.start]}{painted}{text[loud.stop :]}"
+            self._write(f"{text}\n")
 
-    def _write(self, text: str, colour: str | None = None) -> None:
+    def _write(self, text: str) -> None:
         if self._by_line:
             text = sanitize.runner(text)
         self._mid_line = not text.endswith("\n")
-        if self._colour and colour:
-            text = f"\x1b[{colour}m{text[:-1]}\x1b[0m\n"
         self._output.write(text)
         self._output.flush()

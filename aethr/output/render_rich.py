@@ -6,6 +6,7 @@ draws it, at most ``FRAMES`` times a second and only if it changed, however fast
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from typing import TextIO, cast
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from aethr.base import sanitize
@@ -46,7 +48,12 @@ _STYLE: dict[Tone, str] = {
     "tool": "dim cyan",
     "good": "bold green",
     "bad": "bold red",
+    "high": "bold red",
+    "medium": "bold yellow",
+    "low": "bold blue",
 }
+_SEVERITY = re.compile(r"\s*(\[(high|medium|low)\])")
+"""How the answer that Aethr asks for begins a finding."""
 
 
 class RichRenderer(Renderer):
@@ -67,6 +74,7 @@ class RichRenderer(Renderer):
         self._mark = ""
         self._said: set[Message] = set()
         self._told: set[Receipt] = set()
+        self._shown: list[StepResult] = []
 
     def close(self) -> None:
         if self._region is not None:
@@ -109,16 +117,23 @@ class RichRenderer(Renderer):
                 self._print_panels(event.result.last_answers)
         quiet, verbose = self._options.quiet, self._options.verbose
         event = wording.without_repeats(event, self._told)
-        lines = wording.narrate_quietly(event) if quiet else wording.narrate(event, verbose=verbose)
+        lines = (
+            wording.narrate_quietly(event)
+            if quiet
+            else wording.narrate(event, verbose=verbose, shown=self._shown)
+        )
         for line in lines:
             if line not in self._said:  # a backend may report the same while it works and in its result
                 self._said.add(line)
-                self._console.print(Text(line.labelled, _STYLE.get(line.tone, ""), overflow="fold"))
+                text = Text(line.labelled, overflow="fold")
+                text.stylize(_STYLE.get(line.tone, ""), line.loud.start, line.loud.stop)
+                self._console.print(text)
 
     def _print_panels(self, results: Iterable[StepResult]) -> None:
         from rich.panel import Panel
 
         for result in results:
+            self._shown.append(result)
             again = f" · pass {result.iteration}" if result.iteration > 1 else ""
             title = f"{self._mark}{wording.title(result)} · {wording.actor(result)}{again}"
             self._console.print(
@@ -237,7 +252,7 @@ class Region:
 
 
 class Inert:
-    """Draws its content without any control character.
+    """Draws its content without any control character, and the severity of each finding in its colour.
 
     The text was made safe before, but a Markdown parser resolves entities and percent signs after that.
     """
@@ -247,8 +262,15 @@ class Inert:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for text, style, control in console.render(self._inner, options):
-            if control is None:
-                yield Segment(sanitize.terminal(text), style)
+            if control is not None:
+                continue
+            safe = sanitize.terminal(text)
+            if found := _SEVERITY.match(safe):
+                severity = Style.parse(_STYLE[cast("Tone", found[2])])
+                yield Segment(safe[: found.start(1)], style)
+                yield Segment(found[1], severity if style is None else style + severity)
+                safe = safe[found.end() :]
+            yield Segment(safe, style)
 
 
 def last_rows(text: str, console: Console, rows: int) -> list[Text]:

@@ -15,15 +15,14 @@ from aethr import __version__
 from aethr.base import codec
 from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
-from aethr.output import wording
+from aethr.output import panel, wording
 from aethr.output.markdown import (
-    answered_findings,
+    answer,
     bullets,
-    dropped_findings,
-    findings_code,
-    findings_table,
+    findings_by_file,
     markdown_block,
     markdown_inline,
+    set_aside,
     steps_table,
 )
 
@@ -105,7 +104,7 @@ def json_text(result: RunResult) -> str:
 
 def text(result: RunResult) -> str:
     """Plain lines: findings as ``path:line: [high] message``, with the code that each quotes indented below
-    it, verdict, tokens and cost, the last answer.
+    it, verdict, tokens and cost, the last answer. The lines of a file stand together, the worst file first.
     """
     lines = [
         f"Aethr: {one_line(result.workflow)}{_unreal(result)}",
@@ -114,7 +113,7 @@ def text(result: RunResult) -> str:
         *(f"not sent: {name}" for name in wording.not_sent(result.receipts)),
         *(f"excluded by rule: {name}" for name in wording.excluded(result)),
         *(wording.loop(loop) for loop in result.loops),
-        *(line.text for line in wording.closing(result)),
+        *(line.text for line in (*wording.set_aside(result), *wording.ending(result))),
     ]
     for last in result.last_answers:
         lines += ["", f"== {wording.title(last)} ==", terminal(last.content).strip("\n")]
@@ -122,26 +121,21 @@ def text(result: RunResult) -> str:
 
 
 def _findings(findings: Iterable[Finding]) -> Iterator[str]:
-    for found in findings:
+    for found in panel.in_order(findings):
         yield wording.finding(found)
         yield from (f"    {line}" for line in wording.code_of(found))
 
 
 def markdown(result: RunResult) -> str:
-    """A page for people: verdict, findings, their code, the last answer, what was not sent, loops, cost."""
-    answers = (
-        f"## {markdown_inline(wording.title(last))}\n\n{markdown_block(last.content)}"
-        for last in result.last_answers
-    )
+    """A page for people: verdict, findings by file, what else the last answer says, notes, steps and cost."""
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
+        *(markdown_inline(line.text) for line in wording.why_not_passed(result)),
+        findings_by_file(result.review.open),
+        set_aside(result.review.findings),
+        *(answer(last, result, markdown_block, "##") for last in result.last_answers),
         *map(markdown_inline, _subject(result)),
-        findings_table(result.review.open),
-        findings_code(result.review.open),
-        answered_findings(result.review.answered),
-        dropped_findings(result.review.dropped),
-        *answers,
         _titled("Not sent to the model", bullets(wording.not_sent(result.receipts))),
         _titled("Excluded by rule", bullets(wording.excluded(result))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
@@ -162,6 +156,7 @@ def sarif(result: RunResult) -> str:
     if result.is_live:
         without_place = (finding for finding in result.review.open if not _has_place(finding))
         notes += [(_LEVELS[finding.severity], wording.finding(finding)) for finding in without_place]
+    present = [each for each in result.review.findings if each.state != "resolved"]
     run = {
         "tool": {
             "driver": {
@@ -184,7 +179,7 @@ def sarif(result: RunResult) -> str:
                 ],
             }
         ],
-        "results": _sarif_results(result.review.findings) if result.is_live else [],
+        "results": _sarif_results(present) if result.is_live else [],
     }
     return codec.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
 
@@ -244,9 +239,9 @@ def _fingerprints(findings: Sequence[Finding]) -> list[dict[str, str]]:
 def _suppressions(finding: Finding) -> list[dict[str, str]]:
     if finding.is_open:
         return []
-    justification = wording.answer(finding)
-    if finding.check is not None and finding.is_dropped:
-        justification = f"{wording.drop(finding.check)}\n{terminal(finding.check.quote.text)}"
+    justification = wording.why_closed(finding)
+    if finding.is_dropped and finding.check is not None:
+        justification += f"\n{terminal(finding.check.quote.text)}"
     return [{"kind": "external", "status": "accepted", "justification": justification}]
 
 

@@ -38,9 +38,17 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
-from aethr.review import ALL_EXCLUDED, FEW, NO_REVIEWER, describe_missing, reason_missing
+from aethr.review import (
+    ALL_EXCLUDED,
+    FEW,
+    NO_REVIEWER,
+    count_findings,
+    describe_missing,
+    reason_missing,
+)
 
-Tone = Literal["plain", "note", "warning", "tool", "good", "bad"]
+Tone = Literal["plain", "note", "warning", "tool", "good", "bad", "high", "medium", "low"]
+"""How a line is meant; of a finding, whose tone is its severity, only the severity is coloured."""
 
 MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
 SCRIPTED = "scripted answers: no model is called, and this is not a review"
@@ -76,9 +84,21 @@ class Message(NamedTuple):
         """The text, with ``note:`` or ``warning:`` before it if that is its tone."""
         return f"{self.tone}: {self.text}" if self.tone in ("note", "warning") else self.text
 
+    @property
+    def loud(self) -> slice:
+        """The part of ``labelled`` that has the tone's colour: all of it, or the severity of a finding."""
+        mark = f"[{self.tone}]"
+        if self.tone not in SEVERITIES or mark not in self.text:
+            return slice(0, len(self.labelled))
+        start = self.text.index(mark)
+        return slice(start, start + len(mark))
 
-def narrate(event: Event, *, verbose: bool = False) -> tuple[Message, ...]:
-    """The lines about an event, except for a step's header and its answer."""
+
+def narrate(event: Event, *, verbose: bool = False, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
+    """The lines about an event, except for a step's header and its answer.
+
+    ``shown`` are the answers that the reader has seen: they are not repeated.
+    """
     match event:
         case RunStarted():
             return (*_describe_start(event), *unreal(event))
@@ -91,18 +111,20 @@ def narrate(event: Event, *, verbose: bool = False) -> tuple[Message, ...]:
         case LoopEnded():
             return (_loop_message(event.loop),)
         case RunFinished():
-            return closing(event.result)
+            return closing(event.result, shown)
         case _:
             return ()
 
 
 def narrate_quietly(event: Event) -> tuple[Message, ...]:
     """The lines about an event that ``--quiet`` keeps."""
-    if isinstance(event, RunStarted):
-        return unreal(event)
-    if not isinstance(event, RunFinished):
-        return ()
-    return (*(Message(line, "note") for line in set_aside(event.result)), *doubts(event.result))
+    match event:
+        case RunStarted():
+            return unreal(event)
+        case RunFinished():
+            return (*set_aside(event.result), *doubts(event.result))
+        case _:
+            return ()
 
 
 def without_repeats(event: Event, told: set[Receipt]) -> Event:
@@ -202,35 +224,93 @@ def actor(step: StepStarted | StepResult) -> str:
     return f"{one_line(step.role, 40)} · {one_line(step.model or step.backend, 80)}"
 
 
-def closing(result: RunResult) -> tuple[Message, ...]:
-    """The end of a run: findings, verdict, tokens and cost. Loops were reported as they ended.
+def closing(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
+    """The end of a run: what the answers above do not say. Loops had their lines."""
+    ends, last = ending(result), shown[-1].content.rstrip().split("\n")[-1] if shown else ""
+    if last == verdict(result).text:
+        ends = tuple(line for line in ends if line.text != last)
+    return (*set_aside(result), *list_findings(result, shown), *ends)
+
+
+def ending(result: RunResult) -> tuple[Message, ...]:
+    """Verdict, why the exit code is not 0, tokens and cost.
 
     A scripted run can end with a good verdict, so its last line says that it is not a review, as that of a
     shard says that it is not a verdict.
     """
-    ends = [verdict(result), Message(spent(result))]
+    ends = [verdict(result), *why_not_passed(result), Message(spent(result))]
     if result.mode == "scripted" or result.shard is not None:
         ends.reverse()
-    if result.review.open:
-        ends.insert(0, _count_findings(result))
-    return (*(Message(line, "note") for line in set_aside(result)), *ends)
+    return tuple(ends)
+
+
+def list_findings(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
+    """The open findings by file; none if they are those of one answer, the last one that was ``shown``."""
+    found = result.review.open
+    last = shown[-1] if shown else None
+    is_said = (
+        last is not None
+        and last.parts == 1
+        and all(not each.also and each.by == (last.id,) for each in found)
+    )
+    if not found or is_said:
+        return ()
+    from aethr.output import panel  # only needed for findings
+
+    return tuple(Message(finding(each), each.severity) for each in panel.in_order(found))
+
+
+def why_not_passed(result: RunResult) -> tuple[Message, ...]:
+    """Why the gate closed, or what to do about a missing review that was required."""
+    if result.exit_code == ExitCode.GATE and result.closed:
+        return (Message(result.closed, "bad"),)
+    if result.exit_code == ExitCode.NOT_REVIEWED:
+        return (Message(remedy(result)),)
+    return ()
+
+
+def remedy(result: RunResult) -> str:
+    """How to get a complete review where there was none: ``To fix: …``."""
+    if result.mode == "mock":
+        fix = "set AETHR_LIVE=1 and your provider's key, in the environment or in .env"
+    elif result.mode == "scripted":
+        fix = "leave out --replies, for a review by a model"
+    elif result.review == NO_REVIEWER.review:
+        fix = "add a step with the role reviewer to the workflow"
+    elif any(step.truncated for step in result.steps):
+        fix = "raise max_tokens of the reviewer's model, or make the change smaller"
+    elif any(not receipt.complete for receipt in result.receipts):
+        fix = REMEDY
+    else:
+        fix = "try again, or use another model"
+    return f"To fix: {fix}."
 
 
 def verdict(result: RunResult) -> Message:
-    """The outcome in one line, with what is answered or dropped, and the names of what rules exclude."""
+    """The outcome in one line, with the counts of findings, and the names of what rules exclude."""
     outcome = _outcome(result)
-    if answered := result.review.answered:
-        outcome = outcome._replace(text=f"{outcome.text}; answered: {summary(answered)}")
-    if dropped := result.review.dropped:
-        steps = dict.fromkeys(one_line(each.check.step, 60) for each in dropped if each.check)
-        outcome = outcome._replace(
-            text=f"{outcome.text}; dropped by {capped(tuple(steps))}: {summary(dropped)}"
-        )
-    if not result.excluded:
-        return outcome
-    names = capped([_excluded_name(each) for each in result.excluded])
-    start = "" if outcome.text.endswith(ALL_EXCLUDED) else "; excluded by rule"
-    return outcome._replace(text=f"{outcome.text}{start}: {names}")
+    said = "; ".join((outcome.text, *counts(result.review)))
+    if result.excluded:
+        names = capped([_excluded_name(each) for each in result.excluded])
+        said += ("" if said.endswith(ALL_EXCLUDED) else "; excluded by rule") + f": {names}"
+    return outcome._replace(text=said)
+
+
+def counts(review: Review) -> tuple[str, ...]:
+    """The findings in numbers: ``1 high finding (1 new)``, ``dropped by verify: 2 low``, ``answered: 1 low``.
+
+    Empty without findings.
+    """
+    if not review.findings:
+        return ()
+    from aethr.output import panel  # only needed for findings
+
+    found = review.open
+    states = [(name, sum(each.state == state for each in found)) for state, name in panel.STATES.items()]
+    told = ", ".join(f"{number:,} {name}" for name, number in states if number)
+    said = count_findings(found) + (f" ({told})" if told else "")
+    aside = (f"{each.name}: {summary(each.findings)}" for each in panel.set_aside(review.findings))
+    return tuple(filter(None, (said, *aside)))
 
 
 def excluded(result: RunResult) -> tuple[str, ...]:
@@ -272,12 +352,10 @@ def doubts(result: RunResult) -> tuple[Message, ...]:
     lines = [_loop_message(ended) for ended in result.loops if ended.outcome != "satisfied"]
     last = next((each.content.rstrip() for each in reversed(result.last_answers)), "")
     outcome = verdict(result)
-    if last.endswith(_outcome(result).text):
-        return tuple(lines)
-    if outcome.tone == "bad":
+    if outcome.tone == "bad" and not last.endswith(_outcome(result).text):
         lines.append(outcome)
-    elif result.exit_code == ExitCode.GATE and not lines:  # a pass whose low findings closed it
-        lines.append(_count_findings(result))
+    if result.exit_code == ExitCode.GATE:
+        lines += (*list_findings(result, result.last_answers), *why_not_passed(result))
     return tuple(lines)
 
 
@@ -342,31 +420,24 @@ def drop(check: Check) -> str:
     return f"dropped by {one_line(check.step, 60)}: {one_line(check.reason, 1000)} ({where})"
 
 
-def answer(found: Finding) -> str:
-    """``answered: why``."""
-    return f"answered: {one_line(found.answer or 'no reason is given', 1000)}"
+def set_aside(result: RunResult) -> tuple[Message, ...]:
+    """A note on each finding that does not count, with its reason, and on answers that cover nothing."""
+    closed = (each for each in result.review.findings if not each.is_open)
+    notes = [f"{finding(each)}; {why_closed(each)}" for each in closed]
+    if unused := [one_line(each, 12) for each in result.review.unused]:
+        one = len(unused) == 1
+        answers = f"answer{'' if one else 's'} {capped(unused)}"
+        notes.append(f"{answers} cover{'s' if one else ''} no finding of this run")
+    return tuple(Message(note, "note") for note in notes)
 
 
-def set_aside(result: RunResult) -> tuple[str, ...]:
-    """The findings that are answered or dropped, each with its reason, and the answers that cover nothing."""
-    answered = [f"{finding(each)}; {answer(each)}" for each in result.review.answered]
-    dropped = [f"{finding(each)}; {drop(each.check)}" for each in result.review.dropped if each.check]
-    unused = [one_line(each, 12) for each in result.review.unused]
-    one = len(unused) == 1
-    note = f"answer{'' if one else 's'} {capped(unused)} cover{'s' if one else ''} no finding of this run"
-    return (*answered, *dropped, *([note] if unused else []))
-
-
-def compare(found: Review, commit: str) -> str:
-    """``2 new, 1 still there, 3 resolved``, counted since the review before that of ``commit``.
-
-    Empty where reviews are not compared.
-    """
-    states = [each.state for each in found.findings if each.is_open]
-    resolved = sum(each.commit == commit for each in found.resolved)
-    if not resolved and not any(states):
-        return ""
-    return f"{states.count('new')} new, {states.count('open')} still there, {resolved} resolved"
+def why_closed(found: Finding) -> str:
+    """Why a finding does not count: who dropped it, what the answer to it says, or that it is gone."""
+    if found.check is not None and found.check.dropped:
+        return drop(found.check)
+    if found.state == "resolved":
+        return "resolved: it is no longer found"
+    return "answered" + (f": {one_line(found.answer, 1000)}" if found.answer else "")
 
 
 def resolution(each: Resolved) -> str:
@@ -399,6 +470,14 @@ def place_of(found: Finding) -> str:
         return ""
     where = path_line(one_line(found.path, 300), found.line)
     return f"{where} (no such file)" if found.place == "nowhere" else where
+
+
+def lines_of(found: Finding) -> str:
+    """``line 3`` or ``lines 3-5``, below the name of the file; empty if the finding names no line."""
+    if found.line is None:
+        return ""
+    last = found.end_line or found.line
+    return f"lines {found.line}-{last}" if last > found.line else f"line {found.line}"
 
 
 def skipped(step: Skipped) -> str:
@@ -518,10 +597,6 @@ def _describe_result(event: StepFinished) -> tuple[Message, ...]:
         ]
         lines += [Message(f"changed: {one_line(name, 500)}", "note") for name in edits.generated]
     return tuple(lines)
-
-
-def _count_findings(result: RunResult) -> Message:
-    return Message(f"Findings: {summary(result.review.open)}")
 
 
 def _loop_message(ended: LoopResult) -> Message:

@@ -7,6 +7,7 @@ The readers are imported when there is an answer to read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -283,15 +284,38 @@ def exit_code(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: M
     """
     if not gate.needs_review:
         return ExitCode.OK
-    if mode != "mock" and gate.fail_on != "never":
-        # At a `revise` without a reason, and at an unsatisfied loop, every gate closes.
-        closes = verdict.review.unexplained or any(loop.outcome != "satisfied" for loop in loops)
-        threshold = SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on)
-        levels = [SEVERITIES.index(each.severity) for each in verdict.review.findings if each.is_open]
-        if closes or any(level <= threshold for level in levels):
-            return ExitCode.GATE
+    if explain_gate(verdict, loops, gate, mode):
+        return ExitCode.GATE
     loops_alone = verdict == NO_REVIEWER and loops and not gate.require_review
     return ExitCode.OK if verdict.outcome in RELIABLE or loops_alone else ExitCode.NOT_REVIEWED
+
+
+def explain_gate(verdict: Verdict, loops: Sequence[LoopResult], gate: Gate, mode: Mode = "live") -> str:
+    """Why the gate closes: ``gate closed (--fail-on high): 1 high finding``; empty if it is open.
+
+    At a `revise` without a reason, and at an unsatisfied loop, every gate closes.
+    """
+    if mode == "mock" or gate.fail_on == "never":
+        return ""
+    levels = SEVERITIES[: SEVERITIES.index("medium" if gate.fail_on == "revise" else gate.fail_on) + 1]
+    reasons = (
+        count_findings(each for each in verdict.review.open if each.severity in levels),
+        "an unexplained revise" if verdict.review.unexplained else "",
+        "a loop is unsatisfied" if any(loop.outcome != "satisfied" for loop in loops) else "",
+    )
+    said = "; ".join(filter(None, reasons))
+    return f"gate closed (--fail-on {gate.fail_on}): {said}" if said else ""
+
+
+def count_findings(findings: Iterable[Finding]) -> str:
+    """``1 high and 2 low findings``; empty if there is none."""
+    counts = Counter(each.severity for each in findings)
+    said = [f"{counts[name]:,} {name}" for name in SEVERITIES if counts[name]]
+    if not said:
+        return ""
+    last = next(counts[name] for name in reversed(SEVERITIES) if counts[name])
+    several = ", ".join(said[:-1])
+    return " and ".join(filter(None, (several, said[-1]))) + (" finding" if last == 1 else " findings")
 
 
 def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:

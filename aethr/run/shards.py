@@ -123,6 +123,7 @@ def merge(
         outcome=recorded.outcome,
         excluded=tuple(engine.find_excluded(results)),
         estimate=Estimate(about, most) if estimates else None,
+        closed=review.explain_gate(verdict, (), gate, first.mode),
     )
 
 

@@ -150,7 +150,7 @@ def test_the_heading(made: RunResult, says: str) -> None:
 def test_the_comment_says_how_much_was_reviewed() -> None:
     made = result()
     made = made._replace(subject=Subject(made.scope._replace(text=f"{OLD}...{HEAD}"), Extent(3, 12, 4), True))
-    assert "Reviewing bbbbbbbbbbbb...aaaaaaaaaaaa: 3 files, +12 -4. Findings: none." in written(page(made))
+    assert "Reviewing bbbbbbbbbbbb...aaaaaaaaaaaa: 3 files, +12 -4. Sent to" in written(page(made))
 
 
 def test_a_failure_keeps_the_last_review_in_the_comment() -> None:
@@ -179,7 +179,7 @@ def test_a_review_over_budget_is_still_a_review() -> None:
     text = written(page(result(), BudgetError("3 tokens over --max-tokens 12")))
     assert f"### Aethr: pass · `{HEAD[:12]}`" in text
     assert upsert.read(text) == MARK._replace(reviewed=HEAD)
-    assert text.index("over budget") < text.index("Review status: pass")
+    assert text.index("Aethr: pass") < text.index("over budget") < text.index("Fine.")
 
 
 @pytest.mark.parametrize("size", [1_000, 150_000])
@@ -303,7 +303,7 @@ def test_the_comment_folds_what_was_dropped() -> None:
     )
     text = written(page(result(findings=found, status="revise")))
     assert utf16_units(text) <= COMMENT_LIMIT
-    assert "Findings: 1 high." in text
+    assert "### Aethr: revise · `aaaaaaaaaaaa` · 1 high finding · dropped by verify: 399 medium\n" in text
     assert "(disputed by verify: the caller refuses it)" in text
     assert "<summary>Dropped by verify: 399 medium</summary>" in text
     assert "dropped 1 " in text

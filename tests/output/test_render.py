@@ -55,9 +55,9 @@ NASTY = (
     "[/red] [link=x]y[/] :x: <b>tag</b> &#x9b; &#x202e; [l](http://h/%1b) \ud800\n::set-output name=a::b\n"
 )
 FINDINGS = (
-    Finding("high", "a.py", 3, "wrong"),
-    Finding("low", None, None, "remark"),
-    Finding("low", "b.py", None, "x"),
+    Finding("high", "a.py", 3, "wrong", by=("review",)),
+    Finding("low", None, None, "remark", by=("review",)),
+    Finding("low", "b.py", None, "x", by=("review",)),
 )
 
 
@@ -211,8 +211,7 @@ def test_plain_output_is_header_answer_and_closing_line() -> None:
     assert plain(run_of()) == (
         "== review (1/1) reviewer · openai:gpt-4o-mini ==\n"
         f"{ANSWER}"
-        "Findings: 1 high, 2 low\n"
-        "Review status: revise\n"
+        "Review status: revise; 1 high and 2 low findings\n"
         "1 step, 431 tokens, $0.0012, 12.3 s\n"
     )
 
@@ -257,7 +256,9 @@ def test_quiet_prints_only_the_last_answer() -> None:
     "answer", ["- [high] a.py:1 — wrong\n\nReview status: pass", "Review status: revise."]
 )
 def test_quiet_prints_a_verdict_that_the_answer_lacks(answer: str) -> None:
-    assert plain(run_of(answer), Display(quiet=True)) == f"{answer}\nReview status: revise\n"
+    assert plain(run_of(answer), Display(quiet=True)) == (
+        f"{answer}\nReview status: revise; 1 high and 2 low findings\n"
+    )
 
 
 def test_quiet_prints_a_loop_that_may_close_the_gate() -> None:
@@ -272,11 +273,19 @@ def test_quiet_prints_the_findings_of_a_pass_that_closed_the_gate() -> None:
     """With ``--fail-on low``; the review itself is printed if it is the last answer."""
     said = Review("pass", (Finding("low", "a.py", 1, "a remark"),))
     later = step("It is told.", id="tell", role="teller")
-    for code, lines in ((ExitCode.GATE, ["It is told.", "Findings: 1 low"]), (ExitCode.OK, ["It is told."])):
-        events = [RunFinished(result(step(), later, review=said, code=code))]
+    why = "gate closed (--fail-on low): 1 low finding"
+    named = ["It is told.", "a.py:1: [low] a remark", why]
+    for code, lines in ((ExitCode.GATE, named), (ExitCode.OK, ["It is told."])):
+        events = [RunFinished(result(step(), later, review=said, code=code)._replace(closed=why))]
         assert plain(events, Display(quiet=True)).splitlines() == lines
-    last = RunFinished(result(step("A remark.\n\nReview status: pass"), review=said, code=ExitCode.GATE))
-    assert plain([last], Display(quiet=True)).splitlines() == ["A remark.", "", "Review status: pass"]
+    said = said._replace(findings=(said.findings[0]._replace(by=("review",)),))
+    last = result(step("A remark.\n\nReview status: pass"), review=said, code=ExitCode.GATE)
+    assert plain([RunFinished(last._replace(closed=why))], Display(quiet=True)).splitlines() == [
+        "A remark.",
+        "",
+        "Review status: pass",
+        why,
+    ]
 
 
 def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> RunResult:
@@ -358,7 +367,7 @@ def test_a_notice_is_printed_once_per_step() -> None:
         (result(review=Review(reason="nothing changed")), ["Nothing to review: nothing changed"]),
         (
             result(review=Review(reason="no key"), code=ExitCode.NOT_REVIEWED),
-            ["NOT REVIEWED: no key"],
+            ["NOT REVIEWED: no key", "To fix: try again, or use another model."],
         ),
     ],
 )
@@ -419,7 +428,8 @@ def test_a_run_prints_in_any_encoding(encoding: str) -> None:
 
 
 def test_force_color_colours_plain_lines_unless_no_color() -> None:
-    assert "\x1b[31mReview status: revise\x1b[0m\n" in plain(run_of(), FORCE_COLOR="1")
+    coloured = plain(run_of(), FORCE_COLOR="1")
+    assert "\x1b[31mReview status: revise; 1 high and 2 low findings\x1b[0m\n" in coloured
     assert "\x1b" not in plain(run_of(), FORCE_COLOR="1", NO_COLOR="1")
     assert "\x1b" not in plain(run_of())
 
@@ -466,12 +476,10 @@ def test_a_step_leaves_only_its_panel(columns: int) -> None:
     assert [row for row in rows if "Title" in row and "#" not in row]
     assert [row for row in rows if row.startswith("│ many words")]
     assert not [row for row in rows if "step 1/1" in row]
-    assert rows[-4:] == [
-        "Findings: 1 high, 2 low",
-        "Review status: revise",
-        "1 step, 431 tokens, $0.0012, 12.3 s",
-        "",
-    ]
+    end = next(at for at, row in enumerate(rows) if row.startswith("╰─")) + 1
+    assert "".join(rows[end:]) == (
+        "Review status: revise; 1 high and 2 low findings1 step, 431 tokens, $0.0012, 12.3 s"
+    )
 
 
 @contextmanager

@@ -71,6 +71,7 @@ RESULT = RunResult(
     review=Review("revise", FINDINGS, 4 / 13, "not sent: z.py (over budget)"),
     totals=Totals(1, 400, 31, 0.0012, 1.25),
     exit_code=ExitCode.GATE,
+    closed="gate closed (--fail-on low): 1 high, 1 medium and 1 low finding",
     subject=Subject(SCOPE, Extent(2, 9, 4), reviewed=True),
     skipped=(Skipped("tests", 1, "nothing changed"),),
     outcome="incomplete",
@@ -245,8 +246,9 @@ def test_the_text_report_can_be_searched_by_line() -> None:
         "b.py: [low] typo",
         "not sent: z.py (over budget)",
         "loop review -> implement: exhausted after 2 passes",
-        "Findings: 1 high, 1 medium, 1 low",
-        "INCOMPLETE (revise on what was sent): not sent: z.py (over budget)",
+        "INCOMPLETE (revise on what was sent): not sent: z.py (over budget); "
+        "1 high, 1 medium and 1 low finding",
+        "gate closed (--fail-on low): 1 high, 1 medium and 1 low finding",
         "1 step, 431 tokens, $0.0012, 1.2 s",
     ]
 
@@ -255,8 +257,12 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
     page = report.markdown(RESULT)
     parts = [
         "# Aethr: review-existing-diff\n",
-        "**INCOMPLETE (revise on what was sent): not sent: z.py (over budget)**",
-        "| high | src/a b.py:3 | wrong \\| &lt;b&gt; |",
+        "**INCOMPLETE (revise on what was sent): not sent: z.py (over budget); "
+        "1 high, 1 medium and 1 low finding**\n\n"
+        "gate closed (--fail-on low): 1 high, 1 medium and 1 low finding\n\n",
+        "**src/a b.py**\n\n🔴 **high** lines 3-5: wrong \\| &lt;b&gt;\n\n",
+        "**Without a file of the project**\n\n🟠 **medium**: no tests\n\n",
+        "**b.py**\n\n🔵 **low**: typo\n\n",
         "## review\n\n## Look\n\n- [high] a.py:3 — wrong",
         "## Not sent to the model\n\n- z.py (over budget)\n",
         "## Loops\n\n- loop review -&gt; implement: exhausted after 2 passes\n",
@@ -270,13 +276,15 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
 
 
 def test_the_markdown_report_renders_only_its_own_markup() -> None:
-    for result in (RESULT, nasty()):
+    for result, folds in ((RESULT, []), (nasty(), ["Suggestion"])):
         tokens = MarkdownIt("commonmark").enable("table").parse(report.markdown(result))
         kinds = [token.type for token in tokens]
-        assert kinds.count("table_open") == 2
+        assert kinds.count("table_open") == 1
         inner = [child for token in tokens for child in token.children or ()]
         assert not {"image", "html_inline", "link_open"} & {child.type for child in inner}
-        assert "html_block" not in kinds
+        html = [token.content for token in tokens if token.type == "html_block"]
+        assert html[::2] == [f"<details>\n<summary>{title}</summary>\n" for title in folds]
+        assert html[1::2] == ["</details>\n"] * len(folds)
         assert not re.search(r"@\w", "".join(child.content for child in inner if child.type == "text"))
 
 
@@ -336,7 +344,12 @@ def test_sarif_of_a_mock_has_no_results() -> None:
     run = sarif(MOCK._replace(review=mock))
     assert run["results"] == []
     assert run["invocations"][0]["toolExecutionNotifications"] == [
-        {"level": "warning", "message": {"text": "NOT REVIEWED: mock mode: no model was called"}}
+        {
+            "level": "warning",
+            "message": {
+                "text": "NOT REVIEWED: mock mode: no model was called; 1 high, 1 medium and 1 low finding"
+            },
+        }
     ]
 
 
@@ -507,24 +520,22 @@ CHECKED = RESULT._replace(
 
 def test_a_page_folds_what_was_dropped_and_marks_what_is_disputed() -> None:
     page = report.markdown(CHECKED)
-    assert "**Review status: revise; dropped by verify: 1 medium, 1 low**" in page
+    assert "**Review status: revise; 1 high finding; dropped by verify: 1 medium, 1 low**" in page
     folded = page[page.index("<details>") : page.index("</details>")]
     assert "<summary>Dropped by verify: 1 medium, 1 low</summary>" in folded
     assert folded.count("dropped by verify: the caller refuses it (shop.py:7)") == 2
     assert folded.count("```\nif not prices:\n    raise\n```") == 2
-    table = page.replace(folded, "")
-    assert "no tests" not in table
-    assert (
-        "| high | src/a b.py:3 | wrong \\| &lt;b&gt; (disputed by verify: the caller refuses it) |" in table
-    )
+    listed = page.replace(folded, "")
+    assert "no tests" not in listed
+    disputed = "wrong \\| &lt;b&gt; (disputed by verify: the caller refuses it)"
+    assert f"🔴 **high** lines 3-5: {disputed}\n" in listed
 
 
 def test_the_lines_say_what_was_dropped_and_what_is_disputed() -> None:
     lines = report.text(CHECKED).splitlines()
     assert "src/a b.py:3: [high] wrong | <b> (disputed by verify: the caller refuses it)" in lines
     assert "[medium] no tests; dropped by verify: the caller refuses it (shop.py:7)" in lines
-    assert "Findings: 1 high" in lines
-    assert "Review status: revise; dropped by verify: 1 medium, 1 low" in lines
+    assert "Review status: revise; 1 high finding; dropped by verify: 1 medium, 1 low" in lines
 
 
 def test_sarif_suppresses_what_was_dropped_so_that_code_scanning_closes_it() -> None:
