@@ -124,6 +124,7 @@ class Page(NamedTuple):
     """The content of a page. ``result`` is None if nothing ran; then ``error`` says why.
 
     ``exit_code`` is the step's, ``notes`` are plain lines, such as which steps were finished before.
+    ``beside`` are the findings that stand beside their lines, and so not on this page.
     """
 
     blobs: Blobs
@@ -132,6 +133,7 @@ class Page(NamedTuple):
     result: RunResult | None = None
     error: AethrError | None = None
     notes: tuple[str, ...] = ()
+    beside: tuple[Finding, ...] = ()
 
     @property
     def outcome(self) -> RunOutcome:
@@ -218,7 +220,11 @@ def _body(page: Page, room: Room) -> str:
     excluded = f"**Excluded by rule:**\n\n{names}" if names else ""
     if not result.steps:
         return excluded
-    findings = findings_table(result.review.findings, page.blobs.link, _within(room.limit // 3, measure))
+    here = [each for each in result.review.findings if each not in page.beside]
+    findings = _join(
+        f"Beside the code: {wording.summary(page.beside)}." if page.beside else "",
+        findings_table(here, page.blobs.link, _within(room.limit // 3, measure)),
+    )
     not_sent = _missing(result.receipts, room)
     steps = steps_table(result, _within(room.limit // 12, measure))
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
