@@ -78,13 +78,15 @@ def read(environ: Mapping[str, str]) -> Inputs:
             "Use at most 60 letters, digits, dots, dashes and underscores.",
         )
     inline = _text(environ, "comment").lower() == "inline"
-    max_inline = _read_max_inline(environ)
+    max_inline = _text(environ, "max-inline") or str(MAX_INLINE)
+    if re.fullmatch(r"[1-9][0-9]?|100", max_inline) is None:
+        raise UsageError(f"input max-inline: {max_inline[:60]!r} is not a number from 1 to 100")
     if given.get("shard") and given.get("fail_on", "never") != "never":
         raise UsageError("input fail-on: a shard has no gate", "Give it to aethr/action/merge.")
     return Inputs(
         run=RunOptions(**given, task=_text(environ, "task") or TASK),
         comment=inline or _switch(environ, "comment", default=True, other=", nor inline"),
-        max_inline=max_inline if inline else None,
+        max_inline=int(max_inline) if inline else None,
         comment_key=key,
         config_from_base=side == "base",
         working_directory=_text(environ, "working-directory") or ".",
@@ -103,13 +105,6 @@ def variable(name: str) -> str:
 
 def _text(environ: Mapping[str, str], name: str) -> str:
     return environ.get(variable(name), "").strip()
-
-
-def _read_max_inline(environ: Mapping[str, str]) -> int:
-    value = _text(environ, "max-inline") or str(MAX_INLINE)
-    if re.fullmatch(r"[1-9][0-9]?|100", value) is None:
-        raise UsageError(f"input max-inline: {value[:60]!r} is not a number from 1 to 100")
-    return int(value)
 
 
 def _switch(environ: Mapping[str, str], name: str, *, default: bool = False, other: str = "") -> bool:

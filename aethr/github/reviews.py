@@ -97,15 +97,15 @@ def place(api: Api, pull: PullRequest, mark: Marker, result: RunResult, ranges: 
         return Beside()
     reported = sorted(dict.fromkeys(result.review.findings), key=lambda each: SEVERITIES.index(each.severity))
     current = [each for each in reported if each.state != "resolved"]
+    unanswered = [each for each in current if each.state != "answered"]
+    fitting = [each for each in unanswered if find_anchor(each, ranges) is not None][:limit]
     try:
         there = _list_ours(api, pull, mark.key)
         paired = _pair(current, there)
-        open_ones = [each for each in current if each.state != "answered"]
-        fitting = [each for each in open_ones if find_anchor(each, ranges) is not None][:limit]
         fresh = [each for each in fitting if each not in paired]
         posted, failed = _post(api, pull, mark, fresh, ranges, there)
     except ApiError as error:
-        return Beside((), f"No finding could be posted beside its line: {error}")
+        return Beside((), f"No finding could be posted beside its line: {error}" if fitting else "")
     threads = _read_threads(api, pull) if there else {}
     if not isinstance(failed, ReadOnlyError):
         ids = set(map(identify, current))
@@ -162,7 +162,7 @@ def _suggest(finding: Finding, suggestion: str, anchor: Anchor) -> str:
     fence = shown.partition("\n")[0]
     if anchor.whole and shown == f"{fence}\n{code}{fence}\n" and REDACTED not in code:
         return f"{fence}suggestion\n{code}{fence}"
-    last = finding.end_line or anchor.first
+    last = max(anchor.first, finding.end_line or 0)
     lines = f"line {last}" if last == anchor.first else f"lines {anchor.first} to {last}"
     return _join(f"Suggested instead of {lines}:", shown) if code else f"Suggested: delete {lines}."
 

@@ -23,6 +23,7 @@ import itertools
 import json
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -225,7 +226,7 @@ class GitHubServer(Loopback):
     def _reviewed(self, number: int, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         """All comments of a review, or none of them, and nobody says which one was wrong."""
         comments = body.get("comments", [])
-        errors = [error for each in comments if (error := self._find_error(each))]
+        errors = [error for each in comments if (error := find_error(each, self.diff))]
         if self.commits is not None and body["commit_id"] not in self.commits:
             errors = ["The commitOID is not part of the pull request"]
         if self.pending:
@@ -246,21 +247,6 @@ class GitHubServer(Loopback):
             "author_association": "NONE", "submitted_at": TIME, "_links": links,
         }  # fmt: skip
         return 200, shown, {}
-
-    def _find_error(self, comment: dict[str, Any]) -> str | None:
-        line, start = comment["line"], comment.get("start_line", comment["line"])
-        hunks = self.diff.get(comment["path"])
-        if hunks is None:
-            return "Path could not be resolved"
-        hunk = next((each for each in hunks if line in each), None)
-        if hunk is None or comment["side"] != "RIGHT":
-            return "Line could not be resolved"
-        if "start_line" in comment and start >= line:
-            return "Pull request review thread start line must precede the end line."
-        if start not in hunk:
-            return "Pull request review thread start line must be part of the same hunk as the line."
-        too_long = len(comment["body"].encode()) > BODY_LIMIT
-        return "Body is too long (maximum is 65536 characters)" if too_long else None
 
     def _graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         self.points -= 1
@@ -386,6 +372,23 @@ class GitHubServer(Loopback):
             "updated_at": TIME,
             "author_association": "NONE",
         }
+
+
+def find_error(comment: Mapping[str, Any], diff: Mapping[str, Sequence[range]]) -> str | None:
+    """Why GitHub refuses a review with this comment."""
+    line, start = comment["line"], comment.get("start_line", comment["line"])
+    hunks = diff.get(comment["path"])
+    if hunks is None:
+        return "Path could not be resolved"
+    hunk = next((each for each in hunks if line in each), None)
+    if hunk is None or comment["side"] != "RIGHT":
+        return "Line could not be resolved"
+    if "start_line" in comment and start >= line:
+        return "Pull request review thread start line must precede the end line."
+    if start not in hunk:
+        return "Pull request review thread start line must be part of the same hunk as the line."
+    too_long = len(comment["body"].encode()) > BODY_LIMIT
+    return "Body is too long (maximum is 65536 characters)" if too_long else None
 
 
 def _refused(kind: str, message: str) -> dict[str, Any]:

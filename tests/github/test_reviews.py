@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions
@@ -21,7 +23,7 @@ from aethr.github.inputs import Inputs
 from aethr.github.reviews import LIMIT, Anchor, find_anchor, identify, write_body
 from aethr.github.runner import Runner
 from aethr.output.markdown import BREAK
-from tests.github.github_server import ME, GitHubServer
+from tests.github.github_server import ME, GitHubServer, find_error
 from tests.live import KEY
 
 HEAD, NEXT = "a" * 40, "b" * 40
@@ -180,6 +182,29 @@ def test_a_range_is_posted_only_within_one_hunk(
     assert [each.line for each in github.beside] == ([anchor.last] if anchor else [])
 
 
+LINES = st.one_of(st.none(), st.integers(-1, 35))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([*SHOWN, "other.py", "a\udce4.py", None]), LINES, LINES, st.sampled_from(["x", "", None])
+)
+def test_whatever_is_posted_is_at_a_place_that_github_takes(
+    path: str | None, line: int | None, end: int | None, suggestion: str | None
+) -> None:
+    finding = OFF_BY_ONE._replace(path=path, line=line, end_line=end, suggestion=suggestion)
+    anchor = find_anchor(finding, SHOWN)
+    assert (anchor is not None) == (
+        line is not None and any(line in each for each in SHOWN.get(path or "", ()))
+    )
+    if anchor is None:
+        return
+    sent = reviews._comment(finding, anchor, "default")
+    assert find_error(sent, SHOWN) is None
+    replaced = (sent.get("start_line", sent["line"]), sent["line"])
+    assert ("```suggestion" in sent["body"]) == (suggestion is not None and replaced == (line, end or line))
+
+
 def test_a_second_push_posts_only_what_is_new(pushes: Pushes, github: GitHubServer) -> None:
     pushes.push(OFF_BY_ONE)
     moved = OFF_BY_ONE._replace(line=4, severity="medium", message="one too many in the total", state="open")
@@ -315,14 +340,14 @@ def test_three_hundred_threads(pushes: Pushes, github: GitHubServer) -> None:
     assert [said for *_, said in pushes.beside[300:]] == ["**high:** the total is off by one"]
 
 
-def test_a_new_finding_among_hundreds_of_comments(pushes: Pushes, github: GitHubServer) -> None:
-    for number in range(299):
+def test_a_new_finding_after_a_page_of_comments(pushes: Pushes, github: GitHubServer) -> None:
+    for number in range(100):
         github.add_beside(f"comment {number}")
     pushes.push(OFF_BY_ONE)
     pushes.push(OFF_BY_ONE, UNUSED, run=501)
-    assert len(github.beside) == 301
+    assert len(github.beside) == 102
     pushes.push(OFF_BY_ONE, run=502)
-    assert "No longer" in github.beside[300].body
+    assert "No longer" in github.beside[101].body
 
 
 @pytest.mark.parametrize("points", [2, 3])
@@ -488,6 +513,8 @@ def test_without_the_list_no_review_is_posted(pushes: Pushes, github: GitHubServ
     assert posted(github) == []
     assert "No finding could be posted beside its line: GitHub answered 400 to a GET: no" in pushes.comment
     assert all(each.message in pushes.comment for each in ALL)
+    github.fail("GET", 400, on="/pulls/7/comments", message="no")
+    assert pushes.push(outcome="pass", run=501).note == "", "there was nothing to post"
 
 
 @pytest.mark.parametrize("done", [True, False])
@@ -652,7 +679,7 @@ def test_hostile_text_is_inert(pushes: Pushes, github: GitHubServer, hostile: st
 
 @pytest.mark.parametrize(
     ("message", "suggestion"),
-    [("&" * 100_000, None), ("\u202e" * 100_000, None), ("m", "é\n" * 40_000), ("\U0001f600" * 9_000, "x")],
+    [("&" * 20_000, None), ("\u202e" * 20_000, None), ("m", "é\n" * 40_000), ("\U0001f600" * 9_000, "x")],
 )
 def test_a_comment_is_bounded(
     pushes: Pushes, github: GitHubServer, message: str, suggestion: str | None
