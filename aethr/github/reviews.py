@@ -202,8 +202,6 @@ def _post(
             return fresh, None
         except ApiError as error:
             failed = error
-        if isinstance(failed, ReadOnlyError):
-            break
         lost = isinstance(failed, AmbiguousError)
         if lost:
             api.sleep(2 * BACKOFF_S)  # GitHub may need a moment to show what it has just stored

@@ -145,6 +145,12 @@ def test_what_the_diff_does_not_show_is_in_the_comment(
     assert "no test" in pushes.comment
 
 
+def test_a_name_that_json_cannot_hold_has_no_place_at_github() -> None:
+    named = NO_TEST._replace(path="a\udce4.py")
+    assert find_anchor(named, {"a\udce4.py": (range(1, 30),)}) is None
+    assert find_anchor(named._replace(path="ä.py"), {"ä.py": (range(1, 30),)}) is not None
+
+
 def test_without_inline_there_is_only_the_comment(pushes: Pushes, github: GitHubServer) -> None:
     pushes.push(*ALL, limit=None)
     assert not [each for each in github.requests if "/pulls/" in each["path"]]
@@ -291,6 +297,14 @@ def test_what_was_not_reviewed_again_is_not_gone(
     before = [(each.body, each.resolved) for each in github.beside]
     pushes.push(NO_TEST, outcome=outcome, run=501)
     assert [(each.body, each.resolved) for each in github.beside] == before
+
+
+def test_without_a_verdict_no_review_is_posted(pushes: Pushes, github: GitHubServer) -> None:
+    pushes.push(*ALL, outcome="not-reviewed")
+    assert not [each for each in github.requests if "/pulls/" in each["path"]]
+    assert all(each.message in pushes.comment for each in ALL)
+    pushes.push(*ALL, outcome="incomplete", run=501)
+    assert len(github.beside) == 3
 
 
 def test_an_answered_finding_is_neither_posted_nor_gone(pushes: Pushes, github: GitHubServer) -> None:
