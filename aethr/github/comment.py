@@ -125,6 +125,7 @@ class Page(NamedTuple):
     """The content of a page. ``result`` is None if nothing ran; then ``error`` says why.
 
     ``exit_code`` is the step's, ``notes`` are plain lines, such as which steps were finished before.
+    ``beside`` are the findings that stand beside their lines, and so not on this page.
     """
 
     blobs: Blobs
@@ -133,6 +134,7 @@ class Page(NamedTuple):
     result: RunResult | None = None
     error: AethrError | None = None
     notes: tuple[str, ...] = ()
+    beside: tuple[Finding, ...] = ()
 
     @property
     def outcome(self) -> RunOutcome:
@@ -249,11 +251,12 @@ def _body(page: Page, room: Room) -> str:
     result, measure = page.result, room.measure
     if result is None or not result.steps:
         return _notes(page, room)
-    findings = findings_by_file(
-        result.review.open,
-        page.blobs.link,
-        _within(room.limit // 3, measure),
-        _within(room.limit // 8, measure),
+    here = [each for each in result.review.open if each not in page.beside]
+    findings = _join(
+        f"Beside the code: {wording.summary(page.beside)}." if page.beside else "",
+        findings_by_file(
+            here, page.blobs.link, _within(room.limit // 3, measure), _within(room.limit // 8, measure)
+        ),
     )
     gone = [wording.resolution(each) for each in result.review.resolved]
     aside = _join(

@@ -19,10 +19,11 @@ from aethr.base.errors import MEANINGS, AethrError, ExitCode, UsageError
 from aethr.base.records import UNSEALED, Check, Finding, RunResult, Seal, Survey
 from aethr.base.sanitize import Redactor, redact_record
 from aethr.context.diffs import Section, parse
-from aethr.github import comment, upsert
+from aethr.github import comment, reviews, upsert
 from aethr.github.comment import Blobs, Page
 from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
+from aethr.github.reviews import Beside
 from aethr.github.runner import Runner, annotation, append, write_outputs
 from aethr.github.upsert import Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, Sleep
 from aethr.output import report, wording
@@ -132,11 +133,12 @@ class Done(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """The step's exit code, and the comment or why there is none."""
+    """The step's exit code, the comment or why there is none, and why findings are not beside their lines."""
 
     exit_code: ExitCode
     posted: Posted | None = None
     error: AethrError | None = None
+    note: str = ""
 
 
 def connect(job: Job, sleep: Sleep) -> Api:
@@ -168,6 +170,8 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     if done.error is not None:
         done.error.redact(redact)
     done = done._replace(notes=tuple(map(redact, done.notes)), state=redact_record(done.state, redact))
+    if done.result is not None:
+        done = done._replace(result=done.result._replace(review=redact_record(done.result.review, redact)))
     blobs = Blobs(job.runner.server_url, job.runner.repository, job.change.head)
     page = Page(blobs, job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
     delivered = _post(job, page, done, sleep)
@@ -224,9 +228,18 @@ def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
     redact = Redactor(done.secrets).redact
     mark = Marker(job.inputs.comment_key, runner.run_id, runner.attempt, job.change.head)
     pull = find_pull_request(job)
+    beside: Beside | None = None
 
     def build(page: Page, previous: str | None) -> str:
-        return redact(comment.comment(page, mark, previous))
+        """The comment, after the review: it has what is not beside its line."""
+        nonlocal beside
+        limit = job.inputs.max_inline
+        if limit is None or done.result is None:
+            beside = Beside()
+        elif beside is None:  # the comment may have to be written twice
+            beside = reviews.place(api, pull, mark, done.result, done.shown.ranges, limit)
+        notes = (*page.notes, *([beside.note] if beside.note else []))
+        return redact(comment.comment(page._replace(notes=notes, beside=beside.findings), mark, previous))
 
     try:
         with connect(job, sleep) as api:
@@ -243,7 +256,7 @@ def _post(job: Job, page: Page, done: Done, sleep: Sleep) -> Delivered:
                 )
                 alone = page._replace(notes=(*page.notes, lost))
                 posted = upsert.upsert(api, pull, mark, partial(build, alone))
-        return Delivered(done.exit_code, posted)
+        return Delivered(done.exit_code, posted, note=redact(beside.note) if beside is not None else "")
     except AethrError as error:
         error.redact(redact)
         excused = isinstance(error, ReadOnlyError) and job.change.outside
@@ -284,6 +297,8 @@ def _log_lines(done: Done, delivered: Delivered) -> Iterator[str]:
         not_relied_on = done.exit_code == ExitCode.NOT_REVIEWED
         title = done.result.outcome.replace("-", " ") if not_relied_on else MEANINGS[done.exit_code]
         yield annotation("error", f"Aethr: {title}", said)
+    if delivered.note:
+        yield annotation("notice", "Aethr", delivered.note)
     if delivered.error is not None:
         level = "notice" if delivered.exit_code == done.exit_code else "error"
         text = f"no comment on the pull request: {delivered.error} {delivered.error.fix}"

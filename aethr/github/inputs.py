@@ -35,6 +35,9 @@ TASK = (
     "Report what it breaks or makes worse, and nothing else."
 )
 """The default of the input ``task``."""
+MAX_INLINE = 15
+"""The default of the input ``max-inline``. GitHub often fails on a review with more than thirty comments
+(https://github.com/src-d/lookout/issues/264)."""
 
 _OF_RUN = (
     "config", "preset", "model", "fail_on", "require_review", "shard", "max_cost", "max_tokens", "jobs",
@@ -46,10 +49,14 @@ _FILES = ("100644", "100755")
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The ``with:`` of a workflow. ``run`` has the inputs that are options of ``aethr run`` too."""
+    """The ``with:`` of a workflow. ``run`` has the inputs that are options of ``aethr run`` too.
+
+    ``max_inline`` is how many findings stand beside their lines at most, None without ``comment: inline``.
+    """
 
     run: RunOptions
     comment: bool = True
+    max_inline: int | None = None
     comment_key: str = "default"
     config_from_base: bool = True
     working_directory: str = "."
@@ -73,11 +80,16 @@ def read(environ: Mapping[str, str]) -> Inputs:
             f"input comment-key: {key[:60]!r} is not a short name",
             "Use at most 60 letters, digits, dots, dashes and underscores.",
         )
+    inline = _text(environ, "comment").lower() == "inline"
+    max_inline = _text(environ, "max-inline") or str(MAX_INLINE)
+    if re.fullmatch(r"[1-9][0-9]?|100", max_inline) is None:
+        raise UsageError(f"input max-inline: {max_inline[:60]!r} is not a number from 1 to 100")
     if given.get("shard") and given.get("fail_on", "never") != "never":
         raise UsageError("input fail-on: a shard has no gate", "Give it to aethr/action/merge.")
     return Inputs(
         run=RunOptions(**given, task=_text(environ, "task") or TASK),
-        comment=_switch(environ, "comment", default=True),
+        comment=inline or _switch(environ, "comment", default=True, other=", nor inline"),
+        max_inline=int(max_inline) if inline else None,
         comment_key=key,
         config_from_base=side == "base",
         working_directory=_text(environ, "working-directory") or ".",
@@ -98,10 +110,10 @@ def _text(environ: Mapping[str, str], name: str) -> str:
     return environ.get(variable(name), "").strip()
 
 
-def _switch(environ: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+def _switch(environ: Mapping[str, str], name: str, *, default: bool = False, other: str = "") -> bool:
     value = _text(environ, name).lower()
     if value not in ("", "true", "false"):
-        raise UsageError(f"input {name}: {value[:60]!r} is neither true nor false")
+        raise UsageError(f"input {name}: {value[:60]!r} is neither true nor false{other}")
     return default if value == "" else value == "true"
 
 

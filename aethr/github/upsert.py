@@ -188,10 +188,7 @@ class Api:
 def _find_wait_s(method: str, response: httpx.Response, backoff_s: float, *, last: bool, safe: bool) -> float:
     """Seconds until the request may succeed. Raises ``ApiError`` if it will not."""
     status = response.status_code
-    try:
-        said = one_line(text(at(json_value(response.content), "message")) or "no message", 300)
-    except ValueError:
-        said = "no message"
+    said = _read_message(response)
     # A rate limit shares its status with a missing permission.
     limit = "retry-after" in response.headers or "rate limit" in said.lower()
     limited = status == 429 or (status == 403 and limit)
@@ -211,6 +208,19 @@ def _find_wait_s(method: str, response: httpx.Response, backoff_s: float, *, las
         title = f"GitHub does not know this token (401: {said})"
         raise ApiError(title, "Check the input github-token.", status)
     raise ApiError(f"GitHub answered {status} to a {method}: {said}", status=status)
+
+
+def _read_message(response: httpx.Response) -> str:
+    """What GitHub says about an error; that of a review is only in the list ``errors``, as plain text."""
+    try:
+        value = json_value(response.content)
+    except ValueError:
+        return "no message"
+    errors = at(value, "errors")
+    details = filter(None, map(text, errors)) if isinstance(errors, list) else ()
+    return one_line(
+        ": ".join(filter(None, (text(at(value, "message")), ", ".join(details)))) or "no message", 300
+    )
 
 
 _LINE = re.compile(
@@ -258,7 +268,10 @@ def read(body: str) -> Marker | None:
 
 
 Write = Callable[["str | None"], str]
-"""From the comment's present text, None without a comment, to its new text."""
+"""From the comment's present text, None without a comment, to its new text.
+
+It is called right before the text is sent, and never by a run that is older than the comment.
+"""
 
 LONGEST_URL = 2000
 POSTS = 2
@@ -341,11 +354,17 @@ def _find_ours(api: Api, pull: PullRequest, key: str) -> _Comment | None:
             candidates.append((_Comment(number, _url(value), body, mark), at(value, "user", "login")))
     if not candidates:
         return None
+    me = find_owner(api, pull)
+    return next((comment for comment, author in candidates if author == me), None)
+
+
+def find_owner(api: Api, pull: PullRequest) -> str:
+    """The login of the token's owner. Raises ``ApiError``."""
     # ``GET /user`` is closed to a job's own token, GraphQL's ``viewer`` is not.
     me = at(api.send("POST", pull.graphql_url, {"query": _WHO}, reads=True).value, "data", "viewer", "login")
     if not isinstance(me, str):
         raise ApiError("GitHub does not name the owner of this token", "Check the input github-token.")
-    return next((comment for comment, author in candidates if author == me), None)
+    return me
 
 
 def _url(value: Any) -> str:

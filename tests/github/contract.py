@@ -1,10 +1,13 @@
-"""Every exchange with the API against GitHub's own description of it (``data/github_api.json``)."""
+"""Every exchange with the API against GitHub's own descriptions of it.
+
+``data/github_api.json`` is of REST, ``data/github_graphql.json`` of GraphQL.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,19 @@ from urllib.parse import parse_qsl, urlsplit
 
 from jsonschema import Draft7Validator
 
-_FILE = Path(__file__).parent / "data" / "github_api.json"
+_DATA = Path(__file__).parent / "data"
+_TOKEN = re.compile(r"\.{3}|[A-Za-z_]\w*|[0-9]+|[{}()\[\]:$!=,]")
+_SCALARS: Mapping[str, type] = {"String": str, "ID": str, "BigInt": str, "Boolean": bool, "Int": int}
 
 
 def check(exchange: Mapping[str, Any]) -> None:
     """``method``, ``path``, ``body`` of a request, ``status`` and ``answer``. Raises ``ValidationError``.
 
-    An operation that is not described fails too; GraphQL has no such description.
+    An operation that is not described fails too.
     """
     parts = urlsplit(exchange["path"])
     if parts.path == "/graphql":
+        _check_graphql(exchange)
         return
     operation = _operation(exchange["method"], parts.path)
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -42,6 +48,59 @@ def _operation(method: str, path: str) -> Any:
     raise AssertionError(f"GitHub describes no {method} {path}")
 
 
+def _check_graphql(exchange: Mapping[str, Any]) -> None:
+    """A query of fields that the schema has, and an answer with these fields; errors come with status 200."""
+    kind, *tokens = _TOKEN.findall(exchange["body"]["query"])
+    variables = {}
+    if tokens[0] == "(":
+        declared = " ".join(tokens[1 : tokens.index(")")])
+        variables = dict(re.findall(r"\$ (\w+) : (\w+(?: !)?)", declared))
+        tokens = tokens[tokens.index(")") + 1 :]
+    given = exchange["body"].get("variables", {})
+    assert set(given) == set(variables)
+    for name, value in given.items():
+        _check_scalar(value, variables[name].replace(" ", ""))
+    value = exchange["answer"]
+    data = value.get("data") if exchange["status"] == 200 else None
+    assert data is not None or exchange["status"] != 200 or value["errors"]
+    _check_fields(kind.capitalize(), iter(tokens[1:]), [] if data is None else [data])
+
+
+def _check_fields(kind: str, tokens: Iterator[str], values: list[Any]) -> None:
+    """The fields up to the next ``}``, in the query and in each of the values."""
+    names, name = set(), next(tokens)
+    while name != "}":
+        names.add(name)
+        field = _graphql()[kind][name]
+        following = next(tokens)
+        if following == "(":
+            asked, depth = [], 1
+            while depth:
+                token = next(tokens)
+                depth += (token in "({") - (token in ")}")
+                asked += [token] if depth == 1 else []
+            args = set(re.findall(r"(\w+) :", " ".join(asked)))
+            assert args <= set(field["args"])
+            assert {arg for arg, of in field["args"].items() if of.endswith("!")} <= args
+            following = next(tokens)
+        found = [value[name] for value in values]
+        inner = field["type"].strip("[]!")
+        if following == "{":
+            listed = field["type"].startswith("[")
+            below = [each for value in found for each in value] if listed else found
+            _check_fields(inner, tokens, below)
+            following = next(tokens)
+        else:
+            for value in found:
+                _check_scalar(value, field["type"])
+        name = following
+    assert all(set(value) == names for value in values)
+
+
+def _check_scalar(value: Any, kind: str) -> None:
+    assert isinstance(value, _SCALARS[kind.rstrip("!")]) or (value is None and not kind.endswith("!")), value
+
+
 def _validate(value: Any, schema: Any) -> None:
     Draft7Validator({**schema, "definitions": _description()["definitions"]}).validate(value)
 
@@ -49,5 +108,10 @@ def _validate(value: Any, schema: Any) -> None:
 @lru_cache
 def _description() -> Any:
     """The description, with the limit of a comment that github.com really has: 262,144 bytes."""
-    text = _FILE.read_text(encoding="utf-8")
+    text = (_DATA / "github_api.json").read_text(encoding="utf-8")
     return json.loads(text.replace('"maxLength": 65536', '"maxLength": 262144'))
+
+
+@lru_cache
+def _graphql() -> Any:
+    return json.loads((_DATA / "github_graphql.json").read_text(encoding="utf-8"))

@@ -1,16 +1,19 @@
-"""GitHub's API as far as the Action uses it: a real HTTP server on loopback, with comments and artifacts.
+"""GitHub's API as far as the Action uses it: a real HTTP server on loopback.
+
+It has comments, reviews with their comments and threads, and artifacts.
 
 In a test::
 
     with GitHubServer() as github:
         github.add_comment("text", author="somebody")
         github.fail("POST", status=502, done=True)   # the next POST is done, and its answer lost
-        github.comments, github.requests
+        github.diff = {"app.py": [range(1, 8)]}      # the lines that the pull request shows, by hunk
+    github.comments, github.beside, github.requests
 
-Paths, fields and limits follow docs.github.com, "REST API endpoints for issue comments" and "… for GitHub
-Actions artifacts"; when it is closed, every exchange is checked against GitHub's own description
-(``contract``). The content of artifacts is in a store that, as GitHub's, refuses the API's token; it takes
-uploads (``rig/upload-artifact``).
+Paths, fields and limits follow docs.github.com, "REST API endpoints for issue comments", "… for pull request
+reviews" and "… for GitHub Actions artifacts"; when it is closed, every exchange is checked against GitHub's
+own descriptions (``contract``). The content of artifacts is in a store that, as GitHub's, refuses the API's
+token; it takes uploads (``rig/upload-artifact``).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import itertools
 import json
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -35,21 +39,29 @@ TIME = "2026-01-02T03:04:05Z"
 
 _LIST = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/(\d+)/comments")
 _ONE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/comments/(\d+)")
+_REVIEWS = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/(\d+)/reviews")
+_BESIDE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/(\d+)/comments")
+_ONE_BESIDE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/comments/(\d+)")
 _ARTIFACTS = re.compile(r"/repos/([\w.-]+/[\w.-]+)/actions/runs/(\d+)/artifacts")
 _ZIP = re.compile(r"/repos/([\w.-]+/[\w.-]+)/actions/artifacts/(\d+)/zip")
 _CONTENT = re.compile(r"/content/(\d+)")
 _UPLOAD = re.compile(r"/upload/(\d+)/([^/]+)")
+_MISSING: tuple[int, Any, dict[str, str]] = (404, {"message": "Not Found"}, {})
 _FORBIDDEN = set('":<>|*?\\/\r\n')
 """In the name of an artifact."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request. ``done``: it is carried out, and only its answer is this one."""
+    """What happens to one request. ``done``: it is carried out, and only its answer is this one.
+
+    ``on`` is a part of its path or body.
+    """
 
     method: str
     status: int
     done: bool = False
+    on: str = ""
     message: str = "it failed"
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -62,6 +74,21 @@ class Comment:
     body: str
 
 
+@dataclass
+class Beside:
+    """A comment of a review, which begins a thread. Its line is None once the diff no longer shows it."""
+
+    id: int
+    number: int
+    author: str
+    body: str
+    path: str = "app.py"
+    line: int | None = 1
+    start_line: int | None = None
+    commit: str = "a" * 40
+    resolved: bool = False
+
+
 @dataclass(frozen=True)
 class Artifact:
     id: int
@@ -72,11 +99,24 @@ class Artifact:
 
 
 class GitHubServer(Loopback):
-    """The server, in threads of this process. ``read_only`` is what the token of a fork gets."""
+    """The server, in threads of this process. ``read_only`` is what the token of a fork gets.
+
+    ``diff`` are the lines of each hunk by path, and ``commits`` those of the pull request, None for any.
+    ``pending`` is True while a review of the token's owner waits to be submitted, ``locked`` while nobody may
+    comment. ``may_resolve`` is what ``contents: write`` gives, ``forbids_resolving`` contradicts it, and
+    ``points`` are what is left of GraphQL's quota.
+    """
 
     def __init__(self, *, read_only: bool = False) -> None:
         super().__init__(_Handler)
         self.comments: list[Comment] = []
+        self.beside: list[Beside] = []
+        self.reviews: list[dict[str, Any]] = []
+        self.diff: dict[str, list[range]] = {}
+        self.commits: set[str] | None = None
+        self.pending = self.locked = False
+        self.may_resolve = self.forbids_resolving = False
+        self.points = 5000
         self.artifacts: list[Artifact] = []
         self._ids = itertools.count(1000)
         self.requests: list[dict[str, Any]] = []
@@ -107,17 +147,23 @@ class GitHubServer(Loopback):
         self.comments.append(comment)
         return comment
 
+    def add_beside(self, body: str, author: str = "somebody", number: int = 7, **about: Any) -> Beside:
+        # Ids of today do not fit into 32 bits.
+        beside = Beside(2**32 + len(self.beside), number, author, body, **about)
+        self.beside.append(beside)
+        return beside
+
     def add_artifact(self, name: str, data: bytes, run: int = 500, **about: Any) -> Artifact:
         artifact = Artifact(about.pop("id", None) or next(self._ids), run, name, data, **about)
         self.artifacts.append(artifact)
         return artifact
 
     def fail(
-        self, method: str, status: int, *, done: bool = False, message: str = "", **headers: str
+        self, method: str, status: int, *, done: bool = False, on: str = "", message: str = "", **headers: str
     ) -> None:
         """Let the next request with this method fail; ``Retry_After="1"`` is a header."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._faults.append(Fault(method, status, done, message or "it failed", named))
+        self._faults.append(Fault(method, status, done, on, message or "it failed", named))
 
     def sent(self, method: str) -> list[dict[str, Any]]:
         """The requests with this method, without the question who we are."""
@@ -133,7 +179,8 @@ class GitHubServer(Loopback):
             return status, value, headers
 
     def _answer(self, method: str, url: str, body: Any) -> tuple[int, Any, dict[str, str]]:
-        fault = next((each for each in self._faults if each.method == method), None)
+        sent = f"{url} {body}"
+        fault = next((each for each in self._faults if each.method == method and each.on in sent), None)
         if fault is None:
             return self._carry_out(method, url, body)
         self._faults.remove(fault)
@@ -144,28 +191,91 @@ class GitHubServer(Loopback):
     def _carry_out(self, method: str, url: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         parts = urlsplit(url)
         if (method, parts.path) == ("POST", "/graphql"):
-            return 200, {"data": {"viewer": {"login": ME}}}, {}
-        if method == "GET" and (match := _LIST.fullmatch(parts.path)):
-            comments = [self._shown(each) for each in self.comments if each.number == int(match[2])]
-            return 200, *self._page(parts.path, comments, parse_qs(parts.query))
-        if method == "GET" and (match := _ARTIFACTS.fullmatch(parts.path)):
-            found = [self._listed(each) for each in self.artifacts if each.run == int(match[2])]
-            page, headers = self._page(parts.path, found, parse_qs(parts.query))
-            return 200, {"total_count": len(found), "artifacts": page}, headers
-        if method == "GET" and (match := _ZIP.fullmatch(parts.path)):
-            artifact = next((each for each in self.artifacts if each.id == int(match[2])), None)
-            if artifact is None or artifact.expired:
-                return 410 if artifact else 404, {"message": "Gone"}, {}
-            return 302, None, {"Location": f"{self.url}/content/{artifact.id}"}
+            return 200, self._graphql(body["query"], body.get("variables", {})), {}
+        if method == "GET":
+            return self._read(parts.path, parse_qs(parts.query))
         if self.read_only:
             return 403, {"message": "Resource not accessible by integration"}, {}
+        if self.locked and method == "POST":
+            return 403, {"message": "Unable to create comment because issue is locked."}, {}
         if not isinstance(body, dict) or len(body.get("body", "").encode()) > BODY_LIMIT:
             return 422, {"message": "Validation Failed: body is too long (maximum is 65536 characters)"}, {}
         if method == "POST" and (match := _LIST.fullmatch(parts.path)):
             return 201, self._shown(self.add_comment(body["body"], ME, int(match[2]))), {}
-        if method == "PATCH" and (match := _ONE.fullmatch(parts.path)):
-            return self._edited(int(match[2]), body["body"])
-        return 404, {"message": "Not Found"}, {}
+        if method == "POST" and (match := _REVIEWS.fullmatch(parts.path)):
+            return self._reviewed(int(match[2]), body)
+        return self._edited(parts.path, body["body"]) if method == "PATCH" else _MISSING
+
+    def _read(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any, dict[str, str]]:
+        if match := _LIST.fullmatch(path):
+            comments = [self._shown(each) for each in self.comments if each.number == int(match[2])]
+            return 200, *self._page(path, comments, query)
+        if match := _BESIDE.fullmatch(path):
+            beside = [self._shown_beside(each) for each in self.beside if each.number == int(match[2])]
+            return 200, *self._page(path, beside, query)
+        if match := _ARTIFACTS.fullmatch(path):
+            found = [self._listed(each) for each in self.artifacts if each.run == int(match[2])]
+            page, headers = self._page(path, found, query)
+            return 200, {"total_count": len(found), "artifacts": page}, headers
+        if match := _ZIP.fullmatch(path):
+            artifact = next((each for each in self.artifacts if each.id == int(match[2])), None)
+            if artifact is None or artifact.expired:
+                return 410 if artifact else 404, {"message": "Gone"}, {}
+            return 302, None, {"Location": f"{self.url}/content/{artifact.id}"}
+        return _MISSING
+
+    def _reviewed(self, number: int, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
+        """All comments of a review, or none of them, and nobody says which one was wrong."""
+        comments = body.get("comments", [])
+        errors = [error for each in comments if (error := find_error(each, self.diff))]
+        if self.commits is not None and body["commit_id"] not in self.commits:
+            errors = ["The commitOID is not part of the pull request"]
+        if self.pending:
+            errors = ["User can only have one pending review per pull request"]
+        if body["event"] != "COMMENT":
+            errors = ["GitHub Actions is not permitted to approve pull requests."]
+        if errors:
+            return 422, {"message": "Unprocessable Entity", "errors": list(dict.fromkeys(errors))}, {}
+        for each in comments:
+            about = {"line": each["line"], "start_line": each.get("start_line"), "path": each["path"]}
+            self.add_beside(each["body"], ME, number, commit=body["commit_id"], **about)
+        self.reviews.append(body)
+        page = f"{self.url}/octo/shop/pull/{number}"
+        links = {name: {"href": page} for name in ("html", "pull_request")}
+        shown = {
+            "id": next(self._ids), "node_id": "PRR_1", "user": _user(ME), "body": body["body"],
+            "state": "COMMENTED", "commit_id": body["commit_id"], "html_url": page, "pull_request_url": page,
+            "author_association": "NONE", "submitted_at": TIME, "_links": links,
+        }  # fmt: skip
+        return 200, shown, {}
+
+    def _graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        self.points -= 1
+        if self.points < 0:
+            return _refused("RATE_LIMITED", "API rate limit already exceeded")
+        if "viewer {" in query:
+            return {"data": {"viewer": {"login": ME}}}
+        if query.startswith("mutation"):
+            if not self.may_resolve or self.forbids_resolving or self.read_only:
+                return _refused("FORBIDDEN", "Resource not accessible by integration")
+            beside = next(each for each in self.beside if f"PRRT_{each.id}" == variables["thread"])
+            beside.resolved = True
+            return {"data": {"resolveReviewThread": {"thread": {"isResolved": True}}}}
+        start = int(variables["after"] or 0)
+        threads = [each for each in self.beside if each.number == variables["number"]]
+        page = {"hasNextPage": len(threads) > start + 100, "endCursor": str(start + 100)}
+        nodes = [
+            {
+                "id": f"PRRT_{each.id}",
+                "isResolved": each.resolved,
+                "viewerCanResolve": self.may_resolve and not each.resolved,
+                "comments": {"nodes": [{"fullDatabaseId": str(each.id)}]},
+            }
+            for each in threads[start : start + 100]
+        ]
+        return {
+            "data": {"repository": {"pullRequest": {"reviewThreads": {"pageInfo": page, "nodes": nodes}}}}
+        }
 
     def _page(
         self, path: str, values: list[Any], query: dict[str, list[str]]
@@ -210,12 +320,44 @@ class GitHubServer(Loopback):
             "workflow_run": {"id": artifact.run, "head_sha": "a" * 40},
         }
 
-    def _edited(self, number: int, body: str) -> tuple[int, Any, dict[str, str]]:
-        comment = next((each for each in self.comments if each.id == number), None)
-        if comment is None:
-            return 404, {"message": "Not Found"}, {}
-        comment.body = body
-        return 200, self._shown(comment), {}
+    def _edited(self, path: str, body: str) -> tuple[int, Any, dict[str, str]]:
+        if match := _ONE.fullmatch(path):
+            comment = next((each for each in self.comments if each.id == int(match[2])), None)
+            if comment is not None:
+                comment.body = body
+                return 200, self._shown(comment), {}
+        if match := _ONE_BESIDE.fullmatch(path):
+            beside = next((each for each in self.beside if each.id == int(match[2])), None)
+            if beside is not None:
+                beside.body = body
+                return 200, self._shown_beside(beside), {}
+        return _MISSING
+
+    def _shown_beside(self, beside: Beside) -> dict[str, Any]:
+        page = f"{self.url}/octo/shop/pull/{beside.number}"
+        address = f"{self.url}/repos/octo/shop/pulls/comments/{beside.id}"
+        links = {"self": address, "html": page, "pull_request": page}
+        return {
+            "id": beside.id,
+            "node_id": f"PRRC_{beside.id}",
+            "pull_request_review_id": 1,
+            "url": address,
+            "html_url": f"{page}#discussion_r{beside.id}",
+            "pull_request_url": page,
+            "_links": {name: {"href": href} for name, href in links.items()},
+            "diff_hunk": "@@ -1 +1 @@",
+            "path": beside.path,
+            "line": beside.line,
+            "start_line": beside.start_line,
+            "side": "RIGHT",
+            "commit_id": beside.commit,
+            "original_commit_id": beside.commit,
+            "body": beside.body,
+            "user": _user(beside.author),
+            "created_at": TIME,
+            "updated_at": TIME,
+            "author_association": "NONE",
+        }
 
     def _shown(self, comment: Comment) -> dict[str, Any]:
         page = f"{self.url}/octo/shop/pull/{comment.number}#issuecomment-{comment.id}"
@@ -231,6 +373,28 @@ class GitHubServer(Loopback):
             "updated_at": TIME,
             "author_association": "NONE",
         }
+
+
+def find_error(comment: Mapping[str, Any], diff: Mapping[str, Sequence[range]]) -> str | None:
+    """Why GitHub refuses a review with this comment."""
+    line, start = comment["line"], comment.get("start_line", comment["line"])
+    hunks = diff.get(comment["path"])
+    if hunks is None:
+        return "Path could not be resolved"
+    hunk = next((each for each in hunks if line in each), None)
+    if hunk is None or comment["side"] != "RIGHT":
+        return "Line could not be resolved"
+    if "start_line" in comment and start >= line:
+        return "Pull request review thread start line must precede the end line."
+    if start not in hunk:
+        return "Pull request review thread start line must be part of the same hunk as the line."
+    too_long = len(comment["body"].encode()) > BODY_LIMIT
+    return "Body is too long (maximum is 65536 characters)" if too_long else None
+
+
+def _refused(kind: str, message: str) -> dict[str, Any]:
+    """An error of GraphQL, which comes with status 200."""
+    return {"data": None, "errors": [{"type": kind, "message": message}]}
 
 
 def _user(login: str) -> dict[str, Any]:

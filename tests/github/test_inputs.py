@@ -58,8 +58,23 @@ def test_the_defaults_of_the_inputs_are_valid() -> None:
     assert read.run.task == inputs.TASK
     assert (read.run.require_review, read.run.fail_on) == (True, "never")
     assert read.config_from_base
-    assert read.comment
+    assert (read.comment, read.max_inline) == (True, None)
     assert not any((read.allow_agents, read.allow_commands, read.allow_target))
+
+
+@pytest.mark.parametrize(
+    ("comment", "number", "read"),
+    [
+        ("", "", (True, None)),
+        ("true", "5", (True, None)),
+        ("false", "", (False, None)),
+        ("inline", "", (True, 15)),
+        ("Inline", "100", (True, 100)),
+    ],
+)
+def test_what_is_posted(comment: str, number: str, read: tuple[bool, int | None]) -> None:
+    found = inputs.read({"AETHR_ACTION_COMMENT": comment, "AETHR_ACTION_MAX_INLINE": number})
+    assert (found.comment, found.max_inline) == read
 
 
 @pytest.mark.parametrize("action", [ACTION, MERGE], ids=["review", "merge"])
@@ -94,6 +109,9 @@ def test_the_name_of_a_shards_cache_is_a_plain_word(tmp_path: Path, shard: str, 
     ("variable", "value"),
     [
         ("AETHR_ACTION_COMMENT", "yes"),
+        ("AETHR_ACTION_MAX_INLINE", "0"),
+        ("AETHR_ACTION_MAX_INLINE", "101"),
+        ("AETHR_ACTION_MAX_INLINE", "many"),
         ("AETHR_ACTION_CONFIG_FROM", "fork"),
         ("AETHR_ACTION_COMMENT_KEY", "a --> b"),
         ("AETHR_ACTION_COMMENT_KEY", "x" * 61),

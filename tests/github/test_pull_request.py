@@ -85,6 +85,57 @@ def test_an_older_run_does_not_overwrite_the_comment(
     assert step.outputs["status"] == "revise"
 
 
+INLINE = {"AETHR_ACTION_COMMENT": "inline", "AETHR_ACTION_MAX_INLINE": "2"}
+TWO = """\
+- [high] app.py:2 — the total is off by one
+- [low] other.py:1 — the caller is not adapted
+
+Review status: revise"""
+
+
+def test_three_pushes_with_findings_beside_their_lines(
+    act: Act, github: GitHubServer, request_: PullRequest
+) -> None:
+    github.diff = {"app.py": [range(1, 3)]}
+    with ModelServer([text(TWO), text(TWO), text(PASS)]) as models:
+        first = act(request_, models, variables=INLINE | GATE)
+        request_.push("def total(prices):\n    return sum(prices) + 2\n")
+        second = act(request_, models, run_id=501, variables=INLINE | GATE)
+        assert [each.line for each in github.beside] == [2]
+        assert "Beside the code: 1 high." in github.bodies[0]
+        assert "the caller is not adapted" in github.bodies[0]
+        fixed = request_.push("def total(prices):\n    return sum(prices)  # right\n")
+        third = act(request_, models, run_id=502, variables=INLINE | GATE)
+    assert (first.code, second.code, third.code) == (1, 1, 0), third.log
+    [beside] = github.beside
+    assert beside.body.startswith("**high:** the total is off by one")
+    assert f"*No longer reported at `{fixed[:12]}`.*" in beside.body
+    assert len(github.reviews) == len(github.comments) == 1
+
+
+def test_findings_of_a_project_in_a_folder_are_beside_their_lines(
+    act: Act, github: GitHubServer, tmp_path: Path
+) -> None:
+    request = open_pull_request(tmp_path, {"shop/.aethr.yaml": WORKFLOW, "shop/tax.py": "rate = 1\n"})
+    request.push("rate = 2\n", "shop/tax.py")
+    github.diff = {"app.py": [range(1, 3)], "shop/tax.py": [range(1, 2)]}
+    said = "- [high] tax.py:1 — the rate is wrong\n\nReview status: revise"
+    with ModelServer([text(said)]) as models:
+        step = act(request, models, variables=INLINE | {"AETHR_ACTION_WORKING_DIRECTORY": "shop"})
+    assert step.code == 0, step.log
+    assert [(each.path, each.line) for each in github.beside] == [("shop/tax.py", 1)]
+
+
+def test_a_fork_whose_token_can_only_read_has_the_findings_in_the_summary(
+    act: Act, request_: PullRequest, github: GitHubServer
+) -> None:
+    github.read_only = True
+    with ModelServer([text(REVISE)]) as models:
+        step = act(request_, models, event=request_.event(fork=True), variables=INLINE)
+    assert (step.code, github.beside, github.comments) == (0, [], []), step.log
+    assert "the total is off by one" in step.summary
+
+
 def test_a_shallow_checkout_is_deepened(act: Act, github: GitHubServer, tmp_path: Path) -> None:
     far = open_pull_request(tmp_path, commits=5)
     with ModelServer([text(PASS)]) as models:

@@ -1,10 +1,11 @@
-"""Cut the endpoints of comments and artifacts out of GitHub's own OpenAPI description, as plain JSON Schema.
+"""Cut the endpoints of comments, reviews and artifacts out of GitHub's own OpenAPI description.
 
     npm pack @octokit/openapi@23.0.2 && tar -xzf octokit-openapi-23.0.2.tgz
     python tests/github/data/cut_openapi.py package/generated/api.github.com.json >github_api.json
 
-Only what the Action uses; examples and descriptions are left out, ``nullable`` becomes a type, and the limit
-of a comment's text, which the description does not have, is added.
+The result is plain JSON Schema, and only what the Action uses: examples and descriptions are left out,
+``nullable`` becomes a type. What the description does not have is added: the limit of a comment's text, that
+a review which is posted at once needs a text, and that the line of an outdated comment is null.
 """
 
 from __future__ import annotations
@@ -22,7 +23,21 @@ ARTIFACTS, ARTIFACT = (
     "/repos/{owner}/{repo}/actions/runs/{run_id}/artifacts",
     "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}",
 )
-USED = {LIST: ("get", "post"), ONE: ("patch",), ARTIFACTS: ("get",), ARTIFACT: ("get",)}
+REVIEWS, BESIDE, ONE_BESIDE = (
+    "/repos/{owner}/{repo}/pulls/{pull_number}/reviews",
+    "/repos/{owner}/{repo}/pulls/{pull_number}/comments",
+    "/repos/{owner}/{repo}/pulls/comments/{comment_id}",
+)
+USED = {
+    LIST: ("get", "post"),
+    ONE: ("patch",),
+    ARTIFACTS: ("get",),
+    ARTIFACT: ("get",),
+    REVIEWS: ("post",),
+    BESIDE: ("get",),
+    ONE_BESIDE: ("patch",),
+}
+LIMIT = 65_536
 DROPPED = ("example", "examples", "description", "externalDocs", "x-github", "deprecated", "tags", "summary")
 
 
@@ -34,8 +49,14 @@ def cut(document: dict[str, Any]) -> dict[str, Any]:
         }
         for path, methods in USED.items()
     }
-    for path, method in ((LIST, "post"), (ONE, "patch")):
-        paths[path][method]["body"]["properties"]["body"]["maxLength"] = 65_536
+    for path, method in ((LIST, "post"), (ONE, "patch"), (REVIEWS, "post"), (ONE_BESIDE, "patch")):
+        paths[path][method]["body"]["properties"]["body"]["maxLength"] = LIMIT
+    review = paths[REVIEWS]["post"]["body"]
+    review["required"] = ["event", "body", "commit_id"]
+    review["additionalProperties"] = review["properties"]["comments"]["items"]["additionalProperties"] = False
+    review["properties"]["body"]["minLength"] = 1
+    review["properties"]["comments"]["items"]["properties"]["body"]["maxLength"] = LIMIT
+    definitions["pull-request-review-comment"]["properties"]["line"]["type"] = ["integer", "null"]
     return {"paths": paths, "definitions": definitions}
 
 
