@@ -90,7 +90,7 @@ class StepSpec(NamedTuple):
     """A step as written. ``context_chars`` is the budget for all of its context, in characters.
 
     ``verify`` names the reviewing steps whose findings this one checks; with ``verify_high`` it may drop high
-    ones too.
+    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop.
     """
 
     id: str
@@ -103,15 +103,17 @@ class StepSpec(NamedTuple):
     repeat: Repeat | None = None
     verify: tuple[str, ...] = ()
     verify_high: bool = False
+    review: bool | None = None
 
     @property
     def reviewing(self) -> bool:
-        """Whether this step's answer is a review: by its role or by its loop condition.
+        """Whether this step's answer is a review: as ``review`` says, or else by its role or loop condition.
 
         A step that verifies reviews never gives one of its own.
         """
         passes = self.repeat is not None and self.repeat.until_review_pass
-        return not self.verify and (self.role == "reviewer" or passes)
+        by_default = self.role == "reviewer" or passes
+        return not self.verify and (by_default if self.review is None else self.review)
 
 
 class Instruction(NamedTuple):

@@ -180,6 +180,13 @@ def _step(vocabulary: Vocabulary) -> Record:
             ),
             _repeat(vocabulary.conditions),
             Key(
+                "review",
+                Flag(),
+                "Whether the answer is a review, with findings and a verdict; default: true for the role "
+                "`reviewer`, and for a step with `until_review_pass`.",
+                True,
+            ),
+            Key(
                 "verify",
                 ListOf(STEP_ID, "step", least=1),
                 "Check the findings of these earlier reviewing steps, and drop what lines of code disprove.",

@@ -140,12 +140,26 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
                 reading.places[f"steps.{number}.id"], f"duplicate step id '{name}', first on line {line}"
             )
     yield from _check_loops(steps, reading)
+    yield from _check_review(steps, reading)
     yield from _check_verify(steps, reading)
     for number, instruction in enumerate(raw.get("instructions", ())):
         paths = (instruction or {}).get("paths", ())
         if paths and all(path and path.startswith("!") for path in paths):
             place = reading.places[f"instructions.{number}.paths"]
             yield Mistake(place, "only patterns with '!', which match no file; name files before them")
+
+
+def _check_review(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    """Steps whose ``review`` contradicts what else they are to do."""
+    for number, step in enumerate(steps):
+        passes = step.get("repeat", {}).get("until_review_pass")
+        if step.get("review") is True and "verify" in step:
+            problem = "a step that verifies reviews does not review itself; remove 'review' or 'verify'"
+        elif step.get("review") is False and passes and "verify" not in step:
+            problem = "until_review_pass needs a review; remove 'review: false' or 'until_review_pass'"
+        else:
+            continue
+        yield Mistake(reading.places[f"steps.{number}.review"], problem)
 
 
 def _check_verify(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
@@ -180,10 +194,13 @@ def _find_unverifiable(reviewed: dict[str, Any], step: dict[str, Any], *, later:
         return "verify: a step cannot verify itself"
     if later:
         return f"verify must name earlier steps; '{name}' comes later"
-    if "role" not in reviewed:
+    if "role" not in reviewed and reviewed.get("review") is None:
         return None
     passes = reviewed.get("repeat", {}).get("until_review_pass")
-    if "verify" in reviewed or not (passes or reviewed["role"] == "reviewer"):
+    reviews = reviewed.get("review")
+    if reviews is None:
+        reviews = passes or reviewed["role"] == "reviewer"
+    if "verify" in reviewed or not reviews:
         return f"verify: the step '{name}' does not review"
     forms = [
         [each for each in one.get("context", ()) if each and is_git_diff(each)] for one in (reviewed, step)

@@ -32,6 +32,9 @@ BINARY_SNIFF = 8000
 
 POINTER = "a git-lfs pointer; the file itself is not shown"
 
+LONGEST_CODE = 2_000_000
+"""In bytes: a longer file is made by a program, and nobody looks for a line of it."""
+
 ON_BASE = "@base"
 """Ends the argument of a ``file:`` that is read from the base side."""
 
@@ -277,7 +280,7 @@ def read_named(
 ) -> Iterator[FileText]:
     """Each of these files as the change leaves it; ``folder`` is the project's from the repository's top.
 
-    A file that may not be read, or is not text, has no lines. Raises ``GitError``.
+    A file that may not be read, is not text or is too long has no lines. Raises ``GitError``.
     """
     top = survey.top if survey else root
     names = [
@@ -298,7 +301,7 @@ def read_named(
         read = [(name, next(contents[each.on_disk])) for name in own]
         there = (item for item in read if not (isinstance(item[1], Refusal) and item[1].absent))
         name, content = next(there, read[0])
-        if isinstance(content, Refusal) or b"\0" in content[:BINARY_SNIFF]:
+        if isinstance(content, Refusal) or b"\0" in content[:BINARY_SNIFF] or len(content) > LONGEST_CODE:
             yield FileText(_plain(name))
         else:
             yield FileText(_plain(name), tuple(content.decode("utf-8", "replace").split("\n")))

@@ -45,9 +45,10 @@ _EARLIER: Mapping[str, object] = {
     "instructions": [],
     "verify": [],
     "verify_high": False,
+    "review": None,
 }
-"""For steps of earlier versions, which saw all of a change (no less than the defaults show), and verified
-nothing."""
+"""For steps of earlier versions, which saw all of a change (no less than the defaults show), verified
+nothing, and reviewed by role and loop alone."""
 
 _START_OVER = "Start over without --resume-checkpoint."
 _ROOM = "Free some space, or name another folder with --checkpoint-dir."
@@ -256,6 +257,7 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
             "repeat": step.spec.repeat._asdict() if step.spec.repeat else None,
             "verify": list(step.spec.verify),
             "verify_high": step.spec.verify_high,
+            "review": step.spec.review,
         }
         found[step_id] = redact_record(rests_on, redact)
     return found

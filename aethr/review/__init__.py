@@ -8,6 +8,7 @@ The readers are imported when there is an answer to read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr.base.errors import ExitCode
@@ -108,10 +109,10 @@ def judge(
         return unreviewed(doubt) if doubt else _explain_no_review(results, reviewing)
     parsed = settle(results, reviewing, holds, verify_high)
     stated = {own.status for _, own in parsed}
-    found = [finding._replace(by=(of.id,)) for of, own in parsed for finding in own.findings]
+    answers = [[each._replace(by=(of.id,)) for each in own.findings] for of, own in parsed]
     review = Review(
         status=worst(own for _, own in parsed),
-        findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
+        findings=merge(answers, list(dict.fromkeys(of.id for of, _ in parsed))),
         coverage=_coverage(latest),
         reason=doubt
         or _find_bad_answer(parsed)
@@ -124,6 +125,16 @@ def judge(
     if review.reason:
         return Verdict(review, "incomplete")
     return Verdict(review, "revise" if review.status == "revise" else "pass")
+
+
+def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """The findings of these answers, each defect once, the most severe first: see ``panel.merge``."""
+    there = [findings for findings in answers if findings]
+    if len(there) > 1:
+        from aethr.review import panel
+
+        return panel.merge(there, steps)
+    return tuple(sorted(chain(*there), key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def parse(text: str, ground: Ground | None = None) -> Review:
@@ -273,13 +284,11 @@ def same_findings(one: Iterable[Review], other: Iterable[Review]) -> bool:
 
 
 def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]:
-    """The statuses and the open findings of all of these."""
+    """The statuses of all of these, and what is open and where, each defect once."""
     every = list(reviews)
     found = {
-        each._replace(evidence=None, suggestion=None, check=None, id=None)
-        for own in every
-        for each in own.findings
-        if each.is_open
+        each._replace(evidence=None, suggestion=None, check=None, id=None, also=())
+        for each in merge([own.open for own in every])
     }
     return {each.status for each in every}, found
 

@@ -9,9 +9,19 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import islice
 from typing import NamedTuple
 
-from aethr.base.records import Finding, NamedFile, PlaceId, Quote, ReadFiles, StepResult, is_change
+from aethr.base.records import (
+    CHANGE,
+    Finding,
+    NamedFile,
+    PlaceId,
+    Quote,
+    ReadFiles,
+    StepResult,
+    is_change,
+)
 from aethr.review.replacements import shorten
 
 LETTERS = 3
@@ -26,7 +36,7 @@ PLACES, FILES = 1_000, 100
 """At most so many places and files are looked at for an answer; later findings have the id of their file."""
 
 
-class Code(NamedTuple):
+class FileCode(NamedTuple):
     """A file for ids: the text of each line with single spaces, and the text of the head of each line."""
 
     texts: Sequence[str] = ()
@@ -44,7 +54,7 @@ def place_id(path: str, file: Sequence[str] = (), first: int | None = None, last
     return _digest(path, PATH_DIGITS) + code_id(read_code(file), first, last)
 
 
-def read_code(file: Sequence[str]) -> Code:
+def read_code(file: Sequence[str]) -> FileCode:
     """The lines of a file with their heads, in one pass."""
     texts = [" ".join(line.split()) for line in file]
     times = Counter(texts)
@@ -61,10 +71,10 @@ def read_code(file: Sequence[str]) -> Code:
             del depths[at:], above[at:]
             depths.append(depth)
             above.append(text if times[text] == 1 else head)
-    return Code(texts, heads)
+    return FileCode(texts, heads)
 
 
-def code_id(code: Code, first: int | None = None, last: int | None = None) -> str:
+def code_id(code: FileCode, first: int | None = None, last: int | None = None) -> str:
     """The last eight digits of ``place_id``, which stay when the file is renamed."""
     if first is None or not 1 <= first <= len(code.texts):
         return _digest("", CODE_DIGITS)
@@ -110,29 +120,31 @@ def find_places(findings: Iterable[Finding], result: StepResult, read: ReadFiles
     The path of an id is the one before the change, from the repository's top, so that a change that renames
     the file does not change it. Raises as ``read`` does.
     """
-    of_change = {each.path: each.source for each in result.context if each.path and is_change(each.source)}
+    source: dict[str, str] = {}
+    for receipt in result.context:
+        names = (receipt.path, receipt.old_path) if is_change(receipt.source) else ()
+        source |= dict.fromkeys(filter(None, names), receipt.source)
     old = _old_names(result)
     spots = dict.fromkeys((each.path, each.line, each.end_line) for each in findings)
-    paths = list(dict.fromkeys(path for path, _, _ in spots if path))
+    ids = {spot: place_id(old.get(spot[0], spot[0] or "")) for spot in spots}
+    of_file: dict[str, list[tuple[str | None, int | None, int | None]]] = {}
+    for spot in islice(spots, PLACES):
+        if spot[0]:
+            of_file.setdefault(spot[0], []).append(spot)
     asked = [
         NamedFile(
             path,
-            from_top=path in of_change,
+            from_top=path in source,
             # What an agent edited, and what it looked at outside of the change, is on disk.
-            on_disk=of_change.get(path) == "latest_diff"
-            or (result.artifacts is not None and path not in of_change),
+            on_disk=source.get(path, CHANGE if result.artifacts is None else "latest_diff") == "latest_diff",
         )
-        for path in paths[:FILES]
+        for path in islice(of_file, FILES)
     ]
-    files = {
-        named.path: (text.path, read_code(text.lines)) for named, text in zip(asked, read(asked), strict=True)
-    }
-    found = []
-    for number, (path, line, end_line) in enumerate(spots):
-        name, code = files.get(path or "", (path or "", Code()))
-        digits = code_id(code, line, end_line) if number < PLACES else code_id(Code())
-        found.append(PlaceId(path, line, end_line, _digest(old.get(path, name), PATH_DIGITS) + digits))
-    return tuple(found)
+    for named, text in zip(asked, read(asked), strict=True):
+        code, name = read_code(text.lines), old.get(named.path, text.path)
+        for spot in of_file[named.path]:
+            ids[spot] = _digest(name, PATH_DIGITS) + code_id(code, *spot[1:])
+    return tuple(PlaceId(*spot, each) for spot, each in ids.items())
 
 
 def _old_names(result: StepResult) -> Mapping[str | None, str]:

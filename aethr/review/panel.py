@@ -18,6 +18,8 @@ ENOUGH = 0.25
 """From this likeness on, two messages about overlapping lines are about one defect."""
 NEARLY = 0.6
 """The same without lines to compare: that of two messages of 15 words, of which they share 12 or 13."""
+NEIGHBOURS = 100
+"""A finding is compared with at most this many after it in its file, so that thousands take seconds."""
 
 _STOPWORDS = frozenset((
     "the", "and", "for", "with", "that", "this", "are", "not", "but", "was", "has", "its", "can", "may",
@@ -98,6 +100,10 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
     found it in ``by``, in the order of ``steps``. Evidence and suggestion are of the most severe finding that
     has them, and the lines are those that the suggestion replaces. The order of the answers does not matter,
     nor does that of the findings in them.
+
+    What a verifying step has dropped counts for nothing but its words while another finding of the group is
+    open: the result is then open, has the severity of an open one, and is disputed. So merging neither opens
+    nor closes a gate. It is dropped only if each finding of the group is.
     """
     stated: dict[tuple[str, int, int, str], list[tuple[int, Finding]]] = {}
     for number, answer in enumerate(answers):
@@ -145,7 +151,7 @@ def _find_meeting(
     meeting = {}
     for at, one in enumerate(findings):
         first, last = _lines_of(one)
-        for other in range(at + 1, len(findings)):
+        for other in range(at + 1, min(at + 1 + NEIGHBOURS, len(findings))):
             begin, end = _lines_of(findings[other])
             if findings[other].path != one.path or (first and begin > last):
                 break
@@ -160,6 +166,7 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
     ranked = sorted(
         findings,
         key=lambda each: (
+            not each.is_open,
             SEVERITIES.index(each.severity),
             each.suggestion is None,
             each.evidence is None,
@@ -168,7 +175,9 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
         ),
     )
     first = ranked[0]
-    spot = min(ranked, key=lambda each: (each.suggestion is None, each.line is None))
+    kept = [each for each in ranked if each.is_open] or ranked
+    spot = min(kept, key=lambda each: (each.suggestion is None, each.line is None))
+    check = next((each.check for each in ranked if each.check is not None), None)
     own = Opinion(first.by, first.severity, first.message)
     others = {Opinion(each.by, each.severity, each.message) for each in ranked}
     others.update(opinion for each in ranked for opinion in each.also)
@@ -179,10 +188,12 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
     return first._replace(
         line=spot.line,
         end_line=spot.end_line,
-        place=next((place for place in _WHEREABOUTS if any(each.place == place for each in ranked)), None),
+        place=next((place for place in _WHEREABOUTS if any(each.place == place for each in kept)), None),
         by=tuple(step for _, step in in_order({step for each in ranked for step in each.by})),
-        evidence=next((each.evidence for each in (spot, *ranked) if each.evidence is not None), None),
+        id=spot.id,
+        evidence=next((each.evidence for each in (spot, *kept) if each.evidence is not None), None),
         suggestion=spot.suggestion,
+        check=check and check._replace(dropped=not first.is_open),
         also=tuple(
             sorted(
                 others - {own},

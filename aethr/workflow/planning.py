@@ -338,7 +338,7 @@ def _refuse(workflow: WorkflowSpec, terms: Terms) -> None:
     if terms.gate.needs_review and not decides:
         raise NotReviewedError(
             f"{workflow.origin}: a review is required, and no step reviews",
-            "Give the reviewing step the role 'reviewer'.",
+            "Write `review: true` in the step that reviews, or give it the role 'reviewer'.",
         )
     if not terms.is_live:
         return

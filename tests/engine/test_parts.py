@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 
@@ -11,6 +12,7 @@ import pytest
 
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.records import (
+    Artifacts,
     Block,
     Collected,
     CommandCheck,
@@ -271,3 +273,104 @@ def test_a_part_that_does_not_fit_beside_the_others_is_refused(change: dict[str,
         play(over(STEPS, reply), done)
     with pytest.raises(UsageError, match="does not fit the workflow"):
         replay(over(STEPS, reply), done)
+
+
+# --- several reviewers -----------------------------------------------------------------------------
+
+LOST = "Off by one: the loop stops at len(rows) - 1 and never exports the last row"
+UNEXPORTED = "The last row is not exported, because the loop ends at `len(rows) - 1`"
+OTHER = "The session token is logged in clear text at INFO level"
+ENDS = ("Review status: pass", "Review status: revise", "Review status: pass", "I am not sure.", "")
+
+
+def make_review(seeded: random.Random) -> str:
+    lines = []
+    for _ in range(seeded.randrange(3)):
+        severity = seeded.choice(["high", "medium", "low", "low"])
+        message = seeded.choice([LOST, LOST, UNEXPORTED, OTHER])
+        lines.append(f"- [{severity}] a:{seeded.choice(['1', '1-2', '4'])} — {message}")
+    return "\n".join([*lines, "", seeded.choice(ENDS)])
+
+
+def run_panel(
+    answers: Mapping[tuple[str, str], str], steps: Sequence[str], files: Sequence[str], gate: Gate
+) -> RunResult:
+    """Reviewers with these ids and in this order, over these files, each of which is a part."""
+
+    def answer(prompt: str) -> str:
+        [name] = [each for each in steps if f'"{each}"' in prompt] or [""]
+        return answers.get((name, seen(prompt)), "I cannot say more.")
+
+    planned = [reviewer(each, history_visibility="none") for each in steps]
+    return play(over(planned, answer, lambda _: parts(*files), gate=gate, holds=lambda _: True))[1]
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60))]
+)
+def test_neither_verdict_nor_findings_depend_on_the_order_of_steps_and_parts(seed: int) -> None:
+    seeded = random.Random(seed)
+    steps, files = ["one", "two", "three"][: seeded.randrange(2, 4)], ["a", "b"][: seeded.randrange(1, 3)]
+    answers = {(step, file): make_review(seeded) for step in steps for file in files}
+    gate = Gate(seeded.choice(["revise", "low", "medium", "high"]), require_review=seeded.random() < 0.5)
+
+    def decide(order: Sequence[str], files: Sequence[str]) -> object:
+        result = run_panel(answers, order, files, gate)
+        found = {
+            (
+                each.severity,
+                each.line,
+                each.end_line,
+                each.message,
+                frozenset(each.by),
+                frozenset((frozenset(also.by), also.severity, also.message) for also in each.also),
+            )
+            for each in result.review.findings
+        }
+        assert len(found) == len(result.review.findings)
+        return result.exit_code, result.outcome, result.review.status, found
+
+    orders = [(step, file) for step in permutations(steps) for file in permutations(files)]
+    first, *others = [decide(*order) for order in orders]
+    assert all(other == first for other in others)
+
+
+def test_the_findings_of_steps_and_parts_are_one_list() -> None:
+    answers = {
+        ("one", "a"): f"- [low] a:1 — {LOST}\n\nReview status: pass",
+        ("two", "a"): f"- [medium] a:1 — {UNEXPORTED}\n\nReview status: revise",
+        ("one", "b"): f"- [low] a:1-2 — {LOST}\n- [low] a:1 — {OTHER}\n\nReview status: pass",
+        ("two", "b"): "Review status: pass",
+    }
+    result = run_panel(answers, ["one", "two"], ["a", "b"], Gate("medium"))
+    first, second = result.review.findings
+    assert (first.severity, first.message, first.by) == ("medium", UNEXPORTED, ("one", "two"))
+    assert [(each.by, each.severity, each.message) for each in first.also] == [(("one",), "low", LOST)]
+    assert (second.message, second.by, second.also) == (OTHER, ("one",), ())
+    assert result.exit_code == ExitCode.GATE
+
+
+def test_a_reviewer_without_a_verdict_never_agrees() -> None:
+    answers = {("one", "a"): "Review status: pass", ("two", "a"): "I am not sure."}
+    for order in (["one", "two"], ["two", "one"]):
+        result = run_panel(answers, order, ["a"], Gate("high"))
+        assert (result.outcome, result.exit_code) == ("incomplete", ExitCode.NOT_REVIEWED)
+
+
+def test_a_loop_stalls_on_the_same_defects_in_other_words_of_other_parts() -> None:
+    """What is compared is the merged list: which part says it, and what the others write, does not count."""
+    passes = iter([{"a": LOST, "b": UNEXPORTED}, {"a": UNEXPORTED, "b": LOST}])
+    now: dict[str, str] = {}
+
+    def answer(prompt: str) -> str | Completion:
+        if "You implement" in prompt:
+            now.update(next(passes))
+            return said("nothing to do", edited=False, artifacts=Artifacts())
+        return f"- [high] a:1 — {now[seen(prompt)]}\n\nReview status: revise"
+
+    steps = [
+        step("implement", "implement", backend="agent"),
+        reviewer(repeat=Repeat("implement", 5, until_review_pass=True)),
+    ]
+    _, result = play(over(steps, answer, lambda _: parts("a", "b"), holds=lambda _: True))
+    assert [(each.iterations, each.outcome) for each in result.loops] == [(2, "stalled")]

@@ -154,4 +154,6 @@ def test_what_an_agent_edited_or_looked_at_is_on_disk(
 
     places = find_places(found, result, files)
     assert {each.path: (each.from_top, each.on_disk) for each in asked} == expected
+    find_places([Finding("low", "old.py", 1, "its name before")], result, files)
+    assert asked[-1].from_top
     assert [each.id for each in places] == [place_id("old.py"), place_id("b.py")]

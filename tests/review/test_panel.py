@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from aethr.base.records import SEVERITIES, Finding, Opinion
+from aethr.base.records import SEVERITIES, Check, Finding, Opinion, Quote
 from aethr.review.panel import alike, merge
 
 SAME = [
@@ -352,3 +352,90 @@ def test_many_findings_are_merged_quickly() -> None:
     begin = time.process_time()
     merge(answers)
     assert time.process_time() - begin < 5
+
+
+# --- what verifying steps have said about them -----------------------------------------------------
+
+
+def checked(finding: Finding, *, dropped: bool, reason: str = "it is refused above") -> Finding:
+    quote = Quote("if not rows: raise ValueError", "git_diff", "app.py", 3, 3)
+    return finding._replace(check=Check("verify", reason, quote, dropped))
+
+
+def test_a_merged_finding_is_dropped_only_if_every_one_is() -> None:
+    one, other = found(LOST), found(UNEXPORTED, by="audit")
+    [both] = merge([[checked(one, dropped=True)], [checked(other, dropped=True)]])
+    assert not both.is_open
+    for half in (
+        [[checked(one, dropped=True)], [other]],
+        [[one], [checked(other, dropped=True)]],
+        [[checked(one, dropped=False)], [other]],
+        [[checked(one, dropped=False)], [checked(other, dropped=True)]],
+    ):
+        [merged] = merge(half)
+        assert merged.is_open
+        assert merged.check is not None
+        assert not merged.check.dropped
+        assert merged.by == ("audit", "review")
+    assert merge([[one], [other]])[0].check is None
+
+
+def test_what_was_dropped_gives_an_open_finding_neither_severity_nor_suggestion() -> None:
+    high = found(LOST, severity="high", suggestion="rows", evidence="rows[:-1]", end_line=8, id="a" * 12)
+    low = found(UNEXPORTED, by="audit", severity="low", id="b" * 12)
+    [merged] = merge([[checked(high, dropped=True)], [low]])
+    assert (merged.severity, merged.message, merged.suggestion) == ("low", UNEXPORTED, None)
+    assert (merged.evidence, merged.end_line, merged.id) == (None, None, "b" * 12)
+    assert merged.also == (Opinion(("review",), "high", LOST),)
+
+
+def test_the_id_is_that_of_the_lines_that_are_shown() -> None:
+    wide = found(LOST, severity="high", end_line=9, id="a" * 12)
+    exact = found(UNEXPORTED, by="audit", suggestion="rows", id="b" * 12)
+    [merged] = merge([[wide], [exact]])
+    assert (merged.severity, merged.line, merged.end_line, merged.id) == ("high", 7, None, "b" * 12)
+
+
+def test_merging_neither_opens_nor_closes_a_gate() -> None:
+    """For every threshold, the merged list reaches it exactly if one of the findings alone does."""
+    seeded = random.Random(18)
+    for _ in range(300):
+        answers = [
+            [
+                checked(each, dropped=seeded.random() < 0.6) if seeded.random() < 0.5 else each
+                for each in (
+                    found(
+                        seeded.choice(POOL),
+                        seeded.choice([7, 8, None]),
+                        by=by,
+                        severity=seeded.choice(SEVERITIES),
+                    )
+                    for _ in range(seeded.randrange(4))
+                )
+            ]
+            for by in ("one", "two", "three")
+        ]
+        every = [each for answer in answers for each in answer]
+        merged = merge(answers)
+        for severity in SEVERITIES:
+            level = SEVERITIES.index(severity)
+            alone, together = (
+                any(each.is_open and SEVERITIES.index(each.severity) <= level for each in findings)
+                for findings in (every, merged)
+            )
+            assert alone == together
+        said = {(by, each.message) for each in merged for by in each.by}
+        said |= {(by, other.message) for each in merged for other in each.also for by in other.by}
+        assert {(each.by[0], each.message) for each in every} <= said
+
+
+@pytest.mark.slow
+def test_thousands_of_findings_of_one_line_are_merged_quickly() -> None:
+    seeded = random.Random(3)
+    answers = [
+        [found(f"{seeded.choice(POOL)} {' '.join(seeded.choices(WORDS, k=3))}", by=by) for _ in range(3_000)]
+        for by in ("one", "two")
+    ]
+    begin = time.process_time()
+    assert len(merge(answers)) > 3_000
+    assert time.process_time() - begin < 12

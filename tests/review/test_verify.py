@@ -270,7 +270,10 @@ def test_a_drop_belongs_to_the_review_that_was_shown() -> None:
 
     one, two = (reviewed(MEDIUM, part=part, parts=2) for part in (1, 2))
     own = checked([one], drop(PROOF), part=1, parts=2)
-    assert len(dropped(judge(one, two, own))) == 1
+    [found] = judge(one, two, own).review.findings
+    assert found.is_open
+    assert found.check is not None
+    assert not found.check.dropped
     kept = checked([two], "- 1: stands\n\nChecked: all", part=2, parts=2)
     assert judge(one, two, own, kept).outcome == "revise"
     assert judge(one, two, own, checked([two], drop(PROOF), part=2, parts=2)).outcome == "pass"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from aethr.review.identity import is_same_code, place_id, removed_id
+from tests.agents.test_failed_attempts import Desk, desk
 from tests.live import TASK, Aethr, aethr, project, resume_words, serving, temp
 from tests.model_server import error
 from tests.support import Repo
 
-__all__ = ("aethr", "project", "temp")
+__all__ = ("aethr", "desk", "project", "temp")
 
 SHOP = """\
 import os
@@ -191,11 +192,12 @@ def test_files_that_may_not_be_read_have_the_id_of_the_whole(
     shop.write(".env", "TOKEN=a\nKEY=b\n")
     (shop.root / "link.py").symlink_to("shop.py")
     shop.write("data.bin", b"a\0b\nc\n")
+    shop.write("long.py", "a = 1\n" * 400_000)
     found = review(
         aethr,
         monkeypatch,
         "- [low] .env:1 — a\n- [low] .env:2 — b\n- [low] link.py:4 — c\n- [low] data.bin:2 — d\n"
-        "- [low] ../shop.py:4 — e\n- [low] /etc/passwd:1 — f",
+        "- [low] ../shop.py:4 — e\n- [low] /etc/passwd:1 — f\n- [low] long.py:2 — g",
     )
     assert {each["message"]: each["id"] for each in found} == {
         "a": place_id(".env"),
@@ -204,6 +206,7 @@ def test_files_that_may_not_be_read_have_the_id_of_the_whole(
         "d": place_id("data.bin"),
         "e": place_id("../shop.py"),
         "f": place_id("/etc/passwd"),
+        "g": place_id("long.py"),
     }
 
 
@@ -231,3 +234,35 @@ def test_a_resumed_run_keeps_the_ids_and_an_older_checkpoint_has_none(
     with serving(monkeypatch, "In short."):
         done = aethr(*words, "--json")
     assert [each["id"] for each in done.record["review"]["findings"]] == [None]
+
+
+def test_what_an_agent_edited_is_read_from_the_disk(desk: Desk) -> None:
+    """Whatever the scope: the index has other lines, and those count for every other file."""
+    desk.repo.write("app.py", "staged = 1\nstaged = 2\n")
+    desk.repo.write("one.py", "staged = 1\nstaged = 2\n")
+    desk.repo.git("add", "app.py", "one.py")
+    desk.repo.write("app.py", "changed = 1\nchanged = 2\n")
+    desk.agent("printf 'def one():\\n    return 1\\n' >one.py")
+    answer = "- [high] one.py:2 — why one?\n- [low] app.py:2 — its caller\n\nReview status: revise"
+    done = desk.run("run", "--json", "--diff", "staged", "do it", answers=(answer,))
+    assert {each["path"]: each["id"] for each in done.record["review"]["findings"]} == {
+        "one.py": place_id("one.py", ["def one():", "    return 1"], 2),
+        "app.py": place_id("app.py", ["staged = 1", "staged = 2"], 2),
+    }
+
+
+def test_a_deleted_file_is_known_by_its_name_and_by_the_lines_that_are_quoted(
+    aethr: Aethr, shop: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.git("checkout", "-q", "shop.py")
+    (shop.root / "shop.py").unlink()
+    found = review(
+        aethr,
+        monkeypatch,
+        "- [high] shop.py:4 — still used\n- [high] shop.py — who refunds now?\n\n"
+        "      def refund(order):\n          total = order.total\n",
+    )
+    assert {each["message"]: each["id"] for each in found} == {
+        "still used": place_id("shop.py"),
+        "who refunds now?": removed_id("shop.py", "def refund(order):\ntotal = order.total"),
+    }

@@ -137,6 +137,19 @@ def test_shards_together_are_one_run(
         assert without_times(merged(aethr, files[::-1], *gate, code=code)) == whole
 
 
+def test_findings_of_two_reviewers_are_merged_as_in_one_run(
+    aethr: Aethr, server: ModelServer, wide: Repo
+) -> None:
+    wide.write(".aethr.yaml", WORKFLOW + "  - {id: second, role: reviewer, context: [git_diff]}\n")
+    whole = without_times(run(aethr, "--fail-on", "high", code=1))
+    found = whole["review"]["findings"]
+    assert [(each["path"], each["by"]) for each in found] == [
+        (path, ["review", "second"]) for path in ("m3.py", "m12.py", "m8.py")
+    ]
+    assert len({each["id"] for each in found}) == 3
+    assert without_times(merged(aethr, shards(aethr, 2)[::-1], "--fail-on", "high", code=1)) == whole
+
+
 def test_a_shard_sends_its_own_parts_and_gives_no_verdict(aethr: Aethr, server: ModelServer) -> None:
     done = aethr("run", "--diff", "HEAD~1..HEAD", "--shard", "2/3", "--report", "two.json", TASK)
     record = json.loads(Path("two.json").read_text())

@@ -166,7 +166,7 @@ def test_what_a_role_text_speaks_of_is_in_its_prompt(
         shop.commit("THE COMMIT: bill a fee")
         scope = ["--diff", "main...HEAD"]
     models = Models(steps)
-    reviews = any(step["role"] == "reviewer" for step in steps)
+    reviews = any(step["role"] == "reviewer" or step.get("review") for step in steps)
     gate = ["--fail-on", "medium"] if reviews else []
     with serving(monkeypatch, always=models):
         done = aethr("run", "--config", "flow.yaml", "--json", *gate, *scope, TASK)
