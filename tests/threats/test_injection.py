@@ -195,7 +195,7 @@ def drop_all(prompt: str, quoted: Sequence[Place]) -> str:
     lines = prompt.split("\n")
     fence = "~" * 20
     said = []
-    for number in map(int, re.findall(r"^(\d+)\. \[", read(prompt).blocks["findings"], re.MULTILINE)):
+    for number in range(1, len(FAULTS) + 2):
         place = quoted[(number - 1) % len(quoted)]
         marked = [at for at, line in enumerate(lines) if place.mark in line]
         proofs = [place.mark, *(lines[at] for at in marked)]
@@ -243,7 +243,7 @@ def test_a_hostile_pull_request_reaches_a_false_revise_at_most(
     assert made.step.code == 1, made.step.log
     assert made.record["outcome"] in ("revise", "incomplete")
     findings = made.record["review"]["findings"]
-    assert len(findings) > len(FAULTS)
+    assert len(findings) >= len(FAULTS)
     assert [each for each in findings if each["check"] is not None] == []
     assert_everything_is_in_its_block(made.prompts, expected)
     assert_inert(made)
