@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aethr.base.providers import ANSWER_LIMIT
+from aethr.review.identity import place_id
 from tests.live import (
     KEY,
     PASS,
@@ -122,7 +123,7 @@ def test_a_review_that_says_revise(
             "place": "change",
             "end_line": None,
             "by": ["review"],
-            "id": None,
+            "id": place_id("app.py", ["def total(prices):", "    return sum(prices) + 1"], 2),
             "state": None,
             "evidence": None,
             "suggestion": None,
