@@ -8,7 +8,6 @@ from itertools import product
 import pytest
 
 from aethr import review
-from aethr.review import Verdict
 from aethr.base.records import (
     SEVERITIES,
     Answer,
@@ -22,6 +21,7 @@ from aethr.base.records import (
     Severity,
     StepResult,
 )
+from aethr.review import Verdict
 from aethr.review.answers import covers, find_repeated, find_unused, settle
 from aethr.review.identity import place_id
 from aethr.review.panel import merge
