@@ -607,7 +607,7 @@ def test_the_page_names_every_option() -> None:
 
 
 def test_the_page_shows_the_printed_lines() -> None:
-    found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
+    found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one", id="56847459c67e"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     about = Need("openai:gpt-5.4-mini", None, 1, 668, 4096, 0.0189)

@@ -22,7 +22,7 @@ from aethr.base.records import (
     StepResult,
 )
 from aethr.review import Verdict
-from aethr.review.answers import covers, find_repeated, find_unused, settle
+from aethr.review.answered import covers, find_repeated, find_unused, settle
 from aethr.review.identity import place_id
 from aethr.review.panel import merge
 from tests.review.test_panel import DIFFERENT, SAME
