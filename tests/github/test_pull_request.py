@@ -69,8 +69,9 @@ def test_a_new_head_edits_the_same_comment(act: Act, github: GitHubServer, reque
         step = act(request_, models, run_id=501)
     assert step.code == 0, step.log
     [comment] = github.comments
-    assert f"### Aethr: pass · `{new[:12]}`" in comment.body
-    assert "off by one" not in comment.body
+    assert f"### Aethr: pass · 0 new, 0 still there, 1 resolved · `{new[:12]}`" in comment.body
+    assert f"off by one; resolved by {new[:12]}" in comment.body
+    assert comment.body.count("off by one") == 1
     assert "# right" in prompt(models, 1)
 
 
@@ -79,7 +80,7 @@ def test_an_older_run_does_not_overwrite_the_comment(
 ) -> None:
     with ModelServer([text(PASS), text(REVISE)]) as models:
         act(request_, models, run_id=501)
-        step = act(request_, models, run_id=500)
+        step = act(request_, models, run_id=500, variables={"AETHR_RUN_FRESH": "true"})
     assert "### Aethr: pass" in github.bodies[0]
     assert "a later run has already written the comment" in step.log
     assert step.outputs["status"] == "revise"
