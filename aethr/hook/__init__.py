@@ -344,6 +344,6 @@ def _close(code: ExitCode, lines: tuple[str, ...], options: HookOptions, closed:
         return Report(ExitCode.OK, (*lines, "exit code 0 instead of 4, because of --if-not-reviewed=pass"))
     if code == ExitCode.OK:
         return Report(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
-    meaning = closed if code == ExitCode.GATE and closed else MEANINGS[code]
+    meaning = (closed or f"{MEANINGS[code]} ({gate})") if code == ExitCode.GATE else MEANINGS[code]
     last = f"exit code {int(code)}: {meaning}. To skip the review: {options.bypass}"
     return Report(code, (*lines, last))

@@ -225,9 +225,9 @@ def actor(step: StepStarted | StepResult) -> str:
 
 def closing(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
     """The end of a run: what the answers above do not say. Loops had their lines."""
-    ends, last = ending(result), shown[-1].content.rstrip().split("\n")[-1] if shown else ""
-    if last == verdict(result).text:
-        ends = tuple(line for line in ends if line.text != last)
+    ends, said = ending(result), verdict(result)
+    if shown and shown[-1].parts == 1 and shown[-1].content.rstrip().split("\n")[-1] == said.text:
+        ends = tuple(line for line in ends if line != said)
     return (*set_aside(result), *list_findings(result, shown), *ends)
 
 

@@ -669,8 +669,8 @@ def test_what_is_excluded_closes_no_gate_and_is_named(
     assert step.code == 0, step.log
     assert f"Review status: pass; excluded by rule: {shown}" in step.log
     for page in (github.bodies[0], step.summary):
-        assert "**Review status: pass; excluded by rule: " in page
-        assert "**Excluded by rule:**" in page
+        assert "### Aethr: pass · " in page
+        assert f"**Excluded by rule:**\n\n- {shown}: " in page
         assert "Sent to the reviewer: 100%" in page
     record = json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))
     assert [each["path"] for each in record["excluded"]] == [name]
