@@ -329,10 +329,10 @@ def _findings(said: Review) -> Iterator[str]:
     """The open findings by file, the most severe ones if they are many."""
     if not said.open:
         return
-    from aethr.output import panel  # only needed for findings
+    from aethr.output import grouping  # only needed for findings
 
-    found = panel.by_severity(said.open)
-    yield from (wording.finding(each) for each in panel.in_order(found[:SHOWN]))
+    found = grouping.by_severity(said.open)
+    yield from (wording.finding(each) for each in grouping.in_order(found[:SHOWN]))
     if more := rest(len(found), SHOWN, "finding"):
         yield f"{more}; all are in a report: --report PATH"
 

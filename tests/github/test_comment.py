@@ -371,7 +371,7 @@ def test_a_finding_names_its_reviewers_state_and_id_and_folds_the_rest() -> None
     text = written(page(result(ANSWER, "revise", (found, FOUND[1]._replace(state="open")))))
     link = f"https://github.com/octo/shop/blob/{HEAD}/app.py#L3-L5"
     assert (
-        f"🔴 **high** [lines 3-5]({link}): loses data *(by review, audit · new · 0123456789ab)*\n\n"
+        f"🔴 **high** [app.py:3]({link}): loses data *(by review, audit · new · 0123456789ab)*\n\n"
         "<details>\n<summary>Code and other words</summary>\n\n"
         "- medium, by audit: @\u200cteam drops a row\n\n```\nx\n```\n\n</details>"
     ) in text
@@ -393,7 +393,7 @@ def test_findings_that_do_not_count_are_folded_with_their_reason() -> None:
 def test_the_page_says_why_the_gate_closed_and_what_to_do() -> None:
     why = "gate closed (--fail-on high): 1 high finding"
     made = result(ANSWER, "revise", FOUND)._replace(exit_code=ExitCode.GATE, closed=why)
-    assert f"\n\n{why.capitalize()}.\n\n**[app.py]" in written(page(made))
+    assert f"\n\n{why.capitalize()}.\n\n**app.py**\n\n" in written(page(made))
     none = result("Hm.", "none")
     none = none._replace(review=none.review._replace(reason="step 'review' gave no verdict"))
     text = written(page(none._replace(exit_code=ExitCode.NOT_REVIEWED)))

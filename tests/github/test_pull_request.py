@@ -686,7 +686,7 @@ def test_a_pull_request_of_which_all_is_excluded(
         step = act(request_, models, variables=GATE)
     assert (step.code, models.bodies) == (0, []), step.log
     assert step.outputs["status"] == "nothing-to-review"
-    assert "all of the change is excluded by rule: yarn.lock (+1 -0)" in github.bodies[0]
+    assert "**All of the change is excluded by rule.**\n\n" in github.bodies[0]
 
 
 @pytest.mark.parametrize("depth", [None, 1])

@@ -259,9 +259,9 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
         "**INCOMPLETE (revise on what was sent): not sent: z.py (over budget); "
         "1 high, 1 medium and 1 low finding**\n\n"
         "gate closed (--fail-on low): 1 high, 1 medium and 1 low finding\n\n",
-        "**src/a b.py**\n\n🔴 **high** lines 3-5: wrong \\| &lt;b&gt;\n\n",
+        "**src/a b.py**\n\n🔴 **high** src/a b.py:3: wrong \\| &lt;b&gt;\n\n",
         "**Without a file of the project**\n\n🟠 **medium**: no tests\n\n",
-        "**b.py**\n\n🔵 **low**: typo\n\n",
+        "**b.py**\n\n🔵 **low** b.py: typo\n\n",
         "## review\n\n## Look\n\n- [high] a.py:3 — wrong",
         "## Not sent to the model\n\n- z.py (over budget)\n",
         "## Loops\n\n- loop review -&gt; implement: exhausted after 2 passes\n",
@@ -507,7 +507,7 @@ def test_a_page_folds_what_was_dropped_and_marks_what_is_disputed() -> None:
     listed = page.replace(folded, "")
     assert "no tests" not in listed
     disputed = "wrong \\| &lt;b&gt; (disputed by verify: the caller refuses it)"
-    assert f"🔴 **high** lines 3-5: {disputed}\n" in listed
+    assert f"🔴 **high** src/a b.py:3: {disputed}\n" in listed
 
 
 def test_the_lines_say_what_was_dropped_and_what_is_disputed() -> None:
