@@ -94,6 +94,8 @@ class Blobs(NamedTuple):
             return None
         name = "/".join(quote(part, safe="") for part in path.split("/"))
         anchor = f"#L{found.line}" if found.line is not None else ""
+        if anchor and found.end_line is not None and found.end_line > (found.line or 0):
+            anchor += f"-L{found.end_line}"
         return f"{self.server_url}/{self.repository}/blob/{self.commit}/{name}{anchor}"
 
 

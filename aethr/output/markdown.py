@@ -18,7 +18,7 @@ from typing import NamedTuple
 from aethr.base.records import SEVERITIES, Finding, RunResult, StepResult
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import capped, counted, rest
-from aethr.output import panel, wording
+from aethr.output import grouping, wording
 
 STEPS = 30
 """A chart of more steps would be too large to read."""
@@ -113,12 +113,13 @@ def findings_by_file(
     ``link`` gives the URL of a finding's place, or None. Where there is no room for all, the least severe are
     only counted, and ``code_fitting`` decides whose code is shown.
     """
-    reviewers = panel.name_reviewers(found)
+    reviewers = grouping.name_reviewers(found)
     ordered: list[Finding] = []
     texts: list[str] = []
-    for group in panel.by_file(found):
-        lines = [_finding(each, group, link, reviewers) for each in group.findings]
-        lines[0] = f"{_group_title(group, link)}\n\n{lines[0]}"  # its worst one, so none is kept without it
+    for group in grouping.by_file(found):
+        lines = [_finding(each, link, reviewers) for each in group.findings]
+        title = markdown_inline(group.name or "Without a file of the project", 300)
+        lines[0] = f"**{title}**\n\n{lines[0]}"  # its worst one, so none is kept without it
         ordered += group.findings
         texts += lines
     ranked = sorted(range(len(texts)), key=lambda at: SEVERITIES.index(ordered[at].severity))
@@ -131,34 +132,18 @@ def findings_by_file(
     return "\n\n".join(filter(None, (*out, _count_rest(len(ranked), len(kept), "finding"))))
 
 
-def _group_title(group: panel.Group, link: Callable[[Finding], str | None]) -> str:
-    if group.name is None:
-        return "**Without a file of the project**"
-    url = link(group.findings[0]._replace(line=None, end_line=None))
-    name = markdown_inline(group.name, 300)
-    return f"**[{name}]({url})**" if url else f"**{name}**"
-
-
-def _finding(
-    found: Finding,
-    group: panel.Group,
-    link: Callable[[Finding], str | None],
-    reviewers: Container[str],
-) -> str:
+def _finding(found: Finding, link: Callable[[Finding], str | None], reviewers: Container[str]) -> str:
     """One line: sign, severity, place, message, who says so and who disputes it, state and id."""
-    if group.name is None:
-        place, url = wording.place_of(found), None
-    else:
-        place, url = wording.lines_of(found), link(found)
-    place = f"[{place}]({url})" if url and place else markdown_inline(place)
-    by = [name for name in found.by if name in reviewers]
+    place, url = markdown_inline(wording.place_of(found)), link(found)
+    place = f"[{place}]({url})" if url else place
+    by = [markdown_inline(name, 60) for name in found.by if name in reviewers]
     marks = (
-        f"by {capped([markdown_inline(name, 60) for name in by])}" if by else "",
-        panel.STATES.get(found.state, ""),
+        f"by {capped(by)}" if by else "",
+        grouping.STATES.get(found.state, ""),
         markdown_inline(found.id or "", 60),
     )
     said = (
-        f"{panel.SIGNS[found.severity]} **{found.severity}**" + (f" {place}:" if place else ":"),
+        f"{grouping.SIGNS[found.severity]} **{found.severity}**" + (f" {place}:" if place else ":"),
         markdown_inline(found.message),
         markdown_inline(wording.dispute(found), 1100),
         f"*({' · '.join(filter(None, marks))})*" if any(marks) else "",
@@ -181,7 +166,7 @@ def _details(found: Finding) -> str:
 def set_aside(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
     """The findings that do not count, folded by why: each with its reason, and the code that proves it."""
     folds = []
-    for group in panel.set_aside(found):
+    for group in grouping.set_aside(found):
         items = []
         for each in group.findings:
             said = f"{markdown_inline(wording.finding(each))}<br>{markdown_inline(wording.why_closed(each))}"
@@ -204,9 +189,9 @@ def answer(step: StepResult, result: RunResult, show: Callable[[str], str], leve
     ``show`` makes a text safe, as much of it as there is room for. An answer with nothing more is not folded.
     """
     content, name = terminal(step.content).strip("\n"), wording.title(step)
-    beside = panel.unsaid(content, result.review.findings, result.review.status)
+    beside = grouping.unsaid(content, result.review.findings, result.review.status)
     titled = f"{level} {markdown_inline(name, 80)}\n\n{show(beside)}" if beside else ""
-    without_verdict = panel.unsaid(content, (), result.review.status)
+    without_verdict = grouping.unsaid(content, (), result.review.status)
     folded = fold(f"The whole answer of {name}", show(content)) if without_verdict != beside else ""
     return "\n\n".join(filter(None, (titled.strip("\n"), folded)))
 

@@ -15,7 +15,7 @@ from aethr import __version__
 from aethr.base import codec
 from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
-from aethr.output import panel, wording
+from aethr.output import grouping, wording
 from aethr.output.markdown import (
     answer,
     bullets,
@@ -121,7 +121,7 @@ def text(result: RunResult) -> str:
 
 
 def _findings(findings: Iterable[Finding]) -> Iterator[str]:
-    for found in panel.in_order(findings):
+    for found in grouping.in_order(findings):
         yield wording.finding(found)
         yield from (f"    {line}" for line in wording.code_of(found))
 

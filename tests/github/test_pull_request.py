@@ -724,8 +724,8 @@ def test_what_is_excluded_closes_no_gate_and_is_named(
     assert step.code == 0, step.log
     assert f"Review status: pass; excluded by rule: {shown}" in step.log
     for page in (github.bodies[0], step.summary):
-        assert "**Review status: pass; excluded by rule: " in page
-        assert "**Excluded by rule:**" in page
+        assert "### Aethr: pass · " in page
+        assert f"**Excluded by rule:**\n\n- {shown}: " in page
         assert "Sent to the reviewer: 100%" in page
     record = json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))
     assert [each["path"] for each in record["excluded"]] == [name]
@@ -741,7 +741,7 @@ def test_a_pull_request_of_which_all_is_excluded(
         step = act(request_, models, variables=GATE)
     assert (step.code, models.bodies) == (0, []), step.log
     assert step.outputs["status"] == "nothing-to-review"
-    assert "all of the change is excluded by rule: yarn.lock (+1 -0)" in github.bodies[0]
+    assert "**All of the change is excluded by rule.**\n\n" in github.bodies[0]
 
 
 @pytest.mark.parametrize("depth", [None, 1])
