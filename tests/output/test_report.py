@@ -188,6 +188,7 @@ def test_the_record_has_the_documented_shape() -> None:
             "reason": "not sent: z.py (over budget)",
             "unexplained": False,
             "unused": [],
+            "resolved": [],
         },
         "totals": {
             "calls": 1,

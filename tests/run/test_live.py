@@ -92,6 +92,8 @@ def test_a_review_that_passes(aethr: Aethr, temp: Path, monkeypatch: pytest.Monk
         "coverage": 1.0,
         "reason": None,
         "unexplained": False,
+        "unused": [],
+        "resolved": [],
     }
     assert done.record["mode"] == "live"
     assert done.record["steps"][0]["transport"] == os.environ["AETHR_TRANSPORT"]
@@ -129,6 +131,7 @@ def test_a_review_that_says_revise(
             "suggestion": None,
             "check": None,
             "also": [],
+            "answer": None,
         }
     ]
 
