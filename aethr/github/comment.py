@@ -22,16 +22,14 @@ from aethr.github.upsert import Marker
 from aethr.output import wording
 from aethr.output.markdown import (
     Fitting,
-    answer,
     bullets,
-    findings_by_file,
     fold,
     markdown_block,
     markdown_inline,
     run_flowchart,
-    set_aside,
     steps_table,
 )
+from aethr.output.page import answer, findings_by_file, set_aside
 from aethr.review import FEW
 
 Measure = Callable[[str], int]
