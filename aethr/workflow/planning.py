@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import context, git
-from aethr.base.errors import AethrError, NotReviewedError, UsageError
+from aethr.base.errors import AethrError, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import GATES, RunOptions, read_shard
 from aethr.base.providers import split
 from aethr.base.records import (
@@ -236,11 +236,14 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
 
 
 def _bind_address(model: ModelSpec | None, environ: Mapping[str, str]) -> Callable[[], str] | None:
-    """Where a model is called, found when it is needed: by then a missing key has been reported."""
+    """Where a model is called, found when it is needed; empty if that is not known."""
 
     def find() -> str:
         assert model is not None
-        address = routes.address_of(model.name, routes.endpoint_of(model.name, environ))
+        try:
+            address = routes.address_of(model.name, routes.endpoint_of(model.name, environ))
+        except (MissingKeyError, UsageError):  # the call itself says what is missing
+            return ""
         return routes.public_address(address.geturl()) if address else ""
 
     return find if model is not None else None
