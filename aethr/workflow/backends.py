@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aethr.agents import AGENTS, Agent
-from aethr.base.errors import ConfigError
+from aethr.base.errors import AethrError, ConfigError
 from aethr.base.records import (
     NO_USAGE,
     Allowance,
@@ -80,7 +80,10 @@ def _share_model_budget(requests: Iterable[Request], left: Allowance) -> Sequenc
 def _find_model_address(name: str, environ: Mapping[str, str]) -> str:
     from aethr.llm import routes
 
-    address = routes.address_of(name, routes.endpoint_of(name, environ))
+    try:
+        address = routes.address_of(name, routes.endpoint_of(name, environ))
+    except AethrError:  # an estimate needs no key, and a run without one has been refused
+        return ""
     return routes.public_address(address.geturl()) if address else ""
 
 
