@@ -1224,7 +1224,7 @@ class PlannedStep(NamedTuple):
     runs the command of ``until_command_passes``, or is None. ``runs_commands`` says that a live run runs
     commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
     ``about_change`` are those of its sources that say more about a change and are nothing without one.
-    ``address`` says where a live model is called, without any secret; an agent has none.
+    ``address`` says where a live model is called, without any secret; without it no answer is used again.
     """
 
     spec: StepSpec

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aethr.agents import AGENTS, Agent
-from aethr.base.errors import ConfigError
+from aethr.base.errors import AethrError, ConfigError
 from aethr.base.records import (
     NO_USAGE,
     Allowance,
@@ -52,7 +52,8 @@ from aethr.config.mistakes import Mistake, quote, refusal
 class BackendRow(NamedTuple):
     """``build`` makes the backend from the environment; ``edits_tree`` is True if it changes files.
 
-    ``share`` divides a budget between calls that run at once.
+    ``share`` divides a budget between calls that run at once. ``find_address`` says where a model is called
+    in this environment, without any secret; without it, no answer is used in a later run.
     """
 
     name: str
@@ -60,6 +61,7 @@ class BackendRow(NamedTuple):
     build: Callable[[Mapping[str, str]], Backend]
     edits_tree: bool
     share: Share = share_nothing
+    find_address: Callable[[str, Mapping[str, str]], str] | None = None
 
 
 def _build_model(environ: Mapping[str, str]) -> Backend:
@@ -75,6 +77,16 @@ def _share_model_budget(requests: Iterable[Request], left: Allowance) -> Sequenc
     return share(requests, left)
 
 
+def _find_model_address(name: str, environ: Mapping[str, str]) -> str:
+    from aethr.llm import routes
+
+    try:
+        address = routes.address_of(name, routes.endpoint_of(name, environ))
+    except AethrError:  # an estimate needs no key, and a run without one has been refused
+        return ""
+    return routes.public_address(address.geturl()) if address else ""
+
+
 def _make_row(agent: Agent) -> BackendRow:
     def build(environ: Mapping[str, str]) -> Backend:
         from aethr.agents.agent import AgentBackend
@@ -86,7 +98,12 @@ def _make_row(agent: Agent) -> BackendRow:
 
 _TABLE = (
     BackendRow(
-        "model", "a language model answers; nothing is edited", _build_model, False, _share_model_budget
+        "model",
+        "a language model answers; nothing is edited",
+        _build_model,
+        False,
+        _share_model_budget,
+        _find_model_address,
     ),
     *map(_make_row, AGENTS.values()),
 )

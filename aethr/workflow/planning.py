@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aethr import context, git
-from aethr.base.errors import AethrError, MissingKeyError, NotReviewedError, UsageError
+from aethr.base.errors import AethrError, NotReviewedError, UsageError
 from aethr.base.options import GATES, RunOptions, read_shard
 from aethr.base.providers import split
 from aethr.base.records import (
@@ -226,27 +226,19 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             runs_commands=terms.is_live and any(context.find(each)[0].runs for each in step.context),
             share=BACKENDS[step.backend].share,
             about_change=frozenset(each for each in step.context if context.find(each)[0].about_change),
-            address=_bind_address(workflow.models.get(step.role), environ)
-            if terms.is_live and not BACKENDS[step.backend].edits_tree
-            else None,
+            address=_bind_address(step, workflow.models.get(step.role), environ) if terms.is_live else None,
         )
         for step in workflow.steps
     )
     return Bound(project.root, workflow, terms, steps)
 
 
-def _bind_address(model: ModelSpec | None, environ: Mapping[str, str]) -> Callable[[], str] | None:
-    """Where a model is called, found when it is needed; empty if that is not known."""
-
-    def find() -> str:
-        assert model is not None
-        try:
-            address = routes.address_of(model.name, routes.endpoint_of(model.name, environ))
-        except (MissingKeyError, UsageError):  # the call itself says what is missing
-            return ""
-        return routes.public_address(address.geturl()) if address else ""
-
-    return find if model is not None else None
+def _bind_address(
+    step: StepSpec, model: ModelSpec | None, environ: Mapping[str, str]
+) -> Callable[[], str] | None:
+    """Where a step's model is called, found when it is needed: by then a missing key has been reported."""
+    find = BACKENDS[step.backend].find_address
+    return partial(find, model.name, environ) if find is not None and model is not None else None
 
 
 def plan(

@@ -217,7 +217,11 @@ def assert_not_reviewed(step: Step, github: GitHubServer, fault: Fault) -> None:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What GitHub answers when the comment is asked for or posted."""
+    """What GitHub answers when the comment is asked for or posted.
+
+    It is asked for twice: before the run, where a failure costs nothing but a note, and after it. A comment
+    that GitHub cannot process is sent once more, without the state in it.
+    """
 
     method: str
     status: int
@@ -226,15 +230,15 @@ class Refusal:
 
 
 REFUSALS = (
-    Refusal("GET", 401),
-    Refusal("GET", 403),
-    Refusal("GET", 404),
-    Refusal("GET", 502, 4),
-    Refusal("GET", 429, 1, (("Retry_After", "3600"),)),
+    Refusal("GET", 401, 2),
+    Refusal("GET", 403, 2),
+    Refusal("GET", 404, 2),
+    Refusal("GET", 502, 8),
+    Refusal("GET", 429, 2, (("Retry_After", "3600"),)),
     Refusal("POST", 403),
     Refusal("POST", 403, 1, (("Retry_After", "3600"),)),
     Refusal("POST", 404),
-    Refusal("POST", 422),
+    Refusal("POST", 422, 2),
     Refusal("POST", 301, 1, (("Location", "http://127.0.0.1:9/elsewhere"),)),
 )
 
