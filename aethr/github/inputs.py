@@ -23,6 +23,7 @@ from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.config.credentials import KEYS
 from aethr.context import paths
 from aethr.git import tracking
+from aethr.github import pull
 from aethr.github.event import EventChange
 from aethr.workflow import planning
 from aethr.workflow.planning import Project
@@ -152,8 +153,8 @@ def find_project(inputs: Inputs, change: EventChange, here: Checkout) -> Found:
     if preset:
         found = _open(cwd, None, preset)
     elif change.base is not None and change.proposed:
-        side = "base" if inputs.config_from_base else "head"
-        found = _find_in_commit(path, side, deciding_commit(inputs, change), here)
+        commit = deciding_commit(inputs, change)
+        found = _find_in_commit(path, "base" if commit == change.base else "head", commit, here)
     elif path is None and planning.nearest(cwd) is None:
         found = _open(
             cwd,
@@ -163,14 +164,17 @@ def find_project(inputs: Inputs, change: EventChange, here: Checkout) -> Found:
         )
     else:
         found = _open(cwd, path, None)
-    if change.proposed:
+    if change.commits_only:
+        pull.refuse_programs(found.project.workflow)
+    elif change.proposed:
         _refuse_programs(found.project.workflow, inputs)
     return found
 
 
 def deciding_commit(inputs: Inputs, change: EventChange) -> str:
     """The commit whose workflow file reviews a change that is not merged yet."""
-    return change.base if inputs.config_from_base and change.base is not None else change.head
+    from_base = inputs.config_from_base or change.commits_only
+    return change.base if from_base and change.base is not None else change.head
 
 
 def match_name(inputs: Inputs) -> Callable[[str], bool]:

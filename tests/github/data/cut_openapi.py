@@ -1,10 +1,10 @@
-"""Cut the endpoints of comments and artifacts out of GitHub's own OpenAPI description, as plain JSON Schema.
+"""Cut the endpoints that Aethr uses out of GitHub's own OpenAPI description, as plain JSON Schema.
 
     npm pack @octokit/openapi@23.0.2 && tar -xzf octokit-openapi-23.0.2.tgz
     python tests/github/data/cut_openapi.py package/generated/api.github.com.json >github_api.json
 
-Only what the Action uses; examples and descriptions are left out, ``nullable`` becomes a type, and the limit
-of a comment's text, which the description does not have, is added.
+Examples and descriptions are left out, ``nullable`` becomes a type, and and what the
+description does not have is added: the limits of a comment's text and of a status, and a deleted fork.
 """
 
 from __future__ import annotations
@@ -22,7 +22,24 @@ ARTIFACTS, ARTIFACT = (
     "/repos/{owner}/{repo}/actions/runs/{run_id}/artifacts",
     "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}",
 )
-USED = {LIST: ("get", "post"), ONE: ("patch",), ARTIFACTS: ("get",), ARTIFACT: ("get",)}
+PULL, PERMISSION, STATUS, REACTIONS, ACTIVITY = (
+    "/repos/{owner}/{repo}/pulls/{pull_number}",
+    "/repos/{owner}/{repo}/collaborators/{username}/permission",
+    "/repos/{owner}/{repo}/statuses/{sha}",
+    "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions",
+    "/repos/{owner}/{repo}/activity",
+)
+USED = {
+    LIST: ("get", "post"),
+    ONE: ("patch",),
+    ARTIFACTS: ("get",),
+    ARTIFACT: ("get",),
+    PULL: ("get",),
+    PERMISSION: ("get",),
+    STATUS: ("post",),
+    REACTIONS: ("post",),
+    ACTIVITY: ("get",),
+}
 DROPPED = ("example", "examples", "description", "externalDocs", "x-github", "deprecated", "tags", "summary")
 
 
@@ -36,6 +53,9 @@ def cut(document: dict[str, Any]) -> dict[str, Any]:
     }
     for path, method in ((LIST, "post"), (ONE, "patch")):
         paths[path][method]["body"]["properties"]["body"]["maxLength"] = 65_536
+    paths[STATUS]["post"]["body"]["properties"]["description"]["maxLength"] = 140
+    head = definitions["pull-request"]["properties"]["head"]["properties"]
+    head["repo"] = {"anyOf": [head["repo"], {"type": "null"}]}  # of a fork that was deleted
     return {"paths": paths, "definitions": definitions}
 
 
@@ -78,7 +98,9 @@ def plain(schema: Any, document: dict[str, Any], definitions: dict[str, Any]) ->
             definitions[name] = plain(resolved(schema, document), document, definitions)
         return {"$ref": f"#/definitions/{name}"}
     made = {
-        key: plain(value, document, definitions)
+        key: {name: plain(each, document, definitions) for name, each in value.items()}
+        if key == "properties"  # whose names are not keywords: a status has a description
+        else plain(value, document, definitions)
         for key, value in schema.items()
         if key not in DROPPED and key != "nullable"
     }
