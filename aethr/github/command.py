@@ -42,18 +42,18 @@ LONGEST_DESCRIPTION = 140
 State = Literal["pending", "success", "failure", "error"]
 
 
-class Command(NamedTuple):
+class CommentCommand(NamedTuple):
     """The first line of a comment, ``/aethr NAME REST``, as it was written: ``rest`` is untrusted text."""
 
     name: str
     rest: str = ""
 
 
-def parse(body: str) -> Command | None:
+def parse(body: str) -> CommentCommand | None:
     """The command of a comment; None for any other comment. Its lines may end with CR LF."""
     line = body.replace("\r", "\n").partition("\n")[0]
     word, name, rest = [*line.split(maxsplit=2), "", "", ""][:3]
-    return Command(name, rest.rstrip()) if word == WORD and line.startswith(WORD) else None
+    return CommentCommand(name, rest.rstrip()) if word == WORD and line.startswith(WORD) else None
 
 
 def may_write(api: Api, repository: str, user: object) -> bool:
@@ -123,7 +123,7 @@ def accept(runner: Runner, inputs: Inputs, sleep: Sleep) -> Order | None:
 UNKNOWN = "GitHub does not say when this head was pushed: it may be newer than the command."
 
 
-def _find_pull(asked: Command, api: Api, repository: str, number: int) -> Pull:
+def _find_pull(asked: CommentCommand, api: Api, repository: str, number: int) -> Pull:
     """The pull request to review. Raises ``UsageError`` for another command, or a closed pull request."""
     if asked.name != REVIEW or asked.rest:
         said = one_line(f"{WORD} {asked.name} {asked.rest}".rstrip(), 100)

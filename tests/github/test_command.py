@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aethr.github.command import Command, parse
+from aethr.github.command import CommentCommand, parse
 from tests.github.conftest import Act, Step
 from tests.github.github_server import GitHubServer, Pull, Push
 from tests.github.support import WORKFLOW, PullRequest, open_pull_request
@@ -23,13 +23,13 @@ QUIET = {"status": "skipped", "exit-code": "0"}
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("/aethr review", Command("review")),
-        ("/aethr review\r\nplease, it is new", Command("review")),
-        ("/aethr\treview  \r", Command("review")),
-        ("/aethr  answer a1b2  it is meant ", Command("answer", "a1b2  it is meant")),
-        ("/aethr", Command("")),
-        ("/aethr \n review", Command("")),
-        ("/aethr Review", Command("Review")),
+        ("/aethr review", CommentCommand("review")),
+        ("/aethr review\r\nplease, it is new", CommentCommand("review")),
+        ("/aethr\treview  \r", CommentCommand("review")),
+        ("/aethr  answer a1b2  it is meant ", CommentCommand("answer", "a1b2  it is meant")),
+        ("/aethr", CommentCommand("")),
+        ("/aethr \n review", CommentCommand("")),
+        ("/aethr Review", CommentCommand("Review")),
         ("/aethrreview", None),
         ("/Aethr review", None),
         (" /aethr review", None),
@@ -40,10 +40,10 @@ QUIET = {"status": "skipped", "exit-code": "0"}
         ("please\n/aethr review", None),
         ("", None),
         ("\r\n", None),
-        ("/aethr x" + " " * 100_000 + "\u00a0" * 100_000, Command("x")),
+        ("/aethr x" + " " * 100_000 + "\u00a0" * 100_000, CommentCommand("x")),
     ],
 )
-def test_the_command_of_a_comment(body: str, expected: Command | None) -> None:
+def test_the_command_of_a_comment(body: str, expected: CommentCommand | None) -> None:
     assert parse(body) == expected
 
 
