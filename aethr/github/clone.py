@@ -38,7 +38,7 @@ GH_TIMEOUT_S = 10.0
 _SCP = re.compile(r"(?:[^@/:]+@)?(?P<host>[A-Za-z0-9.-]+):(?P<path>[^/].*)")
 """``git@github.com:octo/shop.git``, as scp writes an address."""
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(?::[0-9]{1,5})?")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
+_NAME = re.compile(r"(?!\.\.?/)[A-Za-z0-9_.-]{1,100}/(?!\.\.?$)[A-Za-z0-9_.-]{1,100}")
 
 
 class Repository(NamedTuple):
@@ -127,7 +127,7 @@ def find_repository(top: Path, environ: Mapping[str, str]) -> Repository:
     if named := environ.get("GH_REPO", "").strip():
         *host, owner, name = ["", *named.split("/")]
         where = "/".join(host).strip("/") or environ.get("GH_HOST", "").strip() or DOT_COM
-        found = _repository(where, f"{owner}/{name}")
+        found = locate(named) or _repository(where, f"{owner}/{name}")
         if found is None or not _is_github(found, environ):
             raise UsageError(f"GH_REPO={named[:100]!r} is not [HOST/]OWNER/NAME of GitHub", "Correct it.")
         return found

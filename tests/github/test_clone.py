@@ -51,7 +51,8 @@ def test_the_repository_of_an_address(address: str, host: str, name: str) -> Non
         "https://github.com/octo", "https://github.com/octo/shop/tree/main", "https:///octo/shop",
         "https://[::1/octo/shop", "https://github.com:99999999/octo/shop", "git@github.com:shop.git",
         "https://git hub.com/octo/shop", "ext::sh -c touch% x", "-oProxyCommand=x:octo/shop",
-        "https://github.com/../shop/x", "https://github.com/octo/sh op",
+        "https://github.com/../shop/x", "https://github.com/../shop", "https://github.com/octo/..",
+        "https://github.com/octo/sh op",
     ],
 )  # fmt: skip
 def test_what_is_no_repository_of_a_server(address: str) -> None:
@@ -164,6 +165,7 @@ def test_a_malformed_token_is_refused_by_its_variable(token: str) -> None:
         ),
         ({"origin": "https://github.com/ann/shop"}, {"GH_REPO": "octo/shop"}, "github.com octo/shop"),
         ({}, {"GH_REPO": "octo.ghe.com/octo/shop"}, "octo.ghe.com octo/shop"),
+        ({}, {"GH_REPO": "https://github.com/octo/shop.git"}, "github.com octo/shop"),
         ({"origin": f"https://{OURS}/octo/shop"}, {"GH_HOST": OURS}, f"{OURS} octo/shop"),
         ({}, {"GH_REPO": "octo/shop", "GH_HOST": OURS}, f"{OURS} octo/shop"),
         ({"origin": "gh:octo/shop"}, {"insteadOf": "gh:"}, "github.com octo/shop"),
@@ -281,6 +283,50 @@ def test_a_pull_request_is_reviewed_in_the_terminal(
     assert [(each["method"], each["path"]) for each in served.requests] == [
         ("GET", "/repos/octo/shop/pulls/7")
     ]
+
+
+@pytest.mark.slow
+def test_the_prompt_can_be_shown_without_a_call(review: Callable[..., Done], served: GitHubServer) -> None:
+    done = review("7", None, "--show-prompt")
+    assert done.code == 0, done.err
+    assert "+    return sum(prices) + 1" in done.out
+    assert "mine.py" not in done.out
+
+
+@pytest.mark.slow
+def test_a_closed_pull_request_can_still_be_read(review: Callable[..., Done], served: GitHubServer) -> None:
+    served.pulls[7].state = "closed"
+    assert "pull request 7 of octo/shop, which is closed; nothing is posted there" in review("7").err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["shallow", "partial"])
+def test_any_clone_will_do(
+    review: Callable[..., Done],
+    served: GitHubServer,
+    request_: PullRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    request_.origin.git("config", "uploadpack.allowFilter", "true")
+    options = {"shallow": ["--depth=1"], "partial": ["--filter=blob:none"]}[kind]
+    root = request_.folder / kind
+    request_.origin.git("clone", "-q", *options, f"{served.url}/octo/shop.git", str(root))
+    monkeypatch.chdir(root)
+    with ModelServer([text(PASS)]) as models:
+        done = review("7", models, "--preset", "review-existing-diff", "--fail-on", "high")
+    assert done.code == 0, done.err
+    prompt = models.bodies[0]["messages"][0]["content"]
+    assert "+    return sum(prices) + 1" in prompt
+    assert "other.py" not in prompt
+
+
+@pytest.mark.slow
+def test_a_base_branch_that_is_gone_is_named(review: Callable[..., Done], served: GitHubServer) -> None:
+    served.pulls[7].base = "release"
+    done = review("7")
+    assert done.code == 3
+    assert "the base branch of pull request 7, 'release', is gone" in done.err
 
 
 @pytest.mark.slow

@@ -404,6 +404,31 @@ def test_what_is_no_review_is_no_success(say: Callable[..., Step], github: GitHu
 
 
 @pytest.mark.slow
+def test_without_a_checkout_the_status_says_that_it_is_an_error(
+    say: Callable[..., Step], github: GitHubServer, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    step = say("/aethr review", workspace=empty)
+    assert step.code == 2
+    assert "Check the repository out" in step.log
+    assert [each["state"] for each in github.statuses] == ["pending", "error"]
+
+
+@pytest.mark.slow
+def test_what_ends_the_step_by_force_leaves_no_pending_status(
+    say: Callable[..., Step], github: GitHubServer, request_: PullRequest
+) -> None:
+    temp = request_.folder / "runner-500-1" / "temp"
+    temp.mkdir(parents=True)
+    (temp / "aethr-report").write_text("in the way", encoding="utf-8")
+    with ModelServer([text(PASS)]) as models:
+        step = say("/aethr review", models)
+    assert step.code == 3, step.log
+    assert [each["state"] for each in github.statuses] == ["pending", "error"]
+
+
+@pytest.mark.slow
 def test_each_comment_key_has_a_status_of_its_own(say: Callable[..., Step], github: GitHubServer) -> None:
     with ModelServer([text(PASS)]) as models:
         step = say("/aethr review", models, variables={"AETHR_ACTION_COMMENT_KEY": "api"})
