@@ -302,12 +302,14 @@ class Receipt(NamedTuple):
 class Shown(NamedTuple):
     """What a block shows of one file: all of it, or its hunks, each with its ``@@`` line.
 
-    ``numbered`` is True for a whole file with the number of each line in front.
+    ``numbered`` is True for a whole file with the number of each line in front. ``guides`` is True for a file
+    that tells reviewers what to do: it can be quoted, but proves nothing about other files.
     """
 
     path: str
     texts: tuple[str, ...]
     numbered: bool = False
+    guides: bool = False
 
 
 class PlaceId(NamedTuple):

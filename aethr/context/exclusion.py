@@ -242,6 +242,8 @@ PROTECTED = (
 )  # fmt: skip
 """What no default excludes, in any folder: what decides on reviews, what guides reviewers, what CI runs."""
 
+_GUIDES = frozenset({".aethr.yaml", ".aethr.yml", *(name.lower().rpartition("/")[2] for name in GUIDANCE)})
+
 _PROTECTED_ANYWHERE = tuple(f"**/{name.lower()}" for name in PROTECTED)
 
 GENERATED_FOLDERS = frozenset(
@@ -295,6 +297,14 @@ def importance(path: str) -> int:
     if is_generated(path) or name.rpartition(".")[2] in _PROSE_AND_DATA:
         return 2
     return 1 if not _TEST_FOLDERS.isdisjoint(folders) or _TESTS.fullmatch(name) else 0
+
+
+def guides(path: str) -> bool:
+    """Whether a file, in any folder, tells agents or reviewers what to do: guidance, or a workflow file.
+
+    ``path`` may be one of the base side, as ``file:`` writes it.
+    """
+    return path.rpartition("/")[2].casefold().removesuffix("@base") in _GUIDES
 
 
 def _lowered(path: str) -> str:

@@ -35,7 +35,7 @@ from aethr.base.records import (
 )
 from aethr.base.words import counted
 from aethr.context import parts
-from aethr.context.exclusion import importance, is_generated
+from aethr.context.exclusion import guides, importance, is_generated
 
 LISTED = 50
 """At most this many files are listed as not sent at the end of a block; the receipts list all."""
@@ -287,6 +287,7 @@ class Packer:
                     share.item.entry.path,
                     tuple(piece.text or "" for piece in share.kept),
                     share.item.entry.numbered,
+                    guides(share.item.entry.path),
                 )
                 for share in own
                 if share.kept

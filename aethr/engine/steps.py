@@ -209,7 +209,10 @@ def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Comp
     if call.findings:
         from aethr.review import verify
 
-        return verify.find_quotes(answer.content, call.findings, partial(plan.find_quotes, blocks))
+        code = [
+            block._replace(shown=tuple(each for each in block.shown if not each.guides)) for block in blocks
+        ]
+        return verify.find_quotes(answer.content, call.findings, partial(plan.find_quotes, code))
     if not call.step.spec.reviewing or plan.mode == "mock":
         return ()
     ground = review.ground(prepared.receipts, plan.holds)

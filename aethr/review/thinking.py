@@ -26,6 +26,11 @@ _PAIRS = (
 _OPEN = re.compile(r"\s*(?:" + "|".join(f"({opening})" for opening, _ in _PAIRS) + ")", re.IGNORECASE)
 _CLOSE = tuple(re.compile(closing, re.IGNORECASE) for _, closing in _PAIRS)
 _ANY_CLOSE = re.compile("|".join(closing for _, closing in _PAIRS), re.IGNORECASE)
+_SAID = re.compile(
+    r"^\W*(?:review[\s_-]*status\W+revise\W*|(?:\d{1,3}[.)]\W*)?\[\W*(?:high|medium)\b[^\n]*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A ``revise``, or a finding that makes one."""
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _LINE = re.compile(r"[^\n]+")  # an empty line has no tag, and opens no fence
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
@@ -49,14 +54,16 @@ def split(text: str) -> Split:
     """The thinking and the answer.
 
     Thinking is every block at the beginning, and everything before a closing tag without an opening one. A
-    tag in code, indented below an item of a list, or in the middle of a sentence, is text under review.
+    tag in code, indented below an item of a list, or in the middle of a sentence, is text under review. So is
+    one without an opening tag below a ``revise`` or its findings: text under review can have such a tag, and
+    must not take them back.
     """
     at = 0
     for _ in range(_MOST_BLOCKS):
         opened = _OPEN.match(text, at)
         if opened is None:
             end = max(_find_ends(text, at, _ANY_CLOSE), default=at)
-            if end == at:
+            if end == at or _SAID.search(text, at, end):
                 break
             at = end
             continue

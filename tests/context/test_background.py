@@ -743,3 +743,26 @@ def test_check_and_run_name_files_that_are_not_sent_in_one_line(repo: Repo) -> N
 def test_history_of_a_clone_that_lacks_the_head_has_no_commits(repo: Repo) -> None:
     repo.commit()
     assert history.commits(repo.root, "0" * 40, (), 5, 100) is None
+
+
+def test_what_guides_a_review_is_marked(repo: Repo) -> None:
+    """In every source: none of its lines is a proof, whoever wrote it."""
+    guides = {"AGENTS.md", "shop/Claude.md", ".github/copilot-instructions.md", ".aethr.yaml"}
+    code = {"app.py", "AGENTS.md.py", "shop/my-AGENTS.md"}
+    for text in (LINES, LINES.replace("line 60\n", "line sixty\n")):
+        for name in guides | code:
+            repo.write(name, text)
+        repo.commit()
+    sources = (
+        "git_diff",
+        "changed_files",
+        "glob:**",
+        "file:AGENTS.md",
+        "file:AGENTS.md@base",
+        "file:app.py@base",
+    )
+    blocks = read(repo.root, *sources, scope="HEAD~1..HEAD")
+    for source, block in blocks.items():
+        marked = {each.path.removesuffix("@base") for each in block.shown if each.guides}
+        assert block.shown
+        assert marked == guides & {each.path.removesuffix("@base") for each in block.shown}, source

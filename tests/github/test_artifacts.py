@@ -126,6 +126,22 @@ def name(number: int, of: int = 3, attempt: int = 1, key: str = "default") -> st
 
 
 @pytest.mark.slow
+def test_shards_of_the_next_run_ask_for_nothing_that_is_answered(reviewed: Run) -> None:
+    first = reviewed.merge(HIGH)
+    for number in (1, 2, 3):
+        step = reviewed.shard(number, upload=False, run_id=501)
+        document = json.loads(Path(step.outputs["record"]).read_text(encoding="utf-8"))
+        assert all(each["reused"] == reviewed.request.head for each in document["steps"])
+        reviewed.github.add_artifact(step.outputs["artifact"], packed(document), run=501)
+    second = reviewed.merge(HIGH, run_id=501)
+    assert not reviewed.models.bodies
+    assert first.code == second.code == 1, second.log
+    messages = [[each["message"] for each in record(step)["review"]["findings"]] for step in (first, second)]
+    assert messages[0] == messages[1]
+    assert {each["state"] for each in record(second)["review"]["findings"]} == {"new"}
+
+
+@pytest.mark.slow
 def test_shards_and_their_merge_are_one_review(run: Run) -> None:
     whole = run.job(variables=HIGH, run_id=400)
     calls, comment = len(run.models.bodies), run.github.bodies[0]

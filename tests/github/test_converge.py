@@ -173,6 +173,9 @@ def test_an_edit_of_one_file_asks_for_its_part(act: Act, github: GitHubServer, l
     assert findings(step) == {"alpha": "open", "beta": "open", "gamma": "open"}
     notes = [note for each in steps(step) for note in each["notes"]]
     assert notes.count("asked again: git_diff changed") == again
+    record = json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))
+    assert record["totals"]["calls"] == record["estimate"]["about"][0]["calls"] == again
+    assert record["estimate"]["most"][0]["calls"] > asked
     assert "asked again: git\\_diff changed" in github.bodies[0]
     assert "not asked again: the answer to the same prompt, of" in github.bodies[0]
 
