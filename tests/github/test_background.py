@@ -140,8 +140,11 @@ def test_a_pull_request_in_the_terminal_shows_the_same(
     describe(github, said)
     said.origin.git("update-ref", "refs/pull/7/head", said.head)
     github.serve_git(said.folder / "server")
+    said.origin.git("checkout", "-q", "-b", "mine", "main")
+    said.origin.git("rm", "-q", "spec.md", "AGENTS.md", "notes.md")
+    said.origin.commit("without what the sources read, so that a partial clone lacks it")
     root = said.folder / "clone"
-    options = [f"--filter={kept}", "--depth=1"] if kept else []
+    options = ["--branch=mine", *([f"--filter={kept}", "--depth=1"] if kept else [])]
     said.origin.git("clone", "-q", *options, f"{github.url}/octo/shop.git", str(root))
     monkeypatch.chdir(root)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
