@@ -342,7 +342,7 @@ COMMANDS = {
     ),
     "answer": Command(
         "say why a finding may stay",
-        "aethr.cli.answer:main",
+        "aethr.cli.answers:main",
         ANSWER_DESCRIPTION,
         ANSWER_EPILOG,
         _add_answer_arguments,

@@ -146,7 +146,6 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
             mock = NotReviewedError("a mock leaves no records to merge", "With a key, models are called.")
             return Done(error=mock, excused=not terms.gate.needs_review, notes=tuple(attempt.notes))
         _require_key(setup.seal, "the records of the shards are sealed with")
-        _read_state(job, attempt, setup)
         with delivery.connect(job, time.sleep) as api:
             found = artifacts.collect(api, job.runner, job.inputs.comment_key, setup.seal)
         if not found.records:
@@ -160,6 +159,7 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
             raise NotReviewedError(
                 str(error), "Re-run all jobs, so that all shards review the same."
             ) from error
+        _read_state(job, attempt, setup)
         shown = delivery.shown_lines(setup.survey)
     except AethrError as error:
         return _stopped(job, attempt, error)

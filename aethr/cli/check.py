@@ -80,7 +80,7 @@ def _answers_in_doubt(plan: Plan) -> Iterator[str]:
     given = plan.workflow.answers
     if not given:
         return
-    from aethr.review.answers import find_repeated
+    from aethr.review.answered import find_repeated
 
     lines = [plan.workflow.places[f"answers.{number}"].line for number in range(len(given))]
     for number, each in enumerate(given):

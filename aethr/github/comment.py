@@ -22,16 +22,14 @@ from aethr.github.upsert import Marker
 from aethr.output import wording
 from aethr.output.markdown import (
     Fitting,
-    answer,
     bullets,
-    findings_by_file,
     fold,
     markdown_block,
     markdown_inline,
     run_flowchart,
-    set_aside,
     steps_table,
 )
+from aethr.output.page import answer, findings_by_file, set_aside
 from aethr.review import FEW
 
 Measure = Callable[[str], int]
@@ -94,6 +92,8 @@ class Blobs(NamedTuple):
             return None
         name = "/".join(quote(part, safe="") for part in path.split("/"))
         anchor = f"#L{found.line}" if found.line is not None else ""
+        if anchor and found.end_line is not None and found.end_line > (found.line or 0):
+            anchor += f"-L{found.end_line}"
         return f"{self.server_url}/{self.repository}/blob/{self.commit}/{name}{anchor}"
 
 

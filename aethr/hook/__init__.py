@@ -329,10 +329,10 @@ def _findings(said: Review) -> Iterator[str]:
     """The open findings by file, the most severe ones if they are many."""
     if not said.open:
         return
-    from aethr.output import panel  # only needed for findings
+    from aethr.output import grouping  # only needed for findings
 
-    found = panel.by_severity(said.open)
-    yield from (wording.finding(each) for each in panel.in_order(found[:SHOWN]))
+    found = grouping.by_severity(said.open)
+    yield from (wording.finding(each) for each in grouping.in_order(found[:SHOWN]))
     if more := rest(len(found), SHOWN, "finding"):
         yield f"{more}; all are in a report: --report PATH"
 
@@ -344,6 +344,6 @@ def _close(code: ExitCode, lines: tuple[str, ...], options: HookOptions, closed:
         return Report(ExitCode.OK, (*lines, "exit code 0 instead of 4, because of --if-not-reviewed=pass"))
     if code == ExitCode.OK:
         return Report(code, (*lines, f"exit code 0: {MEANINGS[code]}, and the gate is open ({gate})"))
-    meaning = closed if code == ExitCode.GATE and closed else MEANINGS[code]
+    meaning = (closed or f"{MEANINGS[code]} ({gate})") if code == ExitCode.GATE else MEANINGS[code]
     last = f"exit code {int(code)}: {meaning}. To skip the review: {options.bypass}"
     return Report(code, (*lines, last))

@@ -1,4 +1,4 @@
-"""Untrusted text made safe for GitHub Markdown, findings, tables of steps, charts of workflows (pure).
+"""Untrusted text made safe for GitHub Markdown, tables of steps, charts of workflows (pure).
 
 It works in two ways. First, it does not guess where code is: each fenced block is rewritten at the left
 margin, with a fence longer than any inside, and closed; so what is code here is code on GitHub. Second, a
@@ -10,15 +10,15 @@ entities do not work: GitHub looks for mentions after it has resolved both.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
-from aethr.base.records import SEVERITIES, Finding, RunResult, StepResult
+from aethr.base.records import RunResult
 from aethr.base.sanitize import one_line, terminal
-from aethr.base.words import capped, counted, rest
-from aethr.output import panel, wording
+from aethr.base.words import counted, rest
+from aethr.output import wording
 
 STEPS = 30
 """A chart of more steps would be too large to read."""
@@ -102,122 +102,14 @@ _SPECIAL = re.compile(r"([\\`*_\[\]~|$#])")
 _LIST_LIKE = re.compile(r"^(\d*)([-+=.)])")
 
 
-def findings_by_file(
-    found: Sequence[Finding],
-    link: Callable[[Finding], str | None] = lambda _: None,
-    fitting: Fitting = tuple,
-    code_fitting: Fitting = tuple,
-) -> str:
-    """The findings by file, the most severe first, with their code folded below each.
-
-    ``link`` gives the URL of a finding's place, or None. Where there is no room for all, the least severe are
-    only counted, and ``code_fitting`` decides whose code is shown.
-    """
-    reviewers = panel.name_reviewers(found)
-    ordered: list[Finding] = []
-    texts: list[str] = []
-    for group in panel.by_file(found):
-        lines = [_finding(each, group, link, reviewers) for each in group.findings]
-        lines[0] = f"{_group_title(group, link)}\n\n{lines[0]}"  # its worst one, so none is kept without it
-        ordered += group.findings
-        texts += lines
-    ranked = sorted(range(len(texts)), key=lambda at: SEVERITIES.index(ordered[at].severity))
-    kept = ranked[: len(fitting([texts[at] for at in ranked]))]
-    details = {at: folded for at in kept if (folded := _details(ordered[at]))}
-    shown = dict(zip(details, code_fitting(list(details.values())), strict=False))
-    out = [part for at in sorted(kept) for part in (texts[at], shown.get(at, "")) if part]
-    if hidden := len(details) - len(shown):
-        out.append(f"The code of {counted(hidden, 'finding')} is not shown here.")
-    return "\n\n".join(filter(None, (*out, _count_rest(len(ranked), len(kept), "finding"))))
-
-
-def _group_title(group: panel.Group, link: Callable[[Finding], str | None]) -> str:
-    if group.name is None:
-        return "**Without a file of the project**"
-    url = link(group.findings[0]._replace(line=None, end_line=None))
-    name = markdown_inline(group.name, 300)
-    return f"**[{name}]({url})**" if url else f"**{name}**"
-
-
-def _finding(
-    found: Finding,
-    group: panel.Group,
-    link: Callable[[Finding], str | None],
-    reviewers: Container[str],
-) -> str:
-    """One line: sign, severity, place, message, who says so and who disputes it, state and id."""
-    if group.name is None:
-        place, url = wording.place_of(found), None
-    else:
-        place, url = wording.lines_of(found), link(found)
-    place = f"[{place}]({url})" if url and place else markdown_inline(place)
-    by = [name for name in found.by if name in reviewers]
-    marks = (
-        f"by {capped([markdown_inline(name, 60) for name in by])}" if by else "",
-        panel.STATES.get(found.state, ""),
-        markdown_inline(found.id or "", 60),
-    )
-    said = (
-        f"{panel.SIGNS[found.severity]} **{found.severity}**" + (f" {place}:" if place else ":"),
-        markdown_inline(found.message),
-        markdown_inline(wording.dispute(found), 1100),
-        f"*({' · '.join(filter(None, marks))})*" if any(marks) else "",
-    )
-    return " ".join(filter(None, said))
-
-
-def _details(found: Finding) -> str:
-    """What others wrote about the same defect, its code, and a suggestion as a diff; folded."""
-    others = [f"{each.severity}, by {capped(each.by)}: {one_line(each.message)}" for each in found.also]
-    lines = [line.removeprefix("| ") for line in wording.code_of(found)]
-    has_code = bool(found.evidence or found.suggestion is not None)
-    code = _fence(lines, "" if found.suggestion is None else "diff") if has_code else ""
-    names = ("code" if found.suggestion is None else "suggestion",) if code else ()
-    title = " and ".join((*names, *(["other words"] if others else [])))
-    body = "\n\n".join(filter(None, (bullets(others), code)))
-    return fold(title.capitalize(), body) if body else ""
-
-
-def set_aside(found: Sequence[Finding], fitting: Fitting = tuple) -> str:
-    """The findings that do not count, folded by why: each with its reason, and the code that proves it."""
-    folds = []
-    for group in panel.set_aside(found):
-        items = []
-        for each in group.findings:
-            said = f"{markdown_inline(wording.finding(each))}<br>{markdown_inline(wording.why_closed(each))}"
-            code = (
-                _fence(terminal(each.check.quote.text).split("\n"), "")
-                if each.is_dropped and each.check
-                else ""
-            )
-            items.append(f"{said}\n\n{code}\n")
-        kept = fitting(items)
-        body = "\n".join((*kept, _count_rest(len(items), len(kept), "finding")))
-        name = f"{group.name}: {wording.summary(group.findings)}"
-        folds.append(fold(name[:1].upper() + name[1:], body))
-    return "\n\n".join(folds)
-
-
-def answer(step: StepResult, result: RunResult, show: Callable[[str], str], level: str = "####") -> str:
-    """What an answer says beside its findings and its verdict; below it all of the answer, folded.
-
-    ``show`` makes a text safe, as much of it as there is room for. An answer with nothing more is not folded.
-    """
-    content, name = terminal(step.content).strip("\n"), wording.title(step)
-    beside = panel.unsaid(content, result.review.findings, result.review.status)
-    titled = f"{level} {markdown_inline(name, 80)}\n\n{show(beside)}" if beside else ""
-    without_verdict = panel.unsaid(content, (), result.review.status)
-    folded = fold(f"The whole answer of {name}", show(content)) if without_verdict != beside else ""
-    return "\n\n".join(filter(None, (titled.strip("\n"), folded)))
-
-
 def fold(title: str, body: str) -> str:
     """``title`` is HTML to GitHub, not Markdown."""
     inert = escape(_REACHING.sub(rf"\g<0>{BREAK}", title))
     return f"<details>\n<summary>{inert}</summary>\n\n{body.strip()}\n\n</details>"
 
 
-def _count_rest(total: int, shown: int, one: str) -> str:
+def count_rest(total: int, shown: int, one: str) -> str:
+    """``And 3 more findings.``, below a list that does not show all; else empty."""
     more = rest(total, shown, one)
     return f"{more.capitalize()}." if more else ""
 
@@ -296,10 +188,10 @@ def _rewrite_fence(code: list[str], opening: re.Match[str]) -> list[str]:
     indent, info = opening[1], opening[3]
     language = info if _INFO.fullmatch(info) and info.lower() not in _DRAWN else ""
     dedented = (line[len(indent) :] if line.startswith(indent) else line.lstrip(" \t") for line in code)
-    return _fence(dedented, language).split("\n")
+    return fence(dedented, language).split("\n")
 
 
-def _fence(lines: Iterable[str], language: str) -> str:
+def fence(lines: Iterable[str], language: str) -> str:
     """Lines as a block of code, without comments and bot commands, which act in raw text too."""
     body = [_COMMAND.sub(rf"\1{BREAK}", _COMMENT.sub(f"<{BREAK}", line)) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
@@ -313,5 +205,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting
         return ""
     titles, rule, *lines = (f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
     kept = fitting(lines)
-    more = _count_rest(len(lines), len(kept), one)
+    more = count_rest(len(lines), len(kept), one)
     return "\n".join((titles, rule, *kept)) + (f"\n\n{more}" if more else "")

@@ -15,14 +15,11 @@ from aethr import __version__
 from aethr.base import codec
 from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
-from aethr.output import panel, wording
+from aethr.output import wording
 from aethr.output.markdown import (
-    answer,
     bullets,
-    findings_by_file,
     markdown_block,
     markdown_inline,
-    set_aside,
     steps_table,
 )
 
@@ -121,13 +118,17 @@ def text(result: RunResult) -> str:
 
 
 def _findings(findings: Iterable[Finding]) -> Iterator[str]:
-    for found in panel.in_order(findings):
+    from aethr.output import grouping  # other formats start without it
+
+    for found in grouping.in_order(findings):
         yield wording.finding(found)
         yield from (f"    {line}" for line in wording.code_of(found))
 
 
 def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings by file, what else the last answer says, notes, steps and cost."""
+    from aethr.output.page import answer, findings_by_file, set_aside  # other formats start without it
+
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",

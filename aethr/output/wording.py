@@ -226,9 +226,9 @@ def actor(step: StepStarted | StepResult) -> str:
 
 def closing(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
     """The end of a run: what the answers above do not say. Loops had their lines."""
-    ends, last = ending(result), shown[-1].content.rstrip().split("\n")[-1] if shown else ""
-    if last == verdict(result).text:
-        ends = tuple(line for line in ends if line.text != last)
+    ends, said = ending(result), verdict(result)
+    if shown and shown[-1].parts == 1 and shown[-1].content.rstrip().split("\n")[-1] == said.text:
+        ends = tuple(line for line in ends if line != said)
     return (*set_aside(result), *list_findings(result, shown), *ends)
 
 
@@ -255,9 +255,9 @@ def list_findings(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[
     )
     if not found or is_said:
         return ()
-    from aethr.output import panel  # only needed for findings
+    from aethr.output import grouping  # only needed for findings
 
-    return tuple(Message(finding(each), each.severity) for each in panel.in_order(found))
+    return tuple(Message(finding(each), each.severity) for each in grouping.in_order(found))
 
 
 def why_not_passed(result: RunResult) -> tuple[Message, ...]:
@@ -303,13 +303,13 @@ def counts(review: Review) -> tuple[str, ...]:
     """
     if not review.findings:
         return ()
-    from aethr.output import panel  # only needed for findings
+    from aethr.output import grouping  # only needed for findings
 
     found = review.open
-    states = [(name, sum(each.state == state for each in found)) for state, name in panel.STATES.items()]
+    states = [(name, sum(each.state == state for each in found)) for state, name in grouping.STATES.items()]
     told = ", ".join(f"{number:,} {name}" for name, number in states if number)
     said = count_findings(found) + (f" ({told})" if told else "")
-    aside = (f"{each.name}: {summary(each.findings)}" for each in panel.set_aside(review.findings))
+    aside = (f"{each.name}: {summary(each.findings)}" for each in grouping.set_aside(review.findings))
     return tuple(filter(None, (said, *aside)))
 
 
@@ -470,14 +470,6 @@ def place_of(found: Finding) -> str:
         return ""
     where = path_line(one_line(found.path, 300), found.line)
     return f"{where} (no such file)" if found.place == "nowhere" else where
-
-
-def lines_of(found: Finding) -> str:
-    """``line 3`` or ``lines 3-5``, below the name of the file; empty if the finding names no line."""
-    if found.line is None:
-        return ""
-    last = found.end_line or found.line
-    return f"lines {found.line}-{last}" if last > found.line else f"line {found.line}"
 
 
 def skipped(step: Skipped) -> str:

@@ -201,10 +201,10 @@ def settle(
 
 
 def apply_answers(review: Review, answers: Sequence[Answer], is_gone: Callable[[str], bool]) -> Review:
-    """The review, with what these answers cover: see ``answers.settle``."""
+    """The review, with what these answers cover: see ``answered.settle``."""
     if not answers or not review.findings:
         return review
-    from aethr.review import answers as rule
+    from aethr.review import answered as rule
 
     return rule.settle(review, answers, is_gone)
 
@@ -215,10 +215,10 @@ def _find_unused(
     results: Sequence[StepResult],
     is_gone: Callable[[str], bool],
 ) -> tuple[str, ...]:
-    """The answers that cover nothing in a file that was reviewed: see ``answers.find_unused``."""
+    """The answers that cover nothing in a file that was reviewed: see ``answered.find_unused``."""
     if not answers:
         return ()
-    from aethr.review import answers as rule
+    from aethr.review import answered as rule
 
     receipts = [each for result in results for each in result.context]
     return tuple(dict.fromkeys(rule.find_unused(answers, findings, receipts, is_gone)))

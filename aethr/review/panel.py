@@ -196,7 +196,7 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
         id=spot.id,
         evidence=next((each.evidence for each in (spot, *kept) if each.evidence is not None), None),
         suggestion=spot.suggestion,
-        check=check and check._replace(dropped=not first.is_open),
+        check=check and check._replace(dropped=first.is_dropped),
         also=tuple(
             sorted(
                 others - {own},

@@ -134,12 +134,12 @@ def prepare(
         seal = UNSEALED  # this run's seal would vouch for those results too
     earlier = resume.find_earlier(plan.root, saved, given.resume_checkpoint, settings)
     plan = plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier)
-    folder, ignored = None, ""
-    if plan.is_live and keeps_answers and given.checkpoint_dir is not None:
-        folder, answers, ignored = _read_answers(plan, given.checkpoint_dir)
-    if answers and not given.fresh:
-        plan = plan._replace(reuse={each.key: each for each in answers})
+    folder: Folder | None = None
+    ignored: tuple[str, ...] = ()
     if plan.is_live:
+        if keeps_answers and given.checkpoint_dir is not None:
+            folder, answers, ignored = _read_answers(plan, given.checkpoint_dir)
+        plan = plan._replace(reuse={} if given.fresh else {each.key: each for each in answers})
         plan = plan._replace(estimate=cache(partial(_estimate, plan, resumed.steps)))
     return Prepared(
         options=given,
@@ -150,7 +150,7 @@ def prepare(
             *(_warn_before_calls(plan, resumed.steps, settings, today) if plan.is_live else ()),
             *resume.describe_earlier(earlier),
             *resumed.lines,
-            *([ignored] if ignored else []),
+            *ignored,
         ),
         own_checkpoint=resume.find_own_file(given, saved),
         variables=_find_variables(plan, environ),
@@ -242,15 +242,15 @@ def telling(prepared: Prepared, outcome: Outcome) -> Iterator[None]:
             attempts.discard(outcome.spare)
 
 
-def _read_answers(plan: Plan, named: str) -> tuple[Folder | None, tuple[KeptAnswer, ...], str]:
-    """The file of answers in the folder of ``--checkpoint-dir``, what it has, and why it is ignored."""
+def _read_answers(plan: Plan, named: str) -> tuple[Folder | None, Iterable[KeptAnswer], tuple[str, ...]]:
+    """The file of answers in the folder of ``--checkpoint-dir``, what it has, and a line if it is ignored."""
     from aethr.run import kept
 
     folder = kept.find_folder(named, plan)
     try:
-        return folder, folder.read().answers if folder else (), ""
+        return folder, folder.read().answers if folder else (), ()
     except kept.StateError as error:
-        return folder, (), f"the answers of earlier runs in {named} are ignored: {error}"
+        return folder, (), (f"the answers of earlier runs in {named} are ignored: {error}",)
 
 
 def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: Terms) -> Seal:

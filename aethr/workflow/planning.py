@@ -289,7 +289,7 @@ def find_gone(top: Path | None, head: str | None) -> Callable[[str], bool]:
     @cache
     def list_digits(top: Path) -> frozenset[str]:
         from aethr.git import tracking
-        from aethr.review.answers import path_digits
+        from aethr.review.answered import path_digits
 
         if head is None:
             names = tracking.files(top, lambda _: True) or ()

@@ -17,6 +17,7 @@ from aethr.base.records import (
     CommandCheck,
     Finding,
     Lines,
+    PlaceId,
     Quote,
     Receipt,
     StepResult,
@@ -88,6 +89,7 @@ steps = st.builds(
         tuple
     ),
     shown=st.lists(findings, max_size=2).map(tuple),
+    places=st.lists(st.builds(PlaceId, st.none() | words, lines, lines, words), max_size=2).map(tuple),
 )
 
 PLAIN = StepResult("review", "reviewer", "model", "openai:x", 1, "0" * 64, "text", usage=Usage(1, 2, 3, None))

@@ -9,7 +9,7 @@ import pytest
 
 from aethr.base.errors import ConfigError, UsageError
 from aethr.base.records import Answer
-from aethr.config import PRESETS, answers, read_preset, workflow_file
+from aethr.config import PRESETS, answer_block, read_preset, workflow_file
 from aethr.workflow import planning
 from tests.config.test_emit import NASTY
 from tests.config.test_workflow_file import VALID, text_of
@@ -34,11 +34,11 @@ answers:
 
 
 def append(text: str, answer: Answer = ANSWER) -> str:
-    return answers.append(text, ".aethr.yaml", answer, WORDS)
+    return answer_block.append(text, ".aethr.yaml", answer, WORDS)
 
 
 def remove(text: str, place: str = ANSWER.id) -> str:
-    return answers.remove(text, ".aethr.yaml", place, WORDS)
+    return answer_block.remove(text, ".aethr.yaml", place, WORDS)
 
 
 def given(text: str) -> tuple[Answer, ...]:
@@ -69,7 +69,7 @@ def test_every_form_of_a_file_takes_an_answer_or_is_left_alone(case: Path) -> No
     text = text_of(case)
     before = workflow_file.parse(text, "f", VOCABULARY)
     try:
-        made = answers.append(text, "f", ANSWER, VOCABULARY)
+        made = answer_block.append(text, "f", ANSWER, VOCABULARY)
     except UsageError:
         return
     after = workflow_file.parse(made, "f", VOCABULARY)

@@ -271,13 +271,14 @@ def test_the_schema_is_a_valid_schema() -> None:
 def test_every_key_has_a_description_and_a_valid_example() -> None:
     found = list(objects(SCHEMA))
     assert [min(one["properties"]) for one in found] == [
-        "exclude",
+        "answers",
         "max_tokens",
         "backend",
         "back_to",
         "context_chars",
         "paths",
         "context_chars",
+        "id",
     ]
     for one in found:
         assert one["additionalProperties"] is False

@@ -19,6 +19,7 @@ from aethr.base.records import (
     LoopResult,
     Mode,
     Need,
+    Opinion,
     Quote,
     Receipt,
     Review,
@@ -309,3 +310,109 @@ def test_the_comment_folds_what_was_dropped() -> None:
     assert "dropped 1 " in text
     assert re.search(r"^And \d+ more findings\.$", text, re.MULTILINE)
     assert text.count("<!-- aethr:end -->") == 1
+
+
+ANSWER = """\
+- [high] app.py:3 — loses data
+- [low] b.py:1 — odd
+
+Review status: revise
+"""
+FOUND = (
+    Finding("high", "app.py", 3, "loses data", "change", by=("review",)),
+    Finding("low", "b.py", 1, "odd", "change", by=("review",)),
+)
+
+
+def open_part(text: str) -> str:
+    """What stands there before anything is unfolded."""
+    return re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
+
+
+def test_an_answer_that_the_findings_repeat_is_folded() -> None:
+    text = written(page(result(ANSWER, "revise", FOUND)))
+    assert "<summary>The whole answer of step0</summary>\n\n- [high] app.py:3" in text
+    shown = open_part(text)
+    assert shown.count("loses data") == shown.count("revise") == 1
+    assert "#### step0" not in shown
+
+
+def test_text_that_no_finding_has_stands_open() -> None:
+    shown = open_part(written(page(result(f"No test covers it.\n\n{ANSWER}", "revise", FOUND))))
+    assert "#### step0\n\nNo test covers it." in shown
+    assert shown.count("loses data") == shown.count("revise") == 1
+    plain = written(page(result("It reads well.\n\nReview status: pass")))
+    assert "#### step0\n\nIt reads well." in open_part(plain)
+    assert "The whole answer" not in plain
+    assert "Review status" not in plain, "the heading says it"
+
+
+def test_notes_stand_behind_the_findings_and_the_receipt_at_the_end() -> None:
+    text = written(page(result(f"More.\n\n{ANSWER}", "revise", FOUND), None, "A note."))
+    parts = (
+        "### Aethr",
+        "🔴 **high**",
+        "🔵 **low**",
+        "#### step0",
+        "Sent to",
+        "A note.",
+        "Receipt:",
+        "[This run]",
+    )
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_a_finding_names_its_reviewers_state_and_id_and_folds_the_rest() -> None:
+    others = (Opinion(("audit",), "medium", "@team drops a row"),)
+    found = FOUND[0]._replace(
+        end_line=5, by=("review", "audit"), also=others, evidence="x", state="new", id="0123456789ab"
+    )
+    text = written(page(result(ANSWER, "revise", (found, FOUND[1]._replace(state="open")))))
+    link = f"https://github.com/octo/shop/blob/{HEAD}/app.py#L3-L5"
+    assert (
+        f"🔴 **high** [app.py:3]({link}): loses data *(by review, audit · new · 0123456789ab)*\n\n"
+        "<details>\n<summary>Code and other words</summary>\n\n"
+        "- medium, by audit: @\u200cteam drops a row\n\n```\nx\n```\n\n</details>"
+    ) in text
+    assert "odd *(by review · still there)*" in text
+    assert "· 1 high and 1 low finding (1 new, 1 still there)\n" in text
+
+
+def test_findings_that_do_not_count_are_folded_with_their_reason() -> None:
+    answered = FOUND[1]._replace(state="answered", answer="a <b>test</b> @team")
+    resolved = FOUND[0]._replace(state="resolved")
+    text = written(page(result("Fine.", "pass", (answered, resolved))))
+    assert "### Aethr: pass · `aaaaaaaaaaaa` · answered: 1 low · resolved: 1 high\n" in text
+    assert "<summary>Answered: 1 low</summary>\n\nb.py:1: \\[low\\] odd<br>answered: a &lt;b&gt;test" in text
+    assert "<summary>Resolved: 1 high</summary>" in text
+    assert "odd" not in open_part(text)
+    assert "@team" not in text
+
+
+def test_the_page_says_why_the_gate_closed_and_what_to_do() -> None:
+    why = "gate closed (--fail-on high): 1 high finding"
+    made = result(ANSWER, "revise", FOUND)._replace(exit_code=ExitCode.GATE, closed=why)
+    assert f"\n\n{why.capitalize()}.\n\n**app.py**\n\n" in written(page(made))
+    none = result("Hm.", "none")
+    none = none._replace(review=none.review._replace(reason="step 'review' gave no verdict"))
+    text = written(page(none._replace(exit_code=ExitCode.NOT_REVIEWED)))
+    assert "**Step 'review' gave no verdict.**\n\nTo fix: try again" in text
+    gaps = result(reason="not sent: z.py")._replace(exit_code=ExitCode.NOT_REVIEWED)
+    assert written(page(gaps)).count("To fix: ") == 1
+
+
+def test_the_least_severe_findings_go_where_there_is_no_room() -> None:
+    lows = tuple(Finding("low", "a.py", n, f"low {n} " + "x" * 300, "change") for n in range(400))
+    highs = tuple(Finding("high", f"z{n}.py", 1, f"high {n} " + "x" * 300, "change") for n in range(20))
+    text = written(page(result("Fine.", "revise", (*lows, highs[0]._replace(path="a.py"), *highs[1:]))))
+    assert all(f"high {n} " in text for n in range(20))
+    assert re.search(r"^And \d+ more findings\.$", text, re.MULTILINE)
+    assert utf16_units(text) <= COMMENT_LIMIT
+
+
+def test_a_kept_review_keeps_its_heading() -> None:
+    first = written(page(result(ANSWER, "revise", FOUND)))
+    failed = written(page(None, ModelError("x")), first, MARK._replace(head=OLD))
+    folded = failed[failed.index("The last review, of aaaaaaaaaaaa") :]
+    assert "### Aethr: revise · `aaaaaaaaaaaa` · 1 high and 1 low finding\n" in folded

@@ -69,8 +69,9 @@ def test_a_new_head_edits_the_same_comment(act: Act, github: GitHubServer, reque
         step = act(request_, models, run_id=501)
     assert step.code == 0, step.log
     [comment] = github.comments
-    assert f"### Aethr: pass · `{new[:12]}`" in comment.body
-    assert "off by one" not in comment.body
+    assert f"### Aethr: pass · 0 new, 0 still there, 1 resolved · `{new[:12]}`" in comment.body
+    assert f"off by one; resolved by {new[:12]}" in comment.body
+    assert comment.body.count("off by one") == 1
     assert "# right" in prompt(models, 1)
 
 
@@ -79,7 +80,7 @@ def test_an_older_run_does_not_overwrite_the_comment(
 ) -> None:
     with ModelServer([text(PASS), text(REVISE)]) as models:
         act(request_, models, run_id=501)
-        step = act(request_, models, run_id=500)
+        step = act(request_, models, run_id=500, variables={"AETHR_RUN_FRESH": "true"})
     assert "### Aethr: pass" in github.bodies[0]
     assert "a later run has already written the comment" in step.log
     assert step.outputs["status"] == "revise"
@@ -723,8 +724,8 @@ def test_what_is_excluded_closes_no_gate_and_is_named(
     assert step.code == 0, step.log
     assert f"Review status: pass; excluded by rule: {shown}" in step.log
     for page in (github.bodies[0], step.summary):
-        assert "**Review status: pass; excluded by rule: " in page
-        assert "**Excluded by rule:**" in page
+        assert "### Aethr: pass · " in page
+        assert f"**Excluded by rule:**\n\n- {shown}: " in page
         assert "Sent to the reviewer: 100%" in page
     record = json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))
     assert [each["path"] for each in record["excluded"]] == [name]
@@ -740,7 +741,7 @@ def test_a_pull_request_of_which_all_is_excluded(
         step = act(request_, models, variables=GATE)
     assert (step.code, models.bodies) == (0, []), step.log
     assert step.outputs["status"] == "nothing-to-review"
-    assert "all of the change is excluded by rule: yarn.lock (+1 -0)" in github.bodies[0]
+    assert "**All of the change is excluded by rule.**\n\n" in github.bodies[0]
 
 
 @pytest.mark.parametrize("depth", [None, 1])

@@ -505,17 +505,19 @@ def result(review: Review, code: ExitCode, **more: object) -> RunResult:
 def test_a_report_has_all_its_lines() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
     review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
-    ended = report_result(result(review, ExitCode.GATE), "Aethr: the staged change: 2 files", options())
+    made = result(review, ExitCode.GATE, closed="gate closed (--fail-on revise): 1 high finding")
+    ended = report_result(made, "Aethr: the staged change: 2 files", options())
     assert (ended.code, list(ended.lines)) == (
         1,
         [
             "Aethr: the staged change: 2 files",
-            "INCOMPLETE (revise on what was sent): not sent: z.py (over the budget)",
+            "INCOMPLETE (revise on what was sent): not sent: z.py (over the budget); "
+            "1 high and 1 low finding",
             "a b.py:3: [high] wrong\\x1b[31m",
             "[low] ::error::x",
             "1 step, 15 tokens, $0.01, 2.0 s (openai:m)",
             f"To fix: {wording.REMEDY}.",
-            "exit code 1: the gate closed (--fail-on revise). "
+            "exit code 1: gate closed (--fail-on revise): 1 high finding. "
             "To skip the review: SKIP=aethr-review git commit",
         ],
     )
@@ -607,11 +609,14 @@ def test_the_page_names_every_option() -> None:
 
 
 def test_the_page_shows_the_printed_lines() -> None:
-    found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one"),))
+    found = Review("revise", (Finding("high", "app.py", 2, "the total is off by one", id="56847459c67e"),))
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     about = Need("openai:gpt-5.4-mini", None, 1, 668, 4096, 0.0189)
-    said = said._replace(estimate=Estimate((about,), (about._replace(calls=6, cost_usd=0.94),)))
+    said = said._replace(
+        estimate=Estimate((about,), (about._replace(calls=6, cost_usd=0.94),)),
+        closed="gate closed (--fail-on revise): 1 high finding",
+    )
     found = HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
     head = describe_change(found, Measure(Extent(1, 1, 1)))
     lines = report_result(said, head, options()).lines

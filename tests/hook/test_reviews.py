@@ -42,9 +42,10 @@ def test_a_high_finding_blocks_a_commit(hooked: Hooked, monkeypatch: pytest.Monk
     assert len(server.bodies) == 2
     for line in (
         "Aethr: the staged change: 1 file",
-        "Review status: revise",
+        "Review status: revise; 1 high finding",
         "app.py:2: [high] the total is off by one",
-        "exit code 1: the gate closed (--fail-on revise). To skip the review: SKIP=aethr-review git commit",
+        "exit code 1: gate closed (--fail-on revise): 1 high finding. "
+        "To skip the review: SKIP=aethr-review git commit",
     ):
         assert line in blocked.stdout
     assert prose.strip() not in blocked.stdout

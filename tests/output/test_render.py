@@ -288,6 +288,111 @@ def test_quiet_prints_the_findings_of_a_pass_that_closed_the_gate() -> None:
     ]
 
 
+TWO = (
+    Finding("low", "b.py", 1, "odd", by=("audit",)),
+    Finding("high", "a.py", 3, "wrong", by=("review",)),
+)
+LISTED = ["a.py:3: [high] wrong", "b.py:1: [low] odd"]
+
+
+def test_findings_of_several_answers_are_listed_once_by_file() -> None:
+    audit = step("- [low] b.py:1 — odd\n\nReview status: pass", id="audit")
+    done = result(audit, step(), review=Review("revise", TWO))
+    events = [StepFinished(audit), StepFinished(step()), RunFinished(done)]
+    lines = plain(events).splitlines()
+    end = lines.index("a.py:3: [high] wrong")
+    assert lines[end:-1] == [*LISTED, "Review status: revise; 1 high and 1 low finding"]
+    assert plain(events).count("[low] odd") == 1
+
+
+def test_what_the_last_answer_says_is_not_repeated() -> None:
+    lines = plain([StepFinished(step()), RunFinished(result(step()))]).splitlines()
+    assert lines[len(ANSWER.splitlines()) :] == [
+        "Review status: revise; 1 high and 2 low findings",
+        "1 step, 431 tokens, $0.0012, 12.3 s",
+    ]
+    passed = step("Fine.\n\nReview status: pass")
+    lines = plain([StepFinished(passed), RunFinished(result(passed, review=Review("pass")))]).splitlines()
+    assert lines == ["Fine.", "", "Review status: pass", "1 step, 431 tokens, $0.0012, 12.3 s"]
+
+
+@pytest.mark.parametrize("replayed", [True, False])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_findings_that_no_single_answer_has_above_are_listed(replayed: bool, parts: int) -> None:
+    made = step(parts=parts)
+    events = [StepFinished(made, replayed=replayed), RunFinished(result(made))]
+    assert ("a.py:3: [high] wrong" in plain(events).splitlines()) == (replayed or parts == 2)
+
+
+def test_the_end_says_why_the_gate_closed() -> None:
+    why = "gate closed (--fail-on high): 1 high finding"
+    done = result(step(), code=ExitCode.GATE)._replace(closed=why)
+    assert said(StepFinished(step()), RunFinished(done))[-3:-1] == [
+        "Review status: revise; 1 high and 2 low findings",
+        why,
+    ]
+    stopped = done._replace(exit_code=ExitCode.WORLD)
+    assert why not in said(RunFinished(stopped)), "something else ended the run"
+    assert f"\x1b[31m{why}\x1b[0m" in plain([RunFinished(done)], FORCE_COLOR="1")
+
+
+@pytest.mark.parametrize(
+    ("run", "fix"),
+    [
+        ({"mode": "mock"}, "set AETHR_LIVE=1"),
+        ({"mode": "scripted"}, "leave out --replies"),
+        ({"review": NO_REVIEWER.review}, "add a step with the role reviewer"),
+        ({"steps": (step(truncated=True),)}, "raise max_tokens"),
+        (
+            {"steps": (step(context=(Receipt("git_diff", "z.py", 0, complete=False),)),)},
+            "review less at once",
+        ),
+        ({}, "try again"),
+    ],
+)
+def test_an_exit_for_want_of_a_review_says_what_to_do(run: dict[str, object], fix: str) -> None:
+    done = unreviewed("live")._replace(exit_code=ExitCode.NOT_REVIEWED, **run)
+    lines = said(RunFinished(done))
+    assert [line for line in lines if line.startswith(f"To fix: {fix}")]
+    assert not [line for line in said(RunFinished(done._replace(exit_code=ExitCode.OK))) if "To fix" in line]
+
+
+def test_the_end_counts_states_and_notes_what_does_not_count() -> None:
+    found = (
+        TWO[1]._replace(state="new"),
+        TWO[0]._replace(state="open"),
+        Finding("low", "c.py", 1, "slow", state="answered", answer="a\nfew items"),
+        Finding("high", "d.py", 1, "crash", state="resolved"),
+    )
+    lines = said(RunFinished(result(step(), review=Review("revise", found))))
+    assert lines[:-1] == [
+        "note: c.py:1: [low] slow; answered: a\\nfew items",
+        "note: d.py:1: [high] crash; resolved: it is no longer found",
+        *LISTED,
+        "Review status: revise; 1 high and 1 low finding (1 new, 1 still there); "
+        "answered: 1 low; resolved: 1 high",
+    ]
+
+
+def test_only_the_severity_of_a_finding_is_coloured() -> None:
+    done = RunFinished(result(step(), review=Review("revise", TWO)))
+    text = plain([done], FORCE_COLOR="1")
+    assert "a.py:3: \x1b[1;31m[high]\x1b[0m wrong\n" in text
+    assert "b.py:1: \x1b[1;34m[low]\x1b[0m odd\n" in text
+    assert "\x1b" not in plain([done], FORCE_COLOR="1", NO_COLOR="1")
+    assert re.search(r"a\.py:3: \x1b\[1;31m\[high\]\x1b\[0m wrong", drawn([done]))
+    assert not re.search(r"\x1b\[(?:\d+;)*[34]\d", drawn([done], NO_COLOR="1"))
+
+
+def test_a_panel_colours_the_severities_of_an_answer() -> None:
+    answer = "- [high] a.py:3 — wrong\n- [low] b.py — odd\n\nIt is not [medium] here.\n"
+    data = drawn(run_of(answer))
+    assert re.search(r"\x1b\[1;31m\[high\]\x1b\[0m", data)
+    assert re.search(r"\x1b\[1;34m\[low\]\x1b\[0m", data)
+    assert not re.search(r"\x1b\[[\d;]*33m\[medium\]", data)
+    assert screen(data) == screen(drawn(run_of(answer), NO_COLOR="1"))
+
+
 def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> RunResult:
     return result(*(steps or (step(),)), review=Review(reason=reason), mode=mode)
 

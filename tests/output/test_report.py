@@ -188,6 +188,7 @@ def test_the_record_has_the_documented_shape() -> None:
             "reason": "not sent: z.py (over budget)",
             "unexplained": False,
             "unused": [],
+            "resolved": [],
         },
         "totals": {
             "calls": 1,
@@ -260,9 +261,9 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
         "**INCOMPLETE (revise on what was sent): not sent: z.py (over budget); "
         "1 high, 1 medium and 1 low finding**\n\n"
         "gate closed (--fail-on low): 1 high, 1 medium and 1 low finding\n\n",
-        "**src/a b.py**\n\n🔴 **high** lines 3-5: wrong \\| &lt;b&gt;\n\n",
+        "**src/a b.py**\n\n🔴 **high** src/a b.py:3: wrong \\| &lt;b&gt;\n\n",
         "**Without a file of the project**\n\n🟠 **medium**: no tests\n\n",
-        "**b.py**\n\n🔵 **low**: typo\n\n",
+        "**b.py**\n\n🔵 **low** b.py: typo\n\n",
         "## review\n\n## Look\n\n- [high] a.py:3 — wrong",
         "## Not sent to the model\n\n- z.py (over budget)\n",
         "## Loops\n\n- loop review -&gt; implement: exhausted after 2 passes\n",
@@ -276,15 +277,15 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
 
 
 def test_the_markdown_report_renders_only_its_own_markup() -> None:
-    for result, folds in ((RESULT, []), (nasty(), ["Suggestion"])):
+    for result, folds in ((RESULT, 0), (nasty(), 2)):
         tokens = MarkdownIt("commonmark").enable("table").parse(report.markdown(result))
         kinds = [token.type for token in tokens]
         assert kinds.count("table_open") == 1
         inner = [child for token in tokens for child in token.children or ()]
         assert not {"image", "html_inline", "link_open"} & {child.type for child in inner}
         html = [token.content for token in tokens if token.type == "html_block"]
-        assert html[::2] == [f"<details>\n<summary>{title}</summary>\n" for title in folds]
-        assert html[1::2] == ["</details>\n"] * len(folds)
+        assert all(re.fullmatch(r"<details>\n<summary>[^<>\n]+</summary>\n", each) for each in html[::2])
+        assert html[1::2] == ["</details>\n"] * folds
         assert not re.search(r"@\w", "".join(child.content for child in inner if child.type == "text"))
 
 
@@ -528,7 +529,7 @@ def test_a_page_folds_what_was_dropped_and_marks_what_is_disputed() -> None:
     listed = page.replace(folded, "")
     assert "no tests" not in listed
     disputed = "wrong \\| &lt;b&gt; (disputed by verify: the caller refuses it)"
-    assert f"🔴 **high** lines 3-5: {disputed}\n" in listed
+    assert f"🔴 **high** src/a b.py:3: {disputed}\n" in listed
 
 
 def test_the_lines_say_what_was_dropped_and_what_is_disputed() -> None:
@@ -548,6 +549,19 @@ def test_sarif_suppresses_what_was_dropped_so_that_code_scanning_closes_it() -> 
     said = [each["message"]["text"] for each in run["invocations"][0]["toolExecutionNotifications"]]
     assert not any("no tests" in each for each in said)
     assert all("suppressions" not in each for each in sarif(RESULT)["results"])
+
+
+def test_an_answered_finding_is_suppressed_and_a_resolved_one_is_gone_in_sarif() -> None:
+    answered = FINDINGS[0]._replace(state="answered", answer="small lists only")
+    resolved = FINDINGS[2]._replace(state="resolved")
+    result = RESULT._replace(review=Review("pass", (answered, resolved)), outcome="pass")
+    [closed] = sarif(result)["results"]
+    assert closed["message"] == {"text": "wrong | <b>"}
+    assert closed["suppressions"][0]["justification"] == "answered: small lists only"
+    lines = report.text(result).splitlines()
+    assert "src/a b.py:3: [high] wrong | <b>; answered: small lists only" in lines
+    assert "b.py: [low] typo; resolved: it is no longer found" in lines
+    assert "Review status: pass; answered: 1 high; resolved: 1 low" in lines
 
 
 def test_only_open_findings_are_annotations() -> None:

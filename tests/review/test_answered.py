@@ -22,7 +22,7 @@ from aethr.base.records import (
     StepResult,
 )
 from aethr.review import Verdict
-from aethr.review.answers import covers, find_repeated, find_unused, settle
+from aethr.review.answered import covers, find_repeated, find_unused, settle
 from aethr.review.identity import place_id
 from aethr.review.panel import merge
 from tests.review.test_panel import DIFFERENT, SAME
@@ -120,7 +120,9 @@ LINE = f"- [medium] app.py:2 — {MESSAGE}"
 def test_a_revise_whose_findings_are_all_answered_is_a_pass() -> None:
     verdict = judge(LINE)
     assert verdict.outcome == verdict.review.status == "pass"
-    assert [each.answer for each in verdict.review.answered] == ["the caller subtracts it"]
+    assert [each.answer for each in verdict.review.findings if each.state == "answered"] == [
+        "the caller subtracts it"
+    ]
     assert verdict.review.open == verdict.review.dropped == ()
     for level in ("revise", "low", "medium", "high"):
         assert review.exit_code(verdict, (), Gate(level)) == 0  # type: ignore[arg-type]
@@ -175,7 +177,7 @@ def test_of_one_defect_that_two_found_both_must_be_answered() -> None:
 def test_a_dropped_finding_stays_dropped() -> None:
     check = Check("verify", "no", Quote("x", "git_diff", "app.py", 2))
     own = settle(Review("revise", (FOUND._replace(check=check),)), (ANSWER,), stays)
-    assert (len(own.dropped), len(own.answered), len(own.open)) == (1, 0, 0)
+    assert (len(own.dropped), len(own.open)) == (1, 0)
 
 
 def test_answers_that_say_no_more_than_another_one() -> None:

@@ -11,6 +11,7 @@ from aethr import review
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
     Artifacts,
+    FailOn,
     Finding,
     Gate,
     LoopResult,
@@ -81,6 +82,32 @@ def test_the_exit_code_of_each_gate_and_verdict(
     outcome: RunOutcome, said: Review, gate: Gate, code: ExitCode
 ) -> None:
     assert review.exit_code(Verdict(said, outcome), (), gate) is code
+
+
+@pytest.mark.parametrize(
+    ("found", "unexplained", "ends", "fail_on", "why"),
+    [
+        ((HIGH,), False, "", "high", "1 high finding"),
+        ((HIGH, MEDIUM, LOW, LOW), False, "", "high", "1 high finding"),
+        ((HIGH, MEDIUM, MEDIUM, LOW), False, "", "revise", "1 high and 2 medium findings"),
+        ((HIGH, HIGH, MEDIUM, LOW), False, "", "low", "2 high, 1 medium and 1 low finding"),
+        ((LOW,), True, "", "high", "an unexplained revise"),
+        ((), False, "stalled", "high", "a loop is unsatisfied"),
+        ((HIGH,), True, "exhausted", "low", "1 high finding; an unexplained revise; a loop is unsatisfied"),
+        ((MEDIUM,), False, "satisfied", "high", None),
+        ((HIGH._replace(state="answered"), HIGH._replace(state="resolved")), False, "", "low", None),
+        ((HIGH,), True, "exhausted", "never", None),
+    ],
+)
+def test_a_closed_gate_says_why(
+    found: tuple[Finding, ...], unexplained: bool, ends: str, fail_on: FailOn, why: str | None
+) -> None:
+    verdict = Verdict(Review("revise", found, unexplained=unexplained), "revise")
+    loops, gate = [loop(ends)] if ends else [], Gate(fail_on)
+    said = review.explain_gate(verdict, loops, gate)
+    assert said == (f"gate closed (--fail-on {fail_on}): {why}" if why else "")
+    assert (review.exit_code(verdict, loops, gate) is ExitCode.GATE) == bool(said)
+    assert review.explain_gate(verdict, loops, gate, "mock") == ""
 
 
 @pytest.mark.parametrize("outcome", ["exhausted", "stalled"])

@@ -29,7 +29,7 @@ GATE = ("--fail-on", "medium")
 
 @pytest.fixture
 def shop(project: Repo) -> Repo:
-    """A repository whose change of ``app.py`` is staged, so that an edit of the workflow file is no part of it."""
+    """A repository whose change of ``app.py`` is staged; edits of the workflow file are not."""
     project.write(".aethr.yaml", WORKFLOW)
     project.git("add", "-A")
     return project

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aethr.base.providers import ANSWER_LIMIT
+from aethr.review.identity import place_id
 from tests.live import (
     KEY,
     PASS,
@@ -91,6 +92,8 @@ def test_a_review_that_passes(aethr: Aethr, temp: Path, monkeypatch: pytest.Monk
         "coverage": 1.0,
         "reason": None,
         "unexplained": False,
+        "unused": [],
+        "resolved": [],
     }
     assert done.record["mode"] == "live"
     assert done.record["steps"][0]["transport"] == os.environ["AETHR_TRANSPORT"]
@@ -122,12 +125,13 @@ def test_a_review_that_says_revise(
             "place": "change",
             "end_line": None,
             "by": ["review"],
-            "id": None,
+            "id": place_id("app.py", ["def total(prices):", "    return sum(prices) + 1"], 2),
             "state": None,
             "evidence": None,
             "suggestion": None,
             "check": None,
             "also": [],
+            "answer": None,
         }
     ]
 

@@ -96,7 +96,7 @@ def unsaid(content: str, findings: Iterable[Finding], status: ReviewStatus) -> s
     """What of an answer neither these findings nor the ``status`` say: the text to show beside them.
 
     Nothing is left out on a guess: a line is said only if a finding has its words, in their order, and code
-    only if each of its lines stands in an evidence or a suggestion. Headings go with the text below them.
+    only if each of its lines stands in an evidence or a suggestion. A heading goes with the text below it.
     """
     found = list(findings)
     said = [
@@ -118,13 +118,13 @@ def unsaid(content: str, findings: Iterable[Finding], status: ReviewStatus) -> s
         if end > at + 1:
             block = lines[at:end]
             inner = {line.strip() for line in block[1:] if not _FENCE.match(line)} - {""}
-            kept += [None] if inner <= code else block
+            kept += [None] if inner and inner <= code else block
         else:
             words = _words(lines[at])
             is_said = words == verdict or lines[at].strip() in code or any(_holds(one, words) for one in said)
             kept.append(None if words and is_said else lines[at])
         at = end
-    return _without_bare_headings(kept)
+    return _join(kept, bare_headings=not found)
 
 
 def _read(severity: str, path: str, message: str) -> _Said:
@@ -164,13 +164,13 @@ def _find_end(lines: Sequence[str], at: int) -> int:
     return len(lines)
 
 
-def _without_bare_headings(kept: Sequence[str | None]) -> str:
-    """The lines that are left, without the headings that have no text below them; empty if no text is."""
+def _join(kept: Sequence[str | None], *, bare_headings: bool) -> str:
+    """The lines that are left, with or without headings that have no text below; empty if no text is left."""
     below = _END
     lines: list[str] = []
     for line in reversed(kept):
         heading = _HEADING.match(line) if line is not None else None
-        if line is None or (heading and below <= len(heading[1])):
+        if line is None or (heading and below <= len(heading[1]) and not bare_headings):
             lines.append("")
             continue
         if heading:

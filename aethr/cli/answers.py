@@ -11,11 +11,11 @@ from aethr.base.errors import UsageError
 from aethr.base.records import SEVERITIES, Answer, Finding
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, suggest
-from aethr.config import answers, nodes, workflow_file
+from aethr.config import answer_block, nodes, workflow_file
 from aethr.config.kinds import Text
 from aethr.engine.checkpoint import MAX_BYTES
 from aethr.output import wording
-from aethr.review.answers import covers
+from aethr.review.answered import covers
 from aethr.workflow import planning
 
 
@@ -46,7 +46,7 @@ def main(
         _list(workflow_file.parse(text, origin, words).answers)
         return 0
     if remove is not None:
-        _write(file, answers.remove(text, origin, remove.strip().lower(), words))
+        _write(file, answer_block.remove(text, origin, remove.strip().lower(), words))
         sys.stdout.write(f"Removed the answer {one_line(remove)} from {one_line(origin)}.\n")
         return 0
     assert place is not None
@@ -59,7 +59,7 @@ def main(
                 f"{one_line(origin)}:{line}: this finding is answered",
                 f"Edit its reason there: {each.reason}",
             )
-    _write(file, answers.append(text, origin, answer, words))
+    _write(file, answer_block.append(text, origin, answer, words))
     sys.stdout.write(f"Answered in {one_line(origin)}: {wording.finding(_as_finding(answer))}\n")
     return 0
 
