@@ -6,8 +6,10 @@ import json
 import re
 import tempfile
 import unicodedata
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cmarkgfm
 import html5lib
@@ -18,18 +20,23 @@ from aethr import review
 from aethr.agents import events as agents
 from aethr.base import codec
 from aethr.base.errors import ConfigError, UsageError
+from aethr.base.options import RunOptions
 from aethr.base.records import StepResult, Usage, WorkflowSpec
 from aethr.config import workflow_file
 from aethr.config.workflow_file import Vocabulary
 from aethr.engine import checkpoint
 from aethr.engine.checkpoint import Checkpoint
-from aethr.github import event, runner, upsert
+from aethr.github import command, event, pull, runner, upsert
+from aethr.github.inputs import Inputs
+from aethr.github.pull import Pull
 from aethr.github.upsert import LONGEST_WAIT_S, TRIES, Api, ApiError, Marker, PullRequest
 from aethr.llm import CallFailed, Endpoint, protocols, sse
 from aethr.llm.failures import error_in, explain
 from aethr.llm.spending import is_plausible
 from aethr.review import thinking
 from aethr.workflow import planning
+
+_Value = TypeVar("_Value")
 
 VOCABULARY = Vocabulary(
     sources={
@@ -145,16 +152,35 @@ def an_answer_of_github_or_one_line(text: str) -> None:
     headers = [(name.strip().encode("ascii", "replace"), on_wire(value.strip())) for name, _, value in parts]
     slept: list[float] = []
     answer = httpx.MockTransport(lambda _: httpx.Response(code, headers=headers, content=on_wire(body)))
-    pull, mark = PullRequest("o/r", 7, "https://api.example/graphql"), Marker("default", 500, 1, "a" * 40)
+    where, mark = PullRequest("o/r", 7, "https://api.example/graphql"), Marker("default", 500, 1, "a" * 40)
     said = posted = ""
     try:
         with Api("https://api.example", "token", slept.append, answer) as api:
-            posted = upsert.upsert(api, pull, mark, lambda before: f"{mark}\n{before}").url
+            posted = upsert.upsert(api, where, mark, lambda before: f"{mark}\n{before}").url
     except ApiError as error:
         said = str(error)
     assert _is_shown(said)
     assert re.fullmatch("(?:https?://[!-~]{1,2000})?", posted)
     assert sum(slept) <= 4 * TRIES * LONGEST_WAIT_S
+    asked = Pull(7, "main", "b" * 40, True, "feature", "o/r")
+    for read in (
+        lambda api: pull.read(api, "o/r", 7).head,
+        lambda api: pull.head_at(api, asked, "2026-01-02T03:04:05Z") or "a" * 40,
+        lambda api: "a" * 40 if command.may_write(api, "o/r", {"login": "ann"}) in (True, False) else "",
+    ):
+        with Api("https://api.example", "token", float, answer) as api:
+            assert re.fullmatch("[0-9a-f]{40,64}|", _read_or_one_line(partial(read, api)) or "")
+
+
+def _read_or_one_line(read: Callable[[], _Value]) -> _Value | None:
+    """What a reader of GitHub's texts returns, or None after an error of one line."""
+    said = ""
+    try:
+        return read()
+    except (UsageError, ApiError) as error:
+        said = str(error)
+    assert _is_shown(said)
+    return None
 
 
 def on_wire(text: str) -> bytes:
@@ -186,6 +212,14 @@ EVENT = {
         "head": {"sha": "b" * 40, "repo": {"id": 1, "full_name": "octo/shop"}},
     },
     "merge_group": {"head_sha": "b" * 40, "base_sha": "a" * 40},
+    "action": "created",
+    "issue": {"number": 7, "pull_request": {}},
+    "comment": {
+        "id": 1,
+        "body": "/aethr review",
+        "user": {"login": "ann", "type": "User"},
+        "created_at": "2026-01-02T03:04:05Z",
+    },
     "before": "a" * 40,
     "after": "b" * 40,
     "repository": {"default_branch": "main"},
@@ -199,6 +233,12 @@ def an_event_or_one_line(text: str) -> None:
         file.flush()
         for name in ("pull_request", "pull_request_target", "merge_group", "push", "workflow_dispatch"):
             _a_change_or_one_line({"GITHUB_EVENT_PATH": file.name, "GITHUB_EVENT_NAME": name})
+        nowhere = {"GITHUB_EVENT_PATH": file.name, "GITHUB_API_URL": "http://127.0.0.1:1"}
+        given = Inputs(RunOptions(), token="t")
+        asked = _read_or_one_line(
+            lambda: command.accept(runner.read({**ENVIRONMENT, **nowhere}), given, float)
+        )
+        assert asked is None, "nobody confirmed who asks"
 
 
 def an_environment_or_one_line(text: str) -> None:

@@ -30,6 +30,7 @@ class RunOptions(NamedTuple):
     context: tuple[str, ...] = ()
     save: bool = False
     diff: str | None = None
+    pull_request: int | None = None
     show_prompt: bool = False
     run_commands: bool = False
     stream: bool | None = None
@@ -93,6 +94,12 @@ OPTIONS: tuple[Option, ...] = (
         "what git_diff means: worktree, staged, head, all (new files too), REV, A..B or BASE...HEAD; "
         "default: worktree, or staged if nothing is unstaged",
         metavar="SCOPE",
+    ),
+    Option(
+        "--pull-request",
+        "review pull request N of this clone's repository on GitHub; posts nothing",
+        metavar="N",
+        convert=int,
     ),
     Option("--show-prompt", "print the exact prompts and call nothing", "flag"),
     Option("--run-commands", "with --show-prompt: run the commands that the context names", "flag"),
@@ -209,6 +216,7 @@ def check(options: RunOptions) -> None:
             raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
     for alternatives in (
         {"--config": options.config, "--preset": options.preset, "--step": options.step},
+        {"--diff": options.diff, "--pull-request": options.pull_request is not None},
         {"--quiet": options.quiet, "--verbose": options.verbose},
         {"--save": options.save, "--show-prompt": options.show_prompt},
         {"--replies": options.replies, "--show-prompt": options.show_prompt},
@@ -218,10 +226,16 @@ def check(options: RunOptions) -> None:
             raise UsageError(f"{' and '.join(given)} exclude each other", "Give one of them.")
     if options.run_commands and not options.show_prompt:
         raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")
-    numbers = {"--max-cost": options.max_cost, "--max-tokens": options.max_tokens, "--jobs": options.jobs}
+    numbers = {
+        "--max-cost": options.max_cost,
+        "--max-tokens": options.max_tokens,
+        "--jobs": options.jobs,
+        "--pull-request": options.pull_request,
+    }
     for flag, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
-            raise UsageError(f"{flag} {number:g}: not a positive number", f"Give {flag} more than 0.")
+            shown = number if isinstance(number, int) else f"{number:g}"  # an int may be too large for it
+            raise UsageError(f"{flag} {shown}: not a positive number", f"Give {flag} more than 0.")
     if options.shard is not None:
         read_shard(options.shard)
         gate = "--require-review" if options.require_review else "--fail-on"

@@ -26,7 +26,7 @@ from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.engine.seal import SHORTEST_KEY
 from aethr.git.fetch import Remote
-from aethr.github import artifacts, carry, comment, delivery, event, inputs, runner
+from aethr.github import artifacts, carry, command, comment, delivery, event, inputs, runner
 from aethr.github.artifacts import Origin
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.delivery import Done, Job
@@ -48,8 +48,13 @@ def main(part: str = "review") -> int:
     try:
         network.proxies(os.environ)  # git and the calls use them: report a mistake before either does
         environ = {**os.environ, "AETHR_RUN_SHARD": ""} if part == "merge" else os.environ
-        job = Job(where, inputs.read(environ), event.change(where))
-        if job.change.privileged and not job.inputs.allow_target:
+        given, order = inputs.read(environ), None
+        if where.event_name == event.COMMENT:
+            order = command.accept(where, given, time.sleep)
+            if order is None:
+                return delivery.skip(where)
+        job = Job(where, given, order.change if order is not None else event.change(where))
+        if order is None and job.change.privileged and not given.allow_target:
             raise UsageError(
                 "pull_request_target gives secrets and a token that may write to a run about anybody's code",
                 "Use the event pull_request; if you know why not: `allow-pull-request-target: true`.",
@@ -57,9 +62,17 @@ def main(part: str = "review") -> int:
     except AethrError as error:
         error.redact(sanitize.redact)
         return delivery.give_up(where, error, sys.stdout)
-    attempt = JobAttempt()
-    done = _merge(job, attempt) if part == "merge" else _review(job, attempt)
-    done = _advance(job, attempt, done)
+    attempt = JobAttempt(list(order.notes) if order is not None else [])
+    act = _merge if part == "merge" else _review
+    if order is None:
+        return _deliver(job, attempt, _advance(job, attempt, act(job, attempt)))
+    with command.settling(order, job, sys.stdout, time.sleep) as settle:
+        done = _advance(job, attempt, act(job, attempt))
+        done = done._replace(notes=(*done.notes, *command.find_later_push(order, job, time.sleep)))
+        return settle(done.result, _deliver(job, attempt, done))
+
+
+def _deliver(job: Job, attempt: JobAttempt, done: Done) -> ExitCode:
     delivered = delivery.deliver(job, done, sys.stdout, time.sleep)
     if attempt.carrier is not None and delivered.exit_code == done.exit_code:
         _drop_finished(job, attempt.carrier, done)
@@ -261,14 +274,11 @@ def _find_project(job: Job, survey: Survey, remote: Remote) -> Found:
     """The project with its workflow, and in a partial clone the files that the workflow reads."""
     here = survey.checkout
     if job.change.privileged:
-        event.refuse_checked_out_head(here, job.change)
+        event.refuse_checked_out_head(here, job.change, job.runner.sha)
     deciding = inputs.deciding_commit(job.inputs, job.change)
     event.fetch_files(here.top, remote, deciding, inputs.match_name(job.inputs))
     found = inputs.find_project(job.inputs, job.change, here)
-    for commit, on_base in ((job.change.head, False), (survey.scope.base_side, True)):
-        if commit is not None:
-            wanted = inputs.match_sources(found.project, here.top, on_base=on_base)
-            event.fetch_files(here.top, remote, commit, wanted)
+    inputs.fetch_sources(found.project, survey, remote)
     return found
 
 

@@ -14,7 +14,7 @@ from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions, build, from_environment
 from aethr.base.records import Plan, RunResult, StepPrepared
 from aethr.output import report_files, wording
-from aethr.run import execute, prepare, telling
+from aethr.run import Prepared, execute, prepare, telling
 
 if TYPE_CHECKING:
     from aethr.run.one_off import Promotion
@@ -27,7 +27,10 @@ def main(**given: Any) -> int:
     """
     options = build({**from_environment(os.environ), **given})
     reports = report_files.check(options.report)
-    prepared = prepare(options, Path.cwd(), os.environ)
+    if options.pull_request is None:
+        prepared = prepare(options, Path.cwd(), os.environ)
+    else:
+        prepared = _prepare_pull_request(options)
     if options.show_prompt:
         return _show_prompts(prepared.plan, options)
     from aethr.output.render import Display, make_renderer
@@ -45,6 +48,23 @@ def main(**given: Any) -> int:
     if prepared.promotion is not None:
         _promote(prepared.promotion, outcome.result.exit_code)
     return outcome.result.exit_code
+
+
+def _prepare_pull_request(options: RunOptions) -> Prepared:
+    import time
+
+    from aethr.github import clone
+
+    found = clone.open_pull_request(options, Path.cwd(), os.environ, time.sleep)
+    prepared = prepare(
+        options,
+        Path.cwd(),
+        os.environ,
+        project=found.project,
+        survey=found.survey,
+        pull_request=found.pull_request,
+    )
+    return prepared._replace(warnings=(*found.notes, *prepared.warnings))
 
 
 def deliver(result: RunResult, options: RunOptions, reports: Iterable[report_files.Target]) -> None:

@@ -429,7 +429,7 @@ _ROWS = (
     SourceRow("commits", "the messages of the commits of the change", background.commits, Claim.INTENT),
     SourceRow(
         "pull_request",
-        "number, title and text of the pull request; in the Action",
+        "number, title and text of the pull request; in the Action, and with `--pull-request`",
         background.pull_request,
         Claim.INTENT,
     ),

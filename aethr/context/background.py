@@ -201,7 +201,10 @@ def pull_request(_argument: str, view: View, _budget_chars: int, /) -> Iterator[
     """Number, title and text of the pull request, without the HTML comments in it."""
     request = view.pull_request
     if request is None:
-        yield Remark("no pull request: its title and text are known only to the Action", empty=True)
+        yield Remark(
+            "no pull request: its title and text are known only in the Action and with --pull-request",
+            empty=True,
+        )
         return
     body, removed = _HIDDEN_COMMENT.subn("", request.body.replace("\r\n", "\n"))
     text = f"#{request.number} {' '.join(request.title.split())}\n\n{body.strip()}".strip()

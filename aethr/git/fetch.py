@@ -19,7 +19,7 @@ from aethr.git import call, history
 DEPTHS = (50, 300, 2_000, 10_000)
 """Commits to fetch of each side, step by step, until the merge base is certain; then all of them."""
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Remote:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+        plain = parts.scheme == "http" and parts.hostname in LOOPBACK
         if parts.scheme not in ("https", "file") and not plain:
             raise UsageError(f"{self.url[:200]!r} is not an https: address", "Check GITHUB_SERVER_URL.")
 

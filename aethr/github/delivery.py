@@ -143,12 +143,17 @@ class Delivered(NamedTuple):
 
 def connect(job: Job, sleep: Sleep) -> Api:
     """A connection to GitHub's API with the input github-token. Raises ``UsageError``, ``ApiError``."""
-    token = job.inputs.token
+    return open_api(job.runner, job.inputs, sleep)
+
+
+def open_api(runner: Runner, inputs: Inputs, sleep: Sleep) -> Api:
+    """The same before the change is known."""
+    token = inputs.token
     if not token:
         raise UsageError("the input github-token is empty", "Leave it out: the job has its own.")
     if not (token.isascii() and token.isprintable()):
         raise UsageError("the input github-token has a character that no token has", "Paste it in one line.")
-    return Api(job.runner.api_url, token, sleep)
+    return Api(runner.api_url, token, sleep)
 
 
 def find_pull_request(job: Job) -> PullRequest:
@@ -206,6 +211,14 @@ def give_up(runner: Runner, error: AethrError, log: TextIO) -> ExitCode:
     append(runner.summary, comment.refusal(error))
     write_outputs(runner.output, {"status": "not-reviewed", "exit-code": str(int(error.exit_code))})
     return error.exit_code
+
+
+def skip(runner: Runner) -> ExitCode:
+    """End a step whose comment is not a command, without a line in the log."""
+    said = "This comment is not a command of somebody who may push."
+    append(runner.summary, f"### Aethr: skipped\n\n{said}\n")
+    write_outputs(runner.output, {"status": "skipped", "exit-code": str(int(ExitCode.OK))})
+    return ExitCode.OK
 
 
 def _write_reports(job: Job, result: RunResult | None) -> None:

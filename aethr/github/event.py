@@ -21,11 +21,13 @@ from aethr.git import fetch, history, tracking
 from aethr.git.fetch import Remote
 from aethr.github.runner import Runner
 
+COMMENT = "issue_comment"
+"""The one event whose change is not in its payload: see ``command``."""
 DEPENDABOT = "dependabot[bot]"
 
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _ZEROS = re.compile(r"0+")
-_BRANCH = re.compile(
+BRANCH = re.compile(
     "[^\\s\x00-\x1f\x7f\ud800-\udfff~^:?*\\[\\\\-][^\\s\x00-\x1f\x7f\ud800-\udfff~^:?*\\[\\\\]{0,999}"
 )
 
@@ -38,6 +40,8 @@ class EventChange(NamedTuple):
     decide how it is reviewed. ``outside`` is True for a pull request of a fork or of Dependabot whose run has
     no secrets and a token that can only read; ``privileged`` for one whose run has secrets and can write,
     although anybody may have written the change. ``pull_request`` is what its author says about it.
+    ``commits_only`` is True for a run that may touch no tree: it refuses agents and commands, whatever its
+    inputs say.
     """
 
     head: str
@@ -48,6 +52,7 @@ class EventChange(NamedTuple):
     outside: bool = False
     privileged: bool = False
     pull_request: PullRequestText | None = None
+    commits_only: bool = False
 
 
 def change(runner: Runner) -> EventChange:
@@ -56,7 +61,7 @@ def change(runner: Runner) -> EventChange:
     if find is None:
         raise UsageError(
             f"the event {runner.event_name!r} names no change to review",
-            f"Use one of: {', '.join(_EVENTS)}.",
+            f"Use one of: {', '.join((*_EVENTS, COMMENT))}.",
         )
     return find(runner)
 
@@ -120,7 +125,7 @@ _EVENTS = {
 def _onto(runner: Runner) -> str | None:
     """The default branch, unless it is the branch of this run."""
     name = text(at(runner.event, "repository", "default_branch"))
-    return name if _BRANCH.fullmatch(name) and runner.ref != f"refs/heads/{name}" else None
+    return name if BRANCH.fullmatch(name) and runner.ref != f"refs/heads/{name}" else None
 
 
 def _mapping(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -185,23 +190,30 @@ def _complete_base_side(top: Path, remote: Remote, base: str, sides: tuple[str, 
     fetch.complete(top, remote, (base,), ids)
 
 
-def refuse_checked_out_head(here: Checkout, change: EventChange) -> None:
-    """Refuse the pull request's code in the workspace of a run with the rights of ``pull_request_target``.
+def refuse_checked_out_head(here: Checkout, change: EventChange, default: str = "") -> None:
+    """Refuse the pull request's code in the workspace of a run that has secrets.
 
     The attack: https://securitylab.github.com/resources/github-actions-preventing-pwn-requests/. The head may
-    also be in a merge commit, as GitHub makes one; a shallow clone still names its parents.
+    also be in a merge commit, as GitHub makes one; a shallow clone still names its parents. Where only
+    commits are read, everything is refused that is not in the history of the base or of ``default``, the tip
+    of the default branch: an earlier head is the author's code too.
     """
     top, checked_out, base = here.top, here.head, change.base
     assert base is not None
-    if checked_out is None or checked_out == base or history.is_ancestor(top, checked_out, base):
+    trusted = [base, *filter(_SHA.fullmatch, [default])]
+    if checked_out is None or checked_out in trusted:
         return
-    if (
+    if any(history.is_ancestor(top, checked_out, each) for each in trusted):
+        return
+    own = (
         checked_out == change.head
         or change.head in history.parents(top, checked_out)
         or history.is_ancestor(top, change.head, checked_out)
-    ):
+    )
+    if own or change.commits_only:
+        what = "the pull request's own code" if own else f"{checked_out[:12]}, not the base branch, is"
         raise UsageError(
-            "pull_request_target with the pull request's own code checked out, next to this run's secrets",
+            f"{what} checked out, next to this run's secrets",
             "Leave `ref:` of actions/checkout out, so that the base branch is checked out.",
         )
 

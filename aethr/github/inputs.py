@@ -18,13 +18,15 @@ from aethr import context
 from aethr.base.errors import UsageError
 from aethr.base.options import RunOptions, from_environment
 from aethr.base.providers import provider_of
-from aethr.base.records import Checkout, WorkflowSpec
+from aethr.base.records import Checkout, Survey, WorkflowSpec
 from aethr.config import REVIEW_PRESET, WORKFLOW_FILE, workflow_file
 from aethr.config.credentials import KEYS
 from aethr.context import paths
 from aethr.context.background import guidance_paths
 from aethr.context.files import split_base
 from aethr.git import tracking
+from aethr.git.fetch import Remote
+from aethr.github import event, pull
 from aethr.github.event import EventChange
 from aethr.workflow import planning
 from aethr.workflow.planning import Project
@@ -170,8 +172,8 @@ def find_project(inputs: Inputs, change: EventChange, here: Checkout) -> Found:
     if preset:
         found = _open(cwd, None, preset)
     elif change.base is not None and change.proposed:
-        side = "base" if inputs.config_from_base else "head"
-        found = _find_in_commit(path, side, deciding_commit(inputs, change), here)
+        commit = deciding_commit(inputs, change)
+        found = _find_in_commit(path, "base" if commit == change.base else "head", commit, here)
     elif path is None and planning.nearest(cwd) is None:
         found = _open(
             cwd,
@@ -181,14 +183,17 @@ def find_project(inputs: Inputs, change: EventChange, here: Checkout) -> Found:
         )
     else:
         found = _open(cwd, path, None)
-    if change.proposed:
+    if change.commits_only:
+        pull.refuse_programs(found.project.workflow)
+    elif change.proposed:
         _refuse_programs(found.project.workflow, inputs)
     return found
 
 
 def deciding_commit(inputs: Inputs, change: EventChange) -> str:
     """The commit whose workflow file reviews a change that is not merged yet."""
-    return change.base if inputs.config_from_base and change.base is not None else change.head
+    from_base = inputs.config_from_base or change.commits_only
+    return change.base if from_base and change.base is not None else change.head
 
 
 def match_name(inputs: Inputs) -> Callable[[str], bool]:
@@ -197,7 +202,15 @@ def match_name(inputs: Inputs) -> Callable[[str], bool]:
     return lambda path: posixpath.basename(path) == name
 
 
-def match_sources(project: Project, top: Path, *, on_base: bool) -> Callable[[str], bool]:
+def fetch_sources(project: Project, survey: Survey, remote: Remote) -> None:
+    """Fetch the files that the workflow's sources read and a partial clone lacks. Raises ``GitError``."""
+    top, scope = survey.checkout.top, survey.scope
+    for commit, on_base in ((scope.head, False), (scope.base_side, True)):
+        if commit is not None:
+            event.fetch_files(top, remote, commit, _match_sources(project, top, on_base=on_base))
+
+
+def _match_sources(project: Project, top: Path, *, on_base: bool) -> Callable[[str], bool]:
     """Matches the paths of a commit that the workflow's sources read: of the head, or of the base side."""
     folder = project.root.relative_to(top).as_posix()
     found = [context.find(source) for step in project.workflow.steps for source in step.context]

@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
 
 class Api:
-    """A connection with one token. ``sleep`` waits for seconds; httpx sends with ``transport``."""
+    """A connection with one token, or none. ``sleep`` waits for seconds; httpx sends with ``transport``."""
 
     def __init__(
         self, url: str, token: str, sleep: Sleep, transport: httpx.BaseTransport | None = None
@@ -71,7 +71,7 @@ class Api:
         """Raises ``ApiError`` for a wrong address, proxy or certificate file in the environment."""
         self.sleep = sleep
         headers = {
-            "Authorization": f"Bearer {token}",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": VERSION,
             "User-Agent": f"aethr/{__version__}",
@@ -110,7 +110,7 @@ class Api:
     def send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, reads: bool = False
     ) -> Answer:
-        """Send a request; ``reads`` is True for a POST that changes nothing, such as a GraphQL query.
+        """Send a request; ``reads`` is True for a POST that may be repeated, such as a GraphQL query.
 
         Raises ``ApiError``, and ``AmbiguousError`` for a POST that may have been applied.
         """

@@ -557,7 +557,10 @@ def test_codes_of_invisible_characters_count_as_long_as_they_are(repo: Repo) -> 
 
 def test_elsewhere_there_is_no_pull_request(repo: Repo) -> None:
     block = read(repo.root, "pull_request")["pull_request"]
-    assert block.text == "[no pull request: its title and text are known only to the Action]\n"
+    assert (
+        block.text
+        == "[no pull request: its title and text are known only in the Action and with --pull-request]\n"
+    )
     assert block.receipts[0].complete
 
 

@@ -105,6 +105,28 @@ def _validate(value: Any, schema: Any) -> None:
     Draft7Validator({**schema, "definitions": _description()["definitions"]}).validate(value)
 
 
+def example(method: str, path: str, status: int) -> Any:
+    """The smallest answer that fits the description: what it requires, with empty values."""
+    return _example(_operation(method, path)["answers"][str(status)])
+
+
+def _example(schema: Any) -> Any:
+    if "$ref" in schema:
+        return _example(_description()["definitions"][schema["$ref"].rpartition("/")[2]])
+    for choices in ("allOf", "anyOf", "oneOf"):
+        if choices in schema:
+            return _example(schema[choices][0])
+    if "enum" in schema:
+        return schema["enum"][0]
+    kind = schema.get("type", "object")
+    if isinstance(kind, list):
+        return None
+    properties = schema.get("properties", {})
+    values: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": []}
+    required = schema.get("required", ())
+    return values[kind] if kind in values else {name: _example(properties[name]) for name in required}
+
+
 @lru_cache
 def _description() -> Any:
     """The description, with the limit of a comment that github.com really has: 262,144 bytes."""

@@ -1,6 +1,6 @@
-"""GitHub's API as far as the Action uses it: a real HTTP server on loopback.
+"""GitHub's API as far as Aethr uses it: a real HTTP server on loopback.
 
-It has comments, reviews with their comments and threads, and artifacts.
+It has comments, reviews with their comments and threads, pull requests, and artifacts.
 
 In a test::
 
@@ -8,7 +8,12 @@ In a test::
         github.add_comment("text", author="somebody")
         github.fail("POST", status=502, done=True)   # the next POST is done, and its answer lost
         github.diff = {"app.py": [range(1, 8)]}      # the lines that the pull request shows, by hunk
-    github.comments, github.beside, github.requests
+        github.permissions["ann"] = "write"
+        github.pulls[7] = Pull("main", head)
+    github.comments, github.beside, github.statuses, github.requests
+
+With ``serve_git(folder)`` it is an Enterprise Server, with its API below ``/api/v3`` and the repositories of
+the folder behind git's own ``http-backend``; ``private`` ones need a token for both.
 
 Paths, fields and limits follow docs.github.com, "REST API endpoints for issue comments", "… for pull request
 reviews" and "… for GitHub Actions artifacts"; when it is closed, every exchange is checked against GitHub's
@@ -21,13 +26,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
+import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tests.github import contract
 from tests.loopback import Handler, HttpServer, Loopback
@@ -42,11 +50,18 @@ _ONE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/comments/(\d+)")
 _REVIEWS = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/(\d+)/reviews")
 _BESIDE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/(\d+)/comments")
 _ONE_BESIDE = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/comments/(\d+)")
+_PULL = re.compile(r"/repos/([\w.-]+/[\w.-]+)/pulls/(\d+)")
+_PERMISSION = re.compile(r"/repos/([\w.-]+/[\w.-]+)/collaborators/([\w-]+)/permission")
+_STATUSES = re.compile(r"/repos/([\w.-]+/[\w.-]+)/statuses/([0-9a-f]{40})")
+_REACTIONS = re.compile(r"/repos/([\w.-]+/[\w.-]+)/issues/comments/(\d+)/reactions")
+_ACTIVITY = re.compile(r"/repos/([\w.-]+/[\w.-]+)/activity")
+_GIT = re.compile(r"/([\w.-]+/[\w.-]+?)(?:\.git)?(/info/refs|/git-upload-pack)")
 _ARTIFACTS = re.compile(r"/repos/([\w.-]+/[\w.-]+)/actions/runs/(\d+)/artifacts")
 _ZIP = re.compile(r"/repos/([\w.-]+/[\w.-]+)/actions/artifacts/(\d+)/zip")
 _CONTENT = re.compile(r"/content/(\d+)")
 _UPLOAD = re.compile(r"/upload/(\d+)/([^/]+)")
-_MISSING: tuple[int, Any, dict[str, str]] = (404, {"message": "Not Found"}, {})
+FORBIDDEN: tuple[int, Any, dict[str, str]] = (403, {"message": "Resource not accessible by integration"}, {})
+NOT_FOUND: tuple[int, Any, dict[str, str]] = (404, {"message": "Not Found"}, {})
 _FORBIDDEN = set('":<>|*?\\/\r\n')
 """In the name of an artifact."""
 
@@ -89,6 +104,30 @@ class Beside:
     resolved: bool = False
 
 
+@dataclass
+class Pull:
+    """A pull request: the branch that it goes to, and its head. ``repository`` is None for a deleted fork."""
+
+    base: str
+    head: str
+    repository: str | None = "octo/shop"
+    branch: str = "feature"
+    state: str = "open"
+    title: str = "$(touch pwned) ::error::title"
+    body: str | None = None
+
+
+@dataclass(frozen=True)
+class Push:
+    """A push to a branch, as the list of a repository's activities shows it."""
+
+    before: str
+    after: str
+    time: str
+    repository: str = "octo/shop"
+    branch: str = "feature"
+
+
 @dataclass(frozen=True)
 class Artifact:
     id: int
@@ -118,6 +157,18 @@ class GitHubServer(Loopback):
         self.may_resolve = self.forbids_resolving = False
         self.points = 5000
         self.artifacts: list[Artifact] = []
+        self.permissions: dict[str, str] = {}
+        self.pulls: dict[int, Pull] = {}
+        self.pushes: list[Push] = []
+        """The newest first, as GitHub lists them."""
+        self.statuses: list[dict[str, Any]] = []
+        self.reactions: list[tuple[int, str]] = []
+        self.forbidden: set[str] = set()
+        """What the token may not do: ``statuses``, ``reactions``, ``activity``, ``comments``."""
+        self.git_folder: Path | None = None
+        self.private = True
+        self.on_request: Callable[[str, str], object] = lambda *_: None
+        """Called before each request, to change the world between two of them."""
         self._ids = itertools.count(1000)
         self.requests: list[dict[str, Any]] = []
         self.read_only = read_only
@@ -141,6 +192,10 @@ class GitHubServer(Loopback):
         if value is None:
             for exchange in self.requests:
                 contract.check(exchange)
+
+    def serve_git(self, folder: Path, *, private: bool = False) -> None:
+        """Serve the repositories below a folder, ``owner/name``, by git's smart protocol."""
+        self.git_folder, self.private = folder, private
 
     def add_comment(self, body: str, author: str = "somebody", number: int = 7) -> Comment:
         comment = Comment(len(self.comments) + 1, number, author, body)
@@ -171,6 +226,7 @@ class GitHubServer(Loopback):
 
     def answer(self, method: str, url: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON and headers for one request; the state changes as GitHub's would."""
+        self.on_request(method, url)
         with self._lock:
             status, value, headers = self._answer(method, url, body)
             self.requests.append(
@@ -181,11 +237,13 @@ class GitHubServer(Loopback):
     def _answer(self, method: str, url: str, body: Any) -> tuple[int, Any, dict[str, str]]:
         sent = f"{url} {body}"
         fault = next((each for each in self._faults if each.method == method and each.on in sent), None)
+        if fault is None or fault.done:
+            parts = urlsplit(url)
+            answer = self._about_pulls(method, parts.path, parse_qs(parts.query), body)
+            answer = answer or self._carry_out(method, url, body)
         if fault is None:
-            return self._carry_out(method, url, body)
+            return answer
         self._faults.remove(fault)
-        if fault.done:
-            self._carry_out(method, url, body)
         return fault.status, {"message": fault.message}, fault.headers
 
     def _carry_out(self, method: str, url: str, body: Any) -> tuple[int, Any, dict[str, str]]:
@@ -194,8 +252,8 @@ class GitHubServer(Loopback):
             return 200, self._graphql(body["query"], body.get("variables", {})), {}
         if method == "GET":
             return self._read(parts.path, parse_qs(parts.query))
-        if self.read_only:
-            return 403, {"message": "Resource not accessible by integration"}, {}
+        if self.read_only or "comments" in self.forbidden:
+            return FORBIDDEN
         if self.locked and method == "POST":
             return 403, {"message": "Unable to create comment because issue is locked."}, {}
         if not isinstance(body, dict) or len(body.get("body", "").encode()) > BODY_LIMIT:
@@ -204,7 +262,7 @@ class GitHubServer(Loopback):
             return 201, self._shown(self.add_comment(body["body"], ME, int(match[2]))), {}
         if method == "POST" and (match := _REVIEWS.fullmatch(parts.path)):
             return self._reviewed(int(match[2]), body)
-        return self._edited(parts.path, body["body"]) if method == "PATCH" else _MISSING
+        return self._edited(parts.path, body["body"]) if method == "PATCH" else NOT_FOUND
 
     def _read(self, path: str, query: dict[str, list[str]]) -> tuple[int, Any, dict[str, str]]:
         if match := _LIST.fullmatch(path):
@@ -222,7 +280,7 @@ class GitHubServer(Loopback):
             if artifact is None or artifact.expired:
                 return 410 if artifact else 404, {"message": "Gone"}, {}
             return 302, None, {"Location": f"{self.url}/content/{artifact.id}"}
-        return _MISSING
+        return NOT_FOUND
 
     def _reviewed(self, number: int, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         """All comments of a review, or none of them, and nobody says which one was wrong."""
@@ -275,6 +333,63 @@ class GitHubServer(Loopback):
         ]
         return {
             "data": {"repository": {"pullRequest": {"reviewThreads": {"pageInfo": page, "nodes": nodes}}}}
+        }
+
+    def _about_pulls(
+        self, method: str, path: str, query: dict[str, list[str]], body: Any
+    ) -> tuple[int, Any, dict[str, str]] | None:
+        """Pull requests, permissions, pushes, statuses and reactions; None for any other address."""
+        if method == "GET" and (match := _PULL.fullmatch(path)):
+            pull = self.pulls.get(int(match[2]))
+            return (200, self._pull(path, pull), {}) if pull else NOT_FOUND
+        if method == "GET" and (match := _PERMISSION.fullmatch(path)):
+            permission = self.permissions.get(match[2], "none" if match[2] == "ghost" else "read")
+            if permission == "none":
+                return 404, {"message": f"{match[2]} is not a user"}, {}
+            return 200, {"permission": permission, "role_name": permission, "user": None}, {}
+        if method == "GET" and (match := _ACTIVITY.fullmatch(path)):
+            if "activity" in self.forbidden:
+                return NOT_FOUND
+            wanted = (match[1], query["ref"][0])
+            found = [each for each in self.pushes if (each.repository, f"refs/heads/{each.branch}") == wanted]
+            start = int(query.get("after", ["c0"])[0][1:])
+            link = f'<{self.url}{path}?ref={quote(wanted[1], safe="")}&after=c{start + 2}>; rel="next"'
+            shown = [self._push(each) for each in found[start : start + 2]]
+            return 200, shown, {"Link": link} if len(found) > start + 2 else {}
+        if method == "POST" and (match := _STATUSES.fullmatch(path)):
+            if self.read_only or "statuses" in self.forbidden:
+                return FORBIDDEN
+            self.statuses.append({**body, "sha": match[2]})
+            return 201, {**contract.example(method, path, 201), **body}, {}
+        if method == "POST" and (match := _REACTIONS.fullmatch(path)):
+            if self.read_only or "reactions" in self.forbidden:
+                return FORBIDDEN
+            self.reactions.append((int(match[2]), body["content"]))
+            return 201, {**contract.example(method, path, 201), **body}, {}
+        return None
+
+    def _pull(self, path: str, pull: Pull) -> dict[str, Any]:
+        whole: dict[str, Any] = contract.example("GET", path, 200)
+        fork = {**whole["base"]["repo"], "full_name": pull.repository} if pull.repository else None
+        return {
+            **whole,
+            "state": pull.state,
+            "title": pull.title,
+            "body": pull.body,
+            "base": {**whole["base"], "ref": pull.base},
+            "head": {**whole["head"], "ref": pull.branch, "sha": pull.head, "repo": fork},
+        }
+
+    def _push(self, push: Push) -> dict[str, Any]:
+        return {
+            "id": 1,
+            "node_id": "PSH_1",
+            "before": push.before,
+            "after": push.after,
+            "ref": f"refs/heads/{push.branch}",
+            "timestamp": push.time,
+            "activity_type": "push",
+            "actor": None,
         }
 
     def _page(
@@ -331,7 +446,7 @@ class GitHubServer(Loopback):
             if beside is not None:
                 beside.body = body
                 return 200, self._shown_beside(beside), {}
-        return _MISSING
+        return NOT_FOUND
 
     def _shown_beside(self, beside: Beside) -> dict[str, Any]:
         page = f"{self.url}/octo/shop/pull/{beside.number}"
@@ -432,16 +547,55 @@ class _Handler(Handler):
 
     def _serve(self, sent: bytes) -> None:
         token = self.headers.get("Authorization", "")
+        owner = self.server.owner
+        if owner.git_folder is not None and (match := _GIT.fullmatch(urlsplit(self.path).path)):
+            if owner.private and not token:
+                self.send_error(401)
+            else:
+                self._serve_git(owner.git_folder / match[1], match[2], sent)
+            return
+        self.path = self.path.removeprefix("/api/v3")
         headers: dict[str, str] = {}
         if self.path.startswith(("/content/", "/upload/")):
             status, data = self.server.owner.store(self.command, self.path, sent, bool(token))
         else:
             value: Any = {"message": "Bad credentials"}
             status = 401
+            if not token and not owner.private:
+                token = "Bearer of a public repository"
+            if not token and owner.git_folder is not None:
+                status, value = 404, {"message": "Not Found"}
             if token.startswith("Bearer "):
                 body = json.loads(sent) if sent else None
                 status, value, headers = self.server.owner.answer(self.command, self.path, body)
             data = json.dumps(value).encode()
+        self._send(status, data, headers)
+
+    def _serve_git(self, repository: Path, service: str, sent: bytes) -> None:
+        """One request by git's own CGI program: https://git-scm.com/docs/git-http-backend."""
+        variables = {
+            "GIT_PROJECT_ROOT": str(repository),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "PATH_INFO": service,
+            "QUERY_STRING": urlsplit(self.path).query,
+            "REQUEST_METHOD": self.command,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(sent)),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+        }
+        done = subprocess.run(
+            ["git", "http-backend"],
+            env={**os.environ, **variables},
+            input=sent,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        head, _, content = done.stdout.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        self._send(int(headers.pop("Status", "200 OK").split()[0]), content, headers)
+
+    def _send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, text in {"Content-Type": "application/json; charset=utf-8", **headers}.items():
             self.send_header(name, text)

@@ -62,6 +62,27 @@ class PullRequest:
             "repository": {"full_name": REPOSITORY, "default_branch": "main"},
         }
 
+    def comment(
+        self, body: str, *, login: str = "ann", action: str = "created", kind: str = "User", number: int = 7
+    ) -> dict[str, Any]:
+        """A payload of ``issue_comment`` on a pull request: it does not say which commits that has."""
+        return {
+            "action": action,
+            "issue": {
+                "number": number,
+                "title": "$(touch pwned) ${{ secrets.X }} ::error::title",
+                "pull_request": {"url": f"https://api.github.com/repos/{REPOSITORY}/pulls/{number}"},
+            },
+            "comment": {
+                "id": 99,
+                "body": body,
+                "user": {"login": login, "type": kind},
+                "created_at": "2026-01-02T12:00:00Z",
+                "author_association": "NONE",
+            },
+            "repository": {"full_name": REPOSITORY, "default_branch": "main"},
+        }
+
     def checkout(self, name: str = "work", depth: int | None = None, commit: str | None = None) -> Repo:
         """What actions/checkout leaves: the merge commit, detached, whole or with so many generations."""
         root = self.folder / name

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from aethr.cli import main
 from tests.github.conftest import Act
-from tests.github.github_server import GitHubServer
+from tests.github.github_server import GitHubServer, Pull
 from tests.github.support import PullRequest, merge, open_pull_request
 from tests.github.test_fetch import partial_clone
-from tests.live import PASS
+from tests.live import KEY, PASS
 from tests.model_server import ModelServer, text
 
 pytestmark = pytest.mark.slow
@@ -61,10 +62,19 @@ def said(tmp_path: Path) -> PullRequest:
     return request
 
 
+TITLE = "Net prices $(touch pwned) ::error::title"
+
+
 def event(request: PullRequest) -> dict[str, Any]:
     found = request.event(fork=True)
-    found["pull_request"] |= {"title": "Net prices $(touch pwned) ::error::title", "body": BODY}
+    found["pull_request"] |= {"title": TITLE, "body": BODY}
     return found
+
+
+def describe(github: GitHubServer, request: PullRequest) -> None:
+    """Let the API say what the event of a comment does not."""
+    github.permissions["ann"] = "write"
+    github.pulls[7] = Pull("main", request.head, "mallory/shop", title=TITLE, body=BODY)
 
 
 def blocks(prompt: str) -> dict[str, str]:
@@ -73,23 +83,10 @@ def blocks(prompt: str) -> dict[str, str]:
     return {title: content for _, title, content in found}
 
 
-@pytest.mark.parametrize("name", ["pull_request", "pull_request_target"])
-@pytest.mark.parametrize("kept", ["", "blob:none", "tree:0"])
-def test_the_reviewer_sees_what_the_change_is_for(
-    act: Act, github: GitHubServer, said: PullRequest, name: str, kept: str
-) -> None:
-    clone = partial_clone(said, kept, 1) if kept else said.checkout(depth=1, commit=said.base)
-    if kept:
-        clone.git("update-ref", "--no-deref", "HEAD", said.base)
-    allow = {"AETHR_ACTION_ALLOW_PULL_REQUEST_TARGET": "true"} if name.endswith("target") else {}
-    with ModelServer([text(PASS)]) as models:
-        step = act(said, models, workspace=clone.root, event=event(said), name=name, variables=allow)
-    assert step.code == 0, step.log
-    prompt = models.bodies[0]["messages"][0]["content"]
+def check_prompt(prompt: str) -> None:
+    """Check what a reviewer sees of the change of ``said``, wherever it is reviewed."""
     shown = blocks(prompt)
-    assert shown["pull_request"].startswith(
-        "#7 Net prices $(touch pwned) ::error::title\n\nPrices are net from now on.\n"
-    )
+    assert shown["pull_request"].startswith(f"#7 {TITLE}\n\nPrices are net from now on.\n")
     assert "Did you add tests?" not in prompt
     assert "\\x1b[31m\\u{202e}" in shown["pull_request"]
     assert "Net prices" not in shown["task"]
@@ -105,6 +102,24 @@ def test_the_reviewer_sees_what_the_change_is_for(
     assert "this change edits guidance for reviewers and agents" in shown["git_diff"]
     assert " 1 line 1\n" in shown["changed_files"]
     assert "60 line sixty\n" in shown["changed_files"]
+
+
+@pytest.mark.parametrize("name", ["pull_request", "pull_request_target", "issue_comment"])
+@pytest.mark.parametrize("kept", ["", "blob:none", "tree:0"])
+def test_the_reviewer_sees_what_the_change_is_for(
+    act: Act, github: GitHubServer, said: PullRequest, name: str, kept: str
+) -> None:
+    clone = partial_clone(said, kept, 1) if kept else said.checkout(depth=1, commit=said.base)
+    if kept:
+        clone.git("update-ref", "--no-deref", "HEAD", said.base)
+    describe(github, said)
+    payload = said.comment("/aethr review") if name == "issue_comment" else event(said)
+    allow = {"AETHR_ACTION_ALLOW_PULL_REQUEST_TARGET": "true"} if name.endswith("target") else {}
+    with ModelServer([text(PASS)]) as models:
+        step = act(said, models, workspace=clone.root, event=payload, name=name, variables=allow)
+    assert step.code == 0, step.log
+    prompt = models.bodies[0]["messages"][0]["content"]
+    check_prompt(prompt)
     record = Path(step.outputs["report"]).read_text(encoding="utf-8")
     everything = "\n".join((step.log, step.summary, record, *github.bodies, *step.outputs.values()))
     assert "Net prices" not in everything
@@ -114,13 +129,47 @@ def test_the_reviewer_sees_what_the_change_is_for(
     assert not (clone.root / "pwned").exists()
 
 
+@pytest.mark.parametrize("kept", ["", "blob:none", "tree:0"])
+def test_a_pull_request_in_the_terminal_shows_the_same(
+    github: GitHubServer,
+    said: PullRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kept: str,
+) -> None:
+    describe(github, said)
+    said.origin.git("update-ref", "refs/pull/7/head", said.head)
+    github.serve_git(said.folder / "server")
+    said.origin.git("checkout", "-q", "-b", "mine", "main")
+    said.origin.git("rm", "-q", "spec.md", "AGENTS.md", "notes.md")
+    said.origin.commit("without what the sources read, so that a partial clone lacks it")
+    root = said.folder / "clone"
+    options = ["--branch=mine", *([f"--filter={kept}", "--depth=1"] if kept else [])]
+    said.origin.git("clone", "-q", *options, f"{github.url}/octo/shop.git", str(root))
+    monkeypatch.chdir(root)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("GH_HOST", github.url.removeprefix("http://"))
+    monkeypatch.setenv("AETHR_LIVE", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ModelServer([text(PASS)]) as models:
+        monkeypatch.setenv("OPENAI_BASE_URL", models.base_url)
+        code = main(["run", "--pull-request", "7", "--json", "review it"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    check_prompt(models.bodies[0]["messages"][0]["content"])
+    assert "Net prices" not in captured.out + captured.err
+
+
 def test_a_push_has_no_pull_request(act: Act, said: PullRequest) -> None:
     pushed = {"before": said.base, "after": said.head, "repository": {"default_branch": "main"}}
     with ModelServer([text(PASS)]) as models:
         step = act(said, models, event=pushed, name="push", variables={"AETHR_ACTION_COMMENT": "false"})
     assert step.code == 0, step.log
     shown = blocks(models.bodies[0]["messages"][0]["content"])
-    assert shown["pull_request"] == "[no pull request: its title and text are known only to the Action]\n"
+    assert (
+        shown["pull_request"]
+        == "[no pull request: its title and text are known only in the Action and with --pull-request]\n"
+    )
     assert "    Show euros\n" in shown["commits"]
 
 

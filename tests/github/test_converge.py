@@ -11,7 +11,7 @@ import pytest
 
 from aethr.github import comment
 from tests.github.conftest import Act, Step
-from tests.github.github_server import BODY_LIMIT, GitHubServer
+from tests.github.github_server import BODY_LIMIT, GitHubServer, Pull
 from tests.github.support import PullRequest, merge, open_pull_request
 from tests.live import KEY
 from tests.model_server import ModelServer, Reply, error
@@ -135,6 +135,30 @@ def test_three_pushes_with_a_rename_a_rebase_a_force_push_and_a_moved_base(
         assert len(models.bodies) == asked, "the same bytes are not asked again"
         assert (repeated.code, heading(github)) == (third.code, said) == (1, said)
     [_] = github.comments
+
+
+def test_a_review_on_demand_and_one_of_a_push_continue_each_other(
+    act: Act, github: GitHubServer, large: PullRequest
+) -> None:
+    github.permissions["ann"] = "write"
+    base = large.checkout("base", 1, large.base).root
+    with ModelServer(review_marks) as models:
+        assert act(large, models, variables=GATE).code == 1
+        asked = len(models.bodies)
+        github.pulls[7] = Pull("main", large.push(content(5), "f5.py"))
+        about = {"name": "issue_comment", "event": large.comment("/aethr review"), "workspace": base}
+        ordered = act(large, models, variables=GATE, run_id=501, **about)
+        assert ordered.code == 1, ordered.log
+        assert findings(ordered) == {"alpha": "open", "gamma": "open"}
+        assert "2 high findings (2 still there) · 1 resolved" in heading(github)
+        assert f"; resolved by {large.head[:12]}" in github.bodies[0]
+        assert 1 <= len(models.bodies) - asked <= 3
+        assert [each["description"] for each in github.statuses[1:]] == ["revise: 2 high"]
+        asked = len(models.bodies)
+        pushed = act(large, models, variables=GATE, run_id=502)
+        assert len(models.bodies) == asked, "the command has asked all of it"
+        assert findings(pushed) == {"alpha": "open", "gamma": "open"}
+    assert len(github.comments) == 1
 
 
 def test_an_edit_of_one_file_asks_for_its_part(act: Act, github: GitHubServer, large: PullRequest) -> None:

@@ -104,3 +104,19 @@ def test_the_merge_has_every_input_but_those_of_a_call() -> None:
     }
     assert set(merge["inputs"]) == set(review["inputs"]) - calls
     assert set(review["outputs"]) - set(merge["outputs"]) == {"checkpoint", "record"}
+
+
+def test_the_workflow_on_demand_has_the_rights_and_the_guards_that_its_section_explains() -> None:
+    text = (ROOT / "docs" / "action.md").read_text(encoding="utf-8")
+    section = text.partition("\n## On demand\n")[2]
+    # The key `on` is True in YAML 1.1.
+    found = yaml.safe_load(section.split("```yaml\n", 1)[1].split("```", 1)[0])
+    job = found["jobs"]["review"]
+    checkout, aethr = job["steps"]
+    assert found[True] == {"issue_comment": {"types": ["created"]}}
+    assert found["permissions"] == {"contents": "read", "pull-requests": "write", "statuses": "write"}
+    assert "concurrency" not in found, "any comment would join it"
+    assert "github.event.issue.number" in job["concurrency"]["group"]
+    assert "cancel-in-progress" not in job["concurrency"], "a command of anybody would stop a review"
+    assert "ref" not in checkout["with"]
+    assert set(aethr["with"]) == {"api-key"}

@@ -1,11 +1,11 @@
-"""Cut the endpoints of comments, reviews and artifacts out of GitHub's own OpenAPI description.
+"""Cut the endpoints that Aethr uses out of GitHub's own OpenAPI description, as plain JSON Schema.
 
     npm pack @octokit/openapi@23.0.2 && tar -xzf octokit-openapi-23.0.2.tgz
     python tests/github/data/cut_openapi.py package/generated/api.github.com.json >github_api.json
 
-The result is plain JSON Schema, and only what the Action uses: examples and descriptions are left out,
-``nullable`` becomes a type. What the description does not have is added: the limit of a comment's text, that
-a review which is posted at once needs a text, and that the line of an outdated comment is null.
+Examples and descriptions are left out, ``nullable`` becomes a type, and what the description does not have is
+added: the limits of a comment's text and of a status, a deleted fork, that a review which is posted at once
+needs a text, and that the line of an outdated comment is null.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ REVIEWS, BESIDE, ONE_BESIDE = (
     "/repos/{owner}/{repo}/pulls/{pull_number}/comments",
     "/repos/{owner}/{repo}/pulls/comments/{comment_id}",
 )
+PULL, PERMISSION, STATUS, REACTIONS, ACTIVITY = (
+    "/repos/{owner}/{repo}/pulls/{pull_number}",
+    "/repos/{owner}/{repo}/collaborators/{username}/permission",
+    "/repos/{owner}/{repo}/statuses/{sha}",
+    "/repos/{owner}/{repo}/issues/comments/{comment_id}/reactions",
+    "/repos/{owner}/{repo}/activity",
+)
 USED = {
     LIST: ("get", "post"),
     ONE: ("patch",),
@@ -36,6 +43,11 @@ USED = {
     REVIEWS: ("post",),
     BESIDE: ("get",),
     ONE_BESIDE: ("patch",),
+    PULL: ("get",),
+    PERMISSION: ("get",),
+    STATUS: ("post",),
+    REACTIONS: ("post",),
+    ACTIVITY: ("get",),
 }
 LIMIT = 65_536
 DROPPED = ("example", "examples", "description", "externalDocs", "x-github", "deprecated", "tags", "summary")
@@ -57,6 +69,9 @@ def cut(document: dict[str, Any]) -> dict[str, Any]:
     review["properties"]["body"]["minLength"] = 1
     review["properties"]["comments"]["items"]["properties"]["body"]["maxLength"] = LIMIT
     definitions["pull-request-review-comment"]["properties"]["line"]["type"] = ["integer", "null"]
+    paths[STATUS]["post"]["body"]["properties"]["description"]["maxLength"] = 140
+    head = definitions["pull-request"]["properties"]["head"]["properties"]
+    head["repo"] = {"anyOf": [head["repo"], {"type": "null"}]}  # of a fork that was deleted
     return {"paths": paths, "definitions": definitions}
 
 
@@ -99,7 +114,9 @@ def plain(schema: Any, document: dict[str, Any], definitions: dict[str, Any]) ->
             definitions[name] = plain(resolved(schema, document), document, definitions)
         return {"$ref": f"#/definitions/{name}"}
     made = {
-        key: plain(value, document, definitions)
+        key: {name: plain(each, document, definitions) for name, each in value.items()}
+        if key == "properties"  # whose names are not keywords: a status has a description
+        else plain(value, document, definitions)
         for key, value in schema.items()
         if key not in DROPPED and key != "nullable"
     }
