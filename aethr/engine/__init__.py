@@ -146,9 +146,7 @@ def preview(plan: Plan, *, run_commands: bool = False, agents: bool = True) -> I
         earlier = plan.earlier if resumed else None
         answers = []
         for part in plan.own_parts(len(collected.parts)):
-            prepared = PartCall(step, Turn(0, 1), part, collected, tuple(history), earlier).prepare(
-                plan, called=False
-            )
+            prepared = PartCall(step, Turn(0, 1), part, collected, tuple(history), earlier).prepare(plan)
             if _has_nothing_to_read(plan, step, collected):
                 answers.append(skip(step, Turn(0, 1), collected))
                 yield prepared._replace(skipped=answers[-1].skipped)
@@ -341,7 +339,7 @@ def _share_budget(progress: Progress, calls: Sequence[PartCall]) -> Purse:
     left = plan.allowance.after(budget.used([*progress.results, *progress.open]))
     if len(calls) < 2 or left == UNLIMITED:
         return Purse(left, [left] * len(calls))
-    requests = (call.request(plan, call.prepare(plan, called=False)) for call in calls)
+    requests = (call.request(plan, call.prepare(plan)) for call in calls)
     return Purse(left, calls[0].step.share(requests, left))
 
 

@@ -77,8 +77,8 @@ class PartCall(NamedTuple):
 
         return self._replace(findings=verify.fit(found, (of for of, _ in seen)))
 
-    def prepare(self, plan: Plan, *, called: bool = True) -> StepPrepared:
-        """Its prompt, with the receipts of what the prompt contains, and if it is ``called`` its key."""
+    def prepare(self, plan: Plan) -> StepPrepared:
+        """Its prompt, with the receipts of what the prompt contains."""
         step, parts = self.step, len(self.collected.parts)
         blocks = self.collected.parts[self.part - 1]
         receipts = list(receipts_of(blocks))
@@ -112,7 +112,7 @@ class PartCall(NamedTuple):
         prepared = StepPrepared(
             step.spec.id, prompt, prompts.digest(prompt), tuple(receipts), part=self.part, parts=parts
         )
-        if not called or not plan.is_live or step.address is None:
+        if not plan.is_live or step.address is None:
             return prepared
         model = step.model._replace(timeout_s=None) if step.model else None
         asked = {

@@ -175,7 +175,7 @@ def test_a_missing_shard_is_named_and_no_gate_opens(reviewed: Run) -> None:
     del reviewed.github.artifacts[1]
     step = reviewed.merge()
     assert (step.code, step.outputs["status"]) == (4, "incomplete"), step.log
-    assert "shard 2 of 3 is missing" in reviewed.github.bodies[0]
+    assert "Shard 2 of 3 is missing" in reviewed.github.bodies[0]
     assert reviewed.merge(NO_GATE).code == 0
 
 
@@ -185,7 +185,7 @@ def test_a_shard_without_a_part_of_its_own_leaves_a_record_too(run: Run) -> None
     assert [step.code for step in steps] == [0] * 9, steps[-1].log
     assert run.merge(HIGH).code == 1
     del run.github.artifacts[-1]
-    assert "shard 9 of 9 is missing" in run.merge().summary
+    assert "Shard 9 of 9 is missing" in run.merge().summary
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_a_failed_shard_runs_again_alone(run: Run) -> None:
     assert failed.outputs["resumable"] == "true"
     first = run.merge(HIGH)
     assert (first.code, first.outputs["status"]) == (1, "incomplete")
-    assert "shard 2 of 3 is missing" in first.summary
+    assert "Shard 2 of 3 is missing" in first.summary
     run.models.requests.clear()
     again = run.shard(2, attempt=2)
     assert again.code == 0, again.log
@@ -362,7 +362,7 @@ def test_a_record_that_does_not_count_is_named_and_closes_the_gate(reviewed: Run
         reason = record(step)["review"]["reason"]
         assert reason.startswith("the record of shard 2 of 3, attempt 1, does not count: "), case
         assert why in reason, case
-        assert "shard 2 of 3 is missing" in reason, case
+        assert "Shard 2 of 3 is missing" in reason, case
         assert not own & {part["part"] for part in record(step)["steps"]}, f"{case} is shown as reviewed"
         assert "does not count" in reviewed.github.bodies[0], case
         assert "Traceback" not in step.log, case

@@ -107,7 +107,7 @@ def test_three_pushes_with_a_rename_a_rebase_a_force_push_and_a_moved_base(
         second = act(large, models, variables=GATE, run_id=501)
         assert second.code == 1, second.log
         assert findings(second) == {"alpha": "open", "delta": "new", "gamma": "open"}
-        assert "1 new, 2 still there, 1 resolved" in heading(github)
+        assert "(1 new, 2 still there) · 1 resolved" in heading(github)
         resolved_by = large.head[:12]
         assert f"beta is wrong here, in every call of it; resolved by {resolved_by}" in github.bodies[0]
         again, asked = len(models.bodies) - asked, len(models.bodies)
@@ -125,7 +125,7 @@ def test_three_pushes_with_a_rename_a_rebase_a_force_push_and_a_moved_base(
         merge(origin)
         third = act(large, models, variables=GATE, run_id=502)
         assert findings(third) == {"gamma": "open"}
-        assert "0 new, 1 still there, 2 resolved" in heading(github)
+        assert "(1 still there) · 2 resolved" in heading(github)
         assert len(models.bodies) - asked == 2
         assert f"resolved by {resolved_by}" in github.bodies[0], "those of earlier pushes stay listed"
         assert github.bodies[0].count("resolved by") == 3

@@ -69,7 +69,7 @@ def test_a_new_head_edits_the_same_comment(act: Act, github: GitHubServer, reque
         step = act(request_, models, run_id=501)
     assert step.code == 0, step.log
     [comment] = github.comments
-    assert f"### Aethr: pass · 0 new, 0 still there, 1 resolved · `{new[:12]}`" in comment.body
+    assert f"### Aethr: pass · `{new[:12]}` · 1 resolved" in comment.body
     assert f"off by one; resolved by {new[:12]}" in comment.body
     assert comment.body.count("off by one") == 1
     assert "# right" in prompt(models, 1)
@@ -100,7 +100,7 @@ def test_three_pushes_with_findings_beside_their_lines(
     github.diff = {"app.py": [range(1, 3)]}
     with ModelServer([text(TWO), text(TWO), text(PASS)]) as models:
         first = act(request_, models, variables=INLINE | GATE)
-        request_.push("def total(prices):\n    return sum(prices) + 2\n")
+        request_.push("def total(prices):\n    return sum(prices) + 1\n\n# The price of all.\n")
         second = act(request_, models, run_id=501, variables=INLINE | GATE)
         assert [each.line for each in github.beside] == [2]
         assert "Beside the code: 1 high." in github.bodies[0]

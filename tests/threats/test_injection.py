@@ -286,7 +286,7 @@ def assert_inert(made: Run) -> None:
     for comment in made.comments:
         answers.assert_harmless_markdown(comment)
         assert comment.startswith("<!-- aethr")
-        own = [line for line in comment.rstrip().splitlines() if not line.startswith("<!-- aethr:state ")]
+        own = [line for line in comment.splitlines() if line and not line.startswith("<!-- aethr:state ")]
         assert own[-1].startswith("<sub>")
         assert [line for line in comment.splitlines() if line.startswith("/")] == []
 
