@@ -34,7 +34,7 @@ from aethr.github.inputs import Found
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
 from aethr.run import Prepared, Show, execute, kept, prepare
-from aethr.run.kept import State, StateError
+from aethr.run.kept import KeptState, StateError
 from aethr.run.shards import merge
 from aethr.workflow import planning
 
@@ -90,7 +90,7 @@ class JobAttempt:
     notes: list[str] = field(default_factory=list)
     carrier: Carrier | None = None
     folder: Path = Path()
-    earlier: State | None = None
+    earlier: KeptState | None = None
     seal: Seal = UNSEALED
     holds: Callable[[str], bool] = lambda _: True
     is_proven: bool = True
@@ -207,7 +207,7 @@ def _read_state(job: Job, attempt: JobAttempt, setup: Setup) -> None:
     attempt.holds = partial(context.holds, setup.found.project.root, setup.survey)
     if not attempt.seal.keys or not job.inputs.comment or job.change.number is None:
         return
-    attempt.earlier = State()
+    attempt.earlier = KeptState()
     try:
         text = comment.find_state(delivery.read_comment(job, time.sleep) or "")
         if text:

@@ -13,7 +13,7 @@ from aethr.base.errors import ConfigError, UsageError
 from aethr.base.records import Answer, WorkflowSpec
 from aethr.base.words import suggest
 from aethr.config import workflow_file
-from aethr.config.mistakes import LINE_END, Lines, visible
+from aethr.config.mistakes import LINE_END, FileLines, visible
 from aethr.config.schema import Vocabulary
 
 _KEY = re.compile(r"""\s*(["']?)answers\1\s*:""")
@@ -56,7 +56,7 @@ def remove(text: str, origin: str, place_id: str, vocabulary: Vocabulary) -> str
             + " and ".join(map(str, starts)),
             "Remove by hand the one that you mean.",
         )
-    lines, column = Lines.of(text), spec.places["answers"].column
+    lines, column = FileLines.of(text), spec.places["answers"].column
     first = starts[0] - 1
     while first and not re.match(rf" {{{column - 1}}}-", lines.texts[first]):
         first -= 1  # a dash can stand alone on its line

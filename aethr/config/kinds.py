@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from aethr.base.records import Place
-from aethr.config.mistakes import Lines, Mistake, quote, refusal
+from aethr.config.mistakes import FileLines, Mistake, quote, refusal
 from aethr.config.nodes import BROKEN, Entries, Items, Node, Scalar, compose
 
 MISSING: Any = None
@@ -79,7 +79,7 @@ def read_document(
     ``check`` finds mistakes that involve several values. Raises ``ConfigError`` with all mistakes.
     """
     text = text.removeprefix("\ufeff")
-    lines = Lines.of(text)
+    lines = FileLines.of(text)
     root, mistakes = compose(text, lines, empty)
     reading = Reading("", {}, {}, mistakes)
     value = MISSING if root is None else reading.value(kind, root)

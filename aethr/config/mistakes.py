@@ -37,14 +37,14 @@ class Mistake(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-class Lines(NamedTuple):
+class FileLines(NamedTuple):
     """A text's lines, as editors count them, and the index of each line's first character."""
 
     texts: tuple[str, ...]
     starts: tuple[int, ...]
 
     @classmethod
-    def of(cls, text: str) -> Lines:
+    def of(cls, text: str) -> FileLines:
         ends = list(LINE_END.finditer(text))
         starts = (0, *(end.end() for end in ends))
         stops = (*(end.start() for end in ends), len(text))

@@ -16,7 +16,7 @@ import yaml
 
 from aethr.base.errors import ConfigError
 from aethr.base.records import Place
-from aethr.config.mistakes import Lines, Mistake, quote, visible
+from aethr.config.mistakes import FileLines, Mistake, quote, visible
 
 MAX_BYTES = 128 * 1024
 """The size of the largest file that is read."""
@@ -116,7 +116,7 @@ class Entries(NamedTuple):
 Node: TypeAlias = Scalar | Items | Entries
 
 
-def compose(text: str, lines: Lines, empty: str) -> tuple[Node | None, list[Mistake]]:
+def compose(text: str, lines: FileLines, empty: str) -> tuple[Node | None, list[Mistake]]:
     """The document in ``text`` and its mistakes as YAML; no node if it cannot be used.
 
     ``empty`` is the message for a file without a document.
@@ -149,7 +149,7 @@ class _UnusableError(Exception):
         self.mistake = Mistake(place, message)
 
 
-def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> Mistake:
+def _unusable(error: yaml.MarkedYAMLError, lines: FileLines) -> Mistake:
     """PyYAML's error in plain words; for something that is never closed, the place is its opening."""
     problem, context = error.problem or "cannot be read", error.context or ""
     opening, place = _place(error.context_mark, lines), _place(error.problem_mark, lines)
@@ -164,7 +164,7 @@ def _unusable(error: yaml.MarkedYAMLError, lines: Lines) -> Mistake:
     return Mistake(place, f"not valid YAML: {plain}{since}")
 
 
-def _place(mark: Any, lines: Lines) -> Place:
+def _place(mark: Any, lines: FileLines) -> Place:
     """A mark's place, from its index: PyYAML counts more characters as line ends than editors do."""
     return lines.place(mark.index if mark is not None else 0)
 
@@ -187,7 +187,7 @@ _PLAIN = {
 class _Composer(yaml.SafeLoader):
     """A loader of nodes with their places that collects mistakes. It recurses at most ``MAX_DEPTH`` deep."""
 
-    def __init__(self, text: str, lines: Lines) -> None:
+    def __init__(self, text: str, lines: FileLines) -> None:
         super().__init__(text)
         self.mistakes: list[Mistake] = []
         self._lines = lines

@@ -41,7 +41,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(?::[0-9]{1,
 _NAME = re.compile(r"(?!\.\.?/)[A-Za-z0-9_.-]{1,100}/(?!\.\.?$)[A-Za-z0-9_.-]{1,100}")
 
 
-class Repository(NamedTuple):
+class HostedRepository(NamedTuple):
     """A repository by its host (and port) in lower case, and its name ``owner/name``."""
 
     host: str
@@ -98,7 +98,7 @@ def open_pull_request(given: RunOptions, cwd: Path, environ: Mapping[str, str], 
     return Opened(project, survey, change.pull_request, (note,))
 
 
-def _ask(repository: Repository, token: str, number: int, sleep: Sleep) -> Pull:
+def _ask(repository: HostedRepository, token: str, number: int, sleep: Sleep) -> Pull:
     """The pull request, or the error with the words of a terminal. Raises ``AethrError``."""
     what = f"pull request {number} of {repository.name} on {repository.host}"
     named = " or ".join(_variables(repository)[:1])
@@ -120,7 +120,7 @@ def _ask(repository: Repository, token: str, number: int, sleep: Sleep) -> Pull:
         raise
 
 
-def find_repository(top: Path, environ: Mapping[str, str]) -> Repository:
+def find_repository(top: Path, environ: Mapping[str, str]) -> HostedRepository:
     """The repository that pull requests of this clone are in, as gh finds it. Raises ``UsageError``.
 
     ``GH_REPO``; else the remote of `gh repo set-default`; else the first remote that is on GitHub.
@@ -168,7 +168,7 @@ def _addresses(top: Path) -> Iterator[tuple[str, str]]:
         yield address, "" if other == "base" else other
 
 
-def locate(address: str) -> Repository | None:
+def locate(address: str) -> HostedRepository | None:
     """The repository at an address of git: https, ssh, or as scp writes it. None for any other."""
     try:
         parts = urlsplit(address)
@@ -186,28 +186,28 @@ def locate(address: str) -> Repository | None:
     return _repository(host, path.strip("/").removesuffix(".git"))
 
 
-def _repository(host: str, name: str) -> Repository | None:
+def _repository(host: str, name: str) -> HostedRepository | None:
     host = host.lower()
     if host in (f"ssh.{DOT_COM}", f"www.{DOT_COM}"):
         host = DOT_COM
     if _HOST.fullmatch(host) is None or _NAME.fullmatch(name) is None:
         return None
-    return Repository(host, name)
+    return HostedRepository(host, name)
 
 
-def _is_github(found: Repository, environ: Mapping[str, str]) -> bool:
+def _is_github(found: HostedRepository, environ: Mapping[str, str]) -> bool:
     """Whether a host is GitHub's, or the operator says so: in GH_HOST, or to gh."""
     if not found.is_enterprise_server or found.host == environ.get("GH_HOST", "").strip().lower():
         return True
     return bool(_ask_gh(found.host, environ))
 
 
-def _variables(repository: Repository) -> tuple[str, str]:
+def _variables(repository: HostedRepository) -> tuple[str, str]:
     kind = "_ENTERPRISE" if repository.is_enterprise_server else ""
     return f"GH{kind}_TOKEN", f"GITHUB{kind}_TOKEN"
 
 
-def find_token(repository: Repository, environ: Mapping[str, str]) -> str:
+def find_token(repository: HostedRepository, environ: Mapping[str, str]) -> str:
     """The token for a repository: of the environment, else of gh; empty without one. Raises ``UsageError``.
 
     A token for github.com is not sent to an Enterprise Server, nor the other way round.

@@ -29,7 +29,7 @@ from aethr.github.upsert import Api, ApiError, Marker, Posted, PullRequest, Read
 from aethr.output import report, wording
 from aethr.output import report_files as reports
 from aethr.run import kept
-from aethr.run.kept import State
+from aethr.run.kept import KeptState
 
 _HUNK = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
 UNPROCESSABLE = 422
@@ -40,7 +40,7 @@ MAX_HUNK_BYTES = 10_000_000
 """Lines of a larger hunk are not known."""
 
 
-class Shown(NamedTuple):
+class ShownLines(NamedTuple):
     """Which lines of the new version a diff shows: ranges by path from the repository's top folder."""
 
     ranges: Mapping[str, tuple[range, ...]]
@@ -51,10 +51,10 @@ class Shown(NamedTuple):
         return finding.line is not None and any(finding.line in each for each in lines)
 
 
-NONE = Shown({})
+NONE = ShownLines({})
 
 
-def shown_lines(survey: Survey) -> Shown:
+def shown_lines(survey: Survey) -> ShownLines:
     """Read the diff for the lines it shows. Raises ``GitError``."""
     ranges: dict[str, list[range]] = {}
     path = ""
@@ -65,10 +65,10 @@ def shown_lines(survey: Survey) -> Shown:
         elif part.text is not None and (match := _HUNK.match(part.text)):
             start, count = int(match[1]), int(match[2] or 1)
             ranges[path].append(range(start, start + count))
-    return Shown({name: tuple(found) for name, found in ranges.items()})
+    return ShownLines({name: tuple(found) for name, found in ranges.items()})
 
 
-def relocate(result: RunResult, folder: str, shown: Shown) -> RunResult:
+def relocate(result: RunResult, folder: str, shown: ShownLines) -> RunResult:
     """The result with each finding's path from the repository's top; ``folder`` is the project's there.
 
     A reviewer sees paths from the top in a diff and from the project's folder elsewhere, so a path that the
@@ -117,9 +117,9 @@ class Done(NamedTuple):
     error: AethrError | None = None
     excused: bool = False
     notes: tuple[str, ...] = ()
-    shown: Shown = NONE
+    shown: ShownLines = NONE
     secrets: tuple[str, ...] = ()
-    state: State | None = None
+    state: KeptState | None = None
     seal: Seal = UNSEALED
 
     @property

@@ -55,7 +55,7 @@ class AmbiguousError(ApiError):
     """The answer to a POST was lost, so it may have been applied."""
 
 
-class Answer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """The JSON of a successful answer, and the address of the next page."""
 
     value: Any
@@ -109,7 +109,7 @@ class Api:
 
     def send(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, reads: bool = False
-    ) -> Answer:
+    ) -> ApiAnswer:
         """Send a request; ``reads`` is True for a POST that may be repeated, such as a GraphQL query.
 
         Raises ``ApiError``, and ``AmbiguousError`` for a POST that may have been applied.
@@ -169,7 +169,7 @@ class Api:
             self.sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
-    def _read(self, response: httpx.Response) -> Answer:
+    def _read(self, response: httpx.Response) -> ApiAnswer:
         """The answer. A next page on another server is an ``ApiError``: it must not get the token."""
         try:
             value = json_value(response.content)
@@ -182,7 +182,7 @@ class Api:
             ours, theirs = urlsplit(str(self._client.base_url)), urlsplit(url)
             if (ours.scheme, ours.netloc) != (theirs.scheme, theirs.netloc):
                 raise ApiError("the next page of GitHub's list is on another server")
-        return Answer(value, url)
+        return ApiAnswer(value, url)
 
 
 def _find_wait_s(method: str, response: httpx.Response, backoff_s: float, *, last: bool, safe: bool) -> float:

@@ -1,7 +1,7 @@
 """What a later run of the same pull request, or in the same folder, takes over from this one.
 
-A ``State`` has the whole answers of live models, which are not asked for again where the same prompt comes
-(``engine.reuse``), and the findings of the last review, with which the next one is compared. As text it is
+A ``KeptState`` has the whole answers of live models, which are not asked for again where the same prompt
+comes (``engine.reuse``), and the findings of the last review, with which the next one is compared. As text it is
 JSON, compressed, sealed with the provider's keys and bound to where it belongs. Anybody may read it, and
 anybody may have written what is there instead, so what no key proves is ignored with its reason.
 """
@@ -56,7 +56,7 @@ class Known(NamedTuple):
     since: str
 
 
-class State(NamedTuple):
+class KeptState(NamedTuple):
     """``reviewed`` is the commit of the latest review, empty before the first one.
 
     The last of the ``answers`` are dropped first.
@@ -81,7 +81,7 @@ def make_seal(keys: Iterable[str], **binding: str) -> Seal:
     return Seal(tuple(key for key in keys if len(key) >= SHORTEST_KEY), {**bound, "contract": str(CONTRACT)})
 
 
-def pack(state: State, seal: Seal, room: int) -> Packed:
+def pack(state: KeptState, seal: Seal, room: int) -> Packed:
     """The state in at most ``room`` ASCII characters, without the last answers if they do not fit."""
 
     def text(count: int) -> str:
@@ -96,7 +96,7 @@ def pack(state: State, seal: Seal, room: int) -> Packed:
     return Packed(text(count - 1), count - 1) if count else Packed("", 0)
 
 
-def unpack(text: str, seal: Seal) -> State:
+def unpack(text: str, seal: Seal) -> KeptState:
     """The state that ``pack`` has made with one of these keys and this binding. Raises ``StateError``."""
     try:
         unpacker = zlib.decompressobj()
@@ -108,14 +108,14 @@ def unpack(text: str, seal: Seal) -> State:
             raise StateError(f"its schema is {document.get('schema')!r:.20}, not {SCHEMA}")
         if doubt := find_record_doubt(document, seal.keys, seal.binding, STATE_PURPOSE):
             raise StateError(doubt)
-        return codec.whole_from_json(State, document.get("state"), "the state")
+        return codec.whole_from_json(KeptState, document.get("state"), "the state")
     except (binascii.Error, zlib.error, ValueError) as error:
         raise StateError("it is cut, or was edited") from error
 
 
 def advance(
-    earlier: State | None, result: RunResult, commit: str, is_there: Callable[[str], bool]
-) -> tuple[RunResult, State]:
+    earlier: KeptState | None, result: RunResult, commit: str, is_there: Callable[[str], bool]
+) -> tuple[RunResult, KeptState]:
     """The result of a live run with its findings compared with the earlier ones, and the state after it.
 
     ``commit`` is what was reviewed; ``is_there`` says whether the tree has a path. A finding is new in every
@@ -123,7 +123,7 @@ def advance(
     whose review is reliable without it: then each part has an answer, and the answer that had the finding was
     asked for again, or it would be here. The answers with findings come first, and then the shortest ones.
     """
-    before = earlier or State()
+    before = earlier or KeptState()
     review, is_reliable = result.review, result.outcome in RELIABLE
     pairs = _match([each.finding for each in before.findings], review.findings, is_there)
     findings, known = [], []
@@ -148,7 +148,7 @@ def advance(
         known += gone
         answers += before.answers
     latest = {each.key: each for each in reversed(answers)}.values()
-    state = State(
+    state = KeptState(
         commit if is_reliable or review.status != "none" else before.reviewed,
         tuple(sorted(latest, key=lambda each: (not each.finds, len(each.content), each.key))),
         tuple(known),
@@ -200,11 +200,11 @@ class Folder(NamedTuple):
     file: Path
     seal: Seal
 
-    def read(self) -> State:
+    def read(self) -> KeptState:
         """What earlier runs left, or nothing. Raises ``StateError``."""
         try:
             if not self.file.is_file():
-                return State()
+                return KeptState()
             if self.file.stat().st_size > FOLDER_BYTES:
                 raise StateError("it is too large")
             return unpack(self.file.read_text(encoding="ascii").strip(), self.seal)
@@ -219,13 +219,13 @@ class Folder(NamedTuple):
         try:
             earlier = self.read()
         except StateError:
-            earlier = State()
+            earlier = KeptState()
         new = list(reuse.keep(results, commit))
         if not new:
             return
         keys = {each.key for each in new}
         answers = (*new, *(each for each in earlier.answers if each.key not in keys))
-        packed = pack(State(answers=answers), self.seal, FOLDER_BYTES - 1)
+        packed = pack(KeptState(answers=answers), self.seal, FOLDER_BYTES - 1)
         with disk.failing_as(f"{self.file}: cannot keep the answers", "Name another --checkpoint-dir."):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             disk.write(self.file, packed.text + "\n", mode=0o600)

@@ -17,7 +17,7 @@ from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions
 from aethr.base.records import Finding, Receipt, Review, RunOutcome, RunResult, Scope, StepResult, Totals
 from aethr.github import reviews
-from aethr.github.delivery import Delivered, Done, Job, Shown, deliver
+from aethr.github.delivery import Delivered, Done, Job, ShownLines, deliver
 from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
 from aethr.github.reviews import LIMIT, Anchor, find_anchor, identify, write_body
@@ -72,7 +72,7 @@ class Pushes:
             Review("revise", findings, 1.0), Totals(1), ExitCode.OK, outcome=outcome,
         )  # fmt: skip
         log = io.StringIO()
-        done = Done(result, shown=Shown(SHOWN), secrets=secrets)
+        done = Done(result, shown=ShownLines(SHOWN), secrets=secrets)
         delivered = deliver(Job(runner, inputs, change), done, log, self._sleep)
         self.log = log.getvalue()
         return delivered

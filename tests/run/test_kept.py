@@ -25,7 +25,7 @@ from aethr.engine import seal as seals
 from aethr.output import wording
 from aethr.review.identity import place_id
 from aethr.run import kept
-from aethr.run.kept import Folder, Known, State, StateError, advance, make_seal, pack, unpack
+from aethr.run.kept import Folder, KeptState, Known, StateError, advance, make_seal, pack, unpack
 
 PASS = "Review status: pass"
 KEY = "sk-one-0123456789abcdef"
@@ -64,7 +64,7 @@ def there(_path: str) -> bool:
 
 
 def test_a_state_comes_back_as_it_was() -> None:
-    state = State(ONE, (answer("a", "ü\u2028 <!-- -->"),), (Known(finding("wrong", 2), ONE),))
+    state = KeptState(ONE, (answer("a", "ü\u2028 <!-- -->"),), (Known(finding("wrong", 2), ONE),))
     packed = pack(state, SEAL, 10_000)
     assert packed.answers == 1
     assert unpack(packed.text, SEAL) == state
@@ -74,7 +74,7 @@ def test_a_state_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize("name", ["repository", "pull_request", "comment_key"])
 def test_a_state_belongs_to_one_comment(name: str) -> None:
     bound = {"repository": "octo/shop", "pull_request": "7", "comment_key": "default", name: "another"}
-    text = pack(State(ONE), make_seal([KEY], **bound), 10_000).text
+    text = pack(KeptState(ONE), make_seal([KEY], **bound), 10_000).text
     with pytest.raises(StateError, match=f"made for another {name.replace('_', ' ')}"):
         unpack(text, SEAL)
 
@@ -82,10 +82,10 @@ def test_a_state_belongs_to_one_comment(name: str) -> None:
 def test_a_state_of_another_contract_or_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = SEAL._replace(binding={**SEAL.binding, "contract": "0"})
     with pytest.raises(StateError, match="made for another contract"):
-        unpack(pack(State(ONE), other, 10_000).text, SEAL)
+        unpack(pack(KeptState(ONE), other, 10_000).text, SEAL)
     with monkeypatch.context() as patch:
         patch.setattr(kept, "SCHEMA", 0)
-        text = pack(State(ONE), SEAL, 10_000).text
+        text = pack(KeptState(ONE), SEAL, 10_000).text
     with pytest.raises(StateError, match="its schema is 0, not 1"):
         unpack(text, SEAL)
 
@@ -104,7 +104,7 @@ def test_a_seal_of_a_record_does_not_fit_a_state() -> None:
 
 
 def test_any_changed_character_is_noticed() -> None:
-    text = pack(State(ONE, (answer("a"),)), SEAL, 10_000).text
+    text = pack(KeptState(ONE, (answer("a"),)), SEAL, 10_000).text
     chance = random.Random(1)
     for _ in range(300):
         at = chance.randrange(len(text))
@@ -136,10 +136,10 @@ def noise(length: int, seed: int) -> str:
 def test_the_last_answers_are_dropped_first() -> None:
     answers = tuple(answer(str(at), noise(1000 * at, at)) for at in (3, 1, 2))
     for room, keys in ((20_000, "3 1 2"), (5_000, "3 1"), (3_500, "3"), (800, "")):
-        packed = pack(State(ONE, answers), SEAL, room)
+        packed = pack(KeptState(ONE, answers), SEAL, room)
         assert len(packed.text) <= room
         assert [each.key for each in unpack(packed.text, SEAL).answers] == keys.split(), room
-    assert pack(State(ONE, answers), SEAL, 100) == ("", 0)
+    assert pack(KeptState(ONE, answers), SEAL, 100) == ("", 0)
 
 
 def test_answers_with_findings_come_first_and_then_the_shortest() -> None:
@@ -150,7 +150,7 @@ def test_answers_with_findings_come_first_and_then_the_shortest() -> None:
     }
     step = result().steps[0]
     steps = tuple(step._replace(answer_key=key, content=text) for key, text in said.items())
-    _, state = advance(State(), result()._replace(steps=steps), ONE, there)
+    _, state = advance(KeptState(), result()._replace(steps=steps), ONE, there)
     assert [each.key for each in state.answers] == ["found", "short", "long"]
 
 
@@ -162,14 +162,16 @@ def test_answers_with_findings_come_first_and_then_the_shortest() -> None:
 def test_only_whole_answers_of_models_are_kept(partial: dict[str, object]) -> None:
     step = result().steps[0]
     own = result()._replace(steps=(step, step._replace(**{"answer_key": "other", **partial})))  # type: ignore[arg-type]
-    assert [each.key for each in advance(State(), own, ONE, there)[1].answers] == ["k"]
+    assert [each.key for each in advance(KeptState(), own, ONE, there)[1].answers] == ["k"]
 
 
 # --- findings and the review before ---------------------------------------------------------------
 
 
 def test_findings_are_new_still_there_and_resolved() -> None:
-    first, state = advance(State(), result(finding("a is wrong", 2), finding("b is wrong", 4)), ONE, there)
+    first, state = advance(
+        KeptState(), result(finding("a is wrong", 2), finding("b is wrong", 4)), ONE, there
+    )
     assert states(first) == {"a is wrong": None, "b is wrong": None}
     second, state = advance(state, result(finding("a is worse", 2, severity="low")), TWO, there)
     assert states(second) == {"a is worse": "open"}
@@ -181,7 +183,7 @@ def test_findings_are_new_still_there_and_resolved() -> None:
 
 
 def test_the_same_commit_says_the_same_again() -> None:
-    _, before = advance(State(), result(finding("b is wrong", 4)), ONE, there)
+    _, before = advance(KeptState(), result(finding("b is wrong", 4)), ONE, there)
     first, state = advance(before, result(finding("a is wrong", 2)), TWO, there)
     again, _ = advance(state, result(finding("a is wrong", 2)), TWO, there)
     assert again.review == first.review
@@ -190,7 +192,7 @@ def test_the_same_commit_says_the_same_again() -> None:
 
 @pytest.mark.parametrize("outcome", ["incomplete", "not-reviewed"])
 def test_a_review_that_is_not_reliable_resolves_nothing(outcome: RunOutcome) -> None:
-    _, state = advance(State(), result(finding("a is wrong", 2), finding("b is wrong", 4)), ONE, there)
+    _, state = advance(KeptState(), result(finding("a is wrong", 2), finding("b is wrong", 4)), ONE, there)
     second, state = advance(state, result(finding("a is wrong", 2), outcome=outcome), TWO, there)
     assert second.review.resolved == ()
     third, _ = advance(state, result(finding("b is wrong", 4)), THREE, there)
@@ -199,13 +201,13 @@ def test_a_review_that_is_not_reliable_resolves_nothing(outcome: RunOutcome) -> 
 
 
 def test_a_step_that_no_longer_reviews_resolves_nothing() -> None:
-    _, state = advance(State(), result(finding("a is wrong", 2, by=("security",))), ONE, there)
+    _, state = advance(KeptState(), result(finding("a is wrong", 2, by=("security",))), ONE, there)
     second, _ = advance(state, result(), TWO, there)
     assert second.review.resolved == ()
 
 
 def test_a_renamed_file_keeps_its_findings_and_a_copy_does_not() -> None:
-    _, state = advance(State(), result(finding("a is wrong", 2)), ONE, there)
+    _, state = advance(KeptState(), result(finding("a is wrong", 2)), ONE, there)
     moved = result(finding("a is wrong", 2, path="b.py"))
     assert states(advance(state, moved, TWO, "b.py".__eq__)[0]) == {"a is wrong": "open"}
     copied, _ = advance(state, moved, TWO, there)
@@ -215,14 +217,14 @@ def test_a_renamed_file_keeps_its_findings_and_a_copy_does_not() -> None:
 
 def test_two_findings_at_one_place_are_told_apart_by_what_they_say() -> None:
     overflow, leak = "the sum overflows for large prices", "the file handle is never closed"
-    _, state = advance(State(), result(finding(overflow, 2), finding(leak, 2)), ONE, there)
+    _, state = advance(KeptState(), result(finding(overflow, 2), finding(leak, 2)), ONE, there)
     second, _ = advance(state, result(finding(leak, 2)), TWO, there)
     assert states(second) == {leak: "open"}
     assert [each.finding.message for each in second.review.resolved] == [overflow]
 
 
 def test_an_answered_finding_stays_answered_and_a_resolved_one_gates_nothing() -> None:
-    _, state = advance(State(), result(finding("a is wrong", 2)), ONE, there)
+    _, state = advance(KeptState(), result(finding("a is wrong", 2)), ONE, there)
     answered = finding("a is wrong", 2, state="answered")
     second, _ = advance(state, result(answered), TWO, there)
     assert states(second) == {"a is wrong": "answered"}
@@ -236,7 +238,7 @@ def test_an_answered_finding_stays_answered_and_a_resolved_one_gates_nothing() -
 def test_two_runs_at_once_leave_a_whole_file(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "new" / "x.answers", SEAL)
     step = result().steps[0]
-    read: list[State] = []
+    read: list[KeptState] = []
 
     def work(number: int) -> None:
         for at in range(10):
