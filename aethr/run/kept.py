@@ -1,8 +1,8 @@
 """What a later run of the same pull request, or in the same folder, takes over from this one.
 
 A ``KeptState`` has the whole answers of live models, which are not asked for again where the same prompt
-comes (``engine.reuse``), and the findings of the last review, with which the next one is compared. As text it is
-JSON, compressed, sealed with the provider's keys and bound to where it belongs. Anybody may read it, and
+comes (``engine.reuse``), and the findings of the last review, with which the next one is compared. As text it
+is JSON, compressed, sealed with the provider's keys and bound to where it belongs. Anybody may read it, and
 anybody may have written what is there instead, so what no key proves is ignored with its reason.
 """
 

@@ -11,7 +11,7 @@ import pytest
 from aethr.base.errors import UsageError
 from aethr.base.options import RunOptions
 from aethr.cli import main
-from aethr.github.clone import Repository, find_repository, find_token, locate, open_pull_request
+from aethr.github.clone import HostedRepository, find_repository, find_token, locate, open_pull_request
 from aethr.github.upsert import ApiError
 from tests.github.github_server import GitHubServer, Pull
 from tests.github.support import WORKFLOW, PullRequest
@@ -41,7 +41,7 @@ TOKEN = "gho_0123456789abcdef0123"
     ],
 )
 def test_the_repository_of_an_address(address: str, host: str, name: str) -> None:
-    assert locate(address) == Repository(host, name)
+    assert locate(address) == HostedRepository(host, name)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_is_no_repository_of_a_server(address: str) -> None:
     ],
 )
 def test_the_address_of_the_api(host: str, api: str) -> None:
-    assert Repository(host, "octo/shop").api_url == api
+    assert HostedRepository(host, "octo/shop").api_url == api
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def gh(tmp_path: Path) -> Callable[..., dict[str, str]]:
 
 
 OURS = "git.example.com"
-COM, TENANT, SERVER = (Repository(host, "octo/shop") for host in ("github.com", "octo.ghe.com", OURS))
+COM, TENANT, SERVER = (HostedRepository(host, "octo/shop") for host in ("github.com", "octo.ghe.com", OURS))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ COM, TENANT, SERVER = (Repository(host, "octo/shop") for host in ("github.com", 
     ],
 )
 def test_a_token_goes_to_its_own_server_only(
-    repository: Repository, environ: dict[str, str], expected: str
+    repository: HostedRepository, environ: dict[str, str], expected: str
 ) -> None:
     assert find_token(repository, {**environ, "PATH": ""}) == expected
 
