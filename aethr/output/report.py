@@ -132,7 +132,7 @@ def markdown(result: RunResult) -> str:
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
-        *(markdown_inline(line.text) for line in wording.why_not_passed(result)),
+        *(markdown_inline(line.text[:1].upper() + line.text[1:]) for line in wording.why_not_passed(result)),
         findings_by_file(result.review.open),
         set_aside(result.review.findings),
         *(answer(last, result, markdown_block, "##") for last in result.last_answers),

@@ -279,10 +279,12 @@ def remedy(result: RunResult) -> str:
         fix = "add a step with the role reviewer to the workflow"
     elif any(step.truncated for step in result.steps):
         fix = "raise max_tokens of the reviewer's model, or make the change smaller"
-    elif any(not receipt.complete for receipt in result.receipts):
+    elif any(not receipt.complete and receipt.path for receipt in result.receipts):
         fix = REMEDY
+    elif any(not receipt.complete for receipt in result.receipts):  # what the scope leaves out, and the like
+        fix = "include what is named above, or choose the change with --diff"
     else:
-        fix = "try again, or use another model"
+        fix = "run again what is missing or gave no verdict, or use another model"
     return f"To fix: {fix}."
 
 

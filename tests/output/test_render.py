@@ -347,7 +347,7 @@ def test_the_end_says_why_the_gate_closed() -> None:
             {"steps": (step(context=(Receipt("git_diff", "z.py", 0, complete=False),)),)},
             "review less at once",
         ),
-        ({}, "try again"),
+        ({}, "run again"),
     ],
 )
 def test_an_exit_for_want_of_a_review_says_what_to_do(run: dict[str, object], fix: str) -> None:
@@ -472,7 +472,7 @@ def test_a_notice_is_printed_once_per_step() -> None:
         (result(review=Review(reason="nothing changed")), ["Nothing to review: nothing changed"]),
         (
             result(review=Review(reason="no key"), code=ExitCode.NOT_REVIEWED),
-            ["NOT REVIEWED: no key", "To fix: try again, or use another model."],
+            ["NOT REVIEWED: no key", "To fix: run again what is missing or gave no verdict, or use another model."],
         ),
     ],
 )

@@ -260,7 +260,7 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
         "# Aethr: review-existing-diff\n",
         "**INCOMPLETE (revise on what was sent): not sent: z.py (over budget); "
         "1 high, 1 medium and 1 low finding**\n\n"
-        "gate closed (--fail-on low): 1 high, 1 medium and 1 low finding\n\n",
+        "Gate closed (--fail-on low): 1 high, 1 medium and 1 low finding\n\n",
         "**src/a b.py**\n\n🔴 **high** src/a b.py:3: wrong \\| &lt;b&gt;\n\n",
         "**Without a file of the project**\n\n🟠 **medium**: no tests\n\n",
         "**b.py**\n\n🔵 **low** b.py: typo\n\n",
