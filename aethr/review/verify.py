@@ -42,6 +42,11 @@ _DECISION = re.compile(
 _STANDS = re.compile(r"\bstands?\b|\b(?:not|never|cannot|can't|nothing is)\s+(?:be\s+)?drop", re.IGNORECASE)
 """Words that take a drop back, wherever they stand in a line that is not code."""
 _ALL = re.compile(r"\b(?:all|every\w*|each|none|nothing|both)\b", re.IGNORECASE)
+_COMMENT = re.compile(
+    r"\s*(?:#[\s!]|#$|//|/\*|\*[\s/]|\*$|--\s|--$|;;|<!--|%\s|\"\"\"|'''|REM\s)", re.IGNORECASE
+)
+"""The beginning of a line that is a comment in a usual language; ``#include`` and ``*pointer`` are not."""
+_PROSE = (".md", ".markdown", ".rst", ".txt", ".adoc")
 _END = re.compile(r"\W*checked\s*[:=—–-]?\s*all\W*", re.IGNORECASE)
 
 
@@ -126,7 +131,8 @@ def checks(result: StepResult, *, high: bool) -> Mapping[int, Check]:
 
 def _prove(result: StepResult, drop: _Drop, about: Finding, *, high: bool) -> Check | None:
     """The check if the code that the drop quotes proves it, or else None."""
-    proofs = list(_find_proofs(drop, about, result.quotes))
+    found = _find_proofs(drop, about, result.quotes)
+    proofs = [each for each in found if any(_telling_lines(each, about))]
     counted = {line for each in proofs for line in _telling_lines(each, about)}
     if sum(map(len, map(_letters, counted))) < LEAST:
         return None
@@ -219,10 +225,16 @@ def _find_proofs(drop: _Drop, about: Finding, quotes: Sequence[Quote]) -> Iterat
 
 
 def _telling_lines(quote: Quote, about: Finding) -> Iterator[str]:
-    """The lines of a quotation that the finding does not say itself."""
+    """The lines of code in a quotation that the finding does not say itself.
+
+    What somebody wrote about code proves nothing: a line that is a comment, and a text in another file than
+    the finding is about.
+    """
+    if quote.path != about.path and quote.path.lower().endswith(_PROSE):
+        return
     said = _letters(" ".join((about.path or "", about.message, about.evidence or "")))
     for line in quote.text.split("\n"):
-        if _letters(line) not in said:
+        if _letters(line) not in said and not _COMMENT.match(line):
             yield " ".join(line.split())
 
 

@@ -472,7 +472,10 @@ def test_a_notice_is_printed_once_per_step() -> None:
         (result(review=Review(reason="nothing changed")), ["Nothing to review: nothing changed"]),
         (
             result(review=Review(reason="no key"), code=ExitCode.NOT_REVIEWED),
-            ["NOT REVIEWED: no key", "To fix: run again what is missing or gave no verdict, or use another model."],
+            [
+                "NOT REVIEWED: no key",
+                "To fix: run again what is missing or gave no verdict, or use another model.",
+            ],
         ),
     ],
 )

@@ -16,6 +16,7 @@ from tests.live import PASS, TASK
 
 GUARD = """\
 def guard(prices):
+    # Nobody ever calls this with an empty list of prices.
     if not prices or min(prices) < 0:
         raise ValueError("no prices, or a negative one")
     return list(prices)  # xyz
@@ -44,6 +45,7 @@ HUNK = """\
 BLOCKS = (
     Block("git_diff", "", shown=(Shown("app.py", (HUNK,)),)),
     Block("file:shop/guard.py", "", shown=(Shown("shop/guard.py", (GUARD,)),)),
+    Block("file:notes.md", "", shown=(Shown("notes.md", ("No list is ever empty, says the manual.",)),)),
     Block("command:cat NOTES", "", shown=(Shown("NOTES", ("the notes say that it is refused",)),)),
 )
 SEEN = Receipt("git_diff", "app.py", 99, changed_lines=2, sent_lines=2)
@@ -115,6 +117,8 @@ STAY = {
     "the title of the task": drop(TASK + " review my changes now"),
     "a commit message": drop("the caller checks every price of the list"),
     "guidance": drop("Every price was checked by the caller before."),
+    "a comment": drop("    # Nobody ever calls this with an empty list of prices."),
+    "prose in another file": drop("No list is ever empty, says the manual."),
     "a bracket": drop("}"),
     "many brackets": drop("\n".join(["}"] * 40)),
     "19 letters": drop("    return list(prices)  # xyz"),

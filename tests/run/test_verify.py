@@ -158,7 +158,7 @@ def test_a_high_finding_is_dropped_only_if_the_file_says_so(
     [result] = json.loads(sarif)["runs"][0]["results"]
     if allowed:
         assert "; dropped by verify: 1 high" in done.err
-        assert "dropped by verify: the caller refuses it (shop/guard.py:2)" in plain
+        assert "dropped by verify: the caller refuses it (shop/guard.py:3)" in plain
         assert "<summary>Dropped by verify: 1 high</summary>" in page
         assert "```\nif not prices or min(prices) < 0:\n```" in page
         [suppressed] = result["suppressions"]
