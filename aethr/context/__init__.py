@@ -33,6 +33,7 @@ from aethr.base.records import (
 )
 from aethr.base.sanitize import reveal_name
 from aethr.base.words import counted, suggest
+from aethr.config import WORKFLOW_FILE
 from aethr.context import background, evidence, paths
 from aethr.context.changes import git_diff, is_wide, latest_diff
 from aethr.context.files import Refusal, Tree, WorkTree, git_tree, outline, show, split_base, tree_of
@@ -368,7 +369,7 @@ def _glob(argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment
 def _tree(_argument: str, view: View, _budget_chars: int, /) -> Iterator[Fragment]:
     """The names of the project's files; a project so large that they do not fit misses nothing."""
     tree = tree_of(view)
-    listing = tree.names(bool)
+    listing = tree.names(WORKFLOW_FILE.__ne__)  # `--save` writes that one, and must not change the prompts
     names = listing.names
     if isinstance(tree, WorkTree):  # git lists files that have been deleted
         names = tuple(name for name in names if os.path.lexists(view.root / name))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from aethr.base.records import is_git_diff
+from aethr.context.diffs import Section, number, parse
 from tests.support import Repo, make_repo
 
 SOURCE = Path(__file__).parent.parent.parent
@@ -64,19 +66,25 @@ class Tool:
 
 
 def reviewed(record: Path) -> dict[str, str]:
-    """The sha256 of what was sent of each file."""
+    """The sha256 of what was sent of each file of the change."""
     steps = json.loads(record.read_text(encoding="utf-8"))["steps"]
-    return {each["path"]: each["sha256"] for each in steps[0]["context"]}
+    return {each["path"]: each["sha256"] for each in steps[0]["context"] if is_git_diff(each["source"])}
 
 
 def changed(repo: Repo, base: str, head: str) -> dict[str, str]:
     """The same of what git says that changed between two commits."""
     names = [name for name in repo.git("diff", "-z", "--name-only", base, head).split("\0") if name]
-    return {name.replace("\n", "\\n"): sha(repo.git("diff", base, head, "--", name)) for name in names}
+    form = ("diff", "--function-context", base, head, "--")
+    return {name.replace("\n", "\\n"): sha(repo.git(*form, name)) for name in names}
 
 
-def sha(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def sha(diff: str) -> str:
+    """That of a diff with the numbers in front of its lines."""
+    parts = (
+        each.header.decode() if isinstance(each, Section) else number((each.text or b"").decode())
+        for each in parse([diff.encode()], 1 << 20)
+    )
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def skip_if_unreachable(done: subprocess.CompletedProcess[str]) -> None:
