@@ -25,7 +25,7 @@ from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
 from aethr.github.reviews import Beside
 from aethr.github.runner import Runner, annotation, append, write_outputs
-from aethr.github.upsert import Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, Sleep
+from aethr.github.upsert import TRIES, Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, Sleep
 from aethr.output import report, wording
 from aethr.output import report_files as reports
 from aethr.run import kept
@@ -141,19 +141,19 @@ class Delivered(NamedTuple):
     note: str = ""
 
 
-def connect(job: Job, sleep: Sleep) -> Api:
+def connect(job: Job, sleep: Sleep, tries: int = TRIES) -> Api:
     """A connection to GitHub's API with the input github-token. Raises ``UsageError``, ``ApiError``."""
-    return open_api(job.runner, job.inputs, sleep)
+    return open_api(job.runner, job.inputs, sleep, tries)
 
 
-def open_api(runner: Runner, inputs: Inputs, sleep: Sleep) -> Api:
+def open_api(runner: Runner, inputs: Inputs, sleep: Sleep, tries: int = TRIES) -> Api:
     """The same before the change is known."""
     token = inputs.token
     if not token:
         raise UsageError("the input github-token is empty", "Leave it out: the job has its own.")
     if not (token.isascii() and token.isprintable()):
         raise UsageError("the input github-token has a character that no token has", "Paste it in one line.")
-    return Api(runner.api_url, token, sleep)
+    return Api(runner.api_url, token, sleep, tries=tries)
 
 
 def find_pull_request(job: Job) -> PullRequest:
@@ -163,8 +163,11 @@ def find_pull_request(job: Job) -> PullRequest:
 
 
 def read_comment(job: Job, sleep: Sleep) -> str | None:
-    """The comment that an earlier run has written; None without one. Raises ``AethrError``."""
-    with connect(job, sleep) as api:
+    """The comment that an earlier run has written; None without one. Raises ``AethrError``.
+
+    It is tried once: without it the review only asks more.
+    """
+    with connect(job, sleep, tries=1) as api:
         return upsert.find_body(api, find_pull_request(job), job.inputs.comment_key)
 
 

@@ -66,10 +66,16 @@ class Api:
     """A connection with one token, or none. ``sleep`` waits for seconds; httpx sends with ``transport``."""
 
     def __init__(
-        self, url: str, token: str, sleep: Sleep, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        token: str,
+        sleep: Sleep,
+        transport: httpx.BaseTransport | None = None,
+        tries: int = TRIES,
     ) -> None:
         """Raises ``ApiError`` for a wrong address, proxy or certificate file in the environment."""
         self.sleep = sleep
+        self._tries = tries
         headers = {
             **({"Authorization": f"Bearer {token}"} if token else {}),
             "Accept": "application/vnd.github+json",
@@ -149,8 +155,8 @@ class Api:
         redirects: bool = False,
     ) -> httpx.Response:
         """The response to a request that is sent again while that may help. ``safe``: it may be repeated."""
-        for tried in range(TRIES):
-            wait_s, last = BACKOFF_S * float(2**tried), tried == TRIES - 1
+        for tried in range(self._tries):
+            wait_s, last = BACKOFF_S * float(2**tried), tried == self._tries - 1
             try:
                 response = request()
             except httpx.HTTPError as error:

@@ -41,7 +41,7 @@ IN_PARTS = """\
 workflow: parts
 roles: {planner: "Plan.", reviewer: "Review.", teller: "Tell."}
 models: {planner: "openai:gpt-4o-mini", reviewer: "openai:gpt-4o-mini", teller: "openai:gpt-4o-mini"}
-limits: {context_chars: 400}
+limits: {context_chars: 500}
 steps:
   - {id: plan, role: planner}
   - {id: review, role: reviewer, context: [git_diff]}

@@ -321,6 +321,8 @@ def test_without_a_repository_there_is_no_change_and_no_call(
         "coverage": None,
         "reason": "nothing changed",
         "unexplained": False,
+        "unused": [],
+        "resolved": [],
     }
 
 
