@@ -111,6 +111,7 @@ def test_a_more_severe_finding_is_not_covered_until_it_is_answered_itself(
         (f"/aethr answer {ID} ok", "Ann", None, answers.BY_AUTHOR, []),
         (f"/aethr answer {ID} ok", "bob", "2027-01-01T00:00:00Z", answers.EDITED, []),
         (f"/aethr answer {OTHER_ID} ok", "bob", None, answers.UNKNOWN, []),
+        (f"/aethr answer {OTHER_ID} ok", "bob", "2027-01-01T00:00:00Z", answers.EDITED, []),
         (f"/aethr answer {ID}", "bob", None, None, []),
         (f"/aethr answer {ID[:11]} ok", "bob", None, None, []),
         (f"/aethr answer {ID}0 ok", "bob", None, None, []),
