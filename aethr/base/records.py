@@ -138,7 +138,8 @@ class WorkflowSpec(NamedTuple):
     ``places`` maps a dotted path (``steps.2.backend``) to its position and ``lines`` are the lines of the
     file, both for later errors. ``origin`` is the name of the file to print. ``parts`` is the maximum number
     of parts that a change is cut into. ``exclude`` are patterns as in ``.gitignore``; ``exclude_defaults`` is
-    False if only they exclude files. No prompt, checkpoint or seal rests on the ``answers`` to findings.
+    False if only they exclude files. No prompt, checkpoint or seal rests on the ``answers`` to findings, nor
+    on ``answers_by_author``: whether the author of a pull request may answer its findings in a comment.
     """
 
     name: str
@@ -153,6 +154,7 @@ class WorkflowSpec(NamedTuple):
     exclude_defaults: bool = True
     instructions: tuple[Instruction, ...] = ()
     answers: tuple[Answer, ...] = ()
+    answers_by_author: bool = False
 
     @property
     def rules(self) -> Rules:

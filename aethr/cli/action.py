@@ -26,11 +26,14 @@ from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.engine.seal import SHORTEST_KEY
 from aethr.git.fetch import Remote
-from aethr.github import artifacts, carry, command, comment, delivery, event, inputs, runner
+from aethr.github import artifacts, carry, command, comment, comment_answers, delivery, event, inputs, runner
 from aethr.github.artifacts import Origin
 from aethr.github.carry import Binding, Carrier, EnvelopeError
+from aethr.github.command import Order
+from aethr.github.comment_answers import Judged, Rights
 from aethr.github.delivery import Done, Job
 from aethr.github.inputs import Found
+from aethr.github.upsert import Api
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
 from aethr.run import Prepared, Show, execute, kept, prepare
@@ -53,7 +56,12 @@ def main(part: str = "review") -> int:
             order = command.accept(where, given, time.sleep)
             if order is None:
                 return delivery.skip(where)
-        job = Job(where, given, order.change if order is not None else event.change(where))
+        job, attempt = (
+            Job(where, given, order.change if order is not None else event.change(where)),
+            JobAttempt(),
+        )
+        if order is not None and order.answer is not None:
+            order = _accept_answer(job, attempt, order, order.answer)
         if order is None and job.change.privileged and not given.allow_target:
             raise UsageError(
                 "pull_request_target gives secrets and a token that may write to a run about anybody's code",
@@ -62,7 +70,7 @@ def main(part: str = "review") -> int:
     except AethrError as error:
         error.redact(sanitize.redact)
         return delivery.give_up(where, error, sys.stdout)
-    attempt = JobAttempt(list(order.notes) if order is not None else [])
+    attempt.notes += order.notes if order is not None else ()
     act = _merge if part == "merge" else _review
     if order is None:
         return _deliver(job, attempt, _advance(job, attempt, act(job, attempt)))
@@ -85,6 +93,8 @@ class JobAttempt:
 
     ``earlier`` is the state in the comment, sealed with ``seal``; None without a key. ``holds`` says whether
     the tree has a path. ``is_proven`` is False if the run rests on a checkpoint that nothing proves.
+    ``setup`` is known before the review if an answer in a comment asked for it; ``judged`` has the answers in
+    all comments.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -94,6 +104,8 @@ class JobAttempt:
     seal: Seal = UNSEALED
     holds: Callable[[str], bool] = lambda _: True
     is_proven: bool = True
+    setup: Setup | None = None
+    judged: Judged | None = None
 
 
 class Setup(NamedTuple):
@@ -113,8 +125,7 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
     """Everything up to the result. An error, whenever it came, is part of what is returned."""
     hidden = secrecy.found_in(os.environ)
     try:
-        setup = _find_setup(job, attempt)
-        _read_state(job, attempt, setup)
+        setup = attempt.setup or _set_up(job, attempt)
         prepared = _prepare(job, attempt, setup)
         attempt.is_proven = bool(prepared.plan.seal.keys)
         if job.inputs.run.shard is not None and prepared.plan.is_live:
@@ -140,7 +151,7 @@ def _review(job: Job, attempt: JobAttempt) -> Done:
 def _merge(job: Job, attempt: JobAttempt) -> Done:
     """One result of the shards of this run, judged with this step's gate."""
     try:
-        setup = _find_setup(job, attempt)
+        setup = attempt.setup or _set_up(job, attempt)
         terms = planning.read_terms(job.inputs.run, setup.environ, secrecy.found_in(setup.environ))
         if not terms.is_live:
             mock = NotReviewedError("a mock leaves no records to merge", "With a key, models are called.")
@@ -152,14 +163,13 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
             why = "\n".join(found.refused) or "this run has no record of a shard"
             raise NotReviewedError(why, "Re-run the shards that failed, and this job with them.")
         try:
-            answers = setup.found.project.workflow.answers
+            given = setup.found.project.workflow.answers
             gone = planning.find_gone(setup.survey.top, setup.survey.scope.head)
-            result = merge(found.records, terms.gate, found.refused, answers, gone)
+            result = merge(found.records, terms.gate, found.refused, given, gone)
         except UsageError as error:
             raise NotReviewedError(
                 str(error), "Re-run all jobs, so that all shards review the same."
             ) from error
-        _read_state(job, attempt, setup)
         shown = delivery.shown_lines(setup.survey)
     except AethrError as error:
         return _stopped(job, attempt, error)
@@ -167,6 +177,37 @@ def _merge(job: Job, attempt: JobAttempt) -> Done:
     with runner.stop_commands(sys.stdout):
         sys.stdout.write(report.text(result))
     return Done(result, None, False, tuple(attempt.notes), shown, terms.secrets)
+
+
+def _accept_answer(job: Job, attempt: JobAttempt, order: Order, written: int) -> Order:
+    """Begin the review that an answer asked for, if that comment counts. Raises ``UsageError`` if not."""
+    refused = None
+    try:
+        attempt.setup = _set_up(job, attempt, order.writer)
+    except AethrError:  # the review meets it again, and reports it
+        attempt.notes.clear()
+    else:
+        if not attempt.seal.keys or not job.inputs.comment:
+            refused = comment_answers.UNSEALED
+        elif attempt.judged is not None:
+            refused = attempt.judged.find_refusal(written)
+    return command.accept_answer(order, job, refused, time.sleep)
+
+
+def _set_up(job: Job, attempt: JobAttempt, writer: str = "") -> Setup:
+    """The setup, with the answers in comments after those of the workflow file. Raises ``AethrError``.
+
+    ``writer`` is the login of somebody who may push, as GitHub has said already.
+    """
+    setup = _find_setup(job, attempt)
+    _read_state(job, attempt, setup, writer)
+    if attempt.judged is None:
+        return setup
+    attempt.notes += attempt.judged.notes
+    project = setup.found.project
+    given = (*project.workflow.answers, *attempt.judged.answers)
+    project = project._replace(workflow=project.workflow._replace(answers=given))
+    return setup._replace(found=setup.found._replace(project=project))
 
 
 def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
@@ -196,8 +237,12 @@ def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
     return Setup(here, survey, found, environ, carry.make_seal(binding, keys))
 
 
-def _read_state(job: Job, attempt: JobAttempt, setup: Setup) -> None:
-    """Read what earlier runs have left in the comment. What cannot be used is a note, not an error."""
+def _read_state(job: Job, attempt: JobAttempt, setup: Setup, writer: str) -> None:
+    """Read what earlier runs have left in the comment, and the answers in the other comments.
+
+    What cannot be used is a note, not an error. If nothing can be read, the comment keeps its state: a new
+    one would not know which answers were there before.
+    """
     attempt.seal = kept.make_seal(
         setup.seal.keys,
         repository=job.runner.repository,
@@ -205,17 +250,41 @@ def _read_state(job: Job, attempt: JobAttempt, setup: Setup) -> None:
         comment_key=job.inputs.comment_key,
     )
     attempt.holds = partial(context.holds, setup.found.project.root, setup.survey)
-    if not attempt.seal.keys or not job.inputs.comment or job.change.number is None:
+    if not job.inputs.comment or job.change.number is None:
         return
-    attempt.earlier = KeptState()
+    comments = comment_answers.Collector()
     try:
-        text = comment.find_state(delivery.read_comment(job, time.sleep) or "")
-        if text:
-            attempt.earlier = kept.unpack(text, attempt.seal)
+        with delivery.connect(job, time.sleep, tries=2) as api:  # without it the review only asks more
+            text = comment.find_state(delivery.read_comment(api, job, comments.see) or "")
+            if attempt.seal.keys:
+                attempt.earlier = _unpack(attempt, text)
+                rights = _find_rights(job, setup, api, writer)
+                attempt.judged = comment_answers.judge(comments.written, attempt.earlier, rights)
+                attempt.earlier = attempt.judged.state
+            elif comments.written:
+                attempt.notes.append(comment_answers.ignore("all comments", comment_answers.UNSEALED))
+    except AethrError as error:
+        if attempt.seal.keys:
+            attempt.notes.append(
+                f"The comment of earlier reviews cannot be read, so all is asked again: {error}"
+            )
+
+
+def _unpack(attempt: JobAttempt, text: str) -> KeptState:
+    """The state in the comment; an empty one, with a note, if it does not count."""
+    try:
+        return kept.unpack(text, attempt.seal) if text else KeptState()
     except StateError as error:
         attempt.notes.append(f"The state of earlier reviews in the comment is ignored: {error}.")
-    except AethrError as error:
-        attempt.notes.append(f"The comment of earlier reviews cannot be read, so all is asked again: {error}")
+        return KeptState()
+
+
+def _find_rights(job: Job, setup: Setup, api: Api, writer: str) -> Rights:
+    """Who may answer in comments. Only a file of the base lets the author of the pull request do so."""
+    decides_base = inputs.deciding_commit(job.inputs, job.change) == job.change.base
+    is_allowed = decides_base and setup.found.project.workflow.answers_by_author
+    ask = partial(command.may_write, api, job.runner.repository)
+    return Rights("" if is_allowed else job.change.author, ask, writer)
 
 
 def _advance(job: Job, attempt: JobAttempt, done: Done) -> Done:

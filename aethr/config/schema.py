@@ -107,6 +107,13 @@ def document(vocabulary: Vocabulary) -> Record:
                 {"context_chars": CONTEXT_CHARS, "parts": PARTS},
             ),
             Key(
+                "answers_by_author",
+                Flag(),
+                "Let the author of a pull request answer its findings in a comment, with write access.",
+                False,
+                default=WorkflowSpec._field_defaults["answers_by_author"],
+            ),
+            Key(
                 "answers",
                 ListOf(_ANSWER, "answer"),
                 "Findings that may stay, each with the reason; `aethr answer` writes them.",

@@ -102,6 +102,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
             Instruction(tuple(each["paths"]), each["text"]) for each in raw.get("instructions", ())
         ),
         answers=tuple(Answer(**each) for each in raw.get("answers", ())),
+        answers_by_author=raw.get("answers_by_author", False),
     )
 
 
@@ -291,6 +292,7 @@ def text(spec: WorkflowSpec) -> str:
         **({} if spec.exclude_defaults else {"exclude_defaults": False}),
         "instructions": [{"paths": list(each.paths), "text": each.text} for each in spec.instructions],
         "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
+        **({"answers_by_author": True} if spec.answers_by_author else {}),
         "answers": [each._asdict() for each in spec.answers],
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.

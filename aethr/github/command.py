@@ -1,5 +1,7 @@
 """A review on demand: ``/aethr review`` in a comment on a pull request, by somebody who may push.
 
+``/aethr answer ID REASON`` is reviewed likewise: what such comments say is decided in ``comment_answers``.
+
 The run of an ``issue_comment`` has the repository's secrets, and the change may be anybody's. So it reads
 commits only, checks out nothing and starts no program of the workflow; the base branch decides how; and the
 head is the one that the pull request had when the command was written, whatever is pushed later. Its checks
@@ -31,6 +33,9 @@ from aethr.output import wording
 
 WORD = "/aethr"
 REVIEW = "review"
+ANSWER = "answer"
+
+_ANSWER = re.compile(r"([0-9a-fA-F]{12})\s+(\S.*)")
 
 _LOGIN = re.compile(r"[A-Za-z0-9_-]{1,100}")
 """The name of a person; that of an App ends with ``[bot]``."""
@@ -56,6 +61,19 @@ def parse(body: str) -> CommentCommand | None:
     return CommentCommand(name, rest.rstrip()) if word == WORD and line.startswith(WORD) else None
 
 
+class AnswerCommand(NamedTuple):
+    """An answer to the finding of a place, as it was written: ``reason`` is untrusted text."""
+
+    place: str
+    reason: str
+
+
+def read_answer(asked: CommentCommand) -> AnswerCommand | None:
+    """The answer that a command gives; None for another command, or one without id or reason."""
+    match = _ANSWER.fullmatch(asked.rest) if asked.name == ANSWER else None
+    return AnswerCommand(match[1].lower(), match[2]) if match is not None else None
+
+
 def may_write(api: Api, repository: str, user: object) -> bool:
     """Whether GitHub confirms that a comment's author, as an event or the API names one, may push.
 
@@ -77,10 +95,13 @@ def may_write(api: Api, repository: str, user: object) -> bool:
 class Order(NamedTuple):
     """A review that a comment asked for. ``notes`` are plain lines about how it is carried out.
 
-    ``context`` is the name of the commit status; None without one.
+    ``context`` is the name of the commit status; None without one. ``answer`` is the number of the comment if
+    it answers a finding, and ``writer`` the login of somebody who may push.
     """
 
     change: EventChange
+    writer: str
+    answer: int | None = None
     context: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -100,24 +121,37 @@ def accept(runner: Runner, inputs: Inputs, sleep: Sleep) -> Order | None:
     with delivery.open_api(runner, inputs, sleep) as api:
         if not may_write(api, runner.repository, at(comment, "user")):
             return None
-        reactions = f"/repos/{runner.repository}/issues/comments/{written}/reactions"
         try:
             found = _find_pull(asked, api, runner.repository, number)
         except UsageError:
-            _react(api, reactions, "confused")
+            _react(api, runner.repository, written, "confused")
             raise
-        _react(api, reactions, "eyes")
+        answer = written if asked.name == ANSWER else None
+        if answer is None:
+            _react(api, runner.repository, written, "eyes")
         then = None
         with suppress(ApiError):  # the list of a private fork, or of a server without one
             then = pull.head_at(api, found, text(at(comment, "created_at")))
         remote = Remote(f"{runner.server_url}/{runner.repository}", inputs.token)
         change = pull.change(found._replace(head=then or found.head), runner.workspace, remote)
-        order = Order(change._replace(privileged=True), _name_context(inputs))
+        login = text(at(comment, "user", "login"))
+        order = Order(change._replace(privileged=True), login, answer, _name_context(inputs))
         if then is None:
             order = _note(order, UNKNOWN)
         if not inputs.config_from_base:
             order = _note(order, "config-from: head has no effect here; the file of the base reviews.")
-        return _say_pending(order, api, runner)
+        return order if answer is not None else _say_pending(order, api, runner)
+
+
+def accept_answer(order: Order, job: Job, refused: str | None, sleep: Sleep) -> Order:
+    """Begin the review that an answer asked for. Raises ``UsageError`` for one that was ``refused``."""
+    assert order.answer is not None
+    with delivery.connect(job, sleep) as api:
+        if refused is not None:
+            _react(api, job.runner.repository, order.answer, "confused")
+            raise UsageError(f"the answer does not count: {refused}")
+        _react(api, job.runner.repository, order.answer, "eyes")
+        return _say_pending(order, api, job.runner)
 
 
 UNKNOWN = "GitHub does not say when this head was pushed: it may be newer than the command."
@@ -125,18 +159,21 @@ UNKNOWN = "GitHub does not say when this head was pushed: it may be newer than t
 
 def _find_pull(asked: CommentCommand, api: Api, repository: str, number: int) -> Pull:
     """The pull request to review. Raises ``UsageError`` for another command, or a closed pull request."""
-    if asked.name != REVIEW or asked.rest:
+    is_review = asked.name == REVIEW and not asked.rest
+    if not is_review and read_answer(asked) is None:
         said = one_line(f"{WORD} {asked.name} {asked.rest}".rstrip(), 100)
-        raise UsageError(f"`{said}` is not a command: write `{WORD} {REVIEW}`, and nothing else, in a line")
+        forms = f"write `{WORD} {REVIEW}`, and nothing else, or `{WORD} {ANSWER} ID REASON` in a line"
+        raise UsageError(f"`{said}` is not a command: {forms}")
     found = pull.read(api, repository, number)
     if not found.is_open:
         raise UsageError(f"pull request {number} is closed, so it is not reviewed")
     return found
 
 
-def _react(api: Api, path: str, content: str) -> None:
+def _react(api: Api, repository: str, comment: int, content: str) -> None:
     """Show the author of the command that it was read, if the token may."""
     with suppress(ApiError):
+        path = f"/repos/{repository}/issues/comments/{comment}/reactions"
         api.send("POST", path, {"content": content}, reads=True)
 
 

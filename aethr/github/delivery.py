@@ -25,7 +25,7 @@ from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
 from aethr.github.reviews import Beside
 from aethr.github.runner import Runner, annotation, append, write_outputs
-from aethr.github.upsert import TRIES, Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, Sleep
+from aethr.github.upsert import TRIES, Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, See, Sleep
 from aethr.output import report, wording
 from aethr.output import report_files as reports
 from aethr.run import kept
@@ -162,13 +162,9 @@ def find_pull_request(job: Job) -> PullRequest:
     return PullRequest(job.runner.repository, job.change.number, job.runner.graphql_url)
 
 
-def read_comment(job: Job, sleep: Sleep) -> str | None:
-    """The comment that an earlier run has written; None without one. Raises ``AethrError``.
-
-    It is tried once: without it the review only asks more.
-    """
-    with connect(job, sleep, tries=1) as api:
-        return upsert.find_body(api, find_pull_request(job), job.inputs.comment_key)
+def read_comment(api: Api, job: Job, see: See) -> str | None:
+    """The comment that an earlier run wrote, None without one; ``see`` gets all. Raises ``ApiError``."""
+    return upsert.find_body(api, find_pull_request(job), job.inputs.comment_key, see)
 
 
 def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:

@@ -40,6 +40,7 @@ class EventChange(NamedTuple):
     decide how it is reviewed. ``outside`` is True for a pull request of a fork or of Dependabot whose run has
     no secrets and a token that can only read; ``privileged`` for one whose run has secrets and can write,
     although anybody may have written the change. ``pull_request`` is what its author says about it.
+    ``author`` is the login of that person, empty if GitHub does not name one.
     ``commits_only`` is True for a run that may touch no tree: it refuses agents and commands, whatever its
     inputs say.
     """
@@ -52,6 +53,7 @@ class EventChange(NamedTuple):
     outside: bool = False
     privileged: bool = False
     pull_request: PullRequestText | None = None
+    author: str = ""
     commits_only: bool = False
 
 
@@ -89,6 +91,7 @@ def _pull_request(runner: Runner) -> EventChange:
         outside=(is_fork or is_dependabot) and not privileged,
         privileged=privileged,
         pull_request=PullRequestText(number, text(request.get("title")), text(request.get("body"))),
+        author=text(at(request, "user", "login")),
     )
 
 

@@ -253,7 +253,7 @@ def _open(cwd: Path, path: str | None, preset: str | None, *notes: str) -> Found
 
 
 def _bound_text(spec: WorkflowSpec) -> str:
-    return workflow_file.text(spec._replace(answers=(), lines=()))
+    return workflow_file.text(spec._replace(answers=(), answers_by_author=False, lines=()))
 
 
 def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) -> Found:

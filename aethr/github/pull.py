@@ -30,7 +30,8 @@ _PUSHES = 300
 class Pull(NamedTuple):
     """A pull request. ``base`` is a branch, ``head`` a full commit id; ``title`` and ``body`` are untrusted.
 
-    ``head_branch`` and ``head_repository`` are empty where the API does not name them: a deleted fork.
+    ``head_branch`` and ``head_repository`` are empty where the API does not name them (a deleted fork), and
+    so is the login of the ``author`` (a deleted account).
     """
 
     number: int
@@ -41,6 +42,7 @@ class Pull(NamedTuple):
     head_repository: str = ""
     title: str = ""
     body: str = ""
+    author: str = ""
 
 
 def read(api: Api, repository: str, number: int) -> Pull:
@@ -59,6 +61,7 @@ def read(api: Api, repository: str, number: int) -> Pull:
         head_repository=fork if _REPOSITORY.fullmatch(fork) else "",
         title=text(at(value, "title")),
         body=text(at(value, "body")),
+        author=text(at(value, "user", "login")),
     )
 
 
@@ -76,6 +79,7 @@ def change(pull: Pull, root: Path, remote: Remote) -> EventChange:
         number=pull.number,
         proposed=True,
         pull_request=PullRequestText(pull.number, pull.title, pull.body),
+        author=pull.author,
         commits_only=True,
     )
 

@@ -279,6 +279,9 @@ Write = Callable[["str | None"], str]
 It is called right before the text is sent, and never by a run that is older than the comment.
 """
 
+See = Callable[[object], None]
+"""Takes a comment as the API lists it."""
+
 LONGEST_URL = 2000
 POSTS = 2
 """How often a comment is posted at most, while the answers to it are lost."""
@@ -330,9 +333,9 @@ def upsert(api: Api, pull: PullRequest, mark: Marker, write: Write) -> Posted:
     return _create(api, pull, mark, write(None))  # deleted since it was listed
 
 
-def find_body(api: Api, pull: PullRequest, key: str) -> str | None:
-    """The text of the comment with this key, None without one. Raises ``ApiError``."""
-    ours = _find_ours(api, pull, key)
+def find_body(api: Api, pull: PullRequest, key: str, see: See) -> str | None:
+    """The text of the comment with this key, None without one; ``see`` gets all. Raises ``ApiError``."""
+    ours = _find_ours(api, pull, key, see)
     return ours.body if ours is not None else None
 
 
@@ -348,10 +351,11 @@ def _create(api: Api, pull: PullRequest, mark: Marker, body: str, posts: int = P
     return Posted(ours.url) if ours is not None else _create(api, pull, mark, body, posts - 1)
 
 
-def _find_ours(api: Api, pull: PullRequest, key: str) -> _Comment | None:
+def _find_ours(api: Api, pull: PullRequest, key: str, see: See = lambda _: None) -> _Comment | None:
     """The oldest comment with this key that the token's owner wrote, on any page."""
     candidates = []
     for value in api.pages(f"{pull.comments}?per_page=100"):
+        see(value)
         body, number = at(value, "body"), count(at(value, "id"))
         if not isinstance(body, str) or not 0 < number < MOST:
             continue

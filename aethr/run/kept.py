@@ -36,7 +36,7 @@ from aethr.engine.steps import CONTRACT
 from aethr.review.identity import is_same_code
 from aethr.review.panel import alike
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 16 << 20
 """Of the JSON: what a small text can be unpacked to is limited."""
 FOLDER_BYTES = 1 << 20
@@ -56,16 +56,26 @@ class Known(NamedTuple):
     since: str
 
 
+class AnsweredIn(NamedTuple):
+    """The finding that a comment on the pull request was about when it was first read."""
+
+    comment: int
+    finding: Finding
+
+
 class KeptState(NamedTuple):
     """``reviewed`` is the commit of the latest review, empty before the first one.
 
-    The last of the ``answers`` are dropped first.
+    The last of the ``answers`` are dropped first. ``answered`` are the findings that people answer in
+    comments, of which those up to the number ``last_comment`` were read.
     """
 
     reviewed: str = ""
     answers: tuple[KeptAnswer, ...] = ()
     findings: tuple[Known, ...] = ()
     resolved: tuple[Resolved, ...] = ()
+    answered: tuple[AnsweredIn, ...] = ()
+    last_comment: int = 0
 
 
 class Packed(NamedTuple):
@@ -153,6 +163,8 @@ def advance(
         tuple(sorted(latest, key=lambda each: (not each.finds, len(each.content), each.key))),
         tuple(known),
         tuple(resolved),
+        before.answered,
+        before.last_comment,
     )
     return result._replace(review=review._replace(findings=tuple(findings), resolved=tuple(resolved))), state
 

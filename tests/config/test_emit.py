@@ -215,7 +215,8 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
     models = draw(st.dictionaries(st.sampled_from(sorted(roles)), MODELS, max_size=3))
     paths = st.lists(st.sampled_from(["a/", "*.md", "\\#x", "é: x"]), min_size=1).map(tuple)
     instructions = draw(st.lists(st.builds(Instruction, paths, TEXTS), max_size=2).map(tuple))
-    return WorkflowSpec(draw(LINES), roles, models, tuple(steps), "", instructions=instructions)
+    made = WorkflowSpec(draw(LINES), roles, models, tuple(steps), "", instructions=instructions)
+    return made._replace(answers_by_author=draw(st.booleans()))
 
 
 @many(80)

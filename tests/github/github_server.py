@@ -87,6 +87,7 @@ class Comment:
     number: int
     author: str
     body: str
+    edited: str | None = None
 
 
 @dataclass
@@ -115,6 +116,7 @@ class Pull:
     state: str = "open"
     title: str = "$(touch pwned) ::error::title"
     body: str | None = None
+    author: str = "mallory"
 
 
 @dataclass(frozen=True)
@@ -376,6 +378,7 @@ class GitHubServer(Loopback):
             "state": pull.state,
             "title": pull.title,
             "body": pull.body,
+            "user": _user(pull.author),
             "base": {**whole["base"], "ref": pull.base},
             "head": {**whole["head"], "ref": pull.branch, "sha": pull.head, "repo": fork},
         }
@@ -485,7 +488,7 @@ class GitHubServer(Loopback):
             "body": comment.body,
             "user": _user(comment.author),
             "created_at": TIME,
-            "updated_at": TIME,
+            "updated_at": comment.edited or TIME,
             "author_association": "NONE",
         }
 

@@ -167,7 +167,8 @@ def test_an_unknown_command_of_a_writer_gets_one_line(
     with ModelServer() as models:
         step = say(body, models)
     assert (step.code, models.bodies, github.statuses, github.comments) == (2, [], [], [])
-    said = f"`{body}` is not a command: write `/aethr review`, and nothing else, in a line"
+    forms = "write `/aethr review`, and nothing else, or `/aethr answer ID REASON` in a line"
+    said = f"`{body}` is not a command: {forms}"
     assert step.log.strip() == f"::error title=Aethr::{said}"
     assert github.reactions == [(99, "confused")]
     assert step.outputs == {"status": "not-reviewed", "exit-code": "2"}

@@ -41,7 +41,7 @@ def on(branch: str, **more: Any) -> dict[str, Any]:
 
 def test_a_pull_request() -> None:
     assert change(runner("pull_request", request())) == EventChange(
-        B, A, number=7, proposed=True, pull_request=PullRequestText(7, "", "")
+        B, A, number=7, proposed=True, pull_request=PullRequestText(7, "", ""), author="ann"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aethr.base import codec
 from aethr.base.errors import ExitCode
 from aethr.base.records import (
     Artifacts,
@@ -86,7 +87,7 @@ def test_a_state_of_another_contract_or_schema_is_refused(monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(kept, "SCHEMA", 0)
         text = pack(KeptState(ONE), SEAL, 10_000).text
-    with pytest.raises(StateError, match="its schema is 0, not 1"):
+    with pytest.raises(StateError, match="its schema is 0, not 2"):
         unpack(text, SEAL)
 
 
@@ -96,7 +97,7 @@ def test_a_seal_of_a_record_does_not_fit_a_state() -> None:
     import json
     import zlib
 
-    record = {"schema": 1, "state": {"reviewed": ONE, "answers": [], "findings": [], "resolved": []}}
+    record = {"schema": kept.SCHEMA, "state": codec.to_json(KeptState(ONE))}
     sealed = seals.seal_record(record, SEAL.keys, SEAL.binding)
     text = base64.b64encode(zlib.compress(json.dumps(sealed).encode())).decode()
     with pytest.raises(StateError, match="not sealed with a key of this run"):
