@@ -500,7 +500,7 @@ def test_no_key_is_in_a_record(reviewed: Run) -> None:
 
 @pytest.mark.slow
 def test_a_token_that_may_not_read_artifacts_says_what_to_give(reviewed: Run) -> None:
-    reviewed.github.fail("GET", 403, message="Resource not accessible by integration")
+    reviewed.github.fail("GET", 403, on="/artifacts", message="Resource not accessible by integration")
     step = reviewed.merge()
     assert step.code == 3
     assert "permissions: actions: read" in step.log
