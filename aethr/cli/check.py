@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aethr import git
 from aethr.base import sanitize
-from aethr.base.errors import ConfigError, UsageError
+from aethr.base.errors import AethrError, ConfigError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
@@ -73,7 +73,7 @@ def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
 
 
 def _answers_in_doubt(plan: Plan) -> Iterator[str]:
-    """Answers whose file is gone, and those that another one includes.
+    """Answers whose file or lines are gone, and those that another one includes.
 
     Whether one still covers a finding only a review can tell.
     """
@@ -87,9 +87,31 @@ def _answers_in_doubt(plan: Plan) -> Iterator[str]:
         if plan.is_gone(each.id):
             where = f"{plan.workflow.origin}:{lines[number]}: the answer {each.id}"
             yield f"{where}: no file has its path any more; it only covers the same code in a renamed file"
+        elif _has_lost_its_lines(plan, each.id):
+            where = f"{plan.workflow.origin}:{lines[number]}: the answer {each.id}"
+            yield f"{where}: its lines are not there any more; it only covers lines that a change removes"
     for number, other in find_repeated(given):
         where = f"{plan.workflow.origin}:{lines[number]}: the answer {given[number].id}"
         yield f"{where} says no more than the one on line {lines[other]}"
+
+
+def _has_lost_its_lines(plan: Plan, place: str) -> bool:
+    """Whether no file with the path of this id has its lines any more."""
+    from aethr.base.records import NamedFile
+    from aethr.git import tracking
+    from aethr.review import identity
+    from aethr.review.answered import path_digits
+
+    if plan.survey is None or not identity.has_code(place):
+        return False
+    digits = place[: identity.PATH_DIGITS]
+    try:
+        names = tracking.files(plan.survey.top, lambda name: path_digits(name) == digits) or ()
+        asked = [NamedFile(name, from_top=True, on_disk=True) for name in names]
+        read = [identity.read_code(each.lines) for each in plan.read_files(asked)]
+    except AethrError:  # then nothing is known about it
+        return False
+    return bool(read) and not any(identity.has_lines(code, place) for code in read)
 
 
 def print_schema() -> int:

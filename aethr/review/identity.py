@@ -83,6 +83,20 @@ def code_id(code: FileCode, first: int | None = None, last: int | None = None) -
     return _digest(f"{code.heads[first - 1]}\n{text}", CODE_DIGITS) if text else _digest("", CODE_DIGITS)
 
 
+LONGEST = 20
+"""In lines: ``has_lines`` looks for the ids of places of at most this length."""
+
+
+def has_lines(code: FileCode, place: str) -> bool:
+    """Whether some lines of a file have the code of this id, at most ``LONGEST`` of them."""
+    wanted = place[PATH_DIGITS:]
+    return any(
+        code_id(code, first, last) == wanted
+        for first in range(1, len(code.texts) + 1)
+        for last in range(first, min(first + LONGEST, len(code.texts) + 1))
+    )
+
+
 def removed_id(path: str, removed: str) -> str:
     """The id of lines that the change removes: they have no place in the new version, only their text."""
     text = "\n".join(filter(None, (" ".join(line.split()) for line in removed.split("\n"))))

@@ -142,6 +142,19 @@ def test_without_a_workflow_file(repo: Repo) -> None:
     assert not (repo.root / ".aethr.yaml").exists()
 
 
+def test_the_check_tells_of_answers_whose_lines_have_changed(project: Repo) -> None:
+    lines = ["def pay(order):", "    total = order.total", "    return total"]
+    place = place_id("shop.py", lines, 2, 3)
+    project.write("shop.py", "\n".join(["import os", "", *lines, ""]))
+    project.git("add", "-A")
+    words = ("--severity", "low", "--message", "x is wrong", "--reason", "r")
+    assert aethr("answer", place, *words, cwd=project.root).returncode == 0
+    assert aethr("check", cwd=project.root).stderr == ""
+    project.write("shop.py", "\n".join([*lines[:2], "    return total + 1", ""]))
+    said = aethr("check", cwd=project.root).stderr
+    assert f"the answer {place}: its lines are not there any more" in said
+
+
 def test_the_check_tells_of_answers_that_cannot_be_needed(project: Repo) -> None:
     def answer(place: str, message: str, severity: str = "low") -> str:
         words = ("--severity", severity, "--message", message, "--reason", "r")
