@@ -397,7 +397,7 @@ def test_the_page_says_why_the_gate_closed_and_what_to_do() -> None:
     none = result("Hm.", "none")
     none = none._replace(review=none.review._replace(reason="step 'review' gave no verdict"))
     text = written(page(none._replace(exit_code=ExitCode.NOT_REVIEWED)))
-    assert "**Step 'review' gave no verdict.**\n\nTo fix: try again" in text
+    assert "**Step 'review' gave no verdict.**\n\nTo fix: run again what is missing" in text
     gaps = result(reason="not sent: z.py")._replace(exit_code=ExitCode.NOT_REVIEWED)
     assert written(page(gaps)).count("To fix: ") == 1
 
