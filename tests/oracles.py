@@ -30,8 +30,9 @@ from aethr.github import command, event, pull, runner, upsert
 from aethr.github.inputs import Inputs
 from aethr.github.pull import Pull
 from aethr.github.upsert import LONGEST_WAIT_S, TRIES, Api, ApiError, Marker, PullRequest
-from aethr.llm import CallFailed, Endpoint, protocols, sse
+from aethr.llm import CallFailed, Endpoint, sse
 from aethr.llm.failures import error_in, explain
+from aethr.llm.protocols import chat
 from aethr.llm.spending import is_plausible
 from aethr.review import thinking
 from aethr.workflow import planning
@@ -277,7 +278,7 @@ def a_stream_of_events_or_a_failed_call(text: str) -> None:
         for each in sse.objects(pieces, longest=1 << 20):
             if failure := error_in(each):
                 raise failure
-            chunk = protocols.chat_chunk(each, "xai:grok-4")
+            chunk = chat.read(each, "xai:grok-4")
             if chunk.usage is not None and is_plausible(chunk.usage):
                 usage = chunk.usage
     except CallFailed as failure:

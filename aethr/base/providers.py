@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 EXAMPLE = "openai:gpt-5.4-mini"
@@ -60,8 +60,8 @@ class Provider(NamedTuple):
     bearer_tokens: tuple[str, ...] = ()
     """Those of ``keys`` that only LiteLLM can read, from the environment of the process."""
 
-    protocol: Literal["chat", "ollama"] | None = None
-    """The protocol of its chat models, by its name in ``llm.protocols``; None: only LiteLLM calls them."""
+    protocols: tuple[str, ...] = ()
+    """The protocols of its models, by their names in ``llm.protocols``; the first that has a model counts."""
     litellm_models: tuple[str, ...] = ()
     """Prefixes of models that LiteLLM calls nevertheless."""
     litellm_variables: tuple[str, ...] = ()
@@ -150,7 +150,7 @@ _GOOGLE = Provider(
 _TABLE = (
     Provider(
         "openai", "openai", ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-        "https://api.openai.com/v1", key_elsewhere="none", protocol="chat", litellm_models=("openai/",),
+        "https://api.openai.com/v1", key_elsewhere="none", protocols=("chat",), litellm_models=("openai/",),
         litellm_variables=(
             "OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS",
         ),
@@ -166,24 +166,24 @@ _TABLE = (
     _GOOGLE._replace(name="gemini"),
     Provider(
         "openrouter", "openrouter", ("OPENROUTER_API_KEY", "OR_API_KEY"), ("OPENROUTER_API_BASE",),
-        "https://openrouter.ai/api/v1", protocol="chat", litellm_variables=("OR_SITE_URL", "OR_APP_NAME"),
+        "https://openrouter.ai/api/v1", protocols=("chat",), litellm_variables=("OR_SITE_URL", "OR_APP_NAME"),
         request={"usage": {"include": True}}, stated_cost=_openrouter_cost,
     ),
     Provider(
         "xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "https://api.x.ai/v1", ("x-ai",),
-        protocol="chat", thinking_apart=True, stated_cost=_xai_cost, long_from=True,
+        protocols=("chat",), thinking_apart=True, stated_cost=_xai_cost, long_from=True,
     ),
     Provider(
         "lm_studio", "lm_studio", ("LM_STUDIO_API_KEY",), ("LM_STUDIO_API_BASE",),
-        aliases=("lm-studio", "lmstudio"), own_server=True, protocol="chat",
+        aliases=("lm-studio", "lmstudio"), own_server=True, protocols=("chat",),
     ),
     Provider(
         "hosted_vllm", "hosted_vllm", ("HOSTED_VLLM_API_KEY",), ("HOSTED_VLLM_API_BASE",),
-        aliases=("vllm",), own_server=True, protocol="chat",
+        aliases=("vllm",), own_server=True, protocols=("chat",),
     ),
     Provider(
         "ollama", "ollama_chat", ("OLLAMA_API_KEY",), ("OLLAMA_API_BASE",), "http://localhost:11434",
-        own_server=True, protocol="ollama",
+        own_server=True, protocols=("ollama",),
     ),
     _by_convention("perplexity")._replace(always_searches=True),
 )  # fmt: skip

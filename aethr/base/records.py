@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from aethr.base.errors import ExitCode
 
@@ -63,7 +63,9 @@ class Place(NamedTuple):
 class ModelSpec(NamedTuple):
     """A model as a workflow names it: ``provider:model`` and the settings sent with each call.
 
-    ``timeout_s`` limits one whole call, in seconds. None: the backend's default.
+    ``timeout_s`` limits one whole call, in seconds. None: the backend's default. ``options`` are merged into
+    the JSON of each request as they are. ``endpoint`` is the name of the environment variable with the
+    address. ``fallback`` are other models, in order, for a call that this one cannot answer now.
     """
 
     name: str
@@ -71,6 +73,11 @@ class ModelSpec(NamedTuple):
     seed: int | None = None
     max_tokens: int | None = None
     timeout_s: float | None = None
+    top_p: float | None = None
+    reasoning_effort: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
+    endpoint: str | None = None
+    fallback: tuple[str, ...] = ()
 
 
 class Repeat(NamedTuple):
@@ -513,7 +520,9 @@ _Number = TypeVar("_Number", int, float)
 class Usage(NamedTuple):
     """What a call used, as its provider counted it. None is unknown, never zero.
 
-    ``estimated`` is True if tokens and cost were estimated from the length of the texts.
+    ``estimated`` is True if tokens and cost were estimated from the length of the texts. Of the prompt,
+    ``cached_tokens`` were read from the provider's cache and ``written_tokens`` written to it; of the answer,
+    ``reasoning_tokens`` were thinking.
     """
 
     prompt_tokens: int | None = None
@@ -521,6 +530,9 @@ class Usage(NamedTuple):
     total_tokens: int | None = None
     cost_usd: float | None = None
     estimated: bool = False
+    cached_tokens: int | None = None
+    written_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @classmethod
     def of(
@@ -536,19 +548,30 @@ class Usage(NamedTuple):
 
     @classmethod
     def sum(cls, usages: Sequence[Usage]) -> Usage:
-        """The sum of all: unknown as soon as one figure is unknown, an estimate as soon as one is."""
+        """The sum of all: unknown as soon as one figure is unknown, an estimate as soon as one is.
+
+        What is a part of another figure is the sum of what is known: few providers count it.
+        """
         return cls(
             _sum([usage.prompt_tokens for usage in usages]),
             _sum([usage.completion_tokens for usage in usages]),
             _sum([usage.total_tokens for usage in usages]),
             _sum([usage.cost_usd for usage in usages]),
-            estimated=any(usage.estimated for usage in usages),
+            any(usage.estimated for usage in usages),
+            _sum_known(usage.cached_tokens for usage in usages),
+            _sum_known(usage.written_tokens for usage in usages),
+            _sum_known(usage.reasoning_tokens for usage in usages),
         )
 
 
 def _sum(figures: Sequence[_Number | None]) -> _Number | None:
     known = [figure for figure in figures if figure is not None]
     return sum(known) if len(known) == len(figures) else None
+
+
+def _sum_known(figures: Iterable[int | None]) -> int | None:
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def _least(one: _Number | None, other: _Number | None) -> _Number | None:
@@ -690,6 +713,8 @@ class Request(NamedTuple):
     ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
     ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
     calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
+    ``schema`` is the JSON Schema that the answer is to have. ``shared`` is the length in characters of the
+    prompt's beginning that a later call of the run repeats, 0 if none does.
     """
 
     step: str
@@ -705,6 +730,8 @@ class Request(NamedTuple):
     earlier: Earlier | None = None
     extend: Callable[[Sequence[Usage]], Allowance] | None = None
     cancelled: Callable[[], bool] = lambda: False
+    schema: Mapping[str, Any] | None = None
+    shared: int = 0
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""

@@ -6,16 +6,13 @@ empty answers and all error texts are above this interface, and the same for eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterator
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 from aethr.base.records import ModelSpec, Usage
 
 ATTEMPTS = 3
 """The most attempts of a call."""
-
-FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete"})
-"""Finish reasons of a complete answer, in lower case. With any other, something is missing."""
 
 FailureKind = Literal[
     "auth",  # the key was refused
@@ -45,10 +42,27 @@ FailureKind = Literal[
 ]
 
 
+FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"})
+"""Finish reasons of a complete answer, in lower case. With any other, something is missing."""
+
+LENGTH = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
+"""Finish reasons of an answer that reached a limit on its length."""
+
+REFUSED: Mapping[str, FailureKind] = {
+    "refusal": "refusal",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+}
+"""Finish reasons of an answer that was refused."""
+
+
 class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not what users see
     """One attempt failed. ``message`` is only the cause, without model name and advice; untrusted text.
 
-    ``status`` is the HTTP status, if any, ``retry_after_s`` the wait that the provider asks for, in seconds.
+    ``status`` is the HTTP status, if any, ``retry_after_s`` the wait that the provider asks for, in seconds,
+    ``parameter`` the name in the request that the provider refuses.
     """
 
     def __init__(
@@ -57,12 +71,14 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
         message: str,
         status: int | None = None,
         retry_after_s: float | None = None,
+        parameter: str = "",
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.status = status
         self.retry_after_s = retry_after_s
+        self.parameter = parameter
 
 
 class Deadlines(NamedTuple):
@@ -81,17 +97,19 @@ class Deadlines(NamedTuple):
 
 class Endpoint(NamedTuple):
     """Where a call goes. ``key`` is None if none is needed or the transport finds it; ``base`` is None for
-    the provider's own address."""
+    the provider's own address. ``bearer`` is True for a token that is sent as such where keys are not."""
 
     key: str | None = None
     base: str | None = None
+    bearer: bool = False
 
 
 class Call(NamedTuple):
     """One attempt. ``max_tokens`` is the limit that is sent: the model's own setting or less.
 
     ``deadlines`` are what is left of the call's deadlines. ``stream`` is False for a request whose answer is
-    one JSON body.
+    one JSON body. ``left_out`` are settings that the provider has refused by name, ``schema`` and ``shared``
+    as in ``Request``.
     """
 
     prompt: str
@@ -100,6 +118,9 @@ class Call(NamedTuple):
     deadlines: Deadlines
     max_tokens: int
     stream: bool = True
+    left_out: frozenset[str] = frozenset()
+    schema: Mapping[str, Any] | None = None
+    shared: int = 0
 
 
 class Chunk(NamedTuple):
@@ -119,11 +140,17 @@ Alive = Callable[[], None]
 """Called, from any thread, when bytes of an answer arrive."""
 
 
-def note_dropped(call: Call, sent: Container[str]) -> Iterator[Chunk]:
-    """Note each setting that was not sent because the model does not take it."""
-    for name in ("temperature", "seed"):
-        if getattr(call.model, name) is not None and name not in sent:
-            yield Chunk(note=f"{call.model.name} does not take {name}: it was not sent")
+Settings = Mapping[str, Mapping[str, Any]]
+"""By the name of a setting, the fragment of the request's JSON that says it."""
+
+Read = Callable[[Mapping[str, Any]], Chunk]
+"""Reads one object of an answer. Raises ``CallFailed``."""
+
+
+def note_dropped(call: Call, dropped: Iterable[str]) -> Iterator[Chunk]:
+    """A note for each setting that was not sent because the model does not take it."""
+    for name in dropped:
+        yield Chunk(note=f"{call.model.name} does not take {name}: it was not sent")
 
 
 class Stream(Protocol):

@@ -14,9 +14,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aethr import __version__
-from aethr.llm import Alive, Call, CallFailed, Chunk, connection, note_dropped, sse
+from aethr.llm import Alive, Call, CallFailed, Chunk, Read, connection, note_dropped, sse
 from aethr.llm.failures import READ_CHARS, error_in, iterate_causes, response_failure, transport_failure
-from aethr.llm.protocols import address, protocol_of
+from aethr.llm.protocols import protocol_of, request
 
 if TYPE_CHECKING:
     import httpx
@@ -136,7 +136,7 @@ class ProtocolStream:
     def __init__(
         self,
         exchange: Exchange,
-        read: Callable[[dict[str, Any]], Chunk],
+        read: Read,
         close: Callable[[], None],
         notes: Iterator[Chunk],
     ) -> None:
@@ -171,26 +171,21 @@ class Direct:
         connection.load()
 
     def open(self, call: Call, alive: Alive) -> ProtocolStream:
-        protocol, exchange, url = protocol_of(call.model.name), Exchange(call, alive), address(call)
-        body = protocol.body(call)
-        headers = {"Content-Type": "application/json", "User-Agent": f"aethr/{__version__}"}
-        if call.endpoint.key:
-            headers["Authorization"] = f"Bearer {call.endpoint.key}"
+        wire, exchange = request(call), Exchange(call, alive)
+        headers = {**wire.headers, "User-Agent": f"aethr/{__version__}"}
         client = connection.load().Client(
             timeout=connection.timeout(call.deadlines),
-            transport=connection.transport(connection.trusted() if url.startswith("https:") else False),
+            transport=connection.transport(connection.trusted() if wire.url.startswith("https:") else False),
             follow_redirects=False,  # only the endpoint itself gets the prompt
             event_hooks={"request": [exchange.prepare], "response": [exchange.receive]},
         )
         with contextlib.ExitStack() as on_failure, translated_errors():
             on_failure.callback(client.close)
-            request = client.build_request("POST", url, headers=headers, content=json.dumps(body))
-            client.send(request, stream=True)
+            sent = client.build_request("POST", wire.url, headers=headers, content=json.dumps(wire.body))
+            client.send(sent, stream=True)
             on_failure.pop_all()
-        notes = note_dropped(call, {**body, **body.get("options", {})})
-        return ProtocolStream(
-            exchange, lambda data: protocol.chunk(data, call.model.name), client.close, notes
-        )
+        read = protocol_of(call.model.name).reader(call.model.name)
+        return ProtocolStream(exchange, read, client.close, note_dropped(call, wire.dropped))
 
 
 @contextlib.contextmanager

@@ -278,7 +278,8 @@ def response_failure(status: int, headers: Mapping[str, str], body: str) -> Call
     kind = "no_stream" if status == 400 and parameter == "stream" else kind_of(status, body.lower())
     wait_ms = outside.retry_after_s(headers.get("retry-after-ms", ""))  # of OpenAI, which means these
     wait_s = outside.retry_after_s(headers.get("retry-after", "")) if wait_ms is None else wait_ms / 1000
-    return CallFailed(kind, message_of(body), status, wait_s)
+    named = parameter if isinstance(parameter, str) else ""
+    return CallFailed(kind, message_of(body), status, wait_s, named)
 
 
 def error_in(data: Mapping[str, Any]) -> CallFailed | None:

@@ -18,7 +18,19 @@ from aethr.base.errors import BudgetError, ModelError, UsageError
 from aethr.base.providers import PROVIDERS, litellm_name, provider_of, split
 from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
-from aethr.llm import ATTEMPTS, FINISHED, Call, CallFailed, Chunk, Deadlines, Endpoint, FailureKind, routes
+from aethr.llm import (
+    ATTEMPTS,
+    FINISHED,
+    LENGTH,
+    REFUSED,
+    Call,
+    CallFailed,
+    Chunk,
+    Deadlines,
+    Endpoint,
+    FailureKind,
+    routes,
+)
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
 from aethr.llm.routes import address_of, endpoint_of
@@ -44,15 +56,6 @@ BUSY = frozenset({429, 503, 529})
 """Statuses with which a server asks for fewer requests; 529 is Anthropic's."""
 VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
 """Failures of a stream that brings nothing: the same request without streaming may find the reason."""
-LENGTH = frozenset({"length", "max_tokens", "max_output_tokens"})
-REFUSED: Mapping[str, FailureKind] = {
-    "refusal": "refusal",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-    "prohibited_content": "content_filter",
-    "blocklist": "content_filter",
-}
-"""Finish reasons of an answer that was refused."""
 
 
 class ModelBackend:
@@ -244,7 +247,7 @@ class ModelBackend:
         LM Studio ends a stream without a word if the prompt is longer than its window:
         https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2339
         """
-        if provider_of(call.model.name).protocol is None:  # only here is ``stream`` a part of the body
+        if not provider_of(call.model.name).protocols:  # only here is ``stream`` a part of the body
             return False
         nothing = failure.kind in VAGUE and answer.ended and not answer.text.strip()
         if failure.kind != "no_stream" and not (nothing and own_server(call)):
@@ -265,6 +268,8 @@ class ModelBackend:
             deadlines=limits,
             max_tokens=answer_tokens(request),
             stream=stream,
+            schema=request.schema,
+            shared=request.shared,
         )
 
     def _check_window(self, request: Request, model: ModelSpec) -> None:

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -30,15 +30,16 @@ from aethr.llm import (
     Call,
     CallFailed,
     Chunk,
+    Read,
     connection,
     note_dropped,
-    protocols,
     spending,
     sse,
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.protocols import WireProtocol, protocol_at
+from aethr.llm.protocols import chat, ollama, protocol_at
+from aethr.llm.protocols.content import read_content
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise a blocking download
@@ -196,13 +197,13 @@ class LiteLLM:
         protocol = protocol_at(response.request.url.path) if response is not None else None
         if response is None or protocol is None or (response.is_stream_consumed and exchange.whole is None):
             return LiteLLMStream(call, exchange, stream, source)
-        read = functools.partial(_read, protocol, call.model.name)
+        read = functools.partial(_read, protocol.reader(call.model.name), call.model.name)
         return ProtocolStream(exchange, read, response.close, _note_dropped(call, response))
 
 
-def _read(protocol: WireProtocol, model_name: str, data: dict[str, Any]) -> Chunk:
+def _read(read: Read, model_name: str, data: Mapping[str, Any]) -> Chunk:
     """Read an object; LiteLLM computes the cost if the price has rules that are not known here."""
-    chunk = protocol.chunk(data, model_name)
+    chunk = read(data)
     if chunk.usage is None or spending.understands_price(model_name):
         return chunk
     litellm = load()
@@ -320,7 +321,7 @@ def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
 
 def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The events of a stream that say the same as a complete answer of Anthropic's."""
-    text = protocols.read_content(data.get("content")).text
+    text = read_content(data.get("content")).text
     start = {"type": "text", "text": ""}
     end = {"stop_reason": data.get("stop_reason")}
     return [
@@ -337,13 +338,13 @@ def _arguments(call: Call) -> dict[str, Any]:
     settings = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
-        protocols.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
+        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
-    if provider_of(call.model.name).protocol == "ollama":
-        extra = {"num_ctx": protocols.window(call), "extra_body": dict(protocols.WHOLE_PROMPT)}
+    if "ollama" in provider_of(call.model.name).protocols:
+        extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": call.prompt}],
@@ -362,8 +363,11 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
     if response is not None:
-        sent = re.findall(rb'"(temperature|seed)"\s*:', response.request.read())
-        yield from note_dropped(call, [name.decode() for name in sent])
+        sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
+        values = {"temperature": call.model.temperature, "seed": call.model.seed}
+        yield from note_dropped(
+            call, [name for name in values if values[name] is not None and name not in sent]
+        )
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:

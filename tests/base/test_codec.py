@@ -59,7 +59,9 @@ steps = st.builds(
     seconds=amounts,
     calls=counts,
     transport=words,
-    usage=st.builds(Usage, counts, counts, counts, st.none() | amounts),
+    usage=st.builds(
+        Usage, counts, counts, counts, st.none() | amounts, st.booleans(), *[st.none() | counts] * 3
+    ),
     context=st.lists(
         st.builds(
             Receipt,

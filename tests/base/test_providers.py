@@ -22,7 +22,7 @@ def test_a_row_has_what_its_readers_need(provider: Provider) -> None:
     assert all(split(f"{alias.upper()}:m") == (provider.name, "m") for alias in provider.aliases)
     assert provider.keys
     assert provider.base_variables
-    assert provider.protocol is None or provider.protocol in PROTOCOLS
+    assert set(provider.protocols) <= set(PROTOCOLS)
     assert (LOGINS.get(provider.name) == provider.keys[0]) is provider.needs_key
 
 
@@ -70,7 +70,7 @@ def compared_names(tree: ast.AST) -> Iterator[str]:
     """The provider names that code compares something with, or looks something up by."""
     known = {*PROVIDERS, *(alias for row in PROVIDERS.values() for alias in row.aliases)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and not ast.unparse(node.left).endswith(".protocol"):
+        if isinstance(node, ast.Compare) and not ast.unparse(node.comparators[0]).endswith(".protocols"):
             values: list[ast.expr | None] = [node.left, *node.comparators]
         elif isinstance(node, ast.Dict) and not {"chat"} & {getattr(key, "value", "") for key in node.keys}:
             values = [*node.keys]

@@ -15,6 +15,7 @@ import pytest
 from aethr.base.providers import PROVIDERS
 from aethr.base.records import ModelSpec, Usage
 from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, protocols, spending, transport_litellm
+from aethr.llm.protocols import chat
 from aethr.llm.transport_litellm import LiteLLM
 from tests.model_server import ModelServer, Reply
 
@@ -40,7 +41,7 @@ def rows() -> Mapping[str, Any]:
     return {
         f"{row['litellm_provider']}:{name.removeprefix(row['litellm_provider'] + '/')}": row
         for name, row in litellm.model_cost.items()
-        if (provider := PROVIDERS.get(row.get("litellm_provider"))) and provider.protocol == "chat"
+        if (provider := PROVIDERS.get(row.get("litellm_provider"))) and "chat" in provider.protocols
     }
 
 
@@ -59,7 +60,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
             spec = ModelSpec(name, temperature=temperature, seed=7)
             call = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
             list(LiteLLM().open(call, lambda: None).chunks())
-            assert protocols.chat_body(call) == server.bodies[-1], name
+            assert protocols.request(call).body == server.bodies[-1], name
 
 
 @pytest.mark.slow
@@ -80,7 +81,7 @@ def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any], sampl
     for name in served(rows):
         for _ in range(samples):
             usage = some_usage(dice)
-            ours = protocols.chat_chunk(event(usage), name).usage
+            ours = chat.read(event(usage), name).usage
             assert ours is not None
             provider, _, model = name.partition(":")
             theirs = sum(
@@ -139,7 +140,7 @@ def test_xai_counts_and_charges_in_its_own_way(
     usage: dict[str, Any], completion: int, cost: float | None
 ) -> None:
     name = next(name for name in ("xai:grok-4.3",) if protocols.serves(name))
-    said = protocols.chat_chunk(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
+    said = chat.read(event({"prompt_tokens": 10, "completion_tokens": 5, **usage}), name).usage
     assert said is not None
     assert said.completion_tokens == completion
     priced = spending.cost(name, spending.Tokens(10, completion))
@@ -162,9 +163,7 @@ def test_xai_counts_and_charges_in_its_own_way(
     ],
 )
 def test_openrouter_states_what_it_charges(said: dict[str, Any], cost: float | None) -> None:
-    usage = protocols.chat_chunk(
-        event({"prompt_tokens": 9, "completion_tokens": 1, **said}), "openrouter:a/b"
-    ).usage
+    usage = chat.read(event({"prompt_tokens": 9, "completion_tokens": 1, **said}), "openrouter:a/b").usage
     assert usage == Usage(9, 1, 10, None if cost is None else pytest.approx(cost))
 
 
@@ -184,7 +183,7 @@ def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) ->
     for name in served(rows):
         for _ in range(20):
             usage = some_usage(dice)
-            paid = protocols.chat_chunk(event(usage), name).usage
+            paid = chat.read(event(usage), name).usage
             rates = spending.highest_rates(name, usage["prompt_tokens"])
             assert paid is not None
             if rates is None or paid.cost_usd is None:
@@ -231,7 +230,7 @@ def test_an_unknown_price_rule_keeps_the_call_direct(tmp_path: Path) -> None:
 )
 def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | None, limit: str) -> None:
     call = Call("", ModelSpec(name), Endpoint("k", base), Deadlines(), 99)
-    for sent in (protocols.chat_body(call), transport_litellm._arguments(call)):
+    for sent in (protocols.request(call).body, transport_litellm._arguments(call)):
         assert {key: sent[key] for key in sent if key.startswith("max_") and key != "max_retries"} == {
             limit: 99
         }
@@ -239,9 +238,7 @@ def test_openai_itself_gets_the_limit_by_its_newer_name(name: str, base: str | N
 
 def test_tokens_of_audio_and_images_have_an_unknown_cost() -> None:
     details = {"prompt_tokens_details": {"audio_tokens": 3}}
-    usage = protocols.chat_chunk(
-        event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o"
-    ).usage
+    usage = chat.read(event({"prompt_tokens": 9, "completion_tokens": 1, **details}), "openai:gpt-4o").usage
     assert usage is not None
     assert (usage.total_tokens, usage.cost_usd) == (10, None)
 
@@ -263,7 +260,7 @@ def test_tokens_of_audio_and_images_have_an_unknown_cost() -> None:
     ids=str,
 )
 def test_an_event_without_content_is_an_empty_chunk(said: dict[str, Any]) -> None:
-    assert protocols.chat_chunk(said, "openai:gpt-4o") == Chunk()
+    assert chat.read(said, "openai:gpt-4o") == Chunk()
 
 
 @pytest.mark.parametrize(
@@ -293,7 +290,7 @@ def test_an_event_without_content_is_an_empty_chunk(said: dict[str, Any]) -> Non
 def test_the_text_of_an_answer_is_found_in_every_form(
     choice: dict[str, Any], text: str, refusal: str
 ) -> None:
-    read = protocols.chat_chunk({"choices": [choice]}, "openai:gpt-4o")
+    read = chat.read({"choices": [choice]}, "openai:gpt-4o")
     assert (read.text, read.refusal) == (text, refusal)
 
 
@@ -319,7 +316,7 @@ def test_the_text_of_an_answer_is_found_in_every_form(
 )
 def test_an_unreadable_choice_is_an_error(choices: object) -> None:
     with pytest.raises(CallFailed) as caught:
-        protocols.chat_chunk({"choices": choices}, "openai:gpt-4o")
+        chat.read({"choices": choices}, "openai:gpt-4o")
     assert caught.value.kind == "garbage"
 
 
@@ -334,7 +331,7 @@ def test_an_unreadable_choice_is_an_error(choices: object) -> None:
     ids=["cached among them", "cached apart", "huge", "a float"],
 )
 def test_cached_tokens_are_part_of_the_prompt_count(usage: dict[str, Any], prompt: int) -> None:
-    counted = protocols.chat_chunk(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
+    counted = chat.read(event({**usage, "completion_tokens": 1}), "openai:of-our-own").usage
     assert counted is not None
     assert counted.prompt_tokens == prompt
 
@@ -349,7 +346,7 @@ def test_cached_tokens_are_part_of_the_prompt_count(usage: dict[str, Any], promp
     ids=["beside", "in the choice", "groq"],
 )
 def test_counts_are_found_wherever_a_server_puts_them(data: dict[str, Any]) -> None:
-    usage = protocols.chat_chunk(data, "openai:of-our-own").usage
+    usage = chat.read(data, "openai:of-our-own").usage
     assert usage is not None
     assert usage.total_tokens == 6
 
@@ -365,5 +362,6 @@ def test_counts_are_found_wherever_a_server_puts_them(data: dict[str, Any]) -> N
 )
 def test_the_address_is_the_base_and_the_path(base: str | None, where: str) -> None:
     assert (
-        protocols.address(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)) == where
+        protocols.request(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)).url
+        == where
     )

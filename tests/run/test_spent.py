@@ -220,6 +220,9 @@ def test_uncounted_tokens_are_null_and_unknown(
         "total_tokens": None,
         "cost_usd": None,
         "estimated": False,
+        "cached_tokens": None,
+        "written_tokens": None,
+        "reasoning_tokens": None,
     }
     assert "| unknown | cost unknown |" in report.read_text()
     assert "tokens unknown, cost unknown" in report.read_text()
@@ -259,6 +262,9 @@ def test_a_mock_run_has_a_known_usage_of_zero(aethr: Aethr) -> None:
         "total_tokens": 0,
         "cost_usd": 0.0,
         "estimated": False,
+        "cached_tokens": None,
+        "written_tokens": None,
+        "reasoning_tokens": None,
     }
 
 

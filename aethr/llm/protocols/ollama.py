@@ -1,0 +1,68 @@
+"""Ollama's own protocol, https://docs.ollama.com/api/chat (pure).
+
+Its OpenAI endpoint has no ``num_ctx`` and silently cuts a prompt that is longer than its window; here Ollama
+is asked to refuse it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from aethr.base import outside
+from aethr.base.providers import split
+from aethr.base.records import Usage
+from aethr.llm import Call, Chunk, Read, Settings, spending
+from aethr.llm.protocols.content import read_content
+from aethr.llm.spending import estimate_tokens
+
+WHOLE_PROMPT: Mapping[str, bool] = {"truncate": False, "shift": False}
+"""Refuse a prompt that does not fit, and do not drop its beginning while the answer grows."""
+ANSWER_ROOM = 8192
+"""In tokens: the answer's part of the window, which costs memory. A longer answer is cut: never a pass."""
+WINDOW_STEP = 4096
+"""In tokens: Ollama reloads the model for another size of the window, so sizes are rounded up."""
+
+
+def frame(call: Call) -> dict[str, Any]:
+    """The JSON of the request without its settings. Whether the model thinks is left at its default."""
+    return {
+        "model": split(call.model.name)[1],
+        "messages": [{"role": "user", "content": call.prompt}],
+        "stream": call.stream,
+        "options": {"num_ctx": window(call)},
+        **WHOLE_PROMPT,
+    }
+
+
+def settings(call: Call) -> Settings:
+    wanted = {"temperature": call.model.temperature, "seed": call.model.seed}
+    sent = {name: {"options": {name: value}} for name, value in wanted.items()}
+    return {"max_tokens": {"options": {"num_predict": call.max_tokens}}, **sent}
+
+
+def reader(model_name: str) -> Read:
+    return partial(read, model_name=model_name)
+
+
+def window(call: Call) -> int:
+    """The tokens that prompt and answer need: Ollama's default is 4,096 on most machines."""
+    needed = estimate_tokens(call.prompt) + min(call.max_tokens, ANSWER_ROOM)
+    return math.ceil(needed / WINDOW_STEP) * WINDOW_STEP
+
+
+def read(data: Mapping[str, Any], model_name: str) -> Chunk:
+    """Read one line of the answer; thinking is in another field. Raises ``CallFailed``."""
+    message = data.get("message")
+    text = read_content(message.get("content") if isinstance(message, dict) else data.get("response")).text
+    if data.get("done") is not True:
+        return Chunk(text)
+    prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
+    usage = None
+    if prompt and completion:
+        usage = Usage.of(prompt, completion, spending.cost(model_name, spending.Tokens(prompt, completion)))
+    elif prompt or completion:  # Ollama does not count a prompt that it has in its cache
+        usage = Usage.of(prompt or None, completion or None)
+    return Chunk(text, outside.text(data.get("done_reason")) or "stop", usage)
