@@ -350,7 +350,9 @@ LEFT_OUT = Receipt("git_diff", None, 0, complete=False, note="not part of this d
 def test_the_start_says_what_to_do_about_what_is_missing(missing: Receipt, fix: str) -> None:
     subject = Subject(Scope(), None, reviewed=True)
     lines = said(RunStarted("w", "t", "live", 1, subject, left_out=(missing,)))
-    assert [line for line in lines if line.startswith(f"note: so the review will be incomplete; to fix: {fix}")]
+    assert [
+        line for line in lines if line.startswith(f"note: so the review will be incomplete; to fix: {fix}")
+    ]
 
 
 def test_the_end_counts_answers_that_were_used_again() -> None:
