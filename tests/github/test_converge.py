@@ -14,7 +14,7 @@ from tests.github.conftest import Act, Step
 from tests.github.github_server import BODY_LIMIT, GitHubServer, Pull
 from tests.github.support import PullRequest, merge, open_pull_request
 from tests.live import KEY
-from tests.model_server import ModelServer, Reply, error
+from tests.model_server import ModelServer, Reply, error, text
 
 pytestmark = pytest.mark.slow
 
@@ -479,10 +479,10 @@ def test_what_does_not_fit_is_asked_again_and_said(
 
     chance = random.Random(7)
 
-    def talks(body: dict[str, Any]) -> str:
+    def talks(body: dict[str, Any]) -> Reply:
         said = review_marks(body)
         words = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))
-        return f"{words}\n\n{said}"
+        return text(f"{words}\n\n{said}", 10_000)
 
     with ModelServer(talks) as models:
         act(large, models)
