@@ -192,7 +192,7 @@ def _field(hint: Any, data: Mapping[str, object], name: str) -> Any:
     return _record(hint, mapping(data, name))
 
 
-def _texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
+def texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
     items = sequence(data, key)
     for item in items:
         if not isinstance(item, str):
@@ -232,7 +232,7 @@ _READERS: Mapping[Any, Callable[[Mapping[str, object], str], Any]] = {
     bool: _flag,
     int: _count,
     float: _amount,
-    tuple[str, ...]: _texts,
+    tuple[str, ...]: texts,
     tuple[int, ...]: _counts,
 }
 """The function that reads a field, by its annotation."""

@@ -28,7 +28,10 @@ from aethr.base.errors import (
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing takes a tenth of `aethr version`
 if TYPE_CHECKING:
-    from typing import Literal, NoReturn, TextIO
+    from collections.abc import Generator
+    from typing import Any, Literal, NoReturn, TextIO, TypeVar
+
+    _Events = TypeVar("_Events", bound=Generator[Any, None, Any])
 
 
 LONGEST_LINE = 4000
@@ -62,6 +65,22 @@ def guarded(command: Callable[[], int], *, verbose: bool = False) -> int:
     finally:
         end()
     return code
+
+
+@contextlib.contextmanager
+def ending(events: _Events) -> Iterator[_Events]:
+    """Close the generator at the end of the block, in which a signal is raised in the generator too.
+
+    So a step ends by a signal that comes while its event is shown as by one during its own work, and adds the
+    files that an agent has changed.
+    """
+    try:
+        yield events
+    except (KeyboardInterrupt, Terminated) as stop:
+        events.throw(stop)
+        raise
+    finally:
+        events.close()
 
 
 def leave(code: int) -> NoReturn:

@@ -131,12 +131,20 @@ class Instruction(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What somebody decided about a finding: its place ``id``, severity and message, and why it may stay."""
+    """What somebody decided about a finding: its place ``id``, severity and message, and why it may stay.
+
+    ``also`` are other ids of the finding, from the lines that other reviewers named.
+    """
 
     id: str
     severity: Severity
     message: str
     reason: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def every_id(self) -> tuple[str, ...]:
+        return self.id, *self.also
 
 
 class WorkflowSpec(NamedTuple):
@@ -858,7 +866,8 @@ class Finding(NamedTuple):
     answer that was not read against the files under review. ``state`` is None where reviews are not compared.
     ``check`` is None unless a verifying step disproved the finding. If it was found more than once, ``also``
     has what the others wrote; severity and message are of the most severe one. ``answer`` is the reason of
-    the answer that covers it, or None.
+    the answer that covers it, or None. ``ids`` are all of its ids if it has several: those of the lines that
+    each reviewer named, and of earlier reviews, whose ids come first.
     """
 
     severity: Severity
@@ -875,6 +884,12 @@ class Finding(NamedTuple):
     check: Check | None = None
     also: tuple[Opinion, ...] = ()
     answer: str | None = None
+    ids: tuple[str, ...] = ()
+
+    @property
+    def every_id(self) -> tuple[str, ...]:
+        """The ids by which it is the same as an earlier finding; the one that it had first comes first."""
+        return self.ids or ((self.id,) if self.id is not None else ())
 
     @property
     def is_open(self) -> bool:

@@ -15,7 +15,7 @@ from aethr.config import answer_block, nodes, workflow_file
 from aethr.config.kinds import Text
 from aethr.engine.checkpoint import MAX_BYTES
 from aethr.output import wording
-from aethr.review.answered import covers
+from aethr.review.answered import as_finding, covers
 from aethr.workflow import planning
 
 
@@ -53,25 +53,21 @@ def main(
     answer = _make_answer(place.strip().lower(), reason, record, severity, message)
     spec = workflow_file.parse(text, origin, words)
     for number, each in enumerate(spec.answers):
-        if covers(each, _as_finding(answer), lambda _: False):
+        if covers(each, as_finding(answer), lambda _: False):
             line = spec.places[f"answers.{number}"].line
             raise UsageError(
                 f"{one_line(origin)}:{line}: this finding is answered",
                 f"Edit its reason there: {each.reason}",
             )
     _write(file, answer_block.append(text, origin, answer, words))
-    sys.stdout.write(f"Answered in {one_line(origin)}: {wording.finding(_as_finding(answer))}\n")
+    sys.stdout.write(f"Answered in {one_line(origin)}: {wording.finding(as_finding(answer))}\n")
     return 0
 
 
 def _list(found: tuple[Answer, ...]) -> None:
     for each in found:
-        said = wording.finding(_as_finding(each))
+        said = wording.finding(as_finding(each))
         sys.stdout.write(f"{said}\n    {one_line(each.reason, 2000)}\n")
-
-
-def _as_finding(answer: Answer) -> Finding:
-    return Finding(answer.severity, None, None, answer.message, id=answer.id)
 
 
 def _make_answer(
@@ -95,7 +91,8 @@ def _make_answer(
             "Give the record of the run, written with `--report FILE.json`: --record FILE.json.\n"
             "Or give both --severity and --message, as a report shows them.",
         )
-    answer = Answer(place, found.severity, " ".join(found.message.split()), reason.strip())
+    also = tuple(each for each in found.ids if each != place)
+    answer = Answer(place, found.severity, " ".join(found.message.split()), reason.strip(), also)
     _require("--message", workflow_file.MESSAGE, answer.message)
     _require("--reason", workflow_file.REASON, answer.reason)
     return answer
@@ -122,6 +119,7 @@ def _find_in_record(name: str, place: str) -> Finding:
                 None,
                 codec.text(each, "message"),
                 id=codec.optional_text(each, "id"),
+                ids=codec.texts(each, "ids") if "ids" in each else (),
             )
             for entry in codec.sequence(codec.mapping(document, "review"), "findings")
             for each in (codec.an_object(entry, "an entry of 'findings'"),)
@@ -132,7 +130,7 @@ def _find_in_record(name: str, place: str) -> Finding:
         raise UsageError(f"{name}: not a run record: it is not UTF-8 text", again) from error
     except ValueError as error:
         raise UsageError(f"{name}: not a run record: {error}", again) from error
-    own = [each for each in findings if each.id == place]
+    own = [each for each in findings if place in each.every_id]
     if not own:
         ids = [each.id for each in findings if each.id]
         near = suggest(place, ids) or (f" (it has {capped(ids)})" if ids else "")

@@ -84,10 +84,10 @@ def _answers_in_doubt(plan: Plan) -> Iterator[str]:
 
     lines = [plan.workflow.places[f"answers.{number}"].line for number in range(len(given))]
     for number, each in enumerate(given):
-        if plan.is_gone(each.id):
+        if all(map(plan.is_gone, each.every_id)):
             where = f"{plan.workflow.origin}:{lines[number]}: the answer {each.id}"
             yield f"{where}: no file has its path any more; it only covers the same code in a renamed file"
-        elif _has_lost_its_lines(plan, each.id):
+        elif all(_has_lost_its_lines(plan, place) for place in each.every_id):
             where = f"{plan.workflow.origin}:{lines[number]}: the answer {each.id}"
             yield f"{where}: its lines are not there any more; it only covers lines that a change removes"
     for number, other in find_repeated(given):

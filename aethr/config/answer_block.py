@@ -28,10 +28,13 @@ def append(text: str, origin: str, answer: Answer, vocabulary: Vocabulary) -> st
     spec = workflow_file.parse(text, origin, vocabulary)
     place = spec.places.get("answers")
     if place is None:
-        added, column = workflow_file.dump({"answers": [answer._asdict()]}), spec.places[""].column
+        added, column = (
+            workflow_file.dump({"answers": [workflow_file.list_given(answer)]}),
+            spec.places[""].column,
+        )
     else:
         _require_last_block(spec, answer)
-        added, column = workflow_file.dump([answer._asdict()]), place.column
+        added, column = workflow_file.dump([workflow_file.list_given(answer)]), place.column
     ends: list[str] = LINE_END.findall(text) or ["\n"]
     lines = [" " * (column - 1) * bool(line) + line for line in added.split("\n")]
     begin = text if text.endswith(("\n", "\r")) else text + ends[-1]
@@ -98,7 +101,7 @@ def _require_last_block(spec: WorkflowSpec, answer: Answer) -> None:
 
 
 def _refuse(spec: WorkflowSpec, problem: str, answer: Answer, fix: str = "") -> NoReturn:
-    block = workflow_file.dump([answer._asdict()]).strip("\n").replace("\n", "\n  ")
+    block = workflow_file.dump([workflow_file.list_given(answer)]).strip("\n").replace("\n", "\n  ")
     by_hand = (
         f"{fix or 'Add it'} Or add this under 'answers':" if fix else "Add this under 'answers' by hand:"
     )

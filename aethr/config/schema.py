@@ -320,6 +320,12 @@ _ANSWER = Record(
             "the process lives for one request",
             required=True,
         ),
+        Key(
+            "also",
+            ListOf(PLACE_ID, "id"),
+            "Other ids of the finding, from the lines that other reviewers named.",
+            ["0b57a4d8e61c"],
+        ),
     ),
 )
 

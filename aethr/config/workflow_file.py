@@ -101,7 +101,9 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
         instructions=tuple(
             Instruction(tuple(each["paths"]), each["text"]) for each in raw.get("instructions", ())
         ),
-        answers=tuple(Answer(**each) for each in raw.get("answers", ())),
+        answers=tuple(
+            Answer(**{**each, "also": tuple(each.get("also", ()))}) for each in raw.get("answers", ())
+        ),
         answers_by_author=raw.get("answers_by_author", False),
     )
 
@@ -281,7 +283,7 @@ def text(spec: WorkflowSpec) -> str:
     other_parts = {} if spec.parts == PARTS else {"parts": spec.parts}
     models: dict[str, str | dict[str, Any]] = {}
     for role, model in spec.models.items():
-        given = _given(model)
+        given = list_given(model)
         models[role] = {"model": given.pop("name"), **given} if len(given) > 1 else model.name
     sections: dict[str, Any] = {
         "workflow": spec.name,
@@ -293,7 +295,7 @@ def text(spec: WorkflowSpec) -> str:
         "instructions": [{"paths": list(each.paths), "text": each.text} for each in spec.instructions],
         "limits": {**_limits(shared, CONTEXT_CHARS), **other_parts},
         **({"answers_by_author": True} if spec.answers_by_author else {}),
-        "answers": [each._asdict() for each in spec.answers],
+        "answers": [list_given(each) for each in spec.answers],
     }
     # YAML ends lines at more characters than editors do: a line with one of them may not be all comment.
     comments = takewhile(lambda line: line.startswith("#") and line.isprintable(), spec.lines)
@@ -314,10 +316,10 @@ def _escape(char: str) -> str:
 
 
 def _step_entry(step: StepSpec, shared: int) -> dict[str, Any]:
-    given = _given(step)
+    given = list_given(step)
     limits = _limits(given.pop("context_chars"), shared)
     if step.repeat:
-        given["repeat"] = _given(step.repeat)
+        given["repeat"] = list_given(step.repeat)
     return {**given, **({"limits": limits} if limits else {})}
 
 
@@ -325,7 +327,7 @@ def _limits(size: int, default: int) -> dict[str, int]:
     return {} if size == default else {"context_chars": size}
 
 
-def _given(record: Any) -> dict[str, Any]:
+def list_given(record: Any) -> dict[str, Any]:
     """The fields of a named tuple without defaults; keys of a file have the same names."""
     defaults = record._field_defaults
     return {

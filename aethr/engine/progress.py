@@ -188,7 +188,7 @@ class Progress:
         last = {each.id: each for each in self.results}
         return any(last[name].skipped is None for name in self._spec_of(result).verify if name in last)
 
-    def _reviews_of(self, turn: Sequence[StepResult]) -> list[Review]:
+    def _reviews_of(self, turn: Sequence[StepResult]) -> Sequence[Review]:
         """The reviews of these results; of a verifying step those that it verifies, as it left them.
 
         Both are read from the results alone, so that a replay finds the same. Answers cover findings.
@@ -198,13 +198,13 @@ class Progress:
         if not spec.verify:
             named = {each.path for result in turn for each in result.places}
             reviews = [review.read(result, named.__contains__) for result in turn]
-            return [review.apply_answers(own, answers, is_gone) for own in reviews]
+            return review.apply_answers(reviews, answers, is_gone)
         until = self.results[: self.results.index(turn[-1]) + 1]
         there = {each.path for of in until for each in of.shown if each.place in ("change", "tree")}
         there |= {each.path for of in until for each in of.places}
         high = frozenset(step.spec.id for step in self.plan.steps if step.spec.verify_high)
         settled = review.settle(until, frozenset(spec.verify), there.__contains__, high)
-        return [review.apply_answers(own, answers, is_gone) for _, own in settled]
+        return review.apply_answers([own for _, own in settled], answers, is_gone)
 
     def _spec_of(self, result: StepResult) -> StepSpec:
         return self.plan.steps[self._index(result.id)].spec

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import review
+from aethr.base import edge
 from aethr.base.errors import AethrError, ModelError
 from aethr.base.records import (
     NO_USAGE,
@@ -231,8 +232,7 @@ def _call(
     redactor = Redactor(plan.secrets)
     stream, filtered = redactor.stream(), Filter()
     shown: list[str] = []
-    call = step.backend.complete(request)
-    try:
+    with edge.ending(step.backend.complete(request)) as call:
         while True:
             try:
                 event = next(call)
@@ -256,8 +256,6 @@ def _call(
                     yield event
                 case Thinking() | AttemptStarted():
                     yield event
-    finally:
-        call.close()
 
 
 def _clean(

@@ -106,8 +106,8 @@ def judge(
     refused: dict[int, str] = {}
     in_order = sorted(written, key=lambda each: each.comment)
     for each in in_order:
-        own = [one.finding for one in state.findings if one.finding.id == each.place]
-        own = own or [one.finding for one in state.answered if one.finding.id == each.place][-1:]
+        own = [one.finding for one in state.findings if each.place in one.finding.every_id]
+        own = own or [one.finding for one in state.answered if each.place in one.finding.every_id][-1:]
         if each.comment in known or each.was_edited:
             continue
         if each.comment <= state.last_comment or not own:
@@ -124,7 +124,8 @@ def judge(
             refused[each.comment] = why
             continue
         finding, said = known[each.comment].finding, f"{each.reason} (@{each.login})"
-        answers[each.place] = Answer(each.place, finding.severity, finding.message, said)
+        also = tuple(own for own in finding.ids if own != each.place)
+        answers[each.place] = Answer(each.place, finding.severity, finding.message, said, also)
     state = state._replace(
         answered=tuple(sorted(known.values(), key=lambda each: each.comment)[-MOST_ANSWERS:]),
         last_comment=max((state.last_comment, *(each.comment for each in written))),

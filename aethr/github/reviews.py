@@ -108,7 +108,7 @@ def place(api: Api, pull: PullRequest, mark: Marker, result: RunResult, ranges: 
         return Beside((), f"No finding could be posted beside its line: {error}" if fitting else "")
     threads = _read_threads(api, pull) if there else {}
     if not isinstance(failed, ReadOnlyError):
-        ids = set(map(identify, current))
+        ids = {own for each in current for own in (identify(each), *each.ids)}
         gone = [each for each in there if each.finding not in ids and result.outcome in RELIABLE]
         with suppress(ApiError):  # a later run does the rest
             _close(api, pull, mark.head, gone, threads)
@@ -241,13 +241,19 @@ def _list_ours(api: Api, pull: PullRequest, key: str) -> list[_Comment]:
 def _pair(findings: Iterable[Finding], comments: Iterable[_Comment]) -> dict[Finding, _Comment]:
     """The findings that have a comment, each with its own: findings in one place have the same id.
 
-    Those that an earlier review did not have come last, so that one without a comment is one of them.
+    The comment of a merged finding has any of its ids. Those that an earlier review did not have come last,
+    so that one without a comment is one of them.
     """
     left: dict[str, list[_Comment]] = defaultdict(list)
     for each in comments:
         left[each.finding].append(each)
     in_order = sorted(findings, key=lambda each: each.state == "new")
-    return {each: own.pop(0) for each in in_order if (own := left[identify(each)])}
+    pairs = {}
+    for found in in_order:
+        own = next((left[one] for one in (identify(found), *found.ids) if left[one]), None)
+        if own is not None:
+            pairs[found] = own.pop(0)
+    return pairs
 
 
 _THREADS = """\

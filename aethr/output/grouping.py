@@ -95,6 +95,7 @@ class _Said(NamedTuple):
 def unsaid(content: str, findings: Iterable[Finding], status: ReviewStatus) -> str:
     """What of an answer neither these findings nor the ``status`` say: the text to show beside them.
 
+    A ``revise`` stands for the worst of several answers, so it says the pass of another one.
     Nothing is left out on a guess: a line is said only if a finding has its words, in their order, and code
     only if each of its lines stands in an evidence or a suggestion. A heading goes with the text below it.
     """
@@ -109,9 +110,11 @@ def unsaid(content: str, findings: Iterable[Finding], status: ReviewStatus) -> s
     ]
     texts = (text for each in found for text in (each.evidence, each.suggestion) if text)
     code = {line.strip() for text in texts for line in text.split("\n")} - {""}
-    verdict = ["review", "status", status]
-    kept: list[str | None] = []  # None stands for what is said
     lines = content.split("\n")
+    verdict = ["review", "status", status]
+    if status == "revise" and verdict not in map(_words, lines):
+        verdict = ["review", "status", "pass"]
+    kept: list[str | None] = []  # None stands for what is said
     at = 0
     while at < len(lines):
         end = _find_end(lines, at)

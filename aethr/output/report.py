@@ -220,7 +220,7 @@ def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def _fingerprints(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """What identifies each finding in other logs: the id of its place, and the number of the finding there.
+    """What identifies each finding in other logs: its first id, and the number of the finding there.
 
     Numbers follow lines and words, not severities, so that another grade does not exchange two findings. Code
     scanning compares only ``primaryLocationLineHash``. If that is missing, its upload computes one, which is
@@ -230,7 +230,7 @@ def _fingerprints(findings: Sequence[Finding]) -> list[dict[str, str]]:
     numbers: Counter[str] = Counter()
     found: list[dict[str, str]] = [{} for _ in findings]
     for *_, at in order:
-        if (place := findings[at].id) is not None:
+        for place in findings[at].every_id[:1]:
             numbers[place] += 1
             name = f"{place}:{numbers[place]}"
             found[at] = {"aethrPlace/v1": name, "primaryLocationLineHash": name}

@@ -279,13 +279,20 @@ def remedy(result: RunResult) -> str:
         fix = "add a step with the role reviewer to the workflow"
     elif any(step.truncated for step in result.steps):
         fix = "raise max_tokens of the reviewer's model, or make the change smaller"
-    elif any(not receipt.complete and receipt.path for receipt in result.receipts):
-        fix = REMEDY
-    elif any(not receipt.complete for receipt in result.receipts):  # what the scope leaves out, and the like
-        fix = "include what is named above, or choose the change with --diff"
     else:
-        fix = "run again what is missing or gave no verdict, or use another model"
+        fix = (
+            _remedy_missing(result.receipts)
+            or "run again what is missing or gave no verdict, or use another model"
+        )
     return f"To fix: {fix}."
+
+
+def _remedy_missing(receipts: Iterable[Receipt]) -> str:
+    """What to do about files that were not sent, else about what the scope leaves out; empty if all was."""
+    gaps = [receipt for receipt in receipts if not receipt.complete]
+    if any(receipt.path for receipt in gaps):
+        return REMEDY
+    return "include what is named above, or choose the change with --diff" if gaps else ""
 
 
 def verdict(result: RunResult) -> Message:
@@ -364,13 +371,16 @@ def doubts(result: RunResult) -> tuple[Message, ...]:
 def spent(result: RunResult) -> str:
     """``2 steps, 431 tokens, $0.0012, 12.3 s``; preceded by the mode if no model was called.
 
-    With steps that have parts the calls are counted too: ``2 steps, 9 calls, 431 tokens, …``.
+    With steps that have parts the calls are counted too, and so are answers of earlier reviews:
+    ``2 steps, 1 call, 8 answers used again, 431 tokens, …``.
     """
     totals, unreal = result.totals, UNREAL.get(result.mode)
+    again = sum(step.reused is not None for step in result.steps)
     turns = {(step.id, step.iteration) for step in result.steps}
     parts = (
         counted(len(turns), "step"),
         *([counted(totals.calls, "call")] if len(turns) < len(result.steps) else []),
+        *([f"{counted(again, 'answer')} used again"] if again else []),
         tokens(totals.tokens, estimated=totals.estimated),
         "no cost" if unreal else cost(totals.cost_usd, estimated=totals.estimated),
         seconds(totals.seconds),
@@ -545,9 +555,9 @@ def _describe_start(event: RunStarted) -> Iterator[Message]:
     if event.estimate is not None and event.estimate.most:
         yield Message(estimate(event.estimate))
     yield from _describe_left_out(event.left_out)
-    reviewed = event.subject is not None and event.subject.reviewed
-    if reviewed and any(not receipt.complete for receipt in event.left_out):
-        yield Message(f"so the review will be incomplete; to fix: {REMEDY}", "note")
+    fix = _remedy_missing(event.left_out)
+    if fix and event.subject is not None and event.subject.reviewed:
+        yield Message(f"so the review will be incomplete; to fix: {fix}", "note")
 
 
 def _describe_left_out(receipts: Sequence[Receipt]) -> Iterator[Message]:

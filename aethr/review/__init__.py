@@ -112,7 +112,8 @@ def judge(
     if not latest:
         return unreviewed(doubt) if doubt else _explain_no_review(results, reviewing)
     parsed = settle(results, reviewing, holds, verify_high)
-    parsed = [(of, apply_answers(own, answers, is_gone)) for of, own in parsed]
+    covered = apply_answers([own for _, own in parsed], answers, is_gone)
+    parsed = [(of, own) for (of, _), own in zip(parsed, covered, strict=True)]
     stated = {own.status for _, own in parsed}
     found = [[each._replace(by=(of.id,)) for each in own.findings] for of, own in parsed]
     review = Review(
@@ -200,13 +201,15 @@ def settle(
     ]
 
 
-def apply_answers(review: Review, answers: Sequence[Answer], is_gone: Callable[[str], bool]) -> Review:
-    """The review, with what these answers cover: see ``answered.settle``."""
-    if not answers or not review.findings:
-        return review
+def apply_answers(
+    reviews: Sequence[Review], answers: Sequence[Answer], is_gone: Callable[[str], bool]
+) -> Sequence[Review]:
+    """The reviews, with what these answers cover: see ``answered.settle``."""
+    if not answers or not any(own.findings for own in reviews):
+        return reviews
     from aethr.review import answered as rule
 
-    return rule.settle(review, answers, is_gone)
+    return rule.settle(reviews, answers, is_gone)
 
 
 def _find_unused(
@@ -349,7 +352,7 @@ def _sum_up(reviews: Iterable[Review]) -> tuple[set[ReviewStatus], set[Finding]]
     """The statuses of all of these, and what is open and where, each defect once."""
     every = list(reviews)
     found = {
-        each._replace(place=None, evidence=None, suggestion=None, check=None, id=None, also=())
+        each._replace(place=None, evidence=None, suggestion=None, check=None, id=None, also=(), ids=())
         for each in merge([own.open for own in every])
     }
     return {each.status for each in every}, found

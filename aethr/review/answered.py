@@ -11,34 +11,41 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from aethr.base.records import SEVERITIES, Answer, Finding, Receipt, Review, is_change
 from aethr.review import conclude
 from aethr.review.identity import PATH_DIGITS, has_code, is_same_code, place_id
-from aethr.review.panel import alike
+from aethr.review.panel import alike, share_ids
 
 IsGone = Callable[[str], bool]
 """Whether the tree under review has no file any more with the path of this id."""
 
 
-def settle(review: Review, answers: Sequence[Answer], is_gone: IsGone) -> Review:
-    """The review, with each finding that an answer covers marked as answered, with its reason."""
-    findings = []
-    for each in review.findings:
-        reason = next((answer.reason for answer in answers if covers(answer, each, is_gone)), None)
-        findings.append(each if reason is None else each._replace(state="answered", answer=reason))
-    return conclude(review, findings)
+def settle(reviews: Sequence[Review], answers: Sequence[Answer], is_gone: IsGone) -> list[Review]:
+    """The reviews, with each finding that an answer covers marked as answered, with its reason.
+
+    A finding is covered at the places of all findings of these reviews that are the same defect: the panel
+    shows one id for all of them.
+    """
+
+    def mark(finding: Finding) -> Finding:
+        reason = next((answer.reason for answer in answers if covers(answer, finding, is_gone)), None)
+        return finding if reason is None else finding._replace(state="answered", answer=reason)
+
+    shared = share_ids([own.findings for own in reviews])
+    return [conclude(own, map(mark, found)) for own, found in zip(reviews, shared, strict=True)]
 
 
 def covers(answer: Answer, finding: Finding, is_gone: IsGone) -> bool:
     """Whether the finding is the one that was answered: same place, same defect, not more severe.
 
-    The place is the same after a rename, once no file has the old path: else a copy of the code in another
-    file would share the answer.
+    The place is the same if one of the ids is. It is the same after a rename too, once no file has the old
+    path: else a copy of the code in another file would share the answer.
     """
-    if finding.id is None or SEVERITIES.index(finding.severity) < SEVERITIES.index(answer.severity):
+    if SEVERITIES.index(finding.severity) < SEVERITIES.index(answer.severity):
         return False
-    is_moved = finding.id != answer.id
-    if is_moved and not is_same_code(answer.id, finding.id):
-        return False
-    is_same = alike(answer.message, finding.message, same_lines=has_code(answer.id))
-    return is_same and not (is_moved and not is_gone(answer.id))
+    return any(
+        alike(answer.message, finding.message, same_lines=has_code(own))
+        and (own in finding.every_id or is_gone(own))
+        for own in answer.every_id
+        if own in finding.every_id or any(is_same_code(own, each) for each in finding.every_id)
+    )
 
 
 def find_unused(
@@ -59,12 +66,17 @@ def find_unused(
 def find_repeated(answers: Sequence[Answer]) -> Iterator[tuple[int, int]]:
     """Each answer that says no more than another one, and that one, by their positions."""
     for at, one in enumerate(answers):
-        finding = Finding(one.severity, None, None, one.message, id=one.id)
+        finding = as_finding(one)
         for other, answer in enumerate(answers):
             is_double = (answer.id, answer.severity) == (one.id, one.severity) and other > at
             if other != at and not is_double and covers(answer, finding, lambda _: False):
                 yield at, other
                 break
+
+
+def as_finding(answer: Answer) -> Finding:
+    """What the answer is about, as far as it says."""
+    return Finding(answer.severity, None, None, answer.message, id=answer.id, ids=answer.every_id)
 
 
 def path_digits(path: str) -> str:

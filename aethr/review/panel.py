@@ -8,7 +8,7 @@ sure stays apart: a defect listed twice costs a glance, one that hides behind an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -101,13 +101,27 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
 
     The result is the most severe finding of its group; what the others wrote is in ``also``, and everyone who
     found it in ``by``, in the order of ``steps``. Evidence and suggestion are of the most severe finding that
-    has them, and the lines are those that the suggestion replaces. The order of the answers does not matter,
-    nor does that of the findings in them.
+    has them, and the lines and the id are those that the suggestion replaces. All ids of the group are in
+    ``ids``, because another reviewer may be the most severe one next time. The order of the answers does not
+    matter, nor does that of the findings in them.
 
     What a verifying step has dropped, or an answer covers, counts for nothing but its words while another
     finding of the group is open: the result is then open, has the severity of an open one, and is disputed if
     one was dropped. So merging neither opens nor closes a gate. It is closed only if each of the group is.
     """
+    rank = {step: number for number, step in enumerate(steps)}
+    merged = (_combine(group, rank) for group in _find_groups(answers))
+    return tuple(sorted(merged, key=lambda found: (SEVERITIES.index(found.severity), _identify(found))))
+
+
+def share_ids(answers: Sequence[Sequence[Finding]]) -> list[list[Finding]]:
+    """The findings of these answers, unmerged, each with the ids of all that ``merge`` makes one with it."""
+    ids = {each: _join_ids(group) for group in _find_groups(answers) for each in group}
+    return [[each._replace(ids=ids[each]) for each in answer] for answer in answers]
+
+
+def _find_groups(answers: Iterable[Sequence[Finding]]) -> Iterator[list[Finding]]:
+    """The findings of each defect, in the order of their places."""
     stated: dict[tuple[str, int, int, str], list[tuple[int, Finding]]] = {}
     for number, answer in enumerate(answers):
         for finding in answer:
@@ -121,13 +135,15 @@ def merge(answers: Iterable[Sequence[Finding]], steps: Sequence[str] = ()) -> tu
             one += two
             for each in two:
                 groups[each] = one
-    rank = {step: number for number, step in enumerate(steps)}
-    merged = [
-        _combine([finding for each in group for _, finding in same[each]], rank)
-        for at, group in enumerate(groups)
-        if group[0] == at
-    ]
-    return tuple(sorted(merged, key=lambda found: (SEVERITIES.index(found.severity), _identify(found))))
+    for at, group in enumerate(groups):
+        if group[0] == at:
+            yield [finding for each in group for _, finding in same[each]]
+
+
+def _join_ids(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """The ids of these findings, whichever of them is shown; empty if they are one."""
+    every = sorted({own for each in findings for own in each.every_id})
+    return tuple(every) if len(every) > 1 else ()
 
 
 def _identify(finding: Finding) -> tuple[str, int, int, str]:
@@ -194,6 +210,7 @@ def _combine(findings: Iterable[Finding], rank: Mapping[str, int]) -> Finding:
         place=next((place for place in _WHEREABOUTS if any(each.place == place for each in kept)), None),
         by=tuple(step for _, step in in_order({step for each in ranked for step in each.by})),
         id=spot.id,
+        ids=_join_ids(ranked),
         evidence=next((each.evidence for each in (spot, *kept) if each.evidence is not None), None),
         suggestion=spot.suggestion,
         check=check and check._replace(dropped=first.is_dropped),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -192,7 +192,7 @@ def _execute(prepared: Prepared, screen: AbstractContextManager[Show], on_kept: 
         recorder.keep(sanitize.redact_record(result, redact) if plan.secrets else result)
 
     try:
-        with screen as show, closing(engine.run(plan, prepared.done, keep=keep)) as events:
+        with screen as show, edge.ending(engine.run(plan, prepared.done, keep=keep)) as events:
             # Answers and prompts are redacted where they arise; here it is every other text, names included.
             clean = (sanitize.redact_record(event, redact) for event in events) if plan.secrets else events
             result = _record_and_show(clean, recorder, show)

@@ -14,6 +14,7 @@ import hashlib
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product, starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,13 +37,15 @@ from aethr.engine.steps import CONTRACT
 from aethr.review.identity import is_same_code
 from aethr.review.panel import alike
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = 16 << 20
 """Of the JSON: what a small text can be unpacked to is limited."""
 FOLDER_BYTES = 1 << 20
 """Of the file in a folder that the user named, compressed."""
 MOST_RESOLVED = 100
 """How many resolved findings are remembered, the latest ones."""
+MOST_IDS = 50
+"""How many ids of a finding are remembered besides its first one, the latest ones."""
 
 
 class StateError(AethrError):
@@ -131,18 +134,23 @@ def advance(
     ``commit`` is what was reviewed; ``is_there`` says whether the tree has a path. A finding is new in every
     run about the commit whose review first had it, and one that is gone was resolved by the first commit
     whose review is reliable without it: then each part has an answer, and the answer that had the finding was
-    asked for again, or it would be here. The answers with findings come first, and then the shortest ones.
+    asked for again, or it would be here. One that is still there has its earlier ids too, at most
+    ``MOST_IDS``: the reviewers who see it may not be those of last time. The answers with findings come
+    first, and then the shortest ones.
     """
     before = earlier or KeptState()
     review, is_reliable = result.review, result.outcome in RELIABLE
     pairs = _match([each.finding for each in before.findings], review.findings, is_there)
     findings, known = [], []
     for number, own in enumerate(review.findings):
-        since = before.findings[pairs[number]].since if number in pairs else commit
-        is_compared = before.reviewed and own.id is not None and own.state != "answered"
-        findings.append(own._replace(state="new" if since == commit else "open") if is_compared else own)
+        then = before.findings[pairs[number]] if number in pairs else Known(own, commit)
+        ids = tuple(dict.fromkeys((*then.finding.every_id, *own.every_id)))
+        found = own._replace(ids=(*ids[:1], *ids[1:][-MOST_IDS:]) if len(ids) > 1 else ())
+        if before.reviewed and own.id is not None and own.state != "answered":
+            found = found._replace(state="new" if then.since == commit else "open")
+        findings.append(found)
         if own.id is not None and own.is_open:
-            known.append(Known(_essence(own), since))
+            known.append(Known(_essence(found), then.since))
     asked = {step.id for step in result.steps}
     gone = [each for n, each in enumerate(before.findings) if n not in pairs.values()]
     resolved = [
@@ -150,8 +158,8 @@ def advance(
         for each in gone
         if is_reliable and asked.intersection(each.finding.by)
     ]
-    back = {each.id for number, each in enumerate(findings) if number not in pairs}
-    resolved += [each for each in before.resolved if each.finding.id not in back]
+    back = {own for number, each in enumerate(findings) if number not in pairs for own in each.every_id}
+    resolved += [each for each in before.resolved if back.isdisjoint(each.finding.every_id)]
     resolved = resolved[:MOST_RESOLVED]
     answers = [*reuse.keep(result.steps, commit)]
     if not is_reliable:  # what this run did not get to may be asked for by the next one
@@ -179,17 +187,17 @@ def _match(
 ) -> dict[int, int]:
     """Which of the findings ``now`` was there ``before``, by their numbers.
 
-    Several findings may share a place, so those that say the same there are paired first. A place is the
-    same under another path if the old one is gone: the file was renamed.
+    Several findings may share a place, so those that say the same there are paired first. The place of a
+    merged finding is that of any of its ids. It is the same under another path if the old one is gone: the
+    file was renamed.
     """
 
     def is_same_place(then: Finding, own: Finding) -> bool:
-        return then.id is not None and then.id == own.id
+        return not set(then.every_id).isdisjoint(own.every_id)
 
     def is_moved(then: Finding, own: Finding) -> bool:
-        if then.id is None or own.id is None or not is_same_code(then.id, own.id):
-            return False
-        return then.path is not None and not is_there(then.path)
+        is_same = any(starmap(is_same_code, product(then.every_id, own.every_id)))
+        return is_same and then.path is not None and not is_there(then.path)
 
     pairs: dict[int, int] = {}
     for is_same in (is_same_place, is_moved):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -241,6 +242,38 @@ def test_however_aethr_is_stopped(desk: Desk, temp: Path, number: signal.Signals
     assert "the failed attempt of step 'implement' had already changed: first.py" in done.err
     assert "+BACKDOOR\n" in desk.reviewed[0]
     assert list(temp.glob("*.objects")) == []
+
+
+class Signalling(io.StringIO):
+    """A standard output during whose first writing of a text this process gets a signal."""
+
+    def __init__(self, number: signal.Signals, during: str) -> None:
+        super().__init__()
+        self.number, self.during = number, during
+
+    def write(self, text: str) -> int:
+        if self.during in text:
+            self.during = "\0"
+            os.kill(os.getpid(), self.number)
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_while_a_text_of_the_agent_is_shown_names_its_edits(
+    desk: Desk, temp: Path, number: signal.Signals, code: int
+) -> None:
+    waits = f"{desk.say.says(*desk.say.text('Halfway.'))}\nsleep 20 & wait"
+    desk.agent(edit("first.py", "BACKDOOR"), ends=waits)
+    with desk.patch.context() as patch:
+        patch.setattr(sys, "stdout", Signalling(number, "Halfway."))
+        stopped = desk.run("run", "--stream", "do it")
+    assert stopped.code == code, stopped.err
+    (file,) = temp.glob("*.jsonl")
+    saved = checkpoint.load(f"@{file}")
+    assert saved.failure is not None
+    assert saved.failure.changed_files == ("first.py",)
 
 
 def test_an_attempt_of_a_later_pass_starts_at_that_pass(desk: Desk, temp: Path) -> None:

@@ -66,6 +66,22 @@ def test_an_answer_is_added_listed_and_removed(project: Repo) -> None:
     assert aethr("answer", "--list", cwd=project.root).stdout == ""
 
 
+def test_all_ids_of_a_merged_finding_come_from_the_record(project: Repo) -> None:
+    other = place_id("app.py", ["x = 1"])
+    file = record(project, finding(ids=[other, ID]))
+    words = ("answer", other, "--record", file, "--reason", "r")
+    done = aethr(*words, cwd=project.root)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"Answered in .aethr.yaml: [high] x is never read ({other})\n",
+    )
+    text = (project.root / ".aethr.yaml").read_text(encoding="utf-8")
+    assert text.endswith(f"    reason: r\n    also:\n      - {ID}\n")
+    assert "this finding is answered" in refused(project, ID, "--record", file, "--reason", "again")
+    assert aethr("answer", "--remove", other, cwd=project.root).returncode == 0
+    assert (project.root / ".aethr.yaml").read_text(encoding="utf-8") == WORKFLOW
+
+
 def test_severity_and_message_come_from_the_record(project: Repo) -> None:
     file = record(project, finding(id=None), finding())
     assert aethr("answer", ID, "--record", file, "--reason", "r", cwd=project.root).returncode == 0
@@ -153,6 +169,9 @@ def test_the_check_tells_of_answers_whose_lines_have_changed(project: Repo) -> N
     project.write("shop.py", "\n".join([*lines[:2], "    return total + 1", ""]))
     said = aethr("check", cwd=project.root).stderr
     assert f"the answer {place}: its lines are not there any more" in said
+    other = place_id("shop.py", lines, 1)
+    project.write(".aethr.yaml", (project.root / ".aethr.yaml").read_text() + f"    also: [{other}]\n")
+    assert aethr("check", cwd=project.root).stderr == "", "those that another reviewer named are there"
 
 
 def test_the_check_tells_of_answers_that_cannot_be_needed(project: Repo) -> None:

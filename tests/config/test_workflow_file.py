@@ -278,7 +278,7 @@ def test_every_key_has_a_description_and_a_valid_example() -> None:
         "context_chars",
         "paths",
         "context_chars",
-        "id",
+        "also",
     ]
     for one in found:
         assert one["additionalProperties"] is False

@@ -10,6 +10,7 @@ import pytest
 
 from aethr.cli import main
 from tests.github.github_server import GitHubServer
+from tests.github.rig.runner import Runner
 from tests.github.support import PullRequest, open_pull_request, outputs, runner_environment, summary
 from tests.live import KEY
 from tests.model_server import ModelServer
@@ -26,6 +27,12 @@ class Step:
 
 
 Act = Callable[..., Step]
+
+
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """A real runner. Each test has run ids of its own, because a run has a machine."""
+    return Runner(tmp_path_factory.mktemp("runner"))
 
 
 @pytest.fixture

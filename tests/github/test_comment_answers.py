@@ -363,6 +363,12 @@ def test_a_comment_stays_with_the_finding_that_it_was_about() -> None:
     assert again.answers == (Answer(ID, "medium", "the total is off by one", "r7 (@bob)"),)
 
 
+def test_any_id_of_a_merged_finding_answers_it_by_all_of_them() -> None:
+    merged = found()._replace(ids=(OTHER_ID, ID))
+    [answer] = judge([written(5, place=OTHER_ID)], KeptState(findings=(Known(merged, "a"),)), anybody).answers
+    assert (answer.id, answer.also) == (OTHER_ID, (ID,))
+
+
 def test_a_comment_that_was_read_without_its_finding_never_counts() -> None:
     first = judge([written(5)], KeptState(), anybody)
     assert (first.answers, dict(first.refused)) == ((), {5: answers.UNKNOWN})

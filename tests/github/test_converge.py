@@ -14,7 +14,7 @@ from tests.github.conftest import Act, Step
 from tests.github.github_server import BODY_LIMIT, GitHubServer, Pull
 from tests.github.support import PullRequest, merge, open_pull_request
 from tests.live import KEY
-from tests.model_server import ModelServer, Reply, error
+from tests.model_server import ModelServer, Reply, error, text
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,57 @@ def test_three_pushes_with_a_rename_a_rebase_a_force_push_and_a_moved_base(
         assert len(models.bodies) == asked, "the same bytes are not asked again"
         assert (repeated.code, heading(github)) == (third.code, said) == (1, said)
     [_] = github.comments
+
+
+PANEL = """\
+workflow: panel
+roles: {logic: "Look for wrong results.", security: "Look for holes."}
+models: {logic: "openai:gpt-4o-mini", security: "openai:gpt-4o-mini"}
+steps:
+  - {id: logic, role: logic, review: true, context: [git_diff], history_visibility: none}
+  - {id: security, role: security, review: true, context: [git_diff], history_visibility: none}
+"""
+SAID = "`total` of an empty list of prices is 1, which is a wrong sum"
+
+
+def test_a_merged_finding_is_still_there_when_the_lines_of_another_reviewer_are_shown(
+    act: Act, github: GitHubServer, tmp_path: Path
+) -> None:
+    request = open_pull_request(tmp_path, {".aethr.yaml": PANEL})
+    github.diff, github.permissions["bob"] = {"app.py": [range(1, 3)]}, "write"
+    by_push = [
+        (f"- [high] app.py:2 — {SAID}", f"- [medium] app.py:1-2 — {SAID}"),
+        (f"- [medium] app.py:2 — {SAID}", f"- [high] app.py:1-2 — {SAID}"),
+        ("Fine.", f"- [high] app.py:1-2 — {SAID}"),
+    ]
+    shown: list[str] = []
+    for number, (logic, security) in enumerate(by_push):
+        own = {"logic": logic, "holes": security}
+        if number:
+            request.push(f"x = {number}\n", "more.py")
+
+        def answer(body: dict[str, Any], own: dict[str, str] = own) -> str:
+            prompt = body["messages"][0]["content"]
+            said = own["logic" if "Look for wrong results." in prompt else "holes"]
+            return f"{said}\n\nReview status: {'revise' if said.startswith('-') else 'pass'}"
+
+        with ModelServer(answer) as models:
+            step = act(
+                request, models, run_id=500 + number, variables={**GATE, "AETHR_ACTION_COMMENT": "inline"}
+            )
+        record = json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))
+        [found] = record["review"]["findings"]
+        assert (step.code, found["state"], record["review"]["resolved"]) == (
+            1,
+            "open" if number else None,
+            [],
+        )
+        shown.append(found["id"])
+    assert shown[0] != shown[1] == shown[2]
+    assert len(github.beside) == 1, "whichever lines are shown, it is posted once"
+    github.add_comment(f"/aethr answer {shown[0]} there are no empty lists", "bob")
+    step = act(request, models, run_id=510, variables=GATE)
+    assert step.code == 0, "an answer by the first id covers what only the other reviewer still says"
 
 
 def test_a_review_on_demand_and_one_of_a_push_continue_each_other(
@@ -428,10 +479,10 @@ def test_what_does_not_fit_is_asked_again_and_said(
 
     chance = random.Random(7)
 
-    def talks(body: dict[str, Any]) -> str:
+    def talks(body: dict[str, Any]) -> Reply:
         said = review_marks(body)
         words = "".join(chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=60_000))
-        return f"{words}\n\n{said}"
+        return text(f"{words}\n\n{said}", 10_000)
 
     with ModelServer(talks) as models:
         act(large, models)

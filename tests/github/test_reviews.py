@@ -247,6 +247,20 @@ def test_two_findings_of_one_place_have_a_comment_each(pushes: Pushes, github: G
     assert [said for *_, said in pushes.beside[2:]] == ["**high:** and slow"]
 
 
+def test_a_merged_finding_keeps_its_comment_whichever_of_its_ids_is_shown(
+    pushes: Pushes, github: GitHubServer
+) -> None:
+    both = ("00aa11bb22cc", "99aa11bb22cc")
+    pushes.push(OFF_BY_ONE._replace(ids=both))
+    other = OFF_BY_ONE._replace(id=both[1], line=3, ids=both, state="open")
+    pushes.push(other, head=NEXT, run=501)
+    assert [line for _, line, _ in pushes.beside] == [2]
+    assert not [each for each in github.beside if "No longer" in each.body]
+    assert "Beside the code: 1 high." in pushes.comment
+    pushes.push(NO_TEST, head="d" * 40, run=502)
+    assert [each.line for each in github.beside if "No longer" in each.body] == [2]
+
+
 def test_a_finding_that_is_gone_is_said_to_be_once(pushes: Pushes, github: GitHubServer) -> None:
     pushes.push(*ALL)
     pushes.push(OFF_BY_ONE, NO_TEST, head=NEXT, run=501)

@@ -21,6 +21,7 @@ from tests.github.support import (
 from tests.hook.conftest import UNREACHABLE
 from tests.live import KEY, PASS, REVISE, TWO_STEPS
 from tests.model_server import ModelServer, Reply, error, text
+from tests.support import Repo
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,11 +34,6 @@ TAKEN = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    return Runner(tmp_path_factory.mktemp("runner"))
-
-
 def run(
     runner: Runner,
     request: PullRequest,
@@ -46,20 +42,24 @@ def run(
     key: str = KEY,
     inputs: dict[str, str] | None = None,
     more: dict[str, str] | None = None,
+    work: Repo | None = None,
+    workflow: str | None = None,
     **about: Any,
 ) -> Job:
     """One attempt of the consumer's workflow on the pull request, with its merge commit checked out.
 
-    ``more`` are variables of the machine.
+    ``more`` are variables of the machine. ``work`` is another checkout, ``workflow`` another text than that
+    of ``inputs``, and ``name`` another event.
     """
-    work = request.checkout(f"work-{len(list(request.folder.iterdir()))}")
-    work.write(".github/workflows/review.yml", rig.workflow(**(inputs or {})))
+    work = work or request.checkout(f"work-{len(list(request.folder.iterdir()))}")
+    work.write(".github/workflows/review.yml", workflow or rig.workflow(**(inputs or {})))
     environ = runner_environment(request, work.root, github.url, **about)
     variables = {name: environ[name] for name in TAKEN} | (more or {})
     if models is not None:
         variables["OPENAI_BASE_URL"] = models.base_url
-    secrets = {"TOKEN": "ghs_0123456789abcdef0123", "OPENAI_API_KEY": key}
-    return runner.run(work.root, "pull_request", variables, secrets)
+    token = "ghs_0123456789abcdef0123"
+    secrets = {"TOKEN": token, "GITHUB_TOKEN": token, "OPENAI_API_KEY": key}
+    return runner.run(work.root, environ["GITHUB_EVENT_NAME"], variables, secrets)
 
 
 def test_a_first_run_posts_and_a_second_edits(runner: Runner, github: GitHubServer, tmp_path: Path) -> None:

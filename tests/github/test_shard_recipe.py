@@ -30,11 +30,6 @@ BUG = "- [high] m9.py:2 — the total is off by one\n\nReview status: revise"
 PASS = "Fine.\n\nReview status: pass"
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    return Runner(tmp_path_factory.mktemp("runner"))
-
-
 @pytest.fixture
 def wide(tmp_path: Path) -> PullRequest:
     """A pull request of 18 files, whose review takes at least six parts."""
@@ -77,7 +72,7 @@ def results(jobs: dict[str, Job]) -> dict[str, str]:
 
 def test_three_shards_and_their_merge(runner: Runner, github: GitHubServer, wide: PullRequest) -> None:
     with ModelServer(review) as models:
-        jobs = run(runner, wide, github, models)
+        jobs = run(runner, wide, github, models, run_id=900)
     assert results(jobs) == dict.fromkeys(ALL - {"review"}, "success") | {"review": "failure"}, jobs[
         "review"
     ].log
@@ -101,24 +96,24 @@ def test_a_shard_that_failed_runs_again_alone(
         return error(401, "bad key") if "of file 9\n" in body["messages"][0]["content"] else review(body)
 
     with ModelServer(failing) as models:
-        first = run(runner, wide, github, models, run_id=600)
+        first = run(runner, wide, github, models, run_id=910)
     # To act, a job of a matrix has failed if one that ended before it has: what the step said is its own.
     codes = {name: {each.get("exit-code") for each in job.outputs.values()} for name, job in first.items()}
     [failed] = [name for name, said in codes.items() if "3" in said]
     assert first["review"].result == "failure"
     number = failed.removeprefix("shard ")
-    assert f"shard {number[0]} of 3 is missing" in github.bodies[0]
+    assert f"Shard {number[0]} of 3 is missing" in github.bodies[0]
     assert "### Aethr: incomplete" in github.bodies[0]
     assert len(github.artifacts) == 2
 
     with ModelServer(review) as models:
-        second = run(runner, wide, github, models, f"--matrix=shard:{number}", run_id=600, attempt=2)
+        second = run(runner, wide, github, models, f"--matrix=shard:{number}", run_id=910, attempt=2)
         assert results(second) == {failed: "success", "review": "failure"}
         assert 1 <= len(models.bodies) < 3, "what the shard had finished came out of the cache"
         called = len(models.bodies)
         assert "### Aethr: revise" in github.bodies[0]
         again = run(
-            runner, wide, github, models, "--job=review", "--matrix=shard:none", run_id=600, attempt=3
+            runner, wide, github, models, "--job=review", "--matrix=shard:none", run_id=910, attempt=3
         )
         assert again["review"].result == "failure"
         assert len(models.bodies) == called, "the merge alone calls nothing"
@@ -127,9 +122,9 @@ def test_a_shard_that_failed_runs_again_alone(
     assert [each.name for each in ours] == [f"aethr-default-shard-{number[0]}-of-3-attempt-2"]
 
     forged = json.dumps({"schema": 2}).encode()
-    github.add_artifact(ours[0].name.replace("-attempt-2", "-attempt-4"), forged, run=600)
+    github.add_artifact(ours[0].name.replace("-attempt-2", "-attempt-4"), forged, run=910)
     with ModelServer(review) as models:
-        last = run(runner, wide, github, models, "--job=review", "--matrix=shard:none", run_id=600, attempt=4)
+        last = run(runner, wide, github, models, "--job=review", "--matrix=shard:none", run_id=910, attempt=4)
     assert last["review"].result == "failure"
     assert "### Aethr: incomplete" in github.bodies[0]
     assert "does not count" in github.bodies[0]

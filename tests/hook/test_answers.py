@@ -64,7 +64,7 @@ def test_the_same_change_gets_the_same_verdict_without_a_call(
     assert len(server.bodies) == 1, "the next reply would be a pass"
     assert first.code == again.code == 1
     assert "app.py:2: [high] the total is off by one" in again.out
-    assert "1 step, 0 tokens" in again.out
+    assert "1 step, 1 answer used again, 0 tokens" in again.out
     [file] = kept(folder)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert KEY not in file.read_text()

@@ -104,6 +104,12 @@ def test_a_heading_is_all_that_an_answer_without_findings_may_say() -> None:
     assert grouping.unsaid("# All good\n\nReview status: pass", [], "pass") == "# All good"
 
 
+def test_the_pass_of_one_part_is_said_by_the_verdict_on_all() -> None:
+    said = "Review status: pass"
+    assert [grouping.unsaid(said, [HIGH], status) for status in ("revise", "pass", "none")] == ["", "", said]
+    assert grouping.unsaid("Review status: revise", [HIGH], "pass") == "Review status: revise"
+
+
 def test_quoted_code_is_said_by_evidence_and_suggestion() -> None:
     coded = HIGH._replace(evidence="    if x:\n        y", suggestion="    y")
     code = "      if x:\n          y\n\n  ```suggestion\n      y\n  ```\n"

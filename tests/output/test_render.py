@@ -40,6 +40,7 @@ from aethr.base.records import (
     StepPrepared,
     StepResult,
     StepStarted,
+    Subject,
     TextDelta,
     Thinking,
     Totals,
@@ -336,6 +337,30 @@ def test_the_end_says_why_the_gate_closed() -> None:
     assert f"\x1b[31m{why}\x1b[0m" in plain([RunFinished(done)], FORCE_COLOR="1")
 
 
+LEFT_OUT = Receipt("git_diff", None, 0, complete=False, note="not part of this diff: untracked: r.json")
+
+
+@pytest.mark.parametrize(
+    ("missing", "fix"),
+    [
+        (LEFT_OUT, "include what is named above"),
+        (Receipt("git_diff", "z.py", 0, complete=False), "review less at once"),
+    ],
+)
+def test_the_start_says_what_to_do_about_what_is_missing(missing: Receipt, fix: str) -> None:
+    subject = Subject(Scope(), None, reviewed=True)
+    lines = said(RunStarted("w", "t", "live", 1, subject, left_out=(missing,)))
+    assert [
+        line for line in lines if line.startswith(f"note: so the review will be incomplete; to fix: {fix}")
+    ]
+
+
+def test_the_end_counts_answers_that_were_used_again() -> None:
+    reused = step(reused="a" * 40, part=2, parts=2)
+    lines = said(RunFinished(result(step(part=1, parts=2), reused)))
+    assert any(line.startswith("1 step, 2 calls, 1 answer used again, ") for line in lines), lines
+
+
 @pytest.mark.parametrize(
     ("run", "fix"),
     [
@@ -347,6 +372,7 @@ def test_the_end_says_why_the_gate_closed() -> None:
             {"steps": (step(context=(Receipt("git_diff", "z.py", 0, complete=False),)),)},
             "review less at once",
         ),
+        ({"steps": (step(context=(LEFT_OUT,)),)}, "include what is named above"),
         ({}, "run again"),
     ],
 )

@@ -150,6 +150,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "check": None,
                     "also": [],
                     "answer": None,
+                    "ids": [],
                 },
                 {
                     "severity": "medium",
@@ -166,6 +167,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "check": None,
                     "also": [],
                     "answer": None,
+                    "ids": [],
                 },
                 {
                     "severity": "low",
@@ -182,6 +184,7 @@ def test_the_record_has_the_documented_shape() -> None:
                     "check": None,
                     "also": [],
                     "answer": None,
+                    "ids": [],
                 },
             ],
             "coverage": 4 / 13,
@@ -378,6 +381,11 @@ def test_sarif_numbers_the_findings_of_one_place_the_same_in_any_order_and_grade
         "0123456789ab:1",
         "0123456789ab:2",
     ]
+
+
+def test_a_merged_finding_has_the_fingerprint_of_its_first_id() -> None:
+    one = Finding("high", "a.py", 3, "wrong", "change", id="0" * 12, ids=("a" * 12, "0" * 12))
+    assert fingerprints(one) == fingerprints(one._replace(id="a" * 12)) == [f"{'a' * 12}:1"]
 
 
 def test_sarif_has_no_fingerprint_without_an_id() -> None:

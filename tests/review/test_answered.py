@@ -92,10 +92,11 @@ def test_no_set_of_answers_covers_what_none_of_them_says() -> None:
             for _ in range(4)
         ]
         found = [
-            Finding(severity, "app.py", 2, message, id=place)
-            for severity, message, place in product(SEVERITIES, messages, places)
+            Finding(severity, "app.py", 10 * number, message, id=place)
+            for severity, message, (number, place) in product(SEVERITIES, messages, enumerate(places, 1))
         ]
-        for each in settle(Review("revise", tuple(found)), answers, stays).findings:
+        [review] = settle([Review("revise", tuple(found))], answers, stays)
+        for each in review.findings:
             if each.state == "answered":
                 own = [a for a in answers if a.id == each.id and covers(a, each, stays)]
                 assert any(SEVERITIES.index(a.severity) <= SEVERITIES.index(each.severity) for a in own)
@@ -137,6 +138,48 @@ def test_one_that_is_not_answered_still_gates(severity: Severity) -> None:
     assert review.exit_code(verdict, (), Gate(severity)) == 1
 
 
+WIDE = place_id("app.py", CODE, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_open"),
+    [
+        (f"- [medium] app.py:1-2 — {MESSAGE}", False),
+        (f"- [low] app.py:1-2 — {MESSAGE}", False),
+        (f"- [high] app.py:1-2 — {MESSAGE}", True),
+        ("- [low] app.py:1-2 — prices may be empty, and nobody says what then", True),
+    ],
+)
+def test_an_answer_covers_what_other_reviewers_say_of_the_same_defect_on_other_lines(
+    other: str, is_open: bool
+) -> None:
+    verdict = judge_panel(LINE, other)
+    assert bool(verdict.review.open) == is_open
+    assert verdict.review.unused == ()
+
+
+def test_an_answer_with_the_ids_of_all_reviewers_covers_what_one_of_them_says() -> None:
+    other = f"- [medium] app.py:1-2 — {MESSAGE}"
+    assert judge_panel(other).review.open
+    assert not judge_panel(other, answers=(ANSWER._replace(also=(WIDE,)),)).review.open
+    assert judge_panel(other, answers=(ANSWER._replace(also=(place_id("b.py", CODE, 1, 2),)),)).review.open
+
+
+def judge_panel(*said: str, answers: tuple[Answer, ...] = (ANSWER,)) -> Verdict:
+    """The verdict on reviewers who each say one of these."""
+    seen = Receipt("git_diff", "app.py", 99, changed_lines=2, sent_lines=2)
+    places = (PlaceId("app.py", 2, None, HERE), PlaceId("app.py", 1, 2, WIDE))
+    results = [
+        StepResult(
+            f"review{number}", "reviewer", "model", "m", 1, "", f"{finding}\n\nReview status: revise",
+            context=(seen,), places=places,
+        )
+        for number, finding in enumerate(said)
+    ]  # fmt: skip
+    steps = frozenset(each.id for each in results)
+    return review.judge(results, steps, "live", lambda _: True, answers=answers)
+
+
 def test_an_unexplained_revise_is_never_answered() -> None:
     assert judge(LINE, "- [severe-ish!] app.py:1 — bad").outcome == "revise"
     assert judge().outcome == "revise"
@@ -176,7 +219,7 @@ def test_of_one_defect_that_two_found_both_must_be_answered() -> None:
 
 def test_a_dropped_finding_stays_dropped() -> None:
     check = Check("verify", "no", Quote("x", "git_diff", "app.py", 2))
-    own = settle(Review("revise", (FOUND._replace(check=check),)), (ANSWER,), stays)
+    [own] = settle([Review("revise", (FOUND._replace(check=check),))], (ANSWER,), stays)
     assert (len(own.dropped), len(own.open)) == (1, 0)
 
 

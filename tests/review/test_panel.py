@@ -9,7 +9,7 @@ import time
 import pytest
 
 from aethr.base.records import SEVERITIES, Check, Finding, Opinion, Quote
-from aethr.review.panel import alike, merge
+from aethr.review.panel import alike, merge, share_ids
 
 SAME = [
     (
@@ -394,6 +394,43 @@ def test_the_id_is_that_of_the_lines_that_are_shown() -> None:
     exact = found(UNEXPORTED, by="audit", suggestion="rows", id="b" * 12)
     [merged] = merge([[wide], [exact]])
     assert (merged.severity, merged.line, merged.end_line, merged.id) == ("high", 7, None, "b" * 12)
+
+
+def test_a_merged_finding_has_the_ids_of_all_who_found_it_whoever_is_shown() -> None:
+    """Over severities, suggestions, orders, and which of the reviewers find it."""
+    seeded, ranges, shown = random.Random(18), {"a": (7, 9), "b": (6, 7), "c": (7, None)}, set()
+    for _ in range(200):
+        steps = seeded.sample(sorted(ranges), seeded.randrange(1, 4))
+        answers = [
+            [
+                found(
+                    seeded.choice([LOST, UNEXPORTED]),
+                    ranges[by][0],
+                    by=by,
+                    end_line=ranges[by][1],
+                    severity=seeded.choice(SEVERITIES),
+                    suggestion=seeded.choice([None, "rows"]),
+                    id=by * 12,
+                )
+            ]
+            for by in steps
+        ]
+        [merged] = merge(answers)
+        assert merged.every_id == tuple(by * 12 for by in sorted(steps))
+        assert merged.id in merged.every_id
+        assert merge([merge(answers[:1]), *answers[1:]]) == (merged,)
+        assert [each.every_id for answer in share_ids(answers) for each in answer] == [merged.every_id] * len(
+            steps
+        )
+        assert merge(share_ids(answers)) == (merged,)
+        shown.add(merged.id)
+    assert len(shown) == 3
+
+
+def test_findings_that_stay_apart_share_no_id() -> None:
+    apart = [[found(LOST, id="a" * 12)], [found(LEAK, by="audit", id="b" * 12)]]
+    assert share_ids(apart) == apart
+    assert [each.ids for each in merge(apart)] == [(), ()]
 
 
 def test_merging_neither_opens_nor_closes_a_gate() -> None:

@@ -87,7 +87,7 @@ def test_a_state_of_another_contract_or_schema_is_refused(monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(kept, "SCHEMA", 0)
         text = pack(KeptState(ONE), SEAL, 10_000).text
-    with pytest.raises(StateError, match="its schema is 0, not 2"):
+    with pytest.raises(StateError, match="its schema is 0, not 3"):
         unpack(text, SEAL)
 
 
@@ -222,6 +222,53 @@ def test_two_findings_at_one_place_are_told_apart_by_what_they_say() -> None:
     second, _ = advance(state, result(finding(leak, 2)), TWO, there)
     assert states(second) == {leak: "open"}
     assert [each.finding.message for each in second.review.resolved] == [overflow]
+
+
+def test_a_finding_of_a_panel_is_still_there_whichever_reviewers_see_it() -> None:
+    """Over which of four reviewers see it, and whose lines are shown: one is enough, push after push."""
+    seeded = random.Random(18)
+    ids = {name: name * 12 for name in "abcd"}
+    for _ in range(40):
+        seen = seeded.sample(sorted(ids), seeded.randrange(1, 5))
+        state, known, firsts = None, set(seen), set()
+        for number, commit in enumerate((ONE, TWO, THREE)):
+            own = [ids[name] for name in sorted(seen)]
+            shown = finding("wrong sum of all prices", 2, id=seeded.choice(own))
+            shown = shown._replace(ids=tuple(own) if len(own) > 1 else ())
+            after, state = advance(state, result(shown), commit, there)
+            [told] = after.review.findings
+            assert (told.state, after.review.resolved) == ("open" if number else None, ())
+            assert (told.id, state.findings[0].since) == (shown.id, ONE)
+            assert set(told.every_id) == {ids[name] for name in known}
+            firsts.add(told.every_id[0])
+            assert len(firsts) == 1
+            seen = [seeded.choice(sorted(known)), *seeded.sample(sorted(ids), seeded.randrange(3))]
+            seen = sorted(set(seen))
+            known |= set(seen)
+    gone, _ = advance(state, result(finding("wrong sum of all prices", 2, id="e" * 12)), "4" * 40, there)
+    assert [each.state for each in gone.review.findings] == ["new"]
+    assert [each.finding.every_id for each in gone.review.resolved] == [told.every_id]
+
+
+def test_a_finding_of_a_panel_that_was_resolved_is_new_again_by_any_of_its_ids() -> None:
+    merged = finding("wrong", 2, id="a" * 12)._replace(ids=("a" * 12, "b" * 12))
+    _, state = advance(None, result(merged), ONE, there)
+    _, state = advance(state, result(outcome="pass"), TWO, there)
+    assert len(state.resolved) == 1
+    again, state = advance(state, result(finding("wrong", 2, id="b" * 12)), THREE, there)
+    assert (states(again), state.resolved) == ({"wrong": "new"}, ())
+
+
+def test_the_ids_of_a_finding_are_bounded_and_the_first_one_stays() -> None:
+    state = None
+    for number in range(2 * kept.MOST_IDS):
+        own = finding("wrong", 2, id=f"{number:012x}", ids=(f"{number:012x}", f"{number + 1:012x}"))
+        after, state = advance(state, result(own), f"{number:040x}", there)
+    [told] = after.review.findings
+    assert told.every_id == (
+        f"{0:012x}",
+        *(f"{n:012x}" for n in range(kept.MOST_IDS + 1, 2 * kept.MOST_IDS + 1)),
+    )
 
 
 def test_an_answered_finding_stays_answered_and_a_resolved_one_gates_nothing() -> None:

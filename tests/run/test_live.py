@@ -132,6 +132,7 @@ def test_a_review_that_says_revise(
             "check": None,
             "also": [],
             "answer": None,
+            "ids": [],
         }
     ]
 
