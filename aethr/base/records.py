@@ -1020,7 +1020,8 @@ class LoopResult(NamedTuple):
 class Totals(NamedTuple):
     """Sums over all steps. A sum is None if one step's figure is unknown.
 
-    ``estimated`` is True if the usage of one step is.
+    ``estimated`` is True if the usage of one step is. ``cached_tokens``, ``written_tokens`` and
+    ``reasoning_tokens`` are as in ``Usage``: sums of what is known, None if nothing is.
     """
 
     calls: int = 0
@@ -1029,6 +1030,9 @@ class Totals(NamedTuple):
     cost_usd: float | None = 0.0
     seconds: float = 0.0
     estimated: bool = False
+    cached_tokens: int | None = None
+    written_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def tokens(self) -> int | None:

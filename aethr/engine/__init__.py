@@ -227,6 +227,9 @@ def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Total
         cost_usd=used.cost_usd,
         seconds=sum(result.seconds for result in results),
         estimated=used.estimated,
+        cached_tokens=used.cached_tokens,
+        written_tokens=used.written_tokens,
+        reasoning_tokens=used.reasoning_tokens,
     )
 
 

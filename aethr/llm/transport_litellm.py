@@ -371,18 +371,24 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
-    """None if the provider counted nothing: LiteLLM then says zero."""
+    """None for what the provider did not count: LiteLLM then says zero."""
     if usage is None or not usage.total_tokens:
         return None
-    asked = outside.count(usage.prompt_tokens) or None
-    answered = outside.count(usage.completion_tokens) or None
-    whole = asked is not None and answered is not None
-    return Usage(
-        asked,
-        answered,
-        outside.count(usage.total_tokens) if whole else None,
-        _cost(litellm, model_name, usage) if whole else None,
+
+    def counted(side: str, name: str) -> int | None:
+        return outside.count(getattr(getattr(usage, side, None), name, None)) or None
+
+    tokens = spending.Tokens(
+        outside.count(usage.prompt_tokens),
+        outside.count(usage.completion_tokens),
+        counted("prompt_tokens_details", "cached_tokens"),
+        counted("prompt_tokens_details", "cache_creation_tokens"),
+        counted("completion_tokens_details", "reasoning_tokens"),
     )
+    known = spending.to_usage(tokens, _cost(litellm, model_name, usage) if all(tokens[:2]) else None)
+    if known is None or known.total_tokens is None:
+        return known
+    return known._replace(total_tokens=outside.count(usage.total_tokens))
 
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:
