@@ -713,8 +713,8 @@ class Request(NamedTuple):
     ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
     ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
     calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
-    ``schema`` is the JSON Schema that the answer is to have. ``shared`` is the length in characters of the
-    prompt's beginning that a later call of the run repeats, 0 if none does.
+    ``schema`` is the JSON Schema that the answer is to have. ``shared`` are the ends, in characters and
+    ascending, of the prompt's beginnings that another call of the run has too (``engine.prefixes``).
     """
 
     step: str
@@ -731,7 +731,7 @@ class Request(NamedTuple):
     extend: Callable[[Sequence[Usage]], Allowance] | None = None
     cancelled: Callable[[], bool] = lambda: False
     schema: Mapping[str, Any] | None = None
-    shared: int = 0
+    shared: tuple[int, ...] = ()
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""

@@ -47,7 +47,7 @@ from aethr.base.records import (
     is_change,
     is_git_diff,
 )
-from aethr.engine import at_once
+from aethr.engine import at_once, prefixes
 from aethr.engine.at_once import Loan, Purse
 from aethr.engine.progress import Progress, Turn, check_order, in_order, turn_key
 from aethr.engine.steps import (
@@ -263,6 +263,7 @@ def _run_next(
         calls += (yield from _ask_about_findings(progress, own)) if step.spec.verify else own
     if plan.reuse:
         calls = yield from _reuse_answers(progress, calls)
+    calls = prefixes.mark(progress, calls)
     purse = _share_budget(progress, calls)
     if plan.jobs > 1 and len(calls) > 1:
         yield from _run_at_once(progress, calls, purse, clock, keep)

@@ -223,6 +223,12 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     return prompt + tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
 
 
+def charges_for_writes(rates: Mapping[str, Any]) -> bool:
+    """Whether a token written to a cache costs more than one of a prompt that is not."""
+    written, asked = (outside.amount(rates.get(key)) for key in (_WRITTEN, _INPUT))
+    return written is not None and asked is not None and written > asked
+
+
 def highest_rates(model_name: str, prompt: int) -> Rates | None:
     """The highest rates of a call whose prompt has at most ``prompt`` tokens; None as in ``cost``.
 

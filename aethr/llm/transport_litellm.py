@@ -39,7 +39,7 @@ from aethr.llm import (
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
 from aethr.llm.protocols import chat, ollama, protocol_at
-from aethr.llm.protocols.content import read_content
+from aethr.llm.protocols.content import cache_settings, read_content, write_content
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise a blocking download
@@ -345,9 +345,11 @@ def _arguments(call: Call) -> dict[str, Any]:
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
     if "ollama" in provider_of(call.model.name).protocols:
         extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+    if settings_of_cache := cache_settings(call):
+        extra["extra_body"] = settings_of_cache
     return {
         "model": litellm_name(call.model.name),
-        "messages": [{"role": "user", "content": call.prompt}],
+        "messages": [{"role": "user", "content": write_content(call)}],
         "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,

@@ -14,7 +14,7 @@ from aethr.base.providers import Provider, provider_of, split
 from aethr.base.records import Usage
 from aethr.llm import Call, CallFailed, Chunk, Read, Settings, spending
 from aethr.llm.failures import error_in
-from aethr.llm.protocols.content import Content, read_content
+from aethr.llm.protocols.content import Content, cache_settings, read_content, write_content
 
 
 def is_chat_model(model_name: str) -> bool:
@@ -34,9 +34,10 @@ def frame(call: Call) -> dict[str, Any]:
     streaming = {"stream": True, "stream_options": {"include_usage": True}}
     return {
         "model": split(call.model.name)[1],
-        "messages": [{"role": "user", "content": call.prompt}],
+        "messages": [{"role": "user", "content": write_content(call)}],
         **(streaming if call.stream else {"stream": False}),
         **provider_of(call.model.name).request,
+        **cache_settings(call),
     }
 
 
