@@ -101,7 +101,10 @@ def _count_alike(one: str, other: str) -> int:
 def counting(
     cache: PrefixCache, answer: Callable[[str], str], counts: list[Counted]
 ) -> Callable[[Mapping[str, Any]], Reply]:
-    """A script of the model server that counts by ``cache``, also into ``counts``; ``answer`` takes a prompt."""
+    """A script of the model server that counts by ``cache``, also into ``counts``.
+
+    ``answer`` takes a prompt.
+    """
 
     def reply(body: Mapping[str, Any]) -> Reply:
         counted, said = cache.take(body), answer(text_of(body))

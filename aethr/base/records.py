@@ -1302,7 +1302,7 @@ class Plan(NamedTuple):
     lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
     a receipt. ``pull_request`` is None outside of one. ``read_files`` reads files as the change leaves them.
     ``is_gone`` says whether the tree has no file any more with the path of this place id. ``reuse`` are
-    answers of earlier runs by their key.
+    answers of earlier runs by their key. ``failed`` is what each call of the resumed run used that failed.
     """
 
     workflow: WorkflowSpec
@@ -1329,6 +1329,7 @@ class Plan(NamedTuple):
     read_files: ReadFiles = read_nothing
     is_gone: Callable[[str], bool] = lambda _: False
     reuse: Mapping[str, KeptAnswer] = MappingProxyType({})
+    failed: tuple[Usage, ...] = ()
 
     @property
     def is_live(self) -> bool:

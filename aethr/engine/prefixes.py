@@ -27,8 +27,6 @@ def mark(progress: Progress, calls: Sequence[PartCall]) -> list[PartCall]:
     do not read what the others write, so only the first of them writes what they have in common.
     """
     plan, marked = progress.plan, list[PartCall]()
-    if not plan.is_live:
-        return list(calls)
     for number, call in enumerate(calls):
         if call.step.edits_tree:
             marked.append(call)
