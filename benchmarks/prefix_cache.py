@@ -2,9 +2,9 @@
 
     python -m benchmarks.prefix_cache [PATH/TO/aethr]
 
-``cost`` is that of the prompts beside the same prompts without a cache: a token that is read costs a tenth, and
-one that is written to Anthropic's cache costs 1.25 times as much. Nothing is timed, and no review passes, so
-that each loop uses all of its passes.
+``cost`` is that of the prompts beside the same prompts without a cache: a token that is read costs a tenth,
+and one that is written to Anthropic's cache costs 1.25 times as much. Nothing is timed, and no review passes,
+so that each loop uses all of its passes.
 """
 
 from __future__ import annotations

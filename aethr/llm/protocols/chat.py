@@ -110,6 +110,8 @@ def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     of_prompt, of_answer = "prompt_tokens_details", "completion_tokens_details"
     asked, answered = counted("prompt_tokens") or 0, counted("completion_tokens") or 0
     cached, thought = counted(of_prompt, "cached_tokens"), counted(of_answer, "reasoning_tokens")
+    if cached is None:  # https://api-docs.deepseek.com/guides/kv_cache
+        cached = counted("prompt_cache_hit_tokens")
     writes = [counted(of_prompt, name) for name in ("cache_write_tokens", "cache_creation_tokens")]
     written = max((each for each in writes if each is not None), default=None)
     if cached is not None and cached > asked:  # they were not included
