@@ -8,16 +8,38 @@ step may edit files, what is read after it counts as different.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
-from aethr.base.records import Plan, PlannedStep, changes_in, is_change, is_git_diff
+from aethr.base.records import (
+    Block,
+    ModelSpec,
+    Plan,
+    PlannedStep,
+    StepResult,
+    changes_in,
+    is_change,
+    is_git_diff,
+)
 from aethr.engine import prompts
-from aethr.engine.progress import Progress, Turn, turn_key, upcoming
+from aethr.engine.progress import Progress, turn_key, upcoming
 from aethr.engine.steps import PartCall
 
 MOST_MARKS = 4
 """The most places that a request can mark, at Anthropic and at OpenAI."""
+
+
+class _Beginning(NamedTuple):
+    """What a prompt begins with: the blocks of its context, and the results that its history is made of."""
+
+    step: PlannedStep
+    part: int
+    blocks: Sequence[Block]
+    seen: Sequence[StepResult]
+
+    def describe_history(self) -> tuple[prompts.Titled, ...]:
+        return prompts.describe_history(self.seen, self.step.spec.history_visibility)
 
 
 def mark(progress: Progress, calls: Sequence[PartCall]) -> list[PartCall]:
@@ -27,41 +49,46 @@ def mark(progress: Progress, calls: Sequence[PartCall]) -> list[PartCall]:
     do not read what the others write, so only the first of them writes what they have in common.
     """
     plan, marked = progress.plan, list[PartCall]()
-    for number, call in enumerate(calls):
+    begin = [
+        _Beginning(each.step, each.part, each.collected.parts[each.part - 1], each.see(plan))
+        for each in calls
+    ]
+    for number, (call, own) in enumerate(zip(calls, begin, strict=True)):
         if call.step.edits_tree:
             marked.append(call)
             continue
         began = max(0, number - plan.jobs + 1)
-        before, beside, after = calls[:began], calls[began:number], calls[number + plan.jobs :]
-        read = [*(_count_common(plan, call, each) for each in before), *_look_back(progress, call)]
-        written = {*(_count_common(plan, call, each) for each in after), *_look_ahead(plan, call, calls)}
-        by_others = max((_count_common(plan, call, each) for each in beside), default=0)
+        before, beside, after = begin[:began], begin[began:number], begin[number + plan.jobs :]
+        read = [*(_count_common(own, each) for each in before), *_look_back(progress, call, own)]
+        written = {*(_count_common(own, each) for each in after), *_look_ahead(plan, call, own, calls)}
+        by_others = max((_count_common(own, each) for each in beside), default=0)
         ahead = sorted(count for count in written if count > by_others)[-MOST_MARKS + 1 :]
         marked.append(call._replace(shared=tuple(sorted({max(read, default=0), *ahead} - {0}))))
     return marked
 
 
-def _look_back(progress: Progress, call: PartCall) -> Iterator[int]:
+def _look_back(progress: Progress, call: PartCall, own: _Beginning) -> Iterator[int]:
     """How many blocks the call has in common with each call that this run has made before its turn.
 
     Those of a checkpoint were made so long ago that their cache has expired.
     """
-    plan, steps = progress.plan, {step.spec.id: step for step in progress.plan.steps}
+    steps = {step.spec.id: step for step in progress.plan.steps}
+    first: dict[tuple[str, int], int] = {}
+    for at, result in enumerate(call.history):
+        first.setdefault(turn_key(result), at)
+    places = {result.key: at for at, result in enumerate(call.history)}
     edited = False
-    for at in range(len(call.history) - 1, -1, -1):
-        result = call.history[at]
+    for result in reversed(call.history):
         if turn_key(result) in progress.done:
             return
-        step = steps[result.id]
+        step, begins = steps[result.id], first[turn_key(result)]
         edited = edited or _may_edit(step)
         if result.calls:
-            first = next(n for n, each in enumerate(call.history) if turn_key(each) == turn_key(result))
-            turn = Turn(plan.steps.index(step), result.iteration)
-            known = call._replace(step=step, turn=turn, part=result.part, history=call.history[:first])
-            yield _predict_common(plan, call, known, edited)
+            seen = () if result.part != call.part else [r for r in own.seen if places[r.key] < begins]
+            yield _predict_common(progress.plan, call, own, step, result.part, seen, edited)
 
 
-def _look_ahead(plan: Plan, call: PartCall, calls: Sequence[PartCall]) -> Iterator[int]:
+def _look_ahead(plan: Plan, call: PartCall, own: _Beginning, calls: Sequence[PartCall]) -> Iterator[int]:
     """How many blocks the call has in common with each call that may follow, if every loop uses its passes.
 
     A later step that sees all earlier answers sees those that this one sees first.
@@ -70,12 +97,9 @@ def _look_ahead(plan: Plan, call: PartCall, calls: Sequence[PartCall]) -> Iterat
     for turn in upcoming(plan, call.turn, every_pass=True):
         step = plan.steps[turn.position]
         if turn not in now:
-            grows = step.spec.history_visibility in ("all", "summary")
+            seen = own.seen if step.spec.history_visibility in ("all", "summary") else ()
             for part in plan.own_parts(len(call.collected.parts)):
-                later = call._replace(
-                    step=step, turn=turn, part=part, history=call.history if grows else (), findings=()
-                )
-                yield _predict_common(plan, call, later, edited)
+                yield _predict_common(plan, call, own, step, part, seen, edited)
         edited = edited or _may_edit(step)
 
 
@@ -84,51 +108,61 @@ def _may_edit(step: PlannedStep) -> bool:
     return step.edits_tree or step.runs_commands or step.check is not None
 
 
-def _predict_common(plan: Plan, call: PartCall, other: PartCall, edited: bool) -> int:
-    """How many blocks two calls have in common, of which ``other`` is known only as far as the plan goes.
+def _predict_common(
+    plan: Plan,
+    call: PartCall,
+    own: _Beginning,
+    step: PlannedStep,
+    part: int,
+    seen: Sequence[StepResult],
+    edited: bool,
+) -> int:
+    """How many blocks a call has in common with that of ``step`` for ``part``, which is known only in part.
 
-    ``edited`` says that files may be edited between them: then they have the same context only between two
-    commits. Two steps with different context have the same change, because it is cut once for all of them;
-    their other sources may be cut to another size.
+    ``seen`` is what that one sees of what this one sees. ``edited`` says that files may be edited between
+    them: then they have the same context only between two commits. Two steps with different context have the
+    same change, because it is cut once for all of them; their other sources may be cut to another size.
     """
-    mine, theirs = call.step.spec, other.step.spec
+    mine, theirs = call.step.spec, step.spec
     late = any(is_change(each) and not is_git_diff(each) for each in (*mine.context, *theirs.context))
     unknown = edited and bool(mine.context or theirs.context) and (late or plan.scope.kind != "range")
-    if unknown or call.step.runs_commands or other.step.runs_commands:
+    if unknown or call.step.runs_commands or step.runs_commands:
         return 0
-    if edited and len(call.collected.parts) > 1:  # an answer to another part may be seen then
-        call, other = call._replace(history=()), other._replace(history=())
     as_large = mine.context_chars == theirs.context_chars or all(map(is_change, mine.context))
     if mine.context == theirs.context and as_large:
-        return _count_common(plan, call, other)
-    if changes_in(mine.context) != changes_in(theirs.context) or call.part != other.part:
+        if edited and len(call.collected.parts) > 1:  # an answer to another part may be seen then
+            own, seen = own._replace(seen=()), ()
+        return _count_common(own, _Beginning(step, part, call.collected.parts[part - 1], seen))
+    if changes_in(mine.context) != changes_in(theirs.context) or call.part != part:
         return 0
-    first = [list(takewhile(is_change, each.context)) for each in (mine, theirs)]
-    return _count_equal(*first) if _have_one_cache(call.step, other.step) else 0
+    first = [[*takewhile(is_change, each.context)] for each in (mine, theirs)]
+    return _count_equal(*first) if _have_one_cache(call.step, step) else 0
 
 
-def _count_common(plan: Plan, one: PartCall, other: PartCall) -> int:
+def _count_common(one: _Beginning, other: _Beginning) -> int:
     """How many blocks two prompts have in common from their beginning on, if one cache can serve both."""
-    mine, theirs = (call.collected.parts[call.part - 1] for call in (one, other))
-    explained = [prompts.explains_numbers(blocks) for blocks in (mine, theirs)]
+    explained = [prompts.explains_numbers(each.blocks) for each in (one, other)]
     if explained[0] != explained[1] or not _have_one_cache(one.step, other.step):
         return 0
-    alike = _count_equal([each[:2] for each in mine], [each[:2] for each in theirs])
+    mine, theirs = ([(each.source, each.text) for each in of.blocks] for of in (one, other))
+    alike = _count_equal(mine, theirs)
     if alike < max(len(mine), len(theirs)):
         return alike
-    return alike + 1 + _count_equal(one.describe_history(plan), other.describe_history(plan))  # and the task
+    visibility = {each.step.spec.history_visibility for each in (one, other)}
+    whole = len(visibility) == 1 and visibility <= {"all", "summary"}
+    histories = (each.seen if whole else each.describe_history() for each in (one, other))
+    return alike + 1 + _count_equal(*histories)  # and the task
 
 
-def _count_equal(one: Sequence[object], other: Sequence[object]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _count_equal(one: Iterable[object], other: Iterable[object]) -> int:
+    """How many items two sequences begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _have_one_cache(one: PlannedStep, other: PlannedStep) -> bool:
     """Whether both call one model in one way: effort and other options are a part of what is cached."""
 
-    def way(step: PlannedStep) -> object:
-        model = step.model
+    def way(model: ModelSpec | None) -> object:
         return model and (model.name, model.endpoint, model.reasoning_effort, model.options)
 
-    return one.backend is other.backend and not other.edits_tree and way(one) == way(other)
+    return one.backend is other.backend and not other.edits_tree and way(one.model) == way(other.model)

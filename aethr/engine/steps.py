@@ -100,7 +100,7 @@ class PartCall(NamedTuple):
                 if any(plan.concerns(each, receipt) for receipt in receipts)
             ),
         )
-        earlier_steps = self.describe_history(plan)
+        earlier_steps = prompts.describe_history(self.see(plan), step.spec.history_visibility)
         redactor = Redactor(plan.secrets)
         found = self.earlier if step.edits_tree else None
         given = prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
@@ -130,10 +130,9 @@ class PartCall(NamedTuple):
         key = prompts.digest(f"answer {CONTRACT}\n{prepared.prompt_sha256}\n{digests[-1].sha256}")
         return prepared._replace(answer_key=key, digests=digests)
 
-    def describe_history(self, plan: Plan) -> tuple[prompts.Titled, ...]:
-        """What its prompt has from earlier steps."""
-        seen = [each for each in self.history if each.skipped is None and self._sees(plan, each)]
-        return prompts.describe_history(seen, self.step.spec.history_visibility)
+    def see(self, plan: Plan) -> tuple[StepResult, ...]:
+        """The earlier results whose answers its prompt may have."""
+        return tuple(each for each in self.history if each.skipped is None and self._sees(plan, each))
 
     def _sees(self, plan: Plan, each: StepResult) -> bool:
         """Whether the prompt may have this earlier answer.
