@@ -397,6 +397,12 @@ def test_a_model_that_charges_for_writes_gets_marks(name: str) -> None:
     assert "prompt_cache_key" not in alone
 
 
+def test_no_part_of_a_prompt_is_empty() -> None:
+    body = protocols.request(shared_call("openai:gpt-6-sol", shared=(0, 15, 30))).body
+    marked, rest = body["messages"][0]["content"]
+    assert (marked, rest) == (PIECES[0], {"type": "text", "text": "by two, by none"})
+
+
 @pytest.mark.parametrize(
     ("name", "base"),
     [

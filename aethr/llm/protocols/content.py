@@ -51,8 +51,11 @@ def prefix_cache(call: Call) -> PrefixCache | None:
 
 
 def write_content(call: Call) -> str | list[dict[str, Any]]:
-    """The prompt of a call: a text, or parts of one, each but the last marked for the prefix cache."""
-    cache, ends = prefix_cache(call), call.shared
+    """The prompt of a call: a text, or parts of one, each but the last marked for the prefix cache.
+
+    No part is empty: Anthropic refuses those.
+    """
+    cache, ends = prefix_cache(call), tuple(end for end in call.shared if 0 < end < len(call.prompt))
     if cache is None or not ends:
         return call.prompt
     pieces = (call.prompt[begin:end] for begin, end in zip((0, *ends), (*ends, None), strict=True))
