@@ -24,6 +24,8 @@ class Answer:
     cached: int
     tools: tuple[tuple[str, Payload], ...]
     model: str
+    written: int = 0
+    thought: int = 0
 
 
 def openai_events(answer: Answer) -> list[Payload]:
@@ -70,7 +72,11 @@ def ollama_events(answer: Answer) -> list[Payload]:
 def anthropic_events(answer: Answer) -> list[Payload]:
     prompt, completion = answer.usage or (0, 0)
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": answer.model, "content": []}
-    start = {**message, "stop_reason": None, "usage": {"input_tokens": prompt, "output_tokens": 0}}
+    counted = {"input_tokens": prompt - answer.cached - answer.written, "output_tokens": 0}
+    if answer.cached or answer.written:
+        counted["cache_read_input_tokens"] = answer.cached
+        counted["cache_creation_input_tokens"] = answer.written
+    start = {**message, "stop_reason": None, "usage": counted}
     events: list[Payload] = [
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -163,8 +169,13 @@ def _usage(answer: Answer) -> Payload:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
-    if answer.cached:
-        usage["prompt_tokens_details"] = {"cached_tokens": answer.cached}
+    if answer.cached or answer.written:
+        usage["prompt_tokens_details"] = {
+            "cached_tokens": answer.cached,
+            "cache_write_tokens": answer.written,
+        }
+    if answer.thought:
+        usage["completion_tokens_details"] = {"reasoning_tokens": answer.thought}
     return usage
 
 

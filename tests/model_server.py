@@ -53,8 +53,9 @@ class Reply:
     """One answer. ``status`` other than 200, or ``body``, sends that body whole instead of a stream.
 
     ``pieces`` are sent as they stand instead, and a number among them is so many seconds of silence.
-    ``usage`` is (prompt, completion) tokens, ``cached`` how many of the prompt's were cached, ``tools`` are
-    (name, arguments) of tool calls. ``packets`` is the size in bytes in which a stream is written, 0 for one
+    ``usage`` is (prompt, completion) tokens; ``cached`` of the prompt's were read from a cache, ``written``
+    were written to one, ``thought`` of the completion's were thinking. ``tools`` are (name, arguments) of
+    tool calls. ``packets`` is the size in bytes in which a stream is written, 0 for one
     write for each event. ``delay_s`` passes between two events. A stream says nothing until ``gate`` is set.
     """
 
@@ -62,6 +63,8 @@ class Reply:
     finish_reason: str | None = "stop"
     usage: tuple[int, int] | None = (10, 5)
     cached: int = 0
+    written: int = 0
+    thought: int = 0
     tools: tuple[tuple[str, dict[str, Any]], ...] = ()
     status: int = 200
     headers: Headers = field(default_factory=dict)
@@ -211,6 +214,8 @@ class _Handler(Handler):
             reply.cached,
             reply.tools,
             str(body.get("model", "")),
+            reply.written,
+            reply.thought,
         )
         if dialect.streams(body):
             self._stream(reply, dialect, answer)

@@ -58,10 +58,15 @@ def text(value: object) -> str:
 
 def count(value: object) -> int:
     """A count, at most ``MOST``; 0 for anything that is not a finite number."""
+    return count_if_any(value) or 0
+
+
+def count_if_any(value: object) -> int | None:
+    """``count``, but None for anything that is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0
+        return None
     if isinstance(value, float) and not math.isfinite(value):
-        return 0
+        return None
     return int(min(max(value, -MOST), MOST))
 
 

@@ -37,6 +37,23 @@ https://platform.openai.com/docs/guides/reasoning#allocating-space-for-reasoning
 """
 
 
+class PrefixCache(NamedTuple):
+    """A cache that keeps the beginning of a prompt only up to a part that the request marks.
+
+    A write to it costs more than a prompt without a mark. ``mark`` is added to the last part of such a
+    beginning, ``request`` to each request, so that nothing else is written. ``key`` is the setting that
+    brings requests with the same beginning to the same server. ``has`` says for which models: by their name,
+    and by whether they charge for a write (by the price file). ``elsewhere`` says whether a server at another
+    address takes the mark, too.
+    """
+
+    mark: Mapping[str, Any]
+    request: Mapping[str, Any] = MappingProxyType({})
+    key: str | None = None
+    has: Callable[[str, bool], bool] = lambda _model, _charges: True
+    elsewhere: bool = False
+
+
 class Provider(NamedTuple):
     """What is known about a provider. ``name`` is Aethr's, ``prefix`` LiteLLM's."""
 
@@ -74,6 +91,8 @@ class Provider(NamedTuple):
     thinks: Callable[[str, bool], bool] = lambda _model, _known: False
     """Whether a model thinks, and takes fewer settings: by its name, and by being in the price file."""
 
+    prefix_cache: PrefixCache | None = None
+    """None for a provider that needs no marks, or has no cache."""
     thinking_apart: bool = False
     """Thinking tokens may be counted apart from those of the answer, not among them."""
     stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
@@ -142,6 +161,9 @@ def _by_convention(name: str) -> Provider:
     return Provider(name, name, (f"{stem}_API_KEY",), (f"{stem}_API_BASE", f"{stem}_BASE_URL"), listed=False)
 
 
+_CLAUDE_MARK = {"cache_control": {"type": "ephemeral"}}
+"""https://docs.claude.com/en/docs/build-with-claude/prompt-caching"""
+
 _GOOGLE = Provider(
     "google", "gemini", ("GOOGLE_API_KEY", "GEMINI_API_KEY"), ("GEMINI_API_BASE",),
     "https://generativelanguage.googleapis.com",
@@ -156,11 +178,19 @@ _TABLE = (
         ),
         # https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_completion_tokens
         limit="max_completion_tokens", thinks=_openai_thinks,
+        # From gpt-5.6 on. Older models find a common beginning themselves, without charge:
+        # https://platform.openai.com/docs/guides/prompt-caching
+        prefix_cache=PrefixCache(
+            {"prompt_cache_breakpoint": {"mode": "explicit"}},
+            {"prompt_cache_options": {"mode": "explicit"}},
+            "prompt_cache_key",
+            lambda _model, charges: charges,
+        ),
     ),
     Provider(
         "anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
-        bearer_tokens=("ANTHROPIC_AUTH_TOKEN",),
+        bearer_tokens=("ANTHROPIC_AUTH_TOKEN",), prefix_cache=PrefixCache(_CLAUDE_MARK, elsewhere=True),
     ),
     _GOOGLE,
     _GOOGLE._replace(name="gemini"),
@@ -168,6 +198,10 @@ _TABLE = (
         "openrouter", "openrouter", ("OPENROUTER_API_KEY", "OR_API_KEY"), ("OPENROUTER_API_BASE",),
         "https://openrouter.ai/api/v1", protocols=("chat",), litellm_variables=("OR_SITE_URL", "OR_APP_NAME"),
         request={"usage": {"include": True}}, stated_cost=_openrouter_cost,
+        # https://openrouter.ai/docs/features/prompt-caching
+        prefix_cache=PrefixCache(
+            _CLAUDE_MARK, has=lambda model, _charges: model.startswith("anthropic/"), elsewhere=True
+        ),
     ),
     Provider(
         "xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "https://api.x.ai/v1", ("x-ai",),

@@ -721,8 +721,8 @@ class Request(NamedTuple):
     ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
     ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
     calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
-    ``schema`` is the JSON Schema that the answer is to have. ``shared`` is the length in characters of the
-    prompt's beginning that a later call of the run repeats, 0 if none does.
+    ``schema`` is the JSON Schema that the answer is to have. ``shared`` are the ends, in characters and
+    ascending, of the prompt's beginnings that another call of the run has too (``engine.prefixes``).
     """
 
     step: str
@@ -739,7 +739,7 @@ class Request(NamedTuple):
     extend: Callable[[Sequence[Usage]], Allowance] | None = None
     cancelled: Callable[[], bool] = lambda: False
     schema: Mapping[str, Any] | None = None
-    shared: int = 0
+    shared: tuple[int, ...] = ()
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""
@@ -1035,7 +1035,8 @@ class LoopResult(NamedTuple):
 class Totals(NamedTuple):
     """Sums over all steps. A sum is None if one step's figure is unknown.
 
-    ``estimated`` is True if the usage of one step is.
+    ``estimated`` is True if the usage of one step is. ``cached_tokens``, ``written_tokens`` and
+    ``reasoning_tokens`` are as in ``Usage``: sums of what is known, None if nothing is.
     """
 
     calls: int = 0
@@ -1044,6 +1045,9 @@ class Totals(NamedTuple):
     cost_usd: float | None = 0.0
     seconds: float = 0.0
     estimated: bool = False
+    cached_tokens: int | None = None
+    written_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def tokens(self) -> int | None:
@@ -1313,7 +1317,7 @@ class Plan(NamedTuple):
     lines of an answer in the code of its prompt. ``concerns`` says whether an instruction is for the file of
     a receipt. ``pull_request`` is None outside of one. ``read_files`` reads files as the change leaves them.
     ``is_gone`` says whether the tree has no file any more with the path of this place id. ``reuse`` are
-    answers of earlier runs by their key.
+    answers of earlier runs by their key. ``failed`` is what each call of the resumed run used that failed.
     """
 
     workflow: WorkflowSpec
@@ -1340,6 +1344,7 @@ class Plan(NamedTuple):
     read_files: ReadFiles = read_nothing
     is_gone: Callable[[str], bool] = lambda _: False
     reuse: Mapping[str, KeptAnswer] = MappingProxyType({})
+    failed: tuple[Usage, ...] = ()
 
     @property
     def is_live(self) -> bool:

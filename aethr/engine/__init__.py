@@ -169,15 +169,16 @@ def record(
 ) -> RunResult:
     """The run record, also of a run that stopped early.
 
-    ``failed`` is what the failed attempts of each call used that did not finish. A shard has no verdict and
+    ``failed`` is what the failed attempts of each call used that did not finish, besides those of the run
+    that it resumes. A shard has no verdict and
     no gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
     """
     recorded = review.as_recorded(verdict, plan.mode)
     exit_code = review.exit_code(verdict, loops, plan.gate, plan.mode)
-    shard = None
+    shard, failed = None, (*plan.failed, *failed)
     if plan.shard is not None:
         not_called = tuple(each for each in results if each.skipped is not None)
-        shard = ShardResult(*plan.shard, shards, _list_paths(plan, results), not_called, doubt, tuple(failed))
+        shard = ShardResult(*plan.shard, shards, _list_paths(plan, results), not_called, doubt, failed)
         recorded, exit_code = review.as_shard(verdict, shard), ExitCode.OK
     return RunResult(
         task=plan.task,
@@ -227,6 +228,9 @@ def totals(results: Sequence[StepResult], failed: Sequence[Usage] = ()) -> Total
         cost_usd=used.cost_usd,
         seconds=sum(result.seconds for result in results),
         estimated=used.estimated,
+        cached_tokens=used.cached_tokens,
+        written_tokens=used.written_tokens,
+        reasoning_tokens=used.reasoning_tokens,
     )
 
 
@@ -258,8 +262,11 @@ def _run_next(
         missing = sorted({*plan.own_parts(len(collected.parts))} - done)
         own = [PartCall(step, turn, part, collected, history, earlier) for part in missing]
         calls += (yield from _ask_about_findings(progress, own)) if step.spec.verify else own
-    if plan.reuse:
-        calls = yield from _reuse_answers(progress, calls)
+    calls = yield from _reuse_answers(progress, calls)
+    if plan.is_live:
+        from aethr.engine import prefixes
+
+        calls = prefixes.mark(progress, calls)
     purse = _share_budget(progress, calls)
     if plan.jobs > 1 and len(calls) > 1:
         yield from _run_at_once(progress, calls, purse, clock, keep)
@@ -291,9 +298,11 @@ def _ask_about_findings(
 
 def _reuse_answers(progress: Progress, calls: Iterable[PartCall]) -> Generator[Event, None, list[PartCall]]:
     """The calls to make, each with the reason why; one whose answer is kept is finished without a call."""
+    plan, asked = progress.plan, []
+    if not plan.reuse:
+        return list(calls)
     from aethr.engine import reuse
 
-    plan, asked = progress.plan, []
     for call in calls:
         prepared = call.prepare(plan)
         result = reuse.find(plan, call, prepared)
@@ -336,7 +345,7 @@ def _share_budget(progress: Progress, calls: Sequence[PartCall]) -> Purse:
     A call's share does not depend on which of the others ends first, nor on how many run at once.
     """
     plan = progress.plan
-    left = plan.allowance.after(budget.used([*progress.results, *progress.open]))
+    left = plan.allowance.after(budget.used([*progress.results, *progress.open], plan.failed))
     if len(calls) < 2 or left == UNLIMITED:
         return Purse(left, [left] * len(calls))
     requests = (call.request(plan, call.prepare(plan)) for call in calls)
@@ -345,7 +354,8 @@ def _share_budget(progress: Progress, calls: Sequence[PartCall]) -> Purse:
 
 def _require_budget(progress: Progress) -> None:
     """Raise ``BudgetError`` if the finished steps exceed the budget: no other call is made then."""
-    over = budget.exceeded(progress.plan.allowance, [*progress.results, *progress.open])
+    plan = progress.plan
+    over = budget.exceeded(plan.allowance, [*progress.results, *progress.open], plan.failed)
     if over is not None:
         raise over
 

@@ -23,7 +23,18 @@ from aethr import __version__
 from aethr.base import codec, disk
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
-from aethr.base.records import Attempt, Mode, Plan, Receipt, Scope, Seal, StepResult, changes_in, is_git_diff
+from aethr.base.records import (
+    Attempt,
+    Mode,
+    Plan,
+    Receipt,
+    Scope,
+    Seal,
+    StepResult,
+    Usage,
+    changes_in,
+    is_git_diff,
+)
 from aethr.base.sanitize import redact, redact_record
 
 SCHEMA = 3
@@ -69,6 +80,7 @@ class Checkpoint(NamedTuple):
     that its step runs again. In the seed form, a bare array of results, task, scope and contract are None.
     ``gate`` says whether a review was required: only then does a step check what the scope leaves out.
     ``held`` are the lines of the file, each with the name of what it holds; earlier forms have none.
+    ``failed`` is what each call used that failed.
     """
 
     steps: tuple[StepResult, ...]
@@ -81,6 +93,7 @@ class Checkpoint(NamedTuple):
     attempt: Attempt | None = None
     cut: bool = False
     held: tuple[tuple[str, str], ...] = ()
+    failed: tuple[Usage, ...] = ()
 
 
 def check(folder: str) -> None:
@@ -114,10 +127,12 @@ def dump(
     failure: Failure | None = None,
     attempt: Attempt | None = None,
     seal: Callable[[str], str] = str,
+    failed: Iterable[Usage] = (),
 ) -> str:
     """The checkpoint of a run of ``plan`` that has finished ``steps``, as lines of JSON.
 
     ``attempt`` is an agent's attempt that did not finish. ``seal`` gets each line in turn and adds its seals.
+    ``failed`` is what each call used that failed.
     """
     head: dict[str, object] = {
         "schema": SCHEMA,
@@ -135,6 +150,8 @@ def dump(
             "base_side": plan.scope.base_side,
         },
     }
+    if used := [codec.to_json(each) for each in failed]:
+        head["failed"] = used
     if plan.seal.keys:  # they tie the seals to this file: no line of it fits into another one
         head |= {"binding": dict(plan.seal.binding), "file": os.urandom(16).hex()}
     lines = [codec.line(head), *(step_line(plan, step) for step in steps)]
@@ -415,7 +432,9 @@ def _run(head: Mapping[str, object], *schemas: int) -> Checkpoint:
     )
     task, mode = codec.text(head, "task"), codec.choice(head, "mode", MODES)
     gate = codec.optional_flag(head, "gate")
-    return Checkpoint(steps=(), task=task, mode=mode, scope=scope, gate=gate)
+    used = codec.sequence(head, "failed") if "failed" in head else ()
+    failed = tuple(codec.whole_from_json(Usage, each, "an entry of 'failed'") for each in used)
+    return Checkpoint(steps=(), task=task, mode=mode, scope=scope, gate=gate, failed=failed)
 
 
 def _failure(value: object) -> Failure:

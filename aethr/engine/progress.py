@@ -5,7 +5,7 @@ A turn is one iteration of a step, with all parts of the change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -37,13 +37,13 @@ class Progress:
 
     ``results`` are those of finished turns, in the order of the run and of their parts. ``open`` are those of
     turns that are not finished, or that come after one that is not, in the order in which they came. ``done``
-    are the results of a checkpoint, which say how many passes a loop had: the answers of the workflow file,
+    are the turns of a checkpoint, which say how many passes a loop had: the answers of the workflow file,
     which decide whether it is satisfied, may have changed since.
     """
 
     def __init__(self, plan: Plan, done: Iterable[StepResult] = ()) -> None:
         self.plan = plan
-        self._done = {turn_key(each) for each in done}
+        self.done = {turn_key(each) for each in done}
         self.results: list[StepResult] = []
         self.loops: list[LoopResult] = []
         self.turn: Turn | None = Turn(0, 1)
@@ -134,10 +134,10 @@ class Progress:
 
         If it ended with other answers, it is exhausted: the steps after it have run.
         """
-        went_on = (repeat.back_to, turn.iteration + 1) in self._done
+        went_on = (repeat.back_to, turn.iteration + 1) in self.done
         if outcome is not None:
             return outcome if not went_on else self._end_with((), repeat, finished) and outcome
-        if went_on or not any(self._index(name) > turn.position for name, _ in self._done):
+        if went_on or not any(self._index(name) > turn.position for name, _ in self.done):
             return None
         found = [each for own in self._reviews_of(finished) for each in own.findings if each.id]
         every = tuple(Answer(each.id or "", each.severity, each.message, "") for each in found)
@@ -215,6 +215,19 @@ class Progress:
 
     def _index(self, step_id: str) -> int:
         return next(n for n, step in enumerate(self.plan.steps) if step.spec.id == step_id)
+
+
+def upcoming(plan: Plan, turn: Turn, *, every_pass: bool) -> Iterator[Turn]:
+    """This turn and those after it; each loop ends with its next pass, or with its last one."""
+    ids = [step.spec.id for step in plan.steps]
+    position, iteration = turn
+    while position < len(plan.steps):
+        yield Turn(position, iteration)
+        repeat = plan.steps[position].spec.repeat
+        if repeat and every_pass and iteration < repeat.max_iterations:
+            position, iteration = ids.index(repeat.back_to), iteration + 1
+        else:
+            position, iteration = position + 1, 1 if repeat else iteration
 
 
 def turn_key(result: StepResult) -> tuple[str, int]:

@@ -11,8 +11,9 @@ begin alike: providers charge less for a prefix that they have just read
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import count
 from typing import NamedTuple
@@ -131,7 +132,7 @@ def build(
     role = "\n\n".join([own, *map(instruct, setting.instructions)])
     titled = [each for _, of_section in sections for each in of_section]
     tokens = iter(_tokens(titled, role))
-    numbered = setting.numbered and any(is_change(each.source) and each.shown for each in blocks)
+    numbered = setting.numbered and explains_numbers(blocks)
     parts, opened = [f"{_OPENING}\n{_NUMBERS}" if numbered else _OPENING], []
     for heading, of_section in sections:
         parts += [heading] if of_section else []
@@ -142,6 +143,31 @@ def build(
     step = [role, *([_CUT] if setting.cut else []), "\n".join([_BLOCKS, *opened])]
     parts += ["# Your step", *step, "# Your answer", contract]
     return "\n\n".join(parts) + "\n"
+
+
+def explains_numbers(blocks: Iterable[Block]) -> bool:
+    """Whether the prompt explains the numbers of lines, if lines have numbers: only where it has code."""
+    return any(is_change(each.source) and each.shown for each in blocks)
+
+
+_BOUNDARY = re.compile(r"<<<([0-9a-f]{12}) ")
+
+
+def find_ends(prompt: str, counts: Sequence[int]) -> tuple[int, ...]:
+    """Where so many blocks of a prompt, ascending numbers from 1, have ended, in characters.
+
+    The blank line after a block counts to it. Only Aethr's own headings stand between two blocks, and no
+    text has their tokens.
+    """
+    ends, at = [], 0
+    for number in range(1, max(counts, default=0) + 1):
+        opened = _BOUNDARY.search(prompt, at)
+        assert opened is not None, "the prompt has that many blocks"
+        closing = f"\n{opened[1]}>>>\n\n"
+        at = prompt.index(closing, opened.end()) + len(closing)
+        if number in counts:
+            ends.append(at)
+    return tuple(ends)
 
 
 def instruct(instruction: Instruction) -> str:

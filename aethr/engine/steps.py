@@ -54,6 +54,7 @@ class PartCall(NamedTuple):
     """A call of a step for one part of the change. ``history`` are the results from before its turn.
 
     ``findings`` are those that a verifying step is asked about, ``notes`` lines to report with its result.
+    ``shared`` are numbers of blocks with which other prompts of the run begin too, ascending.
     """
 
     step: PlannedStep
@@ -64,6 +65,7 @@ class PartCall(NamedTuple):
     earlier: Earlier | None
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    shared: tuple[int, ...] = ()
 
     def ask_about_findings(self, plan: Plan) -> PartCall:
         """The call with the findings that are open now: of its own part, where the reviews have the same."""
@@ -99,8 +101,7 @@ class PartCall(NamedTuple):
                 if any(plan.concerns(each, receipt) for receipt in receipts)
             ),
         )
-        seen = [each for each in self.history if each.skipped is None and self._sees(plan, each)]
-        earlier_steps = prompts.describe_history(seen, step.spec.history_visibility)
+        earlier_steps = prompts.describe_history(self.see(plan), step.spec.history_visibility)
         redactor = Redactor(plan.secrets)
         found = self.earlier if step.edits_tree else None
         given = prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
@@ -130,6 +131,10 @@ class PartCall(NamedTuple):
         key = prompts.digest(f"answer {CONTRACT}\n{prepared.prompt_sha256}\n{digests[-1].sha256}")
         return prepared._replace(answer_key=key, digests=digests)
 
+    def see(self, plan: Plan) -> tuple[StepResult, ...]:
+        """The earlier results whose answers its prompt may have."""
+        return tuple(each for each in self.history if each.skipped is None and self._sees(plan, each))
+
     def _sees(self, plan: Plan, each: StepResult) -> bool:
         """Whether the prompt may have this earlier answer.
 
@@ -146,7 +151,7 @@ class PartCall(NamedTuple):
     def request(self, plan: Plan, prepared: StepPrepared) -> Request:
         """The request with this prompt, without its allowance."""
         request = self.step.request(plan.root, prepared.prompt, iteration=self.turn.iteration)
-        return request._replace(earlier=self.earlier)
+        return request._replace(earlier=self.earlier, shared=prompts.find_ends(prepared.prompt, self.shared))
 
     def announce(self, plan: Plan) -> Iterator[StepStarted]:
         """The start of the step, unless it was reported before the commands of its context ran."""
@@ -172,7 +177,7 @@ def perform(
         yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
         try:
             again = request.after(answers[0].usage, *failed)
-            again = again._replace(prompt=prompts.ask_verdict(answers[0].content))
+            again = again._replace(prompt=prompts.ask_verdict(answers[0].content), shared=())
             answers.append((yield from _call(plan, step, again, failed)))
             quotes = find_quotes(plan, call, prepared, answers[1])
         except AethrError as error:  # the first answer is paid for, and still counts

@@ -120,7 +120,7 @@ class Call(NamedTuple):
     stream: bool = True
     left_out: frozenset[str] = frozenset()
     schema: Mapping[str, Any] | None = None
-    shared: int = 0
+    shared: tuple[int, ...] = ()
 
 
 class Chunk(NamedTuple):

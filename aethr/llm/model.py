@@ -409,7 +409,8 @@ class _Answer:
         if self.text.strip():
             return
         if reason in LENGTH:
-            count = f"{self.usage.completion_tokens:,} " if self.usage else ""
+            answered = self.usage.completion_tokens if self.usage else None
+            count = f"{answered:,} " if answered is not None else ""
             raise CallFailed("all_thought", f"all {count}answer tokens went to thinking")
         raise CallFailed(REFUSED.get(reason, "empty"), f"no text, finish reason '{self.finish_reason}'")
 

@@ -170,12 +170,17 @@ _ABOUT_MONEY = re.compile(r"cost|pric|multiplier|uplift")
 
 
 class Tokens(NamedTuple):
-    """What a provider counted. ``cached`` and ``written`` (to a cache) are part of ``prompt``."""
+    """What a provider counted; None where it counted nothing.
+
+    ``cached`` (read from a cache) and ``written`` (to one) are part of ``prompt``, ``thought`` of
+    ``completion``.
+    """
 
     prompt: int
     completion: int
-    cached: int = 0
-    written: int = 0
+    cached: int | None = None
+    written: int | None = None
+    thought: int | None = None
 
 
 class Rates(NamedTuple):
@@ -211,11 +216,17 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     asked = _rate(rates, _INPUT, long) or 0.0
     cached = _rate(rates, _CACHED, long)
     written = _rate(rates, _WRITTEN, long)
-    fresh = max(0, tokens.prompt - tokens.cached - tokens.written)
-    prompt = fresh * asked
-    prompt += tokens.cached * (asked if cached is None else cached)
-    prompt += tokens.written * (asked if written is None else written)
+    read, kept = tokens.cached or 0, tokens.written or 0
+    prompt = max(0, tokens.prompt - read - kept) * asked
+    prompt += read * (asked if cached is None else cached)
+    prompt += kept * (asked if written is None else written)
     return prompt + tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
+
+
+def charges_for_writes(rates: Mapping[str, Any]) -> bool:
+    """Whether a token written to a cache costs more than one of a prompt that is not."""
+    written, asked = (outside.amount(rates.get(key)) for key in (_WRITTEN, _INPUT))
+    return written is not None and asked is not None and written > asked
 
 
 def highest_rates(model_name: str, prompt: int) -> Rates | None:
@@ -394,6 +405,27 @@ def is_plausible(usage: Usage) -> bool:
     """Whether counts can be true: a checkpoint refuses others, and a negative one would raise a budget."""
     counts = (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
     return all(count is None or 0 <= count < MOST_TOKENS for count in counts)
+
+
+def to_usage(tokens: Tokens, cost_usd: float | None) -> Usage | None:
+    """The usage of a call by what every protocol counts; None if nothing was counted.
+
+    A prompt or an answer of zero tokens is a missing count, and then the cost is unknown. A part that is
+    larger than its whole was counted elsewhere, so it is unknown too.
+    """
+    prompt, completion = tokens.prompt or None, tokens.completion or None
+    if prompt is None and completion is None:
+        return None
+    whole = prompt is not None and completion is not None
+
+    def part(of: int, counted: int | None) -> int | None:
+        return counted if counted is not None and 0 <= counted <= of else None
+
+    return Usage.of(prompt, completion, cost_usd if whole else None)._replace(
+        cached_tokens=part(tokens.prompt, tokens.cached),
+        written_tokens=part(tokens.prompt, tokens.written),
+        reasoning_tokens=part(tokens.completion, tokens.thought),
+    )
 
 
 def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:

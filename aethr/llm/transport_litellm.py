@@ -39,7 +39,7 @@ from aethr.llm import (
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
 from aethr.llm.protocols import chat, ollama, protocol_at
-from aethr.llm.protocols.content import read_content
+from aethr.llm.protocols.content import cache_settings, read_content, write_content
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise a blocking download
@@ -345,9 +345,11 @@ def _arguments(call: Call) -> dict[str, Any]:
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
     if "ollama" in provider_of(call.model.name).protocols:
         extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+    if settings_of_cache := cache_settings(call):
+        extra["extra_body"] = settings_of_cache
     return {
         "model": litellm_name(call.model.name),
-        "messages": [{"role": "user", "content": call.prompt}],
+        "messages": [{"role": "user", "content": write_content(call)}],
         "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
@@ -371,18 +373,24 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:
-    """None if the provider counted nothing: LiteLLM then says zero."""
+    """None for what the provider did not count: LiteLLM then says zero."""
     if usage is None or not usage.total_tokens:
         return None
-    asked = outside.count(usage.prompt_tokens) or None
-    answered = outside.count(usage.completion_tokens) or None
-    whole = asked is not None and answered is not None
-    return Usage(
-        asked,
-        answered,
-        outside.count(usage.total_tokens) if whole else None,
-        _cost(litellm, model_name, usage) if whole else None,
+
+    def counted(side: str, name: str) -> int | None:
+        return outside.count(getattr(getattr(usage, side, None), name, None)) or None
+
+    tokens = spending.Tokens(
+        outside.count(usage.prompt_tokens),
+        outside.count(usage.completion_tokens),
+        counted("prompt_tokens_details", "cached_tokens"),
+        counted("prompt_tokens_details", "cache_creation_tokens"),
+        counted("completion_tokens_details", "reasoning_tokens"),
     )
+    known = spending.to_usage(tokens, _cost(litellm, model_name, usage) if all(tokens[:2]) else None)
+    if known is None or known.total_tokens is None:
+        return known
+    return known._replace(total_tokens=outside.count(usage.total_tokens))
 
 
 def _cost(litellm: ModuleType, model_name: str, usage: Any) -> float | None:

@@ -35,6 +35,8 @@ from aethr.base.records import (
     StepResult,
     StepStarted,
     Subject,
+    Totals,
+    Usage,
 )
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import SHOWN, capped, counted, path_line, rest
@@ -381,7 +383,7 @@ def spent(result: RunResult) -> str:
         counted(len(turns), "step"),
         *([counted(totals.calls, "call")] if len(turns) < len(result.steps) else []),
         *([f"{counted(again, 'answer')} used again"] if again else []),
-        tokens(totals.tokens, estimated=totals.estimated),
+        tokens(totals.tokens, estimated=totals.estimated) + _of_them(totals),
         "no cost" if unreal else cost(totals.cost_usd, estimated=totals.estimated),
         seconds(totals.seconds),
     )
@@ -389,15 +391,26 @@ def spent(result: RunResult) -> str:
 
 
 def step_spent(step: StepResult) -> str:
-    """``431 tokens · $0.0012 · 12.3 s``."""
-    counts = tokens(step.usage.total_tokens, estimated=step.usage.estimated)
+    """``431 tokens · $0.0012 · 12.3 s``, or ``431 tokens (200 cached, 90 thinking) · …``."""
+    counts = tokens(step.usage.total_tokens, estimated=step.usage.estimated) + _of_them(step.usage)
     return f"{counts} · {step_cost(step)} · {seconds(step.seconds)}"
 
 
 def step_tokens(step: StepResult) -> str:
-    """The number alone, for a table: ``431``, ``about 431`` or ``unknown``."""
+    """The number without its unit, for a table: ``431``, ``431 (200 cached)``, ``about 431``, ``unknown``."""
     number, about = step.usage.total_tokens, "about " if step.usage.estimated else ""
-    return "unknown" if number is None else f"{about}{number:,}"
+    return ("unknown" if number is None else f"{about}{number:,}") + _of_them(step.usage)
+
+
+def _of_them(used: Usage | Totals) -> str:
+    """`` (200 cached, 50 written to the cache, 90 thinking)``, to follow a number of tokens."""
+    parts = {
+        "cached": used.cached_tokens,
+        "written to the cache": used.written_tokens,
+        "thinking": used.reasoning_tokens,
+    }
+    known = [f"{number:,} {name}" for name, number in parts.items() if number]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def step_cost(step: StepResult) -> str:

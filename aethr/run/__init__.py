@@ -133,7 +133,9 @@ def prepare(
     if resumed.unproven is not None or resumed.stale:
         seal = UNSEALED  # this run's seal would vouch for those results too
     earlier = resume.find_earlier(plan.root, saved, given.resume_checkpoint, settings)
-    plan = plan._replace(seal=seal, unproven=resumed.unproven, earlier=earlier)
+    plan = plan._replace(
+        seal=seal, unproven=resumed.unproven, earlier=earlier, failed=saved.failed if saved else ()
+    )
     folder: Folder | None = None
     ignored: tuple[str, ...] = ()
     if plan.is_live:
@@ -198,7 +200,7 @@ def _execute(prepared: Prepared, screen: AbstractContextManager[Show], on_kept: 
             result = _record_and_show(clean, recorder, show)
     except BaseException as stop:  # noqa: BLE001 - the finished steps are kept for any of them
         return _record_failure(prepared, recorder, edge.as_error(stop))
-    over = budget.exceeded(plan.allowance, result.steps)
+    over = budget.exceeded(plan.allowance, result.steps, plan.failed)
     if over is not None:  # by the last step: the record is complete, and a resume calls nothing
         over.redact(redact)
         path = recorder.file or recorder.stop(over)  # replayed from a text, all of it, no file was needed yet
@@ -333,7 +335,7 @@ def _warn_before_calls(
         if plan.allowance.cost_usd is not None:
             yield from estimate.check_prices(plan)
         if (found := plan.estimate()) is not None:
-            yield from estimate.compare(found, plan.allowance, budget.used(done))
+            yield from estimate.compare(found, plan.allowance, budget.used(done, plan.failed))
 
 
 def _estimate(plan: Plan, done: tuple[StepResult, ...]) -> Estimate:

@@ -196,7 +196,9 @@ class Recorder:
 
             self._seal = Sealer(self._plan.seal.keys).seal
         ordered = progress.in_order(self._plan, steps)
-        text = checkpoint.dump(self._plan, ordered, failure, self.attempt, self._seal)
+        # A call that still runs counts its failed attempts itself.
+        failed = (*self._plan.failed, *(self.failed if failure is not None else ()))
+        text = checkpoint.dump(self._plan, ordered, failure, self.attempt, self._seal, failed)
         self._left = checkpoint.write(self._own_file(), text)
         self._on_kept(text, True)
 

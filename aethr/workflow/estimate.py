@@ -30,7 +30,7 @@ from aethr.base.records import (
     changes_in,
 )
 from aethr.engine import prompts
-from aethr.engine.progress import Progress, replay
+from aethr.engine.progress import Progress, replay, upcoming
 from aethr.llm import ATTEMPTS, spending
 from aethr.output import wording
 
@@ -153,19 +153,9 @@ def _model_of(step: PlannedStep) -> str:
 
 
 def _upcoming(progress: Progress, *, every_pass: bool) -> Iterator[PlannedStep]:
-    """The steps that are still to come, in order; each loop ends with its next or its last pass."""
-    if progress.turn is None:
-        return
-    steps = progress.plan.steps
-    ids = [step.spec.id for step in steps]
-    position, iteration = progress.turn
-    while position < len(steps):
-        yield steps[position]
-        repeat = steps[position].spec.repeat
-        if repeat and every_pass and iteration < repeat.max_iterations:
-            position, iteration = ids.index(repeat.back_to), iteration + 1
-        else:
-            position, iteration = position + 1, 1 if repeat else iteration
+    """The steps that are still to come, in order."""
+    turns = upcoming(progress.plan, progress.turn, every_pass=every_pass) if progress.turn else ()
+    return (progress.plan.steps[turn.position] for turn in turns)
 
 
 def _reads_late_change(step: PlannedStep, edits: int) -> bool:

@@ -365,3 +365,123 @@ def test_the_address_is_the_base_and_the_path(base: str | None, where: str) -> N
         protocols.request(Call("", ModelSpec("openai:gpt-4o"), Endpoint("k", base), Deadlines(), 99)).url
         == where
     )
+
+
+# --- prefix caches that are written at marks alone ------------------------------------------------
+
+ONCE = {"mode": "explicit"}
+PIECES = [
+    {"type": "text", "text": "shared by all, ", "prompt_cache_breakpoint": ONCE},
+    {"type": "text", "text": "by two, ", "prompt_cache_breakpoint": ONCE},
+    {"type": "text", "text": "by none"},
+]
+
+
+def shared_call(name: str, base: str | None = None, shared: tuple[int, ...] = (15, 23)) -> Call:
+    model = ModelSpec(name)
+    return Call("shared by all, by two, by none", model, Endpoint("k", base), Deadlines(), 99, shared=shared)
+
+
+@pytest.mark.parametrize("name", ["openai:gpt-6-sol", "openai:gpt-5.6-luna"])
+def test_a_model_that_charges_for_writes_gets_marks(name: str) -> None:
+    body = protocols.request(shared_call(name)).body
+    assert body["messages"] == [{"role": "user", "content": PIECES}]
+    assert body["prompt_cache_options"] == ONCE
+    key = body["prompt_cache_key"]
+    assert len(key) == 32
+    other = shared_call(name)._replace(prompt="shared by all, and then another text")
+    assert protocols.request(other).body["prompt_cache_key"] == key
+    alone = protocols.request(shared_call(name, shared=())).body
+    assert alone["messages"][0]["content"] == "shared by all, by two, by none"
+    assert alone["prompt_cache_options"] == ONCE, "without it, OpenAI would write all of the prompt"
+    assert "prompt_cache_key" not in alone
+
+
+def test_no_part_of_a_prompt_is_empty() -> None:
+    body = protocols.request(shared_call("openai:gpt-6-sol", shared=(0, 15, 30))).body
+    marked, rest = body["messages"][0]["content"]
+    assert (marked, rest) == (PIECES[0], {"type": "text", "text": "by two, by none"})
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("openai:gpt-5.4-mini", None),  # finds a common beginning itself, and refuses the setting
+        ("openai:ft:gpt-4o-2024-11-20", None),
+        ("openai:gpt-9-of-tomorrow", None),
+        ("openai:gpt-6-sol", "http://127.0.0.1:8000/v1"),
+        ("openrouter:openai/gpt-6-sol", None),
+        ("xai:grok-4.3", None),
+        ("hosted_vllm:qwen", "http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_no_other_model_gets_marks(name: str, base: str | None) -> None:
+    marked, plain = (protocols.request(shared_call(name, base, shared)) for shared in ((15, 23), ()))
+    assert marked == plain
+    assert not any("cache" in key for key in plain.body)
+
+
+@pytest.mark.parametrize("name", ["openai:gpt-6-sol", "openrouter:anthropic/claude-sonnet-5-5"])
+def test_litellm_sends_the_same_marks(name: str) -> None:
+    call = shared_call(name)
+    with ModelServer(lambda _: Reply()) as server:
+        litellm = transport_litellm.load()
+        for shared in ((15, 23), ()):
+            arguments = transport_litellm._arguments(call._replace(shared=shared))
+            list(litellm.completion(**{**arguments, "api_base": server.base_url}))
+            assert protocols.request(call._replace(shared=shared)).body == server.bodies[-1]
+
+
+def test_claude_gets_marks_over_litellm() -> None:
+    with ModelServer(lambda _: Reply(usage=(2000, 5), cached=1500, written=300)) as server:
+        call = shared_call("anthropic:claude-sonnet-5-5", server.origin)
+        chunks = list(LiteLLM().open(call, lambda: None).chunks())
+    mark = {"cache_control": {"type": "ephemeral"}}
+    texts = [{"type": "text", "text": each["text"]} for each in PIECES]
+    content = [{**texts[0], **mark}, {**texts[1], **mark}, texts[2]]
+    assert server.bodies[0]["messages"] == [{"role": "user", "content": content}]
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.cached_tokens, usage.written_tokens) == (2000, 1500, 300)
+    row = spending.price_row("anthropic:claude-sonnet-5-5") or {}
+    asked, answered = row["input_cost_per_token"], row["output_cost_per_token"]
+    read, written = row["cache_read_input_token_cost"], row["cache_creation_input_token_cost"]
+    assert read < asked < written
+    assert usage.cost_usd == pytest.approx(200 * asked + 1500 * read + 300 * written + 5 * answered)
+
+
+@pytest.mark.parametrize(
+    ("usage", "parts"),
+    [
+        ({}, (None, None, None)),
+        ({"prompt_tokens_details": None, "completion_tokens_details": None}, (None, None, None)),
+        ({"prompt_tokens_details": {"cached_tokens": 0}}, (0, None, None)),
+        ({"prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 30}}, (60, 30, None)),
+        ({"prompt_tokens_details": {"cache_write_tokens": 0}}, (None, 0, None)),
+        ({"prompt_tokens_details": {"cache_creation_tokens": 30}}, (None, 30, None)),
+        ({"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36}, (64, None, None)),
+        ({"completion_tokens_details": {"reasoning_tokens": 40}}, (None, None, 40)),
+        ({"completion_tokens_details": {"reasoning_tokens": 51}}, (None, None, None)),
+        ({"prompt_tokens_details": {"cached_tokens": -1, "cache_write_tokens": "x"}}, (None, None, None)),
+        ({"prompt_tokens_details": {"cached_tokens": True}}, (None, None, None)),
+    ],
+    ids=[
+        "none",
+        "null",
+        "a miss",
+        "read, written",
+        "nothing written",
+        "other name",
+        "deepseek",
+        "thinking",
+        "beyond",
+        "odd",
+        "a flag",
+    ],
+)
+def test_parts_of_a_count_are_what_was_counted(usage: dict[str, Any], parts: tuple[int | None, ...]) -> None:
+    counts = {"prompt_tokens": 100, "completion_tokens": 50, **usage}
+    counted = chat.read(event(counts), "openai:of-our-own").usage
+    assert counted is not None
+    assert (counted.cached_tokens, counted.written_tokens, counted.reasoning_tokens) == parts
+    assert counted.total_tokens == 150

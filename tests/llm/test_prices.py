@@ -103,3 +103,17 @@ def test_a_call_of_unknown_price_may_need_all_that_is_left() -> None:
     left = Allowance(cost_usd=1.0)
     shares = spending.share(requests_of(1_000, 1_000, model="openrouter:acme/unknown"), left)
     assert shares == [left, left]
+
+
+def test_the_worst_case_pays_for_a_prompt_written_to_a_cache() -> None:
+    """A run marks a place for a later call, which may never come."""
+    priced = 0
+    for name in ("anthropic:claude-sonnet-5-5", "openai:gpt-6-sol", "openai:gpt-5.4-mini", "xai:grok-4.7"):
+        for prompt in (1_000, 250_000, 600_000):
+            rates = spending.highest_rates(name, prompt)
+            written = spending.cost(name, spending.Tokens(prompt, 500, cached=0, written=prompt))
+            if rates is None or written is None:
+                continue
+            assert written <= rates.cost(prompt, 500) * (1 + 1e-9)
+            priced += 1
+    assert priced == 12

@@ -379,6 +379,13 @@ def test_thinking_that_used_all_tokens_is_reported(name: str, reason: str) -> No
     assert len(outcome.requests) == 1
 
 
+@pytest.mark.parametrize("name", CHAT)
+def test_thinking_of_an_unknown_size_is_reported(name: str) -> None:
+    outcome = call_model(name, raw_reply(chunk(None, "length"), counted(90, 0), event("[DONE]")))
+    assert outcome.line.endswith("the answer is empty: all answer tokens went to thinking")
+    assert [(usage.prompt_tokens, usage.total_tokens) for usage in outcome.spent] == [(90, None)]
+
+
 def test_tokens_of_a_failed_attempt_reduce_the_allowance() -> None:
     broke = raw_reply(chunk("half"), counted(1000, 900), event({"error": {"message": "x", "code": 500}}))
     spec = ModelSpec(GPT, max_tokens=500)

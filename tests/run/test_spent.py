@@ -296,3 +296,116 @@ def test_figures_that_an_agent_does_not_count_are_unknown(parts: list[dict[str, 
     for part in parts:
         list(read_opencode(finish(**part), transcript))
     assert transcript.usage == usage
+
+
+# --- parts of a count, and calls that failed -----------------------------------------------------
+
+
+@pytest.mark.usefixtures("transport")
+def test_cached_written_and_thinking_tokens_are_wherever_tokens_are(
+    aethr: Aethr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "out.md"
+    words = ["--preset", "review-existing-diff", "--model", "openai:gpt-6-sol", TASK]
+    reply = Reply((PASS,), usage=(2000, 900), cached=1500, written=200, thought=700)
+    with serving(monkeypatch, reply):
+        done = aethr("run", "--json", "--report", str(report), *words)
+    parts = {"cached_tokens": 1500, "written_tokens": 200, "reasoning_tokens": 700}
+    for counted in (done.record["totals"], done.record["steps"][0]["usage"]):
+        assert {name: counted[name] for name in parts} == parts
+    # 300 tokens at 2 dollars a million, 1,500 read at a tenth, 200 written at 1.25 times, 900 at 10 dollars
+    assert done.record["totals"]["cost_usd"] == pytest.approx((300 * 2 + 1500 * 0.2 + 200 * 2.5 + 9000) / 1e6)
+    said = "2,900{} (1,500 cached, 200 written to the cache, 700 thinking)"
+    assert f"| {said.format('')} |" in report.read_text()
+    assert f"1 step, {said.format(' tokens')}, \\$0.01, " in report.read_text()
+    with serving(monkeypatch, reply):
+        shown = aethr("run", "-v", *words)
+    assert shown.out.count(said.format(" tokens")) == 2
+
+
+def test_what_was_not_counted_is_null_and_not_shown(aethr: Aethr, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero is a count: the cache was missed."""
+    usage = {"prompt_tokens": 50, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}}
+    body = {"choices": [{"message": {"content": PASS}, "finish_reason": "stop"}], "usage": usage}
+    with serving(monkeypatch, Reply(body=json.dumps(body))):
+        done = aethr("run", "--json", "--preset", "review-existing-diff", "--model", "openai:gpt-4o", TASK)
+    totals = done.record["totals"]
+    assert (totals["cached_tokens"], totals["written_tokens"], totals["reasoning_tokens"]) == (0, None, None)
+    assert "1 step, 55 tokens, " in done.err
+
+
+ALL_THOUGHT = Reply((), "length", usage=(3000, 12_000), thought=12_000)
+
+
+@pytest.mark.usefixtures("transport")
+def test_a_failed_call_is_in_record_checkpoint_and_the_resumed_run(
+    aethr: Aethr, temp: Path, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", LIMITED)
+    with serving(monkeypatch, text("An idea."), ALL_THOUGHT):
+        failed = aethr("run", "--json", TASK)
+    assert failed.code == 3
+    assert failed.record["totals"]["reasoning_tokens"] == 12_000
+    (file,) = temp.iterdir()
+    [used] = json.loads(file.read_text().splitlines()[0])["failed"]
+    assert (used["prompt_tokens"], used["completion_tokens"], used["reasoning_tokens"]) == (
+        3000,
+        12_000,
+        12_000,
+    )
+    with serving(monkeypatch, ALL_THOUGHT):
+        again = aethr(*resume_words(failed.err), "--json")
+    assert len(json.loads(file.read_text().splitlines()[0])["failed"]) == 2
+    with serving(monkeypatch, text(PASS)):
+        done = aethr(*resume_words(again.err), "--json")
+    assert (done.code, done.record["totals"]["calls"]) == (0, 4)
+    assert done.record["totals"]["prompt_tokens"] == 2 * 3000 + 10 + 10
+    assert done.record["totals"]["reasoning_tokens"] == 24_000
+
+
+def test_a_failed_call_reduces_the_budget_of_the_resumed_run(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", LIMITED)
+    with serving(monkeypatch, ALL_THOUGHT):
+        failed = aethr("run", "--max-tokens", "16000", TASK)
+    assert failed.code == 3
+    with serving(monkeypatch) as server:
+        stopped = aethr(*resume_words(failed.err))
+    assert (stopped.code, server.bodies) == (5, [])
+    assert "1,000 are left" in stopped.err
+    lower = ["9000" if word == "16000" else word for word in resume_words(failed.err)]
+    with serving(monkeypatch) as server:
+        over = aethr(*lower)
+    assert (over.code, server.bodies) == (5, [])
+    assert (
+        "a call of the run that this one resumes used more than was estimated before the call: " in over.err
+    )
+    assert "6,000 tokens over --max-tokens 9000" in over.err
+
+
+def test_a_failed_call_without_a_cost_makes_a_budget_in_dollars_impossible(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(".aethr.yaml", LIMITED)
+    with serving(monkeypatch, Reply((), "length", usage=(3000, 0))):
+        failed = aethr("run", TASK)
+    with serving(monkeypatch) as server:
+        stopped = aethr(*resume_words(failed.err), "--max-cost", "1")
+    assert (stopped.code, server.bodies) == (5, [])
+    assert "a call of the run that this one resumes did not report its cost" in stopped.err
+
+
+@pytest.mark.parametrize("failed", ["x", [1], [{}], [{"prompt_tokens": -1}]])
+def test_a_forged_count_of_failed_calls_is_refused(
+    aethr: Aethr, temp: Path, project: Repo, monkeypatch: pytest.MonkeyPatch, failed: object
+) -> None:
+    project.write(".aethr.yaml", LIMITED)
+    with serving(monkeypatch, ALL_THOUGHT):
+        stopped = aethr("run", TASK)
+    (file,) = temp.iterdir()
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps({**json.loads(first), "failed": failed}), *rest]) + "\n")
+    refused = aethr(*resume_words(stopped.err))
+    assert refused.code == 2
+    assert "failed" in refused.err

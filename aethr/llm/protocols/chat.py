@@ -14,7 +14,7 @@ from aethr.base.providers import Provider, provider_of, split
 from aethr.base.records import Usage
 from aethr.llm import Call, CallFailed, Chunk, Read, Settings, spending
 from aethr.llm.failures import error_in
-from aethr.llm.protocols.content import Content, read_content
+from aethr.llm.protocols.content import Content, cache_settings, read_content, write_content
 
 
 def is_chat_model(model_name: str) -> bool:
@@ -34,9 +34,10 @@ def frame(call: Call) -> dict[str, Any]:
     streaming = {"stream": True, "stream_options": {"include_usage": True}}
     return {
         "model": split(call.model.name)[1],
-        "messages": [{"role": "user", "content": call.prompt}],
+        "messages": [{"role": "user", "content": write_content(call)}],
         **(streaming if call.stream else {"stream": False}),
         **provider_of(call.model.name).request,
+        **cache_settings(call),
     }
 
 
@@ -101,31 +102,29 @@ def _choice_content(choice: Mapping[str, Any]) -> Content:
 
 def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     """The provider's counts; None if it counted nothing. A count of zero is a missing count."""
-    details = "prompt_tokens_details"
-    asked, cached = _count(usage, "prompt_tokens"), _count(usage, details, "cached_tokens")
-    answered = _count(usage, "completion_tokens")
-    thought = _count(usage, "completion_tokens_details", "reasoning_tokens")
+
+    def counted(*keys: str) -> int | None:
+        """As it was sent; ``spending.is_plausible`` says whether it can be true."""
+        return outside.count_if_any(outside.at(usage, *keys))
+
+    of_prompt, of_answer = "prompt_tokens_details", "completion_tokens_details"
+    asked, answered = counted("prompt_tokens") or 0, counted("completion_tokens") or 0
+    cached, thought = counted(of_prompt, "cached_tokens"), counted(of_answer, "reasoning_tokens")
+    if cached is None:  # https://api-docs.deepseek.com/guides/kv_cache
+        cached = counted("prompt_cache_hit_tokens")
+    writes = [counted(of_prompt, name) for name in ("cache_write_tokens", "cache_creation_tokens")]
+    written = max((each for each in writes if each is not None), default=None)
+    if cached is not None and cached > asked:  # they were not included
+        asked += cached
     # Nearly every provider counts thinking in completion_tokens.
-    apart = _count(usage, "total_tokens") == asked + answered + thought
-    tokens = spending.Tokens(
-        asked + cached if cached > asked else asked,  # more cached than counted: they were not included
-        answered + thought if apart and provider_of(model_name).thinking_apart else answered,
-        cached,
-        _count(usage, details, "cache_write_tokens") or _count(usage, details, "cache_creation_tokens"),
-    )
-    if not (tokens.prompt and tokens.completion):
-        return Usage.of(tokens.prompt or None, tokens.completion or None) if any(tokens[:2]) else None
+    if thought and provider_of(model_name).thinking_apart:
+        apart = counted("total_tokens") == asked + answered + thought
+        answered += thought if apart else 0
+    tokens = spending.Tokens(asked, answered, cached, written, thought)
     cost = spending.stated_cost(model_name, usage)
     media = any(
-        _count(usage, side, kind)
-        for side in ("prompt_tokens_details", "completion_tokens_details")
-        for kind in ("audio_tokens", "image_tokens")
+        counted(side, kind) for side in (of_prompt, of_answer) for kind in ("audio_tokens", "image_tokens")
     )
     if cost is None and not media:  # the prices known here are those of text
         cost = spending.cost(model_name, tokens)
-    return Usage.of(tokens.prompt, tokens.completion, cost)
-
-
-def _count(usage: Mapping[str, Any], *keys: str) -> int:
-    """A count as it was sent; ``spending.is_plausible`` says whether it can be true."""
-    return outside.count(outside.at(usage, *keys))
+    return spending.to_usage(tokens, cost)

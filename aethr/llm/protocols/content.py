@@ -1,10 +1,12 @@
-"""The text of an answer in the shapes that servers send it (pure)."""
+"""The text of a prompt and of an answer, in the shapes that servers take and send (pure)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from hashlib import sha256
+from typing import Any, NamedTuple
 
-from aethr.llm import CallFailed
+from aethr.base.providers import PrefixCache, provider_of, split
+from aethr.llm import Call, CallFailed, spending
 
 TEXT = ("text", "output_text")
 THOUGHT = (
@@ -37,6 +39,39 @@ class Content(NamedTuple):
 
     text: str = ""
     refusal: str = ""
+
+
+def prefix_cache(call: Call) -> PrefixCache | None:
+    """The cache that serves a call as far as its request marks the prompt."""
+    provider, row = provider_of(call.model.name), spending.price_row(call.model.name) or {}
+    cache = provider.prefix_cache
+    if cache is None or not (cache.elsewhere or provider.is_at(call.endpoint.base)):
+        return None
+    return cache if cache.has(split(call.model.name)[1], spending.charges_for_writes(row)) else None
+
+
+def write_content(call: Call) -> str | list[dict[str, Any]]:
+    """The prompt of a call: a text, or parts of one, each but the last marked for the prefix cache.
+
+    No part is empty: Anthropic refuses those.
+    """
+    cache, ends = prefix_cache(call), tuple(end for end in call.shared if 0 < end < len(call.prompt))
+    if cache is None or not ends:
+        return call.prompt
+    pieces = (call.prompt[begin:end] for begin, end in zip((0, *ends), (*ends, None), strict=True))
+    *marked, last = ({"type": "text", "text": piece} for piece in pieces)
+    return [*({**part, **cache.mark} for part in marked), last]
+
+
+def cache_settings(call: Call) -> dict[str, Any]:
+    """What the prefix cache needs in the request beside the marks."""
+    cache = prefix_cache(call)
+    if cache is None:
+        return {}
+    if cache.key is None or not call.shared:
+        return dict(cache.request)
+    beginning = call.prompt[: call.shared[0]].encode("utf-8", "replace")
+    return {**cache.request, cache.key: sha256(beginning).hexdigest()[:32]}
 
 
 def read_content(content: object) -> Content:

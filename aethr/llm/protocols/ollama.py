@@ -13,7 +13,6 @@ from typing import Any
 
 from aethr.base import outside
 from aethr.base.providers import split
-from aethr.base.records import Usage
 from aethr.llm import Call, Chunk, Read, Settings, spending
 from aethr.llm.protocols.content import read_content
 from aethr.llm.spending import estimate_tokens
@@ -59,10 +58,7 @@ def read(data: Mapping[str, Any], model_name: str) -> Chunk:
     text = read_content(message.get("content") if isinstance(message, dict) else data.get("response")).text
     if data.get("done") is not True:
         return Chunk(text)
-    prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
-    usage = None
-    if prompt and completion:
-        usage = Usage.of(prompt, completion, spending.cost(model_name, spending.Tokens(prompt, completion)))
-    elif prompt or completion:  # Ollama does not count a prompt that it has in its cache
-        usage = Usage.of(prompt or None, completion or None)
+    # Ollama does not count a prompt that it has in its cache.
+    tokens = spending.Tokens(*(outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count")))
+    usage = spending.to_usage(tokens, spending.cost(model_name, tokens))
     return Chunk(text, outside.text(data.get("done_reason")) or "stop", usage)
