@@ -90,7 +90,8 @@ class StepSpec(NamedTuple):
     """A step as written. ``context_chars`` is the budget for all of its context, in characters.
 
     ``verify`` names the reviewing steps whose findings this one checks; with ``verify_high`` it may drop high
-    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop.
+    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop. ``allow`` are
+    commands that an agent may run, each also with more arguments.
     """
 
     id: str
@@ -104,6 +105,7 @@ class StepSpec(NamedTuple):
     verify: tuple[str, ...] = ()
     verify_high: bool = False
     review: bool | None = None
+    allow: tuple[str, ...] = ()
 
     @property
     def reviewing(self) -> bool:
@@ -705,6 +707,7 @@ class Request(NamedTuple):
     earlier: Earlier | None = None
     extend: Callable[[Sequence[Usage]], Allowance] | None = None
     cancelled: Callable[[], bool] = lambda: False
+    allow: tuple[str, ...] = ()
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""
@@ -1256,6 +1259,7 @@ class PlannedStep(NamedTuple):
             unsafe_permissions=self.spec.unsafe_permissions,
             allowance=allowance,
             iteration=iteration,
+            allow=self.spec.allow,
         )
 
 
