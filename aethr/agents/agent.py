@@ -360,7 +360,7 @@ def _check_usage(session: _Session) -> None:
 
     If it has finished, its work is kept: what follows in the run is stopped.
     """
-    if session.transcript.finished:
+    if session.transcript.finished or session.transcript.closing:
         return
     left, used = session.request.allowance, session.transcript.usage
     who = events.who(session.agent, session.request)

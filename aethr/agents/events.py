@@ -46,7 +46,8 @@ class Transcript:
     - ``pending``: sub-agents that still work, whatever the main agent says.
     - ``errors``: causes without advice; ``denied`` those that say that the key was refused; ``hopeless`` one
       that would come again and again; ``log`` causes that are only in its log, or after which it retries.
-    - ``over_budget``: it stopped because of the limit on its cost.
+    - ``over_budget``: it stopped because of the limit on its cost; ``closing``: its last message calls no
+      tool, so that nothing follows but the end.
     - ``refused``: what it was not permitted; ``asked``: the permissions it would have needed.
     - ``delegated``: how many tools so far called sub-agents whose own calls are in no event. ``cut``: how
       many answers in a row, up to now, lack their end.
@@ -61,6 +62,7 @@ class Transcript:
     denied: list[str] = field(default_factory=list)
     hopeless: str = ""
     over_budget: bool = False
+    closing: bool = False
     refused: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -216,9 +218,11 @@ def _claude_message(event: Event, transcript: Transcript) -> Progress:
         usage = _claude_usage(_dict(message.get("usage")))
         transcript.used[f"message {_text(message.get('id'))}"] = usage
     is_main = event.get("parent_tool_use_id") is None
+    parts = _dicts(message.get("content"))
     if is_main:
         transcript.finish_reason = ""
-    for part in _dicts(message.get("content")):
+        transcript.closing = bool(parts) and all(part.get("type") != "tool_use" for part in parts)
+    for part in parts:
         if part.get("type") == "text" and is_main and by_model:
             yield from transcript.say(_text(part.get("text")))
         elif part.get("type") == "tool_use":
@@ -241,12 +245,16 @@ def _claude_result(event: Event, transcript: Transcript) -> None:
     for denial in _dicts(event.get("permission_denials")):
         about = _about(_dict(denial.get("tool_input")))
         transcript.refused.append(_name_tool(_text(denial.get("tool_name")).lower(), about))
-    if event.get("is_error") or event.get("subtype") != "success":
+    transcript.over_budget = event.get("subtype") == "error_max_budget_usd"
+    if transcript.over_budget and event.get("stop_reason") == "end_turn":
+        transcript.finish_reason = (
+            "stop"  # the last call exceeded the limit, and there was nothing left to do
+        )
+    elif event.get("is_error") or event.get("subtype") != "success":
         said = event.get("errors")
         first = said[0] if isinstance(said, list) and said else ""
         cause = _text(event.get("result")) or _text(first) or _text(event.get("subtype")) or "an error"
         transcript.errors.append(cause.partition(" Run --model")[0])
-        transcript.over_budget = event.get("subtype") == "error_max_budget_usd"
     else:
         transcript.finish_reason = "stop"
 
@@ -380,7 +388,7 @@ def failure(
     event. What was refused is an error only if the agent did not finish without it.
     """
     cause = _find_cause(transcript, code, said)
-    if cause is None:
+    if cause is None or (transcript.over_budget and transcript.finished):
         return None
     if transcript.over_budget:
         return BudgetError(f"{who(agent, request)} was stopped: {cause}", "Raise --max-cost.")

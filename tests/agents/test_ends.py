@@ -374,6 +374,23 @@ def test_a_step_that_finished_over_the_budget_is_kept(stage: Stage) -> None:
     assert done.artifacts.changed_files == ("a.py",)
 
 
+def test_the_last_call_of_claude_may_exceed_the_limit(make: Make) -> None:
+    """It calls that an error, with exit code 1, though the step is done."""
+    stage = make("claude")
+    say = stage.dialect
+    over = claude_result(
+        subtype="error_max_budget_usd",
+        is_error=True,
+        stop_reason="end_turn",
+        errors=["Reached maximum budget"],
+    )
+    last = {"type": "assistant", "message": {"id": "m", "usage": {"input_tokens": 900, "output_tokens": 9}}}
+    stage.script("echo y > a.py", say.says(last, *say.text("ok"), *over), "exit 1")
+    _, done = stage.run(allowance=Allowance(cost_usd=0.1, tokens=100))
+    assert done.content == "ok"
+    assert done.usage == Usage(200, 40, 240, 0.5)
+
+
 # --- what it leaves ---
 
 
