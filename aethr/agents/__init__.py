@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -96,11 +96,13 @@ class Agent(NamedTuple):
     own_prefix: str
     login: str
     models: str
-    session: Callable[[Run, Path], AbstractContextManager[Mapping[str, str]]]
     read_error: Callable[[str, Transcript], Progress] | None = None
     keeps: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     reports_cost: Literal["each call", "at the end", "never"] = "each call"
+    session: Callable[[Run, Path], AbstractContextManager[Mapping[str, str]]] = lambda _run, _folder: (
+        nullcontext({})
+    )
     delegated: Callable[[Path], Usage] | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     addresses: Mapping[str, str] = MappingProxyType({})

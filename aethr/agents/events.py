@@ -96,6 +96,10 @@ class Transcript:
         line = _name_tool(f"{name} failed" if failure else name, about)
         yield Notice(one_line(line + (f" ({failure})" if failure else ""), TOOL_LINE), "tool")
 
+    def spend(self, what: str, prompt: int | None, completion: int | None, cost: float | None = None) -> None:
+        """Set what ``what`` used: one call, or all calls so far."""
+        self.used[what] = _priced(prompt, completion, cost)
+
     def fail(self, cause: str, status: object = None) -> None:
         """Take note of a failed call after which the agent may try again."""
         self.log.append(cause)
@@ -103,7 +107,7 @@ class Transcript:
             self.denied.append(cause)
 
 
-def _spent(prompt: int | None, completion: int | None, cost: float | None) -> Usage:
+def _priced(prompt: int | None, completion: int | None, cost: float | None) -> Usage:
     """The usage of calls. Agents report a cost of 0 when they do not know the price."""
     free = prompt == completion == 0
     return Usage.of(prompt, completion, cost or (0.0 if free else None))
@@ -140,9 +144,8 @@ def read_opencode(event: Event, transcript: Transcript) -> Progress:
             if transcript.cut >= _MOST_CUT:
                 transcript.hopeless = f"the server ended {_MOST_CUT} answers in a row before their end"
             usage = count_opencode(part)
-            transcript.used[f"call {len(transcript.used) + 1}"] = (
-                Usage() if was_cut and usage == NO_USAGE else usage
-            )
+            unknown = was_cut and usage == NO_USAGE
+            transcript.used[f"call {len(transcript.used) + 1}"] = Usage() if unknown else usage
         case "error":
             error = _dict(event.get("error"))
             data = _dict(error.get("data"))
@@ -158,7 +161,7 @@ def count_opencode(part: Event) -> Usage:
     """The usage of a ``step_finish``, or of a message in OpenCode's database."""
     tokens = _dict(part.get("tokens"))
     cache = _dict(tokens.get("cache"))
-    return _spent(
+    return _priced(
         _count(tokens.get("input"), cache.get("read"), cache.get("write")),
         _count(tokens.get("output"), tokens.get("reasoning")),
         _dollars(part.get("cost")),
@@ -215,8 +218,8 @@ def _claude_message(event: Event, transcript: Transcript) -> Progress:
     by_model = message.get("model") != "<synthetic>"  # else Claude Code's own words, about an error
     if by_model:
         transcript.denied.clear()
-        usage = _claude_usage(_dict(message.get("usage")))
-        transcript.used[f"message {_text(message.get('id'))}"] = usage
+        prompt, completion = _count_claude(_dict(message.get("usage")), _CLAUDE_TOKENS)
+        transcript.spend(f"message {_text(message.get('id'))}", prompt, completion)
     is_main = event.get("parent_tool_use_id") is None
     parts = _dicts(message.get("content"))
     if is_main:
@@ -233,15 +236,15 @@ def _claude_result(event: Event, transcript: Transcript) -> None:
     """The end of a turn, with what all calls so far used: it takes the place of what the messages said."""
     models = [_dict(each) for each in _dict(event.get("modelUsage")).values()]
     if models:
-        keys = ("inputTokens", "cacheCreationInputTokens", "cacheReadInputTokens")
-        calls = [Usage.of(_count(*map(each.get, keys)), _count(each.get("outputTokens"))) for each in models]
-    else:  # before 2.1 only the turn's own calls, without sub-agents
+        calls = [Usage.of(*_count_claude(each, _CLAUDE_TOKENS_OF_MODEL)) for each in models]
+    else:  # an older version counts only the turn's own calls, without sub-agents
         turns = [transcript.used["turns"]] if "turns" in transcript.used else []
-        calls = [*turns, _claude_usage(_dict(event.get("usage")))]
+        calls = [*turns, Usage.of(*_count_claude(_dict(event.get("usage")), _CLAUDE_TOKENS))]
     total = Usage.sum(calls)
     guessed = any(each.get("costBasis") == "unknown" for each in models)
+    transcript.used.clear()
     cost = None if guessed else _dollars(event.get("total_cost_usd"))
-    transcript.used = {"turns": _spent(total.prompt_tokens, total.completion_tokens, cost)}
+    transcript.spend("turns", total.prompt_tokens, total.completion_tokens, cost)
     for denial in _dicts(event.get("permission_denials")):
         about = _about(_dict(denial.get("tool_input")))
         transcript.refused.append(_name_tool(_text(denial.get("tool_name")).lower(), about))
@@ -259,9 +262,13 @@ def _claude_result(event: Event, transcript: Transcript) -> None:
         transcript.finish_reason = "stop"
 
 
-def _claude_usage(usage: Event) -> Usage:
-    keys = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    return Usage.of(_count(*map(usage.get, keys)), _count(usage.get("output_tokens")))
+_CLAUDE_TOKENS = ("output_tokens", "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_CLAUDE_TOKENS_OF_MODEL = ("outputTokens", "inputTokens", "cacheCreationInputTokens", "cacheReadInputTokens")
+
+
+def _count_claude(counts: Event, names: tuple[str, ...]) -> tuple[int | None, int | None]:
+    """Tokens of the prompt and of the answer, whose name comes first."""
+    return _count(*map(counts.get, names[1:])), _count(counts.get(names[0]))
 
 
 _REFUSED_KEY = re.compile(r"unexpected status (401|403)\b")
@@ -288,7 +295,7 @@ def read_codex(event: Event, transcript: Transcript) -> Progress:
         case "item.completed", "command_execution" | "file_change" | "mcp_tool_call":
             yield from _codex_tool(item, transcript)
         case "item.completed", "collab_tool_call":
-            transcript.used["sub-agents"] = Usage()
+            transcript.spend("sub-agents", None, None)
         case "item.completed", "error":
             transcript.notes.append(f"codex: {_text(item.get('message'))}")
         case "error", _:
@@ -299,9 +306,7 @@ def read_codex(event: Event, transcript: Transcript) -> Progress:
                 yield Notice(one_line(f"codex: {cause}"), "warning")
         case "turn.completed", _:
             usage = _dict(event.get("usage"))
-            transcript.used["thread"] = Usage.of(
-                _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
-            )
+            transcript.spend("thread", _count(usage.get("input_tokens")), _count(usage.get("output_tokens")))
             transcript.finish_reason = "stop"
         case "turn.failed", _:
             message = _text(_dict(event.get("error")).get("message"))

@@ -67,7 +67,7 @@ def count_opencode_subagents(folder: Path) -> Usage:
         with closing(sqlite3.connect(f"{(folder / _OPENCODE_DB).as_uri()}?mode=ro", uri=True)) as database:
             texts = [text for (text,) in database.execute(query)]
         messages = [each for each in map(json.loads, texts) if each["role"] == "assistant"]
-        return Usage.sum([count_opencode(each) for each in messages])
+        return Usage.sum(list(map(count_opencode, messages)))
     except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError):
         return Usage()
 

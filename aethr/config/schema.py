@@ -265,8 +265,8 @@ def _allowed_problem(text: str) -> Problem | None:
     if re.fullmatch(_WORDS, text):
         return None
     return Problem(
-        f"{quote(text)} is not the start of a plain command: only letters, digits and _@%+=:,./- count, with "
-        "one space between words; a pattern or shell syntax would allow more than it says"
+        f"{quote(text)} is not a plain command: write words of letters, digits and _@%+=:,./- with one space "
+        "between them; more arguments may follow it"
     )
 
 

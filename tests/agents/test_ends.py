@@ -384,8 +384,10 @@ def test_the_last_call_of_claude_may_exceed_the_limit(make: Make) -> None:
         stop_reason="end_turn",
         errors=["Reached maximum budget"],
     )
-    last = {"type": "assistant", "message": {"id": "m", "usage": {"input_tokens": 900, "output_tokens": 9}}}
-    stage.script("echo y > a.py", say.says(last, *say.text("ok"), *over), "exit 1")
+    (last,) = say.text("ok")
+    used = {"id": "m", "usage": {"input_tokens": 900, "output_tokens": 9}}
+    message = {**last, "message": {"content": [{"type": "text", "text": "ok"}], **used}}
+    stage.script("echo y > a.py", say.says(message, *over), "exit 1")
     _, done = stage.run(allowance=Allowance(cost_usd=0.1, tokens=100))
     assert done.content == "ok"
     assert done.usage == Usage(200, 40, 240, 0.5)
