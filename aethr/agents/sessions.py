@@ -7,6 +7,7 @@ places of an agent's own settings and logins stays where it is, and is used.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -84,16 +85,35 @@ def open_claude(run: Run, folder: Path) -> Iterator[Mapping[str, str]]:
             shutil.rmtree(left, ignore_errors=True)
 
 
+_SHIELDED = (".git", ".agents", ".aws", ".codex")
+"""Codex's sandbox protects these in every folder that it may write to, and makes those that are not there.
+
+They stay if a command still runs when it ends. An empty ``/tmp/.git`` keeps git from working in all of /tmp.
+"""
+
+
 @contextmanager
 def open_codex(run: Run, folder: Path) -> Iterator[Mapping[str, str]]:
-    """With ``allow``, a home of its own with links to what is in the user's: only there Codex reads rules.
+    """With ``allow``, a home of its own; afterwards without the empty folders that its sandbox leaves."""
+    writable = {run.root, Path("/tmp"), Path(run.settings.get("TMPDIR") or "/tmp")}  # noqa: S108 - its choice
+    shields = [place / name for place in writable for name in _SHIELDED]
+    made = [path for path in shields if not os.path.lexists(path)]
+    try:
+        yield {"CODEX_HOME": str(folder)} if _add_rules(run, folder) else {}
+    finally:
+        for path in made:
+            with suppress(OSError):  # it is not there, or has content
+                path.rmdir()
+
+
+def _add_rules(run: Run, folder: Path) -> bool:
+    """Make ``folder`` a home with links to what is in the user's, and rules: only there Codex reads them.
 
     https://developers.openai.com/codex/rules: such a command runs outside the sandbox. The user's rules apply
-    too, and the strictest counts.
+    too, and the strictest counts. False if nothing is allowed.
     """
     if not run.allow:
-        yield {}
-        return
+        return False
     home = Path(run.settings.get("CODEX_HOME") or Path(run.settings.get("HOME") or Path.home(), ".codex"))
     rules = folder / "rules"
     rules.mkdir()
@@ -103,4 +123,4 @@ def open_codex(run: Run, folder: Path) -> Iterator[Mapping[str, str]]:
                 (place / each.name).symlink_to(each)
     lines = (f'prefix_rule(pattern={json.dumps(each.split())}, decision="allow")' for each in run.allow)
     (rules / f"{run.session}.rules").write_text("\n".join((*lines, "")), encoding="utf-8")
-    yield {"CODEX_HOME": str(folder)}
+    return True

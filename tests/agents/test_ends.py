@@ -430,6 +430,22 @@ def test_the_session_of_claude_is_removed_whatever_it_keeps(make: Make) -> None:
     assert [path.name for path in (projects / "x").iterdir()] == ["other"]
 
 
+def test_empty_folders_of_codexs_sandbox_are_removed_and_nothing_else(make: Make, tmp_path: Path) -> None:
+    stage = make("codex")
+    (tmp_path / "temporary" / ".aws").mkdir(parents=True)
+    names = " ".join(
+        shlex.quote(f"{tmp_path}/temporary/{name}") for name in (".git", ".agents", ".aws", ".codex")
+    )
+    stage.script(
+        f"mkdir -p {names} .codex .agents; touch .agents/x; echo y > a.py",
+        stage.dialect.says(*stage.dialect.done()),
+    )
+    drain(stage.backend(TMPDIR=str(tmp_path / "temporary")).complete(stage.request()))
+    assert [path.name for path in (tmp_path / "temporary").iterdir()] == [".aws"]
+    assert not (stage.repo.root / ".codex").exists()
+    assert (stage.repo.root / ".agents" / "x").exists()
+
+
 INSERTED = '{\n  "$schema": "https://opencode.ai/config.json",'
 
 

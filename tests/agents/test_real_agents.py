@@ -540,6 +540,8 @@ def test_a_background_program_that_does_not_end_is_not_waited_for(world: World) 
     assert done.content == "done"
     assert done.artifacts is not None
     assert done.artifacts.changed_files == ("a.txt", "new.py")
+    shields = [Path(place, name) for place in (world.repo.root, "/tmp") for name in (".codex", ".agents")]
+    assert [path for path in (*shields, Path("/tmp/.git")) if path.exists()] == []
     assert having(f"HOME={world.home}") == {}
 
 
