@@ -56,8 +56,8 @@ SOMEBODY = "the agent, or somebody since its first attempt,"
 
 MEASURED = "measured from before the first attempt, so what was edited between the attempts is part of it"
 
-SETTLE_S = 10.0
-"""Seconds without a word after which an agent is ended that has answered, or whose key was refused.
+SETTLE_S = 20.0
+"""Seconds without a word after which an agent is ended that has answered, or whose first call was refused.
 
 A program that it left in the background, or a server of its configuration, may keep it from ending."""
 
@@ -102,7 +102,7 @@ class _Session:
 
     def is_over(self) -> bool:
         """Whether the agent has nothing left to do, so that its silence means that it does not end."""
-        return self.transcript.finished or bool(self.transcript.denied)
+        return self.transcript.finished or bool(self.transcript.denied and not self.transcript.used)
 
 
 class _HopelessError(Exception):
@@ -160,7 +160,10 @@ class AgentBackend:
                     change = _measure(recorder, before)
                     if not transcript.content.strip() and not change.moved:
                         who = events.who(self._agent, request)
-                        raise AgentError(f"{who}: the answer is empty, and nothing has changed")
+                        raise AgentError(
+                            f"{who}: the answer is empty, and nothing has changed",
+                            "Make the task clearer, or use another model.",
+                        )
                 except AethrError:
                     if transcript.used:
                         yield Spent(transcript.usage)

@@ -250,9 +250,7 @@ def _claude_result(event: Event, transcript: Transcript) -> None:
         transcript.refused.append(_name_tool(_text(denial.get("tool_name")).lower(), about))
     transcript.over_budget = event.get("subtype") == "error_max_budget_usd"
     if transcript.over_budget and event.get("stop_reason") == "end_turn":
-        transcript.finish_reason = (
-            "stop"  # the last call exceeded the limit, and there was nothing left to do
-        )
+        transcript.finish_reason = "stop"  # only the last call exceeded the limit
     elif event.get("is_error") or event.get("subtype") != "success":
         said = event.get("errors")
         first = said[0] if isinstance(said, list) and said else ""
@@ -289,6 +287,8 @@ def read_codex(event: Event, transcript: Transcript) -> Progress:
     The usage of a turn counts the whole thread so far, without that of sub-agents.
     """
     item = _dict(event.get("item"))
+    if item:
+        transcript.denied.clear()
     match event.get("type"), item.get("type"):
         case "item.completed", "agent_message":
             yield from transcript.say(_text(item.get("text")))
