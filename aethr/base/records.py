@@ -701,13 +701,13 @@ class Request(NamedTuple):
     root: Path
     reviewing: bool = False
     unsafe_permissions: bool = False
+    allow: tuple[str, ...] = ()
     allowance: Allowance = UNLIMITED
     iteration: int = 1
     verifying: bool = False
     earlier: Earlier | None = None
     extend: Callable[[Sequence[Usage]], Allowance] | None = None
     cancelled: Callable[[], bool] = lambda: False
-    allow: tuple[str, ...] = ()
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""
@@ -1257,9 +1257,9 @@ class PlannedStep(NamedTuple):
             reviewing=self.spec.reviewing,
             verifying=bool(self.spec.verify),
             unsafe_permissions=self.spec.unsafe_permissions,
+            allow=self.spec.allow,
             allowance=allowance,
             iteration=iteration,
-            allow=self.spec.allow,
         )
 
 
