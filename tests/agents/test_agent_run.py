@@ -183,7 +183,7 @@ def test_a_run_killed_in_the_agent_resumes_and_lists_its_edits(
         with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as child:
             try:
                 server.wait_until(
-                    lambda bodies: any(body["messages"][-1]["role"] == "tool" for body in bodies), 90
+                    lambda bodies: any(body["messages"][-1]["role"] == "tool" for body in bodies)
                 )
             finally:  # else what did not come is waited for until the step's own deadline
                 child.send_signal(signal.SIGTERM)

@@ -732,7 +732,7 @@ SETTINGS = {
 
 
 @nightly
-def test_nothing_of_the_session_is_left(world: World) -> None:
+def test_nothing_of_the_session_is_left(world: World, tmp_path: Path) -> None:
     world.fill(world.home, SETTINGS[world.name])
     world.repo.write("opencode.json", "{}\n")
     world.repo.write(".opencode/opencode.json", "{}\n")
@@ -742,7 +742,7 @@ def test_nothing_of_the_session_is_left(world: World) -> None:
         edit,
         *([world.part.delegate("SUB-PROMPT"), "sub"] if world.part.delegate else []),
     ]
-    folder = world.home.parent / "temporary"
+    folder = tmp_path / "temporary"
     folder.mkdir()
     done = world.run("CANARY-PROMPT", TMPDIR=str(folder))
     assert done.artifacts is not None
