@@ -26,12 +26,19 @@ class Dialect:
     finish: Callable[[], Events]
     error: Callable[[str], Events]
     refused: Callable[[str], Events]
+    call: Callable[[int, int], Events]
     usage: tuple[int, int]
     cost: float | None
+    goes_on: bool
+    """Whether it goes on after a refused permission; else that ends its run."""
 
     @property
     def name(self) -> str:
         return self.agent.name
+
+    def done(self, text: str = "ok") -> Events:
+        """An answer, and the end."""
+        return [*self.text(text), *self.finish()]
 
     def says(self, *events: dict[str, object]) -> str:
         """Lines of shell that print these events."""
@@ -43,8 +50,9 @@ def _opencode_tool(tool: str, arguments: Mapping[str, object], error: str | None
     return [{"type": "tool_use", "part": {"type": "tool", "tool": tool, "state": state}}]
 
 
-def _opencode_finish(reason: str) -> Events:
-    tokens = {"input": 80, "output": 15, "reasoning": 5, "cache": {"read": 20, "write": 0}}
+def _opencode_finish(reason: str, prompt: int = 100, completion: int = 20) -> Events:
+    cache = {"read": 20, "write": 0}
+    tokens = {"input": prompt - 20, "output": completion - 5, "reasoning": 5, "cache": cache}
     return [{"type": "step_finish", "part": {"reason": reason, "tokens": tokens, "cost": 0.25}}]
 
 
@@ -63,25 +71,38 @@ _OPENCODE = Dialect(
         *_opencode_tool(tool, {"command": "x"}, _REJECTED),
         *_opencode_finish("tool-calls"),
     ],
+    call=lambda prompt, completion: _opencode_finish("tool-calls", prompt, completion),
     usage=(200, 40),
     cost=0.5,
+    goes_on=False,
 )
 
 
-def _claude_says(*parts: dict[str, object]) -> Events:
-    return [{"type": "assistant", "message": {"content": list(parts)}}]
+def _claude_says(*parts: dict[str, object], **fields: object) -> Events:
+    return [{"type": "assistant", "message": {"content": list(parts), **fields}, "parent_tool_use_id": None}]
 
 
-def _claude_result(**fields: object) -> Events:
-    usage = {"input_tokens": 150, "cache_read_input_tokens": 50, "output_tokens": 40}
+def claude_result(**fields: object) -> Events:
+    """The end of a turn; ``usage`` counts that turn of the main agent, all else the whole process."""
     result = {
         "type": "result",
         "subtype": "success",
         "is_error": False,
-        "usage": usage,
+        "usage": {"input_tokens": 70, "cache_read_input_tokens": 30, "output_tokens": 20},
+        "modelUsage": {"claude-sonnet-4-5": CLAUDE_USED},
         "total_cost_usd": 0.5,
     }
     return [{**result, "permission_denials": [], **fields}]
+
+
+CLAUDE_USED = {
+    "inputTokens": 150,
+    "cacheReadInputTokens": 50,
+    "cacheCreationInputTokens": 0,
+    "outputTokens": 40,
+    "costUSD": 0.5,
+    "costBasis": "list",
+}
 
 
 _CLAUDE = Dialect(
@@ -91,11 +112,17 @@ _CLAUDE = Dialect(
     text=lambda text: _claude_says({"type": "text", "text": text}),
     edit=lambda path: _claude_says({"type": "tool_use", "name": "Edit", "input": {"file_path": path}}),
     bash=lambda command: _claude_says({"type": "tool_use", "name": "Bash", "input": {"command": command}}),
-    finish=_claude_result,
-    error=lambda message: _claude_result(is_error=True, result=message),
-    refused=lambda tool: _claude_result(permission_denials=[{"tool_name": tool.title(), "tool_input": {}}]),
+    finish=claude_result,
+    error=lambda message: claude_result(is_error=True, result=message),
+    refused=lambda tool: claude_result(
+        permission_denials=[{"tool_name": tool.title(), "tool_input": {"command": "x"}}]
+    ),
+    call=lambda prompt, completion: _claude_says(
+        id=f"msg_{prompt}", usage={"input_tokens": prompt, "output_tokens": completion}
+    ),
     usage=(200, 40),
     cost=0.5,
+    goes_on=True,
 )
 
 
@@ -120,8 +147,10 @@ _CODEX = Dialect(
         *_codex_item(type="command_execution", command="x", status="declined"),
         *_codex_finish(),
     ],
+    call=lambda _prompt, _completion: [],
     usage=(200, 40),
     cost=None,
+    goes_on=True,
 )
 
 DIALECTS = {dialect.name: dialect for dialect in (_OPENCODE, _CLAUDE, _CODEX)}

@@ -7,6 +7,7 @@ It keeps all that arrives, whatever it is: a server that must get nothing is one
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,14 @@ class Fault:
     message: str = "scripted fault"
 
 
-Turn = Call | str | Fault
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An answer whose stream ends after its first words, as when a server dies."""
+
+    text: str = "I was going to"
+
+
+Turn = Call | str | Fault | Cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,11 @@ def _handler(script: ToolServer) -> type[Handler]:
             if isinstance(turn, Fault):
                 self._send(turn.status, "application/json", _error(turn))
             else:
-                self._send(200, *speak(turn, body))
+                kind, answer = speak(turn.text if isinstance(turn, Cut) else turn, body)
+                if isinstance(turn, Cut):
+                    words = answer.index(turn.text.encode())
+                    answer = answer[: words + answer[words:].find(b"\n\n") + 2]
+                self._send(200, kind, answer)
 
         do_HEAD = do_CONNECT = do_GET
         do_PUT = do_POST
@@ -172,6 +184,11 @@ def _stream(events: list[Payload]) -> bytes:
 
 _JSON, _STREAM = "application/json", "text/event-stream"
 _PROMPT, _COMPLETION = 100, 20
+USED = (_PROMPT, _COMPLETION)
+"""The tokens of each call: prompt and answer."""
+
+_NUMBERS = itertools.count(1)
+"""No two answers or calls have one id: agents tell them apart by it."""
 
 
 def _chat(turn: Call | str, body: Payload) -> tuple[str, bytes]:
@@ -179,7 +196,9 @@ def _chat(turn: Call | str, body: Payload) -> tuple[str, bytes]:
     message: Payload = {"role": "assistant", "content": None if isinstance(turn, Call) else turn}
     if isinstance(turn, Call):
         function = {"name": turn.tool, "arguments": json.dumps(turn.arguments)}
-        message["tool_calls"] = [{"index": 0, "id": "call_1", "type": "function", "function": function}]
+        message["tool_calls"] = [
+            {"index": 0, "id": f"call_{next(_NUMBERS)}", "type": "function", "function": function}
+        ]
     reason = "tool_calls" if isinstance(turn, Call) else "stop"
     usage = {
         "prompt_tokens": _PROMPT,
@@ -205,7 +224,7 @@ def _messages(turn: Call | str, body: Payload) -> tuple[str, bytes]:
     empty: Payload
     delta: Payload
     if isinstance(turn, Call):
-        empty = {"type": "tool_use", "id": "toolu_1", "name": turn.tool, "input": {}}
+        empty = {"type": "tool_use", "id": f"toolu_{next(_NUMBERS)}", "name": turn.tool, "input": {}}
         block = {**empty, "input": turn.arguments}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(turn.arguments)}
     else:
@@ -213,7 +232,12 @@ def _messages(turn: Call | str, body: Payload) -> tuple[str, bytes]:
         delta = {"type": "text_delta", "text": turn}
     reason = "tool_use" if isinstance(turn, Call) else "end_turn"
     usage = {"input_tokens": _PROMPT, "output_tokens": _COMPLETION}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": body.get("model")}
+    message = {
+        "id": f"msg_{next(_NUMBERS)}",
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model"),
+    }
     if not body.get("stream"):
         whole = {**message, "content": [block], "stop_reason": reason, "stop_sequence": None, "usage": usage}
         return _JSON, json.dumps(whole).encode()
@@ -234,14 +258,15 @@ def _messages(turn: Call | str, body: Payload) -> tuple[str, bytes]:
 
 def _responses(turn: Call | str, _body: Payload) -> tuple[str, bytes]:
     """https://platform.openai.com/docs/api-reference/responses-streaming; Codex always streams."""
+    call = f"call_{next(_NUMBERS)}"
     if isinstance(turn, str):
         content = [{"type": "output_text", "text": turn, "annotations": []}]
         item: Payload = {"type": "message", "id": "msg_1", "role": "assistant", "content": content}
     elif isinstance(turn.arguments, str):
-        item = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": turn.tool}
+        item = {"type": "custom_tool_call", "id": "ctc_1", "call_id": call, "name": turn.tool}
         item["input"] = turn.arguments
     else:
-        item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": turn.tool}
+        item = {"type": "function_call", "id": "fc_1", "call_id": call, "name": turn.tool}
         item["arguments"] = json.dumps(turn.arguments)
     item["status"] = "completed"
     usage = {

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from aethr.base.errors import AgentError, UsageError
 
 if TYPE_CHECKING:
     from aethr.agents.events import Event, Progress, Transcript
+    from aethr.base.records import Usage
 
 
 class Guidance(NamedTuple):
@@ -38,6 +40,8 @@ class Run(NamedTuple):
     - ``address``: where its calls go; empty if the row has no address for the provider. ``own_address``
       says that the user set it. ``key`` is the variable that holds the key; empty without a key.
     - ``settings``: the part of the user's environment that it gets.
+    - ``allow``: commands that it may run, each also with more arguments.
+    - ``budget_usd``: what it may spend; None: no limit. ``session``: the id of its session, a UUID.
     """
 
     step: str
@@ -52,6 +56,9 @@ class Run(NamedTuple):
     key: str = ""
     guidance: Guidance = Guidance()
     settings: Mapping[str, str] = MappingProxyType({})
+    allow: tuple[str, ...] = ()
+    budget_usd: float | None = None
+    session: str = ""
 
 
 class Agent(NamedTuple):
@@ -66,7 +73,10 @@ class Agent(NamedTuple):
     - ``own_prefix``: the prefix of its own environment variables, which it gets; ``keeps``: patterns of its
       settings with other names. A name of a key never matches either.
     - ``login``, ``models``: for error messages: the command to log in, where to find its models.
-    - ``providers``: whose models it can use, empty for any; ``reports_cost``: its events have a price.
+    - ``session``: a context in which it runs, with a private folder: it yields more variables, which keep the
+      session there. At its end nothing of the session is left in the user's own files.
+    - ``delegated``: what calls of sub-agents used that are in no event, from that folder.
+    - ``providers``: whose models it can use, empty for any; ``reports_cost``: when its events have a price.
     - ``keys``: by provider, the variable it reads the key from, if that is not the usual one.
     - ``addresses``: by provider, where calls go if the user sets no address. They are pinned too, or a
       settings file could redirect them.
@@ -89,7 +99,11 @@ class Agent(NamedTuple):
     read_error: Callable[[str, Transcript], Progress] | None = None
     keeps: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
-    reports_cost: bool = True
+    reports_cost: Literal["each call", "at the end", "never"] = "each call"
+    session: Callable[[Run, Path], AbstractContextManager[Mapping[str, str]]] = lambda _run, _folder: (
+        nullcontext({})
+    )
+    delegated: Callable[[Path], Usage] | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     addresses: Mapping[str, str] = MappingProxyType({})
     guidance: tuple[tuple[str, ...], ...] = ()
@@ -97,15 +111,15 @@ class Agent(NamedTuple):
     unread: tuple[str, ...] = ()
 
 
-def _lazy_reader(name: str) -> Callable[..., Progress]:
-    """A function of ``agents.events``, which is imported at the first event."""
+def _lazy(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module of this room, which is imported when it is first called."""
 
-    def read(event: object, transcript: Transcript) -> Progress:
-        from aethr.agents import events
+    def call(*arguments: object) -> Any:
+        from importlib import import_module
 
-        return getattr(events, name)(event, transcript)  # type: ignore[no-any-return]
+        return getattr(import_module(f"aethr.agents.{module}"), name)(*arguments)
 
-    return read
+    return call
 
 
 _OPENCODE_PROVIDERS = {"gemini": "google"}
@@ -144,10 +158,12 @@ def _opencode_variables(run: Run) -> dict[str, str]:
     """The tree does not configure it: the last layer of its configuration is Aethr's, over the user's own.
 
     https://opencode.ai/docs/config/ has the order of the layers. Without the project's configuration OpenCode
-    does not read AGENTS.md either, so that file is passed as an instruction.
+    does not read AGENTS.md either, so that file is passed as an instruction. Snapshots would be copies of the
+    tree in the user's home folder.
     """
     pins: dict[str, object] = {
         "share": "disabled",
+        "snapshot": False,
         "instructions": [str(file) for file in run.guidance.files],
     }
     if run.address:
@@ -156,6 +172,12 @@ def _opencode_variables(run: Run) -> dict[str, str]:
         if provider == "anthropic":
             base = base.removesuffix("/v1") + "/v1"
         pins["provider"] = {provider: {"options": {"baseURL": base}}}
+    if run.allow:
+        # The last rule that matches counts: https://opencode.ai/docs/permissions. Under the name of the tool
+        # these would replace a rule of the user's that is one word, and with it what that forbids.
+        rules = {"bas?": {rule: "allow" for command in run.allow for rule in (command, f"{command} *")}}
+        agents = {name: {"permission": rules} for name in ("build", "general")}
+        pins |= {"permission": rules, "agent": agents}
     import json
 
     own = run.settings.get("OPENCODE_CONFIG_CONTENT") or "{}"
@@ -196,28 +218,52 @@ _CLAUDE_ROUTES = (
 
 
 def _claude(run: Run) -> list[str]:
+    sandboxed = run.settings.get("IS_SANDBOX") == "1" or run.settings.get("CLAUDE_CODE_BUBBLEWRAP")
+    if run.skip_flag and os.geteuid() == 0 and not sandboxed:
+        raise AgentError(
+            f"step '{run.step}': claude does not skip its permission checks for root",
+            "Use `allow` instead of `unsafe_permissions`, another user, or IS_SANDBOX=1 in a container.",
+        )
     import json
 
     argv = ["--print", "--output-format", "stream-json", "--verbose", "--model", run.model]
     argv += _flag(run) or ["--permission-mode", "acceptEdits"]
+    argv += ["--no-session-persistence", "--session-id", run.session]
+    if run.budget_usd is not None:
+        argv += ["--max-budget-usd", f"{run.budget_usd:.6f}"]
     # Settings in the tree could redirect the calls, run hooks and start servers. Without them Claude Code
     # does not read CLAUDE.md, so its text is appended here. The user's own file may set an address, but
     # --settings takes precedence: https://code.claude.com/docs/en/settings#settings-precedence
     env = {**{f"CLAUDE_CODE_USE_{name}": "" for name in _CLAUDE_ROUTES}, **_claude_variables(run)}
     if run.key == "ANTHROPIC_API_KEY":
         env["ANTHROPIC_AUTH_TOKEN"] = ""  # or it would be used instead of the key
-    argv += ["--setting-sources", "user", "--settings", json.dumps({"env": env})]
+    rules = [f"Bash({rule})" for command in run.allow for rule in (command, f"{command} *")]
+    settings = {"env": env, **({"permissions": {"allow": rules}} if rules else {})}
+    argv += ["--setting-sources", "user", "--settings", json.dumps(settings)]
     return argv + (["--append-system-prompt", run.guidance.text] if run.guidance.text else [])
 
 
 def _claude_variables(run: Run) -> dict[str, str]:
-    # Without this switch `@path` anywhere in a prompt, even in a diff, attaches the file's content.
-    base = run.address.rstrip("/").removesuffix("/v1")
-    return {"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1", "ANTHROPIC_BASE_URL": base}
+    return {
+        # Without this switch `@path` anywhere in a prompt, even in a diff, attaches the file's content.
+        "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
+        # Claude Code waits ten minutes for a background program that does not end.
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+        "ANTHROPIC_BASE_URL": run.address.rstrip("/").removesuffix("/v1"),
+    }
 
 
 def _codex(run: Run) -> list[str]:
-    argv = ["exec", "--json", "--model", run.model, "--cd", str(run.root), "--skip-git-repo-check"]
+    argv = [
+        "exec",
+        "--json",
+        "--model",
+        run.model,
+        "--cd",
+        str(run.root),
+        "--skip-git-repo-check",
+        "--ephemeral",
+    ]
     argv += _flag(run) or ["--sandbox", "workspace-write"]
     # A trusted project brings settings, hooks and servers; an untrusted one not even AGENTS.md.
     untrusted = ",".join(f'{_toml(str(folder))}={{trust_level="untrusted"}}' for folder in run.folders)
@@ -293,8 +339,10 @@ OPENCODE = Agent(
     skip_flags=("--auto", "--dangerously-skip-permissions"),
     arguments=_opencode,
     variables=_opencode_variables,
-    read=_lazy_reader("read_opencode"),
-    read_error=_lazy_reader("read_opencode_error"),
+    read=_lazy("events", "read_opencode"),
+    read_error=_lazy("events", "read_opencode_error"),
+    session=_lazy("sessions", "open_opencode"),
+    delegated=_lazy("sessions", "count_opencode_subagents"),
     own_prefix="OPENCODE_",
     login="opencode auth login",
     models="`opencode models` lists them",
@@ -327,11 +375,16 @@ CLAUDE = Agent(
         "--setting-sources",
         "--settings",
         "--append-system-prompt",
+        "--no-session-persistence",
+        "--session-id",
+        "--max-budget-usd",
     ),
     skip_flags=("--dangerously-skip-permissions",),
     arguments=_claude,
     variables=_claude_variables,
-    read=_lazy_reader("read_claude"),
+    read=_lazy("events", "read_claude"),
+    session=_lazy("sessions", "open_claude"),
+    reports_cost="at the end",
     own_prefix="CLAUDE_",
     login="claude auth login",
     models="`claude --help` says what --model takes",
@@ -374,16 +427,18 @@ CODEX = Agent(
     name="codex",
     install="npm install -g @openai/codex",
     help=("exec", "--help"),
-    needs=("--json", "--sandbox", "--model", "--cd", "--skip-git-repo-check", "--config"),
+    needs=("--json", "--sandbox", "--model", "--cd", "--skip-git-repo-check", "--config", "--ephemeral"),
     skip_flags=("--dangerously-bypass-approvals-and-sandbox",),
     arguments=_codex,
     variables=lambda _run: {},
-    read=_lazy_reader("read_codex"),
+    read=_lazy("events", "read_codex"),
+    read_error=_lazy("events", "read_codex_error"),
+    session=_lazy("sessions", "open_codex"),
     own_prefix="CODEX_",
     login="codex login",
     models="the model must be one that Codex can use",
     providers=("openai",),
-    reports_cost=False,
+    reports_cost="never",
     keys={"openai": "CODEX_API_KEY"},
     addresses={"openai": "https://api.openai.com/v1"},
     guidance=(("AGENTS.override.md", "AGENTS.md"),),

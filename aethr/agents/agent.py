@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import uuid
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from aethr import snapshot
@@ -38,6 +40,7 @@ from aethr.base.records import (
     ModelSpec,
     Notice,
     Request,
+    Spent,
     TextDelta,
 )
 from aethr.base.sanitize import one_line
@@ -52,6 +55,11 @@ SOMEBODY = "the agent, or somebody since its first attempt,"
 """Who changed the repository, if there was an earlier attempt: anybody may have in between."""
 
 MEASURED = "measured from before the first attempt, so what was edited between the attempts is part of it"
+
+SETTLE_S = 20.0
+"""Seconds without a word after which an agent is ended that has answered, or whose first call was refused.
+
+A program that it left in the background, or a server of its configuration, may keep it from ending."""
 
 _LOST = f"what the failed attempt changed: {attempts.LOST}"
 _LAST_WORDS = 20
@@ -69,20 +77,36 @@ class _Session:
     transcript: Transcript
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_WORDS))
     ended: int = 0
+    hung: bool = False
     thorough: bool = True
     excluded: tuple[str, ...] = ()
 
-    def feed(self, line: process_tree.OutputLine) -> Progress:
+    def feed(self, line: process_tree.OutputLine, run: Run, folder: Path) -> Progress:
         """Take one line of output. Raises ``BudgetError`` when the agent exceeds the allowance."""
         event = None if line.error else decode(line.text)
         if event is not None:
+            seen = self.transcript.delegated
             yield from self.agent.read(event, self.transcript)
+            if self.transcript.delegated > seen and self.agent.delegated is not None:
+                self.transcript.used["sub-agents"] = self.agent.delegated(folder)
             _check_usage(self)
+            denied = self.transcript.denied
+            # A login may be renewed after the first refusal; a key stays refused.
+            if self.transcript.hopeless or len(denied) > 1 or (denied and run.key):
+                raise _HopelessError
             return
         words = _COLOUR.sub("", line.text[:_WORDS].decode("utf-8", "replace"))
         self.said.append(words)
         if line.error and self.agent.read_error is not None:
             yield from self.agent.read_error(words, self.transcript)
+
+    def is_over(self) -> bool:
+        """Whether the agent has nothing left to do, so that its silence means that it does not end."""
+        return self.transcript.finished or bool(self.transcript.denied and not self.transcript.used)
+
+
+class _HopelessError(Exception):
+    """The agent would repeat a failed call again and again."""
 
 
 class AgentBackend:
@@ -110,7 +134,9 @@ class AgentBackend:
     def warm(self, requests: Sequence[Request]) -> None:
         """An agent starts when its step begins."""
 
-    def complete(self, request: Request) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
+    def complete(
+        self, request: Request
+    ) -> Generator[TextDelta | Notice | AttemptStarted | Spent, None, Completion]:
         """Run the agent. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
 
         Each error, and an interruption, lists the files that the agent had already changed. What earlier
@@ -129,8 +155,19 @@ class AgentBackend:
             before = _take_before(recorder, request.earlier)
             yield AttemptStarted(before.baseline, before.own.look.head.commit, recorder.objects)
             with _blame_on_failure(recorder, before):
-                yield from self._run(session, installed)
-            change = _measure(recorder, before)
+                try:
+                    yield from self._run(session, installed)
+                    change = _measure(recorder, before)
+                    if not transcript.content.strip() and not change.moved:
+                        who = events.who(self._agent, request)
+                        raise AgentError(
+                            f"{who}: the answer is empty, and nothing has changed",
+                            "Make the task clearer, or use another model.",
+                        )
+                except AethrError:
+                    if transcript.used:
+                        yield Spent(transcript.usage)
+                    raise
         return Completion(
             content=transcript.content,
             model=model.name,
@@ -151,22 +188,31 @@ class AgentBackend:
         session.excluded = run.guidance.notes
         argv, env = self._command(run, installed)
         timeout_s = session.model.timeout_s or TIMEOUT_S
-        with tempfile.TemporaryFile() as prompt:
+        with (
+            tempfile.TemporaryDirectory(prefix="aethr-agent-", ignore_cleanup_errors=True) as name,
+            tempfile.TemporaryFile() as prompt,
+            self._agent.session(run, folder := Path(name).resolve()) as own,
+        ):
             prompt.write(session.request.prompt.encode("utf-8", "replace"))
             prompt.seek(0)
-            with process_tree.running(argv, cwd=session.transcript.root, env=env, stdin=prompt) as tree:
+            root = session.transcript.root
+            with process_tree.running(argv, cwd=root, env={**env, **own}, stdin=prompt) as tree:
                 session.thorough = tree.thorough
 
                 def end_tree() -> None:
+                    session.hung = tree.child.poll() is None
                     session.ended = tree.end()
 
+                lines = process_tree.lines(tree.child, timeout_s, end_tree, session.is_over, SETTLE_S)
                 try:
-                    for line in process_tree.lines(tree.child, timeout_s, end_tree):
-                        yield from session.feed(line)
+                    for line in lines:
+                        yield from session.feed(line, run, folder)
                 except ProcessError as stop:
                     late = events.late(session.agent, session.request, session.transcript, timeout_s)
                     raise late from stop
-                code = tree.child.wait()
+                except _HopelessError:
+                    end_tree()
+                code = 0 if session.hung else tree.child.wait()
         error = events.failure(session.agent, session.request, session.transcript, code, tuple(session.said))
         if error is not None:
             raise error
@@ -197,6 +243,9 @@ class AgentBackend:
             key=agent.keys.get(provider, found.key_variable) if found.key else "",
             guidance=guidance.collect(agent, within),
             settings=filter_environment(self._environ, agent, root),
+            allow=request.allow,
+            budget_usd=request.allowance.cost_usd,
+            session=str(uuid.uuid4()),
         )
 
     def _command(self, run: Run, installed: Installed) -> tuple[list[str], dict[str, str]]:
@@ -301,7 +350,7 @@ def _check_allowance(session: _Session) -> None:
         raise BudgetError(
             f"{who} needs more than {prompt:,} tokens, {left.tokens:,} are left", "Raise --max-tokens."
         )
-    if left.cost_usd is not None and not session.agent.reports_cost:
+    if left.cost_usd is not None and session.agent.reports_cost == "never":
         raise BudgetError(
             f"{who} does not report its cost, so --max-cost cannot be enforced", "Use --max-tokens instead."
         )
@@ -310,7 +359,12 @@ def _check_allowance(session: _Session) -> None:
 
 
 def _check_usage(session: _Session) -> None:
-    """Stop an agent that has exceeded the allowance. It makes its own calls: this shows only afterwards."""
+    """Stop an agent that has exceeded the allowance. It makes its own calls: this shows only afterwards.
+
+    If it has finished, its work is kept: what follows in the run is stopped.
+    """
+    if session.transcript.finished or session.transcript.closing:
+        return
     left, used = session.request.allowance, session.transcript.usage
     who = events.who(session.agent, session.request)
     if left.tokens is not None and used.total_tokens is not None and used.total_tokens > left.tokens:
@@ -318,7 +372,7 @@ def _check_usage(session: _Session) -> None:
             f"{who} was stopped after {used.total_tokens:,} tokens, {left.tokens:,} were left",
             "Raise --max-tokens.",
         )
-    if left.cost_usd is None or not session.transcript.spent:
+    if left.cost_usd is None or not session.transcript.used or session.agent.reports_cost != "each call":
         return
     if used.cost_usd is None:
         raise BudgetError(
@@ -339,8 +393,13 @@ def _notes(session: _Session, *, changed: bool) -> Iterator[str]:
     ]
     if unsent:
         yield f"{session.agent.name} takes no {', '.join(unsent)}: not sent"
+    if session.transcript.refused:
+        refused = one_line(events.list_refused(session.transcript), 500)
+        yield f"permission refused: {refused}; `allow` in the step permits commands"
     yield from map(one_line, dict.fromkeys((*session.excluded, *session.transcript.notes)))
-    if session.ended:
-        yield f"{session.ended} programs that the agent left running were ended"
+    if session.hung:
+        yield f"{session.agent.name} had finished but did not end, so it was ended"
+    if left := session.ended - session.hung:
+        yield f"{left} programs that the agent left running were ended"
     if not session.thorough:
         yield "programs that the agent started in the background may still run: this system lacks /proc"

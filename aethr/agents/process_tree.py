@@ -72,26 +72,39 @@ class _Splitter:
 
 
 def lines(
-    child: subprocess.Popen[bytes], timeout_s: float, on_end: Callable[[], object]
+    child: subprocess.Popen[bytes],
+    timeout_s: float,
+    on_end: Callable[[], object],
+    is_over: Callable[[], bool],
+    settle_s: float,
 ) -> Iterator[OutputLine]:
     """The lines of both outputs as they come, until both are closed or the program has ended.
 
-    ``on_end`` is called once, when the program itself has ended. Orphans may hold its pipes open for ever, so
-    they are read for at most ``DRAIN_S`` after that. Raises ``ProcessError`` after ``timeout_s`` seconds.
+    ``on_end`` is called once: when the program itself has ended, or if ``is_over`` says that it has nothing
+    left to do, after ``settle_s`` seconds of silence or at the deadline. Orphans may hold its pipes open for
+    ever, so they are read for at most ``DRAIN_S`` after that. Raises ``ProcessError`` after ``timeout_s``
+    seconds.
     """
-    deadline, draining = time.monotonic() + timeout_s, False
+    heard = time.monotonic()
+    deadline, draining = heard + timeout_s, False
     with selectors.DefaultSelector() as selector:
         for pipe, error in ((child.stdout, False), (child.stderr, True)):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
             selector.register(pipe, selectors.EVENT_READ, _Splitter(error))
         while selector.get_map() or child.poll() is None:
-            if (left := deadline - time.monotonic()) <= 0:
+            over = not draining and is_over()
+            limit = min(deadline, heard + settle_s) if over else deadline
+            if (left := limit - time.monotonic()) <= 0:
                 if draining:
                     break
-                raise ProcessError(f"no end after {timeout_s:g} s")
-            yield from _read_ready(child, selector, min(left, _PIPE_POLL_S))
-            if not draining and child.poll() is not None:
+                if not over:
+                    raise ProcessError(f"no end after {timeout_s:g} s")
+            else:
+                for line in _read_ready(child, selector, min(left, _PIPE_POLL_S)):
+                    heard = time.monotonic()
+                    yield line
+            if not draining and (left <= 0 or child.poll() is not None):
                 on_end()
                 deadline, draining = time.monotonic() + DRAIN_S, True
         if not draining:

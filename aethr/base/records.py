@@ -97,7 +97,8 @@ class StepSpec(NamedTuple):
     """A step as written. ``context_chars`` is the budget for all of its context, in characters.
 
     ``verify`` names the reviewing steps whose findings this one checks; with ``verify_high`` it may drop high
-    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop.
+    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop. ``allow`` are
+    commands that an agent may run, each also with more arguments.
     """
 
     id: str
@@ -111,6 +112,7 @@ class StepSpec(NamedTuple):
     verify: tuple[str, ...] = ()
     verify_high: bool = False
     review: bool | None = None
+    allow: tuple[str, ...] = ()
 
     @property
     def reviewing(self) -> bool:
@@ -732,6 +734,7 @@ class Request(NamedTuple):
     root: Path
     reviewing: bool = False
     unsafe_permissions: bool = False
+    allow: tuple[str, ...] = ()
     allowance: Allowance = UNLIMITED
     iteration: int = 1
     verifying: bool = False
@@ -1300,6 +1303,7 @@ class PlannedStep(NamedTuple):
             reviewing=self.spec.reviewing,
             verifying=bool(self.spec.verify),
             unsafe_permissions=self.spec.unsafe_permissions,
+            allow=self.spec.allow,
             allowance=allowance,
             iteration=iteration,
         )

@@ -185,6 +185,13 @@ def _step(vocabulary: Vocabulary) -> Record:
                 default=default["unsafe_permissions"],
             ),
             Key(
+                "allow",
+                ListOf(_ALLOWED, "command", least=1),
+                "Commands that a coding agent may run in spite of its permission checks, each also with more "
+                "arguments.",
+                ["npm test"],
+            ),
+            Key(
                 "history_visibility",
                 Choice("history_visibility", VISIBILITIES),
                 "How much of earlier steps' answers the prompt shows.",
@@ -250,6 +257,21 @@ def _command_problem(text: str) -> Problem | None:
         return Problem("the command has a quote that is not closed")
     return None if words and words[0] else Problem("the command has no words")
 
+
+_WORDS = r"[A-Za-z0-9_@%+=:,./-]+( [A-Za-z0-9_@%+=:,./-]+)*"
+
+
+def _allowed_problem(text: str) -> Problem | None:
+    if re.fullmatch(_WORDS, text):
+        return None
+    return Problem(
+        f"{quote(text)} is not a plain command: write words of letters, digits and _@%+=:,./- with one space "
+        "between them; more arguments may follow it"
+    )
+
+
+_ALLOWED = Text("a command", one_line=True, problem=_allowed_problem, limits={"pattern": f"^{_WORDS}$"})
+"""No character here is special in the rules of an agent or in a shell."""
 
 _ANY = MappingProxyType({"pattern": r"\S(.*\S)?"})
 ARGUMENT = Text("an argument", one_line=True, limits=_ANY)

@@ -258,14 +258,14 @@ def _context_chars(raw: dict[str, Any], default: int) -> int:
 
 def _make_step(raw: dict[str, Any], context_chars: int) -> StepSpec:
     """Keys and fields have the same names; missing keys get the record's default."""
-    given = {
-        name: value for name, value in raw.items() if name not in ("context", "verify", "repeat", "limits")
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in raw.items()
+        if name not in ("repeat", "limits")
     }
     return StepSpec(
         **given,
         context_chars=_context_chars(raw, context_chars),
-        context=tuple(raw.get("context", ())),
-        verify=tuple(raw.get("verify", ())),
         repeat=Repeat(**raw["repeat"]) if "repeat" in raw else None,
     )
 

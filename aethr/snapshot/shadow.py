@@ -65,8 +65,6 @@ _MARKED = re.compile(rb"\0[a-zS] ([^\0]*)")
 
 AGENTS_OWN = (
     "/.opencode/.gitignore",
-    "/.opencode/opencode.json",
-    "/.opencode/opencode.jsonc",
     "/.opencode/package.json",
     "/.opencode/package-lock.json",
     "/.opencode/bun.lock",

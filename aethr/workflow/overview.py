@@ -101,7 +101,8 @@ def _describe_step(step: PlannedStep) -> Iterator[str]:
     yield one_line(step.model.name) if step.model else "no model"
     if step.edits_tree:
         yield f"{spec.backend} edits the tree"
-        yield f"with{'out' if spec.unsafe_permissions else ''} its permission checks"
+        allowed = f", which allow {', '.join(spec.allow)}" if spec.allow else ""
+        yield f"with{'out' if spec.unsafe_permissions else ''} its permission checks{allowed}"
     if spec.reviewing:
         yield "gives the verdict"
     if spec.verify:

@@ -98,15 +98,15 @@ def stage(
     request: pytest.FixtureRequest, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Stage:
     """The same scripted scenario for each agent of the table."""
-    return _stage(DIALECTS[request.param], repo, tmp_path, monkeypatch)
+    return make_stage(DIALECTS[request.param], repo, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def opencode(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    return _stage(DIALECTS["opencode"], repo, tmp_path, monkeypatch)
+    return make_stage(DIALECTS["opencode"], repo, tmp_path, monkeypatch)
 
 
-def _stage(dialect: Dialect, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def make_stage(dialect: Dialect, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     repo.write("a.py", "x = 1\n")
     repo.commit()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
@@ -149,7 +149,7 @@ def test_an_edit_is_shown_live_and_returned_as_artifacts(stage: Stage) -> None:
 def test_the_prompt_comes_complete_on_standard_input_only(stage: Stage) -> None:
     say = stage.dialect
     prompt = "<ask> 'quoted' \\ día\n" + "x" * 300_000 + "\nno newline at the end"
-    stage.script('cat > "$0.stdin"; echo "$*" > "$0.argv"', say.says(*say.text("ok"), *say.finish()))
+    stage.script('cat > "$0.stdin"; echo "$*" > "$0.argv"', say.says(*say.done()))
     stage.run(prompt)
     assert stage.said(f"{say.name}.stdin") == prompt
     argv = stage.said(f"{say.name}.argv")
@@ -160,7 +160,7 @@ def test_the_prompt_comes_complete_on_standard_input_only(stage: Stage) -> None:
 def test_a_prompt_never_begins_with_a_slash_command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent runs ``/command`` at the very start of a prompt; Aethr's own words come first."""
     say = stage.dialect
-    stage.script('cat > "$0.stdin"', say.says(*say.text("ok"), *say.finish()))
+    stage.script('cat > "$0.stdin"', say.says(*say.done()))
     workflow = (
         'workflow: w\nroles: {implementer: "/canary"}\n'
         f"models: {{implementer: {say.model}}}\n"
@@ -181,7 +181,7 @@ def test_an_agent_works_in_the_project_and_ignores_pwd(stage: Stage, monkeypatch
     # A shell corrects PWD for itself; /proc has what it was started with.
     stage.script(
         'tr "\\0" "\\n" < /proc/$$/environ | grep ^PWD= > "$0.pwd"; pwd -P > "$0.cwd"',
-        say.says(*say.text("ok"), *say.finish()),
+        say.says(*say.done()),
     )
     stage.run()
     root = stage.repo.root.resolve()
@@ -192,7 +192,7 @@ def test_an_agent_works_in_the_project_and_ignores_pwd(stage: Stage, monkeypatch
 def test_the_environment_holds_what_programs_need_and_one_key(stage: Stage) -> None:
     say = stage.dialect
     provider = say.model.split(":")[0].upper()
-    stage.script('env > "$0.env"', say.says(*say.text("ok"), *say.finish()))
+    stage.script('env > "$0.env"', say.says(*say.done()))
     environ = {
         f"{provider}_API_KEY": "the-key",
         "XAI_API_KEY": "other-key",
@@ -220,9 +220,10 @@ def test_the_environment_holds_what_programs_need_and_one_key(stage: Stage) -> N
     assert not {"AETHR_LIVE", "LD_PRELOAD", "NODE_OPTIONS", "GIT_AUTHOR_NAME"} & given.keys()
 
 
-def test_permission_checks_are_skipped_only_when_asked(stage: Stage) -> None:
+def test_permission_checks_are_skipped_only_when_asked(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     say = stage.dialect
-    stage.script('echo " $* " >> "$0.argv"', "echo x >> a.py", say.says(*say.text("ok"), *say.finish()))
+    monkeypatch.setenv("IS_SANDBOX", "1")  # the tests may run as root
+    stage.script('echo " $* " >> "$0.argv"', "echo x >> a.py", say.says(*say.done()))
     stage.run()
     stage.run(unsafe_permissions=True)
     careful, unsafe = stage.said(f"{say.name}.argv").splitlines()
@@ -241,7 +242,7 @@ def test_a_note_says_that_the_agent_changed_nothing(stage: Stage) -> None:
 
 def test_settings_that_an_agent_does_not_take_are_named(stage: Stage) -> None:
     say = stage.dialect
-    stage.script("echo y > a.py", say.says(*say.text("ok"), *say.finish()))
+    stage.script("echo y > a.py", say.says(*say.done()))
     _, done = stage.run(model=ModelSpec(say.model, temperature=0.0, max_tokens=5))
     assert done.notes == (f"{say.name} takes no temperature, max_tokens: not sent",)
 
@@ -249,7 +250,7 @@ def test_settings_that_an_agent_does_not_take_are_named(stage: Stage) -> None:
 def test_a_commit_is_in_the_notes_and_its_diff_in_the_artifacts(stage: Stage) -> None:
     say = stage.dialect
     commit = "echo 'x = 3' > a.py; git -c user.name=a -c user.email=a@b commit -qam work"
-    stage.script(commit, say.says(*say.text("ok"), *say.finish()))
+    stage.script(commit, say.says(*say.done()))
     _, done = stage.run()
     assert done.artifacts is not None
     assert done.artifacts.changed_files == ("a.py",)
@@ -259,7 +260,7 @@ def test_a_commit_is_in_the_notes_and_its_diff_in_the_artifacts(stage: Stage) ->
 def test_outside_of_git_it_works_with_a_note(stage: Stage, tmp_path: Path) -> None:
     say = stage.dialect
     (tmp_path / "plain").mkdir()
-    stage.script("echo new > b.py", say.says(*say.text("ok"), *say.finish()))
+    stage.script("echo new > b.py", say.says(*say.done()))
     _, done = stage.run(root=tmp_path / "plain")
     assert done.artifacts is not None
     assert done.artifacts.changed_files == ("b.py",)
@@ -293,7 +294,7 @@ def test_a_line_over_the_limit_is_dropped(opencode: Stage) -> None:
     say = opencode.dialect
     opencode.script(
         "head -c 20000000 /dev/zero | tr '\\0' 'x'; echo",
-        say.says(*say.text("ok"), *say.finish()),
+        say.says(*say.done()),
     )
     _, done = opencode.run()
     assert done.content == "ok"
@@ -301,7 +302,7 @@ def test_a_line_over_the_limit_is_dropped(opencode: Stage) -> None:
 
 def test_much_on_standard_error_does_not_block(stage: Stage) -> None:
     say = stage.dialect
-    stage.script("head -c 3000000 /dev/zero | tr '\\0' 'e' >&2", say.says(*say.text("ok"), *say.finish()))
+    stage.script("head -c 3000000 /dev/zero | tr '\\0' 'e' >&2", say.says(*say.done()))
     _, done = stage.run()
     assert done.content == "ok"
 
@@ -309,7 +310,7 @@ def test_much_on_standard_error_does_not_block(stage: Stage) -> None:
 def test_an_unknown_price_is_unknown(opencode: Stage) -> None:
     say = opencode.dialect
     free = {"type": "step_finish", "part": {"reason": "stop", "tokens": {"input": 5}, "cost": 0}}
-    opencode.script(say.says(*say.finish(), free))
+    opencode.script(say.says(*say.done(), free))
     _, done = opencode.run()
     assert done.usage.cost_usd is None
     assert done.usage.prompt_tokens == 105
@@ -318,24 +319,13 @@ def test_an_unknown_price_is_unknown(opencode: Stage) -> None:
 # --- failures ---
 
 
-def test_a_refused_permission_is_an_error_that_names_the_switch(stage: Stage) -> None:
-    say = stage.dialect
-    stage.script("echo half > a.py", say.says(*say.text("I try."), *say.refused("bash")))
-    error = stage.fails()
-    assert "permission refused: bash" in str(error)
-    assert "unsafe_permissions: true" in error.fix
-    assert error.changed_files == ("a.py",)
-    assert str(error).endswith("; files changed before it failed: a.py")
-    assert error.exit_code == ExitCode.WORLD
-
-
 def test_opencode_says_what_it_would_have_asked(opencode: Stage) -> None:
     say = opencode.dialect
     opencode.script(
         "printf '\\033[93m! \\033[0mpermission requested: bash (rm /opt/*); auto-rejecting\\n' >&2",
         say.says(*say.refused("write")),
     )
-    assert "permission refused: write (it asked for: bash (rm /opt/*))" in str(opencode.fails())
+    assert "permission refused: write: x (it asked for: bash (rm /opt/*))" in str(opencode.fails())
 
 
 def test_a_tool_denied_by_the_users_rule_is_noted(opencode: Stage) -> None:
@@ -347,9 +337,7 @@ def test_a_tool_denied_by_the_users_rule_is_noted(opencode: Stage) -> None:
     }
     opencode.script(
         "echo y > a.py",
-        say.says(
-            {"type": "tool_use", "part": {"tool": "bash", "state": state}}, *say.text("ok"), *say.finish()
-        ),
+        say.says({"type": "tool_use", "part": {"tool": "bash", "state": state}}, *say.done()),
     )
     _, done = opencode.run()
     assert done.notes == ("a rule of your OpenCode configuration refused the tool bash",)
@@ -433,7 +421,7 @@ def _runs(pid: int) -> bool:
 
 def test_programs_left_running_are_ended_and_counted(stage: Stage) -> None:
     say = stage.dialect
-    stage.script(LEAVE, "echo y > a.py", say.says(*say.text("ok"), *say.finish()))
+    stage.script(LEAVE, "echo y > a.py", say.says(*say.done()))
     _, done = stage.run()
     assert done.content == "ok"
     assert survivors(stage) == []
@@ -443,7 +431,7 @@ def test_programs_left_running_are_ended_and_counted(stage: Stage) -> None:
 
 def test_a_program_that_does_not_end_when_asked_is_killed(opencode: Stage) -> None:
     say = opencode.dialect
-    opencode.script(LEAVE, DEAF, "echo y > a.py", say.says(*say.text("ok"), *say.finish()))
+    opencode.script(LEAVE, DEAF, "echo y > a.py", say.says(*say.done()))
     opencode.run()
     assert survivors(opencode) == []
 
@@ -548,7 +536,7 @@ def test_ps_lists_the_same_as_proc() -> None:
 
 def test_this_process_adopts_orphans_only_while_an_agent_runs(opencode: Stage) -> None:
     say = opencode.dialect
-    opencode.script(say.says(*say.text("ok"), *say.finish()))
+    opencode.script(say.says(*say.done()))
     opencode.run()
     with subprocess.Popen(
         ["sh", "-c", "sh -c 'sleep 0.1; echo $PPID; ps -o ppid= $$' &"], stdout=subprocess.PIPE
@@ -569,7 +557,7 @@ def test_two_agent_steps_in_one_tree_exclude_each_other(stage: Stage, tmp_path: 
     error = stage.fails(root=stage.repo.root / "sub")
     assert f"another agent step is running in this tree (process {os.getpid()})" in str(error)
     first.close()
-    stage.script(say.says(*say.text("ok"), *say.finish()))
+    stage.script(say.says(*say.done()))
     _, done = stage.run()
     assert done.content == "ok"
 
@@ -579,24 +567,6 @@ def test_a_prompt_beyond_the_allowance_starts_nothing(stage: Stage) -> None:
     with pytest.raises(BudgetError, match="needs more than 1,000 tokens, 10 are left"):
         stage.run("x" * 3000, allowance=Allowance(tokens=10))
     assert not (stage.bin / f"{stage.dialect.name}.started").exists()
-
-
-def test_an_agent_is_stopped_when_it_passes_the_allowance(stage: Stage) -> None:
-    say = stage.dialect
-    stage.script("echo half > a.py", say.says(*say.edit("a.py"), *say.finish()), "sleep 600")
-    with pytest.raises(BudgetError) as caught:
-        stage.run(allowance=Allowance(tokens=100))
-    assert "100 were left" in str(caught.value)
-    assert caught.value.changed_files == ("a.py",)
-
-
-def test_a_cost_limit_holds_or_is_refused(stage: Stage) -> None:
-    say = stage.dialect
-    stage.script(say.says(*say.finish()), "sleep 600")
-    with pytest.raises(BudgetError) as caught:
-        stage.run(allowance=Allowance(cost_usd=0.1))
-    expected = "does not report its cost" if say.cost is None else "$0.1000 were left"
-    assert expected in str(caught.value)
 
 
 # --- before the run ---
@@ -612,7 +582,7 @@ def refusal(
 
 def test_preflight_takes_what_is_installed(stage: Stage) -> None:
     stage.script("exit 9")
-    stage.backend().preflight([stage.request("", unsafe_permissions=True)])
+    stage.backend(IS_SANDBOX="1").preflight([stage.request("", unsafe_permissions=True)])
 
 
 def test_an_agent_that_is_missing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -653,7 +623,7 @@ def test_unsafe_permissions_need_an_option_that_skips_checks(stage: Stage) -> No
 def test_an_older_opencode_gets_the_flag_that_it_has(opencode: Stage) -> None:
     say = opencode.dialect
     old = (*say.agent.needs, "--dangerously-skip-permissions")
-    opencode.script('echo "$*" > "$0.argv"', say.says(*say.finish()), options=old)
+    opencode.script('echo "$*" > "$0.argv"', say.says(*say.done()), options=old)
     opencode.run(unsafe_permissions=True)
     argv = opencode.said("opencode.argv")
     assert "--dangerously-skip-permissions" in argv
@@ -679,7 +649,7 @@ def test_a_model_is_required(stage: Stage) -> None:
 def test_a_model_of_another_provider_is_refused(
     name: str, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = _stage(DIALECTS[name], repo, tmp_path, monkeypatch)
+    stage = make_stage(DIALECTS[name], repo, tmp_path, monkeypatch)
     stage.script("exit 0")
     error = refusal(stage, UsageError, model=ModelSpec("xai:grok-4"))
     assert f"{name} cannot use xai:grok-4" in str(error)
@@ -700,7 +670,10 @@ def test_a_model_of_another_provider_is_refused(
     ],
 )
 def test_opencode_gets_its_own_name_of_a_model(opencode: Stage, model: str, expected: str) -> None:
-    opencode.script('echo "$*" > "$0.argv"', opencode.dialect.says(*opencode.dialect.finish()))
+    opencode.script(
+        'echo "$*" > "$0.argv"',
+        opencode.dialect.says(*opencode.dialect.done()),
+    )
     opencode.run(model=ModelSpec(model))
     assert f"--model {expected} " in opencode.said("opencode.argv")
 
@@ -719,7 +692,7 @@ def test_opencode_gets_the_key_by_the_name_that_it_reads(
 ) -> None:
     opencode.script(
         'env | grep -E "_(API_KEY|BASE_URL|API_BASE)=" > "$0.env"',
-        opencode.dialect.says(*opencode.dialect.finish()),
+        opencode.dialect.says(*opencode.dialect.done()),
     )
     drain(opencode.backend(**environ).complete(opencode.request(model=ModelSpec(model))))
     assert dict(line.split("=", 1) for line in opencode.said("opencode.env").splitlines()) == expected
@@ -727,7 +700,10 @@ def test_opencode_gets_the_key_by_the_name_that_it_reads(
 
 def given(stage: Stage, **environ: str) -> tuple[str, dict[str, str]]:
     """The arguments and the environment of a run."""
-    stage.script('echo "$*" > "$0.argv"; env -0 > "$0.env"', stage.dialect.says(*stage.dialect.finish()))
+    stage.script(
+        'echo "$*" > "$0.argv"; env -0 > "$0.env"',
+        stage.dialect.says(*stage.dialect.done()),
+    )
     drain(stage.backend(**environ).complete(stage.request()))
     variables = stage.said(f"{stage.dialect.name}.env").split("\0")
     return stage.said(f"{stage.dialect.name}.argv"), dict(each.split("=", 1) for each in variables if each)
@@ -820,7 +796,7 @@ def test_an_agent_gets_the_instructions_of_the_project_and_no_file_behind_them(s
 def test_a_note_names_what_an_agent_was_kept_from_reading(stage: Stage) -> None:
     name = stage.dialect.agent.unread[-1]
     stage.repo.write(f"{name}/x", "x")
-    stage.script("echo y > a.py", stage.dialect.says(*stage.dialect.text("ok"), *stage.dialect.finish()))
+    stage.script("echo y > a.py", stage.dialect.says(*stage.dialect.done()))
     _, done = stage.run()
     assert done.notes[-1].startswith(f"{stage.dialect.name} was kept from reading ")
     assert name in done.notes[-1]
@@ -837,6 +813,7 @@ def test_pins_override_opencode_settings_and_keep_the_others(opencode: Stage) ->
     assert json.loads(variables["OPENCODE_CONFIG_CONTENT"]) == {
         **own,
         "share": "disabled",
+        "snapshot": False,
         "provider": {"openai": {"name": "x", "options": {"baseURL": "https://api.openai.com/v1"}}},
     }
 
@@ -879,7 +856,7 @@ def test_unreadable_opencode_settings_are_refused_before_the_run(opencode: Stage
 def test_too_many_codex_skills_are_refused_before_the_run(
     repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = _stage(DIALECTS["codex"], repo, tmp_path, monkeypatch)
+    stage = make_stage(DIALECTS["codex"], repo, tmp_path, monkeypatch)
     stage.script("exit 0")
     (repo.root / ".agents").mkdir()
     (repo.root / ".agents" / "skills").symlink_to("/")
@@ -887,11 +864,12 @@ def test_too_many_codex_skills_are_refused_before_the_run(
 
 
 def test_a_warning_says_that_opencode_does_not_read_an_address(opencode: Stage) -> None:
-    opencode.script("echo y > a.py", opencode.dialect.says(*opencode.dialect.finish()))
+    opencode.script("echo y > a.py", opencode.dialect.says(*opencode.dialect.done()))
     request = opencode.request(model=ModelSpec("ollama:m"))
     seen, _ = drain(opencode.backend(OLLAMA_API_BASE="http://h").complete(request))
     assert seen == [
-        Notice("opencode does not read OLLAMA_API_BASE: its own configuration decides", "warning")
+        Notice("opencode does not read OLLAMA_API_BASE: its own configuration decides", "warning"),
+        TextDelta("ok"),
     ]
 
 
@@ -909,8 +887,8 @@ def test_retries_of_claude_and_codex_are_shown(
     }
     texts = []
     for name, event in retry.items():
-        stage = _stage(DIALECTS[name], repo, tmp_path, monkeypatch)
-        stage.script(stage.dialect.says(event(), *stage.dialect.finish()))
+        stage = make_stage(DIALECTS[name], repo, tmp_path, monkeypatch)
+        stage.script(stage.dialect.says(event(), *stage.dialect.done()))
         seen, _ = stage.run()
         texts += [event.text for event in seen if isinstance(event, Notice) and event.kind == "warning"]
     assert texts == ["claude: overloaded (HTTP 529); it retries", "codex: Reconnecting... 1/5"]

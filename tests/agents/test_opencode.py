@@ -139,9 +139,8 @@ def test_a_write_outside_of_the_project_needs_unsafe_permissions(dirty: Repo, tm
     turn = Call("write", {"filePath": str(outside), "content": "y = 1\n"})
     with serving(turn) as server, pytest.raises(AgentError) as caught:
         run(start(server, dirty))
-    assert str(caught.value).startswith(
-        "step 'implement': opencode: permission refused: write (it asked for: "
-    )
+    refused = f"permission refused: write {outside} (it asked for: "
+    assert str(caught.value).startswith(f"step 'implement': opencode: {refused}")
     assert "unsafe_permissions: true" in caught.value.fix
     assert caught.value.changed_files == ()
     assert not outside.exists()

@@ -10,20 +10,23 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from aethr.agents import AGENTS
-from aethr.base.errors import AgentError
-from aethr.base.records import Completion, ModelSpec, Request
+from aethr.base.errors import AgentError, BudgetError
+from aethr.base.records import Allowance, Completion, ModelSpec, Request, Usage
 from aethr.workflow.backends import BACKENDS
 from tests.agents.test_agents import drain
 from tests.support import Repo, aethr, having
-from tests.tool_server import Call, ToolServer, serving
+from tests.tool_server import USED, Call, Cut, Fault, ToolServer, serving
 
 pytestmark = pytest.mark.slow
 nightly = pytest.mark.skipif(
@@ -45,6 +48,8 @@ class Part:
     bash: Callable[[str], Call]
     host: str
     guidance: str
+    delegate: Callable[[str], Call] | None = None
+    """How a model calls a sub-agent; None if it cannot."""
     seconds: float = 15
     """How long it is waited for where no answer comes; OpenCode ends by itself, after a slow start."""
     quiet: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +70,7 @@ PARTS = {
         lambda command: Call("Bash", {"command": command, "description": "x"}),
         "api.anthropic.com",
         "CLAUDE.md",
+        lambda text: Call("Agent", {"description": "d", "prompt": text, "subagent_type": "general-purpose"}),
         quiet={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
     ),
     "codex": Part(
@@ -84,6 +90,7 @@ PARTS = {
         lambda command: Call("bash", {"command": command, "description": "x"}),
         "api.anthropic.com",
         "AGENTS.md",
+        lambda text: Call("task", {"description": "d", "prompt": text, "subagent_type": "general"}),
         60,
         {f"OPENCODE_DISABLE_{name}": "1" for name in ("MODELS_FETCH", "AUTOUPDATE", "LSP_DOWNLOAD")},
     ),
@@ -119,19 +126,41 @@ class World:
             else:
                 path.write_text(content.replace("EVIL", self.evil.base_url), encoding="utf-8")
 
-    def run(self, prompt: str = "Do it.", timeout_s: float = 120, **environ: str) -> Completion:
+    def run(
+        self,
+        prompt: str = "Do it.",
+        timeout_s: float = 120,
+        fields: Mapping[str, Any] = MappingProxyType({}),
+        **environ: str,
+    ) -> Completion:
+        """One step; ``fields`` are those of its request."""
         request = Request(
             "implement",
             "implementer",
             prompt,
             ModelSpec(self.part.model, timeout_s=timeout_s),
             self.repo.root,
-        )
+        )._replace(**fields)
         backend = BACKENDS[self.name].build({**self.environ, **environ})
         backend.preflight([request])
-        _, done = drain(backend.complete(request))
-        self.figures()
+        try:
+            _, done = drain(backend.complete(request))
+        finally:
+            self.figures()
         return done
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Aethr with a workflow of this agent and a reviewer."""
+        model = self.part.model
+        self.repo.write(
+            ".aethr.yaml",
+            "workflow: w\nroles: {implementer: Implement., reviewer: Review.}\n"
+            f"models: {{implementer: '{model}', reviewer: 'openai:gpt-4o-mini'}}\nsteps:\n"
+            f"  - {{id: implement, role: implementer, backend: {self.name}}}\n"
+            "  - {id: review, role: reviewer, context: [latest_diff]}\n",
+        )
+        own = {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": KEY, "AETHR_LIVE": "1"}
+        return aethr(*words, cwd=self.repo.root, env={**self.environ, **own}, timeout=180)
 
     def figures(self) -> None:
         """What the nightly run prints."""
@@ -490,28 +519,251 @@ def test_the_users_settings_reach_the_tools_and_no_secret_does(world: World, tmp
         assert all(each.headers["x-gateway"] == "mine" for each in world.server.received)
 
 
+# --- how a step ends ---
+
+REJECTED = {"OPENCODE_CONFIG_CONTENT": json.dumps({"permission": {"bash": "ask"}})}
+"""By default OpenCode permits every command."""
+
+
+@nightly
+def test_a_background_program_that_does_not_end_is_not_waited_for(world: World) -> None:
+    work = world.part.bash("sleep 3011 > /dev/null 2>&1 & echo x > new.py")
+    if world.name == "codex":  # leaves what takes longer than this running
+        work = Call("exec_command", {"cmd": "echo x > new.py; sleep 3011", "yield_time_ms": 500})
+    world.server.turns[:] = [world.part.write(world.repo.root / "a.txt", "x\n"), work]
+    if world.name == "claude":
+        background = {"command": "sleep 3012", "description": "x", "run_in_background": True}
+        world.server.turns.append(Call("Bash", background))
+    began = time.monotonic()
+    done = world.run(fields={"unsafe_permissions": True}, IS_SANDBOX="1")
+    assert time.monotonic() - began < 90
+    assert done.content == "done"
+    assert done.artifacts is not None
+    assert done.artifacts.changed_files == ("a.txt", "new.py")
+    shields = [Path(place, name) for place in (world.repo.root, "/tmp") for name in (".codex", ".agents")]
+    assert [path for path in (*shields, Path("/tmp/.git")) if path.exists()] == []
+    assert having(f"HOME={world.home}") == {}
+
+
+@nightly
+def test_a_refused_command_is_named_and_allow_permits_it(world: World) -> None:
+    """In Codex every command may run in a sandbox: what it permits is to run outside."""
+    outside = world.home / "outside.txt"
+    own = "[sandbox_workspace_write]\nexclude_slash_tmp = true\nexclude_tmpdir_env_var = true\n"
+    world.fill(world.home, {".codex/config.toml": own})
+    command = f"touch {outside}" if world.name == "codex" else "npm test"
+    refused = command
+    if world.name == "codex":
+        world.server.turns[:] = [world.part.write(outside, "x\n"), world.part.bash(command)]
+        refused = "patch rejected: writing outside of the project"
+    else:
+        world.repo.write("package.json", json.dumps({"scripts": {"test": f"touch {outside}"}}))
+        world.server.turns[:] = [world.part.bash(command)]
+    edit = world.part.write(world.repo.root / "new.py", "x\n")
+    world.server.turns.insert(0, edit)
+    if world.name == "opencode":
+        with pytest.raises(AgentError) as caught:
+            world.run(**REJECTED)
+        assert f"permission refused: bash: {refused}" in str(caught.value)
+        assert caught.value.changed_files == ("new.py",)
+    else:
+        done = world.run()
+        assert done.content == "done"
+        assert [note for note in done.notes if note.startswith("permission refused: ") and refused in note]
+        assert done.artifacts is not None
+        assert done.artifacts.changed_files == ("new.py",)
+    assert not outside.exists()
+    world.server.turns[:] = [world.part.bash(command), world.part.bash(f"touch {world.home}/other.txt")]
+    allowed = ("touch " + str(outside),) if world.name == "codex" else ("npm test",)
+    if world.name == "opencode":
+        with pytest.raises(AgentError, match=r"permission refused: bash: touch .*other\.txt"):
+            world.run(fields={"allow": allowed}, **REJECTED)
+    else:
+        done = world.run(fields={"allow": allowed})
+        assert done.content == "done"
+    assert outside.exists()
+    assert not (world.home / "other.txt").exists()
+
+
+@nightly
+def test_root_cannot_skip_the_checks_of_claude(world: World) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if world.name == "claude":
+        with pytest.raises(AgentError, match="does not skip its permission checks for root"):
+            world.run(fields={"unsafe_permissions": True})
+        assert world.server.received == []
+    assert world.run(fields={"unsafe_permissions": True}, IS_SANDBOX="1").content == "done"
+
+
+@nightly
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_not_tried_for_minutes(world: World, status: int) -> None:
+    world.server.turns[:] = [Fault(status)] * 40
+    with pytest.raises(AgentError) as caught:
+        world.run()
+    assert "Check the key" in caught.value.fix
+    assert len(world.server.received) <= 2
+    assert having(f"HOME={world.home}") == {}
+
+
+@nightly
+def test_a_stream_that_is_cut_every_time_ends_the_step(world: World) -> None:
+    world.server.turns[:] = [Cut()] * 80
+    with pytest.raises(AgentError) as caught:
+        world.run()
+    expected = {
+        "claude": "API Error: JSON Parse error",  # it asks once more, for an answer without a stream
+        "codex": "stream disconnected before completion",
+        "opencode": "the server ended 3 answers in a row before their end",
+    }
+    assert expected[world.name] in str(caught.value)
+    assert len(world.server.requests) <= 12
+
+
+@nightly
+def test_the_deadline_says_the_last_error(world: World) -> None:
+    world.server.turns[:] = [Fault(503)] * 200
+    with pytest.raises(AgentError) as caught:
+        world.run(timeout_s=45 if world.name == "opencode" else 10)
+    assert "; its last error: " in str(caught.value)
+
+
+@nightly
+def test_an_empty_answer_without_a_change_is_an_error(world: World) -> None:
+    """Claude Code itself asks again."""
+    world.server.turns[:] = [""]
+    if world.name == "claude":
+        assert world.run().content == "done"
+        return
+    with pytest.raises(AgentError, match="the answer is empty, and nothing has changed"):
+        world.run()
+
+
+# --- what a step costs ---
+
+
+def calls(world: World) -> Usage:
+    """What the server has counted so far; without a price."""
+    asked = len(world.server.requests)
+    return Usage(USED[0] * asked, USED[1] * asked, sum(USED) * asked)
+
+
+@nightly
+def test_sub_agents_count_and_their_words_are_not_the_answer(world: World) -> None:
+    if world.part.delegate is None:
+        pytest.skip(f"no sub-agents in {world.name}")
+    world.server.turns[:] = [world.part.delegate("SUB"), "I am the sub-agent.", "I am the main agent."]
+    done = world.run()
+    assert done.content == "I am the main agent."
+    assert len(world.server.requests) == 3
+    assert done.usage._replace(cost_usd=None) == calls(world)
+    assert done.usage.cost_usd == pytest.approx(3 * (100 * 3e-6 + 20 * 15e-6))
+
+
+@nightly
+def test_a_price_that_the_agent_does_not_know_is_unknown(world: World) -> None:
+    if world.name != "claude":
+        pytest.skip("a model of another name needs a catalogue")
+    done = world.run(fields={"model": ModelSpec("anthropic:my-gateway-model-1", timeout_s=120)})
+    assert done.usage == calls(world)
+
+
+@nightly
+def test_the_cost_is_bounded_on_the_way(world: World) -> None:
+    world.server.turns[:] = [world.part.bash("ls")] * 9
+    if world.name == "codex":
+        with pytest.raises(BudgetError, match="does not report its cost"):
+            world.run(fields={"allowance": Allowance(cost_usd=0.001)})
+        assert world.server.requests == []
+        return
+    with pytest.raises(BudgetError, match="was stopped"):
+        world.run(fields={"allowance": Allowance(cost_usd=0.001)})
+    assert len(world.server.requests) <= 3
+
+
+@nightly
+def test_tokens_are_bounded_on_the_way_where_the_agent_reports_them(world: World) -> None:
+    world.server.turns[:] = [world.part.bash("ls")] * 9
+    if world.name == "codex":  # only at its end, so what it did is kept
+        done = world.run(fields={"allowance": Allowance(tokens=300)})
+        assert done.usage == calls(world)
+        return
+    with pytest.raises(BudgetError, match=r"was stopped after (360|480) tokens, 300 were left"):
+        world.run(fields={"allowance": Allowance(tokens=300)})
+    assert len(world.server.requests) <= 5
+
+
+@nightly
+def test_a_step_that_ends_over_the_budget_is_kept_and_the_run_ends_with_code_5(world: World) -> None:
+    """Whatever limits it: the last call is the one that exceeds it."""
+    limits = [("--max-tokens", "1300")] + ([] if world.name == "codex" else [("--max-cost", "0.0065")])
+    for number, limit in enumerate(limits):
+        edit = world.part.write(world.repo.root / f"new{number}.py", "y = 1\n")
+        world.server.turns[:] = [edit, *[world.part.bash("ls")] * 9, "Wrote it."]
+        check_that_it_is_kept(world, limit, world.home / f"kept{number}")
+
+
+def check_that_it_is_kept(world: World, limit: tuple[str, str], folder: Path) -> None:
+    world.server.title = "Review status: pass"
+    done = world.cli("run", "Write it.", "--json", *limit, "--checkpoint-dir", str(folder))
+    assert done.returncode == 5, done.stderr
+    kept = json.loads(done.stdout)["steps"]
+    assert [step["id"] for step in kept] == ["implement"]
+    assert kept[0]["usage"]["total_tokens"] == 11 * sum(USED)
+    asked = len(world.server.requests)
+    (file,) = folder.glob("*.jsonl")
+    again = world.cli("run", "--json", "--resume-checkpoint", f"@{file}", limit[0], "100000")
+    assert again.returncode == 0, again.stderr
+    assert len(world.server.requests) == asked + 1  # the reviewer
+
+
+# --- what a step leaves ---
+
+SETTINGS = {
+    "claude": {".claude/settings.json": "{}\n"},
+    "codex": {".codex/config.toml": "# mine\n"},
+    "opencode": {
+        ".config/opencode/opencode.json": '{"share":"disabled"}\n',
+        ".config/opencode/opencode.jsonc": '{ // mine\n  "share": "manual",\n}\n',
+        ".opencode/opencode.json": "{}",
+    },
+}
+
+
+@nightly
+def test_nothing_of_the_session_is_left(world: World, tmp_path: Path) -> None:
+    world.fill(world.home, SETTINGS[world.name])
+    world.repo.write("opencode.json", "{}\n")
+    world.repo.write(".opencode/opencode.json", "{}\n")
+    world.repo.commit()
+    edit = world.part.write(world.repo.root / "new.py", "y = 1\n")
+    world.server.turns[:] = [
+        edit,
+        *([world.part.delegate("SUB-PROMPT"), "sub"] if world.part.delegate else []),
+    ]
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    done = world.run("CANARY-PROMPT", TMPDIR=str(folder))
+    assert done.artifacts is not None
+    assert done.artifacts.changed_files == ("new.py",)
+    assert done.artifacts.generated == ()
+    assert world.repo.git("status", "--short") == "?? new.py\n"
+    for name, content in SETTINGS[world.name].items():
+        assert (world.home / name).read_text() == content
+    left = [path for root in (world.home, folder) for path in root.rglob("*") if path.is_file()]
+    told = [path for path in left if b"-PROMPT" in path.read_bytes() or b"y = 1" in path.read_bytes()]
+    sessions = [path for path in left if {"sessions", "projects", "snapshot"} & {*path.parts}]
+    assert (told, sessions) == ([], [])
+
+
 # --- a whole run ---
 
 
 def test_an_implementer_edits_and_the_reviewer_sees_it(world: World) -> None:
     world.server.turns[:] = [world.part.write(world.repo.root / "new.py", "y = 1\n"), "Wrote it."]
     world.server.title = "Review status: pass"
-    model = world.part.model
-    world.repo.write(
-        ".aethr.yaml",
-        "workflow: w\nroles: {implementer: Implement., reviewer: Review.}\n"
-        f"models: {{implementer: '{model}', reviewer: 'openai:gpt-4o-mini'}}\nsteps:\n"
-        f"  - {{id: implement, role: implementer, backend: {world.name}}}\n"
-        "  - {id: review, role: reviewer, context: [latest_diff]}\n",
-    )
-    environ = {
-        **world.environ,
-        "OPENAI_BASE_URL": world.server.base_url,
-        "OPENAI_API_KEY": KEY,
-        "AETHR_LIVE": "1",
-    }
-    words = ("run", "Write it.", "--json", "--fail-on", "revise", "--require-review")
-    done = aethr(*words, cwd=world.repo.root, env=environ, timeout=180)
+    done = world.cli("run", "Write it.", "--json", "--fail-on", "revise", "--require-review")
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["steps"][0]["artifacts"]["changed_files"] == ["new.py"]

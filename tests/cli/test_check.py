@@ -25,7 +25,7 @@ models: {reviewer: {model: "openai:gpt-5.4-mini", max_tokens: 1000}, thinker: an
 steps:
   - {id: think, role: thinker, context: [git_diff, "file:a.py"],
      repeat: {back_to: think, until_contains: DONE, max_iterations: 3}}
-  - {id: implement, role: implementer, backend: opencode, unsafe_permissions: true}
+  - {id: implement, role: implementer, backend: opencode, unsafe_permissions: true, allow: [npm test, pytest]}
   - {id: middle, role: thinker, history_visibility: latest}
   - {id: review, role: reviewer, context: [latest_diff, "command:false x"],
      repeat: {back_to: implement, until_review_pass: true, max_iterations: 2}}
@@ -39,7 +39,8 @@ each change needs 16 parts (2 models; the agents' own calls are not known)
        sees git_diff: no changes, staged or unstaged
        sees file:a.py: 1 file, 4 bytes
        back to think until the answer contains 'DONE', 3 passes at most
-  ╭▸ 2 implement: implementer, no model, opencode edits the tree, without its permission checks
+  ╭▸ 2 implement: implementer, no model, opencode edits the tree, without its permission checks, which \
+allow npm test, pytest
   │  3 middle: thinker, anthropic:claude-sonnet-5-5
   │    sees of earlier steps: latest
   ╰─ 4 review: reviewer, openai:gpt-5.4-mini, gives the verdict

@@ -199,6 +199,7 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
             ),
             backend=draw(st.sampled_from(WORDS.backends)),
             unsafe_permissions=draw(st.booleans()),
+            allow=draw(st.sampled_from([(), ("npm test",), ("pytest", "make -j2 a.b")])),
             history_visibility=draw(st.sampled_from(["all", "latest", "summary", "none"])),
         )
         for name in ids

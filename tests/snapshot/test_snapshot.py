@@ -518,16 +518,23 @@ def test_files_that_are_no_longer_ignored_are_not_new(repo: Repo) -> None:
 
 
 def test_opencodes_own_files_count_only_if_tracked(repo: Repo) -> None:
-    repo.write(".opencode/opencode.json", "{}\n")
+    """Its settings always do: it no longer writes them, and runs what they name when started by hand."""
+    repo.write(".opencode/package.json", "{}\n")
     repo.commit()
 
     def act() -> None:
-        repo.write(".opencode/opencode.json", '{"$schema": "x"}\n')
+        repo.write(".opencode/package.json", '{"x": 1}\n')
+        repo.write(".opencode/opencode.json", '{"mcp": {}}\n')
+        repo.write(".opencode/bun.lock", "x\n")
         repo.write(".opencode/.gitignore", "node_modules\n")
         repo.write(".opencode/agent/reviewer.md", "text\n")
         repo.write(".git/opencode", "id\n")
 
-    assert files(change(repo.root, act)) == (".opencode/agent/reviewer.md", ".opencode/opencode.json")
+    assert files(change(repo.root, act)) == (
+        ".opencode/agent/reviewer.md",
+        ".opencode/opencode.json",
+        ".opencode/package.json",
+    )
 
 
 def test_what_git_could_not_read_is_reported(repo: Repo) -> None:
