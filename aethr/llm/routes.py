@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from importlib.util import find_spec
 from urllib.parse import SplitResult, urlsplit
 
 from aethr.base.errors import MissingKeyError, UsageError
 from aethr.base.providers import Package, Provider, provider_of, split
 from aethr.base.records import ModelSpec
 from aethr.llm import Endpoint, Transport
-from aethr.llm.spending import served_as
 
 VARIABLE = "AETHR_TRANSPORT"
 CHOICES = ("auto", "direct", "litellm")
@@ -105,6 +103,10 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
 
 def missing_package(model_name: str, environ: Mapping[str, str]) -> Package | None:
     """The package that calls of the model need and that is not installed. Loads nothing of it."""
+    from importlib.util import find_spec  # a mock run does without both
+
+    from aethr.llm.spending import served_as
+
     package = provider_of(model_name).package(split(served_as(model_name))[1], environ)
     try:
         return package if package is not None and find_spec(package.module) is None else None
