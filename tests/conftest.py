@@ -18,7 +18,10 @@ from tests.warm import WARM
 settings.register_profile("all", max_examples=100, derandomize=True, deadline=None, database=None)
 settings.register_profile("fast", settings.get_profile("all"), max_examples=25)
 
-PREFIXES = ("AETHR_", "GIT_", "LITELLM_", "PRE_COMMIT", "GITHUB_", "GH_", "RUNNER_", "OPENCODE_", "XDG_")
+PREFIXES = (
+    *("AETHR_", "GIT_", "LITELLM_", "PRE_COMMIT", "GITHUB_", "GH_", "RUNNER_", "OPENCODE_", "XDG_"),
+    *("AWS_", "AZURE_", "GOOGLE_", "VERTEXAI_"),
+)
 SUFFIXES = ("_API_KEY", "_API_BASE", "_BASE_URL", "_AUTH_TOKEN")
 DISPLAY = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "VISUAL", "EDITOR", "CI")
 

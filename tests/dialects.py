@@ -7,6 +7,8 @@ events (``data: …``) or one JSON object a line.
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +111,64 @@ def gemini_events(answer: Answer) -> list[Payload]:
     return [{"candidates": [candidate], **counted} for candidate in candidates]
 
 
+def responses_events(answer: Answer) -> list[Payload]:
+    """Of OpenAI's Responses. A finish reason other than ``stop`` makes the response incomplete."""
+    response: Payload = {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": answer.model, "output": [],
+        "status": "in_progress", "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
+    }  # fmt: skip
+    at: Payload = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    events: list[Payload] = [{"type": "response.created", "response": response}]
+    events += [{"type": "response.output_text.delta", **at, "delta": text} for text in answer.chunks]
+    if answer.finish_reason is not None:
+        part = {"type": "output_text", "text": "".join(answer.chunks), "annotations": []}
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+        status = "completed" if answer.finish_reason == "stop" else "incomplete"
+        ended = {
+            **response,
+            "status": status,
+            "output": [{**message, "content": [part]}],
+            "incomplete_details": None if status == "completed" else {"reason": answer.finish_reason},
+            "usage": _responses_usage(answer) if answer.usage is not None else None,
+        }
+        events.append({"type": f"response.{status}", "response": ended})
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def responses_body(answer: Answer) -> Payload:
+    """The response itself, which is what the last event of a stream has."""
+    response: Payload = responses_events(answer)[-1]["response"]
+    return response
+
+
+def _responses_usage(answer: Answer) -> Payload:
+    prompt, completion = answer.usage or (0, 0)
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": answer.cached},
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + completion,
+    }
+
+
+def bedrock_events(answer: Answer) -> list[Payload]:
+    """Of Bedrock's Converse: each event has one key, its type."""
+    prompt, completion = answer.usage or (0, 0)
+    events: list[Payload] = [
+        {"messageStart": {"role": "assistant"}},
+        *({"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": text}}} for text in answer.chunks),
+    ]
+    if answer.finish_reason is not None:
+        counted = {"inputTokens": prompt, "outputTokens": completion, "totalTokens": prompt + completion}
+        events += [
+            {"contentBlockStop": {"contentBlockIndex": 0}},
+            {"messageStop": {"stopReason": answer.finish_reason}},
+            {"metadata": {"usage": counted, "metrics": {"latencyMs": 1}}},
+        ]
+    return events
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """``frame`` turns a payload into bytes; ``closing`` ends a stream that ended well."""
@@ -118,9 +178,10 @@ class Dialect:
     content_type: str = "text/event-stream"
     closing: bytes = b""
     always_streams: bool = True
+    whole: Callable[[Answer], Payload] = openai_body
 
     def streams(self, body: Mapping[str, Any]) -> bool:
-        """Whether the answer to ``body`` is a stream; only OpenAI's dialect has the other form."""
+        """Whether the answer to ``body`` is a stream; only OpenAI's have the other form, ``whole``."""
         return self.always_streams or bool(body.get("stream"))
 
 
@@ -130,6 +191,23 @@ def sse(payload: Payload) -> bytes:
 
 def named_sse(payload: Payload) -> bytes:
     return f"event: {payload['type']}\n".encode() + sse(payload)
+
+
+def aws_event(payload: Payload) -> bytes:
+    """A message of the binary streams of AWS: lengths, headers, the JSON, and checksums of what is before.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
+    """
+    ((kind, body),) = payload.items()
+    named = {":message-type": "event", ":event-type": kind, ":content-type": "application/json"}
+    headers = b"".join(
+        struct.pack(f"!B{len(name)}sBH{len(value)}s", len(name), name.encode(), 7, len(value), value.encode())
+        for name, value in named.items()
+    )
+    content = _json(body)
+    prelude = struct.pack("!II", 16 + len(headers) + len(content), len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + content
+    return message + struct.pack("!I", zlib.crc32(message))
 
 
 def ndjson(payload: Payload) -> bytes:
@@ -148,7 +226,10 @@ DIALECTS: Mapping[str, Dialect] = {
     "/chat/completions": Dialect(openai_events, sse, closing=b"data: [DONE]\n\n", always_streams=False),
     "/api/chat": Dialect(ollama_events, ndjson, "application/x-ndjson"),
     "/messages": Dialect(anthropic_events, named_sse),
+    ":streamRawPredict": Dialect(anthropic_events, named_sse),  # Claude on Vertex AI
     ":streamGenerateContent": Dialect(gemini_events, sse),
+    "/converse-stream": Dialect(bedrock_events, aws_event, "application/vnd.amazon.eventstream"),
+    "/responses": Dialect(responses_events, named_sse, always_streams=False, whole=responses_body),
 }
 """By the end of the request's path."""
 

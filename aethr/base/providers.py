@@ -54,6 +54,28 @@ class PrefixCache(NamedTuple):
     elsewhere: bool = False
 
 
+class Package(NamedTuple):
+    """A package that LiteLLM imports for some models and does not install: a module of it, its name on PyPI.
+
+    ``extra`` is Aethr's own extra that installs it, if there is one.
+    """
+
+    module: str
+    name: str
+    extra: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that installs it."""
+        return f'pip install "aethr[{self.extra}]"' if self.extra else f"pip install {self.name}"
+
+
+_GOOGLE_AUTH = Package("google.auth", "google-auth", "vertex")
+_GOOGLE_SDK = Package("vertexai", "google-cloud-aiplatform")
+_AZURE_IDENTITY = Package("azure.identity", "azure-identity", "azure")
+PACKAGES = (_GOOGLE_AUTH, _GOOGLE_SDK, _AZURE_IDENTITY)
+
+
 class Provider(NamedTuple):
     """What is known about a provider. ``name`` is Aethr's, ``prefix`` LiteLLM's."""
 
@@ -83,6 +105,9 @@ class Provider(NamedTuple):
     """Prefixes of models that LiteLLM calls nevertheless."""
     litellm_variables: tuple[str, ...] = ()
     """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
+
+    package: Callable[[str, Mapping[str, str]], Package | None] = lambda _model, _environ: None
+    """The package that calls need beside LiteLLM, by the model and the environment variables that are set."""
 
     limit: str = "max_tokens"
     """The setting that limits an answer. A compatible server elsewhere gets ``max_tokens``."""
@@ -155,6 +180,24 @@ def _xai_cost(usage: Mapping[str, Any]) -> float | None:
     return outside.amount(usage.get("cost")) if ticks is None else ticks / 10**10
 
 
+def _google_package(model: str, _environ: Mapping[str, str]) -> Package:
+    return _GOOGLE_SDK if model.startswith(("xai/", "gemma-", "medlm-", "deep-research-")) else _GOOGLE_AUTH
+
+
+def _azure_package(_model: str, environ: Mapping[str, str]) -> Package | None:
+    """Without a key LiteLLM asks Microsoft Entra for a token, with a secret or a password.
+
+    https://docs.litellm.ai/docs/providers/azure/#azure-authentication
+    """
+    with_secret = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+    with_password = ("AZURE_CLIENT_ID", "AZURE_USERNAME", "AZURE_PASSWORD")
+    keys = ("AZURE_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_AI_API_KEY")
+    if any(map(environ.get, keys)):
+        return None
+    wanted = all(map(environ.get, with_secret)) or all(map(environ.get, with_password))
+    return _AZURE_IDENTITY if wanted else None
+
+
 def _by_convention(name: str) -> Provider:
     """A row by LiteLLM's conventions, for a provider that has none."""
     stem = re.sub("[-.]", "_", name.upper())
@@ -220,6 +263,10 @@ _TABLE = (
         own_server=True, protocols=("ollama",),
     ),
     _by_convention("perplexity")._replace(always_searches=True),
+    _by_convention("azure")._replace(package=_azure_package),
+    _by_convention("azure_ai")._replace(package=_azure_package),
+    _by_convention("vertex_ai")._replace(package=_google_package),
+    _by_convention("gdc")._replace(package=_google_package),
 )  # fmt: skip
 
 PROVIDERS: Mapping[str, Provider] = {provider.name: provider for provider in _TABLE if provider.listed}

@@ -17,7 +17,7 @@ from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
 from aethr.base.words import suggest, terminal_width
 from aethr.config import workflow_file
-from aethr.llm import spending
+from aethr.llm import routes, spending
 from aethr.output.render import Output
 from aethr.workflow import overview, planning
 
@@ -61,12 +61,14 @@ def _plan(path: str | None) -> Plan:
 
 
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
-    """Models that retire soon, and models of a provider that neither Aethr nor LiteLLM's price file knows."""
+    """Models that retire soon, need a package that is not installed, or whose provider is not known here."""
     known = {*PROVIDERS, *spending.priced_providers()}
     for name in dict.fromkeys(step.model.name for step in plan.steps if step.model):
         provider = split(name)[0]
         if provider not in known:
             yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
+        if (package := routes.missing_package(name, os.environ)) is not None:
+            yield f"{name}: the package {package.name} is not installed; run `{package.command}`"
         if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
     yield from _answers_in_doubt(plan)

@@ -13,7 +13,7 @@ from typing import Any
 
 from aethr.base import outside
 from aethr.base.errors import ModelError
-from aethr.base.providers import provider_of
+from aethr.base.providers import PACKAGES, provider_of
 from aethr.base.sanitize import redact
 from aethr.llm import CallFailed, Endpoint, FailureKind, connection
 from aethr.llm.routes import public_address
@@ -108,7 +108,10 @@ def too_long(step: str, model_name: str, tokens: int, window: int) -> ModelError
 
 
 def tidy(text: str, secrets: Sequence[str] = ()) -> str:
-    """A provider's text as one line: only its message, without HTML, keys and line breaks."""
+    """A provider's text as one line: only its message, without traceback, HTML, keys and line breaks."""
+    before, traceback, inside = text.partition("Traceback (most recent call last)")
+    if traceback:  # LiteLLM adds one to some errors
+        text = before.strip() or inside.strip().rpartition("\n")[2]
     text = _redacted(message_of(_redacted(text, secrets)[:READ_CHARS]), secrets)
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = " ".join(text.split())
@@ -321,7 +324,8 @@ def _status(code: object) -> int | None:
 
 
 _PREFIX = re.compile(
-    r"^(?:litellm\.\w+:\s*|\w+(?:Error|Exception|Timeout):\s*|\w+Exception - |Timeout Error: )+"
+    r"^(?:litellm\.\w+:\s*|\w+(?:Error|Exception|Timeout):\s*"
+    r"|(?:\w+|GetLLMProvider )Exception - |Timeout Error: )+"
 )
 
 
@@ -346,6 +350,29 @@ def failure_of(error: BaseException, litellm: ModuleType, seen: CallFailed | Non
     return CallFailed(kind, message, None if kind in ("timeout", "server") else status)
 
 
+def _describe_missing(module: str) -> str:
+    """The package with that module, by its name on PyPI, which is often another one."""
+    known = (each for each in PACKAGES if f"{each.module}.".startswith(f"{module}."))
+    package = next(known, None)
+    if package is None:
+        return f"LiteLLM needs the module '{module}' for it"
+    return f"LiteLLM needs {package.name} for it; `{package.command}` installs it"
+
+
+_WITHOUT_CREDENTIALS = frozenset(
+    {
+        # The openai package raises its base class for a client without credentials only, never for a call.
+        # LiteLLM has a class of the same name, for every answer that OpenAI's protocol refuses.
+        ("openai", "OpenAIError"),
+        ("google", "DefaultCredentialsError"),
+        ("google", "RefreshError"),
+        ("azure", "ClientAuthenticationError"),
+        ("botocore", "NoCredentialsError"),
+    }
+)
+"""Errors that mean missing or refused credentials, by package and class."""
+
+
 def _failure_in(causes: Sequence[BaseException], seen: CallFailed | None) -> CallFailed | None:
     """The failure that is known without LiteLLM's classes: first the one that was read below it."""
     ours = next((cause for cause in causes if isinstance(cause, CallFailed)), seen)
@@ -353,12 +380,10 @@ def _failure_in(causes: Sequence[BaseException], seen: CallFailed | None) -> Cal
         return ours
     for cause in reversed(causes):
         if isinstance(cause, ModuleNotFoundError):
-            return CallFailed("install", f"LiteLLM needs the package '{cause.name}' for it")
+            return CallFailed("install", _describe_missing(cause.name or str(cause)))
     for cause in causes:
         kind = type(cause)
-        # The openai package raises its base class for a client without credentials only, never for a call.
-        # LiteLLM has a class of the same name, for every answer that OpenAI's protocol refuses.
-        if kind.__name__ == "OpenAIError" and f"{kind.__module__}.".startswith("openai."):
+        if (kind.__module__.partition(".")[0], kind.__name__) in _WITHOUT_CREDENTIALS:
             return CallFailed("auth", str(cause))
     failure = transport_failure(causes)
     if failure is None and any(isinstance(cause, json.JSONDecodeError) for cause in causes):

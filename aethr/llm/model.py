@@ -42,6 +42,7 @@ from aethr.llm.spending import (
     limit_notes,
     lookup,
     over_limit,
+    served_as,
 )
 
 DEADLINES = Deadlines()
@@ -77,7 +78,7 @@ class ModelBackend:
         self._pace = _Pace(clock)
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        """Check names, providers, keys, endpoints and proxies of all models. Raises ``UsageError``."""
+        """Check names, packages, keys, endpoints and proxies of all models. Raises ``UsageError``."""
         proxies = network.proxies(self._environ)
         network.check_certificates(self._environ)
         for name in dict.fromkeys([_model(request).name for request in requests]):  # all names before keys
@@ -93,6 +94,9 @@ class ModelBackend:
                         f"'{name}': no provider named '{provider}'{close}",
                         fix=f"Name a model as provider:model: {listed} or any LiteLLM provider.",
                     )
+            if (package := routes.missing_package(name, self._environ)) is not None:
+                fix = f"Run `{package.command}` in the environment of aethr."
+                raise UsageError(f"{name}: the package {package.name} is not installed", fix)
             base = address_of(name, endpoint_of(name, self._environ))
             if base is not None and (proxy := proxies.on_the_way_to(base)) is not None:
                 proxy.require()
@@ -263,7 +267,7 @@ class ModelBackend:
         limits = self._deadlines._replace(whole_s=left, connect_s=min(left, self._deadlines.connect_s))
         return Call(
             prompt=request.prompt,
-            model=model,
+            model=model._replace(name=served_as(model.name)),
             endpoint=endpoint_of(model.name, self._environ),
             deadlines=limits,
             max_tokens=answer_tokens(request),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from aethr.base.errors import MissingKeyError, UsageError
-from aethr.base.providers import Provider, provider_of
+from aethr.base.providers import Package, Provider, provider_of, split
 from aethr.base.records import ModelSpec
 from aethr.llm import Endpoint, Transport
 
@@ -99,6 +99,19 @@ def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
             fix=f"Set {provider.base_variables[0]} to the address of your server.",
         )
     return Endpoint(None, base)
+
+
+def missing_package(model_name: str, environ: Mapping[str, str]) -> Package | None:
+    """The package that calls of the model need and that is not installed. Loads nothing of it."""
+    from importlib.util import find_spec  # a mock run does without both
+
+    from aethr.llm.spending import served_as
+
+    package = provider_of(model_name).package(split(served_as(model_name))[1], environ)
+    try:
+        return package if package is not None and find_spec(package.module) is None else None
+    except ModuleNotFoundError:  # a parent of the module is missing
+        return package
 
 
 def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:

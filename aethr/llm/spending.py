@@ -93,9 +93,20 @@ def priced_providers() -> frozenset[str]:
     return frozenset(_PROVIDER.findall(_text()))
 
 
-@functools.cache
 def price_row(model_name: str) -> Mapping[str, Any] | None:
-    """The row of ``provider:model`` as it is in the file; None if the file does not have the model.
+    """The row of ``provider:model`` as it is in the file; None if the file does not have the model."""
+    return _locate(model_name)[1]
+
+
+def served_as(model_name: str) -> str:
+    """The ``provider:model`` that is called: some names in the file only stand for another (``alias_of``)."""
+    alias, _ = _locate(model_name)
+    return model_name if alias is None else f"{split(model_name)[0]}:{alias}"
+
+
+@functools.cache
+def _locate(model_name: str) -> tuple[str | None, Mapping[str, Any] | None]:
+    """The model that ``model_name`` stands for, if any, and the row of the one or the other.
 
     LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider.
     """
@@ -103,10 +114,12 @@ def price_row(model_name: str) -> Mapping[str, Any] | None:
     prefix = provider_of(model_name).prefix
     family = prefix.removesuffix("_chat")
     for name in (f"{prefix}/{model}", f"{family}/{model}", model):
-        found = _find(name)
+        found, alias = _find(name), None
+        if isinstance(target := found.get("alias_of"), str):
+            found, alias = _find(target), target.removeprefix(f"{prefix}/").removeprefix(f"{family}/")
         if found.get("litellm_provider") in (prefix, family):
-            return found
-    return None
+            return alias, found
+    return None, None
 
 
 def _date(value: object) -> datetime.date | None:

@@ -20,6 +20,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 from aethr.base import outside
 from aethr.base.providers import litellm_name, provider_of
@@ -49,6 +50,9 @@ ENVIRONMENT = {
 }
 LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 _LOADING = threading.Lock()
+_LINES = ("iter_lines", "iter_sse_lines")
+"""The generators in which LiteLLM reads the lines of a response: httpx's and its own."""
+_CLEAN_CUT = "Stream ended before a finish_reason was received"
 _EVENTS = re.compile(r"/messages$|:streamGenerateContent$|:streamRawPredict$")
 """Paths whose answers are objects in events: those of Anthropic and Gemini."""
 
@@ -115,9 +119,7 @@ def _hook(litellm: ModuleType) -> None:
     handler = handlers.HTTPHandler
     create = handler.create_client
 
-    def transport(handler: Any) -> Any:
-        verify = handlers.get_ssl_configuration(handler.ssl_verify)
-        cert = os.getenv("SSL_CERTIFICATE", litellm.ssl_certificate)
+    def transport(verify: Any, cert: Any, **_: Any) -> Any:
         return connection.transport(verify, cert=cert)
 
     def hooked(self: Any) -> Any:
@@ -126,7 +128,8 @@ def _hook(litellm: ModuleType) -> None:
         client.event_hooks = {"request": [_prepare], "response": [_receive]}
         return client
 
-    handler._create_sync_transport = transport  # noqa: SLF001
+    handler._create_sync_transport = staticmethod(transport)  # noqa: SLF001
+    handler._create_sync_proxy_mounts = staticmethod(lambda *_, **__: None)  # noqa: SLF001
     handler.create_client = hooked
     litellm.client_session = handler().client  # type: ignore[attr-defined]  # what OpenAI's SDK calls with
 
@@ -138,9 +141,21 @@ _ASIDE = "/api/show"
 
 
 def _prepare(request: Any) -> None:
+    """The hook for a request. Raises ``CallFailed`` for a prompt that would go elsewhere than it should.
+
+    For some providers LiteLLM ignores the address that it is given. What is shorter than the prompt cannot
+    contain it: such a request gets a token.
+    """
     exchange = _EXCHANGE.get()
-    if exchange is not None and not request.url.path.endswith(_ASIDE):
-        exchange.prepare(request)
+    if exchange is None or request.url.path.endswith(_ASIDE):
+        return
+    exchange.prepare(request)
+    call = exchange.call
+    wanted = urlsplit(call.endpoint.base or "").hostname
+    if wanted is not None and request.url.host != wanted and len(request.read()) >= len(call.prompt):
+        with exchange.watching():
+            elsewhere = f"LiteLLM would send it to {request.url.host}, not to {wanted}"
+            raise CallFailed("bad_request", elsewhere)
 
 
 def _receive(response: Any) -> None:
@@ -233,8 +248,10 @@ class LiteLLMStream:
                 choice = next(iter(part.choices), None)
                 yield Chunk((choice.delta.content or "") if choice is not None else "")
         except Exception as error:
-            yield Chunk(finish_reason=self._watcher.reason)
-            raise failure_of(error, litellm, self._exchange.failure) from error
+            # For a stream that ends without a finish reason LiteLLM raises an error, for some providers only.
+            if _CLEAN_CUT not in str(error):
+                yield Chunk(finish_reason=self._watcher.reason)
+                raise failure_of(error, litellm, self._exchange.failure) from error
         finally:
             if response is not None:  # the garbage collector would close it during a later call
                 response.close()
@@ -292,12 +309,12 @@ def _watch(exchange: Exchange, stream: Any, source: Any) -> FinishWatcher:
     httpx's ``iter_lines`` is replaced: it also cuts lines at letters that may stand in a text (see ``sse``).
     """
     watcher = FinishWatcher()
-    if hasattr(source, "streaming_response"):
-        lines = source.streaming_response
-        if exchange.response is not None and inspect.isgenerator(lines) and lines.__name__ == "iter_lines":
+    lines: Any = getattr(source, "streaming_response", None)
+    if inspect.isgenerator(lines):
+        if exchange.response is not None and lines.__name__ in _LINES:
             lines = _lines(exchange, exchange.response)
-        source.streaming_response = source.response_iterator = watcher.of_lines(iter(lines))
-    elif hasattr(source, "__next__"):
+        source.streaming_response = source.response_iterator = watcher.of_lines(lines)
+    elif hasattr(source, "__next__"):  # it reads objects, not lines
         stream.completion_stream = watcher.of_chunks(source)
     return watcher
 
@@ -347,6 +364,8 @@ def _arguments(call: Call) -> dict[str, Any]:
         extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
     if settings_of_cache := cache_settings(call):
         extra["extra_body"] = settings_of_cache
+    if not chat.is_chat_model(call.model.name):
+        extra["store"] = False  # OpenAI keeps prompts and answers of its Responses by default
     return {
         "model": litellm_name(call.model.name),
         "messages": [{"role": "user", "content": write_content(call)}],

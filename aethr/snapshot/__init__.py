@@ -314,7 +314,7 @@ def _record(shadow: Shadow, name: str) -> tuple[list[bytes], Walk]:
     with shadow.start("add", "--all", "--ignore-errors", "--", ".") as finish:
         walk = walk or _walk(shadow)
         added = finish()
-    said = added.stderr.splitlines()
+    said = _without_repeats(added.stderr.splitlines())
     if added.code not in (0, 1) or (added.code == 1 and not any(line.startswith(_ERROR) for line in said)):
         raise failure(added)
     with suppress(FileNotFoundError):  # git does not write an index without files
@@ -323,6 +323,12 @@ def _record(shadow: Shadow, name: str) -> tuple[list[bytes], Walk]:
     if stale := [*walk.special, *walk.closed]:  # git keeps their old entries
         shadow.forget(stale, name)
     return said, walk
+
+
+def _without_repeats(said: list[bytes]) -> list[bytes]:
+    """Without what git 2.55 says once more about a repository that has no commit."""
+    empty = {match[1] + b"/" for line in said if (match := _NO_COMMIT.fullmatch(line))}
+    return [line for line in said if not ((match := _NOT_READ.fullmatch(line)) and match[1] in empty)]
 
 
 def _walk(shadow: Shadow) -> Walk:

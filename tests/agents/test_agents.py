@@ -254,7 +254,8 @@ def test_a_commit_is_in_the_notes_and_its_diff_in_the_artifacts(stage: Stage) ->
     _, done = stage.run()
     assert done.artifacts is not None
     assert done.artifacts.changed_files == ("a.py",)
-    assert done.notes[0].startswith("the agent committed (HEAD moved from ")
+    # A newer git goes on in the background after a commit, which is noted too.
+    assert any(note.startswith("the agent committed (HEAD moved from ") for note in done.notes)
 
 
 def test_outside_of_git_it_works_with_a_note(stage: Stage, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
     with ModelServer(lambda _: Reply()) as server:
         endpoint = Endpoint("sk-12345678", server.base_url)
         for name in names:
-            spec = ModelSpec(name, temperature=temperature, seed=7)
+            spec = ModelSpec(spending.served_as(name), temperature=temperature, seed=7)
             call = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
             list(LiteLLM().open(call, lambda: None).chunks())
             assert protocols.request(call).body == server.bodies[-1], name

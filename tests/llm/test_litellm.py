@@ -16,7 +16,7 @@ from aethr.base.records import ModelSpec
 from aethr.llm import Call, Endpoint, transport_litellm
 from aethr.llm.exchange import Exchange
 from aethr.llm.transport_litellm import LiteLLMStream
-from tests.llm.test_model import GPT, PATIENT, backend, request
+from tests.llm.test_model import GPT, KEY, PATIENT, backend, request
 from tests.model_server import ModelServer, Reply
 
 
@@ -58,9 +58,7 @@ assert "".join(chunk.text for chunk in answer.chunks()) == "Hello, world."
         assert [request["path"] for request in server.requests] == ["/v1/messages"]
 
 
-def test_a_provider_without_credentials_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("AZURE_")]:
-        monkeypatch.delenv(name)
+def test_a_provider_without_credentials_is_not_retried() -> None:
     sleeps: list[float] = []
     with pytest.raises(ModelError, match="azure/gpt-4o: the key was refused: Missing credentials"):
         list(backend({}, sleeps).complete(request("azure/gpt-4o")))
@@ -85,6 +83,41 @@ def test_the_test_server_runs_as_a_process_from_a_script(tmp_path: Path) -> None
         child.communicate("")
     assert shown == ["first", "a", "b"]
     assert len(log.read_text().splitlines()) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of LiteLLM's own objects
+@pytest.mark.parametrize(
+    ("name", "path", "store"),
+    [
+        ("openai:gpt-5-codex", "/responses", False),
+        ("xai:grok-4.20-multi-agent", "/responses", None),  # it has no such setting
+        ("perplexity:openai/gpt-5", "/v1/responses", None),
+        ("azure:gpt-5-codex", "/openai/v1/responses?api-version=preview", False),
+    ],
+)
+def test_a_model_that_only_responses_serves_is_called(name: str, path: str, store: bool | None) -> None:
+    with ModelServer([Reply()]) as server:
+        endpoint = Endpoint(KEY, server.origin)
+        one = Call("hi", ModelSpec(name), endpoint, PATIENT, 100)
+        answer = list(transport_litellm.LiteLLM().open(one, lambda: None).chunks())
+    assert "".join(chunk.text for chunk in answer) == "Hello, world."
+    assert [chunk.finish_reason for chunk in answer if chunk.finish_reason] == ["stop"]
+    assert [sent["path"] for sent in server.requests] == [path]
+    body = server.requests[0]["body"]
+    assert (body["max_output_tokens"], body.get("store")) == (100, store)
+
+
+def test_a_prompt_goes_to_the_endpoint_or_nowhere() -> None:
+    """LiteLLM has the address of this provider in its code, and ignores the one that it is given."""
+    with ModelServer([Reply()]) as server:
+        environ = {"REPLICATE_API_KEY": KEY, "REPLICATE_API_BASE": server.origin}
+        with pytest.raises(ModelError) as caught:
+            list(backend(environ).complete(request("replicate:openai/gpt-5", "Look at this. " * 50)))
+        assert server.requests == []
+    assert str(caught.value) == (
+        "replicate:openai/gpt-5: the request was refused: "
+        "LiteLLM would send it to api.replicate.com, not to 127.0.0.1"
+    )
 
 
 def test_google_api_key_wins_over_gemini_api_key() -> None:
@@ -118,7 +151,7 @@ class StreamOfLiteLLM:
     """The attributes of LiteLLM's stream object that the transport uses."""
 
     def __init__(self, lines: list[str], own: str | None) -> None:
-        self.streaming_response = iter(lines)
+        self.streaming_response = (line for line in lines)
         self.received_finish_reason = own
         self.intermittent_finish_reason = None
 

@@ -39,6 +39,7 @@ from tests.model_server import ModelServer, Reply, Script, error
 
 KEY = "sk-test-0123456789"
 GPT = "openai:gpt-4o-mini"
+LATEST = "openai:gpt-mini-latest"
 VLLM = "hosted_vllm:some-model"
 PATIENT = Deadlines(silence_s=10, whole_s=30)
 SHORT = Deadlines(silence_s=0.15, linger_s=0.15, whole_s=0.5)
@@ -304,6 +305,14 @@ def test_a_broken_stream_is_retried_once_and_starts_over(name: str, fault: Any) 
     assert outcome.deltas == ["half", "whole"]
     assert [n for n in outcome.notices if "after 4 characters" in n and "the answer starts over (2/3)" in n]
     assert "paid for too" in outcome.done.notes[0]
+
+
+@pytest.mark.skipif(spending.served_as(LATEST) == LATEST, reason="older price files have no such names")
+def test_the_model_that_a_name_stands_for_is_called_and_recorded() -> None:
+    outcome = call([Reply()], request(LATEST))
+    assert outcome.completion is not None
+    assert outcome.completion.model == spending.served_as(LATEST)
+    assert f"openai:{outcome.requests[0]['body']['model']}" == spending.served_as(LATEST)
 
 
 @pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])

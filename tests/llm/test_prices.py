@@ -61,6 +61,42 @@ def test_prices_are_unknown_without_a_sound_price_file(tmp_path: Path, content: 
     assert done.returncode == 0, done.stderr
 
 
+def test_a_name_that_stands_for_another_has_its_row(tmp_path: Path) -> None:
+    row = '{"litellm_provider": "PROVIDER", "input_cost_per_token": 1, "output_cost_per_token": 2}'
+    rows = {
+        "gpt-latest": '{"alias_of": "gpt-9"}',
+        "gpt-9": row.replace("PROVIDER", "openai"),
+        "xai/grok-latest": '{"alias_of": "xai/grok-9"}',
+        "xai/grok-9": row.replace("PROVIDER", "xai"),
+        "gpt-lost": '{"alias_of": "gpt-0"}',
+        "gpt-other": '{"alias_of": "xai/grok-9"}',
+        "gpt-twice": '{"alias_of": "gpt-latest"}',
+    }
+    package = tmp_path / "litellm"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    text = "{" + ", ".join(f'"{name}": {value}' for name, value in rows.items()) + "}"
+    (package / spending.FILE).write_text(text)
+    code = """
+from aethr.llm.spending import lookup, served_as
+for name in ("openai:gpt-9", "openai:gpt-latest", "xai/grok-latest"):
+    print(served_as(name), lookup(name).output_usd)
+for name in ("openai:gpt-lost", "openai:gpt-other", "openai:gpt-twice", "openai:unknown"):
+    print(served_as(name), lookup(name))
+"""
+    search = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    done = subprocess.run([sys.executable, "-c", search + code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "openai:gpt-9 2",
+        "openai:gpt-9 2",
+        "xai:grok-9 2",
+        "openai:gpt-lost None",
+        "openai:gpt-other None",
+        "openai:gpt-twice None",
+        "openai:unknown None",
+    ]
+
+
 # --- a budget for calls that run at once ---------------------------------------------------------
 
 
