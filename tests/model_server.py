@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from tests.dialects import Answer, Dialect, dialect_of, openai_body, sse
+from tests.dialects import Answer, Dialect, dialect_of
 from tests.loopback import PAUSE_S, Handler, HttpServer, Loopback
 
 Fault = Literal[
@@ -54,8 +54,9 @@ class Reply:
 
     ``pieces`` are sent as they stand instead, and a number among them is so many seconds of silence.
     ``usage`` is (prompt, completion) tokens, ``cached`` how many of the prompt's were cached, ``tools`` are
-    (name, arguments) of tool calls. ``packets`` is the size in bytes in which a stream is written, 0 for one
-    write for each event. ``delay_s`` passes between two events. A stream says nothing until ``gate`` is set.
+    (name, arguments) of tool calls, ``thoughts`` and ``refusal`` as in ``Answer``. ``packets`` is the size in
+    bytes in which a stream is written, 0 for one write for each event. ``delay_s`` passes between two events.
+    A stream says nothing until ``gate`` is set.
     """
 
     chunks: tuple[str, ...] = ("Hello", ", world.")
@@ -63,6 +64,8 @@ class Reply:
     usage: tuple[int, int] | None = (10, 5)
     cached: int = 0
     tools: tuple[tuple[str, dict[str, Any]], ...] = ()
+    thoughts: tuple[str, ...] = ()
+    refusal: str = ""
     status: int = 200
     headers: Headers = field(default_factory=dict)
     body: str | None = None
@@ -211,11 +214,13 @@ class _Handler(Handler):
             reply.cached,
             reply.tools,
             str(body.get("model", "")),
+            reply.thoughts,
+            reply.refusal,
         )
         if dialect.streams(body):
             self._stream(reply, dialect, answer)
         else:
-            self._whole(Reply(body=json.dumps(openai_body(answer)), headers=reply.headers))
+            self._whole(Reply(body=json.dumps(dialect.body(answer)), headers=reply.headers))
 
     def _whole(self, reply: Reply) -> None:
         body = (reply.body or "").encode()
@@ -239,18 +244,20 @@ class _Handler(Handler):
         if reply.gate is not None and not self._hold(reply.gate):
             return
         events = [dialect.frame(event) for event in dialect.events(answer)]
+        crash = dialect.frame(dialect.error("the model crashed", 500))
+        tails = {**_TAILS, "error_event": crash, "error_open": crash}
         self._write_events(events if reply.fault else [*events, dialect.closing], reply)
         if reply.fault == "reset_mid":
             self._reset()
         elif reply.fault == "cut_body":
             self._drop()
         elif reply.fault in ("stall", "error_open"):
-            self._write_events([_TAILS.get(reply.fault, b"")], reply)
+            self._write_events([tails.get(reply.fault, b"")], reply)
             self._hold()
         elif reply.fault == "drip":
             self._drip(events[-1], reply.delay_s)
         else:
-            self._write_events([_TAILS.get(reply.fault, b"")], reply)
+            self._write_events([tails.get(reply.fault, b"")], reply)
             self.wfile.write(b"0\r\n\r\n")
 
     def _head(self, status: int, content_type: str, headers: Headers) -> None:
@@ -319,12 +326,9 @@ def _elsewhere(request: dict[str, Any]) -> Reply:
     return error(404, "no such path")
 
 
-_CRASH = sse({"error": {"message": "the model crashed", "type": "server_error", "code": 500}})
 _TAILS: Mapping[str | None, bytes] = {
     "done_only": b"data: [DONE]\n\n",
     "bad_json": b'data: {"id": "chatcmpl-1", "choi\n\n',
-    "error_event": _CRASH,
-    "error_open": _CRASH,
 }
 
 
