@@ -339,6 +339,7 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     """
     if response is not None:
         sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
+        sent &= set(_arguments(call))  # LiteLLM may send a temperature of its own
         values = {"temperature": call.model.temperature, "seed": call.model.seed}
         yield from note_dropped(
             call, [name for name in values if values[name] is not None and name not in sent]
