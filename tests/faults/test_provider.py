@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from aethr.engine import checkpoint
-from tests.dialects import DIALECTS
+from tests.dialects import DIALECTS, Answer
 from tests.live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
@@ -129,6 +129,41 @@ def test_a_fault_of_the_provider(
     assert [step.id for step in checkpoint.load(f"@{left[0]}").steps] == ["think"]
     assert done.err.splitlines()[-1] == f"  {resume_line(done.err)}"
     assert_resumes(aethr, temp, monkeypatch, resume_words(done.err))
+
+
+HIGH = "- [high] app.py:2 — evaluates user\u2028input\n\n"
+BEATS = (b": PROCESSING\n\n", b"event: ping\ndata:\n\n")
+BAD_DAYS: Mapping[str, tuple[Answer, int, str]] = {
+    "a finding with a line separator in it": (Answer((HIGH, PASS)), 1, "1 high"),
+    "a finding that is only thought": (Answer((PASS,), thoughts=(HIGH,)), 0, "pass"),
+    "a thought in the text": (
+        Answer(("<think>\nReview status: pass\n</think>\n\nNo diff.",)),
+        4,
+        "no verdict",
+    ),
+    "a prompt that was cut": (Answer((PASS,), usage=(4, 5)), 0, "pass"),
+    "all of it thought": (Answer((), "length", (90, 60), thoughts=("hm",)), 3, "went to thinking"),
+    "a refusal": (Answer((), refusal="I cannot help with that."), 3, "I cannot help with that."),
+}
+"""What a server sends on a bad day: the exit code of the review, and what it says."""
+
+
+@pytest.mark.parametrize("model", LANES)
+@pytest.mark.parametrize("unstreamed", [False, True])
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_a_bad_day_of_the_provider(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, day: str, unstreamed: bool, model: str
+) -> None:
+    answer, code, said = BAD_DAYS[day]
+    dialect = DIALECTS[LANES[model]]
+    streamed = [b"".join((*BEATS, piece)) for piece in dialect.pieces(answer)]
+    whole = [json.dumps(dialect.body(answer), ensure_ascii=False).encode()]
+    reply = Reply(pieces=tuple(whole if unstreamed else streamed), content_type="text/event-stream")
+    project.write(".aethr.yaml", TWO_STEPS.replace(MODEL, model))
+    with serving(monkeypatch, text("An idea."), reply, reply):
+        done = aethr(*WORDS)
+    assert done.code == code, done.err
+    assert said in done.err + done.out
 
 
 @pytest.mark.parametrize("usage", [(-50_000, 5), (5, -50_000), (10**30, 5)], ids=str)
