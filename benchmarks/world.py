@@ -67,8 +67,11 @@ class Bench:
 
     @property
     def live(self) -> dict[str, str]:
-        """The variables that send the calls of `openai:` models to the server on loopback."""
-        return {"OPENAI_BASE_URL": self.models, "OPENAI_API_KEY": "sk-bench", "NO_COLOR": "1"}
+        """The variables that send the calls of each protocol's models to the server on loopback."""
+        origin = self.models.removesuffix("/v1")
+        bases = {"OPENAI_BASE_URL": self.models, "ANTHROPIC_BASE_URL": origin, "GEMINI_API_BASE": origin}
+        keys = {f"{name}_API_KEY": "sk-bench" for name in ("OPENAI", "ANTHROPIC", "GOOGLE")}
+        return {**bases, **keys, "NO_COLOR": "1"}
 
     def aethr(self, *words: str, cwd: Path | None = None, **more: object) -> Command:
         """The installed command, as a person calls it; ``env`` among ``more`` is on top of the closed one."""

@@ -10,7 +10,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Payload = dict[str, Any]
@@ -18,21 +18,30 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model says: text in pieces, then why it stopped, then what it counted."""
+    """What a model says: thinking, text in pieces, then why it stopped, then what it counted.
 
-    chunks: tuple[str, ...]
-    finish_reason: str | None
-    usage: tuple[int, int] | None
-    cached: int
-    tools: tuple[tuple[str, Payload], ...]
-    model: str
+    ``refusal`` is why it refuses. ``finish_reason`` is a word of chat completions, which each dialect says in
+    its own, or one that only the dialect has.
+    """
+
+    chunks: tuple[str, ...] = ()
+    finish_reason: str | None = "stop"
+    usage: tuple[int, int] | None = (10, 5)
+    cached: int = 0
+    tools: tuple[tuple[str, Payload], ...] = ()
+    model: str = "m"
+    thoughts: tuple[str, ...] = ()
+    refusal: str = ""
     written: int = 0
     thought: int = 0
 
 
 def openai_events(answer: Answer) -> list[Payload]:
     deltas: list[tuple[Payload, str | None]] = [({"role": "assistant", "content": ""}, None)]
+    deltas += [({"reasoning_content": text}, None) for text in answer.thoughts]
     deltas += [({"content": text}, None) for text in answer.chunks]
+    if answer.refusal:
+        deltas.append(({"refusal": answer.refusal}, None))
     if answer.tools:
         deltas.append(({"tool_calls": _tool_calls(answer)}, None))
     if answer.finish_reason is not None:
@@ -49,6 +58,8 @@ def openai_events(answer: Answer) -> list[Payload]:
 def openai_body(answer: Answer) -> Payload:
     """The answer to a request without ``stream``."""
     message: Payload = {"role": "assistant", "content": "".join(answer.chunks)}
+    if answer.refusal:
+        message["refusal"] = answer.refusal
     if answer.tools:
         message["tool_calls"] = _tool_calls(answer)
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
@@ -71,44 +82,106 @@ def ollama_events(answer: Answer) -> list[Payload]:
     return lines
 
 
+ANTHROPIC_ENDS = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+
+
 def anthropic_events(answer: Answer) -> list[Payload]:
-    prompt, completion = answer.usage or (0, 0)
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": answer.model, "content": []}
-    counted = {"input_tokens": prompt - answer.cached - answer.written, "output_tokens": 0}
-    if answer.cached or answer.written:
-        counted["cache_read_input_tokens"] = answer.cached
-        counted["cache_creation_input_tokens"] = answer.written
-    start = {**message, "stop_reason": None, "usage": counted}
-    events: list[Payload] = [
-        {"type": "message_start", "message": start},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    ]
-    for text in answer.chunks:
-        delta = {"type": "text_delta", "text": text}
-        events.append({"type": "content_block_delta", "index": 0, "delta": delta})
-    if answer.finish_reason is not None:
+    message = {**anthropic_body(answer), "content": [], "stop_reason": None}
+    if answer.usage is not None:
+        message["usage"]["output_tokens"] = 0
+    events: list[Payload] = [{"type": "message_start", "message": message}]
+    for kind, pieces in (("thinking", answer.thoughts), ("text", answer.chunks)):
+        events.append({"type": "content_block_start", "index": 0, "content_block": {"type": kind, kind: ""}})
         events += [
-            {"type": "content_block_stop", "index": 0},
-            {
-                "type": "message_delta",
-                "delta": {"stop_reason": answer.finish_reason},
-                "usage": {"output_tokens": completion},
-            },
+            {"type": "content_block_delta", "index": 0, "delta": {"type": f"{kind}_delta", kind: piece}}
+            for piece in pieces
+        ]
+        events.append({"type": "content_block_stop", "index": 0})
+    if answer.finish_reason is not None:
+        counted = {"usage": {"output_tokens": answer.usage[1]}} if answer.usage else {}
+        events += [
+            {"type": "message_delta", "delta": _anthropic_end(answer), **counted},
             {"type": "message_stop"},
         ]
     return events
 
 
+def anthropic_body(answer: Answer) -> Payload:
+    blocks = [{"type": "thinking", "thinking": text} for text in answer.thoughts]
+    blocks += [{"type": "text", "text": text} for text in answer.chunks]
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": answer.model}
+    usage = {}
+    if answer.usage is not None:
+        prompt, completion = answer.usage
+        new = prompt - answer.cached - answer.written
+        counted: Payload = {"input_tokens": new, "output_tokens": completion}
+        if answer.cached or answer.written:
+            counted["cache_read_input_tokens"] = answer.cached
+            counted["cache_creation_input_tokens"] = answer.written
+        usage = {"usage": counted}
+    return {**message, "content": blocks, **_anthropic_end(answer), **usage}
+
+
+def _anthropic_end(answer: Answer) -> Payload:
+    reason = "refusal" if answer.refusal else answer.finish_reason
+    details = {"type": "refusal", "category": "cyber", "explanation": answer.refusal}
+    return {
+        "stop_reason": ANTHROPIC_ENDS.get(reason or "", reason),
+        **({"stop_details": details} if answer.refusal else {}),
+    }
+
+
+GEMINI_ENDS = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+
+
 def gemini_events(answer: Answer) -> list[Payload]:
-    prompt, completion = answer.usage or (0, 0)
-    candidates: list[Payload] = [
-        {"content": {"parts": [{"text": text}], "role": "model"}, "index": 0} for text in answer.chunks
-    ]
-    if answer.finish_reason is not None and candidates:
-        candidates[-1]["finishReason"] = answer.finish_reason
+    parts: list[Payload] = [{"text": text, "thought": True} for text in answer.thoughts]
+    parts += [{"text": text} for text in answer.chunks]
+    events = [_gemini(answer, [part], None) for part in parts]
+    if answer.refusal:
+        return [{"promptFeedback": {"blockReason": "OTHER", "blockReasonMessage": answer.refusal}}]
+    if answer.finish_reason is not None:
+        events = [*events[:-1], _gemini(answer, parts[-1:], answer.finish_reason)]
+    return events
+
+
+def gemini_body(answer: Answer) -> Payload:
+    if answer.refusal:
+        return gemini_events(answer)[0]
+    thoughts = [{"text": text, "thought": True} for text in answer.thoughts]
+    return _gemini(answer, [*thoughts, *({"text": text} for text in answer.chunks)], answer.finish_reason)
+
+
+def _gemini(answer: Answer, parts: list[Payload], reason: str | None) -> Payload:
+    candidate: Payload = {"content": {"parts": parts, "role": "model"}, "index": 0}
+    if reason is not None:
+        candidate["finishReason"] = GEMINI_ENDS.get(reason, reason)
+    if answer.usage is None:
+        return {"candidates": [candidate]}
+    prompt, completion = answer.usage
     total = {"promptTokenCount": prompt, "candidatesTokenCount": completion}
-    counted = {"usageMetadata": {**total, "totalTokenCount": prompt + completion}}
-    return [{"candidates": [candidate], **counted} for candidate in candidates]
+    counted = {**total, "totalTokenCount": prompt + completion}
+    if answer.cached:
+        counted["cachedContentTokenCount"] = answer.cached
+    return {"candidates": [candidate], "usageMetadata": counted}
+
+
+def openai_error(message: str, code: int) -> Payload:
+    return {"error": {"message": message, "type": "server_error", "code": code}}
+
+
+def anthropic_error(message: str, code: int) -> Payload:
+    kinds = {429: "rate_limit_error", 401: "authentication_error", 402: "billing_error"}
+    return {"type": "error", "error": {"type": kinds.get(code, "api_error"), "message": message}}
+
+
+def gemini_error(message: str, code: int) -> Payload:
+    words = {429: "RESOURCE_EXHAUSTED", 401: "UNAUTHENTICATED"}
+    return {"error": {"code": code, "message": message, "status": words.get(code, "INTERNAL")}}
+
+
+def ollama_error(message: str, code: int) -> Payload:
+    return {"error": message}
 
 
 def responses_events(answer: Answer) -> list[Payload]:
@@ -171,18 +244,24 @@ def bedrock_events(answer: Answer) -> list[Payload]:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """``frame`` turns a payload into bytes; ``closing`` ends a stream that ended well."""
+    """``frame`` turns a payload into bytes; ``closing`` ends a stream that ended well.
+
+    ``body`` is the answer to a request without ``stream``, ``error`` an error (a message and a status) in an
+    answer. ``ends`` has the dialect's words for the finish reasons of chat completions.
+    """
 
     events: Callable[[Answer], list[Payload]]
+    body: Callable[[Answer], Payload]
     frame: Callable[[Payload], bytes]
+    error: Callable[[str, int], Payload]
+    ends: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "text/event-stream"
     closing: bytes = b""
-    always_streams: bool = True
-    whole: Callable[[Answer], Payload] = openai_body
+    streams: Callable[[Mapping[str, Any]], bool] = lambda body: bool(body.get("stream"))
 
-    def streams(self, body: Mapping[str, Any]) -> bool:
-        """Whether the answer to ``body`` is a stream; only OpenAI's have the other form, ``whole``."""
-        return self.always_streams or bool(body.get("stream"))
+    def pieces(self, answer: Answer) -> list[bytes]:
+        """The stream of an answer, an event each."""
+        return [*map(self.frame, self.events(answer)), *([self.closing] if self.closing else [])]
 
 
 def sse(payload: Payload) -> bytes:
@@ -190,7 +269,8 @@ def sse(payload: Payload) -> bytes:
 
 
 def named_sse(payload: Payload) -> bytes:
-    return f"event: {payload['type']}\n".encode() + sse(payload)
+    name = payload["type"] if isinstance(payload, dict) and "type" in payload else "message"
+    return f"event: {name}\n".encode() + sse(payload)
 
 
 def aws_event(payload: Payload) -> bytes:
@@ -223,13 +303,34 @@ def _json(payload: Payload) -> bytes:
 
 
 DIALECTS: Mapping[str, Dialect] = {
-    "/chat/completions": Dialect(openai_events, sse, closing=b"data: [DONE]\n\n", always_streams=False),
-    "/api/chat": Dialect(ollama_events, ndjson, "application/x-ndjson"),
-    "/messages": Dialect(anthropic_events, named_sse),
-    ":streamRawPredict": Dialect(anthropic_events, named_sse),  # Claude on Vertex AI
-    ":streamGenerateContent": Dialect(gemini_events, sse),
-    "/converse-stream": Dialect(bedrock_events, aws_event, "application/vnd.amazon.eventstream"),
-    "/responses": Dialect(responses_events, named_sse, always_streams=False, whole=responses_body),
+    "/chat/completions": Dialect(openai_events, openai_body, sse, openai_error, closing=b"data: [DONE]\n\n"),
+    "/api/chat": Dialect(
+        ollama_events,
+        lambda answer: ollama_events(answer)[-1],
+        ndjson,
+        ollama_error,
+        content_type="application/x-ndjson",
+        streams=lambda _: True,
+    ),
+    "/messages": Dialect(anthropic_events, anthropic_body, named_sse, anthropic_error, ANTHROPIC_ENDS),
+    ":streamRawPredict": Dialect(  # Claude on Vertex AI
+        anthropic_events, anthropic_body, named_sse, anthropic_error, ANTHROPIC_ENDS, streams=lambda _: True
+    ),
+    ":streamGenerateContent": Dialect(
+        gemini_events, gemini_body, sse, gemini_error, GEMINI_ENDS, streams=lambda _: True
+    ),
+    ":generateContent": Dialect(
+        gemini_events, gemini_body, sse, gemini_error, GEMINI_ENDS, streams=lambda _: False
+    ),
+    "/converse-stream": Dialect(
+        bedrock_events,
+        openai_body,  # which is never asked for
+        aws_event,
+        openai_error,
+        content_type="application/vnd.amazon.eventstream",
+        streams=lambda _: True,
+    ),
+    "/responses": Dialect(responses_events, responses_body, named_sse, responses_error),
 }
 """By the end of the request's path."""
 

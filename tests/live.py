@@ -101,9 +101,10 @@ def serving(
     with ModelServer(script) as server:
         for base in ("OPENAI_BASE_URL", "OPENROUTER_API_BASE", "XAI_API_BASE"):
             monkeypatch.setenv(base, server.base_url)
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.origin)
-        for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "XAI_API_KEY", "ANTHROPIC_API_KEY"):
-            monkeypatch.setenv(name, KEY)
+        for base in ("ANTHROPIC_BASE_URL", "GEMINI_API_BASE"):
+            monkeypatch.setenv(base, server.origin)
+        for name in ("OPENAI", "OPENROUTER", "XAI", "ANTHROPIC", "GOOGLE"):
+            monkeypatch.setenv(f"{name}_API_KEY", KEY)
         monkeypatch.setenv("AETHR_LIVE", "1")
         yield server
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from tests.dialects import Answer, Dialect, dialect_of, sse
+from tests.dialects import Answer, Dialect, dialect_of
 from tests.loopback import PAUSE_S, Handler, HttpServer, Loopback
 
 Fault = Literal[
@@ -55,8 +55,9 @@ class Reply:
     ``pieces`` are sent as they stand instead, and a number among them is so many seconds of silence.
     ``usage`` is (prompt, completion) tokens; ``cached`` of the prompt's were read from a cache, ``written``
     were written to one, ``thought`` of the completion's were thinking. ``tools`` are (name, arguments) of
-    tool calls. ``packets`` is the size in bytes in which a stream is written, 0 for one
-    write for each event. ``delay_s`` passes between two events. A stream says nothing until ``gate`` is set.
+    tool calls, ``thoughts`` and ``refusal`` as in ``Answer``. ``packets`` is the size in
+    bytes in which a stream is written, 0 for one write for each event. ``delay_s`` passes between two events.
+    A stream says nothing until ``gate`` is set.
     """
 
     chunks: tuple[str, ...] = ("Hello", ", world.")
@@ -66,6 +67,8 @@ class Reply:
     written: int = 0
     thought: int = 0
     tools: tuple[tuple[str, dict[str, Any]], ...] = ()
+    thoughts: tuple[str, ...] = ()
+    refusal: str = ""
     status: int = 200
     headers: Headers = field(default_factory=dict)
     body: str | None = None
@@ -214,13 +217,15 @@ class _Handler(Handler):
             reply.cached,
             reply.tools,
             str(body.get("model", "")),
+            reply.thoughts,
+            reply.refusal,
             reply.written,
             reply.thought,
         )
         if dialect.streams(body):
             self._stream(reply, dialect, answer)
         else:
-            self._whole(Reply(body=json.dumps(dialect.whole(answer)), headers=reply.headers))
+            self._whole(Reply(body=json.dumps(dialect.body(answer)), headers=reply.headers))
 
     def _whole(self, reply: Reply) -> None:
         body = (reply.body or "").encode()
@@ -244,18 +249,20 @@ class _Handler(Handler):
         if reply.gate is not None and not self._hold(reply.gate):
             return
         events = [dialect.frame(event) for event in dialect.events(answer)]
+        crash = dialect.frame(dialect.error("the model crashed", 500))
+        tails = {**_TAILS, "error_event": crash, "error_open": crash}
         self._write_events(events if reply.fault else [*events, dialect.closing], reply)
         if reply.fault == "reset_mid":
             self._reset()
         elif reply.fault == "cut_body":
             self._drop()
         elif reply.fault in ("stall", "error_open"):
-            self._write_events([_TAILS.get(reply.fault, b"")], reply)
+            self._write_events([tails.get(reply.fault, b"")], reply)
             self._hold()
         elif reply.fault == "drip":
             self._drip(events[-1], reply.delay_s)
         else:
-            self._write_events([_TAILS.get(reply.fault, b"")], reply)
+            self._write_events([tails.get(reply.fault, b"")], reply)
             self.wfile.write(b"0\r\n\r\n")
 
     def _head(self, status: int, content_type: str, headers: Headers) -> None:
@@ -324,12 +331,9 @@ def _elsewhere(request: dict[str, Any]) -> Reply:
     return error(404, "no such path")
 
 
-_CRASH = sse({"error": {"message": "the model crashed", "type": "server_error", "code": 500}})
 _TAILS: Mapping[str | None, bytes] = {
     "done_only": b"data: [DONE]\n\n",
     "bad_json": b'data: {"id": "chatcmpl-1", "choi\n\n',
-    "error_event": _CRASH,
-    "error_open": _CRASH,
 }
 
 

@@ -97,7 +97,7 @@ class Provider(NamedTuple):
     key_elsewhere: str | None = None
     """The key to send to another address if none is set: a compatible server may not need one."""
     bearer_tokens: tuple[str, ...] = ()
-    """Those of ``keys`` that only LiteLLM can read, from the environment of the process."""
+    """Those of ``keys`` that have a token, which is sent in another header than a key."""
 
     protocols: tuple[str, ...] = ()
     """The protocols of its models, by their names in ``llm.protocols``; the first that has a model counts."""
@@ -209,7 +209,7 @@ _CLAUDE_MARK = {"cache_control": {"type": "ephemeral"}}
 
 _GOOGLE = Provider(
     "google", "gemini", ("GOOGLE_API_KEY", "GEMINI_API_KEY"), ("GEMINI_API_BASE",),
-    "https://generativelanguage.googleapis.com",
+    "https://generativelanguage.googleapis.com", protocols=("gemini",),
 )  # fmt: skip
 
 _TABLE = (
@@ -233,7 +233,8 @@ _TABLE = (
     Provider(
         "anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
-        bearer_tokens=("ANTHROPIC_AUTH_TOKEN",), prefix_cache=PrefixCache(_CLAUDE_MARK, elsewhere=True),
+        bearer_tokens=("ANTHROPIC_AUTH_TOKEN",), protocols=("messages",),
+        prefix_cache=PrefixCache(_CLAUDE_MARK, elsewhere=True),
     ),
     _GOOGLE,
     _GOOGLE._replace(name="gemini"),

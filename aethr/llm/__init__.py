@@ -34,6 +34,7 @@ FailureKind = Literal[
     "silent",  # the connection is open, but nothing arrives any more
     "cut",  # the stream ended without a finish reason
     "garbage",  # not the protocol: an HTML page, broken JSON
+    "broken",  # the model or its server gave the answer up
     "empty",  # finished, without text
     "all_thought",  # finished by the limit on its length, and all of it is thinking
     "content_filter",  # the provider refused to answer
@@ -48,12 +49,30 @@ FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "
 LENGTH = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
 """Finish reasons of an answer that reached a limit on its length."""
 
+BROKEN: Mapping[str, FailureKind] = {
+    "error": "server",
+    # https://ai.google.dev/api/generate-content#FinishReason
+    "malformed_response": "broken",
+    "malformed_function_call": "broken",
+    "unexpected_tool_call": "broken",
+    "too_many_tool_calls": "broken",
+    "missing_thought_signature": "broken",
+}
+"""Finish reasons of an answer that failed, whatever text it has."""
+
 REFUSED: Mapping[str, FailureKind] = {
     "refusal": "refusal",
     "content_filter": "content_filter",
     "safety": "content_filter",
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
+    "recitation": "content_filter",
+    "language": "content_filter",
+    "spii": "content_filter",
+    "escalation": "content_filter",
+    "model_armor": "content_filter",
+    "pup_limited_disabled": "content_filter",
+    "other": "content_filter",
 }
 """Finish reasons of an answer that was refused."""
 
@@ -62,7 +81,8 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
     """One attempt failed. ``message`` is only the cause, without model name and advice; untrusted text.
 
     ``status`` is the HTTP status, if any, ``retry_after_s`` the wait that the provider asks for, in seconds,
-    ``parameter`` the name in the request that the provider refuses.
+    ``parameter`` the name in the request that the provider refuses. ``retry`` is what the provider says about
+    a retry; None if it says nothing.
     """
 
     def __init__(
@@ -72,6 +92,7 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
         status: int | None = None,
         retry_after_s: float | None = None,
         parameter: str = "",
+        retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -79,6 +100,7 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
         self.status = status
         self.retry_after_s = retry_after_s
         self.parameter = parameter
+        self.retry = retry
 
 
 class Deadlines(NamedTuple):
@@ -96,8 +118,8 @@ class Deadlines(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where a call goes. ``key`` is None if none is needed or the transport finds it; ``base`` is None for
-    the provider's own address. ``bearer`` is True for a token that is sent as such where keys are not."""
+    """Where a call goes. ``key`` is None if none is needed or LiteLLM finds it; ``base`` is None for the
+    provider's own address. ``bearer`` says that ``key`` is a token, which is sent in another header."""
 
     key: str | None = None
     base: str | None = None

@@ -63,6 +63,7 @@ _TEXTS: Mapping[FailureKind, tuple[str, str]] = {
         "the answer is not in the protocol",
         "Check the model's name{base}: a model server must stand there.",
     ),
+    "broken": ("the model broke off its answer", _LATER),
     "empty": ("the answer is empty", "Try again, or use another model."),
     "all_thought": ("the answer is empty", "Raise the model's max_tokens, or lower its effort."),
     "content_filter": (
@@ -161,6 +162,7 @@ def _redacted(text: str, secrets: Sequence[str]) -> str:
 _NO_CREDIT = (
     "insufficient_quota",
     "exceeded your current quota",
+    "reached your specified api usage limits",  # Anthropic, for a limit that the user has set
     "credit balance is too low",
     "insufficient credits",
     "insufficient balance",
@@ -275,14 +277,43 @@ def response_failure(status: int, headers: Mapping[str, str], body: str) -> Call
     if 300 <= status < 400 and headers.get("location"):
         return CallFailed("not_found", f"it redirects to {headers['location']}", status)
     try:
-        parameter = outside.at(outside.json_value(body), "error", "param")
+        found = outside.json_value(body)
     except ValueError:
-        parameter = None
+        found = None
+    error = outside.at(next(iter(found), None) if isinstance(found, list) else found, "error")
+    parameter = outside.at(error, "param")
     kind = "no_stream" if status == 400 and parameter == "stream" else kind_of(status, body.lower())
     wait_ms = outside.retry_after_s(headers.get("retry-after-ms", ""))  # of OpenAI, which means these
     wait_s = outside.retry_after_s(headers.get("retry-after", "")) if wait_ms is None else wait_ms / 1000
-    named = parameter if isinstance(parameter, str) else ""
-    return CallFailed(kind, message_of(body), status, wait_s, named)
+    # What both Anthropic's and OpenAI's own clients obey.
+    retry = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+    failure = CallFailed(kind, message_of(body), status, wait_s, outside.text(parameter), retry)
+    return _with_quota(failure, error)
+
+
+def _with_quota(failure: CallFailed, error: object) -> CallFailed:
+    """The failure with what Google says about its quotas: when to retry, or that a day is used up.
+
+    It says "exceeded your current quota" for the quota of a minute too, and names a wait even for that of a
+    day: https://github.com/googleapis/python-genai/issues/2044
+    """
+    details = outside.at(error, "details")
+    waits, days = list[float | None](), list[str]()
+    for detail in details if isinstance(details, list) else []:
+        waits.append(outside.retry_after_s(outside.text(outside.at(detail, "retryDelay")).removesuffix("s")))
+        found = outside.at(detail, "violations")
+        ids = [outside.text(outside.at(each, "quotaId")) for each in found] if isinstance(found, list) else []
+        days += [each for each in ids if "PerDay" in each]
+    wait_s = next((wait for wait in waits if wait is not None), None)
+    if failure.kind not in ("quota", "rate_limit") or (wait_s is None and not days):
+        return failure
+    failure.kind = "rate_limit"
+    if days:
+        failure.message += f" (the quota of the day is used up: {days[0]})"
+        failure.retry = False
+    elif failure.retry_after_s is None:
+        failure.retry_after_s = wait_s
+    return failure
 
 
 def error_in(data: Mapping[str, Any]) -> CallFailed | None:
@@ -308,7 +339,8 @@ def error_event(error: Mapping[str, Any]) -> CallFailed:
         text = ""
     status = next(filter(None, (_status(error.get(name)) for name in ("code", "status", "type"))), None)
     kind = kind_of(status, text.lower())
-    return CallFailed(kind, message_of(text), None if kind in ("server", "timeout") else status)
+    failure = CallFailed(kind, message_of(text), None if kind in ("server", "timeout") else status)
+    return _with_quota(failure, error)
 
 
 def _status(code: object) -> int | None:

@@ -20,6 +20,7 @@ from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, Te
 from aethr.base.words import suggest
 from aethr.llm import (
     ATTEMPTS,
+    BROKEN,
     FINISHED,
     LENGTH,
     REFUSED,
@@ -52,7 +53,11 @@ LONGEST_WAIT_S = 60.0
 LONGEST_ANSWER = 8_000_000
 """In characters: no model writes so much, so a server that sends more is broken."""
 
-RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "connection", "lost", "timeout", "cut"})
+RETRIED: frozenset[FailureKind] = frozenset(
+    {"rate_limit", "server", "connection", "lost", "timeout", "cut", "broken"}
+)
+ACCEPTED: frozenset[FailureKind] = frozenset({"lost", "broken"})
+"""Failures after which the server had accepted the request, and each retry is paid for."""
 BUSY = frozenset({429, 503, 529})
 """Statuses with which a server asks for fewer requests; 529 is Anthropic's."""
 VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
@@ -204,8 +209,9 @@ class ModelBackend:
 
     def _wait(self, failure: CallFailed, history: _History, answer: _Answer, ends_at: float) -> float | None:
         """Seconds until the next attempt; None if there must not be one."""
-        accepted = failure.kind == "lost" or answer.length > 0  # and is paid for each time
-        if failure.kind not in RETRIED or not history.attempts_left or (accepted and history.repeated):
+        accepted = failure.kind in ACCEPTED or answer.length > 0
+        retried = failure.kind in RETRIED if failure.retry is None else failure.retry
+        if not retried or not history.attempts_left or (accepted and history.repeated):
             return None
         if failure.retry_after_s is not None and failure.retry_after_s > LONGEST_WAIT_S:
             failure.message += f" (it asks to wait {failure.retry_after_s:,.0f} s)"
@@ -342,7 +348,7 @@ class _History:
     def add(self, failure: CallFailed, answer: _Answer) -> None:
         """Count the next attempt, which follows ``failure``."""
         self.attempts += 1
-        self.repeated = self.repeated or failure.kind == "lost" or answer.length > 0
+        self.repeated = self.repeated or failure.kind in ACCEPTED or answer.length > 0
         if answer.length:
             broken = f"the stream broke once after {answer.length:,} characters"
             self.notes = (f"{broken}; that part was paid for too",)
@@ -366,13 +372,15 @@ class _Answer:
         self.ended = False
         self._pieces: list[str] = []
         self._refusal = ""
+        self._goes_on = False  # after an end: some gateways send one with each piece
         self.length = 0
         self._half = ""
 
     @property
     def complete(self) -> bool:
         """Whether it has text, and the provider has said that this is the end."""
-        return bool(self.finish_reason and self.finish_reason.lower() != "error" and self.text.strip())
+        ended = self.finish_reason is not None and self.finish_reason.lower() not in BROKEN
+        return ended and not self._goes_on and bool(self.text.strip())
 
     @property
     def text(self) -> str:
@@ -380,6 +388,7 @@ class _Answer:
 
     def add(self, chunk: Chunk) -> str:
         """Take a chunk; return the text that can be shown."""
+        self._goes_on = self.finish_reason is not None and (self._goes_on or chunk.text.strip() != "")
         if self.finish_reason is None or self.finish_reason.lower() in FINISHED:
             self.finish_reason = chunk.finish_reason or self.finish_reason  # a later word does not undo a cut
         if chunk.usage is not None and is_plausible(chunk.usage):
@@ -400,8 +409,8 @@ class _Answer:
     def check(self) -> None:
         """Raise ``CallFailed`` unless this is a finished answer."""
         reason = (self.finish_reason or "").lower()
-        if reason == "error":
-            raise CallFailed("server", "the answer ended with an error")
+        if reason in BROKEN:
+            raise CallFailed(BROKEN[reason], f"the answer ended with '{self.finish_reason}'")
         if self._refusal.strip():
             raise CallFailed("refusal", self._refusal)
         if not reason and self.length:

@@ -79,15 +79,14 @@ def _find_obstacle(model_name: str, environ: Mapping[str, str]) -> str:
 def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
     """The endpoint of ``provider:model``. Raises ``MissingKeyError`` or ``UsageError``.
 
-    LiteLLM itself reads bearer tokens, and the key of a provider that is not in the table, from the process's
-    environment.
+    LiteLLM itself reads the key of a provider that is not in the table from the environment of the process.
     """
     provider = provider_of(model_name)
     variable = provider.base_in(environ)
     base = _address(provider, variable, environ[variable]).geturl() if variable else None
     if provider.listed and (variable := provider.key_in(environ)) is not None:
         _check_key(provider, variable, environ[variable])
-        return Endpoint(None if variable in provider.bearer_tokens else environ[variable], base)
+        return Endpoint(environ[variable], base, bearer=variable in provider.bearer_tokens)
     if base is not None and provider.key_elsewhere:
         return Endpoint(provider.key_elsewhere, base)
     if provider.needs_key:

@@ -122,6 +122,12 @@ def _locate(model_name: str) -> tuple[str | None, Mapping[str, Any] | None]:
     return None, None
 
 
+def is_chat(model_name: str) -> bool:
+    """Whether it is a chat model by the price file, or not in it."""
+    row = price_row(model_name)
+    return row is None or row.get("mode", "chat") == "chat"
+
+
 def _date(value: object) -> datetime.date | None:
     try:
         return datetime.date.fromisoformat(value) if isinstance(value, str) else None
@@ -162,16 +168,16 @@ _INPUT = "input_cost_per_token"
 _OUTPUT = "output_cost_per_token"
 _CACHED = "cache_read_input_token_cost"
 _WRITTEN = "cache_creation_input_token_cost"
+_HOUR = "_above_1hr"
 _SAME = {"output_cost_per_reasoning_token": _OUTPUT, "input_cost_per_token_cache_hit": _CACHED}
 """Keys that are understood as long as their price is that of another key."""
 _BASES = "|".join((_INPUT, _OUTPUT, _CACHED, _WRITTEN))
 _ABOVE = re.compile(rf"(?:{_BASES})_above_((\d+)(k?)_tokens)")
 
-_OURS = re.compile(rf"(?:{_BASES})(?:_above_\d+k?_tokens)?")
+_OURS = re.compile(rf"(?:{_BASES}|{_WRITTEN}{_HOUR})(?:_above_\d+k?_tokens)?")
 _NOT_OURS = re.compile(
     rf"(?:{_BASES})\w*_(?:batches|flex|priority|ultrafast|decisions)"  # tiers that Aethr does not ask for
-    rf"|{_WRITTEN}_above_\d+hr\w*"  # caches that live longer: on request only
-    r"|(?:in|out)put_cost_per_(?:audio|image|video)\w*"  # text goes in, text comes out
+    r"|(?:in|out)put_cost_per_(?:audio|image|video|character)\w*"  # text goes in and out, and tokens count
     r"|cache_read_input_audio_token_cost\w*"
     r"|\w+_cost_per_(?:query|session)"  # searches and other tools of the provider
     # For data that must stay in a region: on request only.
@@ -179,6 +185,8 @@ _NOT_OURS = re.compile(
 )
 _SEARCH = "search_context_cost_per_query"
 """The price of a search: some providers make one in each call, others on request only."""
+_ON_REQUEST = "fast"
+"""The factor that no call has unasked."""
 _ABOUT_MONEY = re.compile(r"cost|pric|multiplier|uplift")
 
 
@@ -186,7 +194,8 @@ class Tokens(NamedTuple):
     """What a provider counted; None where it counted nothing.
 
     ``cached`` (read from a cache) and ``written`` (to one) are part of ``prompt``, ``thought`` of
-    ``completion``.
+    ``completion``. ``written_1h`` is the part of ``written`` that the cache keeps for an hour. ``served``
+    says in the provider's words, in lower case, where and how fast it answered.
     """
 
     prompt: int
@@ -194,6 +203,8 @@ class Tokens(NamedTuple):
     cached: int | None = None
     written: int | None = None
     thought: int | None = None
+    written_1h: int = 0
+    served: tuple[str, ...] = ()
 
 
 class Rates(NamedTuple):
@@ -229,11 +240,15 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     asked = _rate(rates, _INPUT, long) or 0.0
     cached = _rate(rates, _CACHED, long)
     written = _rate(rates, _WRITTEN, long)
+    written = asked if written is None else written
+    written_1h = _rate(rates, _WRITTEN + _HOUR, long)
     read, kept = tokens.cached or 0, tokens.written or 0
     prompt = max(0, tokens.prompt - read - kept) * asked
     prompt += read * (asked if cached is None else cached)
-    prompt += kept * (asked if written is None else written)
-    return prompt + tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
+    prompt += max(0, kept - tokens.written_1h) * written
+    prompt += tokens.written_1h * (written if written_1h is None else written_1h)
+    answer = tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
+    return (prompt + answer) * math.prod(_factors(rates).get(word, 1.0) for word in tokens.served)
 
 
 def charges_for_writes(rates: Mapping[str, Any]) -> bool:
@@ -245,15 +260,17 @@ def charges_for_writes(rates: Mapping[str, Any]) -> bool:
 def highest_rates(model_name: str, prompt: int) -> Rates | None:
     """The highest rates of a call whose prompt has at most ``prompt`` tokens; None as in ``cost``.
 
-    A provider may write the whole prompt to its cache without being asked, for some at a higher price.
+    A provider may write the whole prompt to its cache without being asked, for some at a higher price, and
+    choose where it serves the call.
     """
     rates = _priced(model_name)
     if rates is None:
         return None
     endings = ("", *_surcharge(rates, prompt, inclusive=True))
+    factor = max([1, *(value for name, value in _factors(rates).items() if name != _ON_REQUEST)])
 
     def most(*bases: str) -> float:
-        return max(outside.amount(rates.get(base + end)) or 0.0 for base in bases for end in endings)
+        return factor * max(outside.amount(rates.get(base + end)) or 0.0 for base in bases for end in endings)
 
     return Rates(most(_INPUT, _CACHED, _WRITTEN), most(_OUTPUT))
 
@@ -278,6 +295,13 @@ def _surcharge(rates: Mapping[str, Any], prompt: int, *, inclusive: bool) -> tup
         found[int(match[2]) * (1000 if match[3] else 1)] = match[1]
     above = [size for size in found if prompt > size or (inclusive and prompt == size)]
     return tuple(f"_above_{found[size]}" for size in sorted(above, reverse=True))
+
+
+def _factors(rates: Mapping[str, Any]) -> Mapping[str, float]:
+    """The factors of all prices of a call, by the words for where and how fast it is answered."""
+    found = rates.get("provider_specific_entry")
+    words = found.items() if isinstance(found, dict) else ()
+    return {word: value for word, value in words if outside.amount(value) is not None}
 
 
 def _rate(rates: Mapping[str, Any], base: str, long: tuple[str, ...]) -> float | None:

@@ -11,7 +11,6 @@ import functools
 import gc
 import importlib
 import inspect
-import json
 import logging
 import os
 import re
@@ -29,7 +28,6 @@ from aethr.llm import (
     FINISHED,
     Alive,
     Call,
-    CallFailed,
     Chunk,
     Read,
     connection,
@@ -39,8 +37,8 @@ from aethr.llm import (
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.protocols import chat, ollama, protocol_at
-from aethr.llm.protocols.content import cache_settings, read_content, write_content
+from aethr.llm.protocols import address, chat, ollama, protocol_at, protocol_of, serves
+from aethr.llm.protocols.content import cache_settings, write_content
 
 ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise a blocking download
@@ -53,8 +51,6 @@ _LOADING = threading.Lock()
 _LINES = ("iter_lines", "iter_sse_lines")
 """The generators in which LiteLLM reads the lines of a response: httpx's and its own."""
 _CLEAN_CUT = "Stream ended before a finish_reason was received"
-_EVENTS = re.compile(r"/messages$|:streamGenerateContent$|:streamRawPredict$")
-"""Paths whose answers are objects in events: those of Anthropic and Gemini."""
 
 
 def load() -> ModuleType:
@@ -193,7 +189,7 @@ class LiteLLM:
     def open(self, call: Call, alive: Alive) -> ProtocolStream | LiteLLMStream:
         """Answers in one of our own ``protocols`` are read as in a direct call.
 
-        LiteLLM reads the others, from a stream that has been cleaned of what it cannot read.
+        LiteLLM reads the others.
         """
         litellm, exchange = load(), Exchange(call, alive)
         stream = source = None
@@ -218,8 +214,10 @@ class LiteLLM:
 
 def _read(read: Read, model_name: str, data: Mapping[str, Any]) -> Chunk:
     """Read an object; LiteLLM computes the cost if the price has rules that are not known here."""
-    chunk = read(data)
-    if chunk.usage is None or spending.understands_price(model_name):
+    chunk, usage = read(data), data.get("usage")
+    # To LiteLLM, counts in another form than that of chat completions would be zero.
+    readable = isinstance(usage, dict) and "prompt_tokens" in usage
+    if chunk.usage is None or not readable or spending.understands_price(model_name):
         return chunk
     litellm = load()
     try:
@@ -271,8 +269,8 @@ class FinishWatcher:
     ``readable`` is True once data in a known protocol has arrived.
     """
 
-    _KNOWN = re.compile(r'"(?:choices|candidates|message_start|done)"')
-    _WORD = re.compile(r'"(?:finish_reason|finishReason|stop_reason|done_reason)"\s*:\s*"([^"\\]+)"')
+    _KNOWN = re.compile(r'"(?:choices|done)"')
+    _WORD = re.compile(r'"(?:finish_reason|done_reason)"\s*:\s*"([^"\\]+)"')
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -312,68 +310,45 @@ def _watch(exchange: Exchange, stream: Any, source: Any) -> FinishWatcher:
     lines: Any = getattr(source, "streaming_response", None)
     if inspect.isgenerator(lines):
         if exchange.response is not None and lines.__name__ in _LINES:
-            lines = _lines(exchange, exchange.response)
+            lines = (line.decode("utf-8", "replace") for line in sse.lines(exchange.body()))
         source.streaming_response = source.response_iterator = watcher.of_lines(lines)
     elif hasattr(source, "__next__"):  # it reads objects, not lines
         stream.completion_stream = watcher.of_chunks(source)
     return watcher
 
 
-def _lines(exchange: Exchange, response: Any) -> Iterator[str]:
-    """Anthropic's and Gemini's answers without heartbeats, errors and broken pieces; others unchanged."""
-    if not _EVENTS.search(response.request.url.path):
-        for line in sse.lines(exchange.body()):
-            yield line.decode("utf-8", "replace")
-        return
-    for data in exchange.objects():
-        # Gemini answers a prompt that it refuses without a candidate.
-        if reason := outside.at(data, "promptFeedback", "blockReason"):
-            with exchange.watching():
-                raise CallFailed("content_filter", f"the prompt was blocked: {reason}")
-        with exchange.watching():
-            events = _stream_events(data) if data.get("type") == "message" else [data]
-        for event in events:
-            yield f"data: {json.dumps(event)}"
-
-
-def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The events of a stream that say the same as a complete answer of Anthropic's."""
-    text = read_content(data.get("content")).text
-    start = {"type": "text", "text": ""}
-    end = {"stop_reason": data.get("stop_reason")}
-    return [
-        {"type": "message_start", "message": {**data, "content": [], "stop_reason": None}},
-        {"type": "content_block_start", "index": 0, "content_block": start},
-        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": end, "usage": data.get("usage")},
-        {"type": "message_stop"},
-    ]
-
-
 def _arguments(call: Call) -> dict[str, Any]:
-    settings = {
-        "temperature": call.model.temperature,
-        "seed": call.model.seed,
-        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
-        "api_key": call.endpoint.key,
-        "api_base": call.endpoint.base,
-    }
+    name, base = call.model.name, call.endpoint.base
+    wanted = {"temperature": call.model.temperature, "seed": call.model.seed}
+    if serves(name):  # LiteLLM also sends what the model refuses or ignores
+        taken = protocol_of(name).settings(call)
+        wanted = {setting: value for setting, value in wanted.items() if setting in taken}
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
-    if "ollama" in provider_of(call.model.name).protocols:
+    row = provider_of(name)
+    if "ollama" in row.protocols:
         extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
     if settings_of_cache := cache_settings(call):
         extra["extra_body"] = settings_of_cache
-    if not chat.is_chat_model(call.model.name):
+    if not chat.is_chat_model(name):
         extra["store"] = False  # OpenAI keeps prompts and answers of its Responses by default
+    if base and "messages" in row.protocols:
+        base = address(call)  # to which LiteLLM adds nothing
+    elif base and "gemini" in row.protocols:
+        base = address(call).rpartition("/models/")[0]
+    settings = {
+        **wanted,
+        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
+        "api_key": None if call.endpoint.bearer else call.endpoint.key,  # it reads tokens itself
+        "api_base": base,
+    }
     return {
-        "model": litellm_name(call.model.name),
+        "model": litellm_name(name),
         "messages": [{"role": "user", "content": write_content(call)}],
         "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
         "drop_params": True,
-        **{name: value for name, value in settings.items() if value is not None},
+        **{setting: value for setting, value in settings.items() if value is not None},
         **extra,
     }
 
@@ -385,6 +360,7 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     """
     if response is not None:
         sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
+        sent &= set(_arguments(call))  # LiteLLM may send a temperature of its own
         values = {"temperature": call.model.temperature, "seed": call.model.seed}
         yield from note_dropped(
             call, [name for name in values if values[name] is not None and name not in sent]

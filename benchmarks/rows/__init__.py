@@ -23,6 +23,7 @@ ROWS: tuple[Row, ...] = (
     Row("startup", "`python -c pass`", startup.startup),
     Row("local", '`python -c "import yaml"` and `git diff` in one process', startup.local),
     Row("first-token", "a bare `httpx` script that does the same call", live.first_token),
+    Row("first-token-lanes", "a bare `httpx` script that does the same call", live.first_token_lanes),
     Row("first-token-litellm", "a bare LiteLLM script that does the same call", live.first_token_litellm),
     Row("stream", "reading the same stream with `httpx`", live.stream),
     Row("at-once", "the same with one part: the slowest of them", live.at_once),

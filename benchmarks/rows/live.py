@@ -26,6 +26,22 @@ def first_token(bench: Bench) -> Iterator[Figure]:
     yield from _first_token(bench, "direct", "bare_httpx.py", bench.runs + 4, 4)
 
 
+def first_token_lanes(bench: Bench) -> Iterator[Figure]:
+    """Anthropic's Messages and Gemini, called directly."""
+    root = bench.small()
+    prompt = _prompt(bench, root)
+    for lane in ("anthropic", "google"):
+        words = (str(SCRIPTS / "bare_lane.py"), lane, bench.models.removesuffix("/v1"), str(prompt))
+        work = {
+            "floor": bench.python(*words, sink="pipe", mark=FIRST.encode()),
+            "mine": live(bench, root, "direct", "--stream", provider=lane, sink="pipe", mark=FIRST.encode()),
+        }
+        samples = commands(work, bench.runs + 4)
+        first = take(samples["floor"], "first_s")
+        yield ratio(f"{lane}: first token", take(samples["mine"], "first_s"), first, 1.6)
+        yield plain(f"{lane}: memory", take(samples["mine"], "rss_mb"), 50, "MB")
+
+
 def first_token_litellm(bench: Bench) -> Iterator[Figure]:
     """LiteLLM as Aethr uses it beside LiteLLM as it comes."""
     yield from _first_token(bench, "litellm", "bare_litellm.py", bench.runs, 1)
@@ -83,12 +99,12 @@ def bare(bench: Bench, script: str, prompt: Path, model: str = "m") -> Command:
 
 
 def live(
-    bench: Bench, root: Path, transport: str, *words: str, model: str = "m",
+    bench: Bench, root: Path, transport: str, *words: str, model: str = "m", provider: str = "openai",
     env: Mapping[str, str] | None = None, **more: object,
 ) -> Command:  # fmt: skip
-    """A review by the model ``model`` of the server."""
+    """A review by the model ``model`` of the server, in the protocol of ``provider``."""
     environ = {**bench.live, "AETHR_TRANSPORT": transport, **(env or {})}
-    words = ("run", "--model", f"openai:{model}", *words, "review")
+    words = ("run", "--model", f"{provider}:{model}", *words, "review")
     return bench.aethr(*words, cwd=root, env=environ, **more)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from aethr.engine import checkpoint
+from tests.dialects import DIALECTS, Answer
 from tests.live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
 from tests.model_server import Reply, error, text
 from tests.support import Repo
@@ -20,6 +22,14 @@ WORDS = ("run", "--json", "--fail-on", "high", TASK)
 IMPATIENT = TWO_STEPS.replace(
     'reviewer: "openai:gpt-4o-mini"', "reviewer: {model: openai:gpt-4o-mini, timeout_s: 1}"
 )
+
+MODEL = "openai:gpt-4o-mini"
+LANES = {
+    MODEL: "/chat/completions",
+    "anthropic:claude-haiku-4-5": "/messages",
+    "google:gemini-2.5-flash": ":streamGenerateContent",
+}
+"""A model of each protocol that differs in more than its address."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("transport")]
 
@@ -64,8 +74,9 @@ AT_ONCE = (
     Fault(
         "all of it thinking", (Reply((), "length", usage=(90, 60)),), "all 60 answer tokens went to thinking"
     ),
-    Fault("length", (Reply((PASS,), "length"),), "the answer of step 'review' was cut (length)", 4),
-    Fault("filtered", (Reply((PASS,), "content_filter"),), "was cut (content_filter)", 4),
+    Fault("length", (Reply((PASS,), "length"),), "the answer of step 'review' was cut ({length})", 4),
+    Fault("filtered", (Reply((PASS,), "content_filter"),), "was cut ({content_filter})", 4),
+    Fault("refused", (Reply((), refusal="I cannot help with that."),), "I cannot help with that."),
     Fault("no verdict", (text("Fine."), text("Still fine.")), "gave no verdict", 4),
     Fault("429 once", (error(429, Retry_After="0"), text(PASS)), "retrying in 0 s (2/3)", 0),
     Fault("500 once", (error(500, Retry_After="0"), text(PASS)), "retrying in 0 s (2/3)", 0),
@@ -86,6 +97,7 @@ AFTER_WAITING = (
 )
 
 
+@pytest.mark.parametrize("model", LANES)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -94,14 +106,18 @@ AFTER_WAITING = (
     ],
 )
 def test_a_fault_of_the_provider(
-    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+    aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, model: str
 ) -> None:
-    project.write(".aethr.yaml", fault.workflow)
+    words = DIALECTS[LANES[model]].ends
+    if fault.name == "filtered" and words.get("content_filter") == "refusal":
+        fault = replace(fault, said="the model refused to answer", code=3)
+    project.write(".aethr.yaml", fault.workflow.replace(MODEL, model))
     with serving(monkeypatch, text("An idea."), *fault.replies) as server:
         done = aethr(*WORDS)
         assert len(server.bodies) == 1 + len(fault.replies)
     assert done.code == done.record["exit_code"] == fault.code, done.err
-    assert fault.said in done.err
+    ends = {name: words.get(name, name) for name in ("length", "content_filter")}
+    assert fault.said.format(**ends) in done.err
     if fault.name == "all of it thinking":
         assert (done.record["totals"]["prompt_tokens"], done.record["totals"]["calls"]) == (10 + 90, 2)
     assert_clean(done.out + done.err)
@@ -113,6 +129,41 @@ def test_a_fault_of_the_provider(
     assert [step.id for step in checkpoint.load(f"@{left[0]}").steps] == ["think"]
     assert done.err.splitlines()[-1] == f"  {resume_line(done.err)}"
     assert_resumes(aethr, temp, monkeypatch, resume_words(done.err))
+
+
+HIGH = "- [high] app.py:2 — evaluates user\u2028input\n\n"
+BEATS = (b": PROCESSING\n\n", b"event: ping\ndata:\n\n")
+BAD_DAYS: Mapping[str, tuple[Answer, int, str]] = {
+    "a finding with a line separator in it": (Answer((HIGH, PASS)), 1, "1 high"),
+    "a finding that is only thought": (Answer((PASS,), thoughts=(HIGH,)), 0, "pass"),
+    "a thought in the text": (
+        Answer(("<think>\nReview status: pass\n</think>\n\nNo diff.",)),
+        4,
+        "no verdict",
+    ),
+    "a prompt that was cut": (Answer((PASS,), usage=(4, 5)), 0, "pass"),
+    "all of it thought": (Answer((), "length", (90, 60), thoughts=("hm",)), 3, "went to thinking"),
+    "a refusal": (Answer((), refusal="I cannot help with that."), 3, "I cannot help with that."),
+}
+"""What a server sends on a bad day: the exit code of the review, and what it says."""
+
+
+@pytest.mark.parametrize("model", LANES)
+@pytest.mark.parametrize("unstreamed", [False, True])
+@pytest.mark.parametrize("day", BAD_DAYS)
+def test_a_bad_day_of_the_provider(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, day: str, unstreamed: bool, model: str
+) -> None:
+    answer, code, said = BAD_DAYS[day]
+    dialect = DIALECTS[LANES[model]]
+    streamed = [b"".join((*BEATS, piece)) for piece in dialect.pieces(answer)]
+    whole = [json.dumps(dialect.body(answer), ensure_ascii=False).encode()]
+    reply = Reply(pieces=tuple(whole if unstreamed else streamed), content_type="text/event-stream")
+    project.write(".aethr.yaml", TWO_STEPS.replace(MODEL, model))
+    with serving(monkeypatch, text("An idea."), reply, reply):
+        done = aethr(*WORDS)
+    assert done.code == code, done.err
+    assert said in done.err + done.out
 
 
 @pytest.mark.parametrize("usage", [(-50_000, 5), (5, -50_000), (10**30, 5)], ids=str)
@@ -159,5 +210,5 @@ def assert_resumes(aethr: Aethr, temp: Path, monkeypatch: pytest.MonkeyPatch, wo
     with serving(monkeypatch, text(PASS)) as server:
         done = aethr(*words)
     assert (done.code, len(server.bodies)) == (0, 1), done.err
-    assert "An idea." in server.bodies[0]["messages"][0]["content"]
+    assert "An idea." in json.dumps(server.bodies[0])
     assert list(temp.iterdir()) == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aethr.llm.routes import VARIABLE
+from tests.dialects import Answer
 from tests.llm.test_model import WAYS, Outcome, call, litellm_is_loaded, request
 from tests.model_server import Reply
 
@@ -114,6 +115,47 @@ REPLIES = {
 }
 
 
+OTHERS = ("anthropic", "google")
+ANSWERS = {
+    "counts": Answer(("h", "i"), usage=(1000, 5)),
+    "cached tokens": Answer(("hi",), usage=(1000, 5), cached=800),
+    "no counts": Answer(("hi",), usage=None),
+    "thought beside the text": Answer(("hi",), thoughts=("h", "m")),
+    "thought inside of the text": Answer(("<think>hm</think>",)),
+    "letters that end lines": Answer(("a\u2028b\u2029c\u0085d",)),
+    "all thought": Answer((), "length", thoughts=("hm",)),
+    "length": Answer(("hi",), "length"),
+    "filtered": Answer(("hi",), "content_filter"),
+    "filtered at once": Answer((), "content_filter"),
+    "a refusal": Answer(("hi",), refusal="no"),
+    "a word of tomorrow": Answer(("hi",), "a_word"),
+    "cut": Answer(("hi",), None),
+    "nothing": Answer(()),
+}
+TAILS = {
+    "": b"",
+    " and half an event": b'data: {"type": "content',
+    " and an error": b'data: {"error": {"message": "boom", "code": 500}}\n\n',
+    " and a heartbeat": b": ping\n\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("case", ANSWERS)
+@pytest.mark.parametrize("provider", OTHERS)
+def test_both_transports_read_other_protocols_alike(
+    monkeypatch: pytest.MonkeyPatch, provider: str, case: str, tail: str
+) -> None:
+    pieces = WAYS[provider].dialect.pieces(ANSWERS[case])
+    seen = []
+    for word in ("litellm", "direct"):
+        monkeypatch.setenv(VARIABLE, word)
+        reply = Reply(pieces=(*pieces, TAILS[tail]), content_type="text/event-stream")
+        seen.append(visible_facts(call([reply] * 3, request(WAYS[provider].model))))
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", LINES)
 def test_both_transports_read_ollamas_answers_alike(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
@@ -137,8 +179,13 @@ def test_both_transports_read_ollamas_refusals_alike(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", REPLIES)
-@pytest.mark.parametrize("provider", DIRECT)
+@pytest.mark.parametrize(
+    ("provider", "case"),
+    [
+        *((provider, case) for provider in DIRECT for case in REPLIES),
+        *((provider, case) for provider in OTHERS for case in REFUSALS),
+    ],
+)
 def test_both_transports_read_answers_alike(
     monkeypatch: pytest.MonkeyPatch, provider: str, case: str
 ) -> None:

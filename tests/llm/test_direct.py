@@ -254,8 +254,10 @@ import httpx, httpcore._sync.http2
         ("openrouter:acme/some-model", "direct", "direct"),
         ("openai:gpt-4o-mini", "litellm", "litellm"),
         ("openai:gpt-5-codex", "auto", "litellm"),
-        ("anthropic:claude-x", "auto", "litellm"),
-        ("google:gemini-2.5-pro", "auto", "litellm"),
+        ("anthropic:claude-x", "auto", "direct"),
+        ("anthropic:claude-opus-5-5", "direct", "direct"),
+        ("google:gemini-2.5-pro", "auto", "direct"),
+        ("google:gemini-3.1-flash-live-preview", "auto", "litellm"),
         ("ollama:some-model", "auto", "direct"),
         ("groq:some-model", "auto", "litellm"),
     ],
@@ -278,14 +280,15 @@ def test_a_variable_that_only_litellm_reads_selects_litellm(name: str, variable:
         route({variable: "x", VARIABLE: "direct"})(name)
 
 
-@pytest.mark.parametrize("name", ["anthropic:claude-x", "openai:o3-pro", "groq:some-model"])
+@pytest.mark.parametrize("name", ["google:gemini-3.1-flash-live-preview", "openai:o3-pro", "groq:some-model"])
 def test_direct_refuses_what_it_cannot_call(name: str) -> None:
-    environ = {VARIABLE: "direct", "OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY}
+    environ = {VARIABLE: "direct", "OPENAI_API_KEY": KEY, "GOOGLE_API_KEY": KEY}
     with pytest.raises(UsageError) as caught:
         ModelBackend(environ, route(environ)).preflight([request(name)])
     assert str(caught.value) == (
         f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can call it; "
-        "Aethr itself calls the chat models of openai, openrouter, xai, lm_studio, hosted_vllm, ollama"
+        "Aethr itself calls the chat models of openai, anthropic, google, gemini, openrouter, xai, "
+        "lm_studio, hosted_vllm, ollama"
     )
     assert caught.value.fix == "Unset AETHR_TRANSPORT."
 

@@ -134,7 +134,6 @@ def test_google_api_key_wins_over_gemini_api_key() -> None:
         (['{"output": "in a protocol of its own"}'], "stop", "stop"),
         (['{"output": "in a protocol of its own"}'], None, None),
         (['data: {"choices": [{"finish_reason": null}]}', "data: [DONE]"], "stop", None),
-        (['data: {"candidates": [{"finishReason": "STOP"}]}'], "stop", "STOP"),
         (['data: {"choices": [{"delta": {"content": "\\"finish_reason\\": \\"stop\\""}}]}'], "stop", None),
     ],
 )

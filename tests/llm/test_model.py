@@ -35,6 +35,7 @@ from aethr.llm import Alive, Call, Chunk, Deadlines, Endpoint, spending, transpo
 from aethr.llm.model import ModelBackend, own_server
 from aethr.llm.routes import VARIABLE, route
 from aethr.llm.spending import estimate_tokens
+from tests.dialects import DIALECTS, Dialect
 from tests.model_server import ModelServer, Reply, Script, error
 
 KEY = "sk-test-0123456789"
@@ -69,13 +70,22 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @dataclass(frozen=True)
 class Way:
-    """How to reach a provider on the test server, and its finish reason of a complete answer."""
+    """How to reach a provider on the test server, and how it speaks."""
 
     model: str
     base: str
     path: str = "/v1"
-    finished: str = "stop"
+    speaks: str = "/chat/completions"
     keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dialect(self) -> Dialect:
+        return DIALECTS[self.speaks]
+
+    @property
+    def finished(self) -> str:
+        """The finish reason of a complete answer."""
+        return self.dialect.ends.get("stop", "stop")
 
 
 WAYS = {
@@ -86,11 +96,13 @@ WAYS = {
         Way("lm_studio:some-model", "LM_STUDIO_API_BASE"),
         Way("openrouter:acme/some-model", "OPENROUTER_API_BASE", keys={"OPENROUTER_API_KEY": KEY}),
         Way("xai:grok-x", "XAI_API_BASE", keys={"XAI_API_KEY": KEY}),
-        Way("ollama:some-model", "OLLAMA_API_BASE", path=""),
-        Way("anthropic:claude-x", "ANTHROPIC_BASE_URL", "", "end_turn", {"ANTHROPIC_API_KEY": KEY}),
-        Way("google:gemini-x", "GEMINI_API_BASE", "", "STOP", {"GOOGLE_API_KEY": KEY}),
+        Way("ollama:some-model", "OLLAMA_API_BASE", "", "/api/chat"),
+        Way("anthropic:claude-x", "ANTHROPIC_BASE_URL", "", "/messages", {"ANTHROPIC_API_KEY": KEY}),
+        Way("google:gemini-x", "GEMINI_API_BASE", "", ":streamGenerateContent", {"GOOGLE_API_KEY": KEY}),
     )
 }
+LANES = ("openai", "hosted_vllm", "anthropic", "google")
+"""One provider for each protocol and, of chat completions, for each client that LiteLLM calls with."""
 
 
 @dataclass
@@ -265,7 +277,7 @@ def test_a_hundred_equal_pieces_are_one_answer() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+@pytest.mark.parametrize("name", LANES)
 def test_letters_split_over_packets_are_joined(name: str, size: int) -> None:
     outcome = call([Reply(("né😀", "漢字"), packets=size)], request(WAYS[name].model))
     assert outcome.done.content == "né😀漢字"
@@ -287,18 +299,26 @@ def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -
 # --- no usable answer --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter", "max_tokens", "a word of tomorrow"])
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *((name, reason) for name in LANES for reason in ("length", "a word of tomorrow")),
+        *((name, "content_filter") for name in ("openai", "hosted_vllm", "google")),
+        *(("anthropic", reason) for reason in ("pause_turn", "model_context_window_exceeded")),
+        *(("google", reason) for reason in ("CONTINUATION", "MODEL_ARMOR", "PUP_LIMITED_DISABLED", "OTHER")),
+    ],
+)
 def test_an_answer_without_a_normal_end_is_marked_as_cut(name: str, reason: str) -> None:
     done = call([Reply(("half",), reason)], request(WAYS[name].model)).done
-    assert (done.content, done.finish_reason, done.truncated) == ("half", reason, True)
+    word = WAYS[name].dialect.ends.get(reason, reason)
+    assert (done.content, done.finish_reason, done.truncated) == ("half", word, True)
 
 
 CUTS = ["cut", "done_only", "cut_body", "reset_mid", "error_event"]
 
 
 @pytest.mark.parametrize("fault", CUTS)
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "lm_studio", "openrouter", "xai"])
+@pytest.mark.parametrize("name", [*LANES, "lm_studio", "openrouter", "xai"])
 def test_a_broken_stream_is_retried_once_and_starts_over(name: str, fault: Any) -> None:
     outcome = call([Reply(("half",), fault=fault), "whole"], request(WAYS[name].model))
     assert outcome.done.content == "whole"
@@ -335,22 +355,30 @@ def test_a_finish_reason_of_error_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("chunks", [(), (" \n ",)])
-def test_an_empty_answer_is_an_error(chunks: tuple[str, ...]) -> None:
-    outcome = call([Reply(chunks)] * 3)
-    assert outcome.line == f"{GPT}: the answer is empty: no text, finish reason 'stop'"
-    assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
+@pytest.mark.parametrize("name", LANES)
+def test_an_empty_answer_is_an_error(name: str, chunks: tuple[str, ...]) -> None:
+    way = WAYS[name]
+    outcome = call([Reply(chunks)] * 3, request(way.model))
+    assert outcome.line == f"{way.model}: the answer is empty: no text, finish reason '{way.finished}'"
+    assert list(map(streamed, outcome.requests)) == [True, False]
+
+
+def streamed(sent: Mapping[str, Any]) -> bool:
+    """Whether a request asks for a stream: for Gemini its path says so."""
+    return bool(sent["body"].get("stream", ":streamGenerateContent" in sent["path"]))
 
 
 @pytest.mark.parametrize("body", [HTML, "", "{}", "[]", "data: nonsense\n\n"])
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+@pytest.mark.parametrize("name", LANES)
 def test_an_html_page_is_not_an_answer(name: str, body: str) -> None:
     outcome = call([Reply(body=body, content_type="text/html")] * 3, request(WAYS[name].model))
     assert "the answer is not in the protocol at http://127.0.0.1:" in outcome.line
     assert len(outcome.requests) == (1 if "<" in body or "nonsense" in body else 2)
 
 
-def test_broken_json_within_a_stream_is_an_error() -> None:
-    outcome = call([Reply(("half",), fault="bad_json")])
+@pytest.mark.parametrize("name", LANES)
+def test_broken_json_within_a_stream_is_an_error(name: str) -> None:
+    outcome = call([Reply(("half",), fault="bad_json")], request(WAYS[name].model))
     assert "broken JSON" in outcome.line
 
 
@@ -412,7 +440,7 @@ def test_an_html_error_page_becomes_its_title() -> None:
     assert outcome.line == f"{GPT}: the provider failed (502): an HTML page: 'Bad Gateway'"
 
 
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm", "anthropic"])
+@pytest.mark.parametrize("name", LANES)
 def test_retry_after_is_respected(name: str) -> None:
     way = WAYS[name]
     outcome = call([error(429, Retry_After="7"), Reply(("ok",), way.finished)], request(way.model))
@@ -437,7 +465,7 @@ def test_a_wait_beyond_the_deadline_is_not_started() -> None:
     assert outcome.sleeps == []
 
 
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+@pytest.mark.parametrize("name", LANES)
 def test_a_reset_before_the_answer_is_retried(name: str) -> None:
     outcome = call([Reply(fault="reset_before"), "ok"], request(WAYS[name].model))
     assert outcome.done.content == "ok"
@@ -575,7 +603,7 @@ for event in model.complete(Request("s", "r", "p", ModelSpec("openai:gpt-4o-mini
         assert stderr.endswith(b"KeyboardInterrupt\n")
 
 
-@pytest.mark.parametrize("name", ["openai", "hosted_vllm"])
+@pytest.mark.parametrize("name", LANES)
 def test_a_broken_stream_gives_its_connection_back_at_once(name: str) -> None:
     """The garbage collector did it during a later call, and blocked that for ever."""
     broken = [Reply(("half",), fault="error_open")] * 2
@@ -609,7 +637,8 @@ def test_a_limit_is_always_sent(model: ModelSpec, sent: int) -> None:
     outcome = call([Reply(finish_reason=WAYS[model.name.partition(":")[0]].finished)], request(model))
     (body,) = [each["body"] for each in outcome.requests]
     limits = re.findall(
-        r'"(?:max_tokens|max_completion_tokens|max_output_tokens|num_predict)": (\d+)', json.dumps(body)
+        r'"(?:max_tokens|max_completion_tokens|max_output_tokens|maxOutputTokens|num_predict)": (\d+)',
+        json.dumps(body),
     )
     assert limits == [str(sent)]
     lowered = model.max_tokens is not None and sent < model.max_tokens

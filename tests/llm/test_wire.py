@@ -18,7 +18,20 @@ from aethr.llm.exchange import Direct, Exchange
 from aethr.llm.failures import error_in, transport_failure
 from aethr.llm.model import LONGEST_WAIT_S, MEANINGFUL, cut_prompt
 from aethr.llm.transport_litellm import LiteLLM
-from tests.llm.test_model import GPT, KEY, PATIENT, WAYS, Outcome, call, litellm_is_loaded, request, transport
+from tests.dialects import Answer
+from tests.llm.test_model import (
+    GPT,
+    KEY,
+    LANES,
+    PATIENT,
+    WAYS,
+    Outcome,
+    call,
+    litellm_is_loaded,
+    request,
+    streamed,
+    transport,
+)
 from tests.model_server import ModelServer, Reply, error
 
 __all__ = ["litellm_is_loaded", "transport"]
@@ -147,55 +160,38 @@ BEATS = {
 }
 
 
-@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google"])
+@pytest.mark.parametrize("name", LANES)
 @pytest.mark.parametrize("beat", BEATS)
 def test_a_heartbeat_is_never_an_error(name: str, beat: str) -> None:
-    way = WAYS[name]
-    if name in CHAT:
-        whole = [chunk("Fine. "), chunk("Yes."), *END]
-    elif name == "google":
-        parts = [{"content": {"parts": [{"text": text}], "role": "model"}} for text in ("Fine. ", "Yes.")]
-        whole = [event({"candidates": [part]}) for part in [parts[0], {**parts[1], "finishReason": "STOP"}]]
-    else:
-        whole = anthropic("Fine. ", "Yes.")
+    whole = pieces_of(name, "Fine. ", "Yes.")
     outcome = call_model(name, raw_reply(*(BEATS[beat] + piece for piece in whole)))
-    assert (outcome.done.content, outcome.done.finish_reason) == ("Fine. Yes.", way.finished)
+    assert (outcome.done.content, outcome.done.finish_reason) == ("Fine. Yes.", WAYS[name].finished)
 
 
-def anthropic(*texts: str) -> list[bytes]:
-    start = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": []}
-    deltas = [{"type": "text_delta", "text": text} for text in texts]
-    events = [
-        {"type": "message_start", "message": {**start, "usage": {"input_tokens": 1, "output_tokens": 1}}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
-        {"type": "message_stop"},
-    ]
-    return [b"event: " + str(each["type"]).encode() + b"\n" + event(each) for each in events]
+def pieces_of(name: str, *texts: str, **fields: Any) -> list[bytes]:
+    """The stream of an answer in the protocol of a provider."""
+    return WAYS[name].dialect.pieces(Answer(texts, **fields))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("name", LANES)
 def test_any_byte_restarts_the_silence_limit(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
     beats = [piece for _ in range(6) for piece in (b": x\n\n", 0.25)]
-    outcome = call_model(name, raw_reply(*beats, chunk("a"), *beats, chunk("b"), *END), limits=limits)
-    assert outcome.done.content == "ab"
+    slow: list[bytes | float] = []
+    for piece in pieces_of(name, "first", "second"):
+        slow += [*(beats if b"first" in piece or b"second" in piece else []), piece]
+    outcome = call_model(name, raw_reply(*slow), limits=limits)
+    assert outcome.done.content == "firstsecond"
     assert len(outcome.requests) == 1
     assert 0 < outcome.thoughts <= 10
 
 
-@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama"])
+@pytest.mark.parametrize("name", [*LANES, "ollama"])
 def test_before_the_first_text_only_the_deadline_counts(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
     first = b'{"done": false}\n' if name == "ollama" else b": x\n\n"
-    rest = {
-        "anthropic": anthropic("ok"),
-        "google": [event({"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]})],
-        "ollama": [b'{"message": {"content": "ok"}, "done": true, "done_reason": "stop"}\n'],
-    }.get(name, [chunk("ok"), *END])
-    outcome = call_model(name, raw_reply(first, 0.8, *rest), limits=limits)
+    outcome = call_model(name, raw_reply(first, 0.8, *pieces_of(name, "ok")), limits=limits)
     assert outcome.done.content == "ok"
     assert len(outcome.requests) == 1
 
@@ -203,8 +199,13 @@ def test_before_the_first_text_only_the_deadline_counts(name: str) -> None:
 # --- errors within an answer -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CHAT)
-@pytest.mark.parametrize("form", ["whole", "event", "named event", "pretty"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *((name, form) for name in CHAT for form in ("whole", "event", "named event", "pretty")),
+        *((name, form) for name in ("anthropic", "google") for form in ("whole", "named event")),
+    ],
+)
 @pytest.mark.parametrize(
     ("body", "said", "requests"),
     [
@@ -276,32 +277,27 @@ def test_a_deeply_nested_error_is_one_line() -> None:
     assert "the provider failed" in outcome.line
 
 
-@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("name", LANES)
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain", ""])
 def test_an_unstreamed_answer_to_a_streamed_request_is_read(name: str, kind: str) -> None:
-    choice = {"index": 0, "message": {"content": "Fine."}, "finish_reason": "stop"}
-    body = {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+    body = WAYS[name].dialect.body(Answer(("Fine.",), usage=(9, 2)))
     for indent in (None, 2):
         outcome = call_model(name, raw_reply(json.dumps(body, indent=indent).encode(), kind=kind))
         assert (outcome.done.content, outcome.done.usage.total_tokens) == ("Fine.", 11)
+        assert outcome.done.finish_reason == WAYS[name].finished
         assert len(outcome.requests) == 1
 
 
-def test_an_unstreamed_answer_is_read_in_other_protocols() -> None:
-    text = {"type": "text", "text": "Fine."}
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [text]}
-    usage = {"input_tokens": 9, "output_tokens": 2}
-    body = {**message, "stop_reason": "end_turn", "usage": usage}
-    done = call_model("anthropic", raw_reply(json.dumps(body).encode())).done
-    assert (done.content, done.finish_reason, done.usage.total_tokens) == ("Fine.", "end_turn", 11)
-    candidate = {"content": {"parts": [{"text": "Fine."}], "role": "model"}, "finishReason": "STOP"}
-    done = call_model("google", raw_reply(json.dumps([{"candidates": [candidate]}], indent=1).encode())).done
+def test_geminis_answer_in_a_list_is_read() -> None:
+    """What it sends without ``alt=sse``, as some gateways do."""
+    parts = WAYS["google"].dialect.events(Answer(("Fi", "ne.")))
+    done = call_model("google", raw_reply(json.dumps(parts, indent=1).encode())).done
     assert (done.content, done.finish_reason) == ("Fine.", "STOP")
 
 
 def test_a_prompt_that_gemini_blocks_has_a_clear_error() -> None:
     outcome = call_model("google", raw_reply(event({"promptFeedback": {"blockReason": "SAFETY"}})))
-    assert "content filter refused: the prompt was blocked: SAFETY" in outcome.line
+    assert outcome.line.endswith("content filter refused: the prompt was blocked: SAFETY")
 
 
 # --- the end -----------------------------------------------------------------------------------
@@ -332,16 +328,9 @@ def test_a_late_error_keeps_the_complete_answer(name: str, late: bytes | float, 
 
 @pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])
 def test_a_late_error_keeps_the_answer_in_other_protocols(name: str) -> None:
-    late = event({"error": {"message": "late", "code": 500}})
-    pieces = {
-        "anthropic": [*anthropic("whole")[:-1], late],
-        "google": [
-            event({"candidates": [{"content": {"parts": [{"text": "whole"}]}, "finishReason": "STOP"}]}),
-            late,
-        ],
-        "ollama": [b'{"message": {"content": "whole"}, "done": true}\n', b'{"error": "late"}\n'],
-    }[name]
-    outcome = call_model(name, raw_reply(*pieces))
+    dialect = WAYS[name].dialect
+    late = dialect.frame(dialect.error("late", 500))
+    outcome = call_model(name, raw_reply(*pieces_of(name, "whole"), late))
     assert outcome.done.content == "whole"
     assert [note for note in outcome.done.notes if "an error after the end of the answer: late" in note]
 
@@ -367,10 +356,26 @@ def test_a_refusal_is_shown_in_the_models_words(name: str, pieces: tuple[bytes, 
     assert len(outcome.requests) == 1
 
 
-@pytest.mark.parametrize("name", CHAT)
-@pytest.mark.parametrize("reason", ["length", "max_tokens"])
+@pytest.mark.parametrize("texts", [(), ("Well. ",)])
+@pytest.mark.parametrize("name", ["anthropic", "google"])
+def test_a_refusal_is_shown_in_the_words_of_the_provider(name: str, texts: tuple[str, ...]) -> None:
+    what = {"anthropic": "the model refused to answer: I cannot help."}.get(
+        name, "the provider's content filter refused: the prompt was blocked: OTHER: I cannot help."
+    )
+    for pieces in (
+        pieces_of(name, *texts, refusal="I cannot help."),
+        [json.dumps(WAYS[name].dialect.body(Answer(texts, refusal="I cannot help."))).encode()],
+    ):
+        outcome = call_model(name, raw_reply(*pieces))
+        assert outcome.line == f"{WAYS[name].model}: {what}"
+        assert len(outcome.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [*((name, "length") for name in LANES), ("openai", "max_tokens")]
+)
 def test_thinking_that_used_all_tokens_is_reported(name: str, reason: str) -> None:
-    thought = (chunk(reasoning_content="hm"), chunk(None, reason), counted(90, 60), event("[DONE]"))
+    thought = pieces_of(name, thoughts=("hm",), finish_reason=reason, usage=(90, 60))
     outcome = call_model(name, raw_reply(*thought))
     assert outcome.line.endswith("the answer is empty: all 60 answer tokens went to thinking")
     assert outcome.error is not None
@@ -471,17 +476,16 @@ def test_a_retry_after_is_not_negative_or_infinite() -> None:
 # --- without streaming -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*CHAT, "lm_studio", "ollama"])
+@pytest.mark.parametrize("name", [*LANES, "lm_studio", "ollama"])
 def test_an_empty_stream_is_retried_unstreamed_for_the_reason(name: str) -> None:
     said = "the model is loaded with context length of only 4096 tokens, which is not enough"
-    empty = b'{"done": true}\n' if name == "ollama" else chunk(None, "stop") + counted(9, 0)
-    outcome = call_model(name, raw_reply(empty), error(400, said))
+    outcome = call_model(name, raw_reply(*pieces_of(name, usage=(9, 0))), error(400, said))
     assert f"too long for the model's window (400): {said}" in outcome.line
-    assert [sent["body"].get("stream", False) for sent in outcome.requests] == [True, False]
+    assert list(map(streamed, outcome.requests)) == [True, False]
     assert "stream_options" not in outcome.requests[1]["body"]
 
 
-@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("name", LANES)
 def test_an_empty_stream_may_be_answered_unstreamed(name: str) -> None:
     outcome = call_model(name, raw_reply(event("[DONE]")), Reply(("Fine.",)))
     assert outcome.done.content == "Fine."
@@ -677,7 +681,7 @@ def test_a_peer_that_answers_no_keepalive_is_a_lost_connection() -> None:
     assert (failure.kind, failure.message) == ("lost", "the server is gone: it answers no keepalive")
 
 
-@pytest.mark.parametrize("name", CHAT)
+@pytest.mark.parametrize("name", LANES)
 @pytest.mark.parametrize("fault", ["reset_before", "reset_mid"])
 def test_a_lost_connection_is_retried_once(name: str, fault: Any) -> None:
     outcome = call_model(name, *[Reply(("half",), fault=fault)] * 2)

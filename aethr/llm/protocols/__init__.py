@@ -6,13 +6,14 @@ A module has the request of its protocol and a reader of its answers. The row of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from aethr.base.providers import PROVIDERS, provider_of, split
-from aethr.llm import Call, CallFailed, Read, Settings
-from aethr.llm.protocols import chat, ollama
+from aethr.llm import Call, CallFailed, Read, Settings, spending
+from aethr.llm.protocols import chat, gemini, messages, ollama
 
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "schema")
 """Aethr's own settings of a call. ``schema`` is the form of the answer (``answer: schema`` of a step)."""
@@ -28,7 +29,8 @@ class Wire(NamedTuple):
 
 
 class WireProtocol(NamedTuple):
-    """``path`` is the end of its address, ``path_of`` that of a call. ``serves`` says whether it has a model.
+    """``path`` is a regular expression for the end of its addresses, ``path_of`` the path of a call, below
+    the base. ``serves`` says whether it has a model.
 
     ``headers`` has the key. ``frame`` is the JSON of a request without ``settings``; these are the fragments
     of JSON for the settings that a model takes, also for those without a value (None). ``reader`` is for one
@@ -53,7 +55,7 @@ def request(call: Call) -> Wire:
             _merge(body, fragment)
     _merge(body, call.model.options)
     return Wire(
-        _address(call, protocol.path_of(call)),
+        address(call),
         {"Content-Type": "application/json", **protocol.headers(call)},
         body,
         tuple(name for name, value in wanted(call).items() if name not in taken),
@@ -93,7 +95,7 @@ def protocol_of(model_name: str) -> WireProtocol:
 
 def protocol_at(path: str) -> WireProtocol | None:
     """The protocol of a request's path; None for one that only LiteLLM reads."""
-    return next((each for each in PROTOCOLS.values() if path.endswith(each.path)), None)
+    return next((each for each in PROTOCOLS.values() if re.search(f"(?:{each.path})$", path)), None)
 
 
 def _name_of(model_name: str) -> str | None:
@@ -103,15 +105,19 @@ def _name_of(model_name: str) -> str | None:
     return next((name for name in provider.protocols if PROTOCOLS[name].serves(model_name)), None)
 
 
-def _address(call: Call, end: str) -> str:
+_VERSION = re.compile(r"/v\d\w*")
+"""The version of an API in a path. That of a base address counts."""
+
+
+def address(call: Call) -> str:
+    """Where a direct call goes."""
     base = urlsplit(call.endpoint.base or provider_of(call.model.name).address or "")
-    end, _, query = end.partition("?")
+    end, _, query = protocol_of(call.model.name).path_of(call).partition("?")
     path = base.path.rstrip("/")
-    return urlunsplit(
-        base._replace(
-            path=path if path.endswith(end) else path + end, query="&".join(filter(None, (base.query, query)))
-        )
-    )
+    if not path.endswith(end):
+        version = _VERSION.match(end)
+        path += end[version.end() :] if version and _VERSION.fullmatch(path[path.rfind("/") :]) else end
+    return urlunsplit(base._replace(path=path, query="&".join(filter(None, (base.query, query)))))
 
 
 def _merge(into: dict[str, Any], fragment: Mapping[str, Any]) -> None:
@@ -147,6 +153,24 @@ PROTOCOLS: Mapping[str, WireProtocol] = {
         ollama.reader,
         _bearer,
         lambda _call: _OLLAMA,
+    ),
+    "messages": WireProtocol(
+        messages.PATH,
+        spending.is_chat,
+        messages.frame,
+        messages.settings,
+        messages.reader,
+        messages.headers,
+        lambda _call: "/v1/messages",
+    ),
+    "gemini": WireProtocol(
+        gemini.PATH,
+        spending.is_chat,
+        gemini.frame,
+        gemini.settings,
+        gemini.reader,
+        gemini.headers,
+        gemini.path_of,
     ),
 }
 """By their names in the table ``PROVIDERS``."""

@@ -19,8 +19,7 @@ from aethr.llm.protocols.content import Content, cache_settings, read_content, w
 
 def is_chat_model(model_name: str) -> bool:
     """Whether it is a chat model; LiteLLM marks models of another protocol with ``responses/``."""
-    row = spending.price_row(model_name) or {}
-    return not split(model_name)[1].startswith("responses/") and row.get("mode", "chat") == "chat"
+    return not split(model_name)[1].startswith("responses/") and spending.is_chat(model_name)
 
 
 def limit_name(call: Call) -> str:
