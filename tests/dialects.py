@@ -103,6 +103,47 @@ def gemini_events(answer: Answer) -> list[Payload]:
     return [{"candidates": [candidate], **counted} for candidate in candidates]
 
 
+def responses_events(answer: Answer) -> list[Payload]:
+    """Of OpenAI's Responses: incomplete for a finish reason other than ``completed`` and ``stop``."""
+    response: Payload = {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": answer.model, "output": [],
+        "status": "in_progress", "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
+    }  # fmt: skip
+    at: Payload = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    events: list[Payload] = [{"type": "response.created", "response": response}]
+    events += [{"type": "response.output_text.delta", **at, "delta": text} for text in answer.chunks]
+    if answer.finish_reason is not None:
+        part = {"type": "output_text", "text": "".join(answer.chunks), "annotations": []}
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
+        status = "completed" if answer.finish_reason in ("stop", "completed") else "incomplete"
+        ended = {
+            **response,
+            "status": status,
+            "output": [{**message, "content": [part]}],
+            "incomplete_details": None if status == "completed" else {"reason": answer.finish_reason},
+            "usage": _responses_usage(answer) if answer.usage is not None else None,
+        }
+        events.append({"type": f"response.{status}", "response": ended})
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def responses_body(answer: Answer) -> Payload:
+    """The response itself, which is what the last event of a stream has."""
+    response: Payload = responses_events(answer)[-1]["response"]
+    return response
+
+
+def _responses_usage(answer: Answer) -> Payload:
+    prompt, completion = answer.usage or (0, 0)
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": answer.cached},
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + completion,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """``frame`` turns a payload into bytes; ``closing`` ends a stream that ended well."""
@@ -112,9 +153,10 @@ class Dialect:
     content_type: str = "text/event-stream"
     closing: bytes = b""
     always_streams: bool = True
+    whole: Callable[[Answer], Payload] = openai_body
 
     def streams(self, body: Mapping[str, Any]) -> bool:
-        """Whether the answer to ``body`` is a stream; only OpenAI's dialect has the other form."""
+        """Whether the answer to ``body`` is a stream; only OpenAI's dialects have the form ``whole``."""
         return self.always_streams or bool(body.get("stream"))
 
 
@@ -143,6 +185,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "/api/chat": Dialect(ollama_events, ndjson, "application/x-ndjson"),
     "/messages": Dialect(anthropic_events, named_sse),
     ":streamGenerateContent": Dialect(gemini_events, sse),
+    "/responses": Dialect(responses_events, named_sse, always_streams=False, whole=responses_body),
 }
 """By the end of the request's path."""
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from tests.dialects import Answer, Dialect, dialect_of, openai_body, sse
+from tests.dialects import Answer, Dialect, dialect_of, sse
 from tests.loopback import PAUSE_S, Handler, HttpServer, Loopback
 
 Fault = Literal[
@@ -215,7 +215,7 @@ class _Handler(Handler):
         if dialect.streams(body):
             self._stream(reply, dialect, answer)
         else:
-            self._whole(Reply(body=json.dumps(openai_body(answer)), headers=reply.headers))
+            self._whole(Reply(body=json.dumps(dialect.whole(answer)), headers=reply.headers))
 
     def _whole(self, reply: Reply) -> None:
         body = (reply.body or "").encode()

@@ -99,7 +99,7 @@ def price_row(model_name: str) -> Mapping[str, Any] | None:
 
     LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider.
     """
-    _, model = split(model_name)
+    model = split(model_name)[1].removeprefix("responses/")  # LiteLLM's mark for its protocol
     prefix = provider_of(model_name).prefix
     family = prefix.removesuffix("_chat")
     for name in (f"{prefix}/{model}", f"{family}/{model}", model):

@@ -38,7 +38,7 @@ from aethr.llm import (
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.protocols import chat, ollama, protocol_at
+from aethr.llm.protocols import PROTOCOLS, WireProtocol, chat, ollama, protocol_at, responses
 from aethr.llm.protocols.content import read_content
 
 ENVIRONMENT = {
@@ -133,6 +133,7 @@ def _hook(litellm: ModuleType) -> None:
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
 """The exchange of the call that this thread makes."""
+_STREAMED = re.compile(rb'"stream"\s*:\s*true')
 _ASIDE = "/api/show"
 """LiteLLM asks Ollama about each model that is new to it, before a call and during it."""
 
@@ -148,13 +149,24 @@ def _receive(response: Any) -> None:
     if exchange is None or path.endswith(_ASIDE):
         return
     exchange.receive(response)
-    if not exchange.call.stream and protocol_at(path) is not None:
+    # LiteLLM requests a response whole if it thinks that the model cannot stream.
+    streamed = exchange.call.stream and not (
+        path.endswith(PROTOCOLS["responses"].path) and not _STREAMED.search(response.request.read())
+    )
+    if not streamed:
         exchange.read()
-        raise _ReadError
+        if _protocol_of(response) is not None:
+            raise _ReadError
+        response._content = exchange.whole  # noqa: SLF001 - it has been read within its bounds
+
+
+def _protocol_of(response: Any) -> WireProtocol | None:
+    """The protocol of a response that is read here."""
+    return protocol_at(response.request.url.path) if response is not None else None
 
 
 class _ReadError(Exception):
-    """A complete answer has been read here, so that LiteLLM, which has no limit on its length, does not."""
+    """A complete answer in a protocol of ours has been read here, so that LiteLLM does not read it."""
 
 
 def providers() -> Collection[str]:
@@ -175,7 +187,7 @@ class LiteLLM:
     def load(self) -> None:
         load()
 
-    def open(self, call: Call, alive: Alive) -> ProtocolStream | LiteLLMStream:
+    def open(self, call: Call, alive: Alive) -> ProtocolStream | LiteLLMStream | LiteLLMAnswer:
         """Answers in one of our own ``protocols`` are read as in a direct call.
 
         LiteLLM reads the others, from a stream that has been cleaned of what it cannot read.
@@ -185,16 +197,18 @@ class LiteLLM:
         token = _EXCHANGE.set(exchange)
         try:
             stream = litellm.completion(**_arguments(call))
-            source = stream.fetch_sync_stream()
+            source = stream.fetch_sync_stream() if call.stream else None
         except Exception as error:
-            if exchange.whole is None:
+            if exchange.whole is None or _protocol_of(exchange.response) is None:
                 raise failure_of(error, litellm, exchange.failure) from error
         finally:
             _EXCHANGE.reset(token)
         lines = getattr(source, "streaming_response", None)  # a generator of lines belongs to its response
         owned = inspect.getgeneratorlocals(lines).get("self") if inspect.isgenerator(lines) else None
         response = exchange.response = owned or getattr(source, "response", None) or exchange.response
-        protocol = protocol_at(response.request.url.path) if response is not None else None
+        protocol = _protocol_of(response)
+        if not call.stream and protocol is None:
+            return LiteLLMAnswer(call, exchange, stream)
         if response is None or protocol is None or (response.is_stream_consumed and exchange.whole is None):
             return LiteLLMStream(call, exchange, stream, source)
         read = functools.partial(_read, protocol.reader(call.model.name), call.model.name)
@@ -242,6 +256,28 @@ class LiteLLMStream:
         if not self._watcher.readable:  # only then LiteLLM's own word counts
             reason = self._stream.received_finish_reason or self._stream.intermittent_finish_reason or None
         yield Chunk(finish_reason=reason, usage=_usage(litellm, self._call.model.name, usage))
+
+    def hang_up(self) -> None:
+        self._exchange.hang_up()
+
+
+class LiteLLMAnswer:
+    """An answer without a stream as LiteLLM reads it, with the finish reason as the provider sent it."""
+
+    def __init__(self, call: Call, exchange: Exchange, answer: Any) -> None:
+        self._call = call
+        self._exchange = exchange
+        self._answer = answer
+
+    def chunks(self) -> Generator[Chunk, None, None]:
+        yield from _note_dropped(self._call, self._exchange.response)
+        watcher, choice = FinishWatcher(), next(iter(self._answer.choices), None)
+        for _ in watcher.of_lines(iter([self._exchange.whole or b""])):
+            pass
+        reason = watcher.reason if watcher.readable else getattr(choice, "finish_reason", None)
+        text = choice.message.content if choice is not None else None
+        usage = _usage(load(), self._call.model.name, getattr(self._answer, "usage", None))
+        yield Chunk(text or "", reason, usage)
 
     def hang_up(self) -> None:
         self._exchange.hang_up()
@@ -334,25 +370,45 @@ def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+_SENT_AS: Mapping[str, re.Pattern[bytes]] = {
+    "temperature": re.compile(rb'"temperature"\s*:'),
+    "top_p": re.compile(rb'"(?:top_p|topP)"\s*:'),
+    "seed": re.compile(rb'"(?:random_)?seed"\s*:'),
+    "reasoning_effort": re.compile(
+        rb'"(?:reasoning_effort|effort|reasoning|thinking|thinkingConfig|think)"\s*:'
+    ),
+}
+"""Settings of ours that LiteLLM translates, and what they are in the requests of all protocols."""
+
+
 def _arguments(call: Call) -> dict[str, Any]:
+    name = call.model.name
+    limit, other = chat.limit_names(call)  # LiteLLM translates it only for models that it knows
     settings = {
-        "temperature": call.model.temperature,
-        "seed": call.model.seed,
-        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
+        **{each: getattr(call.model, each) for each in _SENT_AS if each not in call.left_out},
+        other if "max_tokens" in call.left_out else limit: call.max_tokens,
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
-    if "ollama" in provider_of(call.model.name).protocols:
-        extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
+    model = litellm_name(name)
+    if "ollama" in provider_of(name).protocols:
+        # LiteLLM would turn some efforts into no thinking at all.
+        settings["reasoning_effort"], think = None, ollama.think(call)
+        thinking = {} if think is None or "reasoning_effort" in call.left_out else {"think": think}
+        extra = {"num_ctx": ollama.window(call), "extra_body": {**ollama.WHOLE_PROMPT, **thinking}}
+    elif responses.is_responses_model(name):
+        extra["store"] = False  # for some providers LiteLLM drops it
+        if responses.MARK not in model and spending.price_row(name) is None:
+            model = model.replace("/", f"/{responses.MARK}", 1)
     return {
-        "model": litellm_name(call.model.name),
+        "model": model,
         "messages": [{"role": "user", "content": call.prompt}],
         "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
         "drop_params": True,
-        **{name: value for name, value in settings.items() if value is not None},
+        **{setting: value for setting, value in settings.items() if value is not None},
         **extra,
     }
 
@@ -363,11 +419,10 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
     if response is not None:
-        sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
-        values = {"temperature": call.model.temperature, "seed": call.model.seed}
-        yield from note_dropped(
-            call, [name for name in values if values[name] is not None and name not in sent]
-        )
+        sent = response.request.read()
+        given = [name for name in _SENT_AS if getattr(call.model, name) is not None]
+        unsent = [name for name in given if not _SENT_AS[name].search(sent)]
+        yield from note_dropped(call, [name for name in unsent if name not in call.left_out])
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:

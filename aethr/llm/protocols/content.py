@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aethr.llm import CallFailed
 
@@ -30,6 +30,15 @@ SILENT = (
     "file",
 )
 """Types of parts that have no text of the answer."""
+
+
+def read_objects(value: object, name: str) -> list[dict[str, Any]]:
+    """The objects in a list; None is empty, and so is None in it. Raises ``CallFailed`` for another form."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(each is None or isinstance(each, dict) for each in value):
+        raise CallFailed("garbage", f"broken JSON in the answer: {name} is not a list of objects")
+    return [each for each in value if each is not None]
 
 
 class Content(NamedTuple):
