@@ -97,6 +97,8 @@ class Provider(NamedTuple):
     """Thinking tokens may be counted apart from those of the answer, not among them."""
     stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
     """US dollars charged, by the ``usage`` of an answer; None for a provider that does not state its cost."""
+    cached_share: float = 1
+    """What a token read from a cache costs, as a share of another one, if the price file does not say."""
     long_from: bool = False
     """The price for long prompts applies from the threshold on, not only above it."""
     always_searches: bool = False
@@ -272,6 +274,7 @@ _TABLE = (
         "fireworks_ai", "https://api.fireworks.ai/inference/v1", keys=(
             "FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY", "FIREWORKSAI_API_KEY", "FIREWORKS_AI_TOKEN",
         ), base_variables=("FIREWORKS_API_BASE", "FIREWORKS_AI_API_BASE"), full_names="accounts/",
+        cached_share=0.5,  # https://docs.fireworks.ai/guides/prompt-caching#pricing
     ),
     _hosted(
         "dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1",

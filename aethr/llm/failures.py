@@ -271,15 +271,24 @@ def response_failure(status: int, headers: Mapping[str, str], body: str) -> Call
     """The failure that a status other than 2xx means; ``body`` is the start of the response's body."""
     if 300 <= status < 400 and headers.get("location"):
         return CallFailed("not_found", f"it redirects to {headers['location']}", status)
-    try:
-        parameter = outside.at(outside.json_value(body), "error", "param")
-    except ValueError:
-        parameter = None
+    parameter = _parameter_in(body)
     kind = "no_stream" if status == 400 and parameter == "stream" else kind_of(status, body.lower())
     wait_ms = outside.retry_after_s(headers.get("retry-after-ms", ""))  # of OpenAI, which means these
     wait_s = outside.retry_after_s(headers.get("retry-after", "")) if wait_ms is None else wait_ms / 1000
-    named = parameter if isinstance(parameter, str) else ""
-    return CallFailed(kind, message_of(body), status, wait_s, named)
+    return CallFailed(kind, message_of(body), status, wait_s, parameter)
+
+
+def _parameter_in(body: str) -> str:
+    """The name in the request that the provider refuses: OpenAI's ``param``, or FastAPI's location."""
+    try:
+        found = outside.json_value(body)
+    except ValueError:
+        return ""
+    details = outside.at(found, "detail")
+    where = outside.at(next(iter(details), None) if isinstance(details, list) else None, "loc")
+    last = where[-1] if isinstance(where, list) and where else None
+    named = (outside.at(found, "error", "param"), outside.at(found, "param"), last)
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def error_in(data: Mapping[str, Any]) -> CallFailed | None:

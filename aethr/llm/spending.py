@@ -213,7 +213,7 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     written = _rate(rates, _WRITTEN, long)
     fresh = max(0, tokens.prompt - tokens.cached - tokens.written)
     prompt = fresh * asked
-    prompt += tokens.cached * (asked if cached is None else cached)
+    prompt += tokens.cached * (asked * provider_of(model_name).cached_share if cached is None else cached)
     prompt += tokens.written * (asked if written is None else written)
     return prompt + tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)
 

@@ -395,7 +395,7 @@ FAILED = {
     "empty": (end(usage=COUNTS), "the answer is empty: no text, finish reason 'completed'", 2),
     "still at work": (
         response(status="in_progress") | {"type": ""},
-        "the answer is not in the protocol: it ended without any text",
+        "it ended without any text",
         2,
     ),
 }

@@ -92,8 +92,9 @@ def refused_setting(call: Call, failure: CallFailed) -> str | None:
 
 
 def refused_option(call: Call, failure: CallFailed) -> str | None:
-    """The name among the user's ``options`` that the provider refused."""
-    return next(iter(sorted(_refused_names(failure) & _keys(call.model.options))), None)
+    """The option of the user that the provider refused by name."""
+    refused, options = _refused_names(failure), call.model.options
+    return next((name for name in options if refused & _keys({name: options[name]})), None)
 
 
 def serves(model_name: str) -> bool:
