@@ -264,7 +264,6 @@ _TABLE = (
     _hosted(
         "zai", "https://api.z.ai/api/paas/v4", lacks=lambda _model, _row: ("seed", "reasoning_effort"),
     ),
-    _hosted("github", "https://models.inference.ai.azure.com"),
     _hosted(
         "together_ai", "https://api.together.ai/v1", keys=(
             "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_TOKEN",
