@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from aethr.base.records import ModelSpec
+from aethr.base.records import ModelSpec, Notice
 from aethr.llm import Call, CallFailed, Deadlines, Endpoint, protocols, transport_litellm
 from aethr.llm.transport_litellm import LiteLLM
 from tests.llm.test_direct import server_sending
-from tests.llm.test_model import VLLM, Outcome, call, litellm_is_loaded, request, transport
-from tests.model_server import Reply, error
+from tests.llm.test_model import VLLM, Outcome, backend, call, litellm_is_loaded, request, transport
+from tests.model_server import ModelServer, Reply, error
 
 __all__ = ["litellm_is_loaded", "transport"]
 
@@ -149,6 +149,23 @@ def test_a_refused_effort_is_left_out(model: str, message: str, key: str, transp
     outcome = ask(refusal(message), Reply(("Fine.",)), model=ModelSpec(model, reasoning_effort="low"))
     assert [key in each["body"] for each in outcome.requests] == [True, False]
     assert outcome.notices == [f"{model} does not take reasoning_effort: asked again without it"]
+
+
+def test_an_account_that_may_not_stream_is_asked_once_more_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only LiteLLM makes the request."""
+    monkeypatch.setenv("AZURE_API_KEY", "sk-12345678")
+    with ModelServer([refusal("must be verified", "stream"), Reply(("Fi", "ne."))]) as server:
+        model = backend({"AZURE_API_BASE": server.origin})
+        stream, said = model.complete(request("azure:gpt-4o")), list[object]()
+        try:
+            while True:
+                said.append(next(stream))
+        except StopIteration as end:
+            done = end.value
+    assert [each["body"].get("stream", False) for each in server.requests] == [True, False]
+    assert (done.content, done.usage.total_tokens) == ("Fine.", 15)
+    notice = "azure:gpt-4o: answered 400; retrying once without streaming"
+    assert [each.text for each in said if isinstance(each, Notice)] == [notice]
 
 
 # --- through LiteLLM alone -----------------------------------------------------------------------

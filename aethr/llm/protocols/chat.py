@@ -66,7 +66,7 @@ def settings(call: Call) -> Settings:
 
 
 def taken(call: Call) -> Mapping[str, Any]:
-    """The settings that the model takes, with their values, by LiteLLM's rules; without those of its form."""
+    """The sampling and the effort that the model takes, by LiteLLM's rules, also those without a value."""
     spec, provider = call.model, provider_of(call.model.name)
     model, row = split(spec.name)[1], spending.price_row(spec.name) or {}
     wanted = {name: getattr(spec, name) for name in ("temperature", "top_p", "seed")}
@@ -75,12 +75,10 @@ def taken(call: Call) -> Mapping[str, Any]:
         wanted["reasoning_effort"] = effort
     lacking = set(provider.lacks(model, row))
     if provider.thinks(model, bool(row)):
-        thinks = row.get("supports_none_reasoning_effort") is not True or (
-            (effort or row.get("default_reasoning_effort")) != "none"
-        )
+        resolved = effort or row.get("default_reasoning_effort")
         if "gpt-5" in model and "search" in model:
             lacking.update(wanted)
-        elif thinks:
+        elif not row.get("supports_none_reasoning_effort") or resolved != "none":
             lacking.update(("top_p",) if spec.temperature == 1 else ("top_p", "temperature"))
     return {name: value for name, value in wanted.items() if name not in lacking}
 
