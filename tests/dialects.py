@@ -180,12 +180,16 @@ def gemini_error(message: str, code: int) -> Payload:
     return {"error": {"code": code, "message": message, "status": words.get(code, "INTERNAL")}}
 
 
+def responses_error(message: str, code: int) -> Payload:
+    return {"type": "error", "error": {"message": message, "type": "server_error", "code": code}}
+
+
 def ollama_error(message: str, code: int) -> Payload:
     return {"error": message}
 
 
 def responses_events(answer: Answer) -> list[Payload]:
-    """Of OpenAI's Responses. A finish reason other than ``stop`` makes the response incomplete."""
+    """Of OpenAI's Responses: incomplete for a finish reason other than ``completed`` and ``stop``."""
     response: Payload = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": answer.model, "output": [],
         "status": "in_progress", "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
@@ -196,7 +200,7 @@ def responses_events(answer: Answer) -> list[Payload]:
     if answer.finish_reason is not None:
         part = {"type": "output_text", "text": "".join(answer.chunks), "annotations": []}
         message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
-        status = "completed" if answer.finish_reason == "stop" else "incomplete"
+        status = "completed" if answer.finish_reason in ("stop", "completed") else "incomplete"
         ended = {
             **response,
             "status": status,

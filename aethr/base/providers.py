@@ -7,7 +7,7 @@ other provider of LiteLLM works too, under LiteLLM's own name and by LiteLLM's c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -35,6 +35,9 @@ ANSWER_LIMIT = 32_000
 
 https://platform.openai.com/docs/guides/reasoning#allocating-space-for-reasoning
 """
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The words for how much a model thinks, of all providers. Few models take each of them."""
 
 
 class PrefixCache(NamedTuple):
@@ -103,11 +106,19 @@ class Provider(NamedTuple):
     """The protocols of its models, by their names in ``llm.protocols``; the first that has a model counts."""
     litellm_models: tuple[str, ...] = ()
     """Prefixes of models that LiteLLM calls nevertheless."""
+    full_names: str = ""
+    """The beginning of models' full names: what the others are short for, only LiteLLM knows."""
     litellm_variables: tuple[str, ...] = ()
     """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
 
     package: Callable[[str, Mapping[str, str]], Package | None] = lambda _model, _environ: None
     """The package that calls need beside LiteLLM, by the model and the environment variables that are set."""
+    responses_only: re.Pattern[str] = re.compile(r"(?!)")
+    """Names of models that only Responses serves, for models that the price file does not have."""
+    pads_streams: bool = False
+    """In Responses, the pieces of a stream are padded unless the request says otherwise."""
+    asks_for_counts: bool = True
+    """The request for a stream asks for token counts; False for a provider that has no such setting."""
 
     limit: str = "max_tokens"
     """The setting that limits an answer. A compatible server elsewhere gets ``max_tokens``."""
@@ -118,10 +129,19 @@ class Provider(NamedTuple):
 
     prefix_cache: PrefixCache | None = None
     """None for a provider that needs no marks, or has no cache."""
+    lacks: Callable[[str, Mapping[str, Any]], Collection[str]] = lambda _model, _row: ()
+    """The settings that a model does not take, by its name and its row in the price file."""
+    seed: str = "seed"
+    """The name of the seed in a request."""
+    effort: Callable[[str], Mapping[str, Any]] = lambda word: {"reasoning_effort": word}
+    """The fragment of a request for ``reasoning_effort``."""
+
     thinking_apart: bool = False
     """Thinking tokens may be counted apart from those of the answer, not among them."""
     stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
     """US dollars charged, by the ``usage`` of an answer; None for a provider that does not state its cost."""
+    cached_share: float = 1
+    """What a token read from a cache costs, as a share of another one, if the price file does not say."""
     long_from: bool = False
     """The price for long prompts applies from the threshold on, not only above it."""
     always_searches: bool = False
@@ -156,6 +176,45 @@ def _openai_thinks(model: str, known: bool) -> bool:
     if "gpt-5" in model or "gpt-6" in model:
         return "gpt-5-chat" not in model
     return known and re.match(r"o\d", model) is not None
+
+
+_OPENAI_RESPONSES = re.compile(r"codex-mini.*|(gpt-\d[\w.]*|o\d+)-(codex|pro)(-.*)?")
+_XAI_RESPONSES = re.compile(r"grok-.*multi-agent.*")
+_XAI_FIXED = re.compile(
+    r"grok-(4(-\d{4})?(-latest)?|4-fast.*|4\.20(?!.*multi-agent).*|code-fast.*|build-0\.1.*)"
+)
+"""Models that think, but refuse an effort: https://docs.x.ai/docs/guides/reasoning"""
+
+
+def _xai_lacks(model: str, _row: Mapping[str, Any]) -> Collection[str]:
+    return ("reasoning_effort",) if _XAI_FIXED.fullmatch(model) else ()
+
+
+def _moonshot_lacks(_model: str, row: Mapping[str, Any]) -> Collection[str]:
+    return ("temperature",) if row.get("supports_reasoning") else ()
+
+
+def _openrouter_effort(word: str) -> Mapping[str, Any]:
+    """https://openrouter.ai/docs/use-cases/reasoning-tokens"""
+    return {"reasoning": {"effort": "xhigh" if word == "max" else word}}
+
+
+def _no_effort(_model: str, _row: Mapping[str, Any]) -> Collection[str]:
+    return ("reasoning_effort",)
+
+
+def _together_effort(word: str) -> Mapping[str, Any]:
+    """https://docs.together.ai/docs/reasoning-overview"""
+    if word == "none":
+        return {"reasoning": {"enabled": False}}
+    return {"reasoning_effort": {"minimal": "low", "xhigh": "high"}.get(word, word)}
+
+
+def _deepseek_effort(word: str) -> Mapping[str, Any]:
+    """https://api-docs.deepseek.com/guides/thinking_mode"""
+    if word == "none":
+        return {"thinking": {"type": "disabled"}}
+    return {"thinking": {"type": "enabled"}, "reasoning_effort": word}
 
 
 def _openrouter_cost(usage: Mapping[str, Any]) -> float | None:
@@ -204,8 +263,15 @@ def _by_convention(name: str) -> Provider:
     return Provider(name, name, (f"{stem}_API_KEY",), (f"{stem}_API_BASE", f"{stem}_BASE_URL"), listed=False)
 
 
+def _hosted(name: str, address: str, **fields: Any) -> Provider:
+    """A row for a provider of chat completions, with LiteLLM's variables by convention."""
+    row = _by_convention(name)._replace(address=address, listed=True, protocols=("chat",))
+    return row._replace(**fields)
+
+
 _CLAUDE_MARK = {"cache_control": {"type": "ephemeral"}}
 """https://docs.claude.com/en/docs/build-with-claude/prompt-caching"""
+
 
 _GOOGLE = Provider(
     "google", "gemini", ("GOOGLE_API_KEY", "GEMINI_API_KEY"), ("GEMINI_API_BASE",),
@@ -215,7 +281,8 @@ _GOOGLE = Provider(
 _TABLE = (
     Provider(
         "openai", "openai", ("OPENAI_API_KEY",), ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-        "https://api.openai.com/v1", key_elsewhere="none", protocols=("chat",), litellm_models=("openai/",),
+        "https://api.openai.com/v1", key_elsewhere="none", protocols=("responses", "chat"),
+        litellm_models=("openai/",), responses_only=_OPENAI_RESPONSES, pads_streams=True,
         litellm_variables=(
             "OPENAI_ORG_ID", "OPENAI_ORGANIZATION", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS",
         ),
@@ -241,7 +308,7 @@ _TABLE = (
     Provider(
         "openrouter", "openrouter", ("OPENROUTER_API_KEY", "OR_API_KEY"), ("OPENROUTER_API_BASE",),
         "https://openrouter.ai/api/v1", protocols=("chat",), litellm_variables=("OR_SITE_URL", "OR_APP_NAME"),
-        request={"usage": {"include": True}}, stated_cost=_openrouter_cost,
+        request={"usage": {"include": True}}, effort=_openrouter_effort, stated_cost=_openrouter_cost,
         # https://openrouter.ai/docs/features/prompt-caching
         prefix_cache=PrefixCache(
             _CLAUDE_MARK, has=lambda model, _charges: model.startswith("anthropic/"), elsewhere=True
@@ -249,7 +316,8 @@ _TABLE = (
     ),
     Provider(
         "xai", "xai", ("XAI_API_KEY",), ("XAI_API_BASE",), "https://api.x.ai/v1", ("x-ai",),
-        protocols=("chat",), thinking_apart=True, stated_cost=_xai_cost, long_from=True,
+        protocols=("responses", "chat"), responses_only=_XAI_RESPONSES, lacks=_xai_lacks, thinking_apart=True,
+        stated_cost=_xai_cost, long_from=True,
     ),
     Provider(
         "lm_studio", "lm_studio", ("LM_STUDIO_API_KEY",), ("LM_STUDIO_API_BASE",),
@@ -263,6 +331,39 @@ _TABLE = (
         "ollama", "ollama_chat", ("OLLAMA_API_KEY",), ("OLLAMA_API_BASE",), "http://localhost:11434",
         own_server=True, protocols=("ollama",),
     ),
+    _hosted(
+        "mistral", "https://api.mistral.ai/v1", asks_for_counts=False, seed="random_seed",
+        litellm_variables=("MISTRAL_AZURE_API_BASE", "MISTRAL_AZURE_API_KEY"),
+    ),
+    _hosted("groq", "https://api.groq.com/openai/v1"),
+    _hosted("deepseek", "https://api.deepseek.com/beta", effort=_deepseek_effort),
+    _hosted("cerebras", "https://api.cerebras.ai/v1", asks_for_counts=False),
+    _hosted("moonshot", "https://api.moonshot.ai/v1", lacks=_moonshot_lacks),
+    _hosted(
+        "zai", "https://api.z.ai/api/paas/v4", lacks=lambda _model, _row: ("seed", "reasoning_effort"),
+    ),
+    _hosted(
+        "together_ai", "https://api.together.ai/v1", keys=(
+            "TOGETHER_API_KEY", "TOGETHER_AI_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_TOKEN",
+        ), effort=_together_effort,
+    ),
+    _hosted(
+        "fireworks_ai", "https://api.fireworks.ai/inference/v1", keys=(
+            "FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY", "FIREWORKSAI_API_KEY", "FIREWORKS_AI_TOKEN",
+        ), base_variables=("FIREWORKS_API_BASE", "FIREWORKS_AI_API_BASE"), full_names="accounts/",
+        cached_share=0.5,  # https://docs.fireworks.ai/guides/prompt-caching#pricing
+    ),
+    _hosted(
+        "dashscope", "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        litellm_variables=("DASHSCOPE_API_BASE",),  # it may be one of several protocols
+    ),
+    _hosted("nvidia_nim", "https://integrate.api.nvidia.com/v1", asks_for_counts=False),
+    _hosted("novita", "https://api.novita.ai/v3/openai", lacks=_no_effort),
+    _hosted(
+        "vercel_ai_gateway", "https://ai-gateway.vercel.sh/v1",
+        keys=("VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"), lacks=_no_effort,
+    ),
+    _hosted("minimax", "https://api.minimax.io/v1", lacks=_no_effort),
     _by_convention("perplexity")._replace(always_searches=True),
     _by_convention("azure")._replace(package=_azure_package),
     _by_convention("azure_ai")._replace(package=_azure_package),

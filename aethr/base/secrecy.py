@@ -10,7 +10,10 @@ TYPE_CHECKING = False  # type checkers know the name; `aethr version` does not n
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_NAMES = r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)|((GITHUB|GH)(_ENTERPRISE)?|GITLAB|HF)_TOKEN"
+_NAMES = (
+    r".*(_API_KEY|_AUTH_TOKEN|_ACCESS_KEY|_SECRET_KEY)"
+    r"|((GITHUB|GH)(_ENTERPRISE)?|GITLAB|HF|TOGETHER_AI|FIREWORKS_AI|VERCEL_OIDC)_TOKEN"
+)
 
 
 class _Hidden:

@@ -281,13 +281,13 @@ def response_failure(status: int, headers: Mapping[str, str], body: str) -> Call
     except ValueError:
         found = None
     error = outside.at(next(iter(found), None) if isinstance(found, list) else found, "error")
-    parameter = outside.at(error, "param")
+    parameter = _parameter_in(found)
     kind = "no_stream" if status == 400 and parameter == "stream" else kind_of(status, body.lower())
     wait_ms = outside.retry_after_s(headers.get("retry-after-ms", ""))  # of OpenAI, which means these
     wait_s = outside.retry_after_s(headers.get("retry-after", "")) if wait_ms is None else wait_ms / 1000
     # What both Anthropic's and OpenAI's own clients obey.
     retry = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
-    failure = CallFailed(kind, message_of(body), status, wait_s, outside.text(parameter), retry)
+    failure = CallFailed(kind, message_of(body), status, wait_s, parameter, retry)
     return _with_quota(failure, error)
 
 
@@ -314,6 +314,15 @@ def _with_quota(failure: CallFailed, error: object) -> CallFailed:
     elif failure.retry_after_s is None:
         failure.retry_after_s = wait_s
     return failure
+
+
+def _parameter_in(found: object) -> str:
+    """The name in the request that an answer refuses: OpenAI's ``param``, or FastAPI's location."""
+    details = outside.at(found, "detail")
+    where = outside.at(next(iter(details), None) if isinstance(details, list) else None, "loc")
+    last = where[-1] if isinstance(where, list) and where else None
+    named = (outside.at(found, "error", "param"), outside.at(found, "param"), last)
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def error_in(data: Mapping[str, Any]) -> CallFailed | None:

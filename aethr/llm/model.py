@@ -34,6 +34,7 @@ from aethr.llm import (
 )
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
+from aethr.llm.protocols import chat, refused_option, refused_setting
 from aethr.llm.routes import address_of, endpoint_of
 from aethr.llm.spending import (
     answer_tokens,
@@ -117,7 +118,8 @@ class ModelBackend:
 
         A failed attempt is retried after a ``Notice`` if that can help: at most ``ATTEMPTS`` in all, and only
         once after the server had accepted the request. If a stream brought nothing, the same is requested
-        once without streaming. If an endpoint is busy, all calls to it wait.
+        once without streaming. A setting that the provider refuses by name is left out. If an endpoint is
+        busy, all calls to it wait.
         """
         model = _model(request)
         self._check_window(request, model)
@@ -128,7 +130,7 @@ class ModelBackend:
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
         history, asked, used = _History(), request, list[Usage]()
         while True:
-            answer, call = _Answer(), self._call(request, model, ends_at, stream=history.streamed is None)
+            answer, call = _Answer(), self._call(request, model, ends_at, history)
             try:
                 yield from self._attempt(call, answer, ends_at, request.cancelled)
                 return self._completion(request, call, answer, history)
@@ -150,9 +152,15 @@ class ModelBackend:
                 notice = f"{model.name}: {headline(failure)}; retrying once without streaming"
                 yield Notice(notice, "warning")
                 continue
+            if (setting := refused_setting(call, failure)) is not None:
+                notice = history.leave_out(setting, call)
+                yield Notice(notice, "warning")
+                continue
             wait = self._wait(failure, history, answer, ends_at)
             if wait is None:
                 failure = history.choose(failure)
+                if (option := refused_option(call, failure)) is not None:
+                    failure.message += f" ('{option}' is one of the model's options)"
                 raise explain(failure, model.name, call.endpoint) from failure
             yield Notice(_describe_retry(model, failure, answer, wait, history.attempts + 1), kind="warning")
             history.add(failure, answer)
@@ -257,10 +265,9 @@ class ModelBackend:
         LM Studio ends a stream without a word if the prompt is longer than its window:
         https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2339
         """
-        if not provider_of(call.model.name).protocols:  # only here is ``stream`` a part of the body
-            return False
         nothing = failure.kind in VAGUE and answer.ended and not answer.text.strip()
-        if failure.kind != "no_stream" and not (nothing and own_server(call)):
+        own = provider_of(call.model.name).protocols and own_server(call)
+        if failure.kind != "no_stream" and not (nothing and own):
             return False
         try:
             answer_tokens(request)
@@ -268,7 +275,7 @@ class ModelBackend:
             return False
         return True
 
-    def _call(self, request: Request, model: ModelSpec, ends_at: float, *, stream: bool) -> Call:
+    def _call(self, request: Request, model: ModelSpec, ends_at: float, history: _History) -> Call:
         left = max(0.1, ends_at - self._clock())  # a timeout of 0 would make the socket non-blocking
         limits = self._deadlines._replace(whole_s=left, connect_s=min(left, self._deadlines.connect_s))
         return Call(
@@ -277,7 +284,8 @@ class ModelBackend:
             endpoint=endpoint_of(model.name, self._environ),
             deadlines=limits,
             max_tokens=answer_tokens(request),
-            stream=stream,
+            stream=history.streamed is None,
+            left_out=history.left_out,
             schema=request.schema,
             shared=request.shared,
         )
@@ -331,7 +339,8 @@ class _History:
     """The attempts of a call so far.
 
     ``streamed`` is how the stream failed, once the request is made without one; ``repeated`` is True once a
-    request that the server had accepted has been made again.
+    request that the server had accepted has been made again. ``left_out`` are the settings that the provider
+    refused by name.
     """
 
     def __init__(self) -> None:
@@ -339,6 +348,7 @@ class _History:
         self.notes: tuple[str, ...] = ()
         self.streamed: CallFailed | None = None
         self.repeated = False
+        self.left_out: frozenset[str] = frozenset()
 
     @property
     def attempts_left(self) -> bool:
@@ -351,7 +361,17 @@ class _History:
         self.repeated = self.repeated or failure.kind in ACCEPTED or answer.length > 0
         if answer.length:
             broken = f"the stream broke once after {answer.length:,} characters"
-            self.notes = (f"{broken}; that part was paid for too",)
+            self.notes += (f"{broken}; that part was paid for too",)
+
+    def leave_out(self, setting: str, call: Call) -> str:
+        """Leave a setting out of the next request, which is not another attempt; return a note about it."""
+        self.left_out |= {setting}
+        note = f"{call.model.name} does not take {setting}: asked again without it"
+        if setting == "max_tokens":
+            limit, other = chat.limit_names(call)
+            note = f"{call.model.name} does not take {limit}: asked again with {other}"
+        self.notes += (note,)
+        return note
 
     def choose(self, failure: CallFailed) -> CallFailed:
         """The failure to report: with and without streaming, the one that gives a reason."""

@@ -71,7 +71,7 @@ def _find_obstacle(model_name: str, environ: Mapping[str, str]) -> str:
 
     if not protocols.serves(model_name):
         names = ", ".join(protocols.DIRECT)
-        return f"only LiteLLM can call it; Aethr itself calls the chat models of {names}"
+        return f"only LiteLLM can call it; Aethr itself calls models of {names}"
     variables = (*_TLS, *provider_of(model_name).litellm_variables)
     return next((f"only LiteLLM reads {name}" for name in variables if environ.get(name)), "")
 

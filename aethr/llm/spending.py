@@ -110,7 +110,7 @@ def _locate(model_name: str) -> tuple[str | None, Mapping[str, Any] | None]:
 
     LiteLLM keeps some models under ``prefix/model`` and some under the bare name of one provider.
     """
-    _, model = split(model_name)
+    model = split(model_name)[1].removeprefix("responses/")  # LiteLLM's mark for its protocol
     prefix = provider_of(model_name).prefix
     family = prefix.removesuffix("_chat")
     for name in (f"{prefix}/{model}", f"{family}/{model}", model):
@@ -244,7 +244,7 @@ def cost(model_name: str, tokens: Tokens) -> float | None:
     written_1h = _rate(rates, _WRITTEN + _HOUR, long)
     read, kept = tokens.cached or 0, tokens.written or 0
     prompt = max(0, tokens.prompt - read - kept) * asked
-    prompt += read * (asked if cached is None else cached)
+    prompt += read * (asked * provider_of(model_name).cached_share if cached is None else cached)
     prompt += max(0, kept - tokens.written_1h) * written
     prompt += tokens.written_1h * (written if written_1h is None else written_1h)
     answer = tokens.completion * (_rate(rates, _OUTPUT, long) or 0.0)

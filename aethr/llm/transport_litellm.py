@@ -28,6 +28,7 @@ from aethr.llm import (
     FINISHED,
     Alive,
     Call,
+    CallFailed,
     Chunk,
     Read,
     connection,
@@ -37,7 +38,17 @@ from aethr.llm import (
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.protocols import address, chat, ollama, protocol_at, protocol_of, serves
+from aethr.llm.protocols import (
+    PROTOCOLS,
+    WireProtocol,
+    address,
+    chat,
+    ollama,
+    protocol_at,
+    protocol_of,
+    responses,
+    serves,
+)
 from aethr.llm.protocols.content import cache_settings, write_content
 
 ENVIRONMENT = {
@@ -132,6 +143,7 @@ def _hook(litellm: ModuleType) -> None:
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
 """The exchange of the call that this thread makes."""
+_STREAMED = re.compile(rb'"stream"\s*:\s*true')
 _ASIDE = "/api/show"
 """LiteLLM asks Ollama about each model that is new to it, before a call and during it."""
 
@@ -159,13 +171,24 @@ def _receive(response: Any) -> None:
     if exchange is None or path.endswith(_ASIDE):
         return
     exchange.receive(response)
-    if not exchange.call.stream and protocol_at(path) is not None:
+    # LiteLLM requests a response whole if it thinks that the model cannot stream.
+    streamed = exchange.call.stream and not (
+        path.endswith(PROTOCOLS["responses"].path) and not _STREAMED.search(response.request.read())
+    )
+    if not streamed:
         exchange.read()
-        raise _ReadError
+        if _protocol_of(response) is not None:
+            raise _ReadError
+        response._content = exchange.whole  # noqa: SLF001 - it has been read within its bounds
+
+
+def _protocol_of(response: Any) -> WireProtocol | None:
+    """The protocol of a response that is read here."""
+    return protocol_at(response.request.url.path) if response is not None else None
 
 
 class _ReadError(Exception):
-    """A complete answer has been read here, so that LiteLLM, which has no limit on its length, does not."""
+    """A complete answer in a protocol of ours has been read here, so that LiteLLM does not read it."""
 
 
 def providers() -> Collection[str]:
@@ -186,7 +209,7 @@ class LiteLLM:
     def load(self) -> None:
         load()
 
-    def open(self, call: Call, alive: Alive) -> ProtocolStream | LiteLLMStream:
+    def open(self, call: Call, alive: Alive) -> ProtocolStream | LiteLLMStream | LiteLLMAnswer:
         """Answers in one of our own ``protocols`` are read as in a direct call.
 
         LiteLLM reads the others.
@@ -196,16 +219,18 @@ class LiteLLM:
         token = _EXCHANGE.set(exchange)
         try:
             stream = litellm.completion(**_arguments(call))
-            source = stream.fetch_sync_stream()
+            source = stream.fetch_sync_stream() if call.stream else None
         except Exception as error:
-            if exchange.whole is None:
+            if exchange.whole is None or _protocol_of(exchange.response) is None:
                 raise failure_of(error, litellm, exchange.failure) from error
         finally:
             _EXCHANGE.reset(token)
         lines = getattr(source, "streaming_response", None)  # a generator of lines belongs to its response
         owned = inspect.getgeneratorlocals(lines).get("self") if inspect.isgenerator(lines) else None
         response = exchange.response = owned or getattr(source, "response", None) or exchange.response
-        protocol = protocol_at(response.request.url.path) if response is not None else None
+        protocol = _protocol_of(response)
+        if not call.stream and protocol is None:
+            return LiteLLMAnswer(call, exchange, stream)
         if response is None or protocol is None or (response.is_stream_consumed and exchange.whole is None):
             return LiteLLMStream(call, exchange, stream, source)
         read = functools.partial(_read, protocol.reader(call.model.name), call.model.name)
@@ -257,6 +282,28 @@ class LiteLLMStream:
         if not self._watcher.readable:  # only then LiteLLM's own word counts
             reason = self._stream.received_finish_reason or self._stream.intermittent_finish_reason or None
         yield Chunk(finish_reason=reason, usage=_usage(litellm, self._call.model.name, usage))
+
+    def hang_up(self) -> None:
+        self._exchange.hang_up()
+
+
+class LiteLLMAnswer:
+    """An answer without a stream as LiteLLM reads it, with the finish reason as the provider sent it."""
+
+    def __init__(self, call: Call, exchange: Exchange, answer: Any) -> None:
+        self._call = call
+        self._exchange = exchange
+        self._answer = answer
+
+    def chunks(self) -> Generator[Chunk, None, None]:
+        yield from _note_dropped(self._call, self._exchange.response)
+        watcher, choice = FinishWatcher(), next(iter(self._answer.choices), None)
+        for _ in watcher.of_lines(iter([self._exchange.whole or b""])):
+            pass
+        reason = watcher.reason if watcher.readable else getattr(choice, "finish_reason", None)
+        text = choice.message.content if choice is not None else None
+        usage = _usage(load(), self._call.model.name, getattr(self._answer, "usage", None))
+        yield Chunk(text or "", reason, usage)
 
     def hang_up(self) -> None:
         self._exchange.hang_up()
@@ -317,33 +364,50 @@ def _watch(exchange: Exchange, stream: Any, source: Any) -> FinishWatcher:
     return watcher
 
 
+_SENT_AS: Mapping[str, re.Pattern[bytes]] = {
+    "temperature": re.compile(rb'"temperature"\s*:'),
+    "top_p": re.compile(rb'"(?:top_p|topP)"\s*:'),
+    "seed": re.compile(rb'"(?:random_)?seed"\s*:'),
+    "reasoning_effort": re.compile(
+        rb'"(?:reasoning_effort|effort|reasoning|thinking|thinkingConfig|think)"\s*:'
+    ),
+}
+"""Settings of ours that LiteLLM translates, and what they are in the requests of all protocols."""
+
+
 def _arguments(call: Call) -> dict[str, Any]:
     name, base = call.model.name, call.endpoint.base
-    wanted = {"temperature": call.model.temperature, "seed": call.model.seed}
+    row, model, content = provider_of(name), litellm_name(name), write_content(call)
+    wanted = {each: getattr(call.model, each) for each in _SENT_AS if each not in call.left_out}
     if serves(name):  # LiteLLM also sends what the model refuses or ignores
         taken = protocol_of(name).settings(call)
         wanted = {setting: value for setting, value in wanted.items() if setting in taken}
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
-    row = provider_of(name)
-    if "ollama" in row.protocols:
-        extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
     if settings_of_cache := cache_settings(call):
         extra["extra_body"] = settings_of_cache
-    if not chat.is_chat_model(name):
-        extra["store"] = False  # OpenAI keeps prompts and answers of its Responses by default
-    if base and "messages" in row.protocols:
+    if "ollama" in row.protocols:
+        # LiteLLM would turn some efforts into no thinking at all.
+        wanted["reasoning_effort"], think = None, ollama.think(call)
+        thinking = {} if think is None or "reasoning_effort" in call.left_out else {"think": think}
+        extra = {"num_ctx": ollama.window(call), "extra_body": {**ollama.WHOLE_PROMPT, **thinking}}
+    elif base and "messages" in row.protocols:
         base = address(call)  # to which LiteLLM adds nothing
     elif base and "gemini" in row.protocols:
         base = address(call).rpartition("/models/")[0]
+    elif responses.is_responses_model(name):
+        content, extra["store"] = call.prompt, False  # for some providers LiteLLM drops it
+        if responses.MARK not in model and spending.price_row(name) is None:
+            model = model.replace("/", f"/{responses.MARK}", 1)
+    limit, other = chat.limit_names(call)  # LiteLLM translates it only for models that it knows
     settings = {
         **wanted,
-        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
+        other if "max_tokens" in call.left_out else limit: call.max_tokens,
         "api_key": None if call.endpoint.bearer else call.endpoint.key,  # it reads tokens itself
         "api_base": base,
     }
     return {
-        "model": litellm_name(name),
-        "messages": [{"role": "user", "content": write_content(call)}],
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
         "stream": call.stream,
         "timeout": connection.timeout(call.deadlines),
         "max_retries": 0,
@@ -359,12 +423,10 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
     if response is not None:
-        sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
-        sent &= set(_arguments(call))  # LiteLLM may send a temperature of its own
-        values = {"temperature": call.model.temperature, "seed": call.model.seed}
-        yield from note_dropped(
-            call, [name for name in values if values[name] is not None and name not in sent]
-        )
+        sent, given = response.request.read(), _arguments(call)  # LiteLLM may send a temperature of its own
+        asked = [name for name in _SENT_AS if getattr(call.model, name) is not None]
+        unsent = [name for name in asked if name not in given or not _SENT_AS[name].search(sent)]
+        yield from note_dropped(call, [name for name in unsent if name not in call.left_out])
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:

@@ -25,6 +25,7 @@ ROWS: tuple[Row, ...] = (
     Row("first-token", "a bare `httpx` script that does the same call", live.first_token),
     Row("first-token-lanes", "a bare `httpx` script that does the same call", live.first_token_lanes),
     Row("first-token-litellm", "a bare LiteLLM script that does the same call", live.first_token_litellm),
+    Row("first-token-responses", "the same script in OpenAI's Responses", live.first_token_responses),
     Row("stream", "reading the same stream with `httpx`", live.stream),
     Row("at-once", "the same with one part: the slowest of them", live.at_once),
     Row("diff-large", "`git diff` to /dev/null", trees.diff_large),

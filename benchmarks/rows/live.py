@@ -47,6 +47,21 @@ def first_token_litellm(bench: Bench) -> Iterator[Figure]:
     yield from _first_token(bench, "litellm", "bare_litellm.py", bench.runs, 1)
 
 
+def first_token_responses(bench: Bench) -> Iterator[Figure]:
+    """The direct transport beside ``httpx``, in OpenAI's Responses."""
+    root = bench.small()
+    work = {
+        "floor": bare(bench, "bare_responses.py", _prompt(bench, root)),
+        "mine": live(
+            bench, root, "direct", "--stream", model="responses/m", sink="pipe", mark=FIRST.encode()
+        ),
+    }
+    samples = commands(work, bench.runs + 4)
+    first = {name: take(taken, "first_s") for name, taken in samples.items()}
+    yield ratio("first token", first["mine"], first["floor"], 1.6)
+    yield plain("memory", take(samples["mine"], "rss_mb"), 50, "MB")
+
+
 def stream(bench: Bench) -> Iterator[Figure]:
     """A long answer on a pipe and on a terminal, whole processes."""
     root = bench.small()

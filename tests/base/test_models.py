@@ -31,7 +31,7 @@ NAMING = [
     *(ROOT / name for name in ("action.yml", "aethr.schema.json", ".env.example", ".pre-commit-hooks.yaml")),
 ]
 _PROVIDER = "|".join(map(re.escape, PROVIDERS))
-_NAMED = re.compile(rf"(?<![@\w])(?:{_PROVIDER})[:/](?=\w*[a-z])(?!//)[A-Za-z0-9][\w.:/-]*\w")
+_NAMED = re.compile(rf"(?<![@\w/])(?:{_PROVIDER})[:/](?=\w*[a-z])(?!//)[A-Za-z0-9][\w.:/-]*\w")
 _BARE = re.compile(r"(?<![\w:/.-])(?:gpt-\d|claude-(?:[a-z]+-)?\d|grok-\d|gemini-\d|o\d-)[\w.-]*\w")
 _A_PLACE = re.compile(r"[A-Z_]+|model|your-model")
 """What stands in for a name: ``openai:NAME``."""

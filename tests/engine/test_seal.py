@@ -489,10 +489,10 @@ def test_a_placeholder_of_an_uncalled_server_seals_nothing() -> None:
         "OPENAI_API_KEY": "a",
         "XAI_API_KEY": "b",
         "LM_STUDIO_API_KEY": "lm-studio",
-        "GROQ_API_KEY": "c",
+        "COHERE_API_KEY": "c",
     }
     assert provider_keys(environ, ["openai:gpt-4o"]) == ("a", "b")
-    assert provider_keys(environ, ["lm_studio:qwen", "groq:llama"]) == ("a", "b", "c", "lm-studio")
+    assert provider_keys(environ, ["lm_studio:qwen", "cohere:command"]) == ("a", "b", "c", "lm-studio")
 
 
 @pytest.mark.parametrize("gate", GATES)

@@ -60,6 +60,7 @@ STREAMS = {
     "no space": stream(HI, STOP).replace("data: ", "data:"),
     "named events": "event: message\n" + stream(HI, STOP),
     "thought beside the text": stream(part({"content": None, "reasoning_content": "hm"}), HI, STOP),
+    "thought beside the text, by its other name": stream(part({"content": "", "reasoning": "hm"}), HI, STOP),
     "thought inside of the text": stream(part({"content": "<think>hm</think>"}), HI, STOP),
     "two choices": stream(part({"content": "B"}, index=1), HI, STOP),
     "text after the end": stream(HI, part({"content": "!"}, "stop"), part({"content": "?"})),

@@ -23,6 +23,7 @@ from aethr.base.records import Completion, ModelSpec
 from aethr.llm import Call, Chunk, Deadlines, Endpoint
 from aethr.llm.exchange import Direct
 from aethr.llm.model import ModelBackend
+from aethr.llm.protocols import DIRECT
 from aethr.llm.routes import VARIABLE, load_ahead, route
 from tests.llm.test_model import GPT, KEY, PATIENT, SHORT, request
 from tests.model_server import ModelServer, Reply, error
@@ -253,13 +254,17 @@ import httpx, httpcore._sync.http2
         ("x-ai:grok-4.3", "auto", "direct"),
         ("openrouter:acme/some-model", "direct", "direct"),
         ("openai:gpt-4o-mini", "litellm", "litellm"),
-        ("openai:gpt-5-codex", "auto", "litellm"),
+        ("openai:gpt-5-codex", "auto", "direct"),
+        ("xai:grok-4.20-multi-agent", "auto", "direct"),
+        ("fireworks_ai:accounts/fireworks/models/m", "auto", "direct"),
+        ("fireworks_ai:short-for-another", "auto", "litellm"),
         ("anthropic:claude-x", "auto", "direct"),
         ("anthropic:claude-opus-5-5", "direct", "direct"),
         ("google:gemini-2.5-pro", "auto", "direct"),
         ("google:gemini-3.1-flash-live-preview", "auto", "litellm"),
         ("ollama:some-model", "auto", "direct"),
-        ("groq:some-model", "auto", "litellm"),
+        ("groq:some-model", "auto", "direct"),
+        ("cohere_chat:some-model", "auto", "litellm"),
     ],
 )
 def test_the_transport_of_each_model_and_setting(name: str, word: str, transport: str) -> None:
@@ -272,6 +277,7 @@ def test_the_transport_of_each_model_and_setting(name: str, word: str, transport
         ("openai:gpt-4o", "OPENAI_ORG_ID"),
         ("openrouter:acme/some-model", "OR_SITE_URL"),
         ("xai:grok-x", "SSL_VERIFY"),
+        ("mistral:some-model", "MISTRAL_AZURE_API_BASE"),
     ],
 )
 def test_a_variable_that_only_litellm_reads_selects_litellm(name: str, variable: str) -> None:
@@ -280,15 +286,16 @@ def test_a_variable_that_only_litellm_reads_selects_litellm(name: str, variable:
         route({variable: "x", VARIABLE: "direct"})(name)
 
 
-@pytest.mark.parametrize("name", ["google:gemini-3.1-flash-live-preview", "openai:o3-pro", "groq:some-model"])
+@pytest.mark.parametrize(
+    "name", ["google:gemini-3.1-flash-live-preview", "openai:openai/o3", "cohere_chat:some-model"]
+)
 def test_direct_refuses_what_it_cannot_call(name: str) -> None:
     environ = {VARIABLE: "direct", "OPENAI_API_KEY": KEY, "GOOGLE_API_KEY": KEY}
     with pytest.raises(UsageError) as caught:
         ModelBackend(environ, route(environ)).preflight([request(name)])
     assert str(caught.value) == (
         f"{name}: not with AETHR_TRANSPORT=direct: only LiteLLM can call it; "
-        "Aethr itself calls the chat models of openai, anthropic, google, gemini, openrouter, xai, "
-        "lm_studio, hosted_vllm, ollama"
+        f"Aethr itself calls models of {', '.join(DIRECT)}"
     )
     assert caught.value.fix == "Unset AETHR_TRANSPORT."
 

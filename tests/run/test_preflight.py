@@ -92,7 +92,7 @@ def test_an_unknown_provider_is_refused_with_a_suggestion() -> None:
 
 
 def test_any_provider_that_litellm_knows_is_accepted() -> None:
-    backend({}).preflight([request("groq:some-model")])
+    backend({}).preflight([request("cohere:some-model")])
 
 
 @pytest.mark.parametrize("name", ["gpt-4o", "openai:http://127.0.0.1:1/x", "oobabooga/http://127.0.0.1:1/x"])

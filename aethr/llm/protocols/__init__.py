@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from aethr.base.providers import PROVIDERS, provider_of, split
 from aethr.llm import Call, CallFailed, Read, Settings, spending
-from aethr.llm.protocols import chat, gemini, messages, ollama
+from aethr.llm.protocols import chat, gemini, messages, ollama, responses
 
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "schema")
 """Aethr's own settings of a call. ``schema`` is the form of the answer (``answer: schema`` of a step)."""
@@ -74,13 +74,28 @@ def wanted(call: Call) -> Mapping[str, Any]:
 
 
 def refused_setting(call: Call, failure: CallFailed) -> str | None:
-    """The setting of ours that the provider refused by name, so that the call can be made without it."""
-    if failure.status != 400 or not failure.parameter or provider_of(call.model.name).protocols == ():
+    """The setting of ours that the provider refused by name, so that the call can be made without it.
+
+    Never one that is in the user's ``options`` too. A limit counts only where it has another name.
+    """
+    refused, ours = _refused_names(failure), wanted(call).keys() - call.left_out
+    if refused & _keys(call.model.options):
         return None
-    last = failure.parameter.rpartition(".")[2]
-    sent = protocol_of(call.model.name).settings(call)
-    names = {name: {name, *_keys(fragment)} for name, fragment in sent.items() if name in wanted(call)}
-    return next((name for name, keys in names.items() if last in keys and name not in call.left_out), None)
+    sent: Settings = {}
+    if serves(call.model.name):
+        protocol = protocol_of(call.model.name)
+        sent = protocol.settings(call)
+        ours -= set() if protocol is PROTOCOLS["chat"] else {"max_tokens"}
+    names = {
+        name: _keys({name: sent.get(name)}) | _ALIASES.get(name, set()) for name in SETTINGS if name in ours
+    }
+    return next((name for name, known in names.items() if refused & known), None)
+
+
+def refused_option(call: Call, failure: CallFailed) -> str | None:
+    """The option of the user that the provider refused by name."""
+    refused, options = _refused_names(failure), call.model.options
+    return next((name for name in options if refused & _keys({name: options[name]})), None)
 
 
 def serves(model_name: str) -> bool:
@@ -99,8 +114,8 @@ def protocol_at(path: str) -> WireProtocol | None:
 
 
 def _name_of(model_name: str) -> str | None:
-    provider = provider_of(model_name)
-    if split(model_name)[1].startswith(provider.litellm_models):
+    provider, model = provider_of(model_name), split(model_name)[1]
+    if model.startswith(provider.litellm_models) or not model.startswith(provider.full_names):
         return None
     return next((name for name in provider.protocols if PROTOCOLS[name].serves(model_name)), None)
 
@@ -131,16 +146,53 @@ def _merge(into: dict[str, Any], fragment: Mapping[str, Any]) -> None:
             into[name] = value
 
 
+_ALIASES: Mapping[str, set[str]] = {
+    "max_tokens": {"maxcompletiontokens"},
+    "seed": {"randomseed"},
+    "reasoning_effort": {"reasoning", "effort", "thinking", "think", "budgettokens", "thinkingconfig"},
+    "schema": {"responseformat", "jsonschema", "outputformat", "format", "responseschema"},
+}
+"""Other names of our settings, in requests that LiteLLM makes and in messages, as ``_plain`` writes them."""
+_NAMED = re.compile(
+    r"[`'\"]([A-Za-z][\w.]*)[`'\"]"
+    r"|does not (?:support|accept|allow|take)(?: the)?(?: parameters?:?| arguments?:?)? ([A-Za-z][\w.]*)"
+    r"|\b(?:parameter|argument|field|setting)s?(?: supplied)?:? ([A-Za-z][\w.]*)"
+    r"|^([a-z][\w.]*): "
+)
+"""A name in a message: most providers quote it."""
+_VAGUE = frozenset({"type", "name"})
+"""Names in a fragment that say nothing about its setting."""
+
+
+def _refused_names(failure: CallFailed) -> set[str]:
+    """What the provider refuses by name, as ``_plain`` writes it: a parameter, or names in its message."""
+    if failure.kind != "bad_request":
+        return set()
+    told = _NAMED.findall(failure.message)
+    names = [failure.parameter] if failure.parameter else ["".join(groups) for groups in told]
+    return {_plain(name.rstrip(".").rpartition(".")[2]) for name in names}
+
+
 def _keys(fragment: Mapping[str, Any]) -> set[str]:
-    below = (_keys(value) for value in fragment.values() if isinstance(value, Mapping))
-    return set(fragment).union(*below)
+    """The names in a fragment, but not those that a schema has."""
+    below = (
+        _keys(value)
+        for name, value in fragment.items()
+        if isinstance(value, Mapping) and not name.endswith(("schema", "Schema"))
+    )
+    return {_plain(name) for name in fragment if name not in _VAGUE}.union(*below)
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared: ``reasoningEffort`` is ``reasoning_effort``."""
+    return name.replace("_", "").lower()
 
 
 def _bearer(call: Call) -> dict[str, str]:
     return {"Authorization": f"Bearer {call.endpoint.key}"} if call.endpoint.key else {}
 
 
-_CHAT, _OLLAMA = "/chat/completions", "/api/chat"
+_CHAT, _OLLAMA, _RESPONSES = "/chat/completions", "/api/chat", "/responses"
 PROTOCOLS: Mapping[str, WireProtocol] = {
     "chat": WireProtocol(
         _CHAT, chat.is_chat_model, chat.frame, chat.settings, chat.reader, _bearer, lambda _call: _CHAT
@@ -171,6 +223,15 @@ PROTOCOLS: Mapping[str, WireProtocol] = {
         gemini.reader,
         gemini.headers,
         gemini.path_of,
+    ),
+    "responses": WireProtocol(
+        _RESPONSES,
+        responses.is_responses_model,
+        responses.frame,
+        responses.settings,
+        responses.reader,
+        _bearer,
+        lambda _call: _RESPONSES,
     ),
 }
 """By their names in the table ``PROVIDERS``."""

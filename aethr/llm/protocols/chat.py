@@ -10,11 +10,14 @@ from functools import partial
 from typing import Any
 
 from aethr.base import outside
-from aethr.base.providers import Provider, provider_of, split
+from aethr.base.providers import EFFORTS, Provider, provider_of, split
 from aethr.base.records import Usage
 from aethr.llm import Call, CallFailed, Chunk, Read, Settings, spending
 from aethr.llm.failures import error_in
-from aethr.llm.protocols.content import Content, cache_settings, read_content, write_content
+from aethr.llm.protocols.content import Content, cache_settings, read_content, read_objects, write_content
+
+LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""The two names of the setting that limits an answer."""
 
 
 def is_chat_model(model_name: str) -> bool:
@@ -22,38 +25,77 @@ def is_chat_model(model_name: str) -> bool:
     return not split(model_name)[1].startswith("responses/") and spending.is_chat(model_name)
 
 
-def limit_name(call: Call) -> str:
-    """The setting that limits the answer; a compatible server may not know the provider's newer name."""
-    provider = provider_of(call.model.name)
-    return provider.limit if provider.is_at(call.endpoint.base) else Provider._field_defaults["limit"]
+def limit_names(call: Call) -> tuple[str, str]:
+    """The name of the setting that limits the answer, and the other one.
+
+    A compatible server may not know the newer name, and models that think take only that.
+    """
+    provider, name = provider_of(call.model.name), call.model.name
+    thinks = provider.thinks(split(name)[1], spending.price_row(name) is not None)
+    newer = thinks or provider.is_at(call.endpoint.base)
+    limit = provider.limit if newer else Provider._field_defaults["limit"]
+    return limit, LIMITS[limit]
 
 
 def frame(call: Call) -> dict[str, Any]:
     """The JSON of the request without its settings."""
-    streaming = {"stream": True, "stream_options": {"include_usage": True}}
+    provider = provider_of(call.model.name)
+    counts = {"stream_options": {"include_usage": True}}
     return {
         "model": split(call.model.name)[1],
         "messages": [{"role": "user", "content": write_content(call)}],
-        **(streaming if call.stream else {"stream": False}),
-        **provider_of(call.model.name).request,
+        "stream": call.stream,
+        **(counts if call.stream and provider.asks_for_counts else {}),
+        **provider.request,
         **cache_settings(call),
     }
 
 
 def settings(call: Call) -> Settings:
-    """Only those that the model takes."""
+    """Only those that the model takes. A limit that it refuses by its name is sent by the other one."""
+    provider, accepted = provider_of(call.model.name), taken(call)
+    limit, other = limit_names(call)
+    effort = accepted.get("reasoning_effort")
+    shapes: dict[str, Mapping[str, Any]] = {
+        "seed": {provider.seed: call.model.seed},
+        "reasoning_effort": provider.effort(effort) if effort else {},
+    }
+    sent = {name: shapes.get(name, {name: value}) for name, value in accepted.items()}
+    renamed = {"limit": {other: call.max_tokens}} if "max_tokens" in call.left_out else {}
+    return {"max_tokens": {limit: call.max_tokens}, **sent, **renamed}
+
+
+def taken(call: Call) -> Mapping[str, Any]:
+    """The sampling and the effort that the model takes, by LiteLLM's rules, also those without a value."""
     spec, provider = call.model, provider_of(call.model.name)
     model, row = split(spec.name)[1], spending.price_row(spec.name) or {}
-    limit = limit_name(call)
-    wanted: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
+    wanted = {name: getattr(spec, name) for name in ("temperature", "top_p", "seed")}
+    effort = _nearest_effort(row, spec.reasoning_effort) if spec.reasoning_effort else None
+    if effort or not spec.reasoning_effort:
+        wanted["reasoning_effort"] = effort
+    lacking = set(provider.lacks(model, row))
     if provider.thinks(model, bool(row)):
-        limit = provider.limit  # wherever the model is served, it takes only this name
-        free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
+        resolved = effort or row.get("default_reasoning_effort")
         if "gpt-5" in model and "search" in model:
-            wanted = {}
-        elif not free and spec.temperature != 1:
-            del wanted["temperature"]
-    return {"max_tokens": {limit: call.max_tokens}, **{name: {name: value} for name, value in wanted.items()}}
+            lacking.update(wanted)
+        elif not row.get("supports_none_reasoning_effort") or resolved != "none":
+            lacking.update(("top_p",) if spec.temperature == 1 else ("top_p", "temperature"))
+    return {name: value for name, value in wanted.items() if name not in lacking}
+
+
+def _nearest_effort(row: Mapping[str, Any], effort: str) -> str | None:
+    """The effort to send to a model: where it takes few, the next higher one; None if it does not take any.
+
+    What the price file does not say is left to the provider.
+    """
+    if row and not row.get("supports_reasoning"):
+        return None
+    levels = row.get("reasoning_effort_levels")
+    if isinstance(levels, list) and effort not in levels and effort in EFFORTS:
+        known = sorted((each for each in levels if each in EFFORTS), key=EFFORTS.index)
+        higher = [each for each in known if EFFORTS.index(each) > EFFORTS.index(effort)]
+        return next(iter([*higher, *known[-1:]]), None) if effort != "none" else None
+    return effort if row.get(f"supports_{effort}_reasoning_effort") is not False else None
 
 
 def reader(model_name: str) -> Read:
@@ -65,12 +107,8 @@ def read(data: Mapping[str, Any], model_name: str) -> Chunk:
 
     Only the first choice counts. Raises ``CallFailed`` for an error in it and for data in another form.
     """
-    choices = [] if data.get("choices") is None else data["choices"]
-    if not isinstance(choices, list) or not all(each is None or isinstance(each, dict) for each in choices):
-        raise CallFailed("garbage", "broken JSON in the answer: choices is not a list of objects")
-    choice: Mapping[str, Any] = next(
-        (each for each in choices if each and each.get("index") in (0, None, "0")), {}
-    )
+    choices = read_objects(data.get("choices"), "choices")
+    choice: Mapping[str, Any] = next((each for each in choices if each.get("index") in (0, None, "0")), {})
     failure = error_in(choice) if choice.get("error") else None
     if failure is not None:
         raise failure
@@ -81,7 +119,7 @@ def read(data: Mapping[str, Any], model_name: str) -> Chunk:
     return Chunk(
         text,
         outside.text(choice.get("finish_reason")) or None,
-        _usage(counted, model_name) if counted is not None else None,
+        read_usage(counted, model_name) if counted is not None else None,
         refusal=refusal,
     )
 
@@ -99,7 +137,7 @@ def _choice_content(choice: Mapping[str, Any]) -> Content:
     return read_content(choice.get("text"))
 
 
-def _usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
+def read_usage(usage: Mapping[str, Any], model_name: str) -> Usage | None:
     """The provider's counts; None if it counted nothing. A count of zero is a missing count."""
 
     def counted(*keys: str) -> int | None:

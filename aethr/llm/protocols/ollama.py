@@ -37,9 +37,19 @@ def frame(call: Call) -> dict[str, Any]:
 
 
 def settings(call: Call) -> Settings:
-    wanted = {"temperature": call.model.temperature, "seed": call.model.seed}
-    sent = {name: {"options": {name: value}} for name, value in wanted.items()}
-    return {"max_tokens": {"options": {"num_predict": call.max_tokens}}, **sent}
+    names = ("temperature", "top_p", "seed")
+    sent: dict[str, Mapping[str, Any]] = {
+        name: {"options": {name: getattr(call.model, name)}} for name in names
+    }
+    limit = {"options": {"num_predict": call.max_tokens}}
+    return {"max_tokens": limit, "reasoning_effort": {"think": think(call)}, **sent}
+
+
+def think(call: Call) -> bool | str | None:
+    """Ollama's word for the effort: it has no ``minimal`` and no ``xhigh``."""
+    effort = call.model.reasoning_effort
+    words: Mapping[str | None, bool | str] = {"none": False, "minimal": "low", "xhigh": "max"}
+    return words.get(effort, effort)
 
 
 def reader(model_name: str) -> Read:
