@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from aethr.base.records import ModelSpec, PlannedStep
 
 EXAMPLE = "openai:gpt-5.4-mini"
 """In messages and in the schema; also what the presets review with."""
@@ -35,6 +38,9 @@ ANSWER_LIMIT = 32_000
 
 https://platform.openai.com/docs/guides/reasoning#allocating-space-for-reasoning
 """
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The words for how much a model thinks, of all providers. Few models take each of them."""
 
 
 class Provider(NamedTuple):
@@ -74,6 +80,8 @@ class Provider(NamedTuple):
     thinks: Callable[[str, bool], bool] = lambda _model, _known: False
     """Whether a model thinks, and takes fewer settings: by its name, and by being in the price file."""
 
+    thinking_budgets: Mapping[str, int] = MappingProxyType({})
+    """The tokens that each effort gives to thinking, for models that only think if they are asked to."""
     thinking_apart: bool = False
     """Thinking tokens may be counted apart from those of the answer, not among them."""
     stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
@@ -161,6 +169,10 @@ _TABLE = (
         "anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
         bearer_tokens=("ANTHROPIC_AUTH_TOKEN",),
+        # Those of LiteLLM; the newer models decide it themselves (``supports_adaptive_thinking``).
+        thinking_budgets={
+            "minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384,
+        },
     ),
     _GOOGLE,
     _GOOGLE._replace(name="gemini"),
@@ -221,3 +233,26 @@ def provider_of(name: str) -> Provider:
 def litellm_name(name: str) -> str:
     """The model name as LiteLLM wants it: ``google:NAME`` is ``gemini/NAME``."""
     return f"{provider_of(name).prefix}/{split(name)[1]}"
+
+
+def renamed(model: ModelSpec, name: str) -> ModelSpec:
+    """The model ``name`` alone, with the settings of ``model``.
+
+    Options and endpoint are those of a provider, so another one does not get them.
+    """
+    defaults = model._field_defaults
+    if provider_of(name).prefix != provider_of(model.name).prefix:
+        model = model._replace(options=defaults["options"], endpoint=None)
+    return model._replace(name=name, fallback=())
+
+
+def chain(model: ModelSpec) -> tuple[ModelSpec, ...]:
+    """The model and its fallbacks, in the order in which they are called."""
+    return (model, *(renamed(model, name) for name in model.fallback))
+
+
+def called(step: PlannedStep) -> tuple[ModelSpec, ...]:
+    """The models that a step may call, in order. An agent calls only its own, which has no fallback then."""
+    if step.model is None:
+        return ()
+    return (step.model,) if step.edits_tree else chain(step.model)

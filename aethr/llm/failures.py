@@ -64,7 +64,7 @@ _TEXTS: Mapping[FailureKind, tuple[str, str]] = {
         "Check the model's name{base}: a model server must stand there.",
     ),
     "empty": ("the answer is empty", "Try again, or use another model."),
-    "all_thought": ("the answer is empty", "Raise the model's max_tokens, or lower its effort."),
+    "all_thought": ("the answer is empty", "Raise the model's max_tokens, or lower its reasoning_effort."),
     "content_filter": (
         "the provider's content filter refused",
         "Look at what the context sends, or use another model.",

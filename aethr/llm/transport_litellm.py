@@ -38,7 +38,7 @@ from aethr.llm import (
 )
 from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
-from aethr.llm.protocols import chat, ollama, protocol_at
+from aethr.llm.protocols import chat, merge, ollama, protocol_at
 from aethr.llm.protocols.content import read_content
 
 ENVIRONMENT = {
@@ -133,6 +133,8 @@ def _hook(litellm: ModuleType) -> None:
 
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
 """The exchange of the call that this thread makes."""
+_PROMPTS = frozenset({"messages", "input", "contents", "prompt", "inputs"})
+"""Where the prompt is in the requests of all protocols: LiteLLM also asks for tokens and the like."""
 _ASIDE = "/api/show"
 """LiteLLM asks Ollama about each model that is new to it, before a call and during it."""
 
@@ -141,6 +143,31 @@ def _prepare(request: Any) -> None:
     exchange = _EXCHANGE.get()
     if exchange is not None and not request.url.path.endswith(_ASIDE):
         exchange.prepare(request)
+        if exchange.call.model.options:
+            _add_options(request, exchange.call.model.options)
+
+
+def _add_options(request: Any, options: Mapping[str, Any]) -> None:
+    """Add the model's options to a call's JSON, as LiteLLM has made it, unless that is signed.
+
+    As arguments, some would be LiteLLM's own (``api_base``), and it nests ``extra_body`` for some providers.
+    """
+    body = _json_of(request)
+    if not _PROMPTS.intersection(body) or request.headers.get("authorization", "").startswith("AWS4-"):
+        return
+    merge(body, options, keep_none=True)
+    made = type(request)(request.method, request.url, json=body)
+    request.stream, request._content = made.stream, made.content  # noqa: SLF001 - httpx changes no body
+    request.headers["Content-Length"] = made.headers["Content-Length"]
+
+
+def _json_of(request: Any) -> dict[str, Any]:
+    """The object in a request's body, empty if there is none."""
+    try:
+        body = json.loads(request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _receive(response: Any) -> None:
@@ -334,10 +361,20 @@ def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+_SENT_AS: Mapping[str, re.Pattern[bytes]] = {
+    "temperature": re.compile(rb'"temperature"\s*:'),
+    "top_p": re.compile(rb'"(?:top_p|topP)"\s*:'),
+    "seed": re.compile(rb'"(?:random_)?seed"\s*:'),
+    "reasoning_effort": re.compile(
+        rb'"(?:reasoning_effort|effort|reasoning|thinking|thinkingConfig|think)"\s*:'
+    ),
+}
+"""Settings of ours that LiteLLM translates, and what they are in the requests of all protocols."""
+
+
 def _arguments(call: Call) -> dict[str, Any]:
     settings = {
-        "temperature": call.model.temperature,
-        "seed": call.model.seed,
+        **{name: getattr(call.model, name) for name in _SENT_AS},
         chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
@@ -362,12 +399,13 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
 
     In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
+    options = call.model.options
+    if options and (response is None or not options.keys() <= _json_of(response.request).keys()):
+        yield from note_dropped(call, ["options"])
     if response is not None:
-        sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
-        values = {"temperature": call.model.temperature, "seed": call.model.seed}
-        yield from note_dropped(
-            call, [name for name in values if values[name] is not None and name not in sent]
-        )
+        sent = response.request.read()
+        given = [name for name in _SENT_AS if getattr(call.model, name) is not None]
+        yield from note_dropped(call, [name for name in given if not _SENT_AS[name].search(sent)])
 
 
 def _usage(litellm: ModuleType, model_name: str, usage: Any) -> Usage | None:

@@ -122,7 +122,8 @@ def narrate_quietly(event: Event) -> tuple[Message, ...]:
         case RunStarted():
             return unreal(event)
         case RunFinished():
-            return (*set_aside(event.result), *doubts(event.result))
+            stood_in = (Message(f"answered by {name}", "note") for name in fallbacks(event.result))
+            return (*stood_in, *set_aside(event.result), *doubts(event.result))
         case _:
             return ()
 
@@ -221,7 +222,20 @@ def title(step: StepResult) -> str:
 
 def actor(step: StepStarted | StepResult) -> str:
     """Who answers: the role, and the model or, without one, the backend."""
-    return f"{one_line(step.role, 40)} · {one_line(step.model or step.backend, 80)}"
+    return f"{one_line(step.role, 40)} · {model(step)}"
+
+
+def model(step: StepStarted | StepResult) -> str:
+    """The model or, without one, the backend: ``anthropic:b (fallback for openai:a)``."""
+    name = one_line(step.model or step.backend, 80)
+    if isinstance(step, StepResult) and step.fallback_for:
+        name += f" (fallback for {one_line(step.fallback_for, 80)})"
+    return name
+
+
+def fallbacks(result: RunResult) -> tuple[str, ...]:
+    """The models that answered in the place of another one, each once."""
+    return tuple(dict.fromkeys(model(step) for step in result.steps if step.fallback_for))
 
 
 def closing(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
@@ -364,7 +378,8 @@ def doubts(result: RunResult) -> tuple[Message, ...]:
 def spent(result: RunResult) -> str:
     """``2 steps, 431 tokens, $0.0012, 12.3 s``; preceded by the mode if no model was called.
 
-    With steps that have parts the calls are counted too: ``2 steps, 9 calls, 431 tokens, …``.
+    With steps that have parts the calls are counted too: ``2 steps, 9 calls, 431 tokens, …``. Each model that
+    answered in the place of another one is named.
     """
     totals, unreal = result.totals, UNREAL.get(result.mode)
     turns = {(step.id, step.iteration) for step in result.steps}
@@ -374,6 +389,7 @@ def spent(result: RunResult) -> str:
         tokens(totals.tokens, estimated=totals.estimated),
         "no cost" if unreal else cost(totals.cost_usd, estimated=totals.estimated),
         seconds(totals.seconds),
+        *(f"answered by {name}" for name in fallbacks(result)),
     )
     return (f"{unreal}, no model was called: " if unreal else "") + ", ".join(parts)
 

@@ -45,14 +45,22 @@ def settings(call: Call) -> Settings:
     spec, provider = call.model, provider_of(call.model.name)
     model, row = split(spec.name)[1], spending.price_row(spec.name) or {}
     limit = limit_name(call)
-    wanted: dict[str, Any] = {"temperature": spec.temperature, "seed": spec.seed}
+    wanted: dict[str, Any] = {
+        "temperature": spec.temperature,
+        "top_p": spec.top_p,
+        "seed": spec.seed,
+        "reasoning_effort": spec.reasoning_effort,
+    }
     if provider.thinks(model, bool(row)):
         limit = provider.limit  # wherever the model is served, it takes only this name
-        free = row.get("supports_none_reasoning_effort") and row.get("default_reasoning_effort") == "none"
+        effort = spec.reasoning_effort or row.get("default_reasoning_effort")
+        free = row.get("supports_none_reasoning_effort") and effort == "none"
         if "gpt-5" in model and "search" in model:
             wanted = {}
-        elif not free and spec.temperature != 1:
-            del wanted["temperature"]
+        elif not free:
+            del wanted["top_p"]
+            if spec.temperature != 1:
+                del wanted["temperature"]
     return {"max_tokens": {limit: call.max_tokens}, **{name: {name: value} for name, value in wanted.items()}}
 
 

@@ -38,7 +38,11 @@ def frame(call: Call) -> dict[str, Any]:
 
 
 def settings(call: Call) -> Settings:
-    wanted = {"temperature": call.model.temperature, "seed": call.model.seed}
+    wanted = {
+        "temperature": call.model.temperature,
+        "top_p": call.model.top_p,
+        "seed": call.model.seed,
+    }
     sent = {name: {"options": {name: value}} for name, value in wanted.items()}
     return {"max_tokens": {"options": {"num_predict": call.max_tokens}}, **sent}
 
