@@ -234,8 +234,8 @@ class NamedOf(NamedTuple):
 class Json(NamedTuple):
     """A mapping of any values that JSON has, each of the type that YAML reads.
 
-    ``refused`` has the keys that it may not have, each with the reason, or with those below it that it may not
-    have. It has at most ``values`` values, ``levels`` levels, and ``characters`` in keys and texts.
+    ``refused`` has the keys that it may not have, each with the reason, or with those below it. It has at
+    most ``values`` values, ``levels`` levels, and ``characters`` in keys and texts.
     """
 
     refused: Mapping[str, str | Mapping[str, str]] = MappingProxyType({})
