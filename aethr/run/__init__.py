@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import engine, git
 from aethr.base import budget, edge, options, providers, sanitize, secrecy
-from aethr.base.errors import AethrError, DiskError, MissingKeyError, NotReviewedError
+from aethr.base.errors import AethrError, DiskError, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.records import (
     UNLIMITED,
@@ -309,12 +309,12 @@ def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:
 
 
 def _preflight(bound: Bound, dotenv_warnings: tuple[str, ...]) -> None:
-    """Check keys and programs. A missing key may be in a ``.env`` that was not read, so say that too."""
+    """Check keys, addresses, programs. What is missing may be in a ``.env`` that was not read: say so too."""
     try:
         planning.preflight(bound)
-    except MissingKeyError as error:
+    except UsageError as error:
         error.fix = "\n".join((error.fix, *dotenv_warnings))
-        if bound.terms.gate.needs_review:
+        if isinstance(error, MissingKeyError) and bound.terms.gate.needs_review:
             raise NotReviewedError(str(error), error.fix) from error
         raise
 
