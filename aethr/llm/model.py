@@ -152,15 +152,9 @@ class ModelBackend:
                 return self._completion(request, call, answer, history)
             except CallFailed as caught:
                 failure = caught
-            spent = _priced(answer.usage, model) if answer.usage is not None else None
-            if failure.kind == "all_thought":
-                limits = limit_notes(request, call.max_tokens, truncated=True)
-                failure.message = "; ".join((failure.message, *limits))
-                spent = spent or estimated_usage(request.prompt, call.max_tokens, model.name)
-            if spent is not None:
-                yield Spent(spent)
-            elif answer.length:
-                spent = estimated_usage(request.prompt, estimate_tokens(answer.text), model.name)
+            counted, spent = _count_failed(failure, request, call, answer)
+            if counted is not None:
+                yield Spent(counted)
             if spent is not None:
                 began = self._clock()
                 used.append(spent)
@@ -176,6 +170,9 @@ class ModelBackend:
             wait = self._wait(failure, history, answer, ends_at)
             if wait is None:
                 failure = history.choose(failure)
+                if failure.kind == "all_thought":
+                    limits = limit_notes(request, call.max_tokens, truncated=True)
+                    failure.message = "; ".join((failure.message, *limits))
                 error = explain(failure, model.name, call.endpoint)
                 if failure.allows_fallback and not history.has_text:
                     raise _UnansweredError(failure, error)
@@ -471,6 +468,22 @@ def own_server(call: Call) -> bool:
     """Whether the call goes to the user's own server, not to a provider's."""
     provider = provider_of(call.model.name)
     return provider.own_server or not provider.is_at(call.endpoint.base)
+
+
+def _count_failed(
+    failure: CallFailed, request: Request, call: Call, answer: _Answer
+) -> tuple[Usage | None, Usage | None]:
+    """What a failed attempt used, for the record and for the budget. None: nothing is known of it.
+
+    An answer that ended by its limit, all of it thinking, used all of that. A text that broke off is only
+    estimated for the budget.
+    """
+    counted = _priced(answer.usage, call.model) if answer.usage is not None else None
+    if counted is None and failure.kind == "all_thought":
+        counted = estimated_usage(request.prompt, call.max_tokens, call.model.name)
+    if counted is None and answer.length:
+        return None, estimated_usage(request.prompt, estimate_tokens(answer.text), call.model.name)
+    return counted, counted
 
 
 def _priced(usage: Usage, model: ModelSpec) -> Usage:
