@@ -154,6 +154,40 @@ def test_an_answer_of_another_server_is_not_used_again(
     assert (len(one.bodies), len(other.bodies)) == (1, 1)
 
 
+def test_an_answer_to_other_settings_is_not_used_again(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.git("add", "app.py")
+    words = ["hook", "--checkpoint-dir", str(tmp_path / "kept")]
+    asked = []
+    with serving(monkeypatch, always=text(PASS)) as server:
+        for settings in (
+            "seed: 1",
+            "seed: 1, timeout_s: 60",
+            'seed: 1, fallback: ["xai:grok-4.7"]',
+            "seed: 1, reasoning_effort: low",
+            "seed: 1, reasoning_effort: low, options: {a: {b: 1}}",
+            "seed: 1, reasoning_effort: low, options: {a: {b: 2}}",
+        ):
+            project.write(".aethr.yaml", ONE.replace("endpoint: OWN_ENDPOINT", settings))
+            assert aethr(*words).code == 0
+            asked.append(len(server.bodies))
+    assert asked == [1, 1, 1, 2, 3, 4]
+
+
+def test_a_key_in_an_option_is_not_shown(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sk-another-0123456789abcdef"
+    project.write(".aethr.yaml", ONE.replace("endpoint: OWN_ENDPOINT", f"options: {{user: [{secret}]}}"))
+    monkeypatch.setenv("ANOTHER_API_KEY", secret)
+    with serving(monkeypatch, PASS) as server:
+        done, checked = aethr("run", "--json", TASK), aethr("check")
+    assert server.bodies[0]["user"] == [secret]
+    assert done.record["steps"][0]["options"] == {"user": ["[redacted]"]}
+    assert secret not in done.out + done.err + checked.out + checked.err
+
+
 @pytest.mark.parametrize("name", ["anthropic:claude-x", "google:gemini-x", "groq:some-model", "ollama:m"])
 def test_every_provider_and_every_agent_follows_it(name: str) -> None:
     keys = {"ANTHROPIC_API_KEY": "k", "GOOGLE_API_KEY": "k"}
