@@ -162,11 +162,11 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
 def _check_fallbacks(models: dict[str, dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
     """Models that are called a second time where the first call of them has just failed."""
     for role, model in models.items():
-        seen = {providers.split(model["model"])} if model and "model" in model else set()
+        seen = {providers.litellm_name(model["model"])} if model and "model" in model else set()
         for number, name in enumerate((model or {}).get("fallback", ())):
             if name is None:
                 continue
-            if (same := providers.split(name)) in seen:
+            if (same := providers.litellm_name(name)) in seen:
                 place = reading.places[f"models.{role}.fallback.{number}"]
                 yield Mistake(place, f"fallback: {quote(name)} is called before; name each model once")
             seen.add(same)

@@ -147,6 +147,25 @@ def test_anything_else_is_an_option(path: tuple[str, ...]) -> None:
     assert not refuses(*path)
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ("{a: [" + "1, " * 200 + "]}", "more than 200 values"),
+        ("{a: &x [" + "1, " * 99 + "], b: *x, c: *x}", "more than 200 values"),
+        ("{a: " * 8 + "1" + "}" * 8, "nested deeper than 8 levels"),
+        ("{a: " + "x" * 8192 + "}", "more than 8,192 characters"),
+        ("{" + "x" * 8193 + ": 1}", "more than 8,192 characters"),
+    ],
+    ids=["values", "aliases", "levels", "text", "key"],
+)
+def test_options_are_bounded(options: str, problem: str) -> None:
+    text = f"models: {{r: {{model: 'openai:m', options: {options}}}}}\n"
+    with pytest.raises(ConfigError, match=problem):
+        workflow_file.parse(
+            f"workflow: w\nroles: {{r: x}}\nsteps: [{{id: a, role: r}}]\n{text}", "f", planning.vocabulary()
+        )
+
+
 # --- options that change the price -------------------------------------------------------------
 
 
