@@ -58,7 +58,7 @@ def _record(path: str, record: Schema) -> Iterator[str]:
 
 def _below(key: Schema) -> Iterator[tuple[str, Schema]]:
     """The mappings with keys of their own inside of a value, each with the rest of its path."""
-    if "properties" in key:
+    if "properties" in key and key.get("additionalProperties") is False:
         yield "", key
     for choice in key.get("anyOf", ()):
         yield from _below(choice)
@@ -79,7 +79,7 @@ def _type(key: Schema) -> str:
     match key["type"]:
         case "array":
             return f"list: {_type(key['items'])}"
-        case "object" if "properties" not in key:
+        case "object" if isinstance(key.get("additionalProperties"), dict):
             return f"mapping from names, each to: {_type(key['additionalProperties'])}"
         case kind:
             return simple.get(kind, "mapping") + _range(key)

@@ -181,7 +181,7 @@ class AgentBackend:
     def _run(self, session: _Session, installed: Installed) -> Progress:
         """Start the agent, relay its events, and judge how it ended."""
         run = self._run_of(session.request, session.model, installed)
-        base = access(session.model.name, self._environ).base_variable
+        base = access(session.model, self._environ).base_variable
         if base and not run.own_address:
             text = f"{self._agent.name} does not read {base}: its own configuration decides"
             yield Notice(text, "warning")
@@ -224,12 +224,20 @@ class AgentBackend:
         return self._installed
 
     def _run_of(self, request: Request, model: ModelSpec, installed: Installed) -> Run:
-        """What the row needs to know. Only a provider whose default address it has gets an address."""
+        """What the row needs to know. Only a provider whose default address it has gets an address.
+
+        Raises ``UsageError`` for a model with an endpoint that cannot be set.
+        """
         agent, root = self._agent, request.root.resolve()
         provider, name = split(model.name)
-        found = access(model.name, self._environ)
+        found = access(model, self._environ)
         within = guidance.folders(root)
         default = agent.addresses.get(provider, "")
+        if model.endpoint is not None and not default:
+            raise UsageError(
+                f"step '{request.step}': {agent.name} calls {provider} where its own settings say",
+                f"Remove `endpoint: {model.endpoint}`, or use a model of {' or '.join(agent.addresses)}.",
+            )
         return Run(
             step=request.step,
             provider=provider,
@@ -250,7 +258,7 @@ class AgentBackend:
 
     def _command(self, run: Run, installed: Installed) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment: the user's settings and the one key; the row overrides both."""
-        found = access(f"{run.provider}:{run.model}", self._environ)
+        found = access(ModelSpec(f"{run.provider}:{run.model}"), self._environ)
         key = {run.key: found.key} if run.key else {}
         env = {**run.settings, **key, **self._agent.variables(run)}
         return [installed.program, *self._agent.arguments(run)], env

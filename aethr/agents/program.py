@@ -14,7 +14,9 @@ from aethr.agents import Agent
 from aethr.base.errors import AgentError, ProcessError
 from aethr.base.process import run
 from aethr.base.providers import provider_of
+from aethr.base.records import ModelSpec
 from aethr.base.sanitize import one_line
+from aethr.llm.routes import base_variable
 
 _USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
 _FOLDERS = ("TMPDIR", "TEMP", "TMP")
@@ -42,13 +44,13 @@ class Access(NamedTuple):
     base: str = ""
 
 
-def access(model: str, environ: Mapping[str, str]) -> Access:
-    """The one key and the one address for ``provider:model``; empty if the environment does not have them.
+def access(model: ModelSpec, environ: Mapping[str, str]) -> Access:
+    """The one key and the one address for a model; empty if the environment does not have them.
 
-    A missing key is not a mistake here: agents have their own logins.
+    A missing key is not a mistake here: agents have their own logins. Raises ``UsageError`` if the model
+    names an endpoint that is not set.
     """
-    provider = provider_of(model)
-    key, base = provider.key_in(environ) or "", provider.base_in(environ) or ""
+    key, base = provider_of(model.name).key_in(environ) or "", base_variable(model, environ) or ""
     return Access(key, environ.get(key, ""), base, environ.get(base, ""))
 
 

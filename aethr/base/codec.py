@@ -67,6 +67,8 @@ def to_json(value: Any) -> Any:
     """A value as the run record and the checkpoint hold it: a record's keys are the names of its fields."""
     if hasattr(value, "_asdict"):
         return {name: to_json(each) for name, each in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {name: to_json(each) for name, each in value.items()}
     return [to_json(each) for each in value] if isinstance(value, tuple) else value
 
 
@@ -234,6 +236,7 @@ _READERS: Mapping[Any, Callable[[Mapping[str, object], str], Any]] = {
     float: _amount,
     tuple[str, ...]: texts,
     tuple[int, ...]: _counts,
+    Mapping[str, Any]: mapping,
 }
 """The function that reads a field, by its annotation."""
 

@@ -47,6 +47,7 @@ class RunOptions(NamedTuple):
     model: str | None = None
     replies: str | None = None
     fresh: bool = False
+    no_fallback: bool = False
     verbose: bool = False
     quiet: bool = False
 
@@ -126,6 +127,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
     Option("--replies", "use the answers in this file, to test a workflow; not a review", metavar="FILE"),
     Option("--fresh", "ask everything again, also what an earlier review has answered", "flag"),
+    Option("--no-fallback", "call no other model in the place of one that cannot answer now", "flag"),
     Option("--verbose", "tracebacks, and the checkpoint's JSON on a failure", "flag", short="-v"),
     Option("--quiet", "only the last step's panel", "flag", short="-q"),
 )
@@ -141,6 +143,7 @@ _SHARED = frozenset(
         "checkpoint_dir",
         "model",
         "fresh",
+        "no_fallback",
         "verbose",
     )
 )

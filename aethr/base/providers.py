@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from aethr.base.records import ModelSpec, PlannedStep
 
 EXAMPLE = "openai:gpt-5.4-mini"
 """In messages and in the schema; also what the presets review with."""
@@ -136,6 +139,8 @@ class Provider(NamedTuple):
     effort: Callable[[str], Mapping[str, Any]] = lambda word: {"reasoning_effort": word}
     """The fragment of a request for ``reasoning_effort``."""
 
+    thinking_budgets: Mapping[str, int] = MappingProxyType({})
+    """The tokens that each effort gives to thinking, for models that only think if they are asked to."""
     thinking_apart: bool = False
     """Thinking tokens may be counted apart from those of the answer, not among them."""
     stated_cost: Callable[[Mapping[str, Any]], float | None] | None = None
@@ -302,6 +307,10 @@ _TABLE = (
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
         bearer_tokens=("ANTHROPIC_AUTH_TOKEN",), protocols=("messages",),
         prefix_cache=PrefixCache(_CLAUDE_MARK, elsewhere=True),
+        # Those of LiteLLM; the newer models decide it themselves (``supports_adaptive_thinking``).
+        thinking_budgets={
+            "minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384,
+        },
     ),
     _GOOGLE,
     _GOOGLE._replace(name="gemini"),
@@ -404,3 +413,26 @@ def provider_of(name: str) -> Provider:
 def litellm_name(name: str) -> str:
     """The model name as LiteLLM wants it: ``google:NAME`` is ``gemini/NAME``."""
     return f"{provider_of(name).prefix}/{split(name)[1]}"
+
+
+def renamed(model: ModelSpec, name: str) -> ModelSpec:
+    """The model ``name`` alone, with the settings of ``model``.
+
+    Options and endpoint are those of a provider, so another one does not get them.
+    """
+    defaults = model._field_defaults
+    if provider_of(name).prefix != provider_of(model.name).prefix:
+        model = model._replace(options=defaults["options"], endpoint=None)
+    return model._replace(name=name, fallback=())
+
+
+def chain(model: ModelSpec) -> tuple[ModelSpec, ...]:
+    """The model and its fallbacks, in the order in which they are called."""
+    return (model, *(renamed(model, name) for name in model.fallback))
+
+
+def called(step: PlannedStep) -> tuple[ModelSpec, ...]:
+    """The models that a step may call, in order. An agent calls only its own, which has no fallback then."""
+    if step.model is None:
+        return ()
+    return (step.model,) if step.edits_tree else chain(step.model)

@@ -65,7 +65,8 @@ class ModelSpec(NamedTuple):
 
     ``timeout_s`` limits one whole call, in seconds. None: the backend's default. ``options`` are merged into
     the JSON of each request as they are. ``endpoint`` is the name of the environment variable with the
-    address. ``fallback`` are other models, in order, for a call that this one cannot answer now.
+    address. ``fallback`` are other models, in order, for a call that this one cannot answer now: see
+    ``providers.chain``.
     """
 
     name: str
@@ -756,8 +757,9 @@ class Completion(NamedTuple):
     """A backend's finished answer.
 
     ``finish_reason`` is the provider's own word; ``truncated`` is True if the answer was cut (``length``,
-    ``content_filter``). ``model`` is the name that was called, ``transport`` what carried the call
-    (``litellm``, ``mock``, an agent's name and version). ``artifacts`` is None for a backend that does not
+    ``content_filter``). ``model`` is the name of the model that answered, ``transport`` what carried the call
+    (``litellm``, ``mock``, an agent's name and version). ``fallback_for`` is the model that could not answer,
+    if this is one of its fallbacks. ``artifacts`` is None for a backend that does not
     edit the tree. ``notes`` are plain lines to report. ``cut_prompt`` says in a few words how it is known
     that the server read only a part of the prompt, ``over_limit`` by how much it exceeded the limit on the
     answer.
@@ -773,6 +775,7 @@ class Completion(NamedTuple):
     notes: tuple[str, ...] = ()
     cut_prompt: str | None = None
     over_limit: str | None = None
+    fallback_for: str | None = None
 
 
 class TextDelta(NamedTuple):
@@ -988,6 +991,8 @@ class StepResult(NamedTuple):
     the findings of a review name, from the files as they were then. ``answer_key`` is the SHA-256 of all that
     the answer of a live model depends on, and ``digests`` are those of the parts of its prompt. ``reused`` is
     the commit that the answer is about if it is one of an earlier run, which was not asked for again.
+    ``fallback_for`` is the model that was asked, if ``model``, one of its fallbacks, answered instead.
+    ``reasoning_effort`` and ``options`` are those of the model that answered.
     """
 
     id: str
@@ -1019,6 +1024,9 @@ class StepResult(NamedTuple):
     answer_key: str = ""
     digests: tuple[Digest, ...] = ()
     reused: str | None = None
+    fallback_for: str | None = None
+    reasoning_effort: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def key(self) -> tuple[str, int, int]:

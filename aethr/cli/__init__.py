@@ -266,6 +266,9 @@ def _add_answer_arguments(parser: _Parser) -> None:
 def _add_check_arguments(parser: _Parser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", default=[], help="default: this project's file")
     parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
+    parser.add_argument(
+        "--no-fallback", action="store_true", default=False, help="count no other model in the place of one"
+    )
 
 
 def _add_hook_arguments(parser: _Parser) -> None:

@@ -21,6 +21,7 @@ from aethr import context, git, review
 from aethr.base import network, sanitize, secrecy
 from aethr.base.errors import AethrError, DiskError, ExitCode, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions, read_shard
+from aethr.base.providers import chain
 from aethr.base.records import UNSEALED, Checkout, RunResult, Seal, Shard, Survey
 from aethr.config import credentials
 from aethr.engine import checkpoint
@@ -233,7 +234,8 @@ def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
         head=job.change.head,
         workflow=hashlib.sha256(found.content.encode("utf-8", "replace")).hexdigest(),
     )
-    keys = credentials.provider_keys(environ, (model.name for model in workflow.models.values()))
+    called = (each.name for model in workflow.models.values() for each in chain(model))
+    keys = credentials.provider_keys(environ, called)
     return Setup(here, survey, found, environ, carry.make_seal(binding, keys))
 
 

@@ -10,26 +10,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from aethr import git
-from aethr.base import sanitize
+from aethr.base import providers, sanitize
 from aethr.base.errors import AethrError, ConfigError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
-from aethr.base.words import suggest, terminal_width
+from aethr.base.words import capped, suggest, terminal_width
 from aethr.config import workflow_file
-from aethr.llm import routes, spending
+from aethr.llm import effort, routes, spending
 from aethr.output.render import Output
 from aethr.workflow import overview, planning
 
 
-def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | None = None) -> int:
+def main(
+    paths: Sequence[str],
+    *,
+    mermaid: bool = False,
+    no_fallback: bool = False,
+    today: datetime.date | None = None,
+) -> int:
     """Print the map of each workflow file, or the project's. Raises ``ConfigError`` with all mistakes."""
     today = today or datetime.date.today()
     mistakes: list[str] = []
     out = Output(sys.stdout)
     for path in paths or (None,):
         try:
-            plan = _plan(path)
+            plan = _plan(path, RunOptions(no_fallback=no_fallback))
         except ConfigError as error:
             mistakes += error.mistakes
             continue
@@ -50,10 +56,10 @@ def main(paths: Sequence[str], *, mermaid: bool = False, today: datetime.date | 
     return 0
 
 
-def _plan(path: str | None) -> Plan:
+def _plan(path: str | None, options: RunOptions) -> Plan:
     """The plan of a mock run of the present change: the check depends neither on keys nor on git."""
     project = planning.open_project(Path.cwd(), path, None)
-    agreed = planning.read_terms(RunOptions(), {**os.environ, "AETHR_LIVE": "0"}, ())
+    agreed = planning.read_terms(options, {**os.environ, "AETHR_LIVE": "0"}, ())
     bound = planning.bind(project, agreed, {})
     here = git.checkout_if_any(project.root)
     survey = git.choose_scope(here) if here else None
@@ -61,9 +67,9 @@ def _plan(path: str | None) -> Plan:
 
 
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
-    """Models that retire soon, need a package that is not installed, or whose provider is not known here."""
+    """What may go wrong with the models of a plan: they retire, lack a package, or settings do not fit."""
     known = {*PROVIDERS, *spending.priced_providers()}
-    for name in dict.fromkeys(step.model.name for step in plan.steps if step.model):
+    for name in dict.fromkeys(model.name for step in plan.steps for model in providers.called(step)):
         provider = split(name)[0]
         if provider not in known:
             yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
@@ -71,7 +77,20 @@ def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
             yield f"{name}: the package {package.name} is not installed; run `{package.command}`"
         if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
+    called = [model for step in plan.steps if not step.edits_tree for model in providers.called(step)]
+    yield from dict.fromkeys(doubt for model in called for doubt in effort.find_doubts(model))
+    yield from _settings_without_effect(plan)
     yield from _answers_in_doubt(plan)
+
+
+def _settings_without_effect(plan: Plan) -> Iterator[str]:
+    """What agents do not get of their models' settings: they make their own requests."""
+    for step in plan.steps:
+        if step.edits_tree and step.model is not None:
+            names = ("reasoning_effort", "options", "fallback")
+            given = [name for name in names if getattr(step.model, name)]
+            if given:
+                yield f"step '{step.spec.id}': {step.spec.backend} does not get {capped(given)} of its model"
 
 
 def _answers_in_doubt(plan: Plan) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Providers' keys: read from the environment and the project's ``.env``, and written to it.
 
 ``.env`` may come with a repository, so only these variables are read: the keys of the providers in
-``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine. It never overrides
-the environment and is never interpolated. A ``.env`` that may have come with the folder is not loaded: one
-that git tracks or once tracked, and any outside of a repository.
+``providers``, ``AETHR_LIVE``, ``AETHR_MODEL``, and a base URL that points to this machine, in a variable of a
+provider or one that the workflow names. It never overrides the environment and is never interpolated. A
+``.env`` that may have come with the folder is not loaded: one that git tracks or once tracked, and any
+outside of a repository.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -49,10 +50,11 @@ class DotEnv(NamedTuple):
 NOTHING = DotEnv({})
 
 
-def load(root: Path, here: Checkout | None = None) -> DotEnv:
+def load(root: Path, here: Checkout | None = None, endpoints: Iterable[str] = ()) -> DotEnv:
     """Read ``root/.env``, if it exists and may be trusted. If not, the run continues with a warning.
 
-    ``here`` is the checkout of ``root``, if known.
+    ``here`` is the checkout of ``root``, if known. ``endpoints`` are the variables with addresses that the
+    workflow names.
     """
     try:
         content = _read(root / ".env")
@@ -60,7 +62,7 @@ def load(root: Path, here: Checkout | None = None) -> DotEnv:
             return NOTHING
         foreign = _foreign_origin(here or git.checkout(root), content)
         if not foreign:
-            return _parse(content.decode("utf-8-sig"))
+            return _parse(content.decode("utf-8-sig"), BASES.union(endpoints))
         reason = foreign
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
@@ -163,7 +165,7 @@ def _foreign_origin(here: Checkout | None, content: bytes) -> str:
     return ""
 
 
-def _parse(text: str) -> DotEnv:
+def _parse(text: str, bases: Collection[str]) -> DotEnv:
     from dotenv.parser import parse_stream  # takes 30 ms, so only if there is a .env
 
     found: dict[str, str] = {}
@@ -174,17 +176,17 @@ def _parse(text: str) -> DotEnv:
             broken.append(str(binding.original.line + binding.original.string.count("\n", 0, blank)))
         elif binding.key is not None and binding.value:
             found[binding.key] = binding.value
-    values = {name: value for name, value in found.items() if _allowed(name, value)}
+    values = {name: value for name, value in found.items() if _allowed(name, value, bases)}
     warnings = [
         f".env:{line}: cannot be parsed; write NAME=value, and close the quotes around a value with spaces"
         for line in broken[:_SHOWN]
     ]
     if len(broken) > _SHOWN:
         warnings.append(f".env: {counted(len(broken) - _SHOWN, 'more line')} cannot be parsed")
-    ignored = sorted(set(found) - set(values) - BASES)
+    ignored = sorted(set(found).difference(values, bases))
     if ignored:
         warnings.append(f".env: ignored, only providers' keys are read from it: {_names(ignored)}")
-    foreign = sorted((set(found) - set(values)) & BASES)
+    foreign = sorted(set(found).difference(values).intersection(bases))
     if foreign:
         warnings.append(
             f".env: ignored, an endpoint on another host must come from the environment: {_names(foreign)}"
@@ -192,10 +194,10 @@ def _parse(text: str) -> DotEnv:
     return DotEnv(values, tuple(warnings))
 
 
-def _allowed(name: str, value: str) -> bool:
+def _allowed(name: str, value: str, bases: Collection[str]) -> bool:
     if any(ord(char) < 32 or ord(char) == 127 for char in value):
         return False
-    if name not in BASES:
+    if name not in bases:
         return name in KEYS or name in SWITCHES
     try:
         parts = urlsplit(value)

@@ -231,6 +231,72 @@ class NamedOf(NamedTuple):
         return values
 
 
+class Json(NamedTuple):
+    """A mapping of any values that JSON has, each of the type that YAML reads.
+
+    ``refused`` has the keys that it may not have, each with the reason, or with those below it. It has at
+    most ``values`` values, ``levels`` levels, and ``characters`` in keys and texts.
+    """
+
+    refused: Mapping[str, str | Mapping[str, str]] = MappingProxyType({})
+    values: int = 200
+    levels: int = 8
+    characters: int = 8192
+
+    def schema(self) -> dict[str, Any]:
+        whole = [name for name, reason in self.refused.items() if isinstance(reason, str)]
+        within = {
+            name: {"type": "object", "propertyNames": {"not": {"enum": list(below)}}}
+            for name, below in self.refused.items()
+            if not isinstance(below, str)
+        }
+        return {"type": "object", "propertyNames": {"not": {"enum": whole}}, "properties": within}
+
+    def read(self, node: Node, out: Reading) -> Any:
+        if not isinstance(node, Entries):
+            return out.refuse(node.place, f"expected a mapping, got {_got(node)}")
+        if node.size > self.values:
+            return out.refuse(node.place, f"more than {self.values} values")
+        if node.height > self.levels:
+            return out.refuse(node.place, f"nested deeper than {self.levels} levels")
+        if _count_characters(node) > self.characters:
+            return out.refuse(node.place, f"more than {self.characters:,} characters")
+        return self._read_entries(node, out, self.refused)
+
+    def _read_entries(
+        self, node: Entries, out: Reading, refused: Mapping[str, str | Mapping[str, str]]
+    ) -> Mapping[str, Any]:
+        values = {}
+        for key, value in node.pairs:
+            reason = refused.get(key.text, {})
+            if isinstance(reason, str):
+                out.refuse(key.place, f"{quote(key.text)} cannot be an option: {reason}")
+            elif reason and not isinstance(value, Entries):
+                out.refuse(value.place, f"expected a mapping, got {_got(value)}")
+            else:
+                values[key.text] = self._read_value(value, out.below(key.text), reason)
+        return values
+
+    def _read_value(self, node: Node, out: Reading, refused: Mapping[str, str | Mapping[str, str]]) -> Any:
+        out.places[out.path] = node.place
+        if isinstance(node, Entries):
+            return self._read_entries(node, out, refused)
+        if isinstance(node, Items):
+            return [self._read_value(item, out.below(n), {}) for n, item in enumerate(node.nodes)]
+        if node.tag in ("null", BROKEN):
+            return None
+        if node.tag == "bool":
+            return Flag().read(node, out)
+        if node.tag not in ("int", "float"):
+            return node.text if node.tag == "str" else Text().read(node, out)
+        value = _number(node)
+        if value is None or not math.isfinite(value):
+            return out.refuse(
+                node.place, f"expected a number in plain decimal digits, got {quote(node.text)}"
+            )
+        return value
+
+
 class Key(NamedTuple):
     """One key of the file. ``default`` is the value without the key; None means that there is no default."""
 
@@ -304,6 +370,12 @@ class Short(NamedTuple):
 
     def _key(self) -> Key:
         return next(key for key in self.record.keys if key.name == self.key)
+
+
+def _count_characters(node: Node) -> int:
+    if isinstance(node, Entries):
+        return sum(len(key.text) + _count_characters(value) for key, value in node.pairs)
+    return sum(map(_count_characters, node.nodes)) if isinstance(node, Items) else len(node.text)
 
 
 def _got(node: Node) -> str:

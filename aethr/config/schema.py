@@ -14,6 +14,7 @@ from aethr.base.records import PARTS, SEVERITIES, VISIBILITIES, StepSpec, Workfl
 from aethr.config.kinds import (
     Choice,
     Flag,
+    Json,
     Key,
     ListOf,
     NamedOf,
@@ -373,6 +374,74 @@ def _model_problem(text: str) -> Problem | None:
     return None
 
 
+_ENDPOINT = r"[A-Z][A-Z0-9_]{0,99}_(API_BASE|BASE_URL|ENDPOINT)"
+
+
+def _endpoint_problem(text: str) -> Problem | None:
+    if re.fullmatch(_ENDPOINT, text):
+        return None
+    if "://" in text:
+        return Problem("an endpoint cannot be an address; name the environment variable that has it")
+    return Problem(
+        f"{quote(text)} is not the name of an environment variable that ends in "
+        "_API_BASE, _BASE_URL or _ENDPOINT"
+    )
+
+
+def _instead(setting: str) -> str:
+    return f"set {setting} of the model instead"
+
+
+_PROMPT = "Aethr writes the prompt, and names the model"
+_ONE = "Aethr reads one answer"
+_WHOLE = "no server may cut the prompt"
+_FORM = "Aethr says which form the answer has"
+_STREAM = "Aethr says how the answer is sent"
+_GEMINI = {
+    "maxOutputTokens": _instead("max_tokens"),
+    "temperature": _instead("temperature"),
+    "topP": _instead("top_p"),
+    "seed": _instead("seed"),
+    "thinkingConfig": _instead("reasoning_effort"),
+    "candidateCount": _ONE,
+    "responseMimeType": _FORM,
+    "responseSchema": _FORM,
+    "responseJsonSchema": _FORM,
+}
+OWN_OPTIONS: Mapping[str, str | Mapping[str, str]] = MappingProxyType(
+    {
+        **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens"), _instead("max_tokens")),
+        **{name: _instead(name) for name in ("temperature", "top_p", "seed")},
+        **dict.fromkeys(("reasoning_effort", "thinking", "think"), _instead("reasoning_effort")),
+        **dict.fromkeys(("model", "messages", "input", "contents", "prompt"), _PROMPT),
+        **dict.fromkeys(("system", "systemInstruction", "system_instruction", "instructions"), _PROMPT),
+        "models": "name other models under fallback",
+        **dict.fromkeys(("n", "best_of"), _ONE),
+        **dict.fromkeys(("truncate", "shift", "truncation", "transforms", "truncate_prompt_tokens"), _WHOLE),
+        **dict.fromkeys(("response_format", "format"), _FORM),
+        **dict.fromkeys(("stream", "stream_options", "background"), _STREAM),
+        "store": "Aethr asks that no prompt is stored",
+        "usage": "Aethr asks for the counts that it needs",
+        "generation_config": "write it as generationConfig",
+        # Gemini takes the names of its fields in either form.
+        "generationConfig": {
+            **_GEMINI,
+            **{re.sub("([A-Z])", r"_\1", name).lower(): reason for name, reason in _GEMINI.items()},
+        },
+        "options": {  # of Ollama
+            "num_predict": _instead("max_tokens"),
+            **{name: _instead(name) for name in ("temperature", "top_p", "seed")},
+            "num_ctx": "Aethr sets the window that prompt and answer need",
+            "num_keep": _WHOLE,
+        },
+        "reasoning": {"effort": _instead("reasoning_effort")},
+        "output_config": {"effort": _instead("reasoning_effort"), "format": _FORM},
+        "text": {"format": _FORM},
+    }
+)
+"""Keys of requests, in all protocols, that Aethr sets itself or could not keep its promises with."""
+
+
 _MODEL_NAME = Text(
     "a model name (provider:model)",
     problem=_model_problem,
@@ -395,6 +464,31 @@ _MODEL_RECORD = Record(
             Number(0, 86_400, above_low=True),
             "Time limit of a call with all its attempts, or of an agent's step, in seconds.",
             120,
+        ),
+        Key("top_p", Number(0, 1), "Nucleus sampling; default: the provider's.", 0.9),
+        Key(
+            "reasoning_effort",
+            Choice("reasoning_effort", providers.EFFORTS),
+            "How much the model thinks; each model takes some of these words.",
+            "low",
+        ),
+        Key(
+            "options",
+            Json(OWN_OPTIONS),
+            "Anything else for the provider: added to the JSON of each request as it is.",
+            {"service_tier": "flex"},
+        ),
+        Key(
+            "endpoint",
+            Text("the name of a variable", problem=_endpoint_problem, limits={"pattern": f"^{_ENDPOINT}$"}),
+            "The environment variable with the address of the model's server; default: that of the provider.",
+            "SECOND_BASE_URL",
+        ),
+        Key(
+            "fallback",
+            ListOf(_MODEL_NAME, "model", least=1),
+            "Models to call instead, in this order, when this one has no capacity or cannot be reached.",
+            ["anthropic:claude-sonnet-5-5"],
         ),
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from aethr.base import providers
 from aethr.base.errors import ConfigError
 from aethr.base.records import (
     PARTS,
@@ -88,9 +89,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
     return WorkflowSpec(
         name=raw["workflow"],
         roles=raw["roles"],
-        models={
-            role: ModelSpec(model.pop("model"), **model) for role, model in raw.get("models", {}).items()
-        },
+        models={role: _make_model(model) for role, model in raw.get("models", {}).items()},
         steps=tuple(_make_step(step, chars) for step in raw["steps"]),
         origin=origin,
         parts=raw.get("limits", {}).get("parts", PARTS),
@@ -151,6 +150,7 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
             yield Mistake(
                 reading.places[f"steps.{number}.id"], f"duplicate step id '{name}', first on line {line}"
             )
+    yield from _check_fallbacks(raw.get("models", {}), reading)
     yield from _check_loops(steps, reading)
     yield from _check_review(steps, reading)
     yield from _check_verify(steps, reading)
@@ -159,6 +159,19 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
         if paths and all(path and path.startswith("!") for path in paths):
             place = reading.places[f"instructions.{number}.paths"]
             yield Mistake(place, "only patterns with '!', which match no file; name files before them")
+
+
+def _check_fallbacks(models: dict[str, dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    """Models that are called a second time where the first call of them has just failed."""
+    for role, model in models.items():
+        seen = {providers.litellm_name(model["model"])} if model and "model" in model else set()
+        for number, name in enumerate((model or {}).get("fallback", ())):
+            if name is None:
+                continue
+            if (same := providers.litellm_name(name)) in seen:
+                place = reading.places[f"models.{role}.fallback.{number}"]
+                yield Mistake(place, f"fallback: {quote(name)} is called before; name each model once")
+            seen.add(same)
 
 
 def _check_review(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
@@ -254,6 +267,11 @@ def _check_loops(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mist
 def _context_chars(raw: dict[str, Any], default: int) -> int:
     chars: int = raw.get("limits", {}).get("context_chars", default)
     return chars
+
+
+def _make_model(raw: dict[str, Any]) -> ModelSpec:
+    given = {name: value for name, value in raw.items() if name not in ("model", "fallback")}
+    return ModelSpec(raw["model"], **given, fallback=tuple(raw.get("fallback", ())))
 
 
 def _make_step(raw: dict[str, Any], context_chars: int) -> StepSpec:

@@ -14,13 +14,13 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from aethr import __version__
-from aethr.base import codec, disk
+from aethr.base import codec, disk, providers
 from aethr.base.errors import UsageError
 from aethr.base.options import SCOPES
 from aethr.base.records import (
@@ -327,11 +327,13 @@ def unproven(checkpoint: Checkpoint, seal: Seal) -> str | None:
 def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     """The checkpoint, its results ready to replay in ``plan``. Raises ``UsageError`` if it does not fit.
 
-    Models and steps that have not run may differ: that is how you fix a failure. The replay checks the
-    order of the steps and their passes.
+    Models and steps that have not run may differ: that is how you fix a failure. But the model that gave a
+    result must have its reasoning effort and options still, as long as it is one of the step's. The replay
+    checks the order of the steps and their passes.
     """
     _require_same_run(checkpoint, plan)
-    specs = {redact(step.spec.id): step.spec for step in plan.steps}
+    planned = {redact(step.spec.id): step for step in plan.steps}
+    specs = {name: step.spec for name, step in planned.items()}
     then = checkpoint.contract or {}
     for step_id in [*then, *(step.id for step in checkpoint.steps)]:
         if step_id not in specs:
@@ -340,13 +342,12 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
             )
     for step_id, now in contract(plan, then).items():
         past = {**_EARLIER, **then[step_id]}
-        changed = [name for name, value in now.items() if past.get(name) != value]
-        if changed:
-            raise UsageError(
-                f"step '{step_id}' is finished in the checkpoint, and its {' and '.join(changed)} "
-                "changed since then",
-                "Undo that change to resume, or start over without --resume-checkpoint.",
-            )
+        _require_same(step_id, [name for name, value in now.items() if past.get(name) != value])
+    for step in checkpoint.steps if then else ():
+        for model in () if planned[step.id].edits_tree else providers.called(planned[step.id]):
+            if model.name == step.model:
+                own = redact_record({name: getattr(model, name) for name in _SENT}, redact)
+                _require_same(step.id, [name for name in _SENT if own[name] != getattr(step, name)])
     steps = tuple(
         step._replace(
             id=specs[step.id].id,
@@ -356,6 +357,19 @@ def match(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
         for step in checkpoint.steps
     )
     return checkpoint._replace(steps=steps)
+
+
+_SENT = ("reasoning_effort", "options")
+"""What a result says about the model that gave it."""
+
+
+def _require_same(step_id: str, changed: Sequence[str]) -> None:
+    if changed:
+        raise UsageError(
+            f"step '{step_id}' is finished in the checkpoint, and its {' and '.join(changed)} "
+            "changed since then",
+            "Undo that change to resume, or start over without --resume-checkpoint.",
+        )
 
 
 def _require_same_run(checkpoint: Checkpoint, plan: Plan) -> None:

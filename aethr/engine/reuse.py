@@ -57,10 +57,13 @@ def _is_read(plan: Plan, step: PlannedStep, result: StepResult) -> bool:
 def keep(results: Iterable[StepResult], commit: str) -> Iterator[KeptAnswer]:
     """The whole answers among the results of a live run about ``commit``; none is an agent's.
 
-    An answer that was not asked for again stays one about its own commit.
+    Nor is one a fallback's: the model that was asked has not answered. An answer that was not asked for again
+    stays one about its own commit.
     """
     for each in results:
-        partial = each.truncated or each.cut_prompt or each.over_limit or not each.content
+        partial = (
+            each.truncated or each.cut_prompt or each.over_limit or each.fallback_for or not each.content
+        )
         if each.answer_key and not partial and each.artifacts is None and each.skipped is None:
             yield KeptAnswer(
                 key=each.answer_key,

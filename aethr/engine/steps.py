@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import review
-from aethr.base import edge
+from aethr.base import edge, providers
 from aethr.base.errors import AethrError, ModelError
 from aethr.base.records import (
     NO_USAGE,
@@ -19,6 +19,7 @@ from aethr.base.records import (
     Digest,
     Earlier,
     Finding,
+    ModelSpec,
     Notice,
     Plan,
     PlannedStep,
@@ -116,7 +117,8 @@ class PartCall(NamedTuple):
         )
         if not plan.is_live or step.address is None:
             return prepared
-        model = step.model._replace(timeout_s=None) if step.model else None
+        # The answer of a fallback is never kept, so which ones there are does not matter.
+        model = step.model._replace(timeout_s=None, fallback=()) if step.model else None
         asked = {
             "task": plan.task,
             "earlier steps": earlier_steps,
@@ -285,7 +287,7 @@ def _clean(
     yield Spent(completion.usage)
     raise ModelError(
         f"{completion.model}: the answer is empty: all of it was thinking",
-        "Raise the model's max_tokens, or let it think less.",
+        "Raise the model's max_tokens, or lower its reasoning_effort.",
     )
 
 
@@ -313,12 +315,15 @@ def to_result(
     failed: Sequence[Usage] = (),
 ) -> StepResult:
     first = answers[0]
+    by = next((each for each in answers if each.fallback_for), first)
+    called = () if step.edits_tree else providers.called(step)
+    sent = next((each for each in called if each.name == by.model), ModelSpec(by.model))
     before = "".join(f"{review.close_blocks(each.content)}\n\n" for each in answers[:-1])
     return StepResult(
         id=step.spec.id,
         role=step.spec.role,
         backend=step.spec.backend,
-        model=first.model or None,
+        model=by.model or None,
         iteration=turn.iteration,
         prompt_sha256=prepared.prompt_sha256,
         content=before + answers[-1].content,
@@ -338,6 +343,9 @@ def to_result(
         parts=prepared.parts,
         answer_key=prepared.answer_key,
         digests=prepared.digests,
+        fallback_for=by.fallback_for,
+        reasoning_effort=sent.reasoning_effort,
+        options=sent.options,
     )
 
 

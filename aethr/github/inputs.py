@@ -43,7 +43,7 @@ MAX_INLINE = 15
 
 _OF_RUN = (
     "config", "preset", "model", "fail_on", "require_review", "shard", "max_cost", "max_tokens", "jobs",
-    "fresh",
+    "fresh", "no_fallback",
 )  # fmt: skip
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,60}")
 _FILES = ("100644", "100755")

@@ -6,6 +6,7 @@ empty answers and all error texts are above this interface, and the same for eve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -43,6 +44,9 @@ FailureKind = Literal[
 ]
 
 
+UNREACHED: frozenset[FailureKind] = frozenset({"connection", "lost", "timeout", "deadline", "silent"})
+"""Failures in which no server has answered."""
+
 FINISHED = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed"})
 """Finish reasons of a complete answer, in lower case. With any other, something is missing."""
 
@@ -77,6 +81,23 @@ REFUSED: Mapping[str, FailureKind] = {
 """Finish reasons of an answer that was refused."""
 
 
+BUSY = frozenset({429, 503, 529})
+"""Statuses with which a server asks for fewer requests; 529 is Anthropic's."""
+
+GATEWAY = frozenset({502, *range(520, 525)})
+"""Statuses with which a gateway says that it cannot reach the server behind it; the others are Cloudflare's.
+
+https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors/
+"""
+
+OVERLOADED = re.compile(
+    r"overload|(?:at|over|no|insufficient) capacity|capacity exceeded|high demand|\bbusy\b"
+    r"|(?:temporarily|currently|service|model is) unavailable|resource[ _]exhausted",
+    re.IGNORECASE,
+)
+"""What a server says in an error of another status, or of none, if it has no capacity now."""
+
+
 class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not what users see
     """One attempt failed. ``message`` is only the cause, without model name and advice; untrusted text.
 
@@ -101,6 +122,21 @@ class CallFailed(Exception):  # noqa: N818 - it names what happened, and is not 
         self.retry_after_s = retry_after_s
         self.parameter = parameter
         self.retry = retry
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the server asks for fewer requests."""
+        return self.kind == "rate_limit" or (self.kind == "server" and self.status in BUSY)
+
+    @property
+    def allows_fallback(self) -> bool:
+        """Whether another model may be asked: no capacity, no answer in time, or no connection.
+
+        A refused key or request never does: somebody has to correct it.
+        """
+        if self.kind == "server":
+            return self.status in BUSY | GATEWAY or OVERLOADED.search(self.message) is not None
+        return self.kind == "rate_limit" or self.kind in UNREACHED
 
 
 class Deadlines(NamedTuple):

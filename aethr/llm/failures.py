@@ -65,7 +65,7 @@ _TEXTS: Mapping[FailureKind, tuple[str, str]] = {
     ),
     "broken": ("the model broke off its answer", _LATER),
     "empty": ("the answer is empty", "Try again, or use another model."),
-    "all_thought": ("the answer is empty", "Raise the model's max_tokens, or lower its effort."),
+    "all_thought": ("the answer is empty", "Raise the model's max_tokens, or lower its reasoning_effort."),
     "content_filter": (
         "the provider's content filter refused",
         "Look at what the context sends, or use another model.",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from aethr.base import network
 from aethr.base.errors import BudgetError, ModelError, UsageError
-from aethr.base.providers import PROVIDERS, litellm_name, provider_of, split
+from aethr.base.providers import PROVIDERS, chain, litellm_name, provider_of, split
 from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
 from aethr.llm import (
@@ -44,6 +44,7 @@ from aethr.llm.spending import (
     limit_notes,
     lookup,
     over_limit,
+    repriced_by,
     served_as,
 )
 
@@ -59,8 +60,6 @@ RETRIED: frozenset[FailureKind] = frozenset(
 )
 ACCEPTED: frozenset[FailureKind] = frozenset({"lost", "broken"})
 """Failures after which the server had accepted the request, and each retry is paid for."""
-BUSY = frozenset({429, 503, 529})
-"""Statuses with which a server asks for fewer requests; 529 is Anthropic's."""
 VAGUE: frozenset[FailureKind] = frozenset({"empty", "garbage"})
 """Failures of a stream that brings nothing: the same request without streaming may find the reason."""
 
@@ -87,7 +86,8 @@ class ModelBackend:
         """Check names, packages, keys, endpoints and proxies of all models. Raises ``UsageError``."""
         proxies = network.proxies(self._environ)
         network.check_certificates(self._environ)
-        for name in dict.fromkeys([_model(request).name for request in requests]):  # all names before keys
+        called = [model for request in requests for model in chain(_model(request))]  # all names before keys
+        for name, endpoint in dict.fromkeys((model.name, model.endpoint) for model in called):
             self._route(name)
             provider = split(name)[0]
             if provider not in PROVIDERS:
@@ -103,7 +103,7 @@ class ModelBackend:
             if (package := routes.missing_package(name, self._environ)) is not None:
                 fix = f"Run `{package.command}` in the environment of aethr."
                 raise UsageError(f"{name}: the package {package.name} is not installed", fix)
-            base = address_of(name, endpoint_of(name, self._environ))
+            base = address_of(name, endpoint_of(ModelSpec(name, endpoint=endpoint), self._environ))
             if base is not None and (proxy := proxies.on_the_way_to(base)) is not None:
                 proxy.require()
 
@@ -114,21 +114,47 @@ class ModelBackend:
     def complete(
         self, request: Request
     ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
-        """Stream one answer. Raises ``ModelError``, ``BudgetError``, ``UsageError``.
+        """Stream one answer, of the model or else of its fallbacks in order.
+
+        Raises ``ModelError``, ``BudgetError``, ``UsageError``. A fallback is called after a ``Notice``, and
+        only if the model before it has said nothing, and could not be reached or had no capacity.
+        """
+        first = _model(request)
+        model, *others = chain(first)
+        used, reasons = list[Usage](), list[str]()
+        while True:
+            try:
+                answer = yield from self._complete(request._replace(model=model), used)
+                break
+            except _UnansweredError as unanswered:
+                if not others:
+                    raise unanswered.error from unanswered.failure
+                reasons.append(_name(model, unanswered.failure))
+                model = others.pop(0)
+                yield Notice(f"{reasons[-1]}; asking {model.name} instead", "warning")
+        if not reasons:
+            return answer
+        note = f"{'; '.join(reasons)}; {model.name} answered instead"
+        return answer._replace(fallback_for=first.name, notes=(note, *answer.notes))
+
+    def _complete(
+        self, asked: Request, used: list[Usage]
+    ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
+        """Stream one answer of the request's model. ``used`` is what failed attempts have used, also these.
 
         A failed attempt is retried after a ``Notice`` if that can help: at most ``ATTEMPTS`` in all, and only
         once after the server had accepted the request. If a stream brought nothing, the same is requested
         once without streaming. A setting that the provider refuses by name is left out. If an endpoint is
-        busy, all calls to it wait.
+        busy, all calls to it wait. Raises ``_UnansweredError`` if a fallback may be called.
         """
-        model = _model(request)
+        model, request = _model(asked), asked.after(*used) if used else asked
         self._check_window(request, model)
         with contextlib.suppress(Exception):  # the call meets the same error, and reports it
             self._route(model.name).load()  # imports do not count in the model's time
-        endpoint = endpoint_of(model.name, self._environ)
+        endpoint = endpoint_of(model, self._environ)
         self._wait_for_turn(endpoint, request)
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
-        history, asked, used = _History(), request, list[Usage]()
+        history = _History()
         while True:
             answer, call = _Answer(), self._call(request, model, ends_at, history)
             try:
@@ -136,11 +162,9 @@ class ModelBackend:
                 return self._completion(request, call, answer, history)
             except CallFailed as caught:
                 failure = caught
-            spent = answer.usage
-            if spent is not None:
-                yield Spent(spent)
-            elif answer.length:
-                spent = estimated_usage(request.prompt, answer.text, model.name)
+            counted, spent = _count_failed(failure, request, call, answer)
+            if counted is not None:
+                yield Spent(counted)
             if spent is not None:
                 began = self._clock()
                 used.append(spent)
@@ -156,16 +180,22 @@ class ModelBackend:
                 notice = history.leave_out(setting, call)
                 yield Notice(notice, "warning")
                 continue
+            history.has_text = history.has_text or answer.length > 0
             wait = self._wait(failure, history, answer, ends_at)
             if wait is None:
                 failure = history.choose(failure)
+                if failure.kind == "all_thought":
+                    limits = limit_notes(request, call.max_tokens, truncated=True)
+                    failure.message = "; ".join((failure.message, *limits))
                 if (option := refused_option(call, failure)) is not None:
                     failure.message += f" ('{option}' is one of the model's options)"
-                raise explain(failure, model.name, call.endpoint) from failure
+                error = explain(failure, model.name, call.endpoint)
+                if failure.allows_fallback and not history.has_text:
+                    raise _UnansweredError(failure, error)
+                raise error from failure
             yield Notice(_describe_retry(model, failure, answer, wait, history.attempts + 1), kind="warning")
             history.add(failure, answer)
-            busy = failure.kind == "rate_limit" or failure.status in BUSY
-            until = self._pace.slow_down(endpoint, wait) if busy else 0.0
+            until = self._pace.slow_down(endpoint, wait) if failure.is_busy else 0.0
             self._sleep(wait)
             began = self._clock()
             self._wait_for_turn(endpoint, request, until)
@@ -228,13 +258,14 @@ class ModelBackend:
         return wait if self._clock() + wait < ends_at else None
 
     def _completion(self, request: Request, call: Call, answer: _Answer, history: _History) -> Completion:
-        usage, notes = answer.usage or Usage(), [*history.notes, *answer.notes]
+        usage, notes = _priced(answer.usage or Usage(), call.model), [*history.notes, *answer.notes]
         if usage.total_tokens is None:
             note = "the provider sent no token counts"
             if own_server(call):
                 note += ": whether it read the whole prompt is not known"
             if request.allowance.tokens is not None or request.allowance.cost_usd is not None:
-                usage = estimated_usage(request.prompt, answer.text, call.model.name)
+                answered = estimate_tokens(answer.text)
+                usage = estimated_usage(request.prompt, answered, call.model.name)
                 note += "; these are estimates by length"
             notes.append(note)
         reason = answer.finish_reason or ""
@@ -281,7 +312,7 @@ class ModelBackend:
         return Call(
             prompt=request.prompt,
             model=model._replace(name=served_as(model.name)),
-            endpoint=endpoint_of(model.name, self._environ),
+            endpoint=endpoint_of(model, self._environ),
             deadlines=limits,
             max_tokens=answer_tokens(request),
             stream=history.streamed is None,
@@ -339,8 +370,8 @@ class _History:
     """The attempts of a call so far.
 
     ``streamed`` is how the stream failed, once the request is made without one; ``repeated`` is True once a
-    request that the server had accepted has been made again. ``left_out`` are the settings that the provider
-    refused by name.
+    request that the server had accepted has been made again, ``has_text`` once an attempt has shown text.
+    ``left_out`` are the settings that the provider refused by name.
     """
 
     def __init__(self) -> None:
@@ -349,6 +380,7 @@ class _History:
         self.streamed: CallFailed | None = None
         self.repeated = False
         self.left_out: frozenset[str] = frozenset()
+        self.has_text = False
 
     @property
     def attempts_left(self) -> bool:
@@ -377,6 +409,15 @@ class _History:
         """The failure to report: with and without streaming, the one that gives a reason."""
         vague = failure.kind in VAGUE or failure.kind in ("deadline", "lost")
         return self.streamed if self.streamed is not None and vague else failure
+
+
+class _UnansweredError(Exception):
+    """A model has said nothing, for a reason that lets its fallback be called. ``error`` is for the user."""
+
+    def __init__(self, failure: CallFailed, error: ModelError) -> None:
+        super().__init__(str(error))
+        self.failure = failure
+        self.error = error
 
 
 class _Answer:
@@ -462,6 +503,27 @@ def own_server(call: Call) -> bool:
     return provider.own_server or not provider.is_at(call.endpoint.base)
 
 
+def _count_failed(
+    failure: CallFailed, request: Request, call: Call, answer: _Answer
+) -> tuple[Usage | None, Usage | None]:
+    """What a failed attempt used, for the record and for the budget. None: nothing is known of it.
+
+    An answer that ended by its limit, all of it thinking, used all of that. A text that broke off is only
+    estimated for the budget.
+    """
+    counted = _priced(answer.usage, call.model) if answer.usage is not None else None
+    if counted is None and failure.kind == "all_thought":
+        counted = estimated_usage(request.prompt, call.max_tokens, call.model.name)
+    if counted is None and answer.length:
+        return None, estimated_usage(request.prompt, estimate_tokens(answer.text), call.model.name)
+    return counted, counted
+
+
+def _priced(usage: Usage, model: ModelSpec) -> Usage:
+    """The usage, without its cost if an option of the model changes the price."""
+    return usage._replace(cost_usd=None) if repriced_by(model) else usage
+
+
 def _model(request: Request) -> ModelSpec:
     """The model of a step. Raises ``UsageError`` if it has none, or one without a provider."""
     if request.model is None:
@@ -483,8 +545,13 @@ def _describe_retry(model: ModelSpec, failure: CallFailed, answer: _Answer, wait
             f"{model.name}: the stream broke after {answer.length:,} characters; "
             f"retrying in {wait:g} s, the answer starts over {count}"
         )
+    return f"{_name(model, failure)}; retrying in {wait:g} s {count}"
+
+
+def _name(model: ModelSpec, failure: CallFailed) -> str:
+    """Which model failed and how, in a few words: ``openai:gpt-5.4-mini answered 429``."""
     colon = "" if failure.status else ":"
-    return f"{model.name}{colon} {headline(failure)}; retrying in {wait:g} s {count}"
+    return f"{model.name}{colon} {headline(failure)}"
 
 
 MEANINGFUL = 8192

@@ -76,14 +76,14 @@ def _find_obstacle(model_name: str, environ: Mapping[str, str]) -> str:
     return next((f"only LiteLLM reads {name}" for name in variables if environ.get(name)), "")
 
 
-def endpoint_of(model_name: str, environ: Mapping[str, str]) -> Endpoint:
-    """The endpoint of ``provider:model``. Raises ``MissingKeyError`` or ``UsageError``.
+def endpoint_of(model: ModelSpec, environ: Mapping[str, str]) -> Endpoint:
+    """The endpoint of a model. Raises ``MissingKeyError`` or ``UsageError``.
 
     LiteLLM itself reads the key of a provider that is not in the table from the environment of the process.
     """
-    provider = provider_of(model_name)
-    variable = provider.base_in(environ)
-    base = _address(provider, variable, environ[variable]).geturl() if variable else None
+    provider = provider_of(model.name)
+    variable = base_variable(model, environ)
+    base = _address(_owner(model), variable, environ[variable]).geturl() if variable else None
     if provider.listed and (variable := provider.key_in(environ)) is not None:
         _check_key(provider, variable, environ[variable])
         return Endpoint(environ[variable], base, bearer=variable in provider.bearer_tokens)
@@ -113,6 +113,26 @@ def missing_package(model_name: str, environ: Mapping[str, str]) -> Package | No
         return package
 
 
+def base_variable(model: ModelSpec, environ: Mapping[str, str]) -> str | None:
+    """The variable with the address of a model's calls; None for the provider's own address.
+
+    Raises ``UsageError`` if the model names one that is not set.
+    """
+    if model.endpoint is None:
+        return provider_of(model.name).base_in(environ)
+    if not environ.get(model.endpoint):
+        raise UsageError(
+            f"{model.name}: no endpoint: {model.endpoint} is not set",
+            fix=f"Set {model.endpoint} to the address of the model's server, or remove `endpoint`.",
+        )
+    return model.endpoint
+
+
+def _owner(model: ModelSpec) -> str:
+    """Whose address it is: that of a model with an ``endpoint``, or that of the provider."""
+    return provider_of(model.name).name if model.endpoint is None else model.name
+
+
 def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
     """The address of a model's calls; None if only LiteLLM knows it."""
     address = endpoint.base or provider_of(model_name).address
@@ -120,16 +140,15 @@ def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
 
 
 def describe_endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """One line for each provider whose calls go to another host than its own, sorted."""
+    """One line for each provider, or model, whose calls go to another host than the provider's, sorted."""
     lines = set()
     for model in models:
-        provider = provider_of(model.name)
-        variable = provider.base_in(environ)
+        variable = base_variable(model, environ)
         if variable is None:
             continue
-        address = _address(provider, variable, environ[variable])
-        if address.hostname != urlsplit(provider.address or "").hostname:
-            lines.add(f"{provider.name}: calls go to {public_address(address.geturl())} ({variable})")
+        address = _address(_owner(model), variable, environ[variable])
+        if address.hostname != urlsplit(provider_of(model.name).address or "").hostname:
+            lines.add(f"{_owner(model)}: calls go to {public_address(address.geturl())} ({variable})")
     return tuple(sorted(lines))
 
 
@@ -140,14 +159,14 @@ def public_address(base: str) -> str:
     return f"{address.scheme}://{host}{address.path.rstrip('/')}"
 
 
-def _address(provider: Provider, variable: str, value: str) -> SplitResult:
+def _address(owner: str, variable: str, value: str) -> SplitResult:
     from aethr.base import network  # it loads a part of the standard library that a mock run does without
 
     try:
         return network.address(value)
     except ValueError as error:
         raise UsageError(
-            f"{provider.name}: {variable} is not an http or https address: {error}",
+            f"{owner}: {variable} is not an http or https address: {error}",
             fix=f"Set {variable} to an address such as http://127.0.0.1:8000/v1.",
         ) from None
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from aethr.base import outside
 from aethr.base.errors import BudgetError
-from aethr.base.providers import provider_of, split
+from aethr.base.providers import chain, provider_of, split
 from aethr.base.records import Allowance, ModelSpec, Request, Usage
 
 FILE = "model_prices_and_context_window_backup.json"
@@ -275,6 +275,24 @@ def highest_rates(model_name: str, prompt: int) -> Rates | None:
     return Rates(most(_INPUT, _CACHED, _WRITTEN), most(_OUTPUT))
 
 
+def rates_of(model: ModelSpec, prompt: int) -> Rates | None:
+    """The highest rates of a call with the model's options, as ``highest_rates``."""
+    return None if repriced_by(model) else highest_rates(model.name, prompt)
+
+
+def repriced_by(model: ModelSpec) -> str | None:
+    """The option of the model that changes what its tokens cost, or adds to it; None if none does.
+
+    A provider that states its cost has counted that.
+    """
+    given = [name for name in _REPRICING if model.options.get(name) not in (None, "default", "standard_only")]
+    return given[0] if given and not states_cost(model.name) else None
+
+
+_REPRICING = ("service_tier", "speed", "inference_geo", "tools", "web_search_options")
+"""Options with a price of their own: tiers, regions, and what the provider does beside the answer."""
+
+
 def stated_cost(model_name: str, usage: Mapping[str, Any]) -> float | None:
     """US dollars that the provider states in ``usage``; None if it states none or not a valid number."""
     read = provider_of(model_name).stated_cost
@@ -381,22 +399,26 @@ def share(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
 
     All answers get the same limit, lowered until every call fits; but never below a usual answer, and
     never above their own ``answer_limit``. So they may exceed ``left`` together. A call whose price is not
-    known may need all of it.
+    known may need all of it. A call needs what the most expensive of its models does.
     """
     sizes = []
     for request in requests:
         assert request.model is not None
         prompt = estimate_tokens(request.prompt)
-        limit, rates = answer_limit(request.model, prompt), highest_rates(request.model.name, prompt)
-        sizes.append((prompt, limit, rates))
+        called = [(answer_limit(model, prompt), rates_of(model, prompt)) for model in chain(request.model)]
+        sizes.append((prompt, called))
 
     def divide(most: int) -> list[Allowance]:
         return [
             Allowance(
-                left.cost_usd and (rates.cost(prompt, min(limit, most)) if rates else left.cost_usd),
-                left.tokens and prompt + min(limit, most),
+                left.cost_usd
+                and max(
+                    rates.cost(prompt, min(limit, most)) if rates else left.cost_usd
+                    for limit, rates in called
+                ),
+                left.tokens and prompt + min(max(limit for limit, _ in called), most),
             )
-            for prompt, limit, rates in sizes
+            for prompt, called in sizes
         ]
 
     def fits(most: int) -> bool:
@@ -407,7 +429,7 @@ def share(requests: Iterable[Request], left: Allowance) -> Sequence[Allowance]:
             rest = rest.without(each)
         return True
 
-    low, high = ANSWER_TOKENS, max((limit for _, limit, _ in sizes), default=0)
+    low, high = ANSWER_TOKENS, max((limit for _, called in sizes for limit, _ in called), default=0)
     while low < high:  # the largest limit with which all fit
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
@@ -465,15 +487,18 @@ def to_usage(tokens: Tokens, cost_usd: float | None) -> Usage | None:
     )
 
 
-def estimated_usage(prompt: str, answer: str, model_name: str) -> Usage:
-    """An estimate for a call that the provider did not count, so that an allowance still holds."""
-    asked, answered = estimate_tokens(prompt), estimate_tokens(answer)
+def estimated_usage(prompt: str, answered: int, model_name: str) -> Usage:
+    """An estimate for a call that the provider did not count, so that an allowance still holds.
+
+    ``answered`` are the tokens of the answer.
+    """
+    asked = estimate_tokens(prompt)
     return Usage.of(asked, answered, cost(model_name, Tokens(asked, answered)), estimated=True)
 
 
 def _limit_by_cost(request: Request, prompt: int, answer: int, limit: int, left: float) -> int:
     assert request.model is not None
-    rates = highest_rates(request.model.name, prompt)
+    rates = rates_of(request.model, prompt)
     if rates is None:
         if not states_cost(request.model.name):
             raise BudgetError(

@@ -11,6 +11,7 @@ import functools
 import gc
 import importlib
 import inspect
+import json
 import logging
 import os
 import re
@@ -43,6 +44,7 @@ from aethr.llm.protocols import (
     WireProtocol,
     address,
     chat,
+    merge,
     ollama,
     protocol_at,
     protocol_of,
@@ -144,6 +146,8 @@ def _hook(litellm: ModuleType) -> None:
 _EXCHANGE: ContextVar[Exchange | None] = ContextVar("_EXCHANGE", default=None)
 """The exchange of the call that this thread makes."""
 _STREAMED = re.compile(rb'"stream"\s*:\s*true')
+_PROMPTS = frozenset({"messages", "input", "contents", "prompt", "inputs"})
+"""Where the prompt is in the requests of all protocols: LiteLLM also asks for tokens and the like."""
 _ASIDE = "/api/show"
 """LiteLLM asks Ollama about each model that is new to it, before a call and during it."""
 
@@ -164,6 +168,31 @@ def _prepare(request: Any) -> None:
         with exchange.watching():
             elsewhere = f"LiteLLM would send it to {request.url.host}, not to {wanted}"
             raise CallFailed("bad_request", elsewhere)
+    if call.model.options:
+        _add_options(request, call.model.options)
+
+
+def _add_options(request: Any, options: Mapping[str, Any]) -> None:
+    """Add the model's options to a call's JSON, as LiteLLM has made it, unless that is signed.
+
+    As arguments, some would be LiteLLM's own (``api_base``), and it nests ``extra_body`` for some providers.
+    """
+    body = _json_of(request)
+    if not _PROMPTS.intersection(body) or request.headers.get("authorization", "").startswith("AWS4-"):
+        return
+    merge(body, options, keep_none=True)
+    made = type(request)(request.method, request.url, json=body)
+    request.stream, request._content = made.stream, made.content  # noqa: SLF001 - httpx changes no body
+    request.headers["Content-Length"] = made.headers["Content-Length"]
+
+
+def _json_of(request: Any) -> dict[str, Any]:
+    """The object in a request's body, empty if there is none."""
+    try:
+        body = json.loads(request.read())
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _receive(response: Any) -> None:
@@ -422,6 +451,9 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
 
     In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
+    options = call.model.options
+    if options and (response is None or not options.keys() <= _json_of(response.request).keys()):
+        yield from note_dropped(call, ["options"])
     if response is not None:
         sent, given = response.request.read(), _arguments(call)  # LiteLLM may send a temperature of its own
         asked = [name for name in _SENT_AS if getattr(call.model, name) is not None]

@@ -128,7 +128,7 @@ def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
         rows.append(
             (
                 markdown_inline(wording.title(step) + wording.pass_note(step.iteration), 120),
-                markdown_inline(step.model or step.backend, 120),
+                markdown_inline(wording.model(step), 200),
                 "<br>".join(context),
                 wording.step_tokens(step),
                 markdown_inline(wording.step_cost(step)) if result.is_live else result.mode,

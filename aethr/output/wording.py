@@ -124,7 +124,8 @@ def narrate_quietly(event: Event) -> tuple[Message, ...]:
         case RunStarted():
             return unreal(event)
         case RunFinished():
-            return (*set_aside(event.result), *doubts(event.result))
+            stood_in = (Message(f"answered by {name}", "note") for name in fallbacks(event.result))
+            return (*stood_in, *set_aside(event.result), *doubts(event.result))
         case _:
             return ()
 
@@ -223,7 +224,20 @@ def title(step: StepResult) -> str:
 
 def actor(step: StepStarted | StepResult) -> str:
     """Who answers: the role, and the model or, without one, the backend."""
-    return f"{one_line(step.role, 40)} · {one_line(step.model or step.backend, 80)}"
+    return f"{one_line(step.role, 40)} · {model(step)}"
+
+
+def model(step: StepStarted | StepResult) -> str:
+    """The model or, without one, the backend: ``anthropic:b (fallback for openai:a)``."""
+    name = one_line(step.model or step.backend, 80)
+    if isinstance(step, StepResult) and step.fallback_for:
+        name += f" (fallback for {one_line(step.fallback_for, 80)})"
+    return name
+
+
+def fallbacks(result: RunResult) -> tuple[str, ...]:
+    """The models that answered in the place of another one, each once."""
+    return tuple(dict.fromkeys(model(step) for step in result.steps if step.fallback_for))
 
 
 def closing(result: RunResult, shown: Sequence[StepResult] = ()) -> tuple[Message, ...]:
@@ -374,7 +388,8 @@ def spent(result: RunResult) -> str:
     """``2 steps, 431 tokens, $0.0012, 12.3 s``; preceded by the mode if no model was called.
 
     With steps that have parts the calls are counted too, and so are answers of earlier reviews:
-    ``2 steps, 1 call, 8 answers used again, 431 tokens, …``.
+    ``2 steps, 1 call, 8 answers used again, 431 tokens, …``. Each model that answered in the place of
+    another one is named.
     """
     totals, unreal = result.totals, UNREAL.get(result.mode)
     again = sum(step.reused is not None for step in result.steps)
@@ -386,6 +401,7 @@ def spent(result: RunResult) -> str:
         tokens(totals.tokens, estimated=totals.estimated) + _of_them(totals),
         "no cost" if unreal else cost(totals.cost_usd, estimated=totals.estimated),
         seconds(totals.seconds),
+        *(f"answered by {name}" for name in fallbacks(result)),
     )
     return (f"{unreal}, no model was called: " if unreal else "") + ", ".join(parts)
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aethr import engine, git
-from aethr.base import budget, edge, options, sanitize, secrecy
-from aethr.base.errors import AethrError, DiskError, MissingKeyError, NotReviewedError
+from aethr.base import budget, edge, options, providers, sanitize, secrecy
+from aethr.base.errors import AethrError, DiskError, MissingKeyError, NotReviewedError, UsageError
 from aethr.base.options import RunOptions
-from aethr.base.providers import provider_of
 from aethr.base.records import (
     UNLIMITED,
     UNSEALED,
@@ -113,7 +112,7 @@ def prepare(
     saved = resume.load(given)
     project = project or one_off.open_project(given, cwd)
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
-    dotenv = credentials.NOTHING if environ.get("GITHUB_ACTIONS") else credentials.load(project.root, here)
+    dotenv = _load_dotenv(project, here) if not environ.get("GITHUB_ACTIONS") else credentials.NOTHING
     settings = {**dotenv.values, **environ}
     agreed = planning.read_terms(given, settings, secrecy.found_in(settings))
     secrecy.hide_too(agreed.secrets)
@@ -255,10 +254,16 @@ def _read_answers(plan: Plan, named: str) -> tuple[Folder | None, Iterable[KeptA
         return folder, (), (f"the answers of earlier runs in {named} are ignored: {error}",)
 
 
+def _load_dotenv(project: planning.Project, here: Checkout | None) -> credentials.DotEnv:
+    named = (model.endpoint for model in project.workflow.models.values())
+    return credentials.load(project.root, here, filter(None, named))
+
+
 def _make_seal(project: planning.Project, settings: Mapping[str, str], agreed: Terms) -> Seal:
     from aethr.engine.seal import folder_binding
 
-    models = [agreed.model] if agreed.model else [model.name for model in project.workflow.models.values()]
+    called = (each.name for model in project.workflow.models.values() for each in providers.chain(model))
+    models = [agreed.model] if agreed.model else called
     return Seal(credentials.provider_keys(settings, models), folder_binding(project.root))
 
 
@@ -306,12 +311,12 @@ def _offer_resume(error: AethrError, prepared: Prepared, path: Path) -> None:
 
 
 def _preflight(bound: Bound, dotenv_warnings: tuple[str, ...]) -> None:
-    """Check keys and programs. A missing key may be in a ``.env`` that was not read, so say that too."""
+    """Check keys, addresses, programs. What is missing may be in a ``.env`` that was not read: say so too."""
     try:
         planning.preflight(bound)
-    except MissingKeyError as error:
+    except UsageError as error:
         error.fix = "\n".join((error.fix, *dotenv_warnings))
-        if bound.terms.gate.needs_review:
+        if isinstance(error, MissingKeyError) and bound.terms.gate.needs_review:
             raise NotReviewedError(str(error), error.fix) from error
         raise
 
@@ -322,13 +327,16 @@ def _warn_before_calls(
     """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
     import datetime
 
+    from aethr.llm.effort import find_doubts
     from aethr.llm.spending import retirement
 
-    models = [step.model for step in plan.steps if step.model]
-    yield from routes.describe_endpoints(models, settings)
-    for name in dict.fromkeys(model.name for model in models):
+    steps = [(step, providers.called(step)) for step in plan.steps]
+    yield from routes.describe_endpoints((model for _, models in steps for model in models), settings)
+    for name in dict.fromkeys(model.name for _, models in steps for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
+    asked = (model for step, models in steps if not step.edits_tree for model in models)
+    yield from dict.fromkeys(doubt for model in asked for doubt in find_doubts(model))
     if plan.allowance != UNLIMITED:
         from aethr.workflow import estimate
 
@@ -387,8 +395,9 @@ def _find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, 
 
     An endpoint with a password in it is excluded, because the command is printed.
     """
-    called = [step.model for step in plan.steps if step.model] if plan.is_live else []
-    bases = [base for model in called for base in provider_of(model.name).base_variables]
-    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases])
+    called = [model for step in plan.steps for model in providers.called(step)] if plan.is_live else []
+    bases = [base for model in called for base in providers.provider_of(model.name).base_variables]
+    own = [model.endpoint for model in called if model.endpoint is not None]
+    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases, *own])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

@@ -26,6 +26,7 @@ from aethr.base.records import (
     Artifacts,
     Backend,
     Completion,
+    ModelSpec,
     Notice,
     Place,
     Request,
@@ -61,7 +62,7 @@ class BackendRow(NamedTuple):
     build: Callable[[Mapping[str, str]], Backend]
     edits_tree: bool
     share: Share = share_nothing
-    find_address: Callable[[str, Mapping[str, str]], str] | None = None
+    find_address: Callable[[ModelSpec, Mapping[str, str]], str] | None = None
 
 
 def _build_model(environ: Mapping[str, str]) -> Backend:
@@ -77,11 +78,11 @@ def _share_model_budget(requests: Iterable[Request], left: Allowance) -> Sequenc
     return share(requests, left)
 
 
-def _find_model_address(name: str, environ: Mapping[str, str]) -> str:
+def _find_model_address(model: ModelSpec, environ: Mapping[str, str]) -> str:
     from aethr.llm import routes
 
     try:
-        address = routes.address_of(name, routes.endpoint_of(name, environ))
+        address = routes.address_of(model.name, routes.endpoint_of(model, environ))
     except AethrError:  # an estimate needs no key, and a run without one has been refused
         return ""
     return routes.public_address(address.geturl()) if address else ""

@@ -3,10 +3,10 @@
 Nothing is called. "About" is a run in which all goes well: each loop ends with its first pass, each answer
 is of usual length, and no call is retried. "At most" holds for every server that honours the limit it is
 sent: each loop runs to its last pass, each review is asked once more for its verdict, each call is made as
-often as the backend retries it, and each answer is as long as its limit. Prompts are measured as they are
-now. A context that is known only during the run counts as nothing in "about", and as its budget in "at most";
-if it is a change, it may need every part that the workflow allows. What an agent says counts as one answer
-of its model. A resumed run needs only what it has not finished. An
+often as the backend retries it, with each fallback of its model too, and each answer is as long as its limit.
+Prompts are measured as they are now. A context that is known only during the run counts as nothing in
+"about", and as its budget in "at most"; if it is a change, it may need every part that the workflow allows.
+What an agent says counts as one answer of its model. A resumed run needs only what it has not finished. An
 answer of an earlier run, where the same prompt is known to come, costs nothing in "about".
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from aethr import context, review
+from aethr.base import providers
 from aethr.base.errors import BudgetError
 from aethr.base.records import (
     Allowance,
@@ -40,7 +41,8 @@ NO_MODEL = "(no model)"
 class _Case(NamedTuple):
     """How to count "about" or "at most". ``unread``: bytes per character of a context not known yet.
 
-    ``listed`` is how many times as long as an answer the list of its findings is.
+    ``listed`` is how many times as long as an answer the list of its findings is. With ``every_pass`` each
+    call is made with each fallback too.
     """
 
     bytes_per_token: int
@@ -113,16 +115,17 @@ def check_prices(plan: Plan) -> Iterator[str]:
     Raises ``BudgetError`` if it cannot hold because the cost of a model is not known at all.
     """
     agents = dict.fromkeys(step.spec.backend for step in plan.steps if step.edits_tree)
-    called = dict.fromkeys(_model_of(step) for step in plan.steps if not step.edits_tree)
-    for model in called:
-        if model != NO_MODEL and spending.highest_rates(model, 0) is not None:
+    called = dict.fromkeys(model for step in plan.steps if not step.edits_tree for model in _models_of(step))
+    for name, option in called:
+        if name != NO_MODEL and option is None and spending.highest_rates(name, 0) is not None:
             continue
-        if model == NO_MODEL or not spending.states_cost(model):
+        if name == NO_MODEL or not spending.states_cost(name):
+            known = f"known with the option {option}" if option else "known"
             raise BudgetError(
-                f"{model}: its price is not known, so --max-cost cannot hold", "Use --max-tokens instead."
+                f"{name}: its price is not {known}, so --max-cost cannot hold", "Use --max-tokens instead."
             )
         yield (
-            f"{model}: its price is not known before a call, so --max-cost stops the run after the call "
+            f"{name}: its price is not known before a call, so --max-cost stops the run after the call "
             "that passed it"
         )
     for agent in agents:
@@ -148,8 +151,10 @@ def compare(found: Estimate, allowance: Allowance, used: Usage) -> Iterator[str]
         yield f"the calls need about {tokens:,} tokens, more than {limit} leaves: {early}"
 
 
-def _model_of(step: PlannedStep) -> str:
-    return step.model.name if step.model else NO_MODEL
+def _models_of(step: PlannedStep) -> Sequence[tuple[str, str | None]]:
+    """The names of a step's models, each with its option that changes the price."""
+    called = [(model.name, spending.repriced_by(model)) for model in providers.called(step)]
+    return called or [(NO_MODEL, None)]
 
 
 def _upcoming(progress: Progress, *, every_pass: bool) -> Iterator[PlannedStep]:
@@ -172,13 +177,8 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
         sent = _measure_prompts(plan, step, measured.get(step.spec.id, ()), case, edits)
         if not sent:
             continue
-        key = (_model_of(step), step.spec.backend if step.edits_tree else None)
-        answer = spending.ANSWER_TOKENS
-        if step.model is not None:
-            # The limit that is sent with the shortest prompt, which leaves an answer the most room.
-            answer = spending.answer_limit(step.model, prompt=0)
-            if case.longest_answer is not None:
-                answer = min(answer, case.longest_answer)
+        limits = _limit_answers(step, case)
+        answer = max(limits.values())
         asks_again = case.every_pass and step.spec.reviewing and not step.edits_tree
         own = _Answer(
             step.spec.id,
@@ -194,16 +194,19 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
             _read_again(latest[name], own) for name in step.spec.verify if name in latest
         )
         own = own._replace(tokens=own.tokens + listed)  # its findings are in the history, too
-        need = needs.get(key, Need(*key))
+        agent = step.spec.backend if step.edits_tree else None
         known = {each.part for each in measured[step.spec.id] if each.known and not case.every_pass}
-        for part, prompt in sent:
-            if part in finished or part in known:
-                continue
-            need = _add_call(need, prompt + history + listed, answer, case)
-            if asks_again:
-                again = case.tokens(spending.most_tokens(prompts.ask_verdict("")))
-                need = _add_call(need, again + answer, answer, case)
-        needs[key] = need
+        asked = [prompt for part, prompt in sent if part not in finished and part not in known]
+        for model, limit in limits.items():
+            need = needs.get((model, agent), Need(model, agent))
+            for prompt in asked:
+                need = _add_call(need, prompt + history + listed, limit, case)
+                if asks_again:
+                    again = case.tokens(spending.most_tokens(prompts.ask_verdict("")))
+                    need = _add_call(need, again + answer, limit, case)
+            if (model, None) not in _models_of(step):
+                need = need._replace(cost_usd=None)
+            needs[model, agent] = need
         finished = set()
         if case.every_pass:  # the lines around it in a prompt; those of the first pass are there already
             title = f"{step.spec.id} ({step.spec.role}), pass 99, part 99 of 99"
@@ -211,6 +214,18 @@ def _count(progress: Progress, measured: Mapping[str, Sequence[_Prompt]], case: 
         answers.append(own)
         edits += step.edits_tree
     return tuple(needs.values())
+
+
+def _limit_answers(step: PlannedStep, case: _Case) -> Mapping[str, int]:
+    """The longest answer of each model that the step calls, in tokens.
+
+    It is the limit that is sent with the shortest prompt, which leaves an answer the most room.
+    """
+    called = providers.called(step) if case.every_pass else providers.called(step)[:1]
+    limits = {model.name: spending.answer_limit(model, prompt=0) for model in called}
+    if case.longest_answer is not None:
+        limits = {name: min(limit, case.longest_answer) for name, limit in limits.items()}
+    return limits or {NO_MODEL: spending.ANSWER_TOKENS}
 
 
 _FRAME = 200

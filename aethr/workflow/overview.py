@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from aethr import context, engine
+from aethr.base import codec
 from aethr.base.records import Plan, PlannedStep, Repeat, StepPrepared, changes_in, is_git_diff
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold
@@ -73,6 +74,7 @@ def _draw_step(plan: Plan, number: int, parts: Sequence[StepPrepared], width: in
     details = [f"sees {one_line(source)}: {_describe_source(step, source, parts)}" for source in spec.context]
     if len(parts) > 1:
         details.append(f"runs for each of {len(parts)} parts of the change")
+    details += _describe_model(step)
     if spec.history_visibility != "all":
         details.append(f"sees of earlier steps: {spec.history_visibility}")
     if spec.repeat:
@@ -108,6 +110,22 @@ def _describe_step(step: PlannedStep) -> Iterator[str]:
     if spec.verify:
         high = "" if spec.verify_high else ", disputes high ones"
         yield f"verifies {capped([one_line(name) for name in spec.verify])}{high}"
+
+
+def _describe_model(step: PlannedStep) -> Iterator[str]:
+    """What is not usual about the calls of its model: where they go, what they send, who else may answer."""
+    if step.model is None:
+        return
+    if step.model.endpoint is not None:
+        yield f"calls the address in {step.model.endpoint}"
+    if step.edits_tree:
+        return
+    if step.model.reasoning_effort is not None:
+        yield f"reasoning_effort: {step.model.reasoning_effort}"
+    if step.model.options:
+        yield f"options: {one_line(codec.line(dict(step.model.options)).strip(), 500)}"
+    if step.model.fallback:
+        yield f"fallback: {capped([one_line(name) for name in step.model.fallback])}"
 
 
 def _describe_source(step: PlannedStep, source: str, parts: Sequence[StepPrepared]) -> str:

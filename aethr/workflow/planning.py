@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aethr import context, git
 from aethr.base.errors import AethrError, NotReviewedError, UsageError
 from aethr.base.options import GATES, RunOptions, read_shard
-from aethr.base.providers import split
+from aethr.base.providers import renamed, split
 from aethr.base.records import (
     CHANGE,
     Allowance,
@@ -52,7 +52,8 @@ from aethr.workflow.backends import BACKENDS, MockBackend, Script
 class Terms(NamedTuple):
     """``model`` overrides every model of the workflow; ``secrets`` are values to redact in all text.
 
-    The gate of a shard comes with the merge, so until then a complete review is required.
+    Without ``fallback`` no model is called in the place of another one. The gate of a shard comes with the
+    merge, so until then a complete review is required.
     """
 
     mode: Mode
@@ -62,6 +63,7 @@ class Terms(NamedTuple):
     secrets: tuple[str, ...] = ()
     jobs: int = 1
     shard: Shard | None = None
+    fallback: bool = True
 
     @property
     def is_live(self) -> bool:
@@ -129,6 +131,7 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
         secrets=secrets,
         jobs=options.jobs,
         shard=Shard(*read_shard(options.shard)) if options.shard is not None else None,
+        fallback=not options.no_fallback,
     )
 
 
@@ -206,8 +209,11 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
     if terms.model is not None:  # each role keeps its own settings
         own = {role: workflow.models.get(role, ModelSpec(terms.model)) for role in workflow.roles}
         workflow = workflow._replace(
-            models={role: model._replace(name=terms.model) for role, model in own.items()}
+            models={role: renamed(model, terms.model) for role, model in own.items()}
         )
+    if not terms.fallback:
+        alone = {role: model._replace(fallback=()) for role, model in workflow.models.items()}
+        workflow = workflow._replace(models=alone)
     _refuse(workflow, terms)
     stand_in = script or MockBackend()
     live_backend = cache(lambda name: BACKENDS[name].build(environ))  # one for all of its steps
@@ -238,7 +244,7 @@ def _bind_address(
 ) -> Callable[[], str] | None:
     """Where a step's model is called, found when it is needed: by then a missing key has been reported."""
     find = BACKENDS[step.backend].find_address
-    return partial(find, model.name, environ) if find is not None and model is not None else None
+    return partial(find, model, environ) if find is not None and model is not None else None
 
 
 def plan(

@@ -699,20 +699,21 @@ def test_opencode_gets_the_key_by_the_name_that_it_reads(
     assert dict(line.split("=", 1) for line in opencode.said("opencode.env").splitlines()) == expected
 
 
-def given(stage: Stage, **environ: str) -> tuple[str, dict[str, str]]:
+def given(stage: Stage, endpoint: str | None = None, **environ: str) -> tuple[str, dict[str, str]]:
     """The arguments and the environment of a run."""
     stage.script(
         'echo "$*" > "$0.argv"; env -0 > "$0.env"',
         stage.dialect.says(*stage.dialect.done()),
     )
-    drain(stage.backend(**environ).complete(stage.request()))
+    model = ModelSpec(stage.dialect.model, endpoint=endpoint)
+    drain(stage.backend(**environ).complete(stage.request(model=model)))
     variables = stage.said(f"{stage.dialect.name}.env").split("\0")
     return stage.said(f"{stage.dialect.name}.argv"), dict(each.split("=", 1) for each in variables if each)
 
 
-def addresses_named(stage: Stage, **environ: str) -> set[str]:
+def addresses_named(stage: Stage, endpoint: str | None = None, **environ: str) -> set[str]:
     """Every address that an agent gets, in its arguments or by a variable."""
-    argv, variables = given(stage, **environ)
+    argv, variables = given(stage, endpoint, **environ)
     told = [
         argv,
         *(
@@ -733,7 +734,10 @@ def test_the_address_is_pinned_also_where_nobody_names_one(stage: Stage) -> None
     own = stage.dialect.agent.addresses[provider]
     host = own.removeprefix("https://").partition("/")[0]
     assert addresses_named(stage) <= {f"https://{host}", "https://chatgpt.com"}
-    assert addresses_named(stage, **{f"{provider.upper()}_BASE_URL": "http://h:1/v1"}) == {"http://h:1"}
+    elsewhere = {f"{provider.upper()}_BASE_URL": "http://h:1/v1"}
+    assert addresses_named(stage, **elsewhere) == {"http://h:1"}
+    named = {**elsewhere, "THIRD_ENDPOINT": "http://third:1/v1"}
+    assert addresses_named(stage, "THIRD_ENDPOINT", **named) == {"http://third:1"}
 
 
 def test_attachments_and_settings_of_the_tree_are_switched_off(stage: Stage) -> None:

@@ -45,6 +45,11 @@ findings = st.builds(
 )
 steps = st.builds(
     StepResult,
+    options=st.dictionaries(
+        words, st.none() | words | st.lists(st.integers()) | st.dictionaries(words, words)
+    ),
+    reasoning_effort=st.none() | words,
+    fallback_for=st.none() | words,
     id=words,
     role=words,
     backend=words,

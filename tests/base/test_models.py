@@ -11,13 +11,14 @@ import pytest
 
 from aethr.base import providers
 from aethr.base.options import RunOptions
-from aethr.base.providers import PROVIDERS, provider_of, split
+from aethr.base.providers import PROVIDERS, chain, provider_of, split
 from aethr.cli import check
-from aethr.config import PRESETS
+from aethr.config import PRESETS, read_preset, workflow_file
 from aethr.llm import protocols, spending
+from aethr.llm.effort import find_doubts
 from aethr.run import prepare
 from aethr.workflow import planning
-from tests.pages import PAGES
+from tests.pages import PAGES, of_kind
 from tests.support import Repo
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +86,24 @@ def test_the_presets_use_the_table_and_its_limit() -> None:
 def test_the_examples_set_the_limit(example: Path) -> None:
     spec = planning.open_project(ROOT, str(example), None).workflow
     assert {model.max_tokens for model in spec.models.values()} == {providers.ANSWER_LIMIT}
+
+
+def test_no_preset_example_or_page_has_settings_that_do_not_fit() -> None:
+    """A model that thinks has room for it, and takes the effort that is set."""
+    texts = {name: read_preset(name) for name in PRESETS}
+    texts |= {str(path): path.read_text("utf-8") for path in sorted((ROOT / "examples").glob("*.yaml"))}
+    texts |= {f"{block.page}:{block.line}": block.text for block in of_kind("file")}
+    read = 0
+    for name, text in texts.items():
+        if "workflow:" not in text:  # another kind of file
+            continue
+        workflow = workflow_file.parse(text, name, planning.vocabulary())
+        agents = {step.role for step in workflow.steps if step.backend != "model"}
+        for role, model in workflow.models.items():
+            found = [doubt for each in chain(model) if role not in agents for doubt in find_doubts(each)]
+            assert not found, name
+            read += 1
+    assert read > 20
 
 
 # --- models that retire ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import aethr
 from aethr.agents.program import access
 from aethr.base.errors import MissingKeyError
 from aethr.base.providers import LOGINS, PROVIDERS, Provider, provider_of, split
+from aethr.base.records import ModelSpec
 from aethr.llm.protocols import PROTOCOLS
 from aethr.llm.routes import endpoint_of
 
@@ -34,9 +35,9 @@ def test_models_and_agents_read_the_same_variables(model: str) -> None:
     environ = {name: f"key-of-{name}" for name in provider.keys}
     environ |= {name: f"http://127.0.0.1/{name}" for name in provider.base_variables}
     while any(name in environ for name in provider.base_variables):
-        seen = access(model, environ)
-        assert endpoint_of(model, environ).base == seen.base == environ[seen.base_variable]
-        assert endpoint_of(model, environ).key == (seen.key if provider.listed else None)
+        seen = access(ModelSpec(model), environ)
+        assert endpoint_of(ModelSpec(model), environ).base == seen.base == environ[seen.base_variable]
+        assert endpoint_of(ModelSpec(model), environ).key == (seen.key if provider.listed else None)
         del environ[seen.base_variable]
 
 
@@ -61,9 +62,9 @@ def test_a_provider_owns_its_host_and_subdomains(base: str | None, own: bool) ->
 
 def test_only_openai_needs_no_key_at_another_address() -> None:
     elsewhere = {"OPENAI_BASE_URL": "http://127.0.0.1/v1", "XAI_API_BASE": "http://127.0.0.1/v1"}
-    assert endpoint_of("openai:m", elsewhere).key == "none"
+    assert endpoint_of(ModelSpec("openai:m"), elsewhere).key == "none"
     with pytest.raises(MissingKeyError):
-        endpoint_of("xai:m", elsewhere)
+        endpoint_of(ModelSpec("xai:m"), elsewhere)
 
 
 def compared_names(tree: ast.AST) -> Iterator[str]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aethr.base.providers import EFFORTS
 from aethr.base.records import Instruction, ModelSpec, Repeat, StepSpec, WorkflowSpec
 from aethr.config import PRESETS, read_preset, workflow_file
 from aethr.config.workflow_file import text
@@ -172,9 +173,19 @@ CHARACTERS = st.characters(blacklist_categories=("Cs", "Cc")) | st.sampled_from(
 TEXTS = st.text(CHARACTERS, min_size=1, max_size=300).filter(str.strip)
 LINES = st.text(CHARACTERS.filter(lambda char: char != "\n"), min_size=1, max_size=120).filter(str.strip)
 IDS = st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(-1e9, 1e9) | LINES | st.just(""),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(LINES, values, max_size=3),
+    max_leaves=8,
+)
 MODELS = st.builds(
     ModelSpec,
     st.sampled_from(["openai:gpt-5", "openrouter/a/b:free", "ollama:llama3.2:3b", "x:y#z"]),
+    top_p=st.none() | st.floats(0, 1),
+    reasoning_effort=st.none() | st.sampled_from(EFFORTS),
+    options=st.dictionaries(LINES, JSON, max_size=3),
+    endpoint=st.none() | st.just("A_BASE_URL"),
+    fallback=st.sampled_from([(), ("a:b",), ("a:b", "c:d")]),
     temperature=st.none() | st.floats(0, 2),
     seed=st.none() | st.integers(-(2**63), 2**63 - 1),
     max_tokens=st.none() | st.integers(1, 2**31 - 1),

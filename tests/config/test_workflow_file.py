@@ -256,6 +256,8 @@ def test_a_text_over_the_size_limit_is_refused_unread() -> None:
 
 def objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every schema of a mapping with fixed keys, at any depth."""
+    if schema.get("examples") == [{"service_tier": "flex"}]:  # the options, which have any key
+        return
     if "properties" in schema:
         yield schema
     below = [*schema.get("properties", {}).values(), *schema.get("anyOf", [])]
@@ -272,7 +274,7 @@ def test_every_key_has_a_description_and_a_valid_example() -> None:
     found = list(objects(SCHEMA))
     assert [min(one["properties"]) for one in found] == [
         "answers",
-        "max_tokens",
+        "endpoint",
         "allow",
         "back_to",
         "context_chars",

@@ -100,6 +100,7 @@ def test_the_merge_has_every_input_but_those_of_a_call() -> None:
         "shard",
         "jobs",
         "fresh",
+        "no-fallback",
         *(n for n in review["inputs"] if n.endswith("-on-pull-requests")),
     }
     assert set(merge["inputs"]) == set(review["inputs"]) - calls

@@ -69,10 +69,18 @@ def test_a_key_in_quotes_is_reported_and_not_shown(variable: str, quotes: str) -
 @pytest.mark.parametrize(("first", "second"), [("DEEPSEEK_API_BASE", "DEEPSEEK_BASE_URL")])
 def test_models_and_agents_use_the_same_key_variable(first: str, second: str) -> None:
     environ = {"DEEPSEEK_API_KEY": "sk-1", second: "http://h/b", first: "http://h/a"}
-    assert endpoint_of("deepseek:m", environ).base == access("deepseek:m", environ).base == "http://h/a"
+    assert (
+        endpoint_of(ModelSpec("deepseek:m"), environ).base
+        == access(ModelSpec("deepseek:m"), environ).base
+        == "http://h/a"
+    )
     del environ[first]
-    assert endpoint_of("deepseek:m", environ).base == access("deepseek:m", environ).base == "http://h/b"
-    assert access("my-own.one:m", {"MY_OWN_ONE_API_BASE": "x"}).base == "x"
+    assert (
+        endpoint_of(ModelSpec("deepseek:m"), environ).base
+        == access(ModelSpec("deepseek:m"), environ).base
+        == "http://h/b"
+    )
+    assert access(ModelSpec("my-own.one:m"), {"MY_OWN_ONE_API_BASE": "x"}).base == "x"
 
 
 @pytest.mark.parametrize("name", ["lm_studio", "hosted_vllm"])

@@ -30,8 +30,9 @@ MODELS = ("openai:gpt-5.4-mini", "openai:gpt-4o-mini", "openai:gpt-5.4")
 class Server:
     """Answers of random length within the limit of each call; a token is one to four bytes.
 
-    Some calls fail and are counted nevertheless, but none three times. A server at its ``worst`` lets each
-    one fail twice, counts each byte, answers up to the limit, gives no verdict. ``prompt`` and ``completion``
+    Some calls fail and are counted nevertheless, but none three times, except those of a model that is down.
+    A server at its ``worst`` lets each one fail twice, counts each byte, answers up to the limit, gives no
+    verdict. ``prompt`` and ``completion``
     are sums of what it counted.
     """
 
@@ -41,10 +42,13 @@ class Server:
         self._per_token = 1 if self._worst else dice.choice([1, 2, 4])
         self._lock = threading.Lock()
         self._failed = 0
+        self._down = dice.choice(MODELS).partition(":")[2] if dice.random() < 0.3 else ""
         self._findings = "### Medium\n" + "".join(f"- {each:x}\n" for each in dice.sample(range(4096), 4096))
         self.prompt = self.completion = 0
 
     def __call__(self, body: dict[str, Any]) -> Reply:
+        if body["model"] == self._down:
+            return error(429, Retry_After="0")
         with self._lock:
             fails = self._failed < 2 and (self._worst or self._dice.random() < 0.2)
             self._failed = self._failed + 1 if fails else 0
@@ -93,7 +97,10 @@ def write_workflow(repo: Repo, dice: random.Random) -> None:
     ]
     lines += ["roles:", *(f"  {name}: 'do it'" for name in names)]
     lines += ["models:"]
-    lines += [f'  {name}: {{model: "{model}", max_tokens: {most}}}' for name, (model, most) in models.items()]
+    for name, (model, most) in models.items():
+        others = dice.sample([each for each in MODELS if each != model], dice.randint(0, 2))
+        fallback = f", fallback: {json.dumps(others)}" if others else ""
+        lines.append(f'  {name}: {{model: "{model}", max_tokens: {most}{fallback}}}')
     lines += ["steps:"]
     for name in names:
         other = dice.sample(["file:README.md", "glob:**/*.py", "file:src/f0.py"], dice.randint(0, 2))

@@ -52,8 +52,8 @@ def request(call: Call) -> Wire:
     body, taken = protocol.frame(call), protocol.settings(call)
     for name, fragment in taken.items():
         if name not in call.left_out:
-            _merge(body, fragment)
-    _merge(body, call.model.options)
+            merge(body, fragment)
+    merge(body, call.model.options, keep_none=True)
     return Wire(
         address(call),
         {"Content-Type": "application/json", **protocol.headers(call)},
@@ -135,14 +135,14 @@ def address(call: Call) -> str:
     return urlunsplit(base._replace(path=path, query="&".join(filter(None, (base.query, query)))))
 
 
-def _merge(into: dict[str, Any], fragment: Mapping[str, Any]) -> None:
-    """Add a fragment, level by level, without its values that are None."""
+def merge(into: dict[str, Any], fragment: Mapping[str, Any], *, keep_none: bool = False) -> None:
+    """Add a fragment, level by level; a value that is None only if ``keep_none`` is True."""
     for name, value in fragment.items():
         if isinstance(value, Mapping):
             below = into.get(name)
             into[name] = dict(below) if isinstance(below, Mapping) else {}
-            _merge(into[name], value)
-        elif value is not None:
+            merge(into[name], value, keep_none=keep_none)
+        elif value is not None or keep_none:
             into[name] = value
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aethr.base import outside
-from aethr.base.providers import split
+from aethr.base.providers import provider_of, split
 from aethr.base.records import Usage
 from aethr.llm import Call, Chunk, Read, Settings, spending
 from aethr.llm.protocols.content import read_content, read_objects, write_content
@@ -20,8 +20,6 @@ PATH = r"/messages|/publishers/anthropic/models/[^/]+:(?:streamR|r)awPredict"
 VERSION = "2023-06-01"
 TEXT = ("text", "text_delta")
 
-BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16_384}
-"""Tokens to think with, by effort, for models that take no word for it."""
 LEAST_BUDGET = 1024
 _FAMILY = re.compile(r"claude-[a-z]+-\d")
 _ADAPTIVE = re.compile(r"claude-[a-z]+-(?:4[-._](?:[6-9]|[1-9]\d)|[5-9])(?!\d)")
@@ -84,7 +82,8 @@ def _thinking(call: Call, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if row.get("thinking_always_on", _ALWAYS_THINKS.search(model) is not None):
             return None
         return {"thinking": {"type": "disabled"}} if adaptive else {}  # some adaptive models think by default
-    if effort not in BUDGETS:
+    budgets = provider_of(call.model.name).thinking_budgets
+    if effort not in budgets:
         return None
     if adaptive:
         if effort == "xhigh" and not row.get("supports_xhigh_reasoning_effort"):
@@ -92,7 +91,7 @@ def _thinking(call: Call, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
         # By default the newer models send thinking without text: nothing would arrive for minutes.
         word = "low" if effort == "minimal" else effort
         return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": word}}
-    budget = min(BUDGETS[effort], call.max_tokens - 1)
+    budget = min(budgets[effort], call.max_tokens - 1)
     return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= LEAST_BUDGET else None
 
 

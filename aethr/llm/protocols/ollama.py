@@ -69,6 +69,7 @@ def read(data: Mapping[str, Any], model_name: str) -> Chunk:
     if data.get("done") is not True:
         return Chunk(text)
     # Ollama does not count a prompt that it has in its cache.
-    tokens = spending.Tokens(*(outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count")))
+    prompt, completion = (outside.count(data.get(key)) for key in ("prompt_eval_count", "eval_count"))
+    tokens = spending.Tokens(prompt, completion)
     usage = spending.to_usage(tokens, spending.cost(model_name, tokens))
     return Chunk(text, outside.text(data.get("done_reason")) or "stop", usage)
