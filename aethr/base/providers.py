@@ -64,6 +64,8 @@ class Provider(NamedTuple):
     """The protocols of its models, by their names in ``llm.protocols``; the first that has a model counts."""
     litellm_models: tuple[str, ...] = ()
     """Prefixes of models that LiteLLM calls nevertheless."""
+    litellm_schema: str = "response_format"
+    """LiteLLM's argument for JSON by a schema."""
     litellm_variables: tuple[str, ...] = ()
     """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
 
@@ -161,6 +163,7 @@ _TABLE = (
         "anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
         bearer_tokens=("ANTHROPIC_AUTH_TOKEN",),
+        litellm_schema="output_config",  # of `response_format` LiteLLM makes a tool for older models
     ),
     _GOOGLE,
     _GOOGLE._replace(name="gemini"),

@@ -17,6 +17,7 @@ Mode = Literal["mock", "scripted", "live"]
 Severity = Literal["high", "medium", "low"]
 ReviewStatus = Literal["pass", "revise", "none"]
 Visibility = Literal["all", "latest", "summary", "none"]
+AnswerForm = Literal["text", "schema"]
 FailOn = Literal["never", "revise", "low", "medium", "high"]
 Whereabouts = Literal["change", "tree", "nowhere"]
 FindingState = Literal["new", "open", "resolved", "answered"]
@@ -27,6 +28,7 @@ RELIABLE: frozenset[RunOutcome] = frozenset({"nothing-to-review", "revise", "pas
 """The outcomes that say something about the code."""
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
+ANSWER_FORMS: tuple[AnswerForm, ...] = ("text", "schema")
 CHANGE = "git_diff"
 """The context source that is the change under review."""
 CHANGES = frozenset({CHANGE, "latest_diff"})
@@ -97,7 +99,8 @@ class StepSpec(NamedTuple):
     """A step as written. ``context_chars`` is the budget for all of its context, in characters.
 
     ``verify`` names the reviewing steps whose findings this one checks; with ``verify_high`` it may drop high
-    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop.
+    ones too. ``review`` says whether the answer is a review; None leaves it to role and loop. With ``schema``
+    as its ``answer`` a review is asked for as JSON by ``review.structured.SCHEMA``.
     """
 
     id: str
@@ -111,6 +114,7 @@ class StepSpec(NamedTuple):
     verify: tuple[str, ...] = ()
     verify_high: bool = False
     review: bool | None = None
+    answer: AnswerForm = "text"
 
     @property
     def reviewing(self) -> bool:
@@ -749,7 +753,8 @@ class Completion(NamedTuple):
     (``litellm``, ``mock``, an agent's name and version). ``artifacts`` is None for a backend that does not
     edit the tree. ``notes`` are plain lines to report. ``cut_prompt`` says in a few words how it is known
     that the server read only a part of the prompt, ``over_limit`` by how much it exceeded the limit on the
-    answer.
+    answer. ``form`` is ``schema`` if it came as JSON by the schema of its request; ``content`` is its text
+    form then.
     """
 
     content: str
@@ -762,6 +767,7 @@ class Completion(NamedTuple):
     notes: tuple[str, ...] = ()
     cut_prompt: str | None = None
     over_limit: str | None = None
+    form: AnswerForm = "text"
 
 
 class TextDelta(NamedTuple):
@@ -970,6 +976,7 @@ class StepResult(NamedTuple):
     the findings of a review name, from the files as they were then. ``answer_key`` is the SHA-256 of all that
     the answer of a live model depends on, and ``digests`` are those of the parts of its prompt. ``reused`` is
     the commit that the answer is about if it is one of an earlier run, which was not asked for again.
+    ``form`` is that of the answer that counts, as in ``Completion``.
     """
 
     id: str
@@ -1001,6 +1008,7 @@ class StepResult(NamedTuple):
     answer_key: str = ""
     digests: tuple[Digest, ...] = ()
     reused: str | None = None
+    form: AnswerForm = "text"
 
     @property
     def key(self) -> tuple[str, int, int]:

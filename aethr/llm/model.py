@@ -33,6 +33,7 @@ from aethr.llm import (
 )
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
+from aethr.llm.protocols import refused_setting
 from aethr.llm.routes import address_of, endpoint_of
 from aethr.llm.spending import (
     answer_tokens,
@@ -108,7 +109,8 @@ class ModelBackend:
 
         A failed attempt is retried after a ``Notice`` if that can help: at most ``ATTEMPTS`` in all, and only
         once after the server had accepted the request. If a stream brought nothing, the same is requested
-        once without streaming. If an endpoint is busy, all calls to it wait.
+        once without streaming. A setting that the provider refuses by name is left out. If an endpoint is
+        busy, all calls to it wait.
         """
         model = _model(request)
         self._check_window(request, model)
@@ -119,7 +121,7 @@ class ModelBackend:
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
         history, asked, used = _History(), request, list[Usage]()
         while True:
-            answer, call = _Answer(), self._call(request, model, ends_at, stream=history.streamed is None)
+            answer, call = _Answer(), self._call(request, model, ends_at, history)
             try:
                 yield from self._attempt(call, answer, ends_at, request.cancelled)
                 return self._completion(request, call, answer, history)
@@ -140,6 +142,12 @@ class ModelBackend:
                 history.attempts += 1
                 notice = f"{model.name}: {headline(failure)}; retrying once without streaming"
                 yield Notice(notice, "warning")
+                continue
+            if not answer.length and (setting := refused_setting(call, failure)) is not None:
+                history.left_out |= {setting}
+                note = f"{model.name} does not take {setting}: asked again without it"
+                history.notes += (note,)
+                yield Notice(note, "warning")
                 continue
             wait = self._wait(failure, history, answer, ends_at)
             if wait is None:
@@ -258,7 +266,7 @@ class ModelBackend:
             return False
         return True
 
-    def _call(self, request: Request, model: ModelSpec, ends_at: float, *, stream: bool) -> Call:
+    def _call(self, request: Request, model: ModelSpec, ends_at: float, history: _History) -> Call:
         left = max(0.1, ends_at - self._clock())  # a timeout of 0 would make the socket non-blocking
         limits = self._deadlines._replace(whole_s=left, connect_s=min(left, self._deadlines.connect_s))
         return Call(
@@ -267,7 +275,8 @@ class ModelBackend:
             endpoint=endpoint_of(model.name, self._environ),
             deadlines=limits,
             max_tokens=answer_tokens(request),
-            stream=stream,
+            stream=history.streamed is None,
+            left_out=history.left_out,
             schema=request.schema,
             shared=request.shared,
         )
@@ -321,7 +330,8 @@ class _History:
     """The attempts of a call so far.
 
     ``streamed`` is how the stream failed, once the request is made without one; ``repeated`` is True once a
-    request that the server had accepted has been made again.
+    request that the server had accepted has been made again. ``left_out`` are the settings that the provider
+    refused by name.
     """
 
     def __init__(self) -> None:
@@ -329,6 +339,7 @@ class _History:
         self.notes: tuple[str, ...] = ()
         self.streamed: CallFailed | None = None
         self.repeated = False
+        self.left_out: frozenset[str] = frozenset()
 
     @property
     def attempts_left(self) -> bool:
@@ -341,7 +352,7 @@ class _History:
         self.repeated = self.repeated or failure.kind == "lost" or answer.length > 0
         if answer.length:
             broken = f"the stream broke once after {answer.length:,} characters"
-            self.notes = (f"{broken}; that part was paid for too",)
+            self.notes += (f"{broken}; that part was paid for too",)
 
     def choose(self, failure: CallFailed) -> CallFailed:
         """The failure to report: with and without streaming, the one that gives a reason."""

@@ -342,6 +342,10 @@ def _arguments(call: Call) -> dict[str, Any]:
         "api_key": call.endpoint.key,
         "api_base": call.endpoint.base,
     }
+    if call.schema and "schema" not in call.left_out:
+        form = {"format": {"type": "json_schema", "schema": call.schema}}
+        argument = provider_of(call.model.name).litellm_schema
+        settings |= {argument: form} if argument == "output_config" else chat.response_format(call)
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
     if "ollama" in provider_of(call.model.name).protocols:
         extra = {"num_ctx": ollama.window(call), "extra_body": dict(ollama.WHOLE_PROMPT)}
@@ -363,8 +367,11 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     In JSON a quote within a text is escaped, so a prompt cannot look like a setting.
     """
     if response is not None:
-        sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', response.request.read())}
-        values = {"temperature": call.model.temperature, "seed": call.model.seed}
+        body = response.request.read()
+        sent = {name.decode() for name in re.findall(rb'"(temperature|seed)"\s*:', body)}
+        keys = [name.encode() for name in call.schema["properties"]] if call.schema else []
+        sent |= {"schema"} if any(b'"%s":' % key in body for key in keys) else call.left_out
+        values = {"temperature": call.model.temperature, "seed": call.model.seed, "schema": call.schema}
         yield from note_dropped(
             call, [name for name in values if values[name] is not None and name not in sent]
         )

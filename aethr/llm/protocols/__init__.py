@@ -6,6 +6,7 @@ A module has the request of its protocol and a reader of its answers. The row of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,18 @@ from aethr.llm.protocols import chat, ollama
 
 SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "schema")
 """Aethr's own settings of a call. ``schema`` is the form of the answer (``answer: schema`` of a step)."""
+
+
+_ABOUT_SCHEMA = re.compile(
+    r"schema|response_?format|output_(?:config|format)|text\.format|mime_?type|structured.?output|grammar|json.?mode"
+    r"|request\.format\b|[`'\"]format[`'\"]",
+    re.IGNORECASE,
+)
+"""What servers write that refuse the schema: few name a parameter, and Ollama answers 500.
+
+https://github.com/web-infra-dev/midscene/issues/259, https://github.com/Kiln-AI/Kiln/issues/186,
+https://github.com/datalab-to/marker/issues/984
+"""
 
 
 class Wire(NamedTuple):
@@ -73,6 +86,10 @@ def wanted(call: Call) -> Mapping[str, Any]:
 
 def refused_setting(call: Call, failure: CallFailed) -> str | None:
     """The setting of ours that the provider refused by name, so that the call can be made without it."""
+    may_be = failure.kind in ("bad_request", "not_found") or failure.status == 500
+    told = f"{failure.parameter} {failure.message}"
+    if call.schema and "schema" not in call.left_out and may_be and _ABOUT_SCHEMA.search(told):
+        return "schema"
     if failure.status != 400 or not failure.parameter or provider_of(call.model.name).protocols == ():
         return None
     last = failure.parameter.rpartition(".")[2]

@@ -53,7 +53,17 @@ def settings(call: Call) -> Settings:
             wanted = {}
         elif not free and spec.temperature != 1:
             del wanted["temperature"]
-    return {"max_tokens": {limit: call.max_tokens}, **{name: {name: value} for name, value in wanted.items()}}
+    return {
+        "max_tokens": {limit: call.max_tokens},
+        "schema": response_format(call),
+        **{name: {name: value} for name, value in wanted.items()},
+    }
+
+
+def response_format(call: Call) -> dict[str, Any]:
+    """The request for JSON by the schema of the call, None without one."""
+    form = {"name": "review", "strict": True, "schema": call.schema}
+    return {"response_format": {"type": "json_schema", "json_schema": form} if call.schema else None}
 
 
 def reader(model_name: str) -> Read:

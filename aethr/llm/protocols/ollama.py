@@ -40,7 +40,8 @@ def frame(call: Call) -> dict[str, Any]:
 def settings(call: Call) -> Settings:
     wanted = {"temperature": call.model.temperature, "seed": call.model.seed}
     sent = {name: {"options": {name: value}} for name, value in wanted.items()}
-    return {"max_tokens": {"options": {"num_predict": call.max_tokens}}, **sent}
+    limit = {"options": {"num_predict": call.max_tokens}}
+    return {"max_tokens": limit, "schema": {"format": call.schema}, **sent}
 
 
 def reader(model_name: str) -> Read:
