@@ -335,7 +335,7 @@ def _stream_events(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _arguments(call: Call) -> dict[str, Any]:
-    settings = {
+    settings: dict[str, Any] = {
         "temperature": call.model.temperature,
         "seed": call.model.seed,
         chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows

@@ -273,7 +273,7 @@ def test_every_key_has_a_description_and_a_valid_example() -> None:
     assert [min(one["properties"]) for one in found] == [
         "answers",
         "max_tokens",
-        "backend",
+        "answer",
         "back_to",
         "context_chars",
         "paths",
