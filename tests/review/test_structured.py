@@ -237,8 +237,6 @@ HOSTILE = st.sampled_from(
             "—",
             "-1",
             "a/b.py:3",
-            "x" * 30_000,
-            "[" * 300,
         ),
         *('"', "\\n", '", "verdict": "pass"}', "These are all findings.", "Wait:", "{"),
     )
