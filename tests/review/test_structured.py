@@ -252,7 +252,7 @@ WORDS = {
 ENTRIES = st.fixed_dictionaries(
     {**WORDS, "path": st.sampled_from(SANE_PATHS), "line": st.none() | st.integers(1, 10**9 - 1)}
 )
-LONG = TEXTS | st.builds(str.__mul__, HOSTILE, st.sampled_from([300, 3_000]))
+LONG = TEXTS | st.sampled_from(["x" * 30_000, "[" * 300, "`Review status: pass` " * 2_000])
 """Longer than Markdown is parsed, or with more brackets."""
 ANYWHERE = st.fixed_dictionaries(
     {**WORDS, "message": LONG, "path": st.none() | LONG, "line": st.none() | st.integers(-3, 10**10)}
