@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import cmarkgfm
 import html5lib
 import httpx
+import jsonschema
 from cmarkgfm.cmark import Options
 
 from aethr import review
@@ -34,7 +36,7 @@ from aethr.llm import CallFailed, Endpoint, sse
 from aethr.llm.failures import error_in, explain
 from aethr.llm.protocols import chat
 from aethr.llm.spending import is_plausible
-from aethr.review import thinking
+from aethr.review import structured, thinking
 from aethr.workflow import planning
 
 _Value = TypeVar("_Value")
@@ -106,6 +108,37 @@ def a_pass_only_when_it_is_said(text: str) -> None:
     about = [line for line in seen if _ABOUT.search(line)]
     assert about, "no line about the status is visible"
     assert _PASS.fullmatch(about[-1]), f"the last line about the status is {about[-1]!r}"
+
+
+def a_review_as_json(text: str) -> None:
+    """JSON is a review only by its schema, and says in text form what it says as JSON.
+
+    The schema is applied by a validator that is not ours.
+    """
+    read = structured.read(text)
+    if read is None:
+        return
+    verdict = review.parse(read.content)
+    if read.form == "text":
+        assert (verdict.status, verdict.findings) == ("none", ()), read.content
+        return
+    said = json.loads(re.sub(r"\A\s*```\w*|```\s*\Z", "", text))
+    jsonschema.validate(said, structured.SCHEMA)
+    a_pass_only_when_it_is_said(read.content)
+    found = Counter(each.severity for each in verdict.findings)
+    told = Counter(each["severity"] for each in said["findings"])
+    assert found <= told, "a finding that nobody has made"
+    if verdict.status == "pass":
+        assert said["verdict"] == "pass"
+        gating = [each for each in said["findings"] if each["severity"] != "low"]
+        assert all(re.search(_LEFT_OUT, each["message"], re.IGNORECASE) for each in gating)
+
+
+_LEFT_OUT = (
+    r"\A\W*\Z|\b(?:none|nil|nothing|not?|n\s*/\s*a|0|zero|clean|empty)\b"
+    r"|\b(?:fixed|resolved|addressed|done|corrected)\b|what is wrong, when"
+)
+"""In the words of what a reader takes for no finding."""
 
 
 def _answer(text: str) -> str:

@@ -24,14 +24,15 @@ _FOR_EVER_S = 1e9
 _LONGEST_HEADER = 100
 
 
-def json_value(data: bytes | str) -> Any:
+def json_value(data: bytes | str, *, unique: bool = False) -> Any:
     """The value of JSON in UTF-8, half surrogate pairs in it replaced.
 
-    Raises ``ValueError`` with one line, and no other error.
+    ``unique`` refuses an object that has a key twice. Raises ``ValueError`` with one line, and no other
+    error.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique if unique else None)
         if _HALF.search(text):
             whole = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             value = json.loads(whole.decode("utf-16-le", "replace"))
@@ -40,8 +41,17 @@ def json_value(data: bytes | str) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON (line {error.lineno}, column {error.colno})") from error
     except (RecursionError, ValueError) as error:
-        raise ValueError("nested too deeply, or with a number too long") from error
+        raise ValueError(
+            "nested too deeply, or with a number too long" + ", or a key twice" * unique
+        ) from error
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return found
 
 
 def at(value: object, *keys: str) -> Any:

@@ -111,6 +111,8 @@ class Provider(NamedTuple):
     """Prefixes of models that LiteLLM calls nevertheless."""
     full_names: str = ""
     """The beginning of models' full names: what the others are short for, only LiteLLM knows."""
+    litellm_schema: str = "response_format"
+    """LiteLLM's argument for JSON by a schema."""
     litellm_variables: tuple[str, ...] = ()
     """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
 
@@ -306,6 +308,7 @@ _TABLE = (
         "anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
         ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"), "https://api.anthropic.com",
         bearer_tokens=("ANTHROPIC_AUTH_TOKEN",), protocols=("messages",),
+        litellm_schema="output_config",  # of `response_format` LiteLLM makes a tool for older models
         prefix_cache=PrefixCache(_CLAUDE_MARK, elsewhere=True),
         # Those of LiteLLM; the newer models decide it themselves (``supports_adaptive_thinking``).
         thinking_budgets={

@@ -17,6 +17,7 @@ Mode = Literal["mock", "scripted", "live"]
 Severity = Literal["high", "medium", "low"]
 ReviewStatus = Literal["pass", "revise", "none"]
 Visibility = Literal["all", "latest", "summary", "none"]
+AnswerForm = Literal["text", "schema"]
 FailOn = Literal["never", "revise", "low", "medium", "high"]
 Whereabouts = Literal["change", "tree", "nowhere"]
 FindingState = Literal["new", "open", "resolved", "answered"]
@@ -27,6 +28,7 @@ RELIABLE: frozenset[RunOutcome] = frozenset({"nothing-to-review", "revise", "pas
 """The outcomes that say something about the code."""
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
 VISIBILITIES: tuple[Visibility, ...] = ("all", "latest", "summary", "none")
+ANSWER_FORMS: tuple[AnswerForm, ...] = ("text", "schema")
 CHANGE = "git_diff"
 """The context source that is the change under review."""
 CHANGES = frozenset({CHANGE, "latest_diff"})
@@ -99,7 +101,8 @@ class StepSpec(NamedTuple):
 
     ``verify`` names the reviewing steps whose findings this one checks; with ``verify_high`` it may drop high
     ones too. ``review`` says whether the answer is a review; None leaves it to role and loop. ``allow`` are
-    commands that an agent may run, each also with more arguments.
+    commands that an agent may run, each also with more arguments. With ``schema`` as its ``answer`` a review
+    is asked for as JSON by ``review.structured.SCHEMA``.
     """
 
     id: str
@@ -114,6 +117,7 @@ class StepSpec(NamedTuple):
     verify_high: bool = False
     review: bool | None = None
     allow: tuple[str, ...] = ()
+    answer: AnswerForm = "text"
 
     @property
     def reviewing(self) -> bool:
@@ -762,7 +766,8 @@ class Completion(NamedTuple):
     if this is one of its fallbacks. ``artifacts`` is None for a backend that does not
     edit the tree. ``notes`` are plain lines to report. ``cut_prompt`` says in a few words how it is known
     that the server read only a part of the prompt, ``over_limit`` by how much it exceeded the limit on the
-    answer.
+    answer. ``form`` is ``schema`` if it came as JSON by the schema of its request; ``content`` is its text
+    form then.
     """
 
     content: str
@@ -776,6 +781,7 @@ class Completion(NamedTuple):
     cut_prompt: str | None = None
     over_limit: str | None = None
     fallback_for: str | None = None
+    form: AnswerForm = "text"
 
 
 class TextDelta(NamedTuple):
@@ -993,6 +999,7 @@ class StepResult(NamedTuple):
     the commit that the answer is about if it is one of an earlier run, which was not asked for again.
     ``fallback_for`` is the model that was asked, if ``model``, one of its fallbacks, answered instead.
     ``reasoning_effort`` and ``options`` are those of the model that answered.
+    ``form`` is that of the answer that counts, as in ``Completion``.
     """
 
     id: str
@@ -1027,6 +1034,7 @@ class StepResult(NamedTuple):
     fallback_for: str | None = None
     reasoning_effort: str | None = None
     options: Mapping[str, Any] = MappingProxyType({})
+    form: AnswerForm = "text"
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from aethr.base import providers
-from aethr.base.records import PARTS, SEVERITIES, VISIBILITIES, StepSpec, WorkflowSpec
+from aethr.base.records import ANSWER_FORMS, PARTS, SEVERITIES, VISIBILITIES, StepSpec, WorkflowSpec
 from aethr.config.kinds import (
     Choice,
     Flag,
@@ -206,6 +206,13 @@ def _step(vocabulary: Vocabulary) -> Record:
                 "Whether the answer is a review, with findings and a verdict; default: true for the role "
                 "`reviewer`, and for a step with `until_review_pass`.",
                 True,
+            ),
+            Key(
+                "answer",
+                Choice("answer", ANSWER_FORMS),
+                "How a reviewing step asks for its answer: as text, or as JSON by the provider's own schema.",
+                "schema",
+                default=default["answer"],
             ),
             Key(
                 "verify",

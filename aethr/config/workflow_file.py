@@ -153,6 +153,7 @@ def _check(raw: dict[str, Any], reading: Reading) -> Iterator[Mistake]:
     yield from _check_fallbacks(raw.get("models", {}), reading)
     yield from _check_loops(steps, reading)
     yield from _check_review(steps, reading)
+    yield from _check_answer(steps, reading)
     yield from _check_verify(steps, reading)
     for number, instruction in enumerate(raw.get("instructions", ())):
         paths = (instruction or {}).get("paths", ())
@@ -187,6 +188,31 @@ def _check_review(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mis
         yield Mistake(reading.places[f"steps.{number}.review"], problem)
 
 
+def _check_answer(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
+    """Steps that cannot answer by the schema of a review."""
+    for number, step in enumerate(steps):
+        if step.get("answer") != "schema":
+            continue
+        if step.get("backend", "model") != "model":
+            problem = f"'{step['backend']}' is an agent, which answers in text; remove 'answer'"
+        elif "verify" in step:
+            problem = "a step that verifies answers in text; remove 'answer'"
+        elif _reviews(step) is False:
+            problem = "only a review has a schema; add 'review: true', or remove 'answer'"
+        else:
+            continue
+        yield Mistake(reading.places[f"steps.{number}.answer"], problem)
+
+
+def _reviews(step: dict[str, Any]) -> bool | None:
+    """Whether a step reviews, as in ``StepSpec.reviewing``; None if that is not known without its role."""
+    if "verify" in step or step.get("review") is not None:
+        return "verify" not in step and bool(step["review"])
+    if step.get("repeat", {}).get("until_review_pass"):
+        return True
+    return step["role"] == "reviewer" if "role" in step else None
+
+
 def _check_verify(steps: list[dict[str, Any]], reading: Reading) -> Iterator[Mistake]:
     """What a verifying step cannot do, and steps that it cannot verify."""
     ids_known = all("id" in step for step in steps)
@@ -219,13 +245,7 @@ def _find_unverifiable(reviewed: dict[str, Any], step: dict[str, Any], *, later:
         return "verify: a step cannot verify itself"
     if later:
         return f"verify must name earlier steps; '{name}' comes later"
-    if "role" not in reviewed and reviewed.get("review") is None:
-        return None
-    passes = reviewed.get("repeat", {}).get("until_review_pass")
-    reviews = reviewed.get("review")
-    if reviews is None:
-        reviews = passes or reviewed["role"] == "reviewer"
-    if "verify" in reviewed or not reviews:
+    if _reviews(reviewed) is False:
         return f"verify: the step '{name}' does not review"
     forms = [
         [each for each in one.get("context", ()) if each and is_git_diff(each)] for one in (reviewed, step)

@@ -57,9 +57,10 @@ _EARLIER: Mapping[str, object] = {
     "verify": [],
     "verify_high": False,
     "review": None,
+    "answer": "text",
 }
 """For steps of earlier versions, which saw all of a change (no less than the defaults show), verified
-nothing, and reviewed by role and loop alone."""
+nothing, reviewed by role and loop alone, and answered in text."""
 
 _START_OVER = "Start over without --resume-checkpoint."
 _ROOM = "Free some space, or name another folder with --checkpoint-dir."
@@ -275,6 +276,7 @@ def contract(plan: Plan, ids: Iterable[str]) -> dict[str, dict[str, object]]:
             "verify": list(step.spec.verify),
             "verify_high": step.spec.verify_high,
             "review": step.spec.review,
+            "answer": step.spec.answer,
         }
         found[step_id] = redact_record(rests_on, redact)
     return found

@@ -19,7 +19,16 @@ from itertools import count
 from typing import NamedTuple
 
 from aethr import review
-from aethr.base.records import Block, Earlier, Finding, Instruction, StepResult, Visibility, is_change
+from aethr.base.records import (
+    AnswerForm,
+    Block,
+    Earlier,
+    Finding,
+    Instruction,
+    StepResult,
+    Visibility,
+    is_change,
+)
 from aethr.base.sanitize import reveal_name
 from aethr.base.words import path_line
 
@@ -65,7 +74,8 @@ class Setting(NamedTuple):
     """The step that the prompt is for: the workflow's name, the step's id and role, and the role's text.
 
     ``cut`` is True if the prompt has only a part of the change, ``numbered`` if its lines have numbers.
-    ``verify`` names the steps whose findings it checks. ``instructions`` are those for its files.
+    ``verify`` names the steps whose findings it checks. ``instructions`` are those for its files. ``answer``
+    is the form in which a review is asked for.
     """
 
     workflow: str
@@ -78,6 +88,7 @@ class Setting(NamedTuple):
     numbered: bool = False
     verify: tuple[str, ...] = ()
     instructions: tuple[Instruction, ...] = ()
+    answer: AnswerForm = "text"
 
 
 class Titled(NamedTuple):
@@ -111,7 +122,9 @@ def build(
         named += [f"and {more:,} more"] if more > 0 else []
         left.append(Titled("files", "\n".join((*named, *earlier.unseen)) or "(none is known)"))
     asked = []
-    contract = review.CONTRACT if setting.reviewing else _EDIT if setting.edits_tree else _ANSWER
+    contract = _EDIT if setting.edits_tree else _ANSWER
+    if setting.reviewing:
+        contract = ask_review(setting.answer)
     if setting.verify:
         from aethr.review import verify
 
@@ -176,11 +189,20 @@ def instruct(instruction: Instruction) -> str:
     return _INSTRUCTION.format(paths=paths, text=instruction.text.strip())
 
 
-def ask_verdict(answer: str) -> str:
+def ask_review(form: AnswerForm) -> str:
+    """What a review is asked for."""
+    if form == "text":
+        return review.CONTRACT
+    from aethr.review import structured
+
+    return f"{review.CONTRACT}\n\n{structured.FORM}"
+
+
+def ask_verdict(answer: str, form: AnswerForm = "text") -> str:
     """The prompt of the second, short call that asks for the verdict of a review that gave none."""
     titled = Titled("review", answer)
     [token] = _tokens([titled], "")
-    parts = [_AGAIN, _block(token, titled.title, answer), "# Your answer", review.CONTRACT]
+    parts = [_AGAIN, _block(token, titled.title, answer), "# Your answer", ask_review(form)]
     return "\n\n".join(parts) + "\n"
 
 

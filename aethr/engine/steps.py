@@ -96,6 +96,7 @@ class PartCall(NamedTuple):
             cut=parts > 1,
             numbered=any(each.spec.reviewing for each in plan.steps),
             verify=step.spec.verify,
+            answer=step.spec.answer,
             instructions=tuple(
                 each
                 for each in plan.workflow.instructions
@@ -153,6 +154,10 @@ class PartCall(NamedTuple):
     def request(self, plan: Plan, prepared: StepPrepared) -> Request:
         """The request with this prompt, without its allowance."""
         request = self.step.request(plan.root, prepared.prompt, iteration=self.turn.iteration)
+        if self.step.spec.answer == "schema":
+            from aethr.review.structured import SCHEMA
+
+            request = request._replace(schema=SCHEMA)
         return request._replace(earlier=self.earlier, shared=prompts.find_ends(prepared.prompt, self.shared))
 
     def announce(self, plan: Plan) -> Iterator[StepStarted]:
@@ -179,7 +184,8 @@ def perform(
         yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
         try:
             again = request.after(answers[0].usage, *failed)
-            again = again._replace(prompt=prompts.ask_verdict(answers[0].content), shared=())
+            question = prompts.ask_verdict(answers[0].content, step.spec.answer)
+            again = again._replace(prompt=question, shared=())
             answers.append((yield from _call(plan, step, again, failed)))
             quotes = find_quotes(plan, call, prepared, answers[1])
         except AethrError as error:  # the first answer is paid for, and still counts
@@ -232,30 +238,26 @@ def _call(
 ) -> Generator[StepEvent, None, Completion]:
     """Relay a backend's events without thinking and without the values of known keys, also across chunks.
 
-    The usage of attempts that fail is added to ``failed``.
+    JSON is not shown as it arrives: its text form is shown at the end. The usage of attempts that fail is
+    added to ``failed``.
     """
     from aethr.review.thinking import Filter
 
     redactor = Redactor(plan.secrets)
-    stream, filtered = redactor.stream(), Filter()
-    shown: list[str] = []
+    stream, filtered, screen = redactor.stream(), Filter(), _Screen(step)
     with edge.ending(step.backend.complete(request)) as call:
         while True:
             try:
                 event = next(call)
             except StopIteration as stop:
-                if rest := filtered.feed(stream.close()) + filtered.close():
-                    shown.append(rest)
-                    yield TextDelta(rest)
-                return (yield from _clean(step, stop.value, redactor, "".join(shown)))
+                yield from screen.show(filtered.feed(stream.close()) + filtered.close())
+                completion = yield from _clean(step, stop.value, redactor, screen.text)
+                yield from screen.close(completion.content)
+                return completion
             match event:
                 case TextDelta():
                     text = filtered.feed(stream.feed(event.text))
-                    if text:
-                        shown.append(text)
-                        yield TextDelta(text)
-                    elif filtered.thinking:
-                        yield Thinking()
+                    yield from screen.show(text, thinking=filtered.thinking)
                 case Notice():
                     yield event._replace(text=redactor.redact(event.text))
                 case Spent():
@@ -265,10 +267,38 @@ def _call(
                     yield event
 
 
+class _Screen:
+    """What is shown of an answer as it arrives, in ``text``. JSON is not: its text form comes at the end."""
+
+    def __init__(self, step: PlannedStep) -> None:
+        self._shows = None if step.spec.answer == "schema" else True  # None until the answer begins
+        self._shown: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._shown)
+
+    def show(self, text: str, *, thinking: bool = False) -> Iterator[TextDelta | Thinking]:
+        if self._shows is None and text.strip():
+            from aethr.review.structured import BEGINS
+
+            self._shows = text.lstrip()[0] not in BEGINS
+        if text and self._shows:
+            self._shown.append(text)
+            yield TextDelta(text)
+        elif thinking or (text and not self._shows):
+            yield Thinking()
+
+    def close(self, content: str) -> Iterator[TextDelta]:
+        """Show the finished answer, unless it was shown as it arrived."""
+        if content and not self._shows:
+            yield TextDelta(content)
+
+
 def _clean(
     step: PlannedStep, completion: Completion, redactor: Redactor, shown: str
 ) -> Generator[StepEvent, None, Completion]:
-    """The completion without keys and thinking. If the thinking never ends, there is no answer to review.
+    """The completion in text form, without keys and thinking. If the thinking never ends, there is no answer.
 
     ``shown`` is the text that was shown as it arrived.
     """
@@ -277,7 +307,15 @@ def _clean(
     if (artifacts := completion.artifacts) is not None:
         artifacts = artifacts._replace(git_diff=redactor.redact(artifacts.git_diff))
         completion = completion._replace(artifacts=artifacts)
-    thought = split(redactor.redact(completion.content))
+    content = redactor.redact(completion.content)
+    thought = split(content)
+    if step.spec.answer == "schema":
+        from aethr.review import structured
+
+        # First as a whole: a closing tag in JSON is text under review.
+        by_schema = (structured.read(each, redactor.redact) for each in (content, thought.answer))
+        if (read := next(filter(None, by_schema), None)) is not None:
+            return completion._replace(**read._asdict())
     if thought.thinking and shown.strip() != thought.answer.strip():
         yield Notice(f"{step.spec.id}: a part of the text above is thinking, not the answer", "warning")
     if thought.finished or step.edits_tree:
@@ -346,6 +384,7 @@ def to_result(
         fallback_for=by.fallback_for,
         reasoning_effort=sent.reasoning_effort,
         options=sent.options,
+        form=answers[-1].form,
     )
 
 

@@ -184,15 +184,7 @@ class ModelBackend:
             wait = self._wait(failure, history, answer, ends_at)
             if wait is None:
                 failure = history.choose(failure)
-                if failure.kind == "all_thought":
-                    limits = limit_notes(request, call.max_tokens, truncated=True)
-                    failure.message = "; ".join((failure.message, *limits))
-                if (option := refused_option(call, failure)) is not None:
-                    failure.message += f" ('{option}' is one of the model's options)"
-                error = explain(failure, model.name, call.endpoint)
-                if failure.allows_fallback and not history.has_text:
-                    raise _UnansweredError(failure, error)
-                raise error from failure
+                raise _give_up(failure, request, call, has_text=history.has_text) from failure
             yield Notice(_describe_retry(model, failure, answer, wait, history.attempts + 1), kind="warning")
             history.add(failure, answer)
             until = self._pace.slow_down(endpoint, wait) if failure.is_busy else 0.0
@@ -495,6 +487,20 @@ class _Answer:
         if self.length > LONGEST_ANSWER:
             raise CallFailed("garbage", f"it is longer than {LONGEST_ANSWER:,} characters")
         return whole
+
+
+def _give_up(
+    failure: CallFailed, request: Request, call: Call, *, has_text: bool
+) -> ModelError | _UnansweredError:
+    """The error after the last attempt: with advice for the user, or to call a fallback instead."""
+    if failure.kind == "all_thought":
+        limits = limit_notes(request, call.max_tokens, truncated=True)
+        failure.message = "; ".join((failure.message, *limits))
+    if (option := refused_option(call, failure)) is not None:
+        failure.message += f" ('{option}' is one of the model's options)"
+    assert request.model is not None
+    error = explain(failure, request.model.name, call.endpoint)
+    return _UnansweredError(failure, error) if failure.allows_fallback and not has_text else error
 
 
 def own_server(call: Call) -> bool:

@@ -41,6 +41,7 @@ from aethr.llm.exchange import Exchange, ProtocolStream
 from aethr.llm.failures import failure_of
 from aethr.llm.protocols import (
     PROTOCOLS,
+    SETTINGS,
     WireProtocol,
     address,
     chat,
@@ -408,9 +409,13 @@ def _arguments(call: Call) -> dict[str, Any]:
     name, base = call.model.name, call.endpoint.base
     row, model, content = provider_of(name), litellm_name(name), write_content(call)
     wanted = {each: getattr(call.model, each) for each in _SENT_AS if each not in call.left_out}
-    if serves(name):  # LiteLLM also sends what the model refuses or ignores
-        taken = protocol_of(name).settings(call)
-        wanted = {setting: value for setting, value in wanted.items() if setting in taken}
+    taken = protocol_of(name).settings(call) if serves(name) else dict.fromkeys(SETTINGS)
+    # LiteLLM also sends what the model refuses or ignores.
+    wanted = {setting: value for setting, value in wanted.items() if setting in taken}
+    if call.schema and "schema" in taken and "schema" not in call.left_out:
+        form = {"format": {"type": "json_schema", "schema": call.schema}}
+        as_config = row.litellm_schema == "output_config"
+        wanted |= {"output_config": form} if as_config else chat.response_format(call)
     extra: dict[str, Any] = {"stream_options": {"include_usage": True}} if call.stream else {}
     if settings_of_cache := cache_settings(call):
         extra["extra_body"] = settings_of_cache
@@ -458,6 +463,9 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
         sent, given = response.request.read(), _arguments(call)  # LiteLLM may send a temperature of its own
         asked = [name for name in _SENT_AS if getattr(call.model, name) is not None]
         unsent = [name for name in asked if name not in given or not _SENT_AS[name].search(sent)]
+        keys = [name.encode() for name in call.schema["properties"]] if call.schema else []
+        if keys and not any(b'"%s":' % key in sent for key in keys):
+            unsent.append("schema")
         yield from note_dropped(call, [name for name in unsent if name not in call.left_out])
 
 

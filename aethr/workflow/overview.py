@@ -107,6 +107,8 @@ def _describe_step(step: PlannedStep) -> Iterator[str]:
         yield f"with{'out' if spec.unsafe_permissions else ''} its permission checks{allowed}"
     if spec.reviewing:
         yield "gives the verdict"
+    if spec.answer == "schema":
+        yield "answers by schema"
     if spec.verify:
         high = "" if spec.verify_high else ", disputes high ones"
         yield f"verifies {capped([one_line(name) for name in spec.verify])}{high}"

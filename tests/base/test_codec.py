@@ -91,6 +91,7 @@ steps = st.builds(
     cut_prompt=st.none() | words,
     verdict_from=counts,
     over_limit=st.none() | words,
+    form=st.sampled_from(["text", "schema"]),
     skipped=st.none() | words,
     quotes=st.lists(st.builds(Quote, words, words, words, lines, lines, st.none() | words), max_size=2).map(
         tuple

@@ -224,6 +224,8 @@ def workflows(draw: st.DrawFn) -> WorkflowSpec:
             until_command_passes=draw(st.none() | st.just("pytest -q 'a b' \"#c: d\"")),
         )
         steps[-1] = steps[-1]._replace(repeat=repeat)
+    if steps[0].backend == "model" and draw(st.booleans()):
+        steps[0] = steps[0]._replace(review=True, answer="schema")
     models = draw(st.dictionaries(st.sampled_from(sorted(roles)), MODELS, max_size=3))
     paths = st.lists(st.sampled_from(["a/", "*.md", "\\#x", "é: x"]), min_size=1).map(tuple)
     instructions = draw(st.lists(st.builds(Instruction, paths, TEXTS), max_size=2).map(tuple))

@@ -3,6 +3,7 @@
     python -m tests.fuzz.fuzz config     [libFuzzer options, such as -max_total_time=600]
     python -m tests.fuzz.fuzz checkpoint
     python -m tests.fuzz.fuzz review
+    python -m tests.fuzz.fuzz schema       (a review as JSON)
     python -m tests.fuzz.fuzz github       (an answer of GitHub's API)
     python -m tests.fuzz.fuzz event        (the file of an event)
     python -m tests.fuzz.fuzz environment  (the variables of a runner)
@@ -47,6 +48,7 @@ TARGETS: Mapping[str, Target] = {
     "config": Target(oracles.a_workflow_or_its_mistakes, seeds.workflows, seeds.YAML_WORDS, "replace"),
     "checkpoint": Target(oracles.a_checkpoint_or_one_line, seeds.checkpoints, seeds.JSON_WORDS, "replace"),
     "review": Target(oracles.a_pass_only_when_it_is_said, seeds.reviews, seeds.REVIEW_WORDS, "replace"),
+    "schema": Target(oracles.a_review_as_json, seeds.reviews_as_json, seeds.SCHEMA_WORDS, "replace"),
     "github": Target(oracles.an_answer_of_github_or_one_line, seeds.answers_of_github, seeds.HTTP_WORDS),
     "event": Target(oracles.an_event_or_one_line, seeds.events, seeds.JSON_WORDS),
     "environment": Target(oracles.an_environment_or_one_line, seeds.environments, seeds.ENVIRONMENT_WORDS),

@@ -100,6 +100,35 @@ REVIEW_WORDS = (
     ),
 )
 """Whatever can hide a line of Markdown, or show one that is not the answer's own."""
+SCHEMA_WORDS = (
+    *('"severity"', '"high"', '"low"', '"path"', '"line"', '"message"', '"evidence"', '"suggestion"', "null"),
+    *(
+        '"verdict": "pass"',
+        '"verdict": "revise"',
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        '"',
+        "\\n",
+        "\n",
+        "```json\n",
+        "\n```",
+    ),
+    *(
+        "1e3",
+        "2.0",
+        "true",
+        "NaN",
+        "\\ud800",
+        "Review status: pass",
+        "\n\nReview status: pass\n\n",
+        "</think>",
+    ),
+)
+"""What the JSON of a review has, and what is none."""
 HTTP_WORDS = (
     *JSON_WORDS, "200", "403", "429", "502", "Link: ", '<https://api.example/x>; rel="next"', "<https://[",
     "Retry-After: ", "Thu, 01 Jan 2026 00:00:00 GMT", "html_url", "https://", "is locked", "rate limit",
@@ -132,6 +161,19 @@ def workflows() -> list[str]:
 
 def reviews() -> list[str]:
     return [path.read_bytes().decode() for path in sorted((DATA / "review").glob("*.txt"))]
+
+
+def reviews_as_json() -> list[str]:
+    """Of a pass, of findings with code, and of one that is a block of code."""
+    finding = {"severity": "high", "path": "a.py", "line": 2, "end_line": 3, "message": "x\n`y`"}
+    finding |= {"evidence": "a\n\tb", "suggestion": "```"}
+    low = {**dict.fromkeys(finding), "severity": "low", "message": "</think> it is <b>slow</b>:"}
+    said = [
+        {"findings": [], "verdict": "pass"},
+        {"findings": [finding, low], "verdict": "revise"},
+        {"findings": [low], "verdict": "pass"},
+    ]
+    return [*map(json.dumps, said), f"```json\n{json.dumps(said[1], indent=2)}\n```"]
 
 
 def checkpoints() -> list[str]:

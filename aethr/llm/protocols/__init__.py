@@ -19,6 +19,18 @@ SETTINGS = ("max_tokens", "temperature", "top_p", "seed", "reasoning_effort", "s
 """Aethr's own settings of a call. ``schema`` is the form of the answer (``answer: schema`` of a step)."""
 
 
+_ABOUT_SCHEMA = re.compile(
+    r"schema|response_?format|output_(?:config|format)|text\.format|mime_?type|structured.?output|grammar|json.?mode"
+    r"|request\.format\b|[`'\"]format[`'\"]",
+    re.IGNORECASE,
+)
+"""What servers write that refuse the schema: few name a parameter, and Ollama answers 500.
+
+https://github.com/web-infra-dev/midscene/issues/259, https://github.com/Kiln-AI/Kiln/issues/186,
+https://github.com/datalab-to/marker/issues/984
+"""
+
+
 class Wire(NamedTuple):
     """A request. ``dropped`` are the settings that are wanted, and not in it."""
 
@@ -81,6 +93,9 @@ def refused_setting(call: Call, failure: CallFailed) -> str | None:
     refused, ours = _refused_names(failure), wanted(call).keys() - call.left_out
     if refused & _keys(call.model.options):
         return None
+    may_be = failure.kind in ("bad_request", "not_found") or failure.status == 500
+    if "schema" in ours and may_be and _ABOUT_SCHEMA.search(f"{failure.parameter} {failure.message}"):
+        return "schema"
     sent: Settings = {}
     if serves(call.model.name):
         protocol = protocol_of(call.model.name)
@@ -150,7 +165,6 @@ _ALIASES: Mapping[str, set[str]] = {
     "max_tokens": {"maxcompletiontokens"},
     "seed": {"randomseed"},
     "reasoning_effort": {"reasoning", "effort", "thinking", "think", "budgettokens", "thinkingconfig"},
-    "schema": {"responseformat", "jsonschema", "outputformat", "format", "responseschema"},
 }
 """Other names of our settings, in requests that LiteLLM makes and in messages, as ``_plain`` writes them."""
 _NAMED = re.compile(

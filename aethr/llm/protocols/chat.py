@@ -62,7 +62,8 @@ def settings(call: Call) -> Settings:
     }
     sent = {name: shapes.get(name, {name: value}) for name, value in accepted.items()}
     renamed = {"limit": {other: call.max_tokens}} if "max_tokens" in call.left_out else {}
-    return {"max_tokens": {limit: call.max_tokens}, **sent, **renamed}
+    limited = {"max_tokens": {limit: call.max_tokens}, **renamed}
+    return {**limited, "schema": response_format(call), **sent}
 
 
 def taken(call: Call) -> Mapping[str, Any]:
@@ -96,6 +97,12 @@ def _nearest_effort(row: Mapping[str, Any], effort: str) -> str | None:
         higher = [each for each in known if EFFORTS.index(each) > EFFORTS.index(effort)]
         return next(iter([*higher, *known[-1:]]), None) if effort != "none" else None
     return effort if row.get(f"supports_{effort}_reasoning_effort") is not False else None
+
+
+def response_format(call: Call) -> dict[str, Any]:
+    """The request for JSON by the schema of the call, None without one."""
+    form = {"name": "review", "strict": True, "schema": call.schema}
+    return {"response_format": {"type": "json_schema", "json_schema": form} if call.schema else None}
 
 
 def reader(model_name: str) -> Read:

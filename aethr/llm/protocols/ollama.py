@@ -42,7 +42,8 @@ def settings(call: Call) -> Settings:
         name: {"options": {name: getattr(call.model, name)}} for name in names
     }
     limit = {"options": {"num_predict": call.max_tokens}}
-    return {"max_tokens": limit, "reasoning_effort": {"think": think(call)}, **sent}
+    thinking = {"think": think(call)}
+    return {"max_tokens": limit, "reasoning_effort": thinking, "schema": {"format": call.schema}, **sent}
 
 
 def think(call: Call) -> bool | str | None:

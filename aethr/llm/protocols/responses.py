@@ -53,7 +53,7 @@ def settings(call: Call) -> Settings:
     """Those of chat completions that the model takes, without the seed, which this protocol does not have."""
     taken = dict(chat.taken(call))
     taken.pop("seed", None)
-    schema = {"type": "json_schema", "name": "answer", "strict": True, "schema": call.schema}
+    schema = {"type": "json_schema", "name": "review", "strict": True, "schema": call.schema}
     fragments: dict[str, Mapping[str, Any]] = {
         "max_tokens": {"max_output_tokens": max(call.max_tokens, LOWEST_LIMIT)},
         "schema": {"text": {"format": schema} if call.schema else None},
