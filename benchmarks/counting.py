@@ -60,6 +60,7 @@ SCENES = (
     Scene("--help", ("--help",)),
     Scene("init --list", ("init", "--list")),
     Scene("check", ("check",), READS),
+    Scene("models", ("models", "gpt-5.4-mini"), READS | {"ssl"}),
     Scene("run --show-prompt", ("run", "--show-prompt", "review"), READS),
     Scene("run, mock", ("run", "review"), READS),
     Scene("hook, mock", ("hook", "--if-not-reviewed", "pass"), READS, {"PRE_COMMIT": "1"}),

@@ -376,7 +376,9 @@ _TABLE = (
         keys=("VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"), lacks=_no_effort,
     ),
     _hosted("minimax", "https://api.minimax.io/v1", lacks=_no_effort),
-    _by_convention("perplexity")._replace(always_searches=True),
+    _by_convention("perplexity")._replace(
+        keys=("PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY"), listed=True, always_searches=True,
+    ),
     _by_convention("azure")._replace(package=_azure_package),
     _by_convention("azure_ai")._replace(package=_azure_package),
     _by_convention("vertex_ai")._replace(package=_google_package),

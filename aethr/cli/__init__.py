@@ -68,6 +68,24 @@ Validate a workflow file; print it as a map, and the most that a run of it can t
 and dollars, by the price file that LiteLLM brings. Nothing is called.
 """
 
+MODELS_DESCRIPTION = """\
+List the models that a workflow can name: price, window and longest answer in tokens, effort, the day of
+retirement, how Aethr calls it, and whether its key is set. Nothing is called.
+
+All words of TEXT must be in the name. Without TEXT: the models of providers whose key is set, or that need
+none. Prices are US dollars for a million tokens, by the price file that LiteLLM brings.
+"""
+
+MODELS_EPILOG = """\
+On a pipe, each line has tabs between its columns, no title, and whole numbers.
+
+exit codes: 0 listed, 1 no model matches
+
+examples:
+  aethr models sonnet
+  aethr models --json gpt-5 | jq -r '.[] | select(.key_set).name'
+"""
+
 ANSWER_DESCRIPTION = """\
 Answer a finding: say why it may stay. The answer is appended to `answers:` at the end of .aethr.yaml, and
 nothing else in the file changes. It covers the same defect at the same place, as long as that code stays as
@@ -271,6 +289,15 @@ def _add_check_arguments(parser: _Parser) -> None:
     )
 
 
+def _add_models_arguments(parser: _Parser) -> None:
+    parser.add_argument("text", metavar="TEXT", nargs="*", default=[], help="words of the name")
+    for name, dest, said in (
+        ("--all", "every", "models of all providers, and those that were retired"),
+        ("--json", "as_json", "a JSON array, with an object for each model"),
+    ):
+        parser.add_argument(name, dest=dest, action="store_true", default=False, help=said)
+
+
 def _add_hook_arguments(parser: _Parser) -> None:
     from aethr.base.options import HOOK_OPTIONS
 
@@ -342,6 +369,13 @@ COMMANDS = {
         CHECK_DESCRIPTION,
         "example:\n  aethr check .aethr.yaml",
         _add_check_arguments,
+    ),
+    "models": Command(
+        "list models, with price, window and key",
+        "aethr.cli.models:main",
+        MODELS_DESCRIPTION,
+        MODELS_EPILOG,
+        _add_models_arguments,
     ),
     "answer": Command(
         "say why a finding may stay",

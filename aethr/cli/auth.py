@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from aethr.base.errors import UsageError
 from aethr.base.providers import EXAMPLE, LOGINS, PROVIDERS, split
 from aethr.base.sanitize import one_line
-from aethr.base.words import two_columns
+from aethr.base.words import fold, terminal_width, two_columns
 from aethr.config import WORKFLOW_FILE, credentials
 from aethr.config.credentials import DotEnv
 from aethr.workflow import planning
@@ -44,13 +46,34 @@ def login(provider: str, *, key_stdin: bool) -> int:
 
 
 def status() -> int:
-    """Print each provider with the variable that holds its key, and where that comes from."""
+    """Print the providers with a key, and those of the project's workflow: its variable, its source."""
     dotenv = credentials.load(planning.project_root(Path.cwd()))
-    rows = {name: _find_key(name, dotenv) for name in LOGINS}
-    sys.stdout.write(two_columns(rows, sys.stdout))
+    environ = {**dotenv.values, **os.environ}
+    used = _used_providers(environ)
+    shown = [name for name in LOGINS if name in used or PROVIDERS[name].key_in(environ)]
+    sys.stdout.write(two_columns({name: _find_key(name, dotenv) for name in shown}, sys.stdout))
+    if others := [name for name in LOGINS if name not in shown]:
+        line = f"no key, and not in the workflow: {', '.join(others)}"
+        sys.stdout.write("".join(f"{each}\n" for each in fold(line, terminal_width(sys.stdout), 2)))
     for warning in dotenv.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     return 0
+
+
+def _used_providers(environ: Mapping[str, str]) -> set[str]:
+    """The providers of the project's workflow, or of the presets without one, and that of AETHR_MODEL."""
+    try:
+        workflow = planning.open_project(Path.cwd(), None, None).workflow
+        models = [model.name for model in workflow.models.values()]
+    except UsageError:  # no file, or a broken one: `aethr check` says where
+        models = [EXAMPLE]
+    if named := environ.get("AETHR_MODEL"):
+        models.append(named)
+    used = set()
+    for name in models:
+        with suppress(ValueError):
+            used.add(split(name)[0])
+    return used
 
 
 def _find_key(provider: str, dotenv: DotEnv) -> str:

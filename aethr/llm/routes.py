@@ -35,13 +35,10 @@ def wanted(environ: Mapping[str, str]) -> str:
 
 def route(environ: Mapping[str, str]) -> Route:
     """The route that ``environ`` sets."""
-    word = wanted(environ)
+    wanted(environ)
 
     def choose(model_name: str) -> Transport:
-        obstacle = "" if word == "litellm" else _find_obstacle(model_name, environ)
-        if obstacle and word == "direct":
-            raise UsageError(f"{model_name}: not with {VARIABLE}=direct: {obstacle}", f"Unset {VARIABLE}.")
-        if obstacle or word == "litellm":
+        if not is_direct(model_name, environ):
             from aethr.llm.transport_litellm import LiteLLM
 
             return LiteLLM()
@@ -50,6 +47,17 @@ def route(environ: Mapping[str, str]) -> Route:
         return Direct()
 
     return choose
+
+
+def is_direct(model_name: str, environ: Mapping[str, str]) -> bool:
+    """Whether Aethr itself calls the model, and not LiteLLM. Raises ``UsageError`` where neither may."""
+    word = wanted(environ)
+    if word == "litellm":
+        return False
+    obstacle = _find_obstacle(model_name, environ)
+    if obstacle and word == "direct":
+        raise UsageError(f"{model_name}: not with {VARIABLE}=direct: {obstacle}", f"Unset {VARIABLE}.")
+    return not obstacle
 
 
 def load_ahead(transports: Iterable[Transport]) -> None:

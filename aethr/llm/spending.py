@@ -28,7 +28,10 @@ SOON_DAYS = 90
 """A warning is given so many days before a model retires."""
 
 _PROVIDER = re.compile(r'"litellm_provider"\s*:\s*"([\w.-]+)"')
+_SUBSET = re.compile(r"-[\w-]*models$|_converse$|_chat$")
 _OBJECT = re.compile(r"\s*:\s*(?=\{)")
+_SNAPSHOT = r"-\d{4}-?\d{2}-?\d{2}"
+"""How the name of a model with a date ends."""
 
 
 class Price(NamedTuple):
@@ -72,8 +75,7 @@ def retires(model_name: str) -> datetime.date | None:
         return None
     if (own := _date(found.get("deprecation_date"))) is not None:
         return own
-    _, model = split(model_name)
-    names = set(re.findall(rf'"({re.escape(model)}-\d{{4}}-?\d{{2}}-?\d{{2}})"', _text()))
+    names = _snapshots(split(model_name)[1])
     rows = [price_row(f"{provider_of(model_name).name}:{name}") for name in names]
     dates = [_date(each.get("deprecation_date")) for each in rows if each is not None]
     known = [date for date in dates if date is not None]
@@ -91,6 +93,14 @@ def retirement(model_name: str, today: datetime.date) -> str | None:
 def priced_providers() -> frozenset[str]:
     """The providers of all models in the file, as LiteLLM spells them."""
     return frozenset(_PROVIDER.findall(_text()))
+
+
+def called_provider(listed: str) -> str:
+    """The provider, as LiteLLM spells it in a model's name, of a row whose ``litellm_provider`` is ``listed``.
+
+    ``bedrock`` for ``bedrock_converse``, ``vertex_ai`` for ``vertex_ai-anthropic_models``.
+    """
+    return _SUBSET.sub("", listed)
 
 
 def price_row(model_name: str) -> Mapping[str, Any] | None:
@@ -112,12 +122,12 @@ def _locate(model_name: str) -> tuple[str | None, Mapping[str, Any] | None]:
     """
     model = split(model_name)[1].removeprefix("responses/")  # LiteLLM's mark for its protocol
     prefix = provider_of(model_name).prefix
-    family = prefix.removesuffix("_chat")
+    family = called_provider(prefix)
     for name in (f"{prefix}/{model}", f"{family}/{model}", model):
         found, alias = _find(name), None
         if isinstance(target := found.get("alias_of"), str):
             found, alias = _find(target), target.removeprefix(f"{prefix}/").removeprefix(f"{family}/")
-        if found.get("litellm_provider") in (prefix, family):
+        if called_provider(str(found.get("litellm_provider"))) == family:
             return alias, found
     return None, None
 
@@ -135,8 +145,37 @@ def _date(value: object) -> datetime.date | None:
         return None
 
 
+@functools.cache
+def all_rows() -> Mapping[str, Mapping[str, Any]]:
+    """The file, by the names in it; empty if it is not sound. To parse it takes 0.1 s."""
+    try:
+        found = json.loads(_text())
+    except (ValueError, RecursionError):
+        return {}
+    rows = found.items() if isinstance(found, dict) else ()
+    return {name: row for name, row in rows if isinstance(row, dict)}
+
+
+@functools.cache
+def _all_snapshots() -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for name in all_rows():
+        if match := re.search(rf"{_SNAPSHOT}$", name):
+            found.setdefault(name[: match.start()], []).append(name)
+    return found
+
+
+def _snapshots(model: str) -> Iterable[str]:
+    """The names in the file that are ``model`` with a date."""
+    if all_rows.cache_info().currsize:
+        return _all_snapshots().get(model, ())
+    return set(re.findall(rf'"({re.escape(model)}{_SNAPSHOT})"', _text()))
+
+
 def _find(name: str) -> Mapping[str, Any]:
-    """The object that follows ``name``, or an empty one. The file is 3 MB, so only this row is parsed."""
+    """The row of ``name``, or an empty one. Of 3 MB only this row is parsed, unless ``all_rows`` has been."""
+    if all_rows.cache_info().currsize:
+        return all_rows().get(name, {})
     text, quoted = _text(), json.dumps(name)
     at = text.find(quoted)
     while at >= 0:

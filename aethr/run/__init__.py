@@ -324,9 +324,10 @@ def _preflight(bound: Bound, dotenv_warnings: tuple[str, ...]) -> None:
 def _warn_before_calls(
     plan: Plan, done: Sequence[StepResult], settings: Mapping[str, str], today: datetime.date | None
 ) -> Iterator[str]:
-    """What to know before the first call of a live run: foreign hosts, retiring models, the budget."""
+    """What to know before the first call of a live run: foreign hosts, doubtful models, the budget."""
     import datetime
 
+    from aethr.llm.catalog import doubt
     from aethr.llm.effort import find_doubts
     from aethr.llm.spending import retirement
 
@@ -335,8 +336,9 @@ def _warn_before_calls(
     for name in dict.fromkeys(model.name for _, models in steps for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
-    asked = (model for step, models in steps if not step.edits_tree for model in models)
-    yield from dict.fromkeys(doubt for model in asked for doubt in find_doubts(model))
+    asked = [model for step, models in steps if not step.edits_tree for model in models]
+    yield from dict.fromkeys(filter(None, (doubt(model, settings) for model in asked)))
+    yield from dict.fromkeys(found for model in asked for found in find_doubts(model))
     if plan.allowance != UNLIMITED:
         from aethr.workflow import estimate
 

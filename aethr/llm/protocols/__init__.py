@@ -115,12 +115,12 @@ def refused_option(call: Call, failure: CallFailed) -> str | None:
 
 def serves(model_name: str) -> bool:
     """Whether a call of ``provider:model`` is the same without LiteLLM as through it."""
-    return _name_of(model_name) is not None
+    return name_of(model_name) is not None
 
 
 def protocol_of(model_name: str) -> WireProtocol:
     """The protocol of a model that is called directly."""
-    return PROTOCOLS[_name_of(model_name) or ""]
+    return PROTOCOLS[name_of(model_name) or ""]
 
 
 def protocol_at(path: str) -> WireProtocol | None:
@@ -128,7 +128,8 @@ def protocol_at(path: str) -> WireProtocol | None:
     return next((each for each in PROTOCOLS.values() if re.search(f"(?:{each.path})$", path)), None)
 
 
-def _name_of(model_name: str) -> str | None:
+def name_of(model_name: str) -> str | None:
+    """The name of the protocol of a model; None for a model that only LiteLLM calls."""
     provider, model = provider_of(model_name), split(model_name)[1]
     if model.startswith(provider.litellm_models) or not model.startswith(provider.full_names):
         return None
