@@ -199,6 +199,14 @@ def test_the_reference_is_what_its_script_prints() -> None:
     assert (ROOT / "docs" / "workflow-reference.md").read_bytes() == printed
 
 
+def test_the_tables_of_providers_are_what_their_script_writes() -> None:
+    from docs import make_providers
+
+    assert make_providers.PAGE.read_text(encoding="utf-8") == make_providers.page(), (
+        "run `python -m docs.make_providers`"
+    )
+
+
 def test_links_lead_to_pages_and_headings() -> None:
     broken = []
     for page in PAGES:

@@ -81,7 +81,7 @@ def _notes(shown: Sequence[Listed], retired: int, others: int) -> Iterator[str]:
     if any(each.name.endswith(f":{catalog.ANY}") for each in shown):
         yield f"{catalog.ANY} is any model of a provider that the price file does not list."
     if others:
-        yield f"{counted(others, 'more model')} of other providers: `aethr models TEXT` searches, --all lists."
+        yield f"{counted(others, 'more model')} of other providers: TEXT searches them, --all lists them."
     if retired:
         yield f"{counted(retired, 'retired model')}: --all lists them."
 
@@ -189,7 +189,7 @@ def _table(shown: Sequence[Listed], width: int) -> Iterator[str]:
     """A title and a line for each model, with as many columns as fit. Empty columns are left out."""
     rows = [_short_cells(each) for each in shown]
     sizes = {
-        column: max(len(column.title), max(len(row[number]) for row in rows))
+        column: max(len(column.title), *(len(row[number]) for row in rows))
         for number, column in enumerate(_COLUMNS)
         if any(row[number] for row in rows)
     }

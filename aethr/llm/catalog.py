@@ -52,8 +52,8 @@ class Listed(NamedTuple):
 def names() -> tuple[str, ...]:
     """``provider:model`` for each model, as a workflow names it: first those of ``PROVIDERS``, in order."""
     by_prefix: dict[str, str] = {}
-    for row in PROVIDERS.values():
-        by_prefix.setdefault(spending.called_provider(row.prefix), row.name)
+    for known in PROVIDERS.values():
+        by_prefix.setdefault(spending.called_provider(known.prefix), known.name)
     rows = spending.all_rows()
     found: dict[str, set[str]] = {provider: set() for provider in by_prefix.values()}
     for name, row in rows.items():

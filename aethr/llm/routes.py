@@ -15,7 +15,7 @@ from aethr.llm import Endpoint, Transport
 VARIABLE = "AETHR_TRANSPORT"
 CHOICES = ("auto", "direct", "litellm")
 
-_TLS = ("SSL_VERIFY", "SSL_CERTIFICATE", "SSL_SECURITY_LEVEL", "SSL_ECDH_CURVE")
+TLS = ("SSL_VERIFY", "SSL_CERTIFICATE", "SSL_SECURITY_LEVEL", "SSL_ECDH_CURVE")
 """Variables that only LiteLLM reads: if one is set, every call goes through it."""
 
 Route = Callable[[str], Transport]
@@ -80,7 +80,7 @@ def _find_obstacle(model_name: str, environ: Mapping[str, str]) -> str:
     if not protocols.serves(model_name):
         names = ", ".join(protocols.DIRECT)
         return f"only LiteLLM can call it; Aethr itself calls models of {names}"
-    variables = (*_TLS, *provider_of(model_name).litellm_variables)
+    variables = (*TLS, *provider_of(model_name).litellm_variables)
     return next((f"only LiteLLM reads {name}" for name in variables if environ.get(name)), "")
 
 

@@ -96,7 +96,7 @@ def priced_providers() -> frozenset[str]:
 
 
 def called_provider(listed: str) -> str:
-    """The provider, as LiteLLM spells it in a model's name, of a row whose ``litellm_provider`` is ``listed``.
+    """The provider in LiteLLM's name of a model whose row has ``listed`` as its ``litellm_provider``.
 
     ``bedrock`` for ``bedrock_converse``, ``vertex_ai`` for ``vertex_ai-anthropic_models``.
     """

@@ -545,7 +545,7 @@ def test_auth_stores_a_key_and_never_shows_it(project: Repo) -> None:
     status = aethr("auth", "status", cwd=project.root, env={"XAI_API_KEY": "xai-123456"})
     assert re.search(r"^openai +OPENAI_API_KEY \(\.env\)$", status.stdout, re.MULTILINE)
     assert re.search(r"^xai +XAI_API_KEY \(environment\)$", status.stdout, re.MULTILINE)
-    assert re.search(r"^anthropic +no key: .*auth login anthropic", status.stdout, re.MULTILINE)
+    assert re.search(r"^no key, and not in the workflow: anthropic, ", status.stdout, re.MULTILINE)
     assert "123456" not in done.stdout + done.stderr + status.stdout + status.stderr
 
 

@@ -58,7 +58,19 @@ def test_the_completion_tables_name_arguments() -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_completion_script_has_every_word(shell: str) -> None:
     options = (*OPTIONS, *HOOK_OPTIONS)
-    expected = {*cli.COMMANDS, "login", "status", "key-stdin", "mermaid", "list", "force", "version", "help"}
+    expected = {
+        *cli.COMMANDS,
+        "login",
+        "status",
+        "key-stdin",
+        "mermaid",
+        "list",
+        "force",
+        "json",
+        "all",
+        "version",
+        "help",
+    }
     expected |= {option.flag.lstrip("-") for option in options} | {"no-stream"}
     expected |= {*PRESETS, *LOGINS, *PROVIDERS, *SOURCES, *SHELLS}
     expected |= {choice for option in options for choice in option.choices}
@@ -68,6 +80,8 @@ def test_the_completion_script_has_every_word(shell: str) -> None:
 
 CASES = [
     ("aethr ru", {"run"}),
+    ("aethr mod", {"models"}),
+    ("aethr models sonnet --j", {"--json"}),
     ("aethr auth ", {"login", "status"}),
     ("aethr auth login open", {"openai", "openrouter"}),
     ("aethr init ", set(PRESETS)),
