@@ -19,6 +19,8 @@ from tests.support import Repo
 
 TASK = "review my changes"
 KEY = "sk-test-0123456789abcdef"
+LIVE_KEYS = ("OPENAI", "OPENROUTER", "XAI", "ANTHROPIC", "GOOGLE")
+"""The names of the variables before ``_API_KEY`` that a live test sets."""
 PASS = "Looks right.\n\nReview status: pass"
 REVISE = "- [high] app.py:2 — the total is off by one\n\nReview status: revise"
 TWO_STEPS = """\
@@ -103,7 +105,7 @@ def serving(
             monkeypatch.setenv(base, server.base_url)
         for base in ("ANTHROPIC_BASE_URL", "GEMINI_API_BASE"):
             monkeypatch.setenv(base, server.origin)
-        for name in ("OPENAI", "OPENROUTER", "XAI", "ANTHROPIC", "GOOGLE"):
+        for name in LIVE_KEYS:
             monkeypatch.setenv(f"{name}_API_KEY", KEY)
         monkeypatch.setenv("AETHR_LIVE", "1")
         yield server

@@ -25,7 +25,7 @@ INDENT = " " * 4
 
 LINE_END = re.compile(r"\r\n|\n|\r")
 _QUOTED = 60
-_OPTIONS_LISTED = 12
+_OPTIONS_LISTED = 16
 
 
 class Mistake(NamedTuple):

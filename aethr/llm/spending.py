@@ -216,6 +216,7 @@ _ABOVE = re.compile(rf"(?:{_BASES})_above_((\d+)(k?)_tokens)")
 _OURS = re.compile(rf"(?:{_BASES}|{_WRITTEN}{_HOUR})(?:_above_\d+k?_tokens)?")
 _NOT_OURS = re.compile(
     rf"(?:{_BASES})\w*_(?:batches|flex|priority|ultrafast|decisions)"  # tiers that Aethr does not ask for
+    rf"|{_WRITTEN}_above_\d+hr\w*"  # caches that live longer than an hour: on request only
     r"|(?:in|out)put_cost_per_(?:audio|image|video|character)\w*"  # text goes in and out, and tokens count
     r"|cache_read_input_audio_token_cost\w*"
     r"|\w+_cost_per_(?:query|session)"  # searches and other tools of the provider

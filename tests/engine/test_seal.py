@@ -28,7 +28,7 @@ from aethr.engine.seal import (
 )
 from aethr.run.recorder import Recorder
 from tests.engine.test_checkpoint import DONE, plan
-from tests.live import KEY, PASS, REVISE, TASK, Aethr, aethr, project, resume_words, serving, temp
+from tests.live import KEY, LIVE_KEYS, PASS, REVISE, TASK, Aethr, aethr, project, resume_words, serving, temp
 from tests.model_server import error, text
 from tests.support import Repo, make_repo
 
@@ -465,7 +465,7 @@ def test_a_resume_may_use_another_provider(
 
 def _resumed_with(monkeypatch: pytest.MonkeyPatch, run: Aethr, lines: Lines, **keys: str) -> tuple[int, str]:
     with serving(monkeypatch, text("It is told.")):
-        for name in ("OPENAI", "OPENROUTER", "XAI", "ANTHROPIC"):
+        for name in LIVE_KEYS:
             monkeypatch.delenv(f"{name}_API_KEY")
         for name, key in keys.items():
             monkeypatch.setenv(f"{name}_API_KEY", key)
@@ -518,7 +518,7 @@ def test_a_gated_run_without_a_key_offers_no_resume(
     """A local server without a key: nothing can prove its answers, so no resume command is printed."""
     project.write(".aethr.yaml", THREE_STEPS)
     with serving(monkeypatch, *[text(IDEA), error(401, "no")] * 2, text(PASS), text("Told.")) as server:
-        for name in ("OPENAI", "OPENROUTER", "XAI", "ANTHROPIC"):
+        for name in LIVE_KEYS:
             monkeypatch.delenv(f"{name}_API_KEY")
         gated = aethr("run", *GATES[0], "--diff", "HEAD", TASK)
         assert (gated.code, "--resume-checkpoint" in gated.err) == (3, False)

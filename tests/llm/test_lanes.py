@@ -29,7 +29,7 @@ def test_a_setting_that_a_model_ignores_has_a_note(name: str, transport: str) ->
 
 def test_a_repeated_beginning_is_marked_over_both_transports(transport: str) -> None:
     words = "word " * 3000  # 5,000 tokens by estimate
-    outcome = call([Reply(("ok",))], request(HAIKU, prompt=words + "rest", shared=len(words)))
+    outcome = call([Reply(("ok",))], request(HAIKU, prompt=words + "rest", shared=(len(words),)))
     marked = {"type": "text", "text": words, "cache_control": {"type": "ephemeral"}}
     (message,) = outcome.requests[0]["body"]["messages"]
     assert message["content"] == [marked, {"type": "text", "text": "rest"}]
@@ -60,8 +60,8 @@ def test_a_token_is_sent_as_one(transport: str, monkeypatch: pytest.MonkeyPatch)
         headers = server.requests[0]["headers"]
     assert headers["authorization"] == f"Bearer {KEY}"
     assert "x-api-key" not in headers
-    assert endpoint_of(HAIKU, environ) == Endpoint(KEY, server.origin, bearer=True)
-    assert endpoint_of(HAIKU, {"ANTHROPIC_API_KEY": KEY}).bearer is False
+    assert endpoint_of(ModelSpec(HAIKU), environ) == Endpoint(KEY, server.origin, bearer=True)
+    assert endpoint_of(ModelSpec(HAIKU), {"ANTHROPIC_API_KEY": KEY}).bearer is False
 
 
 def test_a_token_among_the_keys_is_recognized(transport: str) -> None:

@@ -101,7 +101,7 @@ def test_a_model_that_only_responses_serves_is_called(name: str, path: str, stor
         one = Call("hi", ModelSpec(name), endpoint, PATIENT, 100)
         answer = list(transport_litellm.LiteLLM().open(one, lambda: None).chunks())
     assert "".join(chunk.text for chunk in answer) == "Hello, world."
-    assert [chunk.finish_reason for chunk in answer if chunk.finish_reason] == ["stop"]
+    assert [chunk.finish_reason for chunk in answer if chunk.finish_reason] == ["completed"]
     assert [sent["path"] for sent in server.requests] == [path]
     body = server.requests[0]["body"]
     assert (body["max_output_tokens"], body.get("store")) == (100, store)

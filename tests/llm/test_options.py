@@ -117,7 +117,7 @@ def test_no_option_replaces_what_aethr_sends(name: str) -> None:
         for stream in (True, False):
             spec = ModelSpec(model, **values)
             asked = Call(
-                "p", spec, Endpoint("k"), Deadlines(), 100, stream, schema={"type": "object"}, shared=1
+                "p", spec, Endpoint("k"), Deadlines(), 100, stream, schema={"type": "object"}, shared=(1,)
             )
             for fragment in (protocol.frame(asked), *protocol.settings(asked).values()):
                 found |= set(leaves(fragment))

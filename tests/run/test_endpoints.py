@@ -190,7 +190,7 @@ def test_a_key_in_an_option_is_not_shown(
 
 @pytest.mark.parametrize("name", ["anthropic:claude-x", "google:gemini-x", "groq:some-model", "ollama:m"])
 def test_every_provider_and_every_agent_follows_it(name: str) -> None:
-    keys = {"ANTHROPIC_API_KEY": "k", "GOOGLE_API_KEY": "k"}
+    keys = {f"{provider}_API_KEY": "k" for provider in ("ANTHROPIC", "GOOGLE", "GROQ")}
     environ = {**keys, "MY_BASE_URL": "https://user:secret@proxy.example/x?y=secret"}
     spec = ModelSpec(name, endpoint="MY_BASE_URL")
     assert endpoint_of(spec, environ).base == access(spec, environ).base == environ["MY_BASE_URL"]
