@@ -376,7 +376,10 @@ def list_given(record: Any) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's dumper, with lists indented under their key, and tabs in literal text."""
+    """PyYAML's dumper, with lists indented under their key, tabs in literal text, and no anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's
+        return True  # an anchor may be defined only once in a file, and each section is dumped by itself
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - PyYAML's
         super().increase_indent(flow, indentless=False)

@@ -15,7 +15,7 @@ from aethr.llm.effort import find_doubts, room_of, words
 
 @pytest.mark.slow
 def test_every_row_takes_the_words_that_litellm_advertises() -> None:
-    from litellm.router_utils.reasoning_effort_capability import resolve_supported_reasoning_efforts
+    from litellm.litellm_core_utils.reasoning_effort_capability import resolve_supported_reasoning_efforts
 
     rows: dict[str, dict[str, Any]] = json.loads(spending._text())
     prefixes = {row.prefix: row.name for row in PROVIDERS.values()}

@@ -69,7 +69,7 @@ def test_the_request_is_what_litellm_sends(rows: Mapping[str, Any], temperature:
     assert len(names) > 60
     with ModelServer(lambda _: Reply(("ok",))) as server:
         for name in names:
-            spec = ModelSpec(name, temperature=temperature, seed=7)
+            spec = ModelSpec(spending.served_as(name), temperature=temperature, seed=7)
             endpoint = Endpoint(KEY, server.origin)
             asked = Call("Ünïcode", spec, endpoint, Deadlines(), 99)
             list(LiteLLM().open(asked, lambda: None).chunks())
@@ -92,12 +92,13 @@ def test_the_effort_is_what_litellm_makes_of_it(rows: Mapping[str, Any], effort:
     compared = 0
     with ModelServer(lambda _: Reply(("ok",))) as server:
         for name, row in rows.items():
-            asked = one(name, reasoning_effort=effort)._replace(endpoint=Endpoint(KEY, server.origin))
+            asked = one(spending.served_as(name), reasoning_effort=effort)._replace(
+                endpoint=Endpoint(KEY, server.origin), max_tokens=20_000
+            )
             ours = protocols.request(asked)
             if "reasoning_effort" in ours.dropped:
                 continue
-            arguments = transport_litellm._arguments(asked)
-            list(litellm.completion(**arguments, reasoning_effort=effort))
+            list(litellm.completion(**transport_litellm._arguments(asked)))
             theirs = litellms(server.bodies[-1], asked.model)
             if effort == "none" and row.get("supports_adaptive_thinking"):
                 assert ours.body["thinking"] == {"type": "disabled"}, "some think when nothing is sent"

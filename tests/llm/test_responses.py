@@ -452,7 +452,7 @@ def test_tokens_are_counted_once_and_priced() -> None:
 def test_xai_states_what_it_charges() -> None:
     read = responses.reader("xai:grok-4.20-multi-agent")
     usage = read(end(message("a"), usage={**COUNTS, "cost_in_usd_ticks": 123_000_000})).usage
-    assert usage == Usage(1000, 100, 1100, pytest.approx(0.0123), False, 400, None, 60)
+    assert usage == Usage(1000, 100, 1100, pytest.approx(0.0123), False, 400, 0, 60)
 
 
 @pytest.mark.parametrize("usage", [None, [], {}, {"input_tokens": "many"}, {"input_tokens": None}])
