@@ -188,24 +188,34 @@ def ollama_error(message: str, code: int) -> Payload:
     return {"error": message}
 
 
+RESPONSES_ENDS = {"stop": "completed", "length": "max_output_tokens"}
+
+
 def responses_events(answer: Answer) -> list[Payload]:
-    """Of OpenAI's Responses: incomplete for a finish reason other than ``completed`` and ``stop``."""
+    """Of OpenAI's Responses: incomplete for a finish reason other than ``completed``."""
+    reason = RESPONSES_ENDS.get(answer.finish_reason or "", answer.finish_reason)
     response: Payload = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": answer.model, "output": [],
         "status": "in_progress", "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
     }  # fmt: skip
     at: Payload = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     events: list[Payload] = [{"type": "response.created", "response": response}]
+    events += [
+        {"type": "response.reasoning_summary_text.delta", **at, "delta": text} for text in answer.thoughts
+    ]
+    if answer.refusal:
+        events.append({"type": "response.refusal.delta", **at, "delta": answer.refusal})
     events += [{"type": "response.output_text.delta", **at, "delta": text} for text in answer.chunks]
-    if answer.finish_reason is not None:
+    if reason is not None:
         part = {"type": "output_text", "text": "".join(answer.chunks), "annotations": []}
+        refused = [{"type": "refusal", "refusal": answer.refusal}] if answer.refusal else []
         message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed"}
-        status = "completed" if answer.finish_reason in ("stop", "completed") else "incomplete"
+        status = "completed" if reason == "completed" else "incomplete"
         ended = {
             **response,
             "status": status,
-            "output": [{**message, "content": [part]}],
-            "incomplete_details": None if status == "completed" else {"reason": answer.finish_reason},
+            "output": [{**message, "content": [part, *refused]}],
+            "incomplete_details": None if status == "completed" else {"reason": reason},
             "usage": _responses_usage(answer) if answer.usage is not None else None,
         }
         events.append({"type": f"response.{status}", "response": ended})
@@ -334,7 +344,7 @@ DIALECTS: Mapping[str, Dialect] = {
         content_type="application/vnd.amazon.eventstream",
         streams=lambda _: True,
     ),
-    "/responses": Dialect(responses_events, responses_body, named_sse, responses_error),
+    "/responses": Dialect(responses_events, responses_body, named_sse, responses_error, RESPONSES_ENDS),
 }
 """By the end of the request's path."""
 

@@ -116,7 +116,7 @@ REPLIES = {
 }
 
 
-OTHERS = ("anthropic", "google")
+OTHERS = ("anthropic", "google", "responses")
 ANSWERS = {
     "counts": Answer(("h", "i"), usage=(1000, 5)),
     "cached tokens": Answer(("hi",), usage=(1000, 5), cached=800),

@@ -127,7 +127,7 @@ def test_an_unreadable_piece_fails_even_before_a_pass(name: str, piece: bytes) -
 ODD = "a\u0085b\u2028c\u2029d"
 
 
-@pytest.mark.parametrize("name", ["ollama", "anthropic", "google"])
+@pytest.mark.parametrize("name", ["ollama", "anthropic", "google", "responses"])
 def test_unicode_line_ends_stay_in_other_protocols(name: str) -> None:
     way = WAYS[name]
     outcome = call_model(name, Reply((ODD, "e"), way.finished))
@@ -326,7 +326,7 @@ def test_a_late_error_keeps_the_complete_answer(name: str, late: bytes | float, 
     assert len(outcome.requests) == 1
 
 
-@pytest.mark.parametrize("name", ["anthropic", "google", "ollama"])
+@pytest.mark.parametrize("name", ["anthropic", "google", "ollama", "responses"])
 def test_a_late_error_keeps_the_answer_in_other_protocols(name: str) -> None:
     dialect = WAYS[name].dialect
     late = dialect.frame(dialect.error("late", 500))
@@ -357,11 +357,11 @@ def test_a_refusal_is_shown_in_the_models_words(name: str, pieces: tuple[bytes, 
 
 
 @pytest.mark.parametrize("texts", [(), ("Well. ",)])
-@pytest.mark.parametrize("name", ["anthropic", "google"])
+@pytest.mark.parametrize("name", ["anthropic", "google", "responses"])
 def test_a_refusal_is_shown_in_the_words_of_the_provider(name: str, texts: tuple[str, ...]) -> None:
-    what = {"anthropic": "the model refused to answer: I cannot help."}.get(
-        name, "the provider's content filter refused: the prompt was blocked: OTHER: I cannot help."
-    )
+    what = {
+        "google": "the provider's content filter refused: the prompt was blocked: OTHER: I cannot help."
+    }.get(name, "the model refused to answer: I cannot help.")
     for pieces in (
         pieces_of(name, *texts, refusal="I cannot help."),
         [json.dumps(WAYS[name].dialect.body(Answer(texts, refusal="I cannot help."))).encode()],
@@ -405,7 +405,7 @@ RAW = json.dumps({"error": {"message": "acme/some-model is rate-limited upstream
 WRAPPED = {"message": "Provider returned error", "code": 429, "metadata": {"raw": RAW, "provider_name": "A"}}
 
 
-@pytest.mark.parametrize("name", [*CHAT, "openrouter", "anthropic", "google", "ollama"])
+@pytest.mark.parametrize("name", [*CHAT, "openrouter", "anthropic", "google", "ollama", "responses"])
 @pytest.mark.parametrize(
     ("status", "headers", "body", "said", "sleeps"),
     [
@@ -522,7 +522,7 @@ def test_an_account_that_may_not_stream_is_retried_unstreamed(name: str, body: o
 LONG = "def total(prices):\n    return sum(prices) + 1\n" * 900
 
 
-@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama"])
+@pytest.mark.parametrize("name", [*CHAT, "anthropic", "google", "ollama", "responses"])
 @pytest.mark.parametrize(("counts", "cut"), [((4096, 5), True), ((9000, 5), False), ((0, 5), False)])
 def test_a_small_token_count_shows_that_the_prompt_was_cut(
     name: str, counts: tuple[int, int], cut: bool
