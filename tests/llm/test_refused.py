@@ -119,9 +119,7 @@ def test_an_option_of_the_user_is_never_left_out() -> None:
         assert protocols.refused_option(one, failure) == option
 
 
-def test_a_refused_option_is_named_as_one(transport: str) -> None:
-    if transport == "litellm":
-        pytest.skip("LiteLLM gets no options yet")
+def test_a_refused_option_is_named_as_one() -> None:
     outcome = ask(
         refusal("no such tier", "service_tier"), model=OURS._replace(options={"service_tier": "flex"})
     )
