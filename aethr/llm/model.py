@@ -20,10 +20,7 @@ from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, Te
 from aethr.base.words import suggest
 from aethr.llm import (
     ATTEMPTS,
-    BROKEN,
     FINISHED,
-    LENGTH,
-    REFUSED,
     Call,
     CallFailed,
     Chunk,
@@ -32,15 +29,16 @@ from aethr.llm import (
     FailureKind,
     routes,
 )
+from aethr.llm.arriving import Arriving
 from aethr.llm.connection import Feed, Overdue, Silent
 from aethr.llm.failures import explain, headline, tidy, too_long
-from aethr.llm.protocols import chat, refused_option, refused_setting
+from aethr.llm.protocols import chat
+from aethr.llm.refusals import refused_option, refused_setting
 from aethr.llm.routes import address_of, endpoint_of
 from aethr.llm.spending import (
     answer_tokens,
     estimate_tokens,
     estimated_usage,
-    is_plausible,
     limit_notes,
     lookup,
     over_limit,
@@ -52,8 +50,6 @@ DEADLINES = Deadlines()
 BACKOFF_S = (1.0, 2.0)
 """Waits before the second and the third attempt, unless the provider says how long."""
 LONGEST_WAIT_S = 60.0
-LONGEST_ANSWER = 8_000_000
-"""In characters: no model writes so much, so a server that sends more is broken."""
 
 RETRIED: frozenset[FailureKind] = frozenset(
     {"rate_limit", "server", "connection", "lost", "timeout", "cut", "broken"}
@@ -156,7 +152,7 @@ class ModelBackend:
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
         history = _History()
         while True:
-            answer, call = _Answer(), self._call(request, model, ends_at, history)
+            answer, call = Arriving(), self._call(request, model, ends_at, history)
             try:
                 yield from self._attempt(call, answer, ends_at, request.cancelled)
                 return self._completion(request, call, answer, history)
@@ -205,7 +201,7 @@ class ModelBackend:
             raise ModelError("the run was stopped")
 
     def _attempt(
-        self, call: Call, answer: _Answer, ends_at: float, cancelled: Callable[[], bool]
+        self, call: Call, answer: Arriving, ends_at: float, cancelled: Callable[[], bool]
     ) -> Generator[TextDelta | Thinking, None, None]:
         """One request and its answer. An error after the complete answer becomes a note."""
         try:
@@ -225,7 +221,7 @@ class ModelBackend:
             yield TextDelta(tail)
         answer.check()
 
-    def _next(self, feed: Feed, call: Call, answer: _Answer, ends_at: float) -> Chunk | None:
+    def _next(self, feed: Feed, call: Call, answer: Arriving, ends_at: float) -> Chunk | None:
         limits = self._deadlines
         silence_s = limits.linger_s if answer.complete else limits.silence_s if answer.length else math.inf
         try:
@@ -237,7 +233,7 @@ class ModelBackend:
             cause = f"{silence_s:g} s of silence after {answer.length:,} characters"
             raise CallFailed("silent", cause) from None
 
-    def _wait(self, failure: CallFailed, history: _History, answer: _Answer, ends_at: float) -> float | None:
+    def _wait(self, failure: CallFailed, history: _History, answer: Arriving, ends_at: float) -> float | None:
         """Seconds until the next attempt; None if there must not be one."""
         accepted = failure.kind in ACCEPTED or answer.length > 0
         retried = failure.kind in RETRIED if failure.retry is None else failure.retry
@@ -249,7 +245,7 @@ class ModelBackend:
         wait = BACKOFF_S[history.attempts - 1] if failure.retry_after_s is None else failure.retry_after_s
         return wait if self._clock() + wait < ends_at else None
 
-    def _completion(self, request: Request, call: Call, answer: _Answer, history: _History) -> Completion:
+    def _completion(self, request: Request, call: Call, answer: Arriving, history: _History) -> Completion:
         usage, notes = _priced(answer.usage or Usage(), call.model), [*history.notes, *answer.notes]
         if usage.total_tokens is None:
             note = "the provider sent no token counts"
@@ -281,7 +277,7 @@ class ModelBackend:
         )
 
     def _may_help_unstreamed(
-        self, failure: CallFailed, request: Request, call: Call, answer: _Answer
+        self, failure: CallFailed, request: Request, call: Call, answer: Arriving
     ) -> bool:
         """Whether the same request without streaming may be answered, or bring the reason for the failure.
 
@@ -379,7 +375,7 @@ class _History:
         """Whether one more attempt may be made; one without streaming is the last."""
         return self.streamed is None and self.attempts < ATTEMPTS
 
-    def add(self, failure: CallFailed, answer: _Answer) -> None:
+    def add(self, failure: CallFailed, answer: Arriving) -> None:
         """Count the next attempt, which follows ``failure``."""
         self.attempts += 1
         self.repeated = self.repeated or failure.kind in ACCEPTED or answer.length > 0
@@ -392,8 +388,8 @@ class _History:
         self.left_out |= {setting}
         note = f"{call.model.name} does not take {setting}: asked again without it"
         if setting == "max_tokens":
-            limit, other = chat.limit_names(call)
-            note = f"{call.model.name} does not take {limit}: asked again with {other}"
+            first, other = (chat.limit_name(each) for each in (call, call._replace(left_out=self.left_out)))
+            note = f"{call.model.name} does not take {first}: asked again with {other}"
         self.notes += (note,)
         return note
 
@@ -410,83 +406,6 @@ class _UnansweredError(Exception):
         super().__init__(str(error))
         self.failure = failure
         self.error = error
-
-
-class _Answer:
-    """An answer as it grows, ``length`` in characters. Half of a surrogate pair waits for its other half.
-
-    ``ended`` is True once its stream has ended.
-    """
-
-    def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
-        self.notes: list[str] = []
-        self.ended = False
-        self._pieces: list[str] = []
-        self._refusal = ""
-        self._goes_on = False  # after an end: some gateways send one with each piece
-        self.length = 0
-        self._half = ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether it has text, and the provider has said that this is the end."""
-        ended = self.finish_reason is not None and self.finish_reason.lower() not in BROKEN
-        return ended and not self._goes_on and bool(self.text.strip())
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-    def add(self, chunk: Chunk) -> str:
-        """Take a chunk; return the text that can be shown."""
-        self._goes_on = self.finish_reason is not None and (self._goes_on or chunk.text.strip() != "")
-        if self.finish_reason is None or self.finish_reason.lower() in FINISHED:
-            self.finish_reason = chunk.finish_reason or self.finish_reason  # a later word does not undo a cut
-        if chunk.usage is not None and is_plausible(chunk.usage):
-            self.usage = chunk.usage
-        if chunk.note:
-            self.notes.append(chunk.note)
-        self._refusal += chunk.refusal
-        text = self._half + chunk.text
-        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return self._keep(text[: len(text) - len(self._half)])
-
-    def finish(self) -> str:
-        """End the stream; return the text that was held back."""
-        self.ended = True
-        half, self._half = self._half, ""
-        return self._keep(half)
-
-    def check(self) -> None:
-        """Raise ``CallFailed`` unless this is a finished answer."""
-        reason = (self.finish_reason or "").lower()
-        if reason in BROKEN:
-            raise CallFailed(BROKEN[reason], f"the answer ended with '{self.finish_reason}'")
-        if self._refusal.strip():
-            raise CallFailed("refusal", self._refusal)
-        if not reason and self.length:
-            raise CallFailed(
-                "cut", f"the stream ended without a finish reason after {self.length:,} characters"
-            )
-        if not reason:
-            raise CallFailed("garbage", "it ended without any text")
-        if self.text.strip():
-            return
-        if reason in LENGTH:
-            answered = self.usage.completion_tokens if self.usage else None
-            count = f"{answered:,} " if answered is not None else ""
-            raise CallFailed("all_thought", f"all {count}answer tokens went to thinking")
-        raise CallFailed(REFUSED.get(reason, "empty"), f"no text, finish reason '{self.finish_reason}'")
-
-    def _keep(self, text: str) -> str:
-        whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        self._pieces.append(whole)
-        self.length += len(whole)
-        if self.length > LONGEST_ANSWER:
-            raise CallFailed("garbage", f"it is longer than {LONGEST_ANSWER:,} characters")
-        return whole
 
 
 def _give_up(
@@ -510,7 +429,7 @@ def own_server(call: Call) -> bool:
 
 
 def _count_failed(
-    failure: CallFailed, request: Request, call: Call, answer: _Answer
+    failure: CallFailed, request: Request, call: Call, answer: Arriving
 ) -> tuple[Usage | None, Usage | None]:
     """What a failed attempt used, for the record and for the budget. None: nothing is known of it.
 
@@ -544,7 +463,9 @@ def _model(request: Request) -> ModelSpec:
     return request.model
 
 
-def _describe_retry(model: ModelSpec, failure: CallFailed, answer: _Answer, wait: float, attempt: int) -> str:
+def _describe_retry(
+    model: ModelSpec, failure: CallFailed, answer: Arriving, wait: float, attempt: int
+) -> str:
     count = f"({attempt}/{ATTEMPTS})"
     if answer.length:
         return (

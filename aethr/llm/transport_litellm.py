@@ -1,7 +1,8 @@
 """Calls through LiteLLM: only this file imports it, and only when a call is about to be made.
 
-Each setting was found necessary with LiteLLM 1.106.2. It reports an answer that was cut off cleanly as
-complete, so the finish reason is read from what the provider itself sent.
+Each setting here was found necessary; the tests run with the oldest and the newest LiteLLM allowed. LiteLLM
+reports an answer that was cut off cleanly as complete, so the finish reason is read from what the provider
+itself sent.
 """
 
 from __future__ import annotations
@@ -405,14 +406,17 @@ _SENT_AS: Mapping[str, re.Pattern[bytes]] = {
 """Settings of ours that LiteLLM translates, and what they are in the requests of all protocols."""
 
 
+def _taken(call: Call) -> set[str]:
+    """The settings to send: LiteLLM also sends what the model refuses or ignores."""
+    name = call.model.name
+    return set(protocol_of(name).settings(call) if serves(name) else SETTINGS) - call.left_out
+
+
 def _arguments(call: Call) -> dict[str, Any]:
-    name, base = call.model.name, call.endpoint.base
+    name, base, taken = call.model.name, call.endpoint.base, _taken(call)
     row, model, content = provider_of(name), litellm_name(name), write_content(call)
-    wanted = {each: getattr(call.model, each) for each in _SENT_AS if each not in call.left_out}
-    taken = protocol_of(name).settings(call) if serves(name) else dict.fromkeys(SETTINGS)
-    # LiteLLM also sends what the model refuses or ignores.
-    wanted = {setting: value for setting, value in wanted.items() if setting in taken}
-    if call.schema and "schema" in taken and "schema" not in call.left_out:
+    wanted = {each: getattr(call.model, each) for each in _SENT_AS if each in taken}
+    if call.schema and "schema" in taken:
         form = {"format": {"type": "json_schema", "schema": call.schema}}
         as_config = row.litellm_schema == "output_config"
         wanted |= {"output_config": form} if as_config else chat.response_format(call)
@@ -422,7 +426,7 @@ def _arguments(call: Call) -> dict[str, Any]:
     if "ollama" in row.protocols:
         # LiteLLM would turn some efforts into no thinking at all.
         wanted["reasoning_effort"], think = None, ollama.think(call)
-        thinking = {} if think is None or "reasoning_effort" in call.left_out else {"think": think}
+        thinking = {} if think is None or "reasoning_effort" not in taken else {"think": think}
         extra = {"num_ctx": ollama.window(call), "extra_body": {**ollama.WHOLE_PROMPT, **thinking}}
     elif base and "messages" in row.protocols:
         base = address(call)  # to which LiteLLM adds nothing
@@ -432,10 +436,9 @@ def _arguments(call: Call) -> dict[str, Any]:
         content, extra["store"] = call.prompt, False  # for some providers LiteLLM drops it
         if responses.MARK not in model and spending.price_row(name) is None:
             model = model.replace("/", f"/{responses.MARK}", 1)
-    limit, other = chat.limit_names(call)  # LiteLLM translates it only for models that it knows
     settings = {
         **wanted,
-        other if "max_tokens" in call.left_out else limit: call.max_tokens,
+        chat.limit_name(call): call.max_tokens,  # LiteLLM translates it only for models that it knows
         "api_key": None if call.endpoint.bearer else call.endpoint.key,  # it reads tokens itself
         "api_base": base,
     }
@@ -460,9 +463,9 @@ def _note_dropped(call: Call, response: Any) -> Iterator[Chunk]:
     if options and (response is None or not options.keys() <= _json_of(response.request).keys()):
         yield from note_dropped(call, ["options"])
     if response is not None:
-        sent, given = response.request.read(), _arguments(call)  # LiteLLM may send a temperature of its own
+        sent, taken = response.request.read(), _taken(call)  # LiteLLM may send a temperature of its own
         asked = [name for name in _SENT_AS if getattr(call.model, name) is not None]
-        unsent = [name for name in asked if name not in given or not _SENT_AS[name].search(sent)]
+        unsent = [name for name in asked if name not in taken or not _SENT_AS[name].search(sent)]
         keys = [name.encode() for name in call.schema["properties"]] if call.schema else []
         if keys and not any(b'"%s":' % key in sent for key in keys):
             unsent.append("schema")

@@ -170,3 +170,16 @@ def test_a_request_without_a_stream_is_answered_whole() -> None:
         )
     assert answer.choices[0].message.content == "Hello, world."
     assert answer.usage.total_tokens == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ollama:qwen3:8b", "openai:gpt-5.4-mini", "anthropic:claude-opus-5"])
+def test_an_effort_that_is_sent_in_another_form_has_no_note(name: str) -> None:
+    with ModelServer([Reply()]) as server:
+        spec = ModelSpec(name, reasoning_effort="low", seed=7)
+        one = Call("hi", spec, Endpoint(KEY, server.origin), PATIENT, 9000)
+        chunks = list(transport_litellm.LiteLLM().open(one, lambda: None).chunks())
+    body = server.requests[-1]["body"]
+    assert {"think", "reasoning_effort", "output_config"} & body.keys()
+    unsent = [f"{name} does not take seed: it was not sent"] if "anthropic" in name else []
+    assert [chunk.note for chunk in chunks if chunk.note] == unsent

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aethr.base.records import ModelSpec, Notice
-from aethr.llm import Call, CallFailed, Deadlines, Endpoint, protocols, transport_litellm
+from aethr.llm import Call, CallFailed, Deadlines, Endpoint, refusals, transport_litellm
 from aethr.llm.transport_litellm import LiteLLM
 from tests.llm.test_direct import server_sending
 from tests.llm.test_model import VLLM, Outcome, backend, call, litellm_is_loaded, request, transport
@@ -115,8 +115,8 @@ def test_an_option_of_the_user_is_never_left_out() -> None:
     for option in spec.options:
         failure = CallFailed("bad_request", "no such tier", 400, parameter=option)
         one = Call("", spec, Endpoint("k"), Deadlines(), 99)
-        assert protocols.refused_setting(one, failure) is None
-        assert protocols.refused_option(one, failure) == option
+        assert refusals.refused_setting(one, failure) is None
+        assert refusals.refused_option(one, failure) == option
 
 
 def test_a_refused_option_is_named_as_one() -> None:
@@ -176,7 +176,7 @@ def test_litellm_leaves_a_refused_setting_out_of_its_requests() -> None:
     assert set(names) <= transport_litellm._arguments(one).keys()
     for name in names:
         failure = CallFailed("bad_request", f"'{name}' is not supported", 400)
-        assert protocols.refused_setting(one, failure) == name
+        assert refusals.refused_setting(one, failure) == name
         left = transport_litellm._arguments(one._replace(left_out=frozenset({name})))
         assert set(names) - left.keys() == {name}
     limit = transport_litellm._arguments(one._replace(left_out=frozenset({"max_tokens"})))

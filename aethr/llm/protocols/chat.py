@@ -16,8 +16,8 @@ from aethr.llm import Call, CallFailed, Chunk, Read, Settings, spending
 from aethr.llm.failures import error_in
 from aethr.llm.protocols.content import Content, cache_settings, read_content, read_objects, write_content
 
-LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-"""The two names of the setting that limits an answer."""
+_OTHER = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+"""By one name of the setting that limits an answer, the other one."""
 
 
 def is_chat_model(model_name: str) -> bool:
@@ -25,8 +25,8 @@ def is_chat_model(model_name: str) -> bool:
     return not split(model_name)[1].startswith("responses/") and spending.is_chat(model_name)
 
 
-def limit_names(call: Call) -> tuple[str, str]:
-    """The name of the setting that limits the answer, and the other one.
+def limit_name(call: Call) -> str:
+    """The name of the setting that limits the answer; if the provider has refused it, the other one.
 
     A compatible server may not know the newer name, and models that think take only that.
     """
@@ -34,7 +34,7 @@ def limit_names(call: Call) -> tuple[str, str]:
     thinks = provider.thinks(split(name)[1], spending.price_row(name) is not None)
     newer = thinks or provider.is_at(call.endpoint.base)
     limit = provider.limit if newer else Provider._field_defaults["limit"]
-    return limit, LIMITS[limit]
+    return _OTHER[limit] if "max_tokens" in call.left_out else limit
 
 
 def frame(call: Call) -> dict[str, Any]:
@@ -52,18 +52,15 @@ def frame(call: Call) -> dict[str, Any]:
 
 
 def settings(call: Call) -> Settings:
-    """Only those that the model takes. A limit that it refuses by its name is sent by the other one."""
+    """Only those that the model takes."""
     provider, accepted = provider_of(call.model.name), taken(call)
-    limit, other = limit_names(call)
     effort = accepted.get("reasoning_effort")
     shapes: dict[str, Mapping[str, Any]] = {
         "seed": {provider.seed: call.model.seed},
         "reasoning_effort": provider.effort(effort) if effort else {},
     }
     sent = {name: shapes.get(name, {name: value}) for name, value in accepted.items()}
-    renamed = {"limit": {other: call.max_tokens}} if "max_tokens" in call.left_out else {}
-    limited = {"max_tokens": {limit: call.max_tokens}, **renamed}
-    return {**limited, "schema": response_format(call), **sent}
+    return {"max_tokens": {limit_name(call): call.max_tokens}, "schema": response_format(call), **sent}
 
 
 def taken(call: Call) -> Mapping[str, Any]:
