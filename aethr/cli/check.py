@@ -17,7 +17,7 @@ from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
 from aethr.base.words import capped, suggest, terminal_width
 from aethr.config import workflow_file
-from aethr.llm import catalog, effort, routes, spending
+from aethr.llm import catalog, routes, spending
 from aethr.output.render import Output
 from aethr.workflow import overview, planning
 
@@ -78,8 +78,7 @@ def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
         if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
     called = [model for step in plan.steps if not step.edits_tree for model in providers.called(step)]
-    yield from dict.fromkeys(filter(None, (catalog.doubt(model, os.environ) for model in called)))
-    yield from dict.fromkeys(doubt for model in called for doubt in effort.find_doubts(model))
+    yield from catalog.find_doubts(called, os.environ)
     yield from _settings_without_effect(plan)
     yield from _answers_in_doubt(plan)
 

@@ -109,7 +109,14 @@ def describe(name: str, environ: Mapping[str, str]) -> Listed:
     )
 
 
-def doubt(model: ModelSpec, environ: Mapping[str, str]) -> str | None:
+def find_doubts(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> Iterator[str]:
+    """What may go wrong with calls of these models: names that are not known, settings that do not fit."""
+    called = list(models)
+    yield from dict.fromkeys(filter(None, (_find_unknown(model, environ) for model in called)))
+    yield from dict.fromkeys(doubt for model in called for doubt in effort.find_doubts(model))
+
+
+def _find_unknown(model: ModelSpec, environ: Mapping[str, str]) -> str | None:
     """A note on a model that is not in the price file, where that has the models of its provider.
 
     A newer model may exist, so it is not an error. Nothing is known about a server elsewhere.

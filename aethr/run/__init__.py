@@ -327,8 +327,7 @@ def _warn_before_calls(
     """What to know before the first call of a live run: foreign hosts, doubtful models, the budget."""
     import datetime
 
-    from aethr.llm.catalog import doubt
-    from aethr.llm.effort import find_doubts
+    from aethr.llm.catalog import find_doubts
     from aethr.llm.spending import retirement
 
     steps = [(step, providers.called(step)) for step in plan.steps]
@@ -336,9 +335,8 @@ def _warn_before_calls(
     for name in dict.fromkeys(model.name for _, models in steps for model in models):
         if line := retirement(name, today or datetime.date.today()):
             yield line
-    asked = [model for step, models in steps if not step.edits_tree for model in models]
-    yield from dict.fromkeys(filter(None, (doubt(model, settings) for model in asked)))
-    yield from dict.fromkeys(found for model in asked for found in find_doubts(model))
+    asked = (model for step, models in steps if not step.edits_tree for model in models)
+    yield from find_doubts(asked, settings)
     if plan.allowance != UNLIMITED:
         from aethr.workflow import estimate
 
