@@ -17,6 +17,7 @@ from functools import partial
 from aethr import review
 from aethr.base import budget
 from aethr.base.errors import AethrError, ExitCode, NotReviewedError
+from aethr.base.providers import provider_of
 from aethr.base.records import (
     UNLIMITED,
     Collected,
@@ -170,8 +171,8 @@ def record(
     """The run record, also of a run that stopped early.
 
     ``failed`` is what the failed attempts of each call used that did not finish, besides those of the run
-    that it resumes. A shard has no verdict and
-    no gate: ``shards`` and ``doubt``, why the review of its parts cannot be complete, are for the merge.
+    that it resumes. A shard has no verdict and no gate: ``shards`` and ``doubt``, why the review of its parts
+    cannot be complete, are for the merge.
     """
     recorded = review.as_recorded(verdict, plan.mode)
     exit_code = review.exit_code(verdict, loops, plan.gate, plan.mode)
@@ -263,7 +264,7 @@ def _run_next(
         own = [PartCall(step, turn, part, collected, history, earlier) for part in missing]
         calls += (yield from _ask_about_findings(progress, own)) if step.spec.verify else own
     calls = yield from _reuse_answers(progress, calls)
-    if plan.is_live:
+    if plan.is_live and any(_marks_prefixes(call.step) for call in calls):
         from aethr.engine import prefixes
 
         calls = prefixes.mark(progress, calls)
@@ -279,6 +280,11 @@ def _run_next(
         result = yield from perform(plan, call, loan, purse.cancelled.is_set, clock)
         purse.settle(number, result.usage)
         yield from _finish(progress, result, replayed=False)
+
+
+def _marks_prefixes(step: PlannedStep) -> bool:
+    """Whether the provider of its model keeps only what a request marks, so that the plan matters to it."""
+    return step.model is not None and provider_of(step.model.name).prefix_cache is not None
 
 
 def _ask_about_findings(

@@ -112,7 +112,8 @@ def random_plan(dice: random.Random, *, agents: bool, jobs: int) -> Plan:
     scope = Scope("range", "a..b", "a" * 40, "b" * 40) if stable else Scope()
     collect = {spec.id: reading(spec, parts, stable) for spec in specs}
     plan = make_plan(specs, Answers(editing), collect, jobs=jobs, scope=scope)
-    models = [ModelSpec("x:big"), ModelSpec("x:big", reasoning_effort="high"), ModelSpec("x:small")]
+    big = ModelSpec("anthropic:big")
+    models = [big, big._replace(reasoning_effort="high"), ModelSpec("anthropic:small")]
     chosen = [dice.choice(models[: dice.choice([1, 3])]) for _ in specs]
     steps = zip(plan.steps, chosen, strict=True)
     return plan._replace(steps=tuple(step._replace(model=model) for step, model in steps))
@@ -184,7 +185,7 @@ def test_one_call_after_the_other_reads_all_that_it_has_in_common(seed: int) -> 
 
 def plan_of(*specs: StepSpec, parts: int = 1, **more: Any) -> Plan:
     plan = make_plan(specs, Answers(), {spec.id: reading(spec, parts, False) for spec in specs}, **more)
-    return plan._replace(steps=tuple(step._replace(model=ModelSpec("x:m")) for step in plan.steps))
+    return plan._replace(steps=tuple(step._replace(model=ModelSpec("anthropic:m")) for step in plan.steps))
 
 
 def reviewer(name: str, **more: Any) -> StepSpec:
@@ -240,9 +241,15 @@ def test_another_model_or_effort_has_another_cache() -> None:
         first = plan.steps[0]._replace(backend=second.backend)
         return calls_of(plan._replace(steps=(first, second)))
 
-    assert [len(each.shared) for each in with_second(ModelSpec("x:m", max_tokens=9))] == [1, 1]
-    assert [each.shared for each in with_second(ModelSpec("x:n"))] == [(), ()]
-    assert [each.shared for each in with_second(ModelSpec("x:m", reasoning_effort="low"))] == [(), ()]
+    assert [len(each.shared) for each in with_second(ModelSpec("anthropic:m", max_tokens=9))] == [1, 1]
+    assert [each.shared for each in with_second(ModelSpec("anthropic:n"))] == [(), ()]
+    assert [each.shared for each in with_second(ModelSpec("anthropic:m", reasoning_effort="low"))] == [(), ()]
+
+
+def test_a_provider_that_caches_by_itself_gets_no_marks() -> None:
+    plan = plan_of(reviewer("a"), reviewer("b"), jobs=1)
+    steps = tuple(step._replace(model=ModelSpec("xai:grok-4.3")) for step in plan.steps)
+    assert [each.shared for each in calls_of(plan._replace(steps=steps))] == [(), ()]
 
 
 def test_the_question_for_a_verdict_is_another_prompt() -> None:
