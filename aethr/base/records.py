@@ -366,7 +366,7 @@ class FileText(NamedTuple):
 
 
 class Quote(NamedTuple):
-    """Lines of an answer that stand in the code of its prompt.
+    """Lines of an answer that are in the code of its prompt.
 
     ``text`` is what the answer quotes. ``line`` and ``end_line`` are their place in the new version of the
     file, None for lines that the change removes. If the text is these lines of the new version, and nothing
@@ -801,7 +801,7 @@ class Spent(NamedTuple):
 
 
 class AttemptStarted(NamedTuple):
-    """An agent is about to start. Whoever saves the run saves the baseline before taking the next event.
+    """An agent is about to start. Save the baseline before taking the next event.
 
     ``objects`` is a folder with the git objects of its tree that the project's repository lacks; it is
     removed when the attempt ends. ``commit`` is the one that is checked out now, or empty.
@@ -992,7 +992,7 @@ class StepResult(NamedTuple):
     the offset ``verdict_from``, in characters, which is above 0 if the first answer had no verdict.
     ``skipped`` says why the step was not called; ``context`` then holds what was found instead of a change.
     ``part``, from 1, of ``parts`` of a change that was cut: a step has a result for each, in each iteration.
-    ``quotes`` are the lines quoted in ``content`` that stand in the code of its prompt. ``shown`` are the
+    ``quotes`` are the lines quoted in ``content`` that are in the code of its prompt. ``shown`` are the
     findings that a verifying step was asked about, in their order. ``places`` are the ids of the places that
     the findings of a review name, from the files as they were then. ``answer_key`` is the SHA-256 of all that
     the answer of a live model depends on, and ``digests`` are those of the parts of its prompt. ``reused`` is
@@ -1261,7 +1261,7 @@ UNSEALED = Seal()
 
 Collect: TypeAlias = Callable[[View], Collected]
 FindQuotes: TypeAlias = Callable[[Sequence[Block], str, str | None, int | None], Sequence[Quote]]
-"""Where the lines of a text stand in the code of these blocks: see ``context.quotes``.
+"""Where the lines of a text are in the code of these blocks: see ``context.quotes``.
 
 The path and the line are where they are expected; the likeliest place comes first.
 """

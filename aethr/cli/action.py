@@ -57,10 +57,8 @@ def main(part: str = "review") -> int:
             order = command.accept(where, given, time.sleep)
             if order is None:
                 return delivery.skip(where)
-        job, attempt = (
-            Job(where, given, order.change if order is not None else event.change(where)),
-            JobAttempt(),
-        )
+        job = Job(where, given, order.change if order is not None else event.change(where))
+        attempt = JobAttempt()
         if order is not None and order.answer is not None:
             order = _accept_answer(job, attempt, order, order.answer)
         if order is None and job.change.privileged and not given.allow_target:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,19 +21,13 @@ from tests.model_server import ModelServer, Reply, error
 __all__ = ["litellm_is_loaded"]
 
 CODEX = "openai:gpt-5.3-codex"
-LITELLM_NEEDS_MCP = importlib.util.find_spec("litellm.responses.mcp.tool_precheck") is None
-"""LiteLLM before 1.109 needs the package ``mcp`` for every call in this protocol."""
-
 PASS = "Review status: pass"
 
 
 @pytest.fixture(
     autouse=True,
     params=[
-        pytest.param(
-            "litellm",
-            marks=[pytest.mark.slow, pytest.mark.skipif(LITELLM_NEEDS_MCP, reason="LiteLLM needs mcp")],
-        ),
+        pytest.param("litellm", marks=pytest.mark.slow),
         "direct",
     ],
 )
@@ -192,7 +185,6 @@ def test_a_marked_model_has_its_own_price_and_name() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(LITELLM_NEEDS_MCP, reason="LiteLLM needs mcp")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -486,7 +478,6 @@ def test_a_model_that_cannot_stream_is_asked_for_the_whole_response() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(LITELLM_NEEDS_MCP, reason="LiteLLM needs mcp")
 @pytest.mark.parametrize("name", ["azure:gpt-5-codex", "perplexity:openai/gpt-5.1"])
 @pytest.mark.parametrize("case", ["pieces", "filtered", "a nested error"])
 def test_litellm_requests_and_the_same_reader_reads(
@@ -511,7 +502,6 @@ def test_litellm_requests_and_the_same_reader_reads(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(LITELLM_NEEDS_MCP, reason="LiteLLM needs mcp")
 @pytest.mark.parametrize("case", [*TEXTS, *FAILED])
 def test_both_transports_read_answers_alike(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     events = TEXTS.get(case) or [FAILED[case][0]]
