@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import threading
 from typing import Any
@@ -18,7 +19,14 @@ from tests.live import KEY, TASK
 from tests.model_server import ModelServer, Reply, error
 from tests.support import Repo
 
-SEEDS = [seed if seed < 3 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(200)]
+SEEDS = [
+    *range(3),
+    *(
+        pytest.param(seed, marks=pytest.mark.slow)
+        for seed in range(3, 200 if os.environ.get("NIGHTLY") else 60)
+    ),
+]
+"""Those of .ci/run, and with NIGHTLY all."""
 ALPHABETS = ("abcdefghij (){}=:,.", "äöüéèçß", "日本語中文字", "😀😁😂🤣", "\u202e\u200b\x07ab", "\\\"'<>`")
 ENDS = (
     "Review status: pass", "Review status: revise", "- [high] f0.py:2 — it is wrong\n\nReview status: revise",
