@@ -52,6 +52,37 @@ class RunOptions(NamedTuple):
     quiet: bool = False
 
 
+class EvalOptions(NamedTuple):
+    """The command line of ``aethr eval`` as a record. None: not given."""
+
+    cases: tuple[str, ...] = ()
+    config: str | None = None
+    preset: str | None = None
+    model: str | None = None
+    no_fallback: bool = False
+    task: str | None = None
+    tag: tuple[str, ...] = ()
+    list: bool = False
+    repeat: int = 1
+    jobs: int = JOBS
+    baseline: str | None = None
+    min_recall: str | None = None
+    max_false: str | None = None
+    report: tuple[str, ...] = ()
+    record: str | None = None
+    replies: str | None = None
+    max_cost: float | None = None
+    max_tokens: int | None = None
+    resume: str | None = None
+    from_fix: str | None = None
+    from_range: str | None = None
+    out: str = "cases"
+    severity: str = "medium"
+    json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
 class Option(NamedTuple):
     """One option: a ``flag``, a ``switch`` (``--x/--no-x``), one ``value``, or a repeatable ``list``."""
 
@@ -164,6 +195,32 @@ _MERGED = frozenset(("fail_on", "require_review", "report", "json", "verbose", "
 MERGE_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option.name in _MERGED)
 """The options of ``aethr merge``."""
 
+_EVALUATED = frozenset(("config", "preset", "model", "no_fallback", "json", "verbose", "quiet"))
+EVAL_OPTIONS: tuple[Option, ...] = (
+    Option("--tag", "only the cases that have this tag; repeatable: one of them", "list", metavar="TAG"),
+    Option("--list", "list the cases, and run nothing", "flag"),
+    Option("--repeat", "run each case N times (default 1)", metavar="N", convert=int),
+    Option(
+        "--jobs", f"runs at once (default {JOBS}); one, if an agent edits files", metavar="N", convert=int
+    ),
+    Option("--task", "what to review for, instead of the usual instruction", metavar="TEXT"),
+    Option("--baseline", "compare with the record (.json) of an earlier evaluation", metavar="RECORD"),
+    Option("--min-recall", "exit 1 if it finds less: a share from 0 to 1, or 80%%", metavar="SHARE"),
+    Option("--max-false", "exit 1 if more clean cases have a false alarm", metavar="SHARE"),
+    Option("--report", "also write the report here (.md .json); repeatable", "list", metavar="PATH"),
+    Option("--record", "keep every answer in this folder, to play it back", metavar="DIR"),
+    Option("--replies", "answers to play: a folder of --record, or a YAML file", metavar="PATH"),
+    Option("--max-cost", "stop before the run that would pass it, exit 5", metavar="USD", convert=float),
+    Option("--max-tokens", "stop before the run that would pass it, exit 5", metavar="N", convert=int),
+    Option("--resume", "finish the evaluation that stopped, from its folder", metavar="DIR"),
+    Option("--from-fix", "make a case of a bug fix in this repository", metavar="COMMIT"),
+    Option("--from-range", "propose fixes in this range to make cases of", metavar="A..B"),
+    Option("--out", "the folder for the cases of these two; default: cases", metavar="DIR"),
+    Option("--severity", "that of the defect in these cases (default medium)", choices=GATES[2:]),
+    *(option for option in OPTIONS if option.name in _EVALUATED),
+)
+"""The options of ``aethr eval``."""
+
 MOST_SHARDS = 1000
 _SHARD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 
@@ -194,13 +251,37 @@ def build(given: Mapping[str, Any]) -> RunOptions:
     return RunOptions(**frozen)
 
 
-def command_line(options: RunOptions) -> list[str]:
-    """The arguments that result in these options, without TASK and ``--resume-checkpoint``."""
-    defaults = RunOptions._field_defaults
+def build_eval(given: Mapping[str, Any]) -> EvalOptions:
+    """The same for ``aethr eval``. Raises ``UsageError`` as ``check`` does."""
+    frozen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
+    made = EvalOptions(**frozen)
+    _require_values(made, EVAL_OPTIONS)
+    _require_one(
+        {"--config": made.config, "--preset": made.preset},
+        {"--quiet": made.quiet, "--verbose": made.verbose},
+        {"--record": made.record, "--replies": made.replies},
+        {"--list": made.list, "--from-fix": made.from_fix, "--from-range": made.from_range},
+    )
+    _require_positive(
+        {
+            "--repeat": made.repeat,
+            "--jobs": made.jobs,
+            "--max-cost": made.max_cost,
+            "--max-tokens": made.max_tokens,
+        }
+    )
+    return made
+
+
+def command_line(options: RunOptions | EvalOptions, table: tuple[Option, ...] = OPTIONS) -> list[str]:
+    """The arguments that result in these options, without TASK, cases, and what to resume."""
+    defaults = options._field_defaults
     words: list[str] = []
-    for option in OPTIONS:
+    for option in table:
         value = getattr(options, option.name)
-        if option.name == "resume_checkpoint" or value == defaults[option.name]:
+        if option.name in ("resume_checkpoint", "resume") or value == defaults[option.name]:
             continue
         if option.kind == "flag":
             words.append(option.flag)
@@ -214,37 +295,62 @@ def command_line(options: RunOptions) -> list[str]:
 
 def check(options: RunOptions) -> None:
     """Raises ``UsageError`` for options that exclude each other, and for invalid or empty values."""
-    for option in OPTIONS:
-        if getattr(options, option.name) == "":  # such as "$UNSET" in a script: the default was not meant
-            raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
-    for alternatives in (
+    _require_values(options, OPTIONS)
+    _require_one(
         {"--config": options.config, "--preset": options.preset, "--step": options.step},
         {"--diff": options.diff, "--pull-request": options.pull_request is not None},
         {"--quiet": options.quiet, "--verbose": options.verbose},
         {"--save": options.save, "--show-prompt": options.show_prompt},
         {"--replies": options.replies, "--show-prompt": options.show_prompt},
-    ):
-        given = [flag for flag, value in alternatives.items() if value]
-        if len(given) > 1:
-            raise UsageError(f"{' and '.join(given)} exclude each other", "Give one of them.")
+    )
     if options.run_commands and not options.show_prompt:
         raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")
-    numbers = {
-        "--max-cost": options.max_cost,
-        "--max-tokens": options.max_tokens,
-        "--jobs": options.jobs,
-        "--pull-request": options.pull_request,
-    }
-    for flag, number in numbers.items():
-        if number is not None and not 0 < number < float("inf"):
-            shown = number if isinstance(number, int) else f"{number:g}"  # an int may be too large for it
-            raise UsageError(f"{flag} {shown}: not a positive number", f"Give {flag} more than 0.")
+    _require_positive(
+        {
+            "--max-cost": options.max_cost,
+            "--max-tokens": options.max_tokens,
+            "--jobs": options.jobs,
+            "--pull-request": options.pull_request,
+        }
+    )
     if options.shard is not None:
         read_shard(options.shard)
         gate = "--require-review" if options.require_review else "--fail-on"
         if options.require_review or options.fail_on != "never":
             # One shard cannot decide it, and a gate without effect would look open.
             raise UsageError(f"{gate}: a shard has no gate", f"Give {gate} to `aethr merge`.")
+
+
+def _require_values(options: RunOptions | EvalOptions, table: tuple[Option, ...]) -> None:
+    for option in table:
+        if getattr(options, option.name) == "":  # such as "$UNSET" in a script: the default was not meant
+            raise UsageError(f"{option.flag}: its value is empty", "Give it one, or leave the option out.")
+
+
+def _require_one(*groups: Mapping[str, object]) -> None:
+    for alternatives in groups:
+        given = [flag for flag, value in alternatives.items() if value]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other", "Give one of them.")
+
+
+def _require_positive(numbers: Mapping[str, float | None]) -> None:
+    for flag, number in numbers.items():
+        if number is not None and not 0 < number < float("inf"):
+            shown = number if isinstance(number, int) else f"{number:g}"  # an int may be too large for it
+            raise UsageError(f"{flag} {shown}: not a positive number", f"Give {flag} more than 0.")
+
+
+def read_share(flag: str, text: str) -> float:
+    """``0.8`` or ``80%`` as a share from 0 to 1. Raises ``UsageError``."""
+    percent = text.endswith("%")
+    try:
+        share = float(text.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"{flag} {text}: not a share", f"Give {flag} from 0 to 1, or as 80%.")
+    return share
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -725,7 +725,8 @@ class Request(NamedTuple):
     """A call to a backend. ``prompt`` is the exact text; the other fields say how to send it.
 
     ``reviewing`` says that the answer is a review, ``verifying`` that it checks the findings of one.
-    ``iteration`` counts from 1. ``earlier`` is what attempts before this run left in the tree, for an agent.
+    ``iteration`` and ``part`` count from 1. ``earlier`` is what attempts before this run left in the tree,
+    for an agent.
     ``extend`` takes what the attempts so far used and returns what the next one may spend; it may wait for
     calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
     ``schema`` is the JSON Schema that the answer is to have. ``shared`` are the ends, in characters and
@@ -748,6 +749,7 @@ class Request(NamedTuple):
     cancelled: Callable[[], bool] = lambda: False
     schema: Mapping[str, Any] | None = None
     shared: tuple[int, ...] = ()
+    part: int = 1
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""

@@ -63,6 +63,23 @@ example:
   aethr merge shard-*.json --fail-on high --report review.md
 """
 
+EVAL_DESCRIPTION = """\
+Run the workflow of this project over CASES, changes with a known answer, and say how much of it the
+workflow finds, and how often it raises a false alarm.
+
+A case is a folder with base/, head/ (or change.patch) and expect.yaml. As in `aethr run`, models are called
+only with AETHR_LIVE=1, AETHR_MODEL or --model; the estimate of what that costs comes first.
+"""
+
+EVAL_EPILOG = """\
+exit codes: 0 measured, 1 below --min-recall or above --max-false, 2 wrong usage, cases or answers,
+3 a run failed, 4 not reviewed, 5 over budget, 130/143 interrupted, 70 a bug
+
+examples:
+  aethr eval --preset review-existing-diff --model openai:gpt-5.4-mini
+  aethr eval my-cases --replies my-cases/recorded --min-recall 80%
+"""
+
 CHECK_DESCRIPTION = """\
 Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens
 and dollars, by the price file that LiteLLM brings. Nothing is called.
@@ -263,6 +280,20 @@ def _add_merge_arguments(parser: _Parser) -> None:
         _add_option(parser, option)
 
 
+def _add_eval_arguments(parser: _Parser) -> None:
+    from aethr.base.options import EVAL_OPTIONS
+
+    parser.add_argument(
+        "cases",
+        metavar="CASES",
+        nargs="*",
+        default=[],
+        help="folders of cases, or cases; default: those that come with Aethr",
+    )
+    for option in EVAL_OPTIONS:
+        _add_option(parser, option)
+
+
 def _add_answer_arguments(parser: _Parser) -> None:
     from aethr.base.records import SEVERITIES
 
@@ -376,6 +407,13 @@ COMMANDS = {
         MODELS_DESCRIPTION,
         MODELS_EPILOG,
         _add_models_arguments,
+    ),
+    "eval": Command(
+        "measure what the workflow finds, on changes with a known answer",
+        "aethr.cli.evaluate:main",
+        EVAL_DESCRIPTION,
+        EVAL_EPILOG,
+        _add_eval_arguments,
     ),
     "answer": Command(
         "say why a finding may stay",

@@ -329,7 +329,7 @@ def _run_at_once(
     """Run calls in threads. What depends on their order is left to whoever takes the events."""
     plan = progress.plan
 
-    def work(call: PartCall, loan: Loan) -> at_once.Work:
+    def work(call: PartCall, loan: Loan) -> at_once.Work[StepResult]:
         yield from call.announce(plan)
         result = yield from perform(plan, call, loan, purse.cancelled.is_set, clock)
         with suppress(AethrError):  # the recorder tries again when it takes the event, and then raises
@@ -338,10 +338,10 @@ def _run_at_once(
 
     works = [partial(work, call) for call in calls]
     for number, item in at_once.run(works, plan.jobs, purse, partial(_require_budget, progress)):
-        if not isinstance(item, StepResult):
+        if not isinstance(item, at_once.Ended):
             yield Concurrent(number, item, len(calls))
             continue
-        for event in _finish(progress, item, replayed=False):
+        for event in _finish(progress, item.result, replayed=False):
             yield Concurrent(number, event, len(calls)) if isinstance(event, StepFinished) else event
 
 

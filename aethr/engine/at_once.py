@@ -2,6 +2,7 @@
 
 A call is a generator, as in a run without threads. Each runs in a daemon thread of its own, which only hands
 on what it yields: everything that depends on more than one call happens in the thread that takes these items.
+A whole run is such a call too, where an evaluation makes several at once.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from aethr.base.errors import AethrError
-from aethr.base.records import Allowance, Notice, StepEvent, StepResult, Usage
+from aethr.base.records import Allowance, Notice, StepEvent, Usage
 
 SLICE_S = 0.2
 """The longest single wait: on Windows, Python notices Ctrl-C only between two waits."""
 
-Work: TypeAlias = Generator[StepEvent, None, StepResult]
+
+class Result(Protocol):
+    """What a call returns."""
+
+    @property
+    def usage(self) -> Usage: ...
+
+
+_Result = TypeVar("_Result", bound=Result)
+Work: TypeAlias = Generator[StepEvent, None, _Result]
 
 
 class Loan(NamedTuple):
@@ -89,9 +99,16 @@ class Purse:
         return share
 
 
+class Ended(Generic[_Result]):
+    """The last item of a call that did not fail."""
+
+    def __init__(self, result: _Result) -> None:
+        self.result = result
+
+
 def run(
-    calls: Sequence[Callable[[Loan], Work]], jobs: int, purse: Purse, check: Callable[[], None]
-) -> Iterator[tuple[int, StepEvent | StepResult]]:
+    calls: Sequence[Callable[[Loan], Work[_Result]]], jobs: int, purse: Purse, check: Callable[[], None]
+) -> Iterator[tuple[int, StepEvent | Ended[_Result]]]:
     """Run calls in threads, at most ``jobs`` at a time. What they yield and return comes with their number.
 
     They begin in order; ``check`` raises if no other one may begin. After a failure none does: those that run
@@ -99,7 +116,7 @@ def run(
     caller stops, all are cancelled.
     """
     waiting, failed = deque(enumerate(calls)), dict[int, BaseException]()
-    team = _Team(purse.cancelled)
+    team = _Team[_Result](purse.cancelled)
     try:
         while waiting or team.running:
             try:
@@ -119,8 +136,8 @@ def run(
                     waiting.clear()
                     purse.settle(number, None)
                     continue
-                if isinstance(item, StepResult):
-                    purse.settle(number, item.usage)
+                if isinstance(item, Ended):
+                    purse.settle(number, item.result.usage)
                 yield number, item
     finally:
         purse.cancelled.set()
@@ -132,22 +149,22 @@ def run(
         raise failed[first]
 
 
-class _Team:
+class _Team(Generic[_Result]):
     """Threads, each with a call. ``running`` are the numbers of those whose end has not been taken yet."""
 
     def __init__(self, cancelled: threading.Event) -> None:
         self.running: set[int] = set()
         self._cancelled = cancelled
-        self._items: deque[tuple[int, StepEvent | StepResult | BaseException]] = deque()
+        self._items: deque[tuple[int, StepEvent | Ended[_Result] | BaseException]] = deque()
         self._arrived = threading.Condition()
 
-    def start(self, number: int, work: Work) -> None:
+    def start(self, number: int, work: Work[_Result]) -> None:
         """Raises ``RuntimeError`` if the system allows no more threads."""
         name = f"aethr-call-{number}"
         threading.Thread(target=self._run, args=(number, work), name=name, daemon=True).start()
         self.running.add(number)
 
-    def take(self) -> Iterator[tuple[int, StepEvent | StepResult | BaseException]]:
+    def take(self) -> Iterator[tuple[int, StepEvent | Ended[_Result] | BaseException]]:
         """The next item, with the number of its call, unless none comes for a moment.
 
         The last items of a call are its result or the error that it raised.
@@ -158,21 +175,21 @@ class _Team:
             if not self._items:
                 return
             number, item = self._items.popleft()
-        if isinstance(item, (StepResult, BaseException)):
+        if isinstance(item, (Ended, BaseException)):
             self.running.discard(number)
         yield number, item
 
-    def _run(self, number: int, work: Work) -> None:
+    def _run(self, number: int, work: Work[_Result]) -> None:
         try:
             with closing(work):
                 while not self._cancelled.is_set():
                     self._put(number, next(work))
         except StopIteration as stop:
-            self._put(number, stop.value)
+            self._put(number, Ended(stop.value))
         except BaseException as error:  # noqa: BLE001 - nothing is swallowed: whoever takes it raises it
             self._put(number, error)
 
-    def _put(self, number: int, item: StepEvent | StepResult | BaseException) -> None:
+    def _put(self, number: int, item: StepEvent | Ended[_Result] | BaseException) -> None:
         with self._arrived:
             self._items.append((number, item))
             self._arrived.notify()

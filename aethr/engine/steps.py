@@ -158,7 +158,8 @@ class PartCall(NamedTuple):
             from aethr.review.structured import SCHEMA
 
             request = request._replace(schema=SCHEMA)
-        return request._replace(earlier=self.earlier, shared=prompts.find_ends(prepared.prompt, self.shared))
+        shared = prompts.find_ends(prepared.prompt, self.shared)
+        return request._replace(earlier=self.earlier, shared=shared, part=self.part)
 
     def announce(self, plan: Plan) -> Iterator[StepStarted]:
         """The start of the step, unless it was reported before the commands of its context ran."""

@@ -38,14 +38,9 @@ from aethr.context.diffs import Hunk, Section
 from aethr.context.exclusion import is_generated
 from aethr.git import call, history
 from aethr.output import wording
+from aethr.run.one_off import REVIEW_TASK
 from aethr.workflow import planning
 from aethr.workflow.planning import Project
-
-TASK = (
-    "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
-    "data, security holes, broken callers, missing error handling, tests that cannot fail. Report only what "
-    "this change causes, and only what you can point to."
-)
 
 SHOWN = 50
 """Findings that are printed; a file of ``--report`` has all of them."""
@@ -225,7 +220,7 @@ def choose_workflow(options: RunOptions, change: HookChange) -> tuple[RunOptions
 
 def default_task(change: HookChange) -> str:
     """The task of a hook without ``--task``, with the branch."""
-    said = TASK.format(verb="committed" if change.scope.kind == "staged" else "pushed")
+    said = REVIEW_TASK.format(verb="committed" if change.scope.kind == "staged" else "pushed")
     return said + (f"\nBranch: {one_line(change.branch)}" if change.branch else "")
 
 

@@ -29,6 +29,7 @@ from aethr.base.records import (
     Review,
     ReviewStatus,
     RunOutcome,
+    RunResult,
     ShardResult,
     StepResult,
     Visibility,
@@ -76,6 +77,7 @@ NOTHING_CHANGED = Verdict(Review(reason="nothing changed"), "nothing-to-review")
 """There was no review, and none was needed."""
 NOTHING_OPEN = "no finding is open"
 """Why a verifying step is not called for a part of the change: nothing is missing then."""
+_SCRIPTED = "scripted answers: no model was called"
 LISTED = 3
 """A list of findings has at most so many times the bytes of the answers that they are from."""
 NO_REVIEWER = Verdict(Review(reason="the workflow has no reviewing step"), "not-reviewed")
@@ -325,8 +327,16 @@ def as_recorded(verdict: Verdict, mode: Mode) -> Verdict:
     """The verdict as the run record holds it: that of scripted answers is never a reliable review."""
     if mode != "scripted" or verdict.outcome == "nothing-to-review":
         return verdict
-    reasons = ("scripted answers: no model was called", verdict.review.reason)
-    return Verdict(verdict.review._replace(reason="; ".join(filter(None, reasons))), "not-reviewed")
+    reason = "; ".join(filter(None, (_SCRIPTED, verdict.review.reason)))
+    return Verdict(verdict.review._replace(reason=reason), "not-reviewed")
+
+
+def outcome_of_script(result: RunResult) -> RunOutcome:
+    """The outcome that a run with scripted answers would have if a model had given them."""
+    said = result.review
+    if result.mode != "scripted" or said.status == "none":
+        return result.outcome
+    return "incomplete" if said.reason != _SCRIPTED else "revise" if said.status == "revise" else "pass"
 
 
 def as_shard(verdict: Verdict, shard: ShardResult) -> Verdict:

@@ -42,7 +42,7 @@ from aethr.llm import routes
 from aethr.review import unreviewed
 from aethr.run import one_off, resume
 from aethr.workflow import backends, planning
-from aethr.workflow.backends import Script
+from aethr.workflow.backends import Played, Script
 from aethr.workflow.planning import Bound, Terms
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Prepared(NamedTuple):
     own_checkpoint: Path | None = None
     variables: tuple[tuple[str, str], ...] = ()
     promotion: Promotion | None = None
-    script: Script | None = None
+    played: Played | None = None
     folder: Folder | None = None
 
 
@@ -99,6 +99,8 @@ def prepare(
     pull_request: PullRequestText | None = None,
     answers: Iterable[KeptAnswer] = (),
     keeps_answers: bool = False,
+    dotenv: credentials.DotEnv | None = None,
+    played: Played | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``, and has called nothing then.
 
@@ -106,13 +108,14 @@ def prepare(
     they come from ``cwd`` and the options. ``today`` (default: the current date) decides which models retire
     soon. ``seal`` seals the checkpoint (default: the keys of the providers). ``pull_request`` is what its
     author says about it, for the source of that name. ``answers`` are those of earlier runs; with
-    ``keeps_answers``, they are kept in the folder of ``--checkpoint-dir``.
+    ``keeps_answers``, they are kept in the folder of ``--checkpoint-dir``. ``dotenv`` is the ``.env`` to use
+    (default: that of the project). ``played`` answers instead of all backends (default: ``--replies``).
     """
     options.check(given)
     saved = resume.load(given)
     project = project or one_off.open_project(given, cwd)
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
-    dotenv = _load_dotenv(project, here) if not environ.get("GITHUB_ACTIONS") else credentials.NOTHING
+    dotenv = load_dotenv(project, here, environ) if dotenv is None else dotenv
     settings = {**dotenv.values, **environ}
     agreed = planning.read_terms(given, settings, secrecy.found_in(settings))
     secrecy.hide_too(agreed.secrets)
@@ -121,8 +124,8 @@ def prepare(
     if seal.keys:  # before the scope is taken from it; without a key `_preflight` says which one is missing
         resume.require(agreed.gate, doubt)
     scope, survey = (survey.scope, survey) if survey else _resolve_change(project.root, here, given, saved)
-    script = _load_script(given.replies, cwd, project.workflow)
-    bound = planning.bind(project, agreed, settings, script)
+    played = played or _load_script(given.replies, cwd, project.workflow)
+    bound = planning.bind(project, agreed, settings, played)
     promotion = one_off.promote(bound) if given.save else None
     _preflight(bound, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = planning.plan(
@@ -154,9 +157,9 @@ def prepare(
             *ignored,
         ),
         own_checkpoint=resume.find_own_file(given, saved),
-        variables=_find_variables(plan, environ),
+        variables=find_variables(plan, environ),
         promotion=promotion,
-        script=script,
+        played=played,
         folder=folder,
     )
 
@@ -213,7 +216,7 @@ def _execute(prepared: Prepared, screen: AbstractContextManager[Show], on_kept: 
     spare = file if temporary and given.checkpoint_dir is None else None
     if spare is None and file is not None:
         result = result._replace(checkpoint=redact(str(file)))
-    unused = prepared.script.find_unused(result) if prepared.script is not None else None
+    unused = prepared.played.find_unused(result) if prepared.played is not None else None
     if unused is not None:
         result = result._replace(exit_code=unused.exit_code)
     return Outcome(result, unused, spare)
@@ -254,7 +257,12 @@ def _read_answers(plan: Plan, named: str) -> tuple[Folder | None, Iterable[KeptA
         return folder, (), (f"the answers of earlier runs in {named} are ignored: {error}",)
 
 
-def _load_dotenv(project: planning.Project, here: Checkout | None) -> credentials.DotEnv:
+def load_dotenv(
+    project: planning.Project, here: Checkout | None, environ: Mapping[str, str]
+) -> credentials.DotEnv:
+    """The ``.env`` of the project; a job of GitHub Actions has none."""
+    if environ.get("GITHUB_ACTIONS"):
+        return credentials.NOTHING
     named = (model.endpoint for model in project.workflow.models.values())
     return credentials.load(project.root, here, filter(None, named))
 
@@ -390,7 +398,7 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
     return Outcome(sanitize.redact_record(result, redact), error, kept=path)
 
 
-def _find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Variables of the environment (not of ``.env``) for live or mock, model, transport and endpoints.
 
     An endpoint with a password in it is excluded, because the command is printed.

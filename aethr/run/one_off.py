@@ -23,6 +23,13 @@ from aethr.workflow.planning import Bound, Project, vocabulary
 
 LONGEST_TASK = 1 << 20
 
+REVIEW_TASK = (
+    "Review the change that is about to be {verb}. Find what it breaks or makes worse: wrong results, lost "
+    "data, security holes, broken callers, missing error handling, tests that cannot fail. Report only what "
+    "this change causes, and only what you can point to."
+)
+"""The task where nobody writes one. ``verb`` is ``committed`` or ``pushed``."""
+
 _TEMPLATE = """
 # What should this run do? Lines that start with # are ignored; an empty text stops the run.
 """

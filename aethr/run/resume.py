@@ -185,6 +185,11 @@ def describe_earlier(earlier: Earlier | None) -> Iterator[str]:
 
 def build_command(given: RunOptions, variables: Sequence[tuple[str, str]], path: Path) -> str:
     """The command line that resumes from ``path`` and sets ``variables``, quoted for a POSIX shell."""
+    return quote_command(["run", *options.command_line(given), "--resume-checkpoint", f"@{path}"], variables)
+
+
+def quote_command(words: Sequence[str], variables: Sequence[tuple[str, str]]) -> str:
+    """``aethr`` with these words and variables, as this process was started, quoted for a POSIX shell."""
     program = [sys.executable, "-m", "aethr"]
     own = Path(sys.argv[0])
     if own.stem == "aethr":
@@ -197,8 +202,8 @@ def build_command(given: RunOptions, variables: Sequence[tuple[str, str]], path:
             and Path(found).resolve().with_suffix("") == own.resolve().with_suffix("")
         )
         program = ["aethr" if on_path else sys.argv[0]]
-    words = [*program, "run", *options.command_line(given), "--resume-checkpoint", f"@{path}"]
-    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables), shlex.join(words)])
+    set_first = (f"{name}={shlex.quote(value)}" for name, value in variables)
+    return " ".join([*set_first, shlex.join([*program, *words])])
 
 
 def _find_stale_review(found: Checkpoint, plan: Plan) -> str | None:

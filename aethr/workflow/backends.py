@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from aethr.agents import AGENTS, Agent
 from aethr.base.errors import AethrError, ConfigError
@@ -171,7 +171,15 @@ _REPLY = Record(
         Key("changed", ListOf(Text("a file's path", one_line=True), "file"), "What it changed.", ["a.py"]),
     ),
 )
-_DOCUMENT = NamedOf("step", ListOf(Short("answer", _REPLY), "answer", least=1))
+REPLIES = NamedOf("step", ListOf(Short("answer", _REPLY), "answer", least=1))
+"""The replies of one run."""
+
+
+class Played(Backend, Protocol):
+    """The backend of every step in a run whose answers are in a file."""
+
+    def find_unused(self, result: RunResult) -> ConfigError | None:
+        """The error for the first answer that this run did not ask for; None if it asked for all."""
 
 
 class Reply(NamedTuple):
@@ -204,37 +212,48 @@ def read_replies(
     mistake in it, or if the file cannot be read.
     """
     text, origin = nodes.load(path, "no such file")
-    check = partial(_check_steps, steps=steps, editing=editing, verifying=verifying)
-    raw, reading, lines = read_document(text, origin, _DOCUMENT, check)
-    answers = {
+    check = partial(check_steps, steps=steps, editing=editing, verifying=verifying)
+    raw, reading, lines = read_document(text, origin, REPLIES, check)
+    return Replies(to_answers(raw), origin, reading.places, lines)
+
+
+def to_answers(raw: Mapping[str, Any]) -> Mapping[str, tuple[Reply, ...]]:
+    """What ``REPLIES`` has read."""
+    return {
         step: tuple(
             Reply(reply["answer"], tuple(reply["changed"]) if "changed" in reply else None)
             for reply in replies
         )
         for step, replies in raw.items()
     }
-    return Replies(answers, origin, reading.places, lines)
 
 
-def _check_steps(
-    raw: dict[str, Any],
+def check_steps(
+    raw: Mapping[str, Any],
     reading: Reading,
     steps: Collection[str],
     editing: Collection[str],
     verifying: Collection[str],
 ) -> Iterator[Mistake]:
-    """What does not fit the workflow's steps. Each needs an answer, unless it may have nothing to verify."""
+    """What does not fit the workflow's steps. Each needs an answer, unless it may have nothing to verify.
+
+    ``raw`` is the value at the path of ``reading``.
+    """
     for step, replies in raw.items():
+        path = reading.below(step).path
         if step not in steps:
-            yield Mistake(reading.keys[step], f"no step {quote(step)}", step, tuple(steps))
+            yield Mistake(reading.keys[path], f"no step {quote(step)}", step, tuple(steps))
         elif step not in editing:
-            changes = (f"{step}.{number}.changed" for number in range(len(replies or ())))
-            for path in changes:
-                if path in reading.keys:
-                    yield Mistake(reading.keys[path], f"the step '{step}' changes no files: no agent runs it")
+            changes = (f"{path}.{number}.changed" for number in range(len(replies or ())))
+            for change in changes:
+                if change in reading.keys:
+                    yield Mistake(
+                        reading.keys[change], f"the step '{step}' changes no files: no agent runs it"
+                    )
     for step in steps:
         if step not in raw and step not in verifying:
-            yield Mistake(Place(1, 1), f"no answers for the step '{step}'")
+            place = reading.places.get(reading.path, Place(1, 1)) if reading.path else Place(1, 1)
+            yield Mistake(place, f"no answers for the step '{step}'")
 
 
 UNNAMED = ("scripted-change",)

@@ -46,7 +46,7 @@ from aethr.context import changes, evidence, exclusion, files
 from aethr.engine import conditions
 from aethr.git import call
 from aethr.llm import routes
-from aethr.workflow.backends import BACKENDS, MockBackend, Script
+from aethr.workflow.backends import BACKENDS, MockBackend, Played
 
 
 class Terms(NamedTuple):
@@ -200,8 +200,8 @@ def folders(cwd: Path) -> tuple[Path, ...]:
     return above[: top + 1]
 
 
-def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Script | None = None) -> Bound:
-    """Bind the workflow's names to the tables, without a call. ``script`` answers a scripted run's steps.
+def bind(project: Project, terms: Terms, environ: Mapping[str, str], played: Played | None = None) -> Bound:
+    """Bind the workflow's names to the tables, without a call. ``played`` answers instead of all backends.
 
     Raises ``ConfigError`` for a role without a model, ``NotReviewedError`` if a required review is missing.
     """
@@ -215,7 +215,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
         alone = {role: model._replace(fallback=()) for role, model in workflow.models.items()}
         workflow = workflow._replace(models=alone)
     _refuse(workflow, terms)
-    stand_in = script or MockBackend()
+    stand_in = played or (None if terms.is_live else MockBackend())
     live_backend = cache(lambda name: BACKENDS[name].build(environ))  # one for all of its steps
     redact = Redactor(terms.secrets).redact
     whole = frozenset(step.id for step in workflow.steps if BACKENDS[step.backend].edits_tree)
@@ -225,7 +225,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], script: Scr
             spec=step,
             guidance=redact(workflow.roles[step.role]),
             model=workflow.models.get(step.role),
-            backend=live_backend(step.backend) if terms.is_live else stand_in,
+            backend=stand_in or live_backend(step.backend),
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=partial(reader.collect, step),
             check=_bind_check(step, project.root, terms.mode),

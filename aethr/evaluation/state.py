@@ -1,0 +1,95 @@
+"""The folder of an evaluation: what it is about, and the repository and the checkpoint of each run.
+
+It is a temporary one, removed when the evaluation has ended, and kept when it stops before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from aethr.base import codec, disk
+from aethr.base.errors import UsageError
+
+FILE = "evaluation.json"
+RUNS = "runs"
+SCHEMA = 1
+
+
+class Basis(NamedTuple):
+    """What the results of an evaluation rest on. ``cases`` has the digest of each case by its name."""
+
+    workflow: str
+    task: str
+    mode: str
+    cases: Mapping[str, str]
+
+
+class Folder(NamedTuple):
+    """``key`` seals its checkpoints; ``changed`` are the cases that are not as they were when it stopped."""
+
+    path: Path
+    key: str
+    changed: tuple[str, ...] = ()
+
+    def place(self, case: str, number: int) -> Path:
+        """The folder of the Nth run over a case."""
+        digest = hashlib.sha256(case.encode("utf-8", "replace")).hexdigest()[:8]
+        return self.path / RUNS / f"{case.rsplit('/', 1)[-1][:60]}-{digest}" / str(number)
+
+    def remove(self) -> None:
+        """Remove what an evaluation writes, and the folder if nothing else is in it."""
+        shutil.rmtree(self.path / RUNS, ignore_errors=True)
+        (self.path / FILE).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def create(basis: Basis) -> Folder:
+    """A new folder. Raises ``DiskError``."""
+    with disk.failing_as("the folder of the evaluation cannot be written"):
+        path = Path(tempfile.mkdtemp(prefix="aethr-eval-", dir=os.environ.get("RUNNER_TEMP") or None))
+        folder = Folder(path, os.urandom(16).hex())
+        _write(folder, basis)
+    return folder
+
+
+def reopen(path: Path, basis: Basis) -> Folder:
+    """The folder of an evaluation that stopped. The runs over a case that has changed are removed.
+
+    Raises ``UsageError`` if it is of another workflow or task, or of a mock.
+    """
+    try:
+        saved = codec.an_object(codec.loads((path / FILE).read_text(encoding="utf-8")), "it")
+        if saved.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {saved.get('schema')!r}, not {SCHEMA}")
+        key, then = codec.text(saved, "key"), codec.mapping(saved, "cases")
+        said = {name: codec.text(saved, name) for name in ("workflow", "task", "mode")}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"--resume {path}: not the folder of an evaluation: {reason}", "Start over without --resume."
+        ) from error
+    changed = [name for name, value in said.items() if value != getattr(basis, name)]
+    if changed:
+        raise UsageError(
+            f"--resume {path}: the {' and the '.join(changed)} changed since the evaluation stopped",
+            "Undo that change, or start over without --resume.",
+        )
+    other = tuple(name for name, digest in basis.cases.items() if then.get(name, digest) != digest)
+    folder = Folder(path, key, other)
+    for name in other:
+        shutil.rmtree(folder.place(name, 1).parent, ignore_errors=True)
+    _write(folder, basis._replace(cases={**{name: str(each) for name, each in then.items()}, **basis.cases}))
+    return folder
+
+
+def _write(folder: Folder, basis: Basis) -> None:
+    with disk.failing_as(f"{folder.path / FILE}: cannot write"):
+        text = codec.dumps({"schema": SCHEMA, "key": folder.key, **codec.to_json(basis)})
+        disk.write(folder.path / FILE, text, mode=0o600)
