@@ -195,7 +195,7 @@ _MERGED = frozenset(("fail_on", "require_review", "report", "json", "verbose", "
 MERGE_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option.name in _MERGED)
 """The options of ``aethr merge``."""
 
-_EVALUATED = frozenset(("config", "preset", "model", "no_fallback", "json", "verbose", "quiet"))
+_EVALUATED = frozenset(("config", "preset", "model", "no_fallback"))
 EVAL_OPTIONS: tuple[Option, ...] = (
     Option("--tag", "only the cases that have this tag; repeatable: one of them", "list", metavar="TAG"),
     Option("--list", "list the cases, and run nothing", "flag"),
@@ -218,6 +218,9 @@ EVAL_OPTIONS: tuple[Option, ...] = (
     Option("--out", "the folder for the cases of these two; default: cases", metavar="DIR"),
     Option("--severity", "that of the defect in these cases (default medium)", choices=GATES[2:]),
     *(option for option in OPTIONS if option.name in _EVALUATED),
+    Option("--json", "the record on standard output, everything else on standard error", "flag"),
+    Option("--verbose", "tracebacks", "flag", short="-v"),
+    Option("--quiet", "the report alone, without a line for each run", "flag", short="-q"),
 )
 """The options of ``aethr eval``."""
 

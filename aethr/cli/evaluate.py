@@ -12,10 +12,11 @@ from aethr.base import edge, options, sanitize
 from aethr.base.errors import BudgetError, ExitCode, StoppedError, Terminated, UsageError
 from aethr.base.options import EVAL_OPTIONS, OPTIONS, EvalOptions
 from aethr.base.words import counted, two_columns
-from aethr.evaluation import cases, runs
+from aethr.evaluation import cases, runs, schedule
 from aethr.evaluation.cases import Loaded
 from aethr.evaluation.records import Evaluation, Trial
-from aethr.evaluation.runs import Finished, Schedule
+from aethr.evaluation.runs import Finished
+from aethr.evaluation.schedule import Schedule
 from aethr.output import wording
 from aethr.run import resume
 
@@ -36,23 +37,23 @@ def main(**given: Any) -> int:
     chosen = _choose(loaded, wanted.tag)
     if wanted.list:
         return _list(chosen)
-    schedule = runs.prepare(wanted, chosen, [each.case.name for each in loaded], cwd, os.environ)
-    for note in schedule.notes:
+    planned = schedule.prepare(wanted, chosen, [each.case.name for each in loaded], cwd, os.environ)
+    for note in planned.notes:
         sys.stderr.write(f"note: {sanitize.one_line(note, 500)}\n")
     try:
-        finished = _perform(schedule, wanted)
-        error = runs.explain(schedule, finished)
+        finished = _perform(planned, wanted)
+        error = runs.explain(planned, finished)
         code = ExitCode.OK
         if not isinstance(error, BudgetError):  # else there are runs that have not begun
-            code = _deliver(runs.record(schedule, finished), wanted)
+            code = _deliver(runs.record(planned, finished), wanted)
     except (KeyboardInterrupt, Terminated, StoppedError, OSError) as stop:
         error = edge.as_error(stop)
-        error.resume = _resume_command(schedule, wanted)
+        error.resume = _resume_command(planned, wanted)
         raise error from stop
     if error is not None:
-        error.resume = _resume_command(schedule, wanted)
+        error.resume = _resume_command(planned, wanted)
         raise error
-    schedule.setup.folder.remove()
+    planned.setup.folder.remove()
     return code
 
 
@@ -84,11 +85,11 @@ def _list(chosen: Sequence[Loaded]) -> int:
     return ExitCode.OK
 
 
-def _perform(schedule: Schedule, wanted: EvalOptions) -> list[Finished]:
+def _perform(planned: Schedule, wanted: EvalOptions) -> list[Finished]:
     """Make all runs, with a line for each that has ended: on standard error if the record is on the other."""
     finished: list[Finished] = []
-    total, out = len(schedule.entries), sys.stderr if wanted.json else sys.stdout
-    for event in runs.perform(schedule):
+    total, out = len(planned.entries), sys.stderr if wanted.json else sys.stdout
+    for event in runs.perform(planned):
         if not isinstance(event, Finished):
             continue
         finished.append(event)
@@ -114,9 +115,9 @@ def _describe(trial: Trial, repeat: int) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def _resume_command(schedule: Schedule, wanted: EvalOptions) -> str:
+def _resume_command(planned: Schedule, wanted: EvalOptions) -> str:
     words = ["eval", *wanted.cases, *options.command_line(wanted, EVAL_OPTIONS)]
-    return resume.quote_command([*words, "--resume", str(schedule.setup.folder.path)], schedule.variables)
+    return resume.quote_command([*words, "--resume", str(planned.setup.folder.path)], planned.variables)
 
 
 def _deliver(evaluation: Evaluation, wanted: EvalOptions) -> ExitCode:

@@ -193,19 +193,24 @@ class _Where(NamedTuple):
     question: int
 
 
-class Recording:
-    """A backend whose answers go to a tape, if there is one. Once ``stopped``, nothing more is sent."""
+class Shared:
+    """A backend of all runs, which is checked and warmed up once, before the first of them.
 
-    def __init__(self, backend: Backend, tape: Tape | None, stopped: Callable[[], bool]) -> None:
+    Its answers go to the tape of a run, if there is one. Once ``stopped``, nothing more is sent.
+    """
+
+    def __init__(
+        self, backend: Backend, tape: Tape | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self._backend = backend
         self._tape = tape
         self._stopped = stopped
 
     def preflight(self, requests: Sequence[Request]) -> None:
-        self._backend.preflight(requests)
+        """It was done."""
 
     def warm(self, requests: Sequence[Request]) -> None:
-        """Once for all runs, before the first of them."""
+        """It was done."""
 
     def complete(
         self, request: Request

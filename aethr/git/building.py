@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from aethr.base import process
 from aethr.base.errors import GitError
 from aethr.base.process import Finished
+from aethr.base.records import Checkout, Scope, Survey
 from aethr.git import call
 
 FileMode = Literal["100644", "100755", "120000"]
@@ -36,17 +37,27 @@ Tree: TypeAlias = Mapping[str, Content]
 """The files by their paths, with slashes."""
 
 _WHO = "Aethr <aethr@localhost> 1700000000 +0000"
+_MARKS = "aethr-commits"
 
 
-def make_repository(folder: Path, base: Tree, head: Tree, message: str) -> None:
+def make_repository(folder: Path, base: Tree, head: Tree, message: str) -> Survey:
     """A repository in an empty ``folder``: a commit with ``base``, then one with ``head``, checked out.
 
-    Raises ``GitError``.
+    The survey is of the change between the two. Raises ``GitError``.
     """
-    _call(folder, "init", "--quiet", "--template=", f"--initial-branch={HEAD}")
-    stream = b"".join((*_commit(BASE, base, "Base"), *_commit(HEAD, head, message, BASE), b"done\n"))
-    _call(folder, "fast-import", "--quiet", "--done", stdin=stream)
+    _call(folder, "init", "--quiet", "--template=", "--object-format=sha1", f"--initial-branch={HEAD}")
+    stream = b"".join((*_commit(1, BASE, base, "Base"), *_commit(2, HEAD, head, message), b"done\n"))
+    _call(folder, "fast-import", "--quiet", "--done", f"--export-marks=.git/{_MARKS}", stdin=stream)
     _call(folder, "reset", "--quiet", "--hard")
+    return survey(folder)
+
+
+def survey(folder: Path) -> Survey:
+    """The change of a repository that ``make_repository`` has made."""
+    marks = dict(line.split() for line in (folder / ".git" / _MARKS).read_text().splitlines())
+    first, last, folder = marks[":1"], marks[":2"], folder.resolve()
+    scope = Scope("range", f"{BASE}..{HEAD}", base=first, head=last, head_sha=last, base_side=first)
+    return Survey(scope, Checkout(folder, folder, last, HEAD))
 
 
 @contextmanager
@@ -81,12 +92,12 @@ def check_name(path: str) -> str:
     return ""
 
 
-def _commit(branch: str, tree: Tree, message: str, parent: str = "") -> Iterator[bytes]:
+def _commit(mark: int, branch: str, tree: Tree, message: str) -> Iterator[bytes]:
     """https://git-scm.com/docs/git-fast-import#_input_format"""
-    yield f"commit refs/heads/{branch}\nauthor {_WHO}\ncommitter {_WHO}\n".encode()
+    yield f"commit refs/heads/{branch}\nmark :{mark}\nauthor {_WHO}\ncommitter {_WHO}\n".encode()
     yield _data(f"{message.rstrip()}\n".encode("utf-8", "replace"))
-    if parent:
-        yield f"from refs/heads/{parent}\n".encode()
+    if mark > 1:
+        yield b"from :%d\n" % (mark - 1)
     yield b"deleteall\n"
     for name, content in sorted(tree.items()):
         quoted = name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -22,6 +22,7 @@ from aethr.base.options import RunOptions
 from aethr.base.records import (
     UNLIMITED,
     UNSEALED,
+    Backend,
     Checkout,
     Estimate,
     Event,
@@ -100,7 +101,7 @@ def prepare(
     answers: Iterable[KeptAnswer] = (),
     keeps_answers: bool = False,
     dotenv: credentials.DotEnv | None = None,
-    played: Played | None = None,
+    find_backend: Callable[[str], Backend] | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``, and has called nothing then.
 
@@ -109,7 +110,8 @@ def prepare(
     soon. ``seal`` seals the checkpoint (default: the keys of the providers). ``pull_request`` is what its
     author says about it, for the source of that name. ``answers`` are those of earlier runs; with
     ``keeps_answers``, they are kept in the folder of ``--checkpoint-dir``. ``dotenv`` is the ``.env`` to use
-    (default: that of the project). ``played`` answers instead of all backends (default: ``--replies``).
+    (default: that of the project). ``find_backend`` gives the backend of each name (default: ``--replies``,
+    or the table).
     """
     options.check(given)
     saved = resume.load(given)
@@ -124,8 +126,8 @@ def prepare(
     if seal.keys:  # before the scope is taken from it; without a key `_preflight` says which one is missing
         resume.require(agreed.gate, doubt)
     scope, survey = (survey.scope, survey) if survey else _resolve_change(project.root, here, given, saved)
-    played = played or _load_script(given.replies, cwd, project.workflow)
-    bound = planning.bind(project, agreed, settings, played)
+    played = None if find_backend else _load_script(given.replies, cwd, project.workflow)
+    bound = planning.bind(project, agreed, settings, (lambda _: played) if played else find_backend)
     promotion = one_off.promote(bound) if given.save else None
     _preflight(bound, dotenv.warnings)  # before the task, which somebody may be about to write in an editor
     plan = planning.plan(

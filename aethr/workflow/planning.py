@@ -46,7 +46,7 @@ from aethr.context import changes, evidence, exclusion, files
 from aethr.engine import conditions
 from aethr.git import call
 from aethr.llm import routes
-from aethr.workflow.backends import BACKENDS, MockBackend, Played
+from aethr.workflow.backends import BACKENDS, MockBackend
 
 
 class Terms(NamedTuple):
@@ -200,8 +200,15 @@ def folders(cwd: Path) -> tuple[Path, ...]:
     return above[: top + 1]
 
 
-def bind(project: Project, terms: Terms, environ: Mapping[str, str], played: Played | None = None) -> Bound:
-    """Bind the workflow's names to the tables, without a call. ``played`` answers instead of all backends.
+def bind(
+    project: Project,
+    terms: Terms,
+    environ: Mapping[str, str],
+    find_backend: Callable[[str], Backend] | None = None,
+) -> Bound:
+    """Bind the workflow's names to the tables, without a call.
+
+    ``find_backend`` gives the backend of a name instead of the table, or of the mock.
 
     Raises ``ConfigError`` for a role without a model, ``NotReviewedError`` if a required review is missing.
     """
@@ -215,8 +222,9 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], played: Pla
         alone = {role: model._replace(fallback=()) for role, model in workflow.models.items()}
         workflow = workflow._replace(models=alone)
     _refuse(workflow, terms)
-    stand_in = played or (None if terms.is_live else MockBackend())
-    live_backend = cache(lambda name: BACKENDS[name].build(environ))  # one for all of its steps
+    mock = MockBackend()
+    # One for all of its steps.
+    backend = find_backend or cache(lambda name: BACKENDS[name].build(environ) if terms.is_live else mock)
     redact = Redactor(terms.secrets).redact
     whole = frozenset(step.id for step in workflow.steps if BACKENDS[step.backend].edits_tree)
     reader = context.Reader(workflow.steps, whole, workflow.parts)
@@ -225,7 +233,7 @@ def bind(project: Project, terms: Terms, environ: Mapping[str, str], played: Pla
             spec=step,
             guidance=redact(workflow.roles[step.role]),
             model=workflow.models.get(step.role),
-            backend=stand_in or live_backend(step.backend),
+            backend=backend(step.backend),
             edits_tree=BACKENDS[step.backend].edits_tree,
             collect=partial(reader.collect, step),
             check=_bind_check(step, project.root, terms.mode),
