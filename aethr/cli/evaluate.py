@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from aethr.base import edge, options, sanitize
-from aethr.base.errors import BudgetError, ExitCode, StoppedError, Terminated, UsageError
+from aethr.base.errors import AethrError, BudgetError, ExitCode, Terminated, UsageError
 from aethr.base.options import EVAL_OPTIONS, OPTIONS, EvalOptions
 from aethr.base.words import counted, two_columns
 from aethr.evaluation import cases, runs, schedule
 from aethr.evaluation.cases import Loaded
 from aethr.evaluation.records import Evaluation, Trial
-from aethr.evaluation.runs import Finished
+from aethr.evaluation.runs import EndedRun
 from aethr.evaluation.schedule import Schedule
 from aethr.output import wording
 from aethr.run import resume
@@ -41,20 +41,28 @@ def main(**given: Any) -> int:
     for note in planned.notes:
         sys.stderr.write(f"note: {sanitize.one_line(note, 500)}\n")
     try:
-        finished = _perform(planned, wanted)
-        error = runs.explain(planned, finished)
+        ended = _perform(planned, wanted)
+        error = runs.explain(planned, ended)
         code = ExitCode.OK
         if not isinstance(error, BudgetError):  # else there are runs that have not begun
-            code = _deliver(runs.record(planned, finished), wanted)
-    except (KeyboardInterrupt, Terminated, StoppedError, OSError) as stop:
-        error = edge.as_error(stop)
-        error.resume = _resume_command(planned, wanted)
-        raise error from stop
-    if error is not None:
-        error.resume = _resume_command(planned, wanted)
-        raise error
-    planned.setup.folder.remove()
+            code = _deliver(runs.record(planned, ended), wanted)
+        if error is not None:
+            raise error
+    except (AethrError, KeyboardInterrupt, Terminated, OSError) as stop:
+        raise _keep(planned, wanted, edge.as_error(stop)) from stop
+    planned.common.folder.remove()
     return code
+
+
+def _keep(planned: Schedule, wanted: EvalOptions, error: AethrError) -> AethrError:
+    """The error that ends the evaluation, with the command that resumes it, if it has answers to keep."""
+    if not planned.common.calls_models:
+        planned.common.folder.remove()
+        return error
+    words = ["eval", *wanted.cases, *options.command_line(wanted, EVAL_OPTIONS)]
+    folder = str(planned.common.folder.path)
+    error.resume = sanitize.redact(resume.quote_command([*words, "--resume", folder], planned.variables))
+    return error
 
 
 def _make_cases(wanted: EvalOptions, cwd: Path) -> int:
@@ -85,18 +93,18 @@ def _list(chosen: Sequence[Loaded]) -> int:
     return ExitCode.OK
 
 
-def _perform(planned: Schedule, wanted: EvalOptions) -> list[Finished]:
+def _perform(planned: Schedule, wanted: EvalOptions) -> list[EndedRun]:
     """Make all runs, with a line for each that has ended: on standard error if the record is on the other."""
-    finished: list[Finished] = []
+    ended: list[EndedRun] = []
     total, out = len(planned.entries), sys.stderr if wanted.json else sys.stdout
     for event in runs.perform(planned):
-        if not isinstance(event, Finished):
+        if not isinstance(event, EndedRun):
             continue
-        finished.append(event)
+        ended.append(event)
         if not wanted.quiet:
-            out.write(f"{len(finished):>{len(str(total))}}/{total} {_describe(event.trial, wanted.repeat)}\n")
+            out.write(f"{len(ended):>{len(str(total))}}/{total} {_describe(event.trial, wanted.repeat)}\n")
             out.flush()
-    return finished
+    return ended
 
 
 def _describe(trial: Trial, repeat: int) -> str:
@@ -113,11 +121,6 @@ def _describe(trial: Trial, repeat: int) -> str:
         wording.seconds(totals.seconds),
     )
     return f"{name}: {', '.join(parts)}"
-
-
-def _resume_command(planned: Schedule, wanted: EvalOptions) -> str:
-    words = ["eval", *wanted.cases, *options.command_line(wanted, EVAL_OPTIONS)]
-    return resume.quote_command([*words, "--resume", str(planned.setup.folder.path)], planned.variables)
 
 
 def _deliver(evaluation: Evaluation, wanted: EvalOptions) -> ExitCode:

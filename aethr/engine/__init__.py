@@ -338,7 +338,7 @@ def _run_at_once(
 
     works = [partial(work, call) for call in calls]
     for number, item in at_once.run(works, plan.jobs, purse, partial(_require_budget, progress)):
-        if not isinstance(item, at_once.Ended):
+        if not isinstance(item, at_once.Returned):
             yield Concurrent(number, item, len(calls))
             continue
         for event in _finish(progress, item.result, replayed=False):

@@ -99,7 +99,7 @@ class Purse:
         return share
 
 
-class Ended(Generic[_Result]):
+class Returned(Generic[_Result]):
     """The last item of a call that did not fail."""
 
     def __init__(self, result: _Result) -> None:
@@ -108,7 +108,7 @@ class Ended(Generic[_Result]):
 
 def run(
     calls: Sequence[Callable[[Loan], Work[_Result]]], jobs: int, purse: Purse, check: Callable[[], None]
-) -> Iterator[tuple[int, StepEvent | Ended[_Result]]]:
+) -> Iterator[tuple[int, StepEvent | Returned[_Result]]]:
     """Run calls in threads, at most ``jobs`` at a time. What they yield and return comes with their number.
 
     They begin in order; ``check`` raises if no other one may begin. After a failure none does: those that run
@@ -136,7 +136,7 @@ def run(
                     waiting.clear()
                     purse.settle(number, None)
                     continue
-                if isinstance(item, Ended):
+                if isinstance(item, Returned):
                     purse.settle(number, item.result.usage)
                 yield number, item
     finally:
@@ -155,7 +155,7 @@ class _Team(Generic[_Result]):
     def __init__(self, cancelled: threading.Event) -> None:
         self.running: set[int] = set()
         self._cancelled = cancelled
-        self._items: deque[tuple[int, StepEvent | Ended[_Result] | BaseException]] = deque()
+        self._items: deque[tuple[int, StepEvent | Returned[_Result] | BaseException]] = deque()
         self._arrived = threading.Condition()
 
     def start(self, number: int, work: Work[_Result]) -> None:
@@ -164,7 +164,7 @@ class _Team(Generic[_Result]):
         threading.Thread(target=self._run, args=(number, work), name=name, daemon=True).start()
         self.running.add(number)
 
-    def take(self) -> Iterator[tuple[int, StepEvent | Ended[_Result] | BaseException]]:
+    def take(self) -> Iterator[tuple[int, StepEvent | Returned[_Result] | BaseException]]:
         """The next item, with the number of its call, unless none comes for a moment.
 
         The last items of a call are its result or the error that it raised.
@@ -175,7 +175,7 @@ class _Team(Generic[_Result]):
             if not self._items:
                 return
             number, item = self._items.popleft()
-        if isinstance(item, (Ended, BaseException)):
+        if isinstance(item, (Returned, BaseException)):
             self.running.discard(number)
         yield number, item
 
@@ -185,11 +185,11 @@ class _Team(Generic[_Result]):
                 while not self._cancelled.is_set():
                     self._put(number, next(work))
         except StopIteration as stop:
-            self._put(number, Ended(stop.value))
+            self._put(number, Returned(stop.value))
         except BaseException as error:  # noqa: BLE001 - nothing is swallowed: whoever takes it raises it
             self._put(number, error)
 
-    def _put(self, number: int, item: StepEvent | Ended[_Result] | BaseException) -> None:
+    def _put(self, number: int, item: StepEvent | Returned[_Result] | BaseException) -> None:
         with self._arrived:
             self._items.append((number, item))
             self._arrived.notify()

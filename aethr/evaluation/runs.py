@@ -33,14 +33,14 @@ from aethr.engine import at_once
 from aethr.engine.at_once import Loan, Purse
 from aethr.evaluation.recorded import Shared, Tape
 from aethr.evaluation.records import About, Evaluation, Renamed, Trial
-from aethr.evaluation.schedule import Entry, Schedule, prepare_run, share
+from aethr.evaluation.schedule import PlannedRun, Schedule, prepare_run, share
 from aethr.review import outcome_of_script
 
 GRACE_S = 5.0
 """The longest wait for the runs that are under way when the evaluation stops."""
 
 
-class Finished(NamedTuple):
+class EndedRun(NamedTuple):
     """A run that has ended. ``usage`` is what it used now; ``trial`` has what it used in all."""
 
     trial: Trial
@@ -48,8 +48,8 @@ class Finished(NamedTuple):
     error: AethrError | None = None
 
 
-def perform(schedule: Schedule) -> Iterator[StepEvent | Finished]:
-    """Make all runs. Each ``Finished`` comes when its run has ended, and after a ``Notice`` at its start.
+def perform(schedule: Schedule) -> Iterator[StepEvent | EndedRun]:
+    """Make all runs. Each ``EndedRun`` comes when its run has ended, and after a ``Notice`` at its start.
 
     A run that fails does not end the others, but none begins once the budget is spent. Raises
     ``StoppedError``.
@@ -68,7 +68,7 @@ def perform(schedule: Schedule) -> Iterator[StepEvent | Finished]:
     make = _run_one_by_one if inline else at_once.run
     try:
         for _, item in make(works, schedule.jobs, purse, check):
-            if not isinstance(item, at_once.Ended):
+            if not isinstance(item, at_once.Returned):
                 yield item
                 continue
             if isinstance(item.result.error, BudgetError):
@@ -81,7 +81,7 @@ def perform(schedule: Schedule) -> Iterator[StepEvent | Finished]:
         under_way.wait(GRACE_S)
 
 
-def explain(schedule: Schedule, finished: Sequence[Finished]) -> AethrError | None:
+def explain(schedule: Schedule, finished: Sequence[EndedRun]) -> AethrError | None:
     """The error for runs that failed, or that could not begin; None if all have ended well."""
     failed = [each for each in finished if each.error is not None]
     total, left = len(schedule.entries), len(schedule.entries) - len(finished) + len(failed)
@@ -106,19 +106,19 @@ def explain(schedule: Schedule, finished: Sequence[Finished]) -> AethrError | No
     return error
 
 
-def record(schedule: Schedule, finished: Sequence[Finished]) -> Evaluation:
+def record(schedule: Schedule, finished: Sequence[EndedRun]) -> Evaluation:
     """What reports and scores are made of: the same whichever run ended first."""
-    setup = schedule.setup
+    common = schedule.common
     order = {entry.loaded.case.name: entry.loaded.case for entry in schedule.entries}
     trials = {(each.trial.case, each.trial.number): each.trial for each in finished}
     models = [model.name for step in schedule.first.plan.steps for model in providers.called(step)]
     about = About(
         aethr=__version__,
         date=schedule.began.isoformat(timespec="seconds"),
-        workflow=setup.project.workflow.name,
-        workflow_sha256=setup.workflow_sha256,
+        workflow=common.project.workflow.name,
+        workflow_sha256=common.workflow_sha256,
         models=tuple(dict.fromkeys(models)),
-        mode=setup.mode,
+        mode=common.mode,
         repeat=max(entry.number for entry in schedule.entries),
         seconds=(datetime.now(timezone.utc) - schedule.began).total_seconds(),
     )
@@ -127,11 +127,11 @@ def record(schedule: Schedule, finished: Sequence[Finished]) -> Evaluation:
 
 
 def _run_one_by_one(
-    works: Sequence[Callable[[Loan], at_once.Work[Finished]]],
+    works: Sequence[Callable[[Loan], at_once.Work[EndedRun]]],
     _: int,
     purse: Purse,
     check: Callable[[], None],
-) -> Iterator[tuple[int, StepEvent | at_once.Ended[Finished]]]:
+) -> Iterator[tuple[int, StepEvent | at_once.Returned[EndedRun]]]:
     """As ``at_once.run`` with one job, in this thread."""
     for number, work in enumerate(works):
         check()
@@ -143,43 +143,43 @@ def _run_one_by_one(
                 yield number, next(events)
         except StopIteration as stop:
             purse.settle(number, stop.value.usage)
-            yield number, at_once.Ended(stop.value)
+            yield number, at_once.Returned(stop.value)
 
 
 def _perform(
     schedule: Schedule, number: int, purse: Purse, under_way: _Open, loan: Loan
-) -> Generator[StepEvent, None, Finished]:
+) -> Generator[StepEvent, None, EndedRun]:
     """One run. Raises ``StoppedError``; every other error is in what it returns."""
-    entry, setup = schedule.entries[number], schedule.setup
+    entry, common = schedule.entries[number], schedule.common
     name = entry.loaded.case.name
     yield Notice(f"{name}: run {entry.number} begins")
     with under_way:
         try:
-            shared = share(schedule.first.plan) if setup.calls_models else None
-            prepared = schedule.ready.get(number) or prepare_run(setup, entry, shared)
+            shared = share(schedule.first.plan) if common.calls_models else None
+            prepared = schedule.ready.get(number) or prepare_run(common, entry, shared)
             plan = _arm(schedule, entry, prepared.plan, loan, purse)
             outcome = run.execute(prepared._replace(plan=plan), nullcontext(lambda _: None))
         except AethrError as error:
-            return Finished(Trial(name, entry.number, "not-reviewed", error=str(error)), NO_USAGE, error)
+            return EndedRun(Trial(name, entry.number, "not-reviewed", error=str(error)), NO_USAGE, error)
         if isinstance(outcome.error, StoppedError):
             raise outcome.error
         if outcome.error is None:
             shutil.rmtree(entry.place / "repository", ignore_errors=True)
-    return Finished(
+    return EndedRun(
         _to_trial(entry, outcome.result, outcome.error),
         _subtract(outcome.result.totals, entry.spent),
         outcome.error,
     )
 
 
-def _arm(schedule: Schedule, entry: Entry, plan: Plan, loan: Loan, purse: Purse) -> Plan:
+def _arm(schedule: Schedule, entry: PlannedRun, plan: Plan, loan: Loan, purse: Purse) -> Plan:
     """The plan with what it may spend, with the one backend of all runs, and with a tape to record on."""
-    setup, tape = schedule.setup, None
-    if not setup.calls_models:
+    common, tape = schedule.common, None
+    if not common.calls_models:
         return plan._replace(estimate=lambda: None)
-    if setup.tapes is not None:
+    if common.tapes is not None:
         resumed = entry.checkpoint is not None
-        tape = Tape(setup.tapes, entry.loaded.case.name, entry.number, plan.secrets, resumed)
+        tape = Tape(common.tapes, entry.loaded.case.name, entry.number, plan.secrets, resumed)
     steps = tuple(
         step._replace(backend=Shared(step.backend, tape, purse.cancelled.is_set)) for step in plan.steps
     )
@@ -191,7 +191,7 @@ def _arm(schedule: Schedule, entry: Entry, plan: Plan, loan: Loan, purse: Purse)
     return plan._replace(steps=steps, allowance=allowance, estimate=lambda: None)
 
 
-def _to_trial(entry: Entry, result: RunResult, error: AethrError | None) -> Trial:
+def _to_trial(entry: PlannedRun, result: RunResult, error: AethrError | None) -> Trial:
     receipts = [each for each in result.receipts if is_git_diff(each.source) and each.path is not None]
     whole = {each.path for each in receipts if each.complete}
     partly = dict.fromkeys(each.path for each in receipts if each.excluded is None and each.path not in whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from itertools import chain
@@ -35,7 +35,7 @@ from aethr.evaluation import recorded, scripted, state
 from aethr.evaluation.cases import Loaded
 from aethr.evaluation.recorded import Recordings, Shared
 from aethr.evaluation.scripted import Scripts
-from aethr.evaluation.state import Basis, Folder
+from aethr.evaluation.state import Basis, StateFolder
 from aethr.git import building
 from aethr.output import wording
 from aethr.run import Prepared, one_off
@@ -43,7 +43,7 @@ from aethr.workflow import estimate, planning
 from aethr.workflow.planning import Project
 
 
-class Setup(NamedTuple):
+class Common(NamedTuple):
     """What all runs have in common. ``given`` are their options, ``settings`` their environment.
 
     ``answers`` are played instead of calling a model. ``tapes`` is the folder of ``--record``.
@@ -51,10 +51,11 @@ class Setup(NamedTuple):
 
     project: Project
     given: RunOptions
+    task: str
     settings: Mapping[str, str]
     dotenv: DotEnv
     mode: Mode
-    folder: Folder
+    folder: StateFolder
     workflow_sha256: str
     answers: Recordings | Scripts | None = None
     tapes: Path | None = None
@@ -66,7 +67,7 @@ class Setup(NamedTuple):
         return self.mode == "live" and self.answers is None
 
 
-class Entry(NamedTuple):
+class PlannedRun(NamedTuple):
     """The Nth run over a case. ``spent`` is what an evaluation that stopped has spent on it."""
 
     loaded: Loaded
@@ -84,8 +85,8 @@ class Schedule(NamedTuple):
     ``notes`` plain lines to show first.
     """
 
-    setup: Setup
-    entries: tuple[Entry, ...]
+    common: Common
+    entries: tuple[PlannedRun, ...]
     ready: Mapping[int, Prepared]
     shares: tuple[Allowance, ...]
     left: Allowance
@@ -111,28 +112,31 @@ def prepare(
 
     ``names`` are those of all cases, also of those that do not run.
     """
-    setup = _set_up(options, cases, names, cwd, environ)
+    common = _set_up(options, cases, names, cwd, environ)
     try:
         entries = tuple(
-            _find_entry(setup.folder, each, number)
+            _find_entry(common.folder, each, number)
             for each in cases
             for number in range(1, options.repeat + 1)
         )
-        ready = _prepare_first(setup, entries, options.jobs)
+        ready = _prepare_first(common, entries, options.jobs)
         first = ready[min(ready)]
-        allowance = Allowance(options.max_cost, options.max_tokens) if setup.calls_models else UNLIMITED
-        shares, notes = _estimate(entries, ready, allowance) if setup.calls_models else ((), ())
+        allowance = Allowance(options.max_cost, options.max_tokens) if common.calls_models else UNLIMITED
+        shares, notes = _estimate(entries, ready, allowance) if common.calls_models else ((), ())
         left = allowance.after(Usage.sum([entry.spent for entry in entries]))
+        if common.tapes is not None:
+            recorded.start_recording(common.tapes, common.given.model, common.task)
     except BaseException:
         if options.resume is None:
-            setup.folder.remove()
+            common.folder.remove()
         raise
-    agents = [step.spec.id for step in first.plan.steps if step.edits_tree] if setup.calls_models else []
+    notes = (*_describe_mode(common), *notes)
+    agents = [step.spec.id for step in first.plan.steps if step.edits_tree] if common.calls_models else []
     if agents and options.jobs > 1:
         notes = (*notes, f"step '{agents[0]}' is an agent: one run at a time")
-    again = (f"the case {name} changed since then: it runs again" for name in setup.folder.changed)
+    again = (f"the case {name} changed since then: it runs again" for name in common.folder.changed)
     return Schedule(
-        setup=setup,
+        common=common,
         entries=entries,
         ready=ready,
         shares=shares or (UNLIMITED,) * len(entries),
@@ -150,7 +154,7 @@ def _set_up(
     names: Sequence[str],
     cwd: Path,
     environ: Mapping[str, str],
-) -> Setup:
+) -> Common:
     given = RunOptions(
         task=options.task,
         config=options.config,
@@ -180,8 +184,6 @@ def _set_up(
         given = given._replace(replies=None)
     given = given._replace(task=task, model=model, config=None, preset=None, jobs=1)
     tapes = Path(cwd, options.record) if options.record else None
-    if tapes is not None:
-        recorded.start_recording(tapes, model, task)
     basis = Basis(
         workflow=_digest(project.workflow, model, given.no_fallback),
         task=task,
@@ -189,9 +191,10 @@ def _set_up(
         cases={each.case.name: each.case.sha256 for each in cases},
     )
     folder = state.reopen(Path(cwd, options.resume), basis) if options.resume else state.create(basis)
-    return Setup(
+    return Common(
         project=project,
         given=given,
+        task=task,
         settings=settings,
         dotenv=DotEnv({}, dotenv.warnings),
         mode=mode,
@@ -201,6 +204,13 @@ def _set_up(
         tapes=tapes,
         must_review=must_review,
     )
+
+
+def _describe_mode(common: Common) -> Iterator[str]:
+    if common.mode == "mock":
+        yield "a mock: no model is called, so the figures mean nothing; AETHR_LIVE=1 makes it real"
+    elif common.answers is not None:
+        yield "the answers are played from files; no model is called"
 
 
 def _open_answers(
@@ -220,16 +230,16 @@ def _digest(workflow: WorkflowSpec, model: str | None, no_fallback: bool) -> str
     return hashlib.sha256(repr((said, model, no_fallback)).encode("utf-8", "replace")).hexdigest()
 
 
-def _find_entry(folder: Folder, loaded: Loaded, number: int) -> Entry:
+def _find_entry(folder: StateFolder, loaded: Loaded, number: int) -> PlannedRun:
     place = folder.place(loaded.case.name, number)
     files = sorted(place.glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns)
     if not files:
-        return Entry(loaded, number, place)
+        return PlannedRun(loaded, number, place)
     found = checkpoint.load(f"@{files[-1]}")
-    return Entry(loaded, number, place, files[-1], budget.used(found.steps, found.failed))
+    return PlannedRun(loaded, number, place, files[-1], budget.used(found.steps, found.failed))
 
 
-def _prepare_first(setup: Setup, entries: Sequence[Entry], jobs: int) -> dict[int, Prepared]:
+def _prepare_first(common: Common, entries: Sequence[PlannedRun], jobs: int) -> dict[int, Prepared]:
     """The first run over each case, and each that is resumed, if their prompts have a price; else one run."""
     wanted: dict[str, int] = {}
     resumed = []
@@ -238,18 +248,18 @@ def _prepare_first(setup: Setup, entries: Sequence[Entry], jobs: int) -> dict[in
             wanted.setdefault(entry.loaded.case.name, number)
         else:
             resumed.append(number)
-    first, *others = sorted([*wanted.values(), *resumed]) if setup.calls_models else [0]
+    first, *others = sorted([*wanted.values(), *resumed]) if common.calls_models else [0]
     try:
-        ready = {first: prepare_run(setup, entries[first])}
+        ready = {first: prepare_run(common, entries[first])}
     except MissingKeyError as error:
-        if setup.must_review:
+        if common.must_review:
             raise NotReviewedError(str(error), error.fix) from error
         raise
     planning.warm(ready[first].plan)
     shared = share(ready[first].plan)
 
     def make(number: int) -> Prepared:
-        prepared = prepare_run(setup, entries[number], shared)
+        prepared = prepare_run(common, entries[number], shared)
         prepared.plan.estimate()  # which keeps what it has read
         return prepared
 
@@ -263,7 +273,9 @@ def share(plan: Plan) -> Callable[[str], Backend]:
     return found.__getitem__
 
 
-def prepare_run(setup: Setup, entry: Entry, shared: Callable[[str], Backend] | None = None) -> Prepared:
+def prepare_run(
+    common: Common, entry: PlannedRun, shared: Callable[[str], Backend] | None = None
+) -> Prepared:
     """The run in a repository of its own. ``shared`` are the backends, if they are there.
 
     Raises ``AethrError``.
@@ -276,22 +288,22 @@ def prepare_run(setup: Setup, entry: Entry, shared: Callable[[str], Backend] | N
             root.mkdir(parents=True)
         building.make_repository(root, loaded.base, loaded.head, case.message)
     file = f"@{entry.checkpoint}" if entry.checkpoint is not None else None
-    played = setup.answers.play(case.name, entry.number) if setup.answers is not None else None
+    played = common.answers.play(case.name, entry.number) if common.answers is not None else None
     prepared = run.prepare(
-        setup.given._replace(checkpoint_dir=str(entry.place), resume_checkpoint=file),
+        common.given._replace(checkpoint_dir=str(entry.place), resume_checkpoint=file),
         root,
-        setup.settings,
-        Project(root, setup.project.workflow),
+        common.settings,
+        Project(root, common.project.workflow),
         building.survey(root),
-        seal=Seal((setup.folder.key,), {"case": case.sha256}),
-        dotenv=setup.dotenv,
+        seal=Seal((common.folder.key,), {"case": case.sha256}),
+        dotenv=common.dotenv,
         find_backend=(lambda _: played) if played is not None else shared,
     )
     return prepared._replace(played=played)
 
 
 def _estimate(
-    entries: Sequence[Entry], ready: Mapping[int, Prepared], allowance: Allowance
+    entries: Sequence[PlannedRun], ready: Mapping[int, Prepared], allowance: Allowance
 ) -> tuple[tuple[Allowance, ...], tuple[str, ...]]:
     """What each run needs at most, and lines that say what all of them need. Raises ``BudgetError``."""
     own = {number: prepared.plan.estimate() or Estimate() for number, prepared in ready.items()}

@@ -30,7 +30,7 @@ class Basis(NamedTuple):
     cases: Mapping[str, str]
 
 
-class Folder(NamedTuple):
+class StateFolder(NamedTuple):
     """``key`` seals its checkpoints; ``changed`` are the cases that are not as they were when it stopped."""
 
     path: Path
@@ -50,16 +50,16 @@ class Folder(NamedTuple):
             self.path.rmdir()
 
 
-def create(basis: Basis) -> Folder:
+def create(basis: Basis) -> StateFolder:
     """A new folder. Raises ``DiskError``."""
     with disk.failing_as("the folder of the evaluation cannot be written"):
         path = Path(tempfile.mkdtemp(prefix="aethr-eval-", dir=os.environ.get("RUNNER_TEMP") or None))
-        folder = Folder(path, os.urandom(16).hex())
+        folder = StateFolder(path, os.urandom(16).hex())
         _write(folder, basis)
     return folder
 
 
-def reopen(path: Path, basis: Basis) -> Folder:
+def reopen(path: Path, basis: Basis) -> StateFolder:
     """The folder of an evaluation that stopped. The runs over a case that has changed are removed.
 
     Raises ``UsageError`` if it is of another workflow or task, or of a mock.
@@ -82,14 +82,14 @@ def reopen(path: Path, basis: Basis) -> Folder:
             "Undo that change, or start over without --resume.",
         )
     other = tuple(name for name, digest in basis.cases.items() if then.get(name, digest) != digest)
-    folder = Folder(path, key, other)
+    folder = StateFolder(path, key, other)
     for name in other:
         shutil.rmtree(folder.place(name, 1).parent, ignore_errors=True)
     _write(folder, basis._replace(cases={**{name: str(each) for name, each in then.items()}, **basis.cases}))
     return folder
 
 
-def _write(folder: Folder, basis: Basis) -> None:
+def _write(folder: StateFolder, basis: Basis) -> None:
     with disk.failing_as(f"{folder.path / FILE}: cannot write"):
         text = codec.dumps({"schema": SCHEMA, "key": folder.key, **codec.to_json(basis)})
         disk.write(folder.path / FILE, text, mode=0o600)

@@ -10,7 +10,7 @@ from pathlib import Path
 from aethr.base.errors import ConfigError, GitError
 from aethr.config.mistakes import visible
 from aethr.git import building
-from aethr.git.building import Content, Tree
+from aethr.git.building import Blob, Tree
 
 MOST_FILES = 2000
 MOST_BYTES = 16 << 20
@@ -22,7 +22,7 @@ def read(top: Path, origin: Path | None = None) -> Tree:
     if top.is_symlink() or not top.is_dir():
         said = "is a link, not a folder" if top.is_symlink() else "no such folder"
         raise ConfigError([f"{shown(origin)}: {said}"])
-    tree: dict[str, Content] = {}
+    tree: dict[str, Blob] = {}
     mistakes: list[str] = []
     size = 0
     for path in _walk(top):
@@ -89,10 +89,10 @@ def _find_problem(path: Path, top: Path) -> str:
     return building.check_name(target)
 
 
-def _read_file(path: Path) -> Content:
+def _read_file(path: Path) -> Blob:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
-        return Content("120000", os.fsencode(path.readlink()))
+        return Blob("120000", os.fsencode(path.readlink()))
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
-        return Content("100755" if status.st_mode & stat.S_IXUSR else "100644", file.read(MOST_BYTES))
+        return Blob("100755" if status.st_mode & stat.S_IXUSR else "100644", file.read(MOST_BYTES))

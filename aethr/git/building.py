@@ -26,14 +26,14 @@ BASE, HEAD = "base", "head"
 """The branches of a repository: the version before the change, and the one under review."""
 
 
-class Content(NamedTuple):
+class Blob(NamedTuple):
     """A file of a tree; ``data`` of a link is its target."""
 
     mode: FileMode
     data: bytes
 
 
-Tree: TypeAlias = Mapping[str, Content]
+Tree: TypeAlias = Mapping[str, Blob]
 """The files by their paths, with slashes."""
 
 _WHO = "Aethr <aethr@localhost> 1700000000 +0000"
