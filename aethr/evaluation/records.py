@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from aethr.base.records import Finding, Lines, RunOutcome, Severity, Totals
+from aethr.base.records import Finding, Lines, Mode, RunOutcome, Severity, Totals
 
 
 class Where(NamedTuple):
@@ -32,7 +32,8 @@ class Case(NamedTuple):
     """A folder with ``base/``, ``head/`` or ``change.patch``, and ``expect.yaml``.
 
     Without ``expected`` the change is clean. ``name`` is the folder's; ``message`` is the change's commit
-    message.
+    message. ``sha256`` is that of the change, so that another one under the same name is noticed; empty if it
+    is not known.
     """
 
     name: str
@@ -40,6 +41,14 @@ class Case(NamedTuple):
     expected: tuple[Expected, ...] = ()
     message: str = ""
     tags: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+class Renamed(NamedTuple):
+    """A file that the change renames: its name in the base, and that in the version under review."""
+
+    old: str
+    new: str
 
 
 class Trial(NamedTuple):
@@ -47,6 +56,7 @@ class Trial(NamedTuple):
 
     ``findings`` has all of them, also those that a step dropped. ``excluded`` are the paths that rules
     excluded, ``missing`` those that no prompt had as a whole. ``error`` is what ended the run, in one line.
+    ``renamed`` are the files that the change renames: a finding may name one as it was.
     """
 
     case: str
@@ -57,3 +67,35 @@ class Trial(NamedTuple):
     missing: tuple[str, ...] = ()
     totals: Totals = Totals()
     error: str | None = None
+    renamed: tuple[Renamed, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says anything: a run that failed or gave no verdict does not."""
+        return self.error is None and self.outcome != "not-reviewed"
+
+
+class About(NamedTuple):
+    """What an evaluation ran, and with what.
+
+    ``aethr`` is the version, ``date`` the start in UTC as ISO 8601 has it. ``workflow`` is the name in the
+    file and ``workflow_sha256`` the hash of the file; ``models`` are those that the steps name. Each case was
+    to be run ``repeat`` times. ``seconds`` is how long all of it took.
+    """
+
+    aethr: str
+    date: str
+    workflow: str
+    workflow_sha256: str
+    models: tuple[str, ...]
+    mode: Mode
+    repeat: int
+    seconds: float = 0.0
+
+
+class Evaluation(NamedTuple):
+    """All trials of some cases: what the record holds. Scores and figures follow from it."""
+
+    about: About
+    cases: tuple[Case, ...]
+    trials: tuple[Trial, ...]
