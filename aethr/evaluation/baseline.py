@@ -111,7 +111,8 @@ def from_json(value: object) -> Evaluation:
         raise ValueError("'trials': one is of no case, or has a number above 'repeat'")
     if len({(trial.case, trial.number) for trial in trials}) < len(trials):
         raise ValueError("'trials': one stands twice")
-    if any(max(trial.totals.seconds, trial.totals.cost_usd or 0) > _MOST for trial in trials):
+    sums = [number or 0 for trial in trials for number in (trial.totals.seconds, trial.totals.cost_usd)]
+    if max(about.seconds, *sums, 0) > _MOST:
         raise ValueError("'totals': a number out of range")
     return Evaluation(about, cases, trials)
 

@@ -98,12 +98,16 @@ def lines(card: Scorecard) -> tuple[Message, ...]:
         for line in (_count(summary), *_troubles(summary), _spent(card.evaluation, summary))
         if line
     ]
-    told += [Message(reason, "bad") for reason in card.ruling.reasons]
-    return tuple(
-        line._replace(text=part.rstrip())
-        for line in told
-        for part in fold(line.text, WIDTH - len(line.labelled) + len(line.text), 4)
-    )
+    told += [Message(one_line(reason, 500), "bad") for reason in card.ruling.reasons]
+    return tuple(part for line in told for part in _fit(line))
+
+
+def _fit(line: Message) -> Iterator[Message]:
+    """The line, in several ones if it is too long for a terminal."""
+    width = WIDTH - len(line.labelled) + len(line.text)
+    parts = fold(line.text, width, 4) if _columns(line.text) > width else [line.text]
+    for number, part in enumerate(parts):
+        yield Message(part.rstrip(), line.tone if number == 0 else "plain")
 
 
 def text(card: Scorecard) -> str:
@@ -330,7 +334,7 @@ def _troubles(summary: Summary) -> Iterator[str]:
         yield f"only {summary.trials:,} of {counted(summary.planned, 'run')} ended"
     for number, what in ((summary.failed, "failed"), (summary.not_reviewed, "gave no verdict")):
         if number:
-            yield f"{counted(number, 'run')} {what}: nothing found, and no clean change passed"
+            yield f"{counted(number, 'run')} {what}: counted as finding nothing and passing nothing"
     if summary.incomplete:
         yield f"{counted(summary.incomplete, 'run')} incomplete: what they found is counted"
 

@@ -422,7 +422,7 @@ def count_found(scored: Score) -> int:
     return sum(each.by is not None for each in scored.detections)
 
 
-@many(200)
+@many(50)
 @given(CASES, MANY, st.randoms(use_true_random=False))
 def test_the_order_of_findings_does_not_matter(case: Case, found: list[Finding], random) -> None:
     mixed = random.sample(found, len(found))
@@ -430,7 +430,7 @@ def test_the_order_of_findings_does_not_matter(case: Case, found: list[Finding],
     assert (one.detections, one.judged) == (other.detections, other.judged)
 
 
-@many(200)
+@many(50)
 @given(CASES, MANY.filter(bool), st.data())
 def test_a_finding_twice_changes_only_the_duplicates(
     case: Case, found: list[Finding], data: st.DataObject
@@ -449,13 +449,13 @@ def test_a_finding_twice_changes_only_the_duplicates(
         assert count_found(after) == count_found(before) + 1
 
 
-@many(200)
+@many(50)
 @given(CASES, MANY, FINDINGS)
 def test_one_finding_more_never_lowers_what_is_found(case: Case, found: list[Finding], more: Finding) -> None:
     assert count_found(score(case, trial(*found, more))) >= count_found(score(case, trial(*found)))
 
 
-@many(200)
+@many(50)
 @given(CASES, MANY)
 def test_every_finding_has_one_role(case: Case, found: list[Finding]) -> None:
     scored = score(case, trial(*found))
@@ -472,7 +472,7 @@ COSTS = st.integers(0, 4).flatmap(
 )
 
 
-@many(400)
+@many(80)
 @given(COSTS)
 def test_an_assignment_is_as_good_as_the_best_of_all(costs: list[list[int | None]]) -> None:
     def weigh(taken) -> tuple[int, int]:
