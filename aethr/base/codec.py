@@ -74,15 +74,20 @@ def to_json(value: Any) -> Any:
 
 def step_from_json(value: object) -> StepResult:
     """A step from the result of ``to_json``. Raises ``ValueError`` for anything of another shape."""
-    step: StepResult = _record(StepResult, an_object(value, "a step"))
-    return step
+    return from_json(StepResult, value, "a step")
 
 
-def whole_from_json(kind: type[_Value], value: object, name: str) -> _Value:
-    """A record of this type from the result of ``to_json``, where no field may be missing.
+def from_json(kind: type[_Value], value: object, name: str) -> _Value:
+    """A record of this type from the result of ``to_json``, where a field with a default may be missing.
 
     ``name`` is its name in a ``ValueError``, for anything of another shape.
     """
+    found: _Value = _record(kind, an_object(value, name))
+    return found
+
+
+def whole_from_json(kind: type[_Value], value: object, name: str) -> _Value:
+    """``from_json``, but no field may be missing."""
     fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined] # of a NamedTuple
     found: _Value = _record(kind, an_object(value, name), frozenset(fields))
     return found

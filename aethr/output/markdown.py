@@ -135,7 +135,7 @@ def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
                 wording.seconds(step.seconds),
             )
         )
-    return _table(head, rows, "step", fitting)
+    return table(head, rows, "step", fitting)
 
 
 def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
@@ -199,7 +199,9 @@ def fence(lines: Iterable[str], language: str) -> str:
     return "\n".join((fence + language, *body, fence))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], one: str, fitting: Fitting) -> str:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], one: str = "row", fitting: Fitting = tuple
+) -> str:
     """A table of cells that are already Markdown; a line below counts the rows that did not fit."""
     if not rows:
         return ""

@@ -252,9 +252,14 @@ def _roots_of(word: str) -> Sequence[str]:
     return [_root(word)] if len(word) > 2 and word not in _STOPWORDS else []
 
 
+def stem(word: str) -> str:
+    """A word without its ending: ``valid`` of validate, validates and validation."""
+    return _DOUBLE.sub(r"\1", _ENDING.sub("", word))
+
+
 def _root(word: str) -> str:
-    """What a word begins with, without its ending: ``valid`` of validate, validates and validation."""
-    return _DOUBLE.sub(r"\1", _ENDING.sub("", word))[:6]
+    """What the stem of a word begins with: ``concur`` of concurrent and concurrency."""
+    return stem(word)[:6]
 
 
 _MEANINGS = {_root(word): _root(row.split()[0]) for row in _SYNONYMS for word in row.split()}
