@@ -12,7 +12,7 @@ import posixpath
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +43,9 @@ class Made(NamedTuple):
 
 # --- a case --------------------------------------------------------------------------------------
 
-_MOST_BYTES = 50_000_000
+_MOST_FILES = 2000
+_MOST_BYTES = 16 << 20
+"""What a side of a case may have, and a hunk that is read."""
 _COMMENT = re.compile(rb"^-[ \t]*(?:#|//|--|/?\*|;|<!--|\"\"\")", re.MULTILINE)
 
 
@@ -62,6 +64,20 @@ class _Edit(NamedTuple):
         return {"file": self.path, "lines": first if first == last else f"{first}-{last}"}
 
 
+class _File(NamedTuple):
+    mode: str
+    content: bytes
+
+
+class _ChangeBack(NamedTuple):
+    """The change that brings a bug back: the files before and after it, and the lines that it edits."""
+
+    base: dict[bytes, _File]
+    head: dict[bytes, _File]
+    edits: list[_Edit]
+    notes: list[str]
+
+
 def from_fix(root: Path, commit: str, out: Path, severity: Severity = "medium") -> Made:
     """Make a case of a bug fix, as a new folder in ``out``.
 
@@ -69,34 +85,14 @@ def from_fix(root: Path, commit: str, out: Path, severity: Severity = "medium") 
     """
     here = find_repository(root)
     fix, parent = _fix_and_parent(here.top, commit)
-    rows, hunks = _read_change(here, fix, parent)
-    sent = [row for row in rows if not row.is_submodule and not _refused(row)]
-    source = [row for row in sent if _is_source(row)]
-    told = {name for row in sent if not _is_source(row) for name in row.names}
-    notes = [f"left out: {reveal_name(row.path)}" for row in rows if row not in sent]
-    names_of_source = {row.path for row in source}
-    if any(path in names_of_source and _COMMENT.search(hunk.text or b"") for path, hunk in hunks):
-        notes.append(
-            "the change removes comments of the fix, which may give the bug away: edit base/ or head/"
-        )
-    if len(source) > LARGE:
-        notes.append(f"large: the fix changes {len(source)} source files; a smaller one says more")
-    names = tuple({os.fsdecode(name): None for row in sent for name in row.names})
-    head = _contents(here.top, parent, names)
-    edits = _edits(hunks, {row.path for row in source if _is_text(row)}, head)
-    if not edits:
-        raise UsageError(f"{fix[:12]}: {_why_nothing(rows, source)}", "Name a commit that fixes code.")
-    base = {path: file for path, file in _contents(here.top, fix, names).items() if path not in told}
-    base |= {path: file for path, file in head.items() if path in told}
+    base, head, edits, notes = _turn_back(here, fix, parent)
     subject = _subject(here.top, fix, parent)
     folder = out / f"{_slug(subject)}-{fix[:12]}".lstrip("-")
     if os.path.lexists(folder):
         raise UsageError(f"{one_line(str(folder))} is already here", "Remove it, or give another --out.")
     with disk.failing_as(f"{one_line(str(out))}: cannot be written"), _new_folder(folder) as part:
-        links = [
-            link for files, side in ((base, "base"), (head, "head")) for link in _write(part / side, files)
-        ]
-        notes += [f"left out: {reveal_name(link)}, a link to the outside" for link in dict.fromkeys(links)]
+        outside = dict.fromkeys((*_write(part / "base", base), *_write(part / "head", head)))
+        notes += [f"left out: {reveal_name(link)}, a link to the outside" for link in outside]
         disk.write(part / "expect.yaml", _expect(fix, subject, edits, severity, notes))
     return Made(folder, "{file}:{lines}".format(**edits[0].where), tuple(notes))
 
@@ -146,6 +142,37 @@ def _read_change(
     return rows, hunks
 
 
+def _turn_back(here: Checkout, fix: str, parent: str) -> _ChangeBack:
+    """Take a fix back, in its source files only. Raises ``UsageError`` if that edits no line of code.
+
+    Tests, pages and data would give the bug away: both sides have them as they were before the fix.
+    """
+    rows, hunks = _read_change(here, fix, parent)
+    if len(rows) > _MOST_FILES:
+        raise UsageError(
+            f"{fix[:12]} changes {len(rows):,} files, too many for a case", "Name a smaller fix."
+        )
+    kept = [row for row in rows if not row.is_submodule and not _refused(row)]
+    source = {row.path: row for row in kept if _is_source(row)}
+    names = tuple({os.fsdecode(name): None for row in kept for name in row.names})
+    told = {name for row in kept if not _is_source(row) for name in row.names}
+    head, after = _contents(here.top, parent, names), _contents(here.top, fix, names)
+    base = {path: file for path, file in after.items() if path not in told}
+    base |= {path: file for path, file in head.items() if path in told}
+    edited = [(path, hunk) for path, hunk in hunks if path in source and _is_text(source[path])]
+    edits = _edits(edited, head)
+    if not edits:
+        raise UsageError(
+            f"{fix[:12]}: {_why_nothing(rows, source.values())}", "Name a commit that fixes code."
+        )
+    notes = [f"left out: {reveal_name(row.path)}" for row in rows if row not in kept]
+    if len(source) > LARGE:
+        notes.append(f"large: the fix changes {len(source)} source files; a smaller one says more")
+    if any(_COMMENT.search(hunk.text or b"") for _, hunk in edited):
+        notes.append("the change removes comments of the fix: check that they do not give the bug away")
+    return _ChangeBack(base, head, edits, notes)
+
+
 def _refused(row: diffs.Row) -> bool:
     """Whether a name is one that no context may have: of a secret, or outside of the repository."""
     return any(paths.refusal(os.fsdecode(name)) is not None for name in row.names)
@@ -159,7 +186,7 @@ def _is_text(row: diffs.Row) -> bool:
     return set(row.modes) <= {"100644", "100755", "000000"}
 
 
-def _why_nothing(rows: Sequence[diffs.Row], source: Sequence[diffs.Row]) -> str:
+def _why_nothing(rows: Sequence[diffs.Row], source: Collection[diffs.Row]) -> str:
     if not rows:
         return "it changes no file"
     if all(row.is_submodule for row in rows):
@@ -173,11 +200,6 @@ def _why_nothing(rows: Sequence[diffs.Row], source: Sequence[diffs.Row]) -> str:
     return "it changes no lines of code: only names, modes, links or binary files"
 
 
-class _File(NamedTuple):
-    mode: str
-    content: bytes
-
-
 def _contents(top: Path, tree: str, names: Sequence[str]) -> dict[bytes, _File]:
     """Those of these files that a commit has. Raises ``UsageError`` if they are too large for a case."""
     if not names:
@@ -185,7 +207,7 @@ def _contents(top: Path, tree: str, names: Sequence[str]) -> dict[bytes, _File]:
     found = [each for each in tracking.entries(top, tree, *names) if each.mode != "160000"]
     sizes = tracking.sizes(top, dict.fromkeys(each.id for each in found))
     if sum(sizes[each.id] for each in found) > _MOST_BYTES:
-        raise UsageError(f"the files of {tree[:12]} are larger than 50 MB", "Name a smaller fix.")
+        raise UsageError(f"the files of {tree[:12]} are larger than 16 MiB", "Name a smaller fix.")
     read = tracking.contents(top, [(each.id, sizes[each.id]) for each in found])
     return {each.path: _File(each.mode, content) for each, content in zip(found, read, strict=True)}
 
@@ -193,9 +215,7 @@ def _contents(top: Path, tree: str, names: Sequence[str]) -> dict[bytes, _File]:
 _NEW_SIDE = re.compile(rb"@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@")
 
 
-def _edits(
-    hunks: Iterable[tuple[bytes, diffs.Hunk]], wanted: Iterable[bytes], head: Mapping[bytes, _File]
-) -> list[_Edit]:
+def _edits(hunks: Iterable[tuple[bytes, diffs.Hunk]], head: Mapping[bytes, _File]) -> list[_Edit]:
     """The places of the defect, the one with most changed lines first. Those that are near become one.
 
     Where the fix only added lines, a place is the lines before and after them.
@@ -203,7 +223,7 @@ def _edits(
     found: list[_Edit] = []
     for name, hunk in hunks:
         path, ranges = os.fsdecode(name), _NEW_SIDE.match(hunk.text or b"")
-        if ranges is None or name not in wanted or name not in head or not path.isprintable():
+        if ranges is None or name not in head or not path.isprintable():
             continue
         content = head[name].content
         length = content.count(b"\n") + (not content.endswith(b"\n"))

@@ -18,9 +18,9 @@ from aethr.evaluation.fixes import MESSAGE_BYTES, Made, find_commit, find_reposi
 from aethr.git import history
 
 FOLDER = Path("cases")
-"""Where cases are put by default, relative to the current folder."""
-MOST_COMMITS = 2000
-"""So many commits of a range are read, the newest ones."""
+"""Where cases are put by default, in the current folder."""
+MOST_COMMITS = 5000
+"""So many commits may a range have."""
 
 
 class Proposal(NamedTuple):
@@ -31,64 +31,70 @@ class Proposal(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def main(fix: str | None, range_: str | None, out: Path | None, severity: Severity) -> int:
-    """``aethr eval --from-fix`` and ``--from-range``: exactly one of the two is given."""
-    top = find_repository(Path.cwd()).top
-    folder = FOLDER if out is None else out
+def main(cwd: Path, fix: str | None, range_: str | None, out: Path, severity: Severity) -> int:
+    """``aethr eval --from-fix`` and ``--from-range``, one of the two: the exit code. Raises ``AethrError``.
+
+    Of a range, a person at a terminal chooses by number; otherwise the command for each is printed.
+    """
+    top = find_repository(cwd).top
     if fix is not None:
-        _report(from_fix(top, fix, folder, severity))
+        _report(from_fix(top, fix, out, severity), cwd)
         return 0
     assert range_ is not None
     found = propose(top, range_)
+    for number, each in enumerate(found, start=1):
+        sys.stdout.write(f"{number:>3}  {each.commit[:12]}  {one_line(each.subject)}\n")
+        sys.stdout.write(f"     {'; '.join(each.reasons)}\n")
     if not found:
         sys.stdout.write(f"No commit in {one_line(range_)} looks like a bug fix.\n")
-        return 0
-    if not sys.stdin.isatty():
-        more = "".join(f" {shlex.quote(word)}" for word in (() if out is None else ("--out", str(out))))
-        for each in found:
-            why = f"{one_line(each.subject)} ({'; '.join(each.reasons)})"
-            sys.stdout.write(f"aethr eval --from-fix {each.commit[:12]}{more}  # {why}\n")
-        return 0
-    return max((_make(top, each.commit, folder, severity) for each in _ask(found)), default=0)
+    elif sys.stdin.isatty():
+        return max((_make(top, each.commit, out, severity, cwd) for each in _ask(found)), default=0)
+    else:  # without a subject beside a command: not every shell reads `#` as the beginning of a comment
+        options = [] if severity == "medium" else ["--severity", severity]
+        options += [] if out == cwd / FOLDER else ["--out", str(out)]
+        lines = (shlex.join(["aethr", "eval", "--from-fix", each.commit[:12], *options]) for each in found)
+        sys.stdout.write("\n" + "".join(f"{line}\n" for line in lines))
+    return 0
 
 
-def _make(top: Path, commit: str, folder: Path, severity: Severity) -> int:
+def _make(top: Path, commit: str, out: Path, severity: Severity, cwd: Path) -> int:
     """Make one of several cases: if this one cannot be made, the others can."""
     try:
-        _report(from_fix(top, commit, folder, severity))
+        _report(from_fix(top, commit, out, severity), cwd)
     except UsageError as error:
         sys.stdout.write(f"Not made: {one_line(str(error))}\n")
         return int(error.exit_code)
     return 0
 
 
-def _report(made: Made) -> None:
-    notes = "".join(f"  {note}\n" for note in made.notes)
-    where = one_line(str(made.folder))
-    sys.stdout.write(f"Made {where}: {made.place}\n{notes}  Check the words in {where}/expect.yaml.\n")
+def _report(made: Made, cwd: Path) -> None:
+    inside = made.folder.is_relative_to(cwd)
+    where = one_line(str(made.folder.relative_to(cwd) if inside else made.folder), 500)
+    lines = [
+        f"Made {where}: {one_line(made.place, 500)}",
+        *made.notes,
+        f"Check the words in {where}/expect.yaml.",
+    ]
+    sys.stdout.write("\n  ".join(lines) + "\n")
 
 
 def _ask(found: Sequence[Proposal]) -> list[Proposal]:
     """The proposals that the person at the terminal chooses. Raises ``UsageError`` for other answers."""
-    for number, each in enumerate(found, start=1):
-        sys.stdout.write(f"{number:>3}  {each.commit[:12]}  {one_line(each.subject)}\n")
-        sys.stdout.write(f"     {'; '.join(each.reasons)}\n")
     sys.stdout.write("Which ones? (numbers such as 1,3-5, or all) ")
     sys.stdout.flush()
     chosen: dict[int, None] = {}
     for word in sys.stdin.readline().replace(",", " ").split():
-        first, dash, last = ("1", "-", str(len(found))) if word == "all" else word.partition("-")
-        ends = [
-            int(end) if re.fullmatch("[0-9]{1,6}", end) else 0 for end in (first, last if dash else first)
-        ]
-        if not 1 <= ends[0] <= ends[1] <= len(found):
+        ends = _RANGE.fullmatch(f"1-{len(found)}" if word == "all" else word)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (0, 0)
+        if not 1 <= first <= last <= len(found):
             raise UsageError(
                 f"{one_line(word)}: not one of the numbers 1 to {len(found)}", "Write them as in 1,3-5."
             )
-        chosen.update(dict.fromkeys(range(ends[0], ends[1] + 1)))
+        chosen.update(dict.fromkeys(range(first, last + 1)))
     return [found[number - 1] for number in chosen]
 
 
+_RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 _SIGNS: Mapping[str, re.Pattern[str]] = {
     reason: re.compile(words, re.IGNORECASE)
     for reason, words in {
@@ -103,7 +109,7 @@ _SIGNS: Mapping[str, re.Pattern[str]] = {
     }.items()
 }  # fmt: skip
 _NO_BUG = re.compile(
-    r"\b(?:typos?|spelling|lint\w{0,4}|format(?:ting)?|whitespace|mypy|flake8|ruff|changelog|docs?|docstrings?|ci)\b",
+    r"\b(?:typos?|spelling|lint\w{0,4}|formatting|whitespace|mypy|ruff|changelog|docs?|docstrings?|ci)\b",
     re.IGNORECASE,
 )
 """In a subject: what is fixed is no behaviour."""
@@ -124,6 +130,10 @@ def propose(root: Path, text: str) -> tuple[Proposal, ...]:
         raise UsageError(f"--from-range: {one_line(text)!r} is not a range", "Write it as in v1.0..HEAD.")
     ends = [find_commit(root, "--from-range", name or "HEAD") for name in (base, head)]
     listed = history.commits(root, ends[1], [ends[0]], MOST_COMMITS, MESSAGE_BYTES)
+    if listed is not None and listed.more:
+        raise UsageError(
+            f"--from-range: {one_line(text)} has more than {MOST_COMMITS:,} commits", "Name a shorter range."
+        )
     newest = listed.newest if listed is not None else ()
     files = dict(history.touched(root, [each.id for each in newest]))
     found = []
@@ -140,13 +150,17 @@ def _reasons(subject: str, body: str, files: Iterable[history.Touched]) -> tuple
 
     What a feature says in its body is about other things, so only its subject counts.
     """
-    edited = [os.fsdecode(file.path) for file in files if set(file.modes) <= {"100644", "100755"}]
-    kinds = {exclusion.importance(path) for path in edited if not exclusion.is_protected(path)}
-    if 0 not in kinds or _NO_BUG.search(subject):
+    names = {os.fsdecode(file.path): set(file.modes) <= {"100644", "100755"} for file in files}
+    kinds = {
+        (exclusion.importance(name), edited)
+        for name, edited in names.items()
+        if not exclusion.is_protected(name)
+    }
+    if (0, True) not in kinds or _NO_BUG.search(subject):
         return ()
     is_feature = _A_FEATURE.match(subject) is not None
     text = subject if is_feature else f"{subject}\n{body}"
     said = [reason for reason, sign in _SIGNS.items() if sign.search(text)]
-    if 1 in kinds and (said or not is_feature):
+    if not kinds.isdisjoint({(1, True), (1, False)}) and (said or not is_feature):
         said.append("changes a test with the code")
     return tuple(said)
