@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,3 +160,31 @@ def commits(root: Path, head: str, without: Sequence[str], most: int, message_by
     rows = [(*bytes(kept).partition(b"\n"), sum(sizes)) for kept, sizes in found if kept]
     listed = [Commit(id_.decode(), text, size - len(id_) - 1) for id_, _, text, size in rows]
     return Commits(tuple(listed[:most]), len(listed) > most, _is_cut(root, *revisions))
+
+
+class Touched(NamedTuple):
+    """A file that a commit changed, and its modes before and after it: octal text, zeros if it is missing."""
+
+    path: bytes
+    modes: tuple[str, str]
+
+
+def touched(root: Path, commits: Sequence[str]) -> Iterator[tuple[str, tuple[Touched, ...]]]:
+    """Each of these commits with the files that it changed; a rename is two of them.
+
+    A commit that changed nothing, a merge and one without a parent are not listed. Raises ``GitError``.
+    """
+    lines = "".join(f"{each}\n" for each in commits).encode()
+    words = ("diff-tree", "--stdin", "-r", "--raw", "-z", "--no-renames", "--no-abbrev")
+    fields = iter(call.checked(root, *words, stdin=lines).split(b"\0")[:-1])
+    commit, files = "", list[Touched]()
+    for field in fields:
+        if field.startswith(b":"):
+            before, after = field[1:].split(b" ")[:2]
+            files.append(Touched(next(fields), (before.decode(), after.decode())))
+        else:  # the id of a commit comes before its files
+            if files:
+                yield commit, tuple(files)
+            commit, files = field.decode().strip(), []
+    if files:
+        yield commit, tuple(files)
