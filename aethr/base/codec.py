@@ -93,12 +93,6 @@ def whole_from_json(kind: type[_Value], value: object, name: str) -> _Value:
     return found
 
 
-def part_from_json(kind: type[_Value], value: object, name: str) -> _Value:
-    """The same, where each field that has a default may be missing."""
-    found: _Value = _record(kind, an_object(value, name), frozenset())
-    return found
-
-
 def step_from_seed(value: object) -> StepResult:
     """A step result of the seed form: ``step_id``, ``content``; maybe ``metadata``, ``artifacts``, ``usage``.
 

@@ -344,18 +344,6 @@ def _require_positive(numbers: Mapping[str, float | None]) -> None:
             raise UsageError(f"{flag} {shown}: not a positive number", f"Give {flag} more than 0.")
 
 
-def read_share(flag: str, text: str) -> float:
-    """``0.8`` or ``80%`` as a share from 0 to 1. Raises ``UsageError``."""
-    percent = text.endswith("%")
-    try:
-        share = float(text.removesuffix("%")) / (100 if percent else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UsageError(f"{flag} {text}: not a share", f"Give {flag} from 0 to 1, or as 80%.")
-    return share
-
-
 def read_shard(text: str) -> tuple[int, int]:
     """The two numbers of ``--shard I/N``. Raises ``UsageError``."""
     found = _SHARD.fullmatch(text)

@@ -6,22 +6,54 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aethr.base import edge, options, sanitize
 from aethr.base.errors import AethrError, BudgetError, ExitCode, Terminated, UsageError
 from aethr.base.options import EVAL_OPTIONS, OPTIONS, EvalOptions
+from aethr.base.records import SEVERITIES
 from aethr.base.words import counted, two_columns
-from aethr.evaluation import cases, runs, schedule
+from aethr.evaluation import baseline, cases, runs, schedule, scorecard
 from aethr.evaluation.cases import Loaded
 from aethr.evaluation.records import Evaluation, Trial
 from aethr.evaluation.runs import EndedRun
 from aethr.evaluation.schedule import Schedule
-from aethr.output import wording
+from aethr.evaluation.scorecard import Scorecard
+from aethr.evaluation.summary import Thresholds, read_thresholds, rule, summarize
+from aethr.output import report_files, wording
+from aethr.output.report_files import Target
 from aethr.run import resume
 
 _SHARED = tuple(each for each in OPTIONS if each.name in ("config", "preset", "model", "no_fallback"))
 """The options that say what is evaluated: as for `aethr run`, the environment can set them."""
+
+
+class _Measuring(NamedTuple):
+    """How the runs are measured, which is known and checked before the first of them."""
+
+    thresholds: Thresholds
+    earlier: Evaluation | None
+    reports: tuple[Target, ...]
+
+    @classmethod
+    def of(cls, wanted: EvalOptions, chosen: Sequence[Loaded]) -> _Measuring:
+        """Raises ``UsageError``."""
+        return cls(
+            read_thresholds(wanted.min_recall, wanted.max_false, [each.case for each in chosen]),
+            baseline.load(wanted.baseline) if wanted.baseline is not None else None,
+            report_files.check(wanted.report, scorecard.FORMATS),
+        )
+
+    def deliver(self, evaluation: Evaluation, wanted: EvalOptions) -> ExitCode:
+        """Score, show and write the reports; the exit code by the thresholds. Raises ``DiskError``."""
+        ruling = rule(summarize(evaluation), self.thresholds, evaluation.about.mode)
+        card = Scorecard(evaluation, self.earlier, ruling)
+        sys.stdout.write(
+            scorecard.json_text(card) if wanted.json else sanitize.terminal(scorecard.text(card))
+        )
+        sys.stdout.flush()
+        report_files.write_texts(self.reports, lambda suffix: scorecard.FORMATS[suffix].render(card))
+        return ruling.exit_code
 
 
 def main(**given: Any) -> int:
@@ -37,6 +69,7 @@ def main(**given: Any) -> int:
     chosen = _choose(loaded, wanted.tag)
     if wanted.list:
         return _list(chosen)
+    measuring = _Measuring.of(wanted, chosen)
     planned = schedule.prepare(wanted, chosen, [each.case.name for each in loaded], cwd, os.environ)
     for note in planned.notes:
         sys.stderr.write(f"note: {sanitize.one_line(note, 500)}\n")
@@ -45,7 +78,7 @@ def main(**given: Any) -> int:
         error = runs.explain(planned, ended)
         code = ExitCode.OK
         if not isinstance(error, BudgetError):  # else there are runs that have not begun
-            code = _deliver(runs.record(planned, ended), wanted)
+            code = measuring.deliver(runs.record(planned, ended), wanted)
         if error is not None:
             raise error
     except (AethrError, KeyboardInterrupt, Terminated, OSError) as stop:
@@ -67,10 +100,10 @@ def _keep(planned: Schedule, wanted: EvalOptions, error: AethrError) -> AethrErr
 
 def _make_cases(wanted: EvalOptions, cwd: Path) -> int:
     """A case from a fix, or the proposals of a range."""
-    from aethr.evaluation import history
+    from aethr.evaluation import proposals
 
-    code: int = history.main(cwd, wanted.from_fix, wanted.from_range, Path(cwd, wanted.out), wanted.severity)
-    return code
+    severity = next(each for each in SEVERITIES if each == wanted.severity)
+    return proposals.main(cwd, wanted.from_fix, wanted.from_range, Path(cwd, wanted.out), severity)
 
 
 def _choose(loaded: Sequence[Loaded], tags: Sequence[str]) -> Sequence[Loaded]:
@@ -121,8 +154,3 @@ def _describe(trial: Trial, repeat: int) -> str:
         wording.seconds(totals.seconds),
     )
     return f"{name}: {', '.join(parts)}"
-
-
-def _deliver(evaluation: Evaluation, wanted: EvalOptions) -> ExitCode:
-    """Score, report and judge: the exit code by the thresholds."""
-    return ExitCode.OK

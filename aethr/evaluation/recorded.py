@@ -33,6 +33,9 @@ MANIFEST = "recording.json"
 SCHEMA = 1
 MOST_BYTES = 64 << 20
 
+_USUAL = codec.to_json(Completion("", "", ""))
+"""The fields of an answer that a file need not have."""
+
 Key = tuple[str, int, int, int]
 """The step, the pass, the part and the question of an answer."""
 
@@ -151,8 +154,7 @@ def _to_json(answer: Recorded) -> Mapping[str, object]:
     """Only what is not a default, and the content in lines, so that a diff of two recordings is readable."""
     step, iteration, part, question = answer.key
     said = codec.to_json(answer.completion)
-    defaults = Completion._field_defaults
-    unusual = {name: value for name, value in said.items() if value != codec.to_json(defaults.get(name))}
+    unusual = {name: value for name, value in said.items() if value != _USUAL[name]}
     return {
         "step": step,
         "pass": iteration,
@@ -175,14 +177,14 @@ def _read_tape(path: Path) -> Mapping[Key, Recorded]:
 
 
 def _from_json(data: Mapping[str, Any]) -> Recorded:
-    where = codec.part_from_json(_Where, {**data, "pass_": data.get("pass")}, "an answer")
+    where = codec.whole_from_json(_Where, {**data, "pass_": data.get("pass")}, "an answer")
     content = "\n".join(codec.texts(data, "content"))
     spent = codec.sequence(data, "spent") if "spent" in data else ()
     return Recorded(
         (where.step, where.pass_, where.part, where.question),
         codec.text(data, "prompt_sha256"),
-        codec.part_from_json(Completion, {**data, "content": content}, "an answer"),
-        tuple(codec.part_from_json(Usage, each, "an entry of 'spent'") for each in spent),
+        codec.whole_from_json(Completion, {**_USUAL, **data, "content": content}, "an answer"),
+        tuple(codec.whole_from_json(Usage, each, "an entry of 'spent'") for each in spent),
     )
 
 

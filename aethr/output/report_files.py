@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,17 +30,22 @@ class Target(NamedTuple):
     followed: bool = False
 
 
-def check(paths: Sequence[str]) -> tuple[Target, ...]:
-    """Where the reports go. Raises ``UsageError`` for one that cannot be written, before the run costs."""
+def check(paths: Sequence[str], formats: Collection[str] = ()) -> tuple[Target, ...]:
+    """Where the reports go. Raises ``UsageError`` for one that cannot be written, before the run costs.
+
+    ``formats`` are the suffixes that choose one (default: those of a run).
+    """
     if not paths:
         return ()
-    from aethr.output.report import FORMATS
+    if not formats:
+        from aethr.output.report import FORMATS
 
+        formats = FORMATS
     for name, path in zip(paths, map(Path, paths), strict=True):
-        if path.suffix not in FORMATS:
+        if path.suffix not in formats:
             raise UsageError(
-                f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, FORMATS)}",
-                f"The suffix chooses the format: {' '.join(FORMATS)}.",
+                f"--report {path}: no format '{path.suffix}'{suggest(path.suffix, formats)}",
+                f"The suffix chooses the format: {' '.join(formats)}.",
             )
         # os.path instead of pathlib, which raises for a folder that may not be read.
         if os.path.isdir(path) or not os.path.isdir(path.parent):  # noqa: PTH112
@@ -75,14 +80,19 @@ def _leaves_repository(path: Path) -> bool:
 
 
 def write(targets: Iterable[Target], result: RunResult) -> None:
-    """Write each report; a file that exists is replaced in one step and keeps its mode.
+    """Write each report of a run. Raises ``DiskError``."""
+    from aethr.output.report import FORMATS
+
+    write_texts(targets, lambda suffix: FORMATS[suffix].render(result))
+
+
+def write_texts(targets: Iterable[Target], render: Callable[[str], str]) -> None:
+    """Write what ``render`` makes for each suffix; a file that exists is replaced in one step, with its mode.
 
     Raises ``DiskError``.
     """
-    from aethr.output.report import FORMATS
-
     for path, followed in targets:
-        text = FORMATS[path.suffix].render(result)
+        text = render(path.suffix)
         with disk.failing_as(f"{path}: cannot write the report", "The answer is above; nothing was lost."):
             if followed:
                 _write_into(path, text, 0)
