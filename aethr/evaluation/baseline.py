@@ -11,9 +11,9 @@ from aethr.base import codec
 from aethr.base.errors import UsageError
 from aethr.base.records import Mode
 from aethr.base.words import capped, path_line
-from aethr.evaluation.records import About, Case, Evaluation, Expected, Trial
+from aethr.evaluation.records import Basis, Case, Evaluation, Expected, Trial
 from aethr.evaluation.scoring import Score
-from aethr.evaluation.summary import Share, Summary, by_case, score_all, share_of_clean, summarize
+from aethr.evaluation.summary import Proportion, Summary, by_case, score_all, share_of_clean, summarize
 
 SCHEMA = 1
 MAX_BYTES = 64 << 20
@@ -31,14 +31,14 @@ class _WrittenCase(NamedTuple):
     sha256: str = ""
 
 
-class Difference(NamedTuple):
+class Shift(NamedTuple):
     """How a defect, or a clean case, did then and now: the share of its runs of which ``what`` holds."""
 
     case: str
     place: str
     what: str
-    before: Share
-    now: Share
+    before: Proportion
+    now: Proportion
 
 
 class Comparison(NamedTuple):
@@ -49,8 +49,8 @@ class Comparison(NamedTuple):
     differs besides, and what is not compared.
     """
 
-    better: tuple[Difference, ...]
-    worse: tuple[Difference, ...]
+    better: tuple[Shift, ...]
+    worse: tuple[Shift, ...]
     same: int
     before: Summary
     now: Summary
@@ -94,7 +94,7 @@ def from_json(value: object) -> Evaluation:
     document = codec.an_object(value, "a record")
     if document.get("schema") != SCHEMA:
         raise ValueError(f"'schema': expected {SCHEMA}")
-    about = codec.from_json(About, document, "a record")
+    about = codec.from_json(Basis, document, "a record")
     cases = tuple(
         Case(folder=Path(), **codec.from_json(_WrittenCase, each, "a case")._asdict())
         for each in codec.sequence(document, "cases")
@@ -132,13 +132,13 @@ def compare(now: Evaluation, before: Evaluation) -> Comparison:
         for each in (before, now)
     ]
     then, today = (by_case(score_all(side)) for side in sides)
-    better: list[Difference] = []
-    worse: list[Difference] = []
+    better: list[Shift] = []
+    worse: list[Shift] = []
     same = 0
     for name in today:
         for was, found in zip(_measure(then[name]), _measure(today[name]), strict=True):
             changed = [
-                Difference(name, one.place, one.what, one.share, other.share)
+                Shift(name, one.place, one.what, one.share, other.share)
                 for one, other in zip(was, found, strict=True)
                 if one.share.value != other.share.value
             ]
@@ -162,7 +162,7 @@ def _is_other(case: Case, old: Case) -> bool:
 class _Measured(NamedTuple):
     place: str
     what: str
-    share: Share
+    share: Proportion
 
 
 def _measure(scores: Sequence[Score]) -> Iterator[list[_Measured]]:
@@ -172,11 +172,11 @@ def _measure(scores: Sequence[Score]) -> Iterator[list[_Measured]]:
         yield [_Measured("clean", "passed", share_of_clean(scores, lambda each: each.is_right))]
     for number, expected in enumerate(case.expected):
         detections = [each.detections[number] for each in scores]
-        found = sum(each.by is not None for each in detections)
+        found = sum(each.is_found for each in detections)
         placed = sum(each.at_place for each in detections)
         yield [
-            _Measured(name_place(expected), "found", Share(found, len(scores), 1)),
-            _Measured(name_place(expected), "at the right place", Share(placed, len(scores), 1)),
+            _Measured(name_place(expected), "found", Proportion(found, len(scores), 1)),
+            _Measured(name_place(expected), "at the right place", Proportion(placed, len(scores), 1)),
         ]
 
 
@@ -187,7 +187,7 @@ def name_place(expected: Expected) -> str:
     return f"{place}-{lines.last}" if lines and lines.last != lines.first else place
 
 
-def _describe_settings(now: About, before: About) -> Iterator[str]:
+def _describe_settings(now: Basis, before: Basis) -> Iterator[str]:
     """What else differs between two evaluations, in a line each."""
     modes: Mapping[Mode, str] = {
         "mock": "a mock, whose figures mean nothing",

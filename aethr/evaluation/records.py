@@ -75,7 +75,7 @@ class Trial(NamedTuple):
         return self.error is None and self.outcome != "not-reviewed"
 
 
-class About(NamedTuple):
+class Basis(NamedTuple):
     """What an evaluation ran, and with what.
 
     ``aethr`` is the version, ``date`` the start in UTC as ISO 8601 has it. ``workflow`` is the name in the
@@ -96,6 +96,6 @@ class About(NamedTuple):
 class Evaluation(NamedTuple):
     """All trials of some cases: what the record holds. Scores and figures follow from it."""
 
-    about: About
+    about: Basis
     cases: tuple[Case, ...]
     trials: tuple[Trial, ...]

@@ -17,10 +17,10 @@ from aethr.base.records import Finding, Mode
 from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold, rest
 from aethr.evaluation import baseline
-from aethr.evaluation.baseline import Comparison, Difference, name_place
+from aethr.evaluation.baseline import Comparison, Shift, name_place
 from aethr.evaluation.records import Evaluation
 from aethr.evaluation.scoring import Detection, Score
-from aethr.evaluation.summary import Ruling, Share, Summary, by_case, score_all, summarize
+from aethr.evaluation.summary import Proportion, Ruling, Summary, by_case, score_all, summarize
 from aethr.output import wording
 from aethr.output.markdown import bullets, markdown_inline, table
 from aethr.output.wording import Message
@@ -47,7 +47,7 @@ class Scorecard(NamedTuple):
     ruling: Ruling = Ruling()
 
 
-class FormatRow(NamedTuple):
+class Format(NamedTuple):
     """A format: the function that writes a scorecard in it, and what it is for."""
 
     render: Callable[[Scorecard], str]
@@ -171,7 +171,7 @@ def markdown(card: Scorecard) -> str:
         markdown_inline(_UNREAL.get(card.evaluation.about.mode, "")),
         _compare_as_markdown(card.evaluation, card.earlier) if card.earlier is not None else "",
         "## Figures",
-        table(("", "Share", "95 % interval"), measures),
+        table(("", "Proportion", "95 % interval"), measures),
         *map(markdown_inline, (_count(summary), *_troubles(summary), _spent(card.evaluation, summary))),
         "## Cases" if cases else "",
         table(head, cases),
@@ -208,12 +208,12 @@ def json_text(card: Scorecard) -> str:
             {
                 "case": each.case.name,
                 "number": each.trial.number,
-                "right": each.is_right if each.is_clean else all(one.by for one in each.detections),
+                "right": each.is_right if each.is_clean else all(one.is_found for one in each.detections),
                 "defects": [
                     {
                         "place": name_place(one.expected),
                         "severity": one.expected.severity,
-                        "found": one.by is not None,
+                        "found": one.is_found,
                         "at_place": one.at_place,
                         "reported_as": one.by.severity if one.by else None,
                         "missed": one.missed,
@@ -222,7 +222,7 @@ def json_text(card: Scorecard) -> str:
                 ],
                 "findings": [
                     {"role": one.role, "defect": one.defect, "finding": wording.finding(one.finding)}
-                    for one in each.judged
+                    for one in each.rated
                 ],
             }
             for each in scores
@@ -244,11 +244,11 @@ def json_text(card: Scorecard) -> str:
     return codec.dumps(document)
 
 
-FORMATS: Mapping[str, FormatRow] = MappingProxyType(
+FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        ".json": FormatRow(json_text, "the record, for --baseline and for programs"),
-        ".md": FormatRow(markdown, "a page for people"),
-        ".txt": FormatRow(text, "plain lines, as in the terminal"),
+        ".json": Format(json_text, "the record, for --baseline and for programs"),
+        ".md": Format(markdown, "a page for people"),
+        ".txt": Format(text, "plain lines, as in the terminal"),
     }
 )
 
@@ -256,7 +256,7 @@ FORMATS: Mapping[str, FormatRow] = MappingProxyType(
 def _figures(summary: Summary) -> dict[str, object]:
     """The figures as JSON values, each share with its value and interval."""
     values: dict[str, object] = {
-        name: _share_as_json(value) if isinstance(value, Share) else value
+        name: _share_as_json(value) if isinstance(value, Proportion) else value
         for name, value in zip(summary._fields, summary, strict=True)
     }
     values["by_severity"] = {severity: _share_as_json(share) for severity, share in summary.by_severity}
@@ -268,7 +268,7 @@ def _figures(summary: Summary) -> dict[str, object]:
     return values
 
 
-def _share_as_json(share: Share) -> dict[str, object]:
+def _share_as_json(share: Proportion) -> dict[str, object]:
     return {**share._asdict(), "value": share.value, "interval": share.interval}
 
 
@@ -284,7 +284,7 @@ def _title(evaluation: Evaluation) -> str:
     )
 
 
-def _measures(summary: Summary) -> list[tuple[str, Share]]:
+def _measures(summary: Summary) -> list[tuple[str, Proportion]]:
     """The shares that a report names; without cases of a severity, not that one."""
     severities = [(f"  {name}", share) for name, share in summary.by_severity if share.of]
     return [
@@ -298,7 +298,7 @@ def _measures(summary: Summary) -> list[tuple[str, Share]]:
     ]
 
 
-def _show(share: Share) -> str:
+def _show(share: Proportion) -> str:
     """``83 % (30/36)``; 0 % and 100 % are exact. ``-`` of nothing."""
     if share.value is None:
         return "-"
@@ -308,7 +308,7 @@ def _show(share: Share) -> str:
     return f"{percent} % ({share.part:,}/{share.of:,})"
 
 
-def _show_interval(share: Share) -> str:
+def _show_interval(share: Proportion) -> str:
     """``61 to 94 %, n = 12``; empty of nothing."""
     if share.interval is None:
         return ""
@@ -362,9 +362,7 @@ def _rows(scores: Sequence[Score]) -> list[_Row]:
         rows.append(
             _Row(
                 one_line(name),
-                f"{sum(each.by is not None for each in detections)}/{len(detections)}"
-                if detections
-                else "clean",
+                f"{sum(each.is_found for each in detections)}/{len(detections)}" if detections else "clean",
                 str(sum(each.at_place for each in detections)) if detections else "-",
                 str(sum(len(each.having("extra")) for each in own)),
                 ", ".join(
@@ -402,21 +400,9 @@ def _alarms(score: Score) -> list[str]:
     return found or ["revise, without a finding"] * score.is_alarm
 
 
-def _silent(score: Score) -> list[str]:
-    return [] if score.trial.counts else [one_line(score.trial.error or "not reviewed", 300)]
-
-
-def _lower(score: Score) -> list[str]:
-    return [f"{_name(each)}: as {each.by.severity}" for each in score.detections if each.by and each.is_lower]
-
-
 def _elsewhere(score: Score) -> list[str]:
     found = [each for each in score.detections if each.by and not each.at_place]
     return [f"{_name(each)}: at {_describe(each.by)}" for each in found if each.by]
-
-
-def _extras(score: Score) -> list[str]:
-    return [] if score.is_clean else list(map(_describe, score.having("extra")))
 
 
 def _closed(score: Score) -> list[str]:
@@ -428,11 +414,15 @@ _LISTS: Mapping[str, Callable[[Score], list[str]]] = MappingProxyType(
     {
         "Missed": _missed,
         "False alarms": _alarms,
-        "Without a verdict": _silent,
-        "Found as less severe": _lower,
+        "Without a verdict": lambda score: (
+            [] if score.trial.counts else [one_line(score.trial.error or "not reviewed", 300)]
+        ),
+        "Found as less severe": lambda score: [
+            f"{_name(each)}: as {each.by.severity}" for each in score.detections if each.by and each.is_lower
+        ],
         "Found elsewhere in the file": _elsewhere,
         "Something else at the place": lambda score: list(map(_describe, score.having("beside"))),
-        "Extra findings": _extras,
+        "Extra findings": lambda score: [] if score.is_clean else list(map(_describe, score.having("extra"))),
         "Duplicates": lambda score: list(map(_describe, score.having("duplicate"))),
         "Remarks on clean changes": lambda score: list(map(_describe, score.having("remark"))),
         "Dropped or answered": _closed,
@@ -461,7 +451,7 @@ def _name(detection: Detection) -> str:
     return f"{one_line(name_place(detection.expected), 200)}: [{detection.expected.severity}]"
 
 
-def _tell(each: Difference) -> str:
+def _tell(each: Shift) -> str:
     """``last-page: app/pages.py:12: found in 33 % (1/3), now in 100 % (3/3)``."""
     place = one_line(each.place, 200)
     return f"{one_line(each.case)}: {place}: {each.what} {_show(each.before)}, now {_show(each.now)}"

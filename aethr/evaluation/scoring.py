@@ -31,7 +31,7 @@ _RADIX = 1 << 40
 """More than the sum of any of the figures by which two assignments are compared."""
 
 
-class Judged(NamedTuple):
+class Rated(NamedTuple):
     """A finding of a trial and its role. ``defect`` counts the expected ones from 0, None for no defect."""
 
     finding: Finding
@@ -52,18 +52,22 @@ class Detection(NamedTuple):
     missed: str = ""
 
     @property
+    def is_found(self) -> bool:
+        return self.by is not None
+
+    @property
     def is_lower(self) -> bool:
         """Whether it was found as less severe than it is."""
         return self.by is not None and _steps_down(self.by, self.expected) > 0
 
 
 class Score(NamedTuple):
-    """What a trial found: ``detections`` in the order of the case, ``judged`` with all findings by place."""
+    """What a trial found: ``detections`` in the order of the case, ``rated`` with all findings by place."""
 
     case: Case
     trial: Trial
     detections: tuple[Detection, ...]
-    judged: tuple[Judged, ...]
+    rated: tuple[Rated, ...]
 
     @property
     def is_clean(self) -> bool:
@@ -78,7 +82,7 @@ class Score(NamedTuple):
         """
         if not self.is_clean or not self.trial.counts:
             return False
-        roles = {each.role for each in self.judged}
+        roles = {each.role for each in self.rated}
         return "extra" in roles or (self.trial.outcome == "revise" and "remark" not in roles)
 
     @property
@@ -88,17 +92,19 @@ class Score(NamedTuple):
 
     def having(self, *roles: Role) -> tuple[Finding, ...]:
         """The findings with one of these roles."""
-        return tuple(each.finding for each in self.judged if each.role in roles)
+        return tuple(each.finding for each in self.rated if each.role in roles)
 
 
 class _Fit(NamedTuple):
     """How a finding fits a defect.
 
     ``gap`` is the number of lines between it and the nearest place, 0 if they overlap; None in another file.
+    ``steps`` is by how many severities they differ.
     """
 
     says: bool
     gap: int | None
+    steps: int
 
     @property
     def hits(self) -> bool:
@@ -117,43 +123,39 @@ def score(case: Case, trial: Trial) -> Score:
     the fewest lines in between, and with the findings that come first by place.
     """
     found = sorted(trial.findings, key=_order)
+    counts = [trial.counts and each.is_open for each in found]
     said = [_listen(each) for each in found]
     fits = [
         [
-            _Fit(any(_says(own, word) for word in expected.words), _gap(each, expected.places, trial))
+            _Fit(
+                any(_says(own, word) for word in expected.words),
+                _gap(each, expected.places, trial),
+                abs(_steps_down(each, expected)),
+            )
             for each, own in zip(found, said, strict=True)
         ]
         for expected in case.expected
     ]
     taken = assign(
-        [
-            [
-                _weigh(fit, found[at], expected, at) if fit.hits and _counts(found[at], trial) else None
-                for at, fit in enumerate(row)
-            ]
-            for expected, row in zip(case.expected, fits, strict=True)
-        ]
+        [[_weigh(fit, at) if counts[at] and fit.hits else None for at, fit in enumerate(row)] for row in fits]
+    )
+    rated = tuple(
+        _rate(each, at, [row[at] for row in fits], taken) if counts[at] else Rated(each, "set-aside")
+        for at, each in enumerate(found)
     )
     detections = tuple(
-        Detection(expected, missed=_explain(expected, found, row, trial))
+        Detection(expected, missed=_explain(expected, rated, row, trial))
         if at is None
         else Detection(expected, found[at], row[at].is_near)
         for expected, row, at in zip(case.expected, fits, taken, strict=True)
     )
-    judged = tuple(
-        Judged(each, *_judge(at, [row[at] for row in fits], taken))
-        if _counts(each, trial)
-        else Judged(each, "set-aside")
-        for at, each in enumerate(found)
-    )
-    if not case.expected:
-        judged = tuple(
-            each._replace(role="remark")
-            if each.role == "extra" and each.finding.severity == SEVERITIES[-1]
-            else each
-            for each in judged
-        )
-    return Score(case, trial, detections, judged)
+    return Score(case, trial, detections, rated)
+
+
+def _weigh(fit: _Fit, order: int) -> int:
+    """The cost of a pair: place before far, then the nearer severity, the smaller distance, the order."""
+    rank = (not fit.is_near) * _RADIX + fit.steps
+    return (rank * _RADIX + (fit.gap or 0)) * _RADIX + order
 
 
 def assign(costs: Sequence[Sequence[int | None]]) -> list[int | None]:
@@ -197,54 +199,44 @@ def _find_path(costs: Sequence[Sequence[int | None]], taken: Sequence[int | None
     return path
 
 
-def _weigh(fit: _Fit, finding: Finding, expected: Expected, order: int) -> int:
-    """The cost of a pair: place before far, then the nearer severity, the smaller distance, the order."""
-    figures = (not fit.is_near, abs(_steps_down(finding, expected)), fit.gap or 0, order)
-    total = 0
-    for figure in figures:
-        total = total * _RADIX + figure
-    return total
-
-
-def _judge(at: int, fits: Sequence[_Fit], taken: Sequence[int | None]) -> tuple[Role, int | None]:
-    """The role of a finding that counts, by how it fits each defect and which finding each of them has."""
+def _rate(finding: Finding, at: int, fits: Sequence[_Fit], taken: Sequence[int | None]) -> Rated:
+    """A finding that counts, by how it fits each defect, and which finding each of them has."""
     if at in taken:
-        return "hit", taken.index(at)
+        return Rated(finding, "hit", taken.index(at))
     for defect, fit in enumerate(fits):
         if fit.hits:
-            return "duplicate", defect
+            return Rated(finding, "duplicate", defect)
     for defect, fit in enumerate(fits):
         if fit.is_near and taken[defect] is None:
-            return "beside", defect
-    return "extra", None
+            return Rated(finding, "beside", defect)
+    return Rated(finding, "remark" if not fits and finding.severity == SEVERITIES[-1] else "extra")
 
 
-def _explain(expected: Expected, found: Sequence[Finding], fits: Sequence[_Fit], trial: Trial) -> str:
+def _explain(expected: Expected, rated: Sequence[Rated], fits: Sequence[_Fit], trial: Trial) -> str:
     """Why a defect was missed, as far as that is known."""
-    place = expected.places[0].path
-    closed = [each for each, fit in zip(found, fits, strict=True) if fit.hits and not each.is_open]
-    others = [each for each, fit in zip(found, fits, strict=True) if fit.says and fit.gap is None]
     if trial.error is not None:
         return f"the run failed: {trial.error}"
     if trial.outcome == "not-reviewed":
         return "not reviewed"
-    if closed:
-        check = closed[0].check
-        return f"reported, but {f'dropped by {check.step}' if check and check.dropped else closed[0].state}"
-    if place in trial.excluded:
+    fitting = list(zip(rated, fits, strict=True))
+    hits = [each for each, fit in fitting if fit.hits]
+    others = [each.finding for each, fit in fitting if fit.says and each.role == "extra"]
+    if any(each.role == "hit" for each in hits):
+        return "the finding that fits it is that of another defect"
+    if hits:
+        check = hits[0].finding.check
+        by = f"dropped by {check.step}" if check and check.dropped else hits[0].finding.state
+        return f"reported, but {by}"
+    if expected.places[0].path in trial.excluded:
         return "a rule excludes its file"
-    if place in trial.missing:
+    if expected.places[0].path in trial.missing:
         return "no prompt had all of its file"
-    if any(fit.is_near and each.is_open for each, fit in zip(found, fits, strict=True)):
+    if any(fit.is_near and each.role == "beside" for each, fit in fitting):
         return "something else at the place"
     if others:
         path = others[0].path
         return "reported " + (f"for {path_line(path, others[0].line)}" if path else "without a file")
     return "not reported" + (", the review is incomplete" if trial.outcome == "incomplete" else "")
-
-
-def _counts(finding: Finding, trial: Trial) -> bool:
-    return trial.counts and finding.is_open
 
 
 def _steps_down(finding: Finding, expected: Expected) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from aethr.base.errors import ExitCode, UsageError
-from aethr.base.records import SEVERITIES, Finding, Mode, Severity, Totals
+from aethr.base.records import SEVERITIES, Mode, Severity, Totals
 from aethr.base.words import counted
 from aethr.evaluation.records import Case, Evaluation
-from aethr.evaluation.scoring import Score, score
+from aethr.evaluation.scoring import Detection, Score, score
 
 _Z = 1.959963984540054
 """The 97.5 % point of the normal distribution, for an interval of 95 %."""
@@ -19,7 +19,7 @@ _ROUNDING = 1e-9
 _SHARE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})\s*(%?)", re.ASCII)
 
 
-class Share(NamedTuple):
+class Proportion(NamedTuple):
     """``part`` of ``of``. ``n`` of them are independent: the repeats of a case are not. 0: not known."""
 
     part: int = 0
@@ -37,12 +37,12 @@ class Share(NamedTuple):
         return wilson(self.part / self.of, self.n) if self.of and self.n else None
 
 
-class Group(NamedTuple):
+class Tagged(NamedTuple):
     """The cases with a tag."""
 
     tag: str
-    recall: Share
-    clean: Share
+    recall: Proportion
+    clean: Proportion
 
 
 class Summary(NamedTuple):
@@ -56,19 +56,19 @@ class Summary(NamedTuple):
     ``planned`` is how many trials there were to be.
     """
 
-    recall: Share
-    by_severity: tuple[tuple[Severity, Share], ...]
-    placed: Share
-    clean: Share
-    alarms: Share
+    recall: Proportion
+    by_severity: tuple[tuple[Severity, Proportion], ...]
+    placed: Proportion
+    clean: Proportion
+    alarms: Proportion
     lower: int
     duplicates: int
     extras: int
     remarks: int
     beside: int
-    same_outcome: Share
-    same_findings: Share
-    tags: tuple[Group, ...]
+    same_outcome: Proportion
+    same_findings: Proportion
+    tags: tuple[Tagged, ...]
     trials: int
     planned: int
     failed: int
@@ -123,12 +123,12 @@ def summarize(evaluation: Evaluation) -> Summary:
     scores = score_all(evaluation)
     tags = sorted({tag for each in scores for tag in each.case.tags})
     repeated = [each for each in by_case(scores).values() if len(each) > 1]
-    roles = [each.role for own in scores for each in own.judged]
+    roles = [each.role for own in scores for each in own.rated]
     outcomes = [each.trial.outcome for each in scores if each.trial.error is None]
     return Summary(
-        recall=recall(scores),
-        by_severity=tuple((severity, recall(scores, severity)) for severity in SEVERITIES),
-        placed=_placed(scores),
+        recall=share_of_defects(scores, lambda each: each.is_found),
+        by_severity=tuple((severity, _recall_of(severity, scores)) for severity in SEVERITIES),
+        placed=share_of_defects(scores, lambda each: each.at_place, among=lambda each: each.is_found),
         clean=share_of_clean(scores, lambda each: each.is_right),
         alarms=share_of_clean(scores, lambda each: each.is_alarm),
         lower=sum(detection.is_lower for each in scores for detection in each.detections),
@@ -138,10 +138,14 @@ def summarize(evaluation: Evaluation) -> Summary:
         beside=roles.count("beside"),
         same_outcome=_share(len({_outcome(each) for each in own}) == 1 for own in repeated),
         same_findings=_share(
-            len(trials) == len(own) for own in repeated for trials in _distinct(list(map(_open, own)))
+            len(trials) == len(own) for own in repeated for trials in _distinct(own)
         )._replace(n=0),
         tags=tuple(
-            Group(tag, recall(own), share_of_clean(own, lambda each: each.is_right))
+            Tagged(
+                tag,
+                share_of_defects(own, lambda each: each.is_found),
+                share_of_clean(own, lambda each: each.is_right),
+            )
             for tag in tags
             if (own := [each for each in scores if tag in each.case.tags])
         ),
@@ -154,59 +158,54 @@ def summarize(evaluation: Evaluation) -> Summary:
     )
 
 
-def recall(scores: Iterable[Score], severity: Severity | None = None) -> Share:
-    """The share of expected defects that were found: of all of them, or of those with this severity."""
+def share_of_defects(
+    scores: Iterable[Score],
+    holds: Callable[[Detection], bool],
+    among: Callable[[Detection], bool] = lambda _: True,
+) -> Proportion:
+    """The share of the expected defects of all trials, or of those ``among`` them, for which this holds."""
     wanted = [
         (each.case.name, number, detection)
         for each in scores
         for number, detection in enumerate(each.detections)
-        if severity in (None, detection.expected.severity)
+        if among(detection)
     ]
     distinct = {(name, number) for name, number, _ in wanted}
-    return Share(sum(each.by is not None for *_, each in wanted), len(wanted), len(distinct))
+    return Proportion(sum(holds(each) for *_, each in wanted), len(wanted), len(distinct))
 
 
-def share_of_clean(scores: Iterable[Score], holds: Callable[[Score], bool]) -> Share:
+def share_of_clean(scores: Iterable[Score], holds: Callable[[Score], bool]) -> Proportion:
     """The share of the trials of clean cases for which this holds."""
     clean = [each for each in scores if each.is_clean]
-    return Share(sum(map(holds, clean)), len(clean), len({each.case.name for each in clean}))
+    return Proportion(sum(map(holds, clean)), len(clean), len({each.case.name for each in clean}))
 
 
-def _placed(scores: Iterable[Score]) -> Share:
-    found = [
-        (each.case.name, number, detection.at_place)
-        for each in scores
-        for number, detection in enumerate(each.detections)
-        if detection.by is not None
-    ]
-    distinct = {(name, number) for name, number, _ in found}
-    return Share(sum(at_place for *_, at_place in found), len(found), len(distinct))
+def _recall_of(severity: Severity, scores: Iterable[Score]) -> Proportion:
+    return share_of_defects(
+        scores, lambda each: each.is_found, among=lambda each: each.expected.severity == severity
+    )
 
 
-def _share(holds: Iterable[bool]) -> Share:
+def _share(holds: Iterable[bool]) -> Proportion:
     each = list(holds)
-    return Share(sum(each), len(each), len(each))
+    return Proportion(sum(each), len(each), len(each))
 
 
 def _outcome(score: Score) -> tuple[bool, ...]:
     """What repeats of a case may differ in: which defects were found, or whether it raised a false alarm."""
-    found = (detection.by is not None for detection in score.detections)
+    found = (detection.is_found for detection in score.detections)
     return score.trial.counts, score.is_alarm, *found
 
 
-def _open(score: Score) -> list[Finding]:
-    return [each.finding for each in score.judged if each.role != "set-aside"]
-
-
-def _distinct(trials: Sequence[Sequence[Finding]]) -> list[set[int]]:
+def _distinct(scores: Sequence[Score]) -> list[set[int]]:
     """For each distinct finding of these trials, those that have it: by its ids, without one by its words."""
     groups: list[tuple[set[str], set[int]]] = []
-    for number, findings in enumerate(trials):
-        for each in findings:
+    for number, own in enumerate(scores):
+        for each in (rated.finding for rated in own.rated if rated.role != "set-aside"):
             names = set(each.every_id) or {f"{each.path}:{each.line}: {each.message}"}
             same = [group for group in groups if group[0] & names]
             groups = [group for group in groups if not group[0] & names]
-            groups.append((names.union(*(own for own, _ in same)), {number}.union(*(had for _, had in same))))
+            groups.append((names.union(*(one for one, _ in same)), {number}.union(*(had for _, had in same))))
     return [had for _, had in groups]
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from aethr.base import codec
 from aethr.base.errors import UsageError
 from aethr.evaluation import baseline
-from aethr.evaluation.baseline import Difference
+from aethr.evaluation.baseline import Shift
 from aethr.evaluation.records import Evaluation, Renamed
 from aethr.evaluation.scorecard import FORMATS, Scorecard, json_text
-from aethr.evaluation.summary import Share
+from aethr.evaluation.summary import Proportion
 from tests.evaluation.support import finding, trial
 from tests.evaluation.test_figures import ABOUT, EVALUATION, FAR, HIT, TYPO, of
 from tests.support import many
@@ -201,20 +201,20 @@ def test_what_got_better_and_worse_is_told_case_by_case() -> None:
         c1=(PASSED,),
         c2=(trial(HIT),),
     )
-    none, all_of_it = Share(0, 1, 1), Share(1, 1, 1)
+    none, all_of_it = Proportion(0, 1, 1), Proportion(1, 1, 1)
     found = baseline.compare(now, before)
     assert found.better == (
-        Difference("b1", "app/pages.py:12-14", "found", none, all_of_it),
-        Difference("b3", "app/pages.py:12-14", "at the right place", none, all_of_it),
-        Difference("c1", "clean", "passed", none, all_of_it),
+        Shift("b1", "app/pages.py:12-14", "found", none, all_of_it),
+        Shift("b3", "app/pages.py:12-14", "at the right place", none, all_of_it),
+        Shift("c1", "clean", "passed", none, all_of_it),
     )
     assert found.worse == (
-        Difference("b2", "app/pages.py:12-14", "found", all_of_it, none),
-        Difference("c2", "clean", "passed", all_of_it, none),
+        Shift("b2", "app/pages.py:12-14", "found", all_of_it, none),
+        Shift("c2", "clean", "passed", all_of_it, none),
     )
     assert found.same == 1
     assert found.notes == ()
-    assert (found.before.recall, found.now.recall) == (Share(3, 4, 4), Share(3, 4, 4))
+    assert (found.before.recall, found.now.recall) == (Proportion(3, 4, 4), Proportion(3, 4, 4))
     back = baseline.compare(before, now)
     assert [each.case for each in back.better] == ["b2", "c2"]
     assert [each.case for each in back.worse] == ["b1", "b3", "c1"]
@@ -237,7 +237,7 @@ def test_a_run_that_failed_is_worse_than_one_that_found_it() -> None:
 def test_the_shares_count_where_one_was_repeated_more_often() -> None:
     before, now = evaluate(b1=(trial(HIT),)), evaluate(b1=(trial(HIT), PASSED))
     found = baseline.compare(now, before)
-    assert [(each.before, each.now) for each in found.worse] == [(Share(1, 1, 1), Share(1, 2, 1))]
+    assert [(each.before, each.now) for each in found.worse] == [(Proportion(1, 1, 1), Proportion(1, 2, 1))]
     assert found.notes == ("runs of each case: 1 then, 2 now",)
 
 
@@ -258,7 +258,7 @@ def test_what_cannot_be_compared_is_named_and_not_compared() -> None:
     found = baseline.compare(now, before)
     assert [each.case for each in found.worse] == ["b1"]
     assert (found.same, found.better) == (0, ())
-    assert found.before.recall == Share(1, 1, 1)
+    assert found.before.recall == Proportion(1, 1, 1)
     assert found.notes == (
         "not compared, only in the baseline: b2",
         "not compared, not in the baseline: b5",
@@ -275,7 +275,7 @@ def test_other_expectations_count_for_both() -> None:
     now = now._replace(cases=(case._replace(expected=(more,)),))
     found = baseline.compare(now, before)
     assert (found.better, found.worse, found.same) == ((), (), 1)
-    assert found.before.recall == found.now.recall == Share(1, 1, 1)
+    assert found.before.recall == found.now.recall == Proportion(1, 1, 1)
     assert found.notes == ("other expectations, those of now count for both: b1",)
     reworded = now._replace(cases=(case._replace(expected=(case.expected[0]._replace(why="For people."),)),))
     assert baseline.compare(reworded, before).notes == ()

@@ -9,10 +9,10 @@ import pytest
 
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.records import SEVERITIES, Lines, Severity, Totals
-from aethr.evaluation.records import About, Case, Evaluation, Expected, Trial, Where
+from aethr.evaluation.records import Basis, Case, Evaluation, Expected, Trial, Where
 from aethr.evaluation.summary import (
+    Proportion,
     Ruling,
-    Share,
     Thresholds,
     read_thresholds,
     rule,
@@ -22,7 +22,7 @@ from aethr.evaluation.summary import (
 )
 from tests.evaluation.support import DROPPED, finding, trial
 
-ABOUT = About("0.2.0", "2026-11-30T08:00:00Z", "review", "a" * 64, ("openai:m",), "live", 3, 20.0)
+ABOUT = Basis("0.2.0", "2026-11-30T08:00:00Z", "review", "a" * 64, ("openai:m",), "live", 3, 20.0)
 
 
 def defect(severity: Severity, first: int = 12, word: str = "race") -> Expected:
@@ -89,29 +89,29 @@ def near(interval: tuple[float, float] | None) -> object:
 def test_the_figures_are_those_of_a_calculation_by_hand() -> None:
     found = summarize(EVALUATION)
     # 3 + 2 + 1 + 2 + 0 + 1 + 3 + 4 = 16 of 9 defects in 3 runs
-    assert found.recall == Share(16, 27, 9)
+    assert found.recall == Proportion(16, 27, 9)
     # Wilson with p = 16/27 = 0.59259, n = 9: z² / n = 3.84146 / 9 = 0.42683;
     # middle (0.59259 + 0.21341) / 1.42683 = 0.56489;
     # half sqrt(0.42683 · 0.59259 · 0.40741 + 0.42683² / 4) / 1.42683 = 0.38548 / 1.42683 = 0.27016
     assert found.recall.interval == near((0.29472, 0.83505))
     assert dict(found.by_severity) == {
-        "high": Share(3 + 2 + 1 + 2, 12, 4),  # b1, b2, b3, b8
-        "medium": Share(2 + 0 + 1, 9, 3),  # b4, b5, b6
-        "low": Share(3 + 2, 6, 2),  # b7, b8
+        "high": Proportion(3 + 2 + 1 + 2, 12, 4),  # b1, b2, b3, b8
+        "medium": Proportion(2 + 0 + 1, 9, 3),  # b4, b5, b6
+        "low": Proportion(3 + 2, 6, 2),  # b7, b8
     }
-    assert found.placed == Share(3 + 1 + 1 + 2 + 1 + 0 + 4, 16, 8)  # all defects but that of b5
-    assert found.clean == Share(3 + 3 + 1 + 1, 12, 4)
+    assert found.placed == Proportion(3 + 1 + 1 + 2 + 1 + 0 + 4, 16, 8)  # all defects but that of b5
+    assert found.clean == Proportion(3 + 3 + 1 + 1, 12, 4)
     # p = 0.66667, n = 4: z² / n = 0.96036; middle (0.66667 + 0.48018) / 1.96036 = 0.58502;
     # half sqrt(0.96036 · 0.22222 + 0.23058) / 1.96036 = 0.66632 / 1.96036 = 0.33990
     assert found.clean.interval == near((0.24512, 0.92491))
-    assert found.alarms == Share(2 + 1, 12, 4)  # c3, c4
+    assert found.alarms == Proportion(2 + 1, 12, 4)  # c3, c4
     assert found.lower == 1  # b3
     assert found.duplicates == 1  # b4
     assert found.extras == 1  # the typo in b8
     assert found.remarks == 1  # the typo in c2
     assert found.beside == 1  # b3
-    assert found.same_outcome == Share(5, 12, 12)  # b1, b5, b7, c1, c2
-    assert found.same_findings == Share(1 + 1, 1 + 2 + 1 + 2 + 1 + 1 + 3 + 1 + 1, 0)  # b1, b7; of 13
+    assert found.same_outcome == Proportion(5, 12, 12)  # b1, b5, b7, c1, c2
+    assert found.same_findings == Proportion(1 + 1, 1 + 2 + 1 + 2 + 1 + 1 + 3 + 1 + 1, 0)  # b1, b7; of 13
     assert found.same_findings.interval is None
     assert (found.trials, found.planned) == (36, 36)
     assert (found.failed, found.not_reviewed, found.incomplete) == (2, 1, 2)
@@ -120,8 +120,8 @@ def test_the_figures_are_those_of_a_calculation_by_hand() -> None:
 
 def test_a_tag_has_the_figures_of_its_cases() -> None:
     assert summarize(EVALUATION).tags == (
-        ("python", Share(3 + 3, 6, 2), Share(3, 3, 1)),  # b1, b7; c1
-        ("sql", Share(3, 3, 1), Share(1, 3, 1)),  # b7; c3
+        ("python", Proportion(3 + 3, 6, 2), Proportion(3, 3, 1)),  # b1, b7; c1
+        ("sql", Proportion(3, 3, 1), Proportion(1, 3, 1)),  # b7; c3
     )
 
 
@@ -157,8 +157,8 @@ def test_nothing_and_all_are_ends_of_their_interval(n: int) -> None:
 
 
 def test_an_interval_is_as_wide_as_the_cases_are_few_however_often_they_ran() -> None:
-    once = Share(10, 20, 20).interval
-    assert Share(30, 60, 20).interval == once
+    once = Proportion(10, 20, 20).interval
+    assert Proportion(30, 60, 20).interval == once
     assert once == near((0.29930, 0.70070))  # 0.5 ± z / (2 sqrt(20 + z²)) = 0.5 ± 0.20070
 
 
@@ -199,7 +199,7 @@ def test_findings_are_the_same_by_any_of_their_ids() -> None:
     runs = (finding(ids=("a", "b")), finding(ids=("b", "c")), finding("Other words.", ids=("c",)))
     trials = tuple(trial(each, case="b", number=number) for number, each in enumerate(runs, 1))
     for order in (trials, trials[::-1]):
-        assert summarize(Evaluation(ABOUT, (case,), order)).same_findings == Share(1, 1)
+        assert summarize(Evaluation(ABOUT, (case,), order)).same_findings == Proportion(1, 1)
 
 
 # --- thresholds --------------------------------------------------------------------------------

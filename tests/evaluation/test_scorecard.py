@@ -72,7 +72,7 @@ Without a verdict:
 recall                    59 % (16/27)      29 to 84 %, n = 9
   high                    67 % (8/12)       25 to 92 %, n = 4
   medium                  33 % (3/9)        6 to 79 %, n = 3
-  low                     83 % (5/6)        27 to 99 %, n = 2
+  low                     83 % (5/6)        24 to 99 %, n = 2
 at the right place        75 % (12/16)      41 to 93 %, n = 8
 clean changes passed      67 % (8/12)       25 to 92 %, n = 4
 false alarms              25 % (3/12)       5 to 70 %, n = 4

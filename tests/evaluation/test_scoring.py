@@ -99,9 +99,23 @@ TRAPS = (
     Trap(
         "one finding for two defects",
         trial(finding("An off-by-one, and it leaks.", line=13)),
-        "at place; missed: not reported",
+        "at place; missed: the finding that fits it is that of another defect",
         ("hit",),
         expecting(DEFECT, OTHER),
+    ),
+    Trap(
+        "one finding at the places of two defects, with the words of one",
+        trial(finding(line=13)),
+        "at place; missed: not reported",
+        ("hit",),
+        expecting(DEFECT, OTHER._replace(places=(PLACE,))),
+    ),
+    Trap(
+        "a word of a missed defect in the finding of one in another file",
+        trial(finding("A race.", 40, path="app/views.py")),
+        "missed: not reported; at place",
+        ("hit",),
+        expecting(DEFECT, DEFECT._replace(places=(CALLER,))),
     ),
     Trap(
         "two findings that both fit both defects",
@@ -382,13 +396,13 @@ def say(scored: Score) -> str:
 def test_a_trap_is_scored_as_the_page_says(trap: Trap) -> None:
     scored = score(trap.case, trap.trial)
     assert say(scored) == trap.found
-    assert tuple(each.role for each in scored.judged) == trap.roles
+    assert tuple(each.role for each in scored.rated) == trap.roles
 
 
 def test_a_finding_names_the_defect_that_it_hits_or_repeats() -> None:
     found = (finding("a leak", 30), finding(), finding("a leak again", 31), finding("unclear", 60))
     scored = score(expecting(DEFECT, OTHER), trial(*found))
-    assert [(each.role, each.defect) for each in scored.judged] == [
+    assert [(each.role, each.defect) for each in scored.rated] == [
         ("hit", 0),
         ("hit", 1),
         ("duplicate", 1),
@@ -427,7 +441,7 @@ def count_found(scored: Score) -> int:
 def test_the_order_of_findings_does_not_matter(case: Case, found: list[Finding], random) -> None:
     mixed = random.sample(found, len(found))
     one, other = score(case, trial(*found)), score(case, trial(*mixed))
-    assert (one.detections, one.judged) == (other.detections, other.judged)
+    assert (one.detections, one.rated) == (other.detections, other.rated)
 
 
 @many(50)
@@ -436,7 +450,7 @@ def test_a_finding_twice_changes_only_the_duplicates(
     case: Case, found: list[Finding], data: st.DataObject
 ) -> None:
     before = score(case, trial(*found))
-    hits = [each.finding for each in before.judged if each.role == "hit"]
+    hits = [each.finding for each in before.rated if each.role == "hit"]
     if not hits:
         return
     again = data.draw(st.sampled_from(hits))
@@ -459,9 +473,9 @@ def test_one_finding_more_never_lowers_what_is_found(case: Case, found: list[Fin
 @given(CASES, MANY)
 def test_every_finding_has_one_role(case: Case, found: list[Finding]) -> None:
     scored = score(case, trial(*found))
-    assert sorted(map(repr, found)) == sorted(repr(each.finding) for each in scored.judged)
+    assert sorted(map(repr, found)) == sorted(repr(each.finding) for each in scored.rated)
     assert len(scored.having("hit")) == count_found(scored)
-    for each in scored.judged:
+    for each in scored.rated:
         assert (each.role == "set-aside") == (not each.finding.is_open)
 
 
