@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "cases" / "README.md",
 )
 ALLOWED = {
     "sh": {"run", "needs", "first command", "test command", "file"},

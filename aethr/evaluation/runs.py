@@ -32,7 +32,7 @@ from aethr.base.words import counted
 from aethr.engine import at_once
 from aethr.engine.at_once import Loan, Purse
 from aethr.evaluation.recorded import Shared, Tape
-from aethr.evaluation.records import About, Evaluation, Renamed, Trial
+from aethr.evaluation.records import Basis, Evaluation, Renamed, Trial
 from aethr.evaluation.schedule import PlannedRun, Schedule, prepare_run, share
 from aethr.review import outcome_of_script
 
@@ -112,7 +112,7 @@ def record(schedule: Schedule, finished: Sequence[EndedRun]) -> Evaluation:
     order = {entry.loaded.case.name: entry.loaded.case for entry in schedule.entries}
     trials = {(each.trial.case, each.trial.number): each.trial for each in finished}
     models = [model.name for step in schedule.first.plan.steps for model in providers.called(step)]
-    about = About(
+    basis = Basis(
         aethr=__version__,
         date=schedule.began.isoformat(timespec="seconds"),
         workflow=common.project.workflow.name,
@@ -123,7 +123,7 @@ def record(schedule: Schedule, finished: Sequence[EndedRun]) -> Evaluation:
         seconds=(datetime.now(timezone.utc) - schedule.began).total_seconds(),
     )
     ordered = (trials.get((entry.loaded.case.name, entry.number)) for entry in schedule.entries)
-    return Evaluation(about, tuple(order.values()), tuple(filter(None, ordered)))
+    return Evaluation(basis, tuple(order.values()), tuple(filter(None, ordered)))
 
 
 def _run_one_by_one(

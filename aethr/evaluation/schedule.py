@@ -35,7 +35,7 @@ from aethr.evaluation import recorded, scripted, state
 from aethr.evaluation.cases import Loaded
 from aethr.evaluation.recorded import Recordings, Shared
 from aethr.evaluation.scripted import Scripts
-from aethr.evaluation.state import Basis, StateFolder
+from aethr.evaluation.state import Identity, StateFolder
 from aethr.git import building
 from aethr.output import wording
 from aethr.run import Prepared, one_off
@@ -184,13 +184,13 @@ def _set_up(
         given = given._replace(replies=None)
     given = given._replace(task=task, model=model, config=None, preset=None, jobs=1)
     tapes = Path(cwd, options.record) if options.record else None
-    basis = Basis(
+    identity = Identity(
         workflow=_digest(project.workflow, model, given.no_fallback),
         task=task,
         mode="played" if isinstance(answers, Recordings) else mode,
         cases={each.case.name: each.case.sha256 for each in cases},
     )
-    folder = state.reopen(Path(cwd, options.resume), basis) if options.resume else state.create(basis)
+    folder = state.reopen(Path(cwd, options.resume), identity) if options.resume else state.create(identity)
     return Common(
         project=project,
         given=given,
@@ -199,7 +199,7 @@ def _set_up(
         dotenv=DotEnv({}, dotenv.warnings),
         mode=mode,
         folder=folder,
-        workflow_sha256=basis.workflow,
+        workflow_sha256=identity.workflow,
         answers=answers,
         tapes=tapes,
         must_review=must_review,

@@ -21,7 +21,7 @@ RUNS = "runs"
 SCHEMA = 1
 
 
-class Basis(NamedTuple):
+class Identity(NamedTuple):
     """What the results of an evaluation rest on. ``cases`` has the digest of each case by its name."""
 
     workflow: str
@@ -50,16 +50,16 @@ class StateFolder(NamedTuple):
             self.path.rmdir()
 
 
-def create(basis: Basis) -> StateFolder:
+def create(identity: Identity) -> StateFolder:
     """A new folder. Raises ``DiskError``."""
     with disk.failing_as("the folder of the evaluation cannot be written"):
         path = Path(tempfile.mkdtemp(prefix="aethr-eval-", dir=os.environ.get("RUNNER_TEMP") or None))
         folder = StateFolder(path, os.urandom(16).hex())
-        _write(folder, basis)
+        _write(folder, identity)
     return folder
 
 
-def reopen(path: Path, basis: Basis) -> StateFolder:
+def reopen(path: Path, identity: Identity) -> StateFolder:
     """The folder of an evaluation that stopped. The runs over a case that has changed are removed.
 
     Raises ``UsageError`` if it is of another workflow or task, or of a mock.
@@ -75,21 +75,24 @@ def reopen(path: Path, basis: Basis) -> StateFolder:
         raise UsageError(
             f"--resume {path}: not the folder of an evaluation: {reason}", "Start over without --resume."
         ) from error
-    changed = [name for name, value in said.items() if value != getattr(basis, name)]
+    changed = [name for name, value in said.items() if value != getattr(identity, name)]
     if changed:
         raise UsageError(
             f"--resume {path}: the {' and the '.join(changed)} changed since the evaluation stopped",
             "Undo that change, or start over without --resume.",
         )
-    other = tuple(name for name, digest in basis.cases.items() if then.get(name, digest) != digest)
+    other = tuple(name for name, digest in identity.cases.items() if then.get(name, digest) != digest)
     folder = StateFolder(path, key, other)
     for name in other:
         shutil.rmtree(folder.place(name, 1).parent, ignore_errors=True)
-    _write(folder, basis._replace(cases={**{name: str(each) for name, each in then.items()}, **basis.cases}))
+    _write(
+        folder,
+        identity._replace(cases={**{name: str(each) for name, each in then.items()}, **identity.cases}),
+    )
     return folder
 
 
-def _write(folder: StateFolder, basis: Basis) -> None:
+def _write(folder: StateFolder, identity: Identity) -> None:
     with disk.failing_as(f"{folder.path / FILE}: cannot write"):
-        text = codec.dumps({"schema": SCHEMA, "key": folder.key, **codec.to_json(basis)})
+        text = codec.dumps({"schema": SCHEMA, "key": folder.key, **codec.to_json(identity)})
         disk.write(folder.path / FILE, text, mode=0o600)

@@ -377,6 +377,18 @@ def test_a_folder_that_cannot_be_written_leaves_nothing_behind(repo: Repo, tmp_p
     assert list((tmp_path / "cases").iterdir()) == []
 
 
+def test_no_file_is_written_through_a_link(repo: Repo, tmp_path: Path) -> None:
+    trees = []
+    for blob, text in zip(blobs(repo), ("b", "./b"), strict=True):
+        target = repo.git("hash-object", "-w", str(repo.write("target", text))).strip()
+        inner = mktree(repo, f"100644 blob {blob}\tc.py\n")
+        rows = f"100644 blob {blob}\ta.py\n120000 blob {target}\td\n040000 tree {inner}\td\n"
+        trees.append(mktree(repo, f"{rows}040000 tree {inner}\tb\n"))
+    with pytest.raises(DiskError, match="cannot be written"):
+        from_fix(repo.root, commit_trees(repo, *trees), tmp_path / "cases")
+    assert list((tmp_path / "cases").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["..", ".git", ".GIT", "git~1"])
 def test_a_tree_cannot_write_outside_of_its_case(repo: Repo, tmp_path: Path, name: str) -> None:
     trees = []
