@@ -33,9 +33,10 @@ from aethr.base.records import (
     StepResult,
     Totals,
 )
-from aethr.config import PRESETS, credentials, workflow_file
+from aethr.config import PRESETS, REVIEW_PRESET, credentials, read_preset, workflow_file
 from aethr.context import SOURCES
 from aethr.engine.conditions import CONDITIONS
+from aethr.evaluation import cases, scripted
 from aethr.output.report import FORMATS, record
 from aethr.workflow import backends, planning
 from aethr.workflow.backends import BACKENDS
@@ -164,6 +165,10 @@ def check_file(name: str, text: str, folder: Path) -> None:
         assert {**mine, "why": ""} == {**finding, "why": ""}
     elif name == "replies.yaml":
         assert backends.read_replies(path, yaml.safe_load(text), ("implement",)).answers
+    elif name == "reviewers.yaml":
+        workflow = workflow_file.parse(read_preset(REVIEW_PRESET), "preset", planning.vocabulary())
+        names = list(cases.find([], ROOT))
+        assert scripted.read(path, workflow, names, list(yaml.safe_load(text)), 2).raw
     else:
         assert name.endswith(".aethr.yaml") or name.startswith("workflows/"), f"nothing checks {name}"
         workflow_file.load(path, planning.vocabulary())

@@ -28,6 +28,7 @@ ROWS: tuple[Row, ...] = (
     Row("first-token-responses", "the same script in OpenAI's Responses", live.first_token_responses),
     Row("stream", "reading the same stream with `httpx`", live.stream),
     Row("at-once", "the same with one part: the slowest of them", live.at_once),
+    Row("evaluation", "a script that makes as many calls in as many threads", live.evaluation),
     Row("diff-large", "`git diff` to /dev/null", trees.diff_large),
     Row("diff-many", "`git diff` to /dev/null", trees.diff_many),
     Row("diff-vast", "`git diff` to /dev/null", trees.diff_vast),

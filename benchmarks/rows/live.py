@@ -18,6 +18,8 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 CHUNK = 64
 PARTS = 8
 SLOW = "slow-1500"
+SECOND = "slow-1000"
+CASES = Path(__file__).parent.parent.parent / "cases"
 SIZES = {"0.5 MB": 8_000, "1 MB": 16_000, "2 MB": 32_000}
 
 
@@ -105,6 +107,22 @@ def at_once(bench: Bench) -> Iterator[Figure]:
     wall = {name: take(taken, "wall_s") for name, taken in commands(work, bench.runs).items()}
     yield ratio("eight parts, --jobs 8", wall[f"--jobs {PARTS}"], wall["floor"], 1.3)
     yield ratio("the same, --jobs 1", wall["--jobs 1"], wall["floor"])
+
+
+def evaluation(bench: Bench) -> Iterator[Figure]:
+    """The cases that come with Aethr, by a model that takes a second for each."""
+    root = bench.small()
+    (root / ".aethr.yaml").write_text(WORKFLOW.format(source="git_diff"))
+    environ = {**bench.live, "AETHR_TRANSPORT": "direct"}
+    words = ("eval", str(CASES), "--model", f"openai:{SECOND}", "--jobs", str(PARTS))
+    count = sum(1 for _ in CASES.glob("*/expect.yaml"))
+    script = (str(SCRIPTS / "bare_calls.py"), bench.models, SECOND, str(_prompt(bench, root)))
+    work = {
+        "floor": bench.python(*script, str(count), str(PARTS), sink="pipe"),
+        "mine": bench.aethr(*words, cwd=root, env=environ, sink="pipe"),
+    }
+    wall = {name: take(taken, "wall_s") for name, taken in commands(work, bench.runs).items()}
+    yield ratio(f"{count} cases, --jobs {PARTS}", wall["mine"], wall["floor"], 1.3)
 
 
 def bare(bench: Bench, script: str, prompt: Path, model: str = "m") -> Command:
