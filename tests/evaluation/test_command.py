@@ -1,4 +1,4 @@
-"""``aethr eval`` from the command line to the exit code: scripted reviewers, thresholds, reports, baseline."""
+"""``aethr eval`` from the command line to the exit code: scripted reviewers, thresholds, reports."""
 
 from __future__ import annotations
 
