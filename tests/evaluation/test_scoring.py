@@ -85,7 +85,13 @@ TRAPS = (
         ("extra",),
     ),
     Trap(
-        "a case's path that differs in case",
+        "another file, beside a renamed one",
+        trial(finding(path="app/other.py"), renamed=RENAMED),
+        "missed: reported for app/other.py:13",
+        ("extra",),
+    ),
+    Trap(
+        "a path that differs in case",
         trial(finding(path="App/pages.py")),
         "missed: reported for App/pages.py:13",
         ("extra",),
@@ -157,7 +163,7 @@ TRAPS = (
         "at place",
         ("duplicate", "hit"),
     ),
-    Trap("the smaller distance", trial(finding(line=17), finding(line=15)), "at place", ("hit", "duplicate")),
+    Trap("the smaller distance", trial(finding(line=9), finding(line=15)), "at place", ("duplicate", "hit")),
     Trap(
         "an extra one in a case with a defect",
         trial(finding(), finding("A typo.", 80)),
