@@ -202,6 +202,12 @@ def test_findings_are_the_same_by_any_of_their_ids() -> None:
         assert summarize(Evaluation(ABOUT, (case,), order)).same_findings == Proportion(1, 1)
 
 
+def test_a_run_that_failed_has_another_outcome_than_one_that_missed_everything() -> None:
+    case = of("b", "high")
+    trials = (trial(case="b", error="HTTP 500"), trial(case="b", number=2, outcome="pass"))
+    assert summarize(Evaluation(ABOUT, (case,), trials)).same_outcome == Proportion(0, 1, 1)
+
+
 # --- thresholds --------------------------------------------------------------------------------
 
 FOUND = summarize(EVALUATION)  # recall 16/27 = 0.5926, false alarms 3/12, one clean run without a verdict
