@@ -19,7 +19,7 @@ from aethr.git import history
 
 FOLDER = Path("cases")
 """Where cases are put by default, in the current folder."""
-MOST_COMMITS = 5000
+MOST_COMMITS = 2000
 """So many commits may a range have."""
 
 

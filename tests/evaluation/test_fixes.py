@@ -401,6 +401,16 @@ def test_a_tree_cannot_write_outside_of_its_case(repo: Repo, tmp_path: Path, nam
     assert [note.partition(":")[0] for note in made.notes] == ["left out"]
 
 
+def test_words_that_fit_any_report_are_not_proposed(repo: Repo, tmp_path: Path) -> None:
+    files = {"billing/parse.py": "total(rows)\n"}, {"billing/parse.py": "total(all_rows)  # because others\n"}
+    commit = fix(repo, *files, "Fix wrong values in billing when rounding, Rounding issue")
+    assert expect(from_fix(repo.root, commit, tmp_path))["findings"][0]["words"] == [
+        "rounding",
+        "total",
+        "all_rows",
+    ]
+
+
 SUBJECTS = (
     "x: y # z\tclean: true", "'\"{}[]&*!|>%@`../../up", "\x1b[31mred\x1b[0m \x07 \u202e", "\U0001f600", "no",
     "日本語の修正" * 90,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import shlex
+import subprocess
 
 import pytest
 
 from aethr.base.errors import UsageError
-from aethr.evaluation.proposals import main, propose
+from aethr.evaluation.proposals import MOST_COMMITS, main, propose
 from tests.support import Repo
 
 FIX, TEST = "says fix", "changes a test with the code"
@@ -82,6 +83,16 @@ def test_what_is_not_a_range_is_refused(history: Repo) -> None:
     for text in ("HEAD", "", "start...HEAD"):
         with pytest.raises(UsageError, match="is not a range"):
             propose(history.root, text)
+
+
+def test_a_range_that_is_not_read_to_its_end_is_refused(history: Repo) -> None:
+    commits = "commit refs/heads/many\ncommitter A <a@example.invalid> 0 +0000\ndata 1\nx\n" * (
+        MOST_COMMITS + 2
+    )
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=history.root, input=commits.encode(), check=True)
+    assert propose(history.root, f"many~{MOST_COMMITS}..many") == ()
+    with pytest.raises(UsageError, match="more than 2,000 commits"):
+        propose(history.root, f"many~{MOST_COMMITS + 1}..many")
 
 
 def test_a_range_of_what_is_not_a_commit_is_refused(history: Repo) -> None:
