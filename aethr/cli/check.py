@@ -20,7 +20,7 @@ from aethr.config import WORKFLOW_FILE, workflow_file
 from aethr.git import history, tracking
 from aethr.llm import catalog, routes, spending
 from aethr.output.render import Output
-from aethr.workflow import difference, egress, overview, planning
+from aethr.workflow import egress, overview, planning
 
 
 def main(
@@ -85,6 +85,8 @@ def _compare(path: str | None, revision: str, options: RunOptions) -> Sequence[s
 
     The file may be missing on one side. Raises ``ConfigError`` with the mistakes of both, ``UsageError``.
     """
+    from aethr.workflow import difference  # the map does without it
+
     cwd = Path.cwd()
     paths = [Path(cwd, path)] if path else [folder / WORKFLOW_FILE for folder in planning.folders(cwd)]
     here = git.checkout(next(each for each in paths[0].parents if each.is_dir()))

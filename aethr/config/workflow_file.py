@@ -80,8 +80,8 @@ def load_from_commit(
 ) -> WorkflowSpec | None:
     """The workflow in a plain file of a commit or tree, by its path from ``top``.
 
-    Messages call it ``origin``. None if there is none: a link in a pull request could lead to any file of the runner. Raises
-    ``ConfigError``, ``GitError``.
+    Messages call it ``origin``. None if there is none: a link in a pull request could lead to any file of the
+    runner. Raises ``ConfigError``, ``GitError``.
     """
     found = tracking.plain_file(top, tree, name)
     if found is None:

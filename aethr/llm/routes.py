@@ -167,15 +167,10 @@ class Destination(NamedTuple):
 def find_destination(model: ModelSpec, environ: Mapping[str, str]) -> Destination:
     """Where the calls of a model go, without its fallbacks. Raises ``UsageError`` for a broken endpoint."""
     provider, variable = provider_of(model.name), base_variable(model, environ) or ""
-    if not is_direct(model.name, environ):
-        if provider.signs or provider.package(split(model.name)[1], environ) is not None:
-            return Destination(
-                None, unknown="LiteLLM asks its cloud for a token, at a host of its own choice"
-            )
-        own = (
-            name for name in provider.litellm_variables if name.endswith("_API_BASE") and environ.get(name)
-        )
-        variable = variable or next(own, "")
+    if provider.signs or provider.package(split(model.name)[1], environ) is not None:
+        return Destination(None, unknown="LiteLLM asks its cloud for a token, at a host of its own choice")
+    own = (name for name in provider.litellm_variables if name.endswith("_API_BASE") and environ.get(name))
+    variable = variable or next(own, "")  # with one of these LiteLLM makes the call
     if variable:
         return Destination(read_address(_owner(model), variable, environ[variable]), variable)
     if provider.address is None:

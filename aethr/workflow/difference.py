@@ -25,6 +25,7 @@ from aethr.base.records import (
     UNLIMITED,
     Estimate,
     Gate,
+    ModelSpec,
     Plan,
     StepPrepared,
     StepSpec,
@@ -161,12 +162,18 @@ def _of_steps(list_lines: Callable[[StepSpec], Iterable[str]]) -> Callable[[_Mea
     return _of_file(lambda spec: (f"{step.id}: {line}" for step in spec.steps for line in list_lines(step)))
 
 
-def _list_settings(spec: WorkflowSpec) -> Iterator[str]:
-    for role, model in spec.models.items():
-        for name, value in list_given(model).items():
-            if name not in ("name", "fallback", "endpoint"):
-                shown = codec.line(dict(value)).strip() if isinstance(value, Mapping) else value
-                yield f"{role}: {name}: {shown}"
+def _of_models(list_lines: Callable[[ModelSpec], Iterable[object]]) -> Callable[[_Measured], Iterable[str]]:
+    return _of_file(
+        lambda spec: (
+            f"{role}: {line}" for role in sorted(spec.models) for line in list_lines(spec.models[role])
+        )
+    )
+
+
+def _list_settings(model: ModelSpec) -> Iterator[str]:
+    for name, value in list_given(model).items():
+        if name not in ("name", "fallback", "endpoint"):
+            yield f"{name}: {codec.line(dict(value)).strip() if isinstance(value, Mapping) else value}"
 
 
 def _list_called(spec: WorkflowSpec) -> Iterator[str]:
@@ -228,20 +235,10 @@ def _list_needs(side: _Measured) -> Iterator[str]:
 
 AXES = (
     Axis("workflow", _of_file(lambda spec: [spec.name])),
-    Axis("models", _of_file(lambda spec: (f"{role}: {each.name}" for role, each in spec.models.items()))),
-    Axis(
-        "fallback",
-        _of_file(
-            lambda spec: (f"{role}: {name}" for role, each in spec.models.items() for name in each.fallback)
-        ),
-    ),
-    Axis(
-        "endpoint",
-        _of_file(
-            lambda spec: (f"{role}: {each.endpoint}" for role, each in spec.models.items() if each.endpoint)
-        ),
-    ),
-    Axis("settings of the models", _of_file(_list_settings)),
+    Axis("models", _of_models(lambda model: [model.name])),
+    Axis("fallback", _of_models(lambda model: model.fallback)),
+    Axis("endpoint", _of_models(lambda model: filter(None, [model.endpoint]))),
+    Axis("settings of the models", _of_models(_list_settings)),
     Axis("hosts that are called", _of_file(_list_called)),
     Axis("hosts", _of_file(lambda spec: spec.hosts or ["any"])),
     Axis("steps", _of_steps(_list_way)),
