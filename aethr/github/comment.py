@@ -315,8 +315,8 @@ def _proposal(page: Page, room: Room) -> str:
     proposal = page.proposal
     if proposal is None:
         return ""
-    names = capped([markdown_inline(name) for name in proposal.files])
-    title = f"**This pull request edits {names}.** The workflow of the {proposal.reviewer} reviews it."
+    edits = f"This pull request edits {capped(proposal.files)}."
+    title = f"**{markdown_inline(edits)}** The workflow of the {proposal.reviewer} reviews it."
     if proposal.failure:
         first = [mistake.partition("\n")[0] for mistake in proposal.failure]
         return _join(f"{title} What it changes cannot be read:", listed(first, room.limit // 8, room.measure))

@@ -192,7 +192,7 @@ def test_the_call_itself_is_held_to_the_hosts(tmp_path: Path, carrier: str) -> N
         request = Request(
             "review", "reviewer", "Look.", ModelSpec(MODEL), tmp_path, hosts=("api.openai.com",)
         )
-        with pytest.raises(ModelError, match="it would go to 127[.]0[.]0[.]1, which `hosts` does not name"):
+        with pytest.raises(ModelError, match=r"it would go to 127[.]0[.]0[.]1, which `hosts` does not name"):
             list(ModelBackend(environ, route(environ)).complete(request))
         assert server.requests == []
 
