@@ -376,7 +376,7 @@ COMMANDS = {
         "validate a workflow file and show what a run may cost",
         "aethr.cli.check:main",
         CHECK_DESCRIPTION,
-        "examples:\n  aethr check .aethr.yaml\n  aethr check --against main",
+        "example:\n  aethr check --against main",
         _add_check_arguments,
     ),
     "models": Command(
