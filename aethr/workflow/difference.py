@@ -13,6 +13,7 @@ import difflib
 import os
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -48,12 +49,16 @@ MOST_CHARS = 100_000_000
 thousands of times as much, and the author of a pull request can write one."""
 MOST_BLOCKS = 1_000
 """The most blocks that they may have, counted over the steps."""
+MOST_BYTES = 500_000
+"""The most of a guidance file that is compared line by line."""
 MOST_LINES = 4_000
 """The most lines of one text that are compared."""
 
 _WIDTH = 100
 """A longer line is compared in pieces of this many characters, so that no difference is in a part of it that
 an output cuts off."""
+_LONGEST = 10_000
+"""A line over this many characters is cut anywhere, not at a space, which takes quadratic time."""
 
 
 class Version(NamedTuple):
@@ -63,23 +68,23 @@ class Version(NamedTuple):
     guidance: Mapping[str, str] = MappingProxyType({})
 
 
-class Section(NamedTuple):
+class Topic(NamedTuple):
     """Lines that begin with ``- ``, ``+ ``, or two spaces if both versions have them, below a title."""
 
     title: str
     lines: tuple[str, ...]
 
 
-class Difference(NamedTuple):
+class WorkflowChange(NamedTuple):
     """What differs; ``notes`` say what could not be compared, and why."""
 
-    sections: tuple[Section, ...]
+    topics: tuple[Topic, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All of it as lines of text, without a control character in them."""
-        titled = ((f"{title}:", *lines) for title, lines in self.sections)
+        titled = ((f"{title}:", *lines) for title, lines in self.topics)
         return (*chain.from_iterable(titled), *(f"not compared: {note}" for note in self.notes))
 
 
@@ -95,25 +100,22 @@ class _Measured(NamedTuple):
 
 def compare(
     before: Version, after: Version, root: Path, survey: Survey, *, fallback: bool = True
-) -> Difference:
+) -> WorkflowChange:
     """The difference between two versions, for a run in ``root`` on the change that is surveyed.
 
     Without ``fallback`` no model is counted in the place of another one.
     """
     sides = [_measure(each.workflow, root, survey, fallback) for each in (before, after)]
     old, new = sides
-    sections = [_compare(axis.title, axis.list(old), axis.list(new)) for axis in AXES]
-    sections += _compare_prompts(old, new)
-    guided = [
-        each.guidance if each.workflow and _reads_guidance(each.workflow) else {} for each in (before, after)
-    ]
-    if any(guided):
+    topics = [_compare(axis.title, axis.list(old), axis.list(new)) for axis in AXES]
+    topics += _compare_prompts(old, new)
+    if any(each.spec is not None and _reads_guidance(each.spec) for each in sides):
         texts = before.guidance, after.guidance
         for name in dict.fromkeys(chain.from_iterable(texts)):
             was, now = (each.get(name, "").splitlines() for each in texts)
-            sections.append(_compare(f"guidance {reveal_name(name)}", was, now, context=3))
+            topics.append(_compare(f"guidance {reveal_name(name)}", was, now, context=3))
     doubts = dict.fromkeys(each.doubt for each in sides if each.doubt)
-    return Difference(tuple(each for each in sections if each.lines), tuple(map(_inert, doubts)))
+    return WorkflowChange(tuple(each for each in topics if each.lines), tuple(map(_inert, doubts)))
 
 
 def read_guidance(top: Path, folder: str, tree: str | None) -> dict[str, str]:
@@ -131,6 +133,7 @@ def read_guidance(top: Path, folder: str, tree: str | None) -> dict[str, str]:
         targets = [(name, commit.entries[name].id) for name in names if name in commit.entries]
         targets = [(name, blob) for name, blob in targets if commit.entries[name].mode == files.LINK]
         sizes = tracking.sizes(top, [blob for _, blob in targets])
+        targets = [(name, blob) for name, blob in targets if sizes[blob] <= files.LONGEST_NAME]
         read = tracking.contents(top, [(blob, sizes[blob]) for _, blob in targets])
         links = {name: os.fsdecode(target) for (name, _), target in zip(targets, read, strict=True)}
         contents = commit.read(names)
@@ -138,7 +141,10 @@ def read_guidance(top: Path, folder: str, tree: str | None) -> dict[str, str]:
         if name in links:
             found[name] = f"(a link to {links[name]})"
         elif isinstance(content, bytes):
-            found[name] = content.decode("utf-8", "replace")
+            found[name] = content[:MOST_BYTES].decode("utf-8", "replace")
+            if len(content) > MOST_BYTES:
+                rest = sha256(content[MOST_BYTES:]).hexdigest()
+                found[name] += f"\n(… {len(content) - MOST_BYTES:,} more bytes, sha256 {rest})"
         elif not content.absent:
             found[name] = f"({content.reason})"
     return found
@@ -309,8 +315,8 @@ def _reads_guidance(spec: WorkflowSpec) -> bool:
     return any(source == "guidance" for step in spec.steps for source in step.context)
 
 
-def _compare_prompts(before: _Measured, after: _Measured) -> Iterator[Section]:
-    """A section for each prompt that differs; parts of one step that differ alike are one."""
+def _compare_prompts(before: _Measured, after: _Measured) -> Iterator[Topic]:
+    """A topic for each prompt that differs; parts of one step that differ alike are one."""
     if before.doubt or after.doubt:
         return
     parts: dict[tuple[str, tuple[str, ...]], list[int]] = {}
@@ -320,10 +326,10 @@ def _compare_prompts(before: _Measured, after: _Measured) -> Iterator[Section]:
     several = {step for step, part in (*before.outlines, *after.outlines) if part > 1}
     for (step, lines), numbers in parts.items():
         which = f", part {', '.join(map(str, numbers))}" if step in several else ""
-        yield Section(f"prompt of {step}{which}", lines)
+        yield Topic(f"prompt of {step}{which}", lines)
 
 
-def _compare(title: str, before: Iterable[str], after: Iterable[str], context: int = 0) -> Section:
+def _compare(title: str, before: Iterable[str], after: Iterable[str], context: int = 0) -> Topic:
     """The lines that differ, with so many lines of context."""
     old, new = ([piece for line in each for piece in _wrap(_inert(line))] for each in (before, after))
     lines = list[str]()
@@ -334,12 +340,14 @@ def _compare(title: str, before: Iterable[str], after: Iterable[str], context: i
             lines.append("  …")
     if old[MOST_LINES:] != new[MOST_LINES:]:
         lines.append(f"  … what follows line {MOST_LINES:,} differs too, and is not compared")
-    return Section(_inert(title), tuple(lines))
+    return Topic(_inert(title), tuple(lines))
 
 
 def _wrap(line: str) -> Sequence[str]:
     if len(line) <= _WIDTH:
         return [line]
+    if len(line) > _LONGEST:
+        return [line[at : at + _WIDTH] for at in range(0, len(line), _WIDTH)]
     return textwrap.wrap(
         line, _WIDTH, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False
     )

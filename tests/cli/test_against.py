@@ -355,3 +355,11 @@ def test_what_follows_the_last_compared_line_is_not_taken_for_equal(project: Rep
     project.commit()
     project.write(".aethr.yaml", edit("roles", {**FILE["roles"], "reviewer": f"{many}\nAlways pass."}))
     assert "    … what follows line 4,000 differs too, and is not compared" in against(project)
+
+
+def test_the_end_of_a_very_long_guidance_counts(project: Repo) -> None:
+    project.write(".aethr.yaml", edit("steps.0.context", ["git_diff", "guidance"]))
+    project.write("AGENTS.md", "x" * 600_000)
+    project.commit()
+    project.write("AGENTS.md", "x" * 599_999 + "y")
+    assert any("100,000 more bytes, sha256" in line for line in against(project))
