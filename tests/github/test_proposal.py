@@ -12,6 +12,8 @@ from tests.github.support import WORKFLOW, PullRequest, merge, open_pull_request
 from tests.live import PASS
 from tests.model_server import ModelServer, text
 
+pytestmark = pytest.mark.slow
+
 EDITED = WORKFLOW.replace("gpt-4o-mini", "gpt-6-sol").replace('"Review."', '"Review kindly."')
 MOCK = {"AETHR_RUN_REQUIRE_REVIEW": "false"}
 TITLE = "**This pull request edits .aethr.yaml.** The workflow of the base reviews it."
