@@ -80,6 +80,7 @@ class Agent(NamedTuple):
     - ``keys``: by provider, the variable it reads the key from, if that is not the usual one.
     - ``addresses``: by provider, where calls go if the user sets no address. They are pinned too, or a
       settings file could redirect them.
+    - ``logins``: by provider, where calls may go instead if there is no key, but the agent's own login.
     - ``guidance``: groups of file names for the project's instructions; a folder's first of each group is
       read. ``imports`` says that ``@path`` in such a file names another one.
     - ``unread``: what it would read from the tree when run by hand, but not here; the step's notes name it.
@@ -106,6 +107,7 @@ class Agent(NamedTuple):
     delegated: Callable[[Path], Usage] | None = None
     keys: Mapping[str, str] = MappingProxyType({})
     addresses: Mapping[str, str] = MappingProxyType({})
+    logins: Mapping[str, str] = MappingProxyType({})
     guidance: tuple[tuple[str, ...], ...] = ()
     imports: bool = False
     unread: tuple[str, ...] = ()
@@ -121,6 +123,9 @@ def _lazy(module: str, name: str) -> Callable[..., Any]:
 
     return call
 
+
+_CHATGPT = "https://chatgpt.com/backend-api/"
+"""Where calls go with a login of ChatGPT."""
 
 _OPENCODE_PROVIDERS = {"gemini": "google"}
 """Providers that OpenCode calls by another name."""
@@ -282,9 +287,8 @@ def _codex_address(run: Run) -> tuple[str, ...]:
     An address that the user set gets its own provider: the built-in one tries WebSockets first.
     """
     if not run.own_address:
-        login = "https://chatgpt.com/backend-api/"
         # Empty means the default: the API's address with a key, ChatGPT's with a login.
-        return ('model_provider="openai"', 'openai_base_url=""', f"chatgpt_base_url={_toml(login)}")
+        return ('model_provider="openai"', 'openai_base_url=""', f"chatgpt_base_url={_toml(_CHATGPT)}")
     key = f",env_key={_toml(run.key)}" if run.key else ""
     kind = 'name="aethr",wire_api="responses",supports_websockets=false'
     provider = f"{{{kind},base_url={_toml(run.address)}{key}}}"
@@ -359,6 +363,7 @@ OPENCODE = Agent(
         "openrouter": "https://openrouter.ai/api/v1",
         "xai": "https://api.x.ai/v1",
     },
+    logins={"openai": _CHATGPT},
     guidance=(("AGENTS.md", "CLAUDE.md", "CONTEXT.md"),),
     unread=("opencode.json", "opencode.jsonc", ".opencode", ".claude/skills", ".agents/skills"),
 )
@@ -441,6 +446,7 @@ CODEX = Agent(
     reports_cost="never",
     keys={"openai": "CODEX_API_KEY"},
     addresses={"openai": "https://api.openai.com/v1"},
+    logins={"openai": _CHATGPT},
     guidance=(("AGENTS.override.md", "AGENTS.md"),),
     unread=(".codex", ".agents/skills"),
 )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from shutil import which
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from aethr.agents import Agent
 from aethr.base.errors import AgentError, ProcessError
 from aethr.base.process import run
-from aethr.base.providers import provider_of
+from aethr.base.providers import provider_of, split
 from aethr.base.records import ModelSpec
 from aethr.base.sanitize import one_line
-from aethr.llm.routes import base_variable
+from aethr.llm.routes import Destination, base_variable, read_address
 
 _USER = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM")
 _FOLDERS = ("TMPDIR", "TEMP", "TMP")
@@ -52,6 +53,23 @@ def access(model: ModelSpec, environ: Mapping[str, str]) -> Access:
     """
     key, base = provider_of(model.name).key_in(environ) or "", base_variable(model, environ) or ""
     return Access(key, environ.get(key, ""), base, environ.get(base, ""))
+
+
+def find_destinations(agent: Agent, model: ModelSpec, environ: Mapping[str, str]) -> Iterator[Destination]:
+    """Where the calls of its model go, as Aethr sets it; what else the agent calls is its own affair.
+
+    Raises ``UsageError`` for a broken endpoint.
+    """
+    provider, found = split(model.name)[0], access(model, environ)
+    default = agent.addresses.get(provider, "")
+    if not default:
+        yield Destination(None, unknown=f"{agent.name} calls {provider} where its own settings say")
+    elif found.base:
+        yield Destination(read_address(model.name, found.base_variable, found.base), found.base_variable)
+    else:
+        yield Destination(urlsplit(default))
+        if not found.key and provider in agent.logins:
+            yield Destination(urlsplit(agent.logins[provider]))
 
 
 def filter_environment(environ: Mapping[str, str], agent: Agent, root: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -21,10 +21,15 @@ from aethr.base.errors import UsageError
 HTTP = ("http", "https")
 SOCKS = ("socks5", "socks5h")
 LONGEST_ADDRESS = 4096
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""The names of this machine, as they are compared."""
+PORTS = {"http": 80, "https": 443}
+"""The port of an address that does not name one."""
 
 _PLACE = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
+_RULE = re.compile(r"(?P<below>\*\.)?(?P<host>\[[^\[\]]*\]|[^:*\[\]]+)(?::(?P<port>[0-9]{1,5}))?")
 _EXEMPT = re.compile(r"(?P<host>\[[^\[\]]*\](?:/[0-9]+)?|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?")
 
 _SCHEMES = ("http", "https", "all")
@@ -102,6 +107,77 @@ def _ascii(host: str) -> str:
         raise ValueError("its host is not a name that can be looked up") from None
 
 
+def canonical(host: str) -> str:
+    """A host as it is compared: ASCII in lower case, without a dot at its end; an IP address in short form.
+
+    Without brackets. Raises ``ValueError`` if a name has no form in ASCII.
+    """
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return _ascii(host).lower().removesuffix(".")
+
+
+class HostRule(NamedTuple):
+    """An entry of ``hosts`` in a workflow file. ``below`` is True for ``*.NAME``: every name below it.
+
+    ``port`` is None for any port.
+    """
+
+    name: str
+    below: bool = False
+    port: int | None = None
+
+    def covers(self, name: str, port: int | None) -> bool:
+        """Whether a host in its canonical form is meant. ``localhost`` means each name of this machine."""
+        if self.port not in (None, port):
+            return False
+        if self.below:
+            return name.endswith(f".{self.name}")
+        return name == self.name or (self.name == "localhost" and name in LOOPBACK)
+
+
+def host_rule(text: str) -> HostRule:
+    """Parse ``HOST``, ``*.HOST``, or either with ``:PORT``. Raises ``ValueError`` with the reason."""
+    if any(sign in text for sign in "/@?#\\"):
+        raise ValueError("it is more than a host; write the name alone, without scheme, user and path")
+    match = _RULE.fullmatch(text)
+    if match is None and text.count(":") > 1:
+        raise ValueError("write an IPv6 address in brackets, such as '[::1]'")
+    if match is None:
+        raise ValueError("it is not a host, such as api.openai.com, '*.example.com' or localhost:11434")
+    if match["port"] and not 0 < int(match["port"]) < 1 << 16:
+        raise ValueError("its port is not one of 1 to 65535")
+    try:
+        _check_host(match["host"])
+    except ValueError as error:
+        raise ValueError(str(error).replace("its host", "it", 1)) from None
+    name = canonical(match["host"])
+    if match["below"] and (match["host"].startswith("[") or name.rpartition(".")[2].isdigit()):
+        raise ValueError("nothing is below an IP address; only a name can follow '*.'")
+    return HostRule(name, bool(match["below"]), int(match["port"]) if match["port"] else None)
+
+
+class Hosts(NamedTuple):
+    """The only hosts that a run may call."""
+
+    rules: tuple[HostRule, ...]
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Hosts:
+        """Parse the entries of a valid workflow file."""
+        return cls(tuple(map(host_rule, texts)))
+
+    def allow(self, scheme: str, host: str | None, port: int | None) -> bool:
+        """Whether an address with these parts may be called. ``host`` is as written, in any form."""
+        try:
+            name = canonical(host or "")
+        except ValueError:
+            return False
+        return any(rule.covers(name, port or PORTS.get(scheme)) for rule in self.rules)
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """A proxy, and the environment variable that names it."""
@@ -114,6 +190,12 @@ class Proxy:
         """``the proxy http://host:port (HTTPS_PROXY)``: never its user and password."""
         parts = urlsplit(self.url)
         return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.variable})"
+
+    @property
+    def place(self) -> tuple[str, str | None, int | None]:
+        """Its scheme, host and port."""
+        parts = urlsplit(self.url)
+        return parts.scheme, parts.hostname, parts.port
 
     def require(self) -> None:
         """Raises ``UsageError`` if the package that httpx needs for this kind of proxy is missing."""
@@ -132,7 +214,7 @@ class Proxies(NamedTuple):
 
     def of(self, scheme: str, host: str, port: int | None) -> Proxy | None:
         """The proxy for a host, None for a direct connection. ``host`` is ASCII, without brackets."""
-        host, port = host.lower().rstrip("."), port or {"http": 80, "https": 443}.get(scheme, 0)
+        host, port = host.lower().rstrip("."), port or PORTS.get(scheme, 0)
         if any(_matches(entry, scheme, host, port) for entry in self.exempt):
             return None
         return self.by_scheme.get(scheme) or self.by_scheme.get("all")

@@ -116,6 +116,8 @@ class Provider(NamedTuple):
     litellm_variables: tuple[str, ...] = ()
     """Environment variables that only LiteLLM reads: if one is set, it makes all calls."""
 
+    signs: bool = False
+    """LiteLLM signs its calls, with credentials that it may have to get from other hosts."""
     package: Callable[[str, Mapping[str, str]], Package | None] = lambda _model, _environ: None
     """The package that calls need beside LiteLLM, by the model and the environment variables that are set."""
     responses_only: re.Pattern[str] = re.compile(r"(?!)")
@@ -267,7 +269,9 @@ def _azure_package(_model: str, environ: Mapping[str, str]) -> Package | None:
 def _by_convention(name: str) -> Provider:
     """A row by LiteLLM's conventions, for a provider that has none."""
     stem = re.sub("[-.]", "_", name.upper())
-    return Provider(name, name, (f"{stem}_API_KEY",), (f"{stem}_API_BASE", f"{stem}_BASE_URL"), listed=False)
+    bases = (f"{stem}_API_BASE", f"{stem}_BASE_URL")
+    signs = name.startswith(("bedrock", "sagemaker", "vertex_ai"))
+    return Provider(name, name, (f"{stem}_API_KEY",), bases, listed=False, signs=signs)
 
 
 def _hosted(name: str, address: str, **fields: Any) -> Provider:

@@ -162,6 +162,7 @@ class WorkflowSpec(NamedTuple):
     of parts that a change is cut into. ``exclude`` are patterns as in ``.gitignore``; ``exclude_defaults`` is
     False if only they exclude files. No prompt, checkpoint or seal rests on the ``answers`` to findings, nor
     on ``answers_by_author``: whether the author of a pull request may answer its findings in a comment.
+    ``hosts`` are the names that a run may call, as written; empty for any.
     """
 
     name: str
@@ -177,6 +178,7 @@ class WorkflowSpec(NamedTuple):
     instructions: tuple[Instruction, ...] = ()
     answers: tuple[Answer, ...] = ()
     answers_by_author: bool = False
+    hosts: tuple[str, ...] = ()
 
     @property
     def rules(self) -> Rules:
@@ -731,6 +733,7 @@ class Request(NamedTuple):
     calls that run at the same time. ``cancelled`` says that the run has stopped, so nothing more may be sent.
     ``schema`` is the JSON Schema that the answer is to have. ``shared`` are the ends, in characters and
     ascending, of the prompt's beginnings that another call of the run has too (``engine.prefixes``).
+    ``hosts`` are the only ones that may be called, as the workflow file names them; empty for any.
     """
 
     step: str
@@ -750,6 +753,7 @@ class Request(NamedTuple):
     schema: Mapping[str, Any] | None = None
     shared: tuple[int, ...] = ()
     part: int = 1
+    hosts: tuple[str, ...] = ()
 
     def after(self, *spent: Usage) -> Request:
         """This first request as that of the next attempt, after those that used ``spent``."""
@@ -1294,6 +1298,7 @@ class PlannedStep(NamedTuple):
     commands of the project for the step's context. ``share`` divides a budget between calls that run at once.
     ``about_change`` are those of its sources that say more about a change and are nothing without one.
     ``address`` says where a live model is called, without any secret; without it no answer is used again.
+    ``hosts`` as in ``Request``.
     """
 
     spec: StepSpec
@@ -1307,6 +1312,7 @@ class PlannedStep(NamedTuple):
     share: Share = share_nothing
     about_change: frozenset[str] = frozenset()
     address: Callable[[], str] | None = None
+    hosts: tuple[str, ...] = ()
 
     def request(
         self, root: Path, prompt: str = "", allowance: Allowance = UNLIMITED, iteration: int = 1
@@ -1324,6 +1330,7 @@ class PlannedStep(NamedTuple):
             allow=self.spec.allow,
             allowance=allowance,
             iteration=iteration,
+            hosts=self.hosts,
         )
 
 

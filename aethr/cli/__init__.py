@@ -83,6 +83,9 @@ examples:
 CHECK_DESCRIPTION = """\
 Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens
 and dollars, by the price file that LiteLLM brings. Nothing is called.
+
+With --against, print what differs from the file of that revision instead: prompts, models, hosts, agents,
+commands, exclusions, limits and answers, the guidance that the workflow reads, and what a run needs at most.
 """
 
 MODELS_DESCRIPTION = """\
@@ -314,6 +317,12 @@ def _add_answer_arguments(parser: _Parser) -> None:
 
 def _add_check_arguments(parser: _Parser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", default=[], help="default: this project's file")
+    parser.add_argument(
+        "--against",
+        metavar="REV",
+        default=None,
+        help="what has changed since this revision, instead of the map",
+    )
     parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
     parser.add_argument(
         "--no-fallback", action="store_true", default=False, help="count no other model in the place of one"
@@ -398,7 +407,7 @@ COMMANDS = {
         "validate a workflow file and show what a run may cost",
         "aethr.cli.check:main",
         CHECK_DESCRIPTION,
-        "example:\n  aethr check .aethr.yaml",
+        "example:\n  aethr check --against main",
         _add_check_arguments,
     ),
     "models": Command(

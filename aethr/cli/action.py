@@ -27,13 +27,25 @@ from aethr.config import credentials
 from aethr.engine import checkpoint
 from aethr.engine.seal import SHORTEST_KEY
 from aethr.git.fetch import Remote
-from aethr.github import artifacts, carry, command, comment, comment_answers, delivery, event, inputs, runner
+from aethr.github import (
+    artifacts,
+    carry,
+    command,
+    comment,
+    comment_answers,
+    delivery,
+    event,
+    inputs,
+    proposal,
+    runner,
+)
 from aethr.github.artifacts import Origin
 from aethr.github.carry import Binding, Carrier, EnvelopeError
 from aethr.github.command import Order
 from aethr.github.comment_answers import Judged, Rights
 from aethr.github.delivery import Done, Job
 from aethr.github.inputs import Found
+from aethr.github.proposal import Proposal
 from aethr.github.upsert import Api
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
@@ -80,6 +92,7 @@ def main(part: str = "review") -> int:
 
 
 def _deliver(job: Job, attempt: JobAttempt, done: Done) -> ExitCode:
+    done = done._replace(proposal=attempt.proposal)
     delivered = delivery.deliver(job, done, sys.stdout, time.sleep)
     if attempt.carrier is not None and delivered.exit_code == done.exit_code:
         _drop_finished(job, attempt.carrier, done)
@@ -93,7 +106,7 @@ class JobAttempt:
     ``earlier`` is the state in the comment, sealed with ``seal``; None without a key. ``holds`` says whether
     the tree has a path. ``is_proven`` is False if the run rests on a checkpoint that nothing proves.
     ``setup`` is known before the review if an answer in a comment asked for it; ``judged`` has the answers in
-    all comments.
+    all comments. ``proposal`` is what the change proposes for the workflow, if anything.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -105,6 +118,7 @@ class JobAttempt:
     is_proven: bool = True
     setup: Setup | None = None
     judged: Judged | None = None
+    proposal: Proposal | None = None
 
 
 class Setup(NamedTuple):
@@ -220,6 +234,11 @@ def _find_setup(job: Job, attempt: JobAttempt) -> Setup:
     survey = git.survey(here, event.resolve(here, job.change, remote))
     found = _find_project(job, survey, remote)
     attempt.notes += found.notes
+    if job.inputs.run.shard is None:  # the merge shows it
+        try:
+            attempt.proposal = proposal.find(job.inputs, job.change, survey, remote)
+        except AethrError as error:
+            attempt.notes.append(f"What this change does to the workflow is not known: {error}")
     workflow = found.project.workflow
     environ = inputs.environment(job.inputs, workflow, os.environ)
     shard = f" {job.inputs.run.shard}" if job.inputs.run.shard is not None else ""

@@ -16,44 +16,58 @@ from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
 from aethr.base.records import Plan, Scope
 from aethr.base.words import capped, suggest, terminal_width
-from aethr.config import workflow_file
+from aethr.config import WORKFLOW_FILE, workflow_file
+from aethr.git import history, tracking
 from aethr.llm import catalog, routes, spending
 from aethr.output.render import Output
-from aethr.workflow import overview, planning
+from aethr.workflow import egress, overview, planning
 
 
 def main(
     paths: Sequence[str],
     *,
     mermaid: bool = False,
+    against: str | None = None,
     no_fallback: bool = False,
     today: datetime.date | None = None,
 ) -> int:
-    """Print the map of each workflow file, or the project's. Raises ``ConfigError`` with all mistakes."""
-    today = today or datetime.date.today()
+    """Print the map of each workflow file, or the project's. Raises ``ConfigError`` with all mistakes.
+
+    With ``against``, a revision, print what has changed in the file since.
+    """
+    if against is not None and mermaid:
+        raise UsageError("--against and --mermaid exclude each other", "Give one of them.")
+    options, doubts = RunOptions(no_fallback=no_fallback), list[str]()
     mistakes: list[str] = []
     out = Output(sys.stdout)
     for path in paths or (None,):
         try:
-            plan = _plan(path, RunOptions(no_fallback=no_fallback))
+            if against is not None:
+                lines: Iterable[str] = _compare(path, against, options)
+            else:
+                plan = _plan(path, options)
+                lines = _draw(plan, mermaid=mermaid)
+                doubts = list(_doubts(plan, today or datetime.date.today()))
         except ConfigError as error:
             mistakes += error.mistakes
             continue
-        if mermaid:
-            lines: Iterable[str] = overview.flowchart(plan).splitlines()
-            if not lines:
-                raise UsageError(
-                    f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them."
-                )
-        else:
-            lines = overview.lines(plan, terminal_width(sys.stdout))
         for line in lines:
             out.write(sanitize.terminal(line) + "\n")
-        for doubt in _doubts(plan, today):
+        for doubt in doubts:
             sys.stderr.write(f"note: {sanitize.one_line(doubt)}\n")
     if mistakes:
         raise ConfigError(mistakes)
     return 0
+
+
+def _draw(plan: Plan, *, mermaid: bool) -> Iterable[str]:
+    """The map or the chart. Raises ``ConfigError`` for a host that the file itself does not allow."""
+    egress.require(plan.workflow, os.environ, elsewhere=bool(os.environ.get("AETHR_MODEL")), unset=False)
+    if not mermaid:
+        return overview.lines(plan, terminal_width(sys.stdout), os.environ)
+    if lines := overview.flowchart(plan).splitlines():
+        return lines
+    raise UsageError(f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them.")
 
 
 def _plan(path: str | None, options: RunOptions) -> Plan:
@@ -64,6 +78,53 @@ def _plan(path: str | None, options: RunOptions) -> Plan:
     here = git.checkout_if_any(project.root)
     survey = git.choose_scope(here) if here else None
     return planning.plan(bound, "", survey.scope if survey else Scope(), survey)
+
+
+def _compare(path: str | None, revision: str, options: RunOptions) -> Sequence[str]:
+    """What has changed in a workflow file, or in the project's own, since a revision.
+
+    The file may be missing on one side. Raises ``ConfigError`` with the mistakes of both, ``UsageError``.
+    """
+    from aethr.workflow import difference  # the map does without it
+
+    cwd = Path.cwd()
+    paths = [Path(cwd, path)] if path else [folder / WORKFLOW_FILE for folder in planning.folders(cwd)]
+    here = git.checkout(next(each for each in paths[0].parents if each.is_dir()))
+    if here is None:
+        raise UsageError(f"--against {revision}: {cwd} is not in a git repository", "Run it in a clone.")
+    (tree,) = history.resolve(here.top, revision)
+    if tree is None:
+        raise UsageError(f"--against: {revision!r} is not a commit here", "Name a branch, a tag or a commit.")
+    top = here.top.resolve()
+    names = {each: os.path.relpath(each.parent.resolve() / each.name, top) for each in paths}
+    there = [each for each in paths if tracking.plain_file(top, tree, names[each]) is not None]
+    file = next(filter(os.path.lexists, paths), None) or next(iter(there), None)
+    file = file or planning.find_file(cwd, path)
+    vocabulary, mistakes = planning.vocabulary(), list[str]()
+    old = new = None
+    try:
+        then = f"{names[file]} (at {revision})"
+        old = workflow_file.load_from_commit(top, tree, names[file], then, vocabulary)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    try:
+        if os.path.lexists(file) or file not in there:
+            new = workflow_file.load(file, vocabulary)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    root = file.parent.resolve() if file.parent.is_dir() else top
+    folder = root.relative_to(top).as_posix()
+    found = difference.compare(
+        difference.Version(old, difference.read_guidance(top, folder, tree)),
+        difference.Version(new, difference.read_guidance(top, folder, None)),
+        root,
+        git.choose_scope(here),
+        fallback=not options.no_fallback,
+    )
+    said = "what has changed" if found.lines else "nothing that a run rests on has changed"
+    return [f"{names[file]}: {said} since {revision}", *(f"  {line}" for line in found.lines)]
 
 
 def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:

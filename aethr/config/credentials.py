@@ -37,7 +37,6 @@ QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb")
 
 _SHOWN = 5
 """At most this many lines of a ``.env`` are reported one by one."""
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class DotEnv(NamedTuple):
@@ -199,9 +198,11 @@ def _allowed(name: str, value: str, bases: Collection[str]) -> bool:
         return False
     if name not in bases:
         return name in KEYS or name in SWITCHES
+    from aethr.base.network import LOOPBACK  # it loads what few starts need
+
     try:
         parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and parts.hostname in _LOOPBACK and "@" not in parts.netloc
+        return parts.scheme in ("http", "https") and parts.hostname in LOOPBACK and "@" not in parts.netloc
     except ValueError:
         return False
 

@@ -75,6 +75,13 @@ def document(vocabulary: Vocabulary) -> Record:
                 {"reviewer": providers.EXAMPLE},
             ),
             Key(
+                "hosts",
+                ListOf(_HOST, "host", least=1),
+                "The only hosts that a run may call: names or IP addresses, `*.NAME` for all names below it, "
+                "each also with `:PORT`; default: any.",
+                ["api.openai.com", "*.example.com", "localhost:11434"],
+            ),
+            Key(
                 "steps",
                 ListOf(_step(vocabulary), "step", least=1),
                 "What runs, in this order.",
@@ -382,6 +389,24 @@ def _model_problem(text: str) -> Problem | None:
 
 
 _ENDPOINT = r"[A-Z][A-Z0-9_]{0,99}_(API_BASE|BASE_URL|ENDPOINT)"
+
+
+def _host_problem(text: str) -> Problem | None:
+    from aethr.base.network import host_rule  # only a file with hosts needs it
+
+    try:
+        host_rule(text)
+    except ValueError as error:
+        return Problem(f"the host {quote(text)}: {error}")
+    return None
+
+
+_HOST = Text(
+    "a host",
+    one_line=True,
+    problem=_host_problem,
+    limits={"pattern": r"^(\*\.)?(\[[^\[\]\s]+\]|[^\s:/@*?#\[\]\\]+)(:[0-9]{1,5})?$"},
+)
 
 
 def _endpoint_problem(text: str) -> Problem | None:

@@ -44,6 +44,7 @@ from aethr.config.schema import (
     json_schema,
     source_forms,
 )
+from aethr.git import tracking
 
 __all__ = [
     "ARGUMENT",
@@ -58,9 +59,9 @@ __all__ = [
     "STEP_ID",
     "Vocabulary",
     "context_source",
-    "from_bytes",
     "json_schema",
     "load",
+    "load_from_commit",
     "parse",
     "problem_of",
     "refuse",
@@ -74,9 +75,21 @@ def load(path: Path, vocabulary: Vocabulary) -> WorkflowSpec:
     return parse(text, origin, vocabulary)
 
 
-def from_bytes(content: bytes, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
-    """The workflow in a file's bytes; messages call it ``origin``. Raises ``ConfigError``."""
-    return parse(nodes.decode(content, origin), origin, vocabulary)
+def load_from_commit(
+    top: Path, tree: str, name: str, origin: str, vocabulary: Vocabulary
+) -> WorkflowSpec | None:
+    """The workflow in a plain file of a commit or tree, by its path from ``top``.
+
+    Messages call it ``origin``. None if there is none: a link in a pull request could lead to any file of the
+    runner. Raises ``ConfigError``, ``GitError``.
+    """
+    found = tracking.plain_file(top, tree, name)
+    if found is None:
+        return None
+    size = tracking.sizes(top, [found.id]).get(found.id, 0)
+    if size > MAX_BYTES:  # it is not read at all
+        raise nodes.unreadable(origin, nodes.TOO_LARGE)
+    return parse(nodes.decode(next(tracking.contents(top, [(found.id, size)])), origin), origin, vocabulary)
 
 
 def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
@@ -104,6 +117,7 @@ def parse(text: str, origin: str, vocabulary: Vocabulary) -> WorkflowSpec:
             Answer(**{**each, "also": tuple(each.get("also", ()))}) for each in raw.get("answers", ())
         ),
         answers_by_author=raw.get("answers_by_author", False),
+        hosts=tuple(raw.get("hosts", ())),
     )
 
 
@@ -327,6 +341,7 @@ def text(spec: WorkflowSpec) -> str:
         "workflow": spec.name,
         "roles": dict(spec.roles),
         "models": models,
+        "hosts": list(spec.hosts),
         "steps": [_step_entry(step, shared) for step in spec.steps],
         "exclude": list(spec.exclude),
         **({} if spec.exclude_defaults else {"exclude_defaults": False}),

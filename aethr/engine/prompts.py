@@ -163,6 +163,7 @@ def explains_numbers(blocks: Iterable[Block]) -> bool:
     return any(is_change(each.source) and each.shown for each in blocks)
 
 
+_OWN = "\n# Your step\n"
 _BOUNDARY = re.compile(r"<<<([0-9a-f]{12}) ")
 
 
@@ -181,6 +182,28 @@ def find_ends(prompt: str, counts: Sequence[int]) -> tuple[int, ...]:
         if number in counts:
             ends.append(at)
     return tuple(ends)
+
+
+def outline(prompt: str) -> str:
+    """A prompt with the size of each block instead of its text, and without tokens: Aethr's and the
+    workflow's own wording.
+
+    Blocks come before the step's own text, which may look like one and stays as it is.
+    """
+    parts, at, titles = list[str](), 0, list[str]()
+    while True:
+        opened, own = _BOUNDARY.search(prompt, at), prompt.index(_OWN, at)
+        if opened is None or opened.start() > own:
+            break
+        title = prompt[opened.end() : prompt.index("\n", opened.end())]
+        closing = f"\n{opened[1]}>>>\n"
+        end = prompt.index(closing, opened.end())
+        size = max(0, end - opened.end() - len(title) - 1)
+        parts.append(f"{prompt[at : opened.start()]}<<<{title}: {size:,} characters>>>\n")
+        titles.append(f"- {opened[1]} {title}")
+        at = end + len(closing)
+    text, listed = prompt[at:], "\n".join((_BLOCKS, *titles))
+    return "".join(parts) + text.replace(f"\n{listed}\n", "\n", 1)
 
 
 def instruct(instruction: Instruction) -> str:

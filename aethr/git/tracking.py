@@ -186,6 +186,13 @@ def entries(folder: Path, tree: str | None, *below: str) -> Iterator[TreeEntry]:
         yield TreeEntry(path, mode, second, third) if tree is None else TreeEntry(path, mode, third)
 
 
+def plain_file(top: Path, tree: str, name: str) -> TreeEntry | None:
+    """The file of a commit or tree with this path from ``top``; None for anything else, such as a link."""
+    wanted = os.fsencode(name)
+    files = (each for each in entries(top, tree, name) if each.mode in ("100644", "100755"))
+    return next((each for each in files if each.path == wanted), None)
+
+
 def changed_paths(root: Path, base: str, head: str) -> list[bytes]:
     """The paths of all files that differ between two commits (or trees)."""
     words = ("diff-tree", "-r", "--name-only", "-z", "--no-renames", "--end-of-options", base, head)

@@ -17,12 +17,15 @@ from aethr import __version__
 from aethr.base.errors import MEANINGS, AethrError, ExitCode
 from aethr.base.records import Finding, Receipt, RunOutcome, RunResult
 from aethr.base.sanitize import one_line
+from aethr.base.words import capped, counted
 from aethr.github import upsert
+from aethr.github.proposal import Proposal
 from aethr.github.upsert import Marker
 from aethr.output import wording
 from aethr.output.markdown import (
     Fitting,
     bullets,
+    fence,
     fold,
     markdown_block,
     markdown_inline,
@@ -125,7 +128,8 @@ class Page(NamedTuple):
     """The content of a page. ``result`` is None if nothing ran; then ``error`` says why.
 
     ``exit_code`` is the step's, ``notes`` are plain lines, such as which steps were finished before.
-    ``beside`` are the findings that stand beside their lines, and so not on this page.
+    ``beside`` are the findings that stand beside their lines, and so not on this page. ``proposal`` is what
+    the change proposes for the workflow.
     """
 
     blobs: Blobs
@@ -135,6 +139,7 @@ class Page(NamedTuple):
     error: AethrError | None = None
     notes: tuple[str, ...] = ()
     beside: tuple[Finding, ...] = ()
+    proposal: Proposal | None = None
 
     @property
     def outcome(self) -> RunOutcome:
@@ -289,7 +294,7 @@ def _notes(page: Page, room: Room = COMMENT) -> str:
     """What was read, how much of it was sent, what was not and why, and the notes of the step."""
     result, facts = page.result, list[str]()
     if result is None:
-        return listed(page.notes, WORDS, utf16_units)
+        return _join(listed(page.notes, WORDS, utf16_units), _proposal(page, room))
     if result.subject is not None:
         facts.append(_sentence(wording.subject(result.subject)))
     if result.review.coverage is not None:
@@ -297,7 +302,36 @@ def _notes(page: Page, room: Room = COMMENT) -> str:
     missing = "" if _is_missing(result) else _missing(result.receipts, room)
     names = listed(wording.excluded(result), room.limit // 8, room.measure)
     excluded = f"**Excluded by rule:**\n\n{names}" if names else ""
-    return _join(" ".join(facts), listed(page.notes, WORDS, utf16_units), missing, excluded)
+    notes = listed(page.notes, WORDS, utf16_units)
+    return _join(" ".join(facts), notes, missing, excluded, _proposal(page, room))
+
+
+SHORT = 12
+"""Lines of a difference that are not folded."""
+
+
+def _proposal(page: Page, room: Room) -> str:
+    """What the change does to the workflow, as a diff: text of the change, which nothing here renders."""
+    proposal = page.proposal
+    if proposal is None:
+        return ""
+    edits = f"This pull request edits {capped(proposal.files)}."
+    title = f"**{markdown_inline(edits)}** The workflow of the {proposal.reviewer} reviews it."
+    if proposal.failure:
+        first = [mistake.partition("\n")[0] for mistake in proposal.failure]
+        return _join(f"{title} What it changes cannot be read:", listed(first, room.limit // 8, room.measure))
+    if not proposal.lines:
+        return f"{title} What a run does stays the same."
+    lines = [one_line(f"|{line}", 200)[1:] for line in proposal.lines]
+    kept = rows_within(lines, room.limit // 8, room.measure)
+    more = len(lines) - len(kept)
+    rest = (
+        f"{counted(more, 'more line')} of the difference: `aethr check --against` prints all." if more else ""
+    )
+    code = _join(fence(kept, "diff"), rest)
+    if len(lines) <= SHORT:
+        return _join(f"{title} Merged, it changes:", code)
+    return _join(title, fold(f"What it changes: {counted(len(lines), 'line')}", code))
 
 
 def _missing(receipts: Iterable[Receipt], room: Room) -> str:

@@ -23,6 +23,7 @@ from aethr.github import comment, reviews, upsert
 from aethr.github.comment import Blobs, Page
 from aethr.github.event import EventChange
 from aethr.github.inputs import Inputs
+from aethr.github.proposal import Proposal
 from aethr.github.reviews import Beside
 from aethr.github.runner import Runner, annotation, append, write_outputs
 from aethr.github.upsert import TRIES, Api, ApiError, Marker, Posted, PullRequest, ReadOnlyError, See, Sleep
@@ -110,7 +111,8 @@ class Done(NamedTuple):
 
     ``excused`` is True for a fork's pull request without a key, which cannot have a review. ``shown`` are the
     lines of the diff, ``secrets`` the values that must not be written anywhere. ``state`` is what the comment
-    keeps for the next run, sealed with ``seal``; None if there is no key to do that.
+    keeps for the next run, sealed with ``seal``; None if there is no key to do that. ``proposal`` is what the
+    change proposes for the workflow.
     """
 
     result: RunResult | None = None
@@ -121,6 +123,7 @@ class Done(NamedTuple):
     secrets: tuple[str, ...] = ()
     state: KeptState | None = None
     seal: Seal = UNSEALED
+    proposal: Proposal | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -173,11 +176,16 @@ def deliver(job: Job, done: Done, log: TextIO, sleep: Sleep) -> Delivered:
     # Keys go now: in text that is escaped for Markdown, they would not be found any more.
     if done.error is not None:
         done.error.redact(redact)
-    done = done._replace(notes=tuple(map(redact, done.notes)), state=redact_record(done.state, redact))
+    done = done._replace(
+        notes=tuple(map(redact, done.notes)),
+        state=redact_record(done.state, redact),
+        proposal=redact_record(done.proposal, redact),
+    )
     if done.result is not None:
         done = done._replace(result=done.result._replace(review=redact_record(done.result.review, redact)))
     blobs = Blobs(job.runner.server_url, job.runner.repository, job.change.head)
     page = Page(blobs, job.runner.run_url, done.exit_code, done.result, done.error, done.notes)
+    page = page._replace(proposal=done.proposal)
     delivered = _post(job, page, done, sleep)
     if delivered.error is not None:
         page = page._replace(notes=(*page.notes, f"This is not on the pull request: {delivered.error}"))

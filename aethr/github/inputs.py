@@ -24,7 +24,6 @@ from aethr.config.credentials import KEYS
 from aethr.context import paths
 from aethr.context.background import guidance_paths
 from aethr.context.files import split_base
-from aethr.git import tracking
 from aethr.git.fetch import Remote
 from aethr.github import event, pull
 from aethr.github.event import EventChange
@@ -46,7 +45,6 @@ _OF_RUN = (
     "fresh", "no_fallback",
 )  # fmt: skip
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,60}")
-_FILES = ("100644", "100755")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +232,7 @@ def working_directory(inputs: Inputs, workspace: Path) -> Path:
     """
     named = Path(os.path.relpath(workspace / inputs.working_directory, workspace))
     folder = workspace.resolve() / named
-    if named.parts[:1] == ("..",) or not _is_plain(folder):
+    if named.parts[:1] == ("..",) or not is_plain(folder):
         raise UsageError(
             f"input working-directory: {inputs.working_directory[:200]!r} is not a folder of the workspace",
             "Name a folder of the repository that is not a link, and check it out before this step.",
@@ -242,7 +240,7 @@ def working_directory(inputs: Inputs, workspace: Path) -> Path:
     return folder
 
 
-def _is_plain(folder: Path) -> bool:
+def is_plain(folder: Path) -> bool:
     """Whether this is a folder and its path has no link (or loop of links)."""
     return folder.is_dir() and folder.resolve() == folder
 
@@ -257,26 +255,15 @@ def _bound_text(spec: WorkflowSpec) -> str:
 
 
 def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) -> Found:
-    """Read it from git's objects: a link in a pull request's tree could lead to any file of the runner."""
     shown = f"the {side} commit {commit[:12]}"
-    if path is None:  # the nearest first
-        folders = planning.folders(here.root)
-        names = [(folder / WORKFLOW_FILE).relative_to(here.top).as_posix() for folder in folders]
-    else:
-        names = [posixpath.normpath(posixpath.join(here.root.relative_to(here.top).as_posix(), path))]
-        if posixpath.isabs(names[0]) or names[0].startswith(".."):
-            raise UsageError(f"input config: {path[:200]!r} is not a file of the repository")
-    for name in names:
-        content = _read_file(here.top, commit, name)
-        if content is None:
-            continue
-        spec = workflow_file.from_bytes(content, f"{name} (of {shown})", planning.vocabulary())
-        root = (here.top / name).parent
-        if not _is_plain(root):  # the change may have removed it, or turned it into a link
+    read = read_from_commit(path, commit, shown, here)
+    if read is not None:
+        if not is_plain(read.root):  # the change may have removed it, or turned it into a link
+            name = read.workflow.origin.partition(" (of ")[0]
             raise UsageError(
                 f"the folder of {name} is not in this checkout", "Was it removed by this change?"
             )
-        return Found(Project(root, spec), _bound_text(spec))
+        return Found(read, _bound_text(read.workflow))
     if path is not None:
         raise UsageError(
             f"input config: no file {path[:200]!r} in {shown}",
@@ -287,13 +274,28 @@ def _find_in_commit(path: str | None, side: str, commit: str, here: Checkout) ->
     )
 
 
-def _read_file(top: Path, commit: str, name: str) -> bytes | None:
-    """The content of a plain file of a commit; None for anything else."""
-    for entry in tracking.entries(top, commit, name):
-        if entry.path == os.fsencode(name) and entry.mode in _FILES:
-            size = tracking.sizes(top, [entry.id]).get(entry.id, 0)
-            return next(tracking.contents(top, [(entry.id, size)]))
+def read_from_commit(path: str | None, commit: str, shown: str, here: Checkout) -> Project | None:
+    """The project with the workflow file of a commit, which messages call ``shown``; None without one.
+
+    Its folder need not be in the checkout. Raises ``ConfigError``, ``GitError``.
+    """
+    for name in workflow_names(path, here):
+        origin = f"{name} (of {shown})"
+        spec = workflow_file.load_from_commit(here.top, commit, name, origin, planning.vocabulary())
+        if spec is not None:
+            return Project((here.top / name).parent, spec)
     return None
+
+
+def workflow_names(path: str | None, here: Checkout) -> list[str]:
+    """Where the workflow file may be, from the repository's top, the nearest first. Raises ``UsageError``."""
+    if path is None:
+        folders = planning.folders(here.root)
+        return [(folder / WORKFLOW_FILE).relative_to(here.top).as_posix() for folder in folders]
+    name = posixpath.normpath(posixpath.join(here.root.relative_to(here.top).as_posix(), path))
+    if posixpath.isabs(name) or name.startswith(".."):
+        raise UsageError(f"input config: {path[:200]!r} is not a file of the repository")
+    return [name]
 
 
 def _refuse_programs(spec: WorkflowSpec, inputs: Inputs) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from aethr.base.records import ModelSpec, Usage
+
+if TYPE_CHECKING:
+    from aethr.base.network import Hosts
 
 ATTEMPTS = 3
 """The most attempts of a call."""
@@ -167,7 +170,7 @@ class Call(NamedTuple):
 
     ``deadlines`` are what is left of the call's deadlines. ``stream`` is False for a request whose answer is
     one JSON body. ``left_out`` are settings that the provider has refused by name, ``schema`` and ``shared``
-    as in ``Request``.
+    as in ``Request``. ``hosts`` are those that a request may go to, None for any.
     """
 
     prompt: str
@@ -179,6 +182,7 @@ class Call(NamedTuple):
     left_out: frozenset[str] = frozenset()
     schema: Mapping[str, Any] | None = None
     shared: tuple[int, ...] = ()
+    hosts: Hosts | None = None
 
 
 class Chunk(NamedTuple):

@@ -51,12 +51,21 @@ class Exchange:
     def prepare(self, request: httpx.Request) -> None:
         """The hook for a request: set its limits, and make its socket notice a peer that is gone.
 
-        LiteLLM may ask for other things before it makes the call: the last request is the call's.
+        LiteLLM may ask for other things before it makes the call: the last request is the call's. Raises
+        ``CallFailed`` for a host that the workflow does not name.
         """
+        self.check_host(request.url)
         self.response = self.failure = None
         request.extensions["timeout"] = connection.timeout(self.call.deadlines).as_dict()
         request.extensions["trace"] = _keep_alive
         request.headers["Accept-Encoding"] = "identity"  # a stream is read as it comes
+
+    def check_host(self, url: httpx.URL) -> None:
+        """Raises ``CallFailed`` for a host that the workflow does not name, whoever makes the request."""
+        hosts = self.call.hosts
+        if hosts is not None and not hosts.allow(url.scheme, url.raw_host.decode("ascii"), url.port):
+            with self.watching():
+                raise CallFailed("bad_request", f"it would go to {url.host}, which `hosts` does not name")
 
     def receive(self, response: httpx.Response) -> None:
         """The hook for a response whose body is not read yet. Raises ``CallFailed`` for an error status."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from aethr.base import network
 from aethr.base.errors import BudgetError, ModelError, UsageError
+from aethr.base.network import Hosts
 from aethr.base.providers import PROVIDERS, chain, litellm_name, provider_of, split
 from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
@@ -307,6 +308,7 @@ class ModelBackend:
             left_out=history.left_out,
             schema=request.schema,
             shared=request.shared,
+            hosts=Hosts.of(request.hosts) if request.hosts else None,
         )
 
     def _check_window(self, request: Request, model: ModelSpec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from aethr.base.errors import MissingKeyError, UsageError
@@ -91,7 +92,7 @@ def endpoint_of(model: ModelSpec, environ: Mapping[str, str]) -> Endpoint:
     """
     provider = provider_of(model.name)
     variable = base_variable(model, environ)
-    base = _address(_owner(model), variable, environ[variable]).geturl() if variable else None
+    base = read_address(_owner(model), variable, environ[variable]).geturl() if variable else None
     if provider.listed and (variable := provider.key_in(environ)) is not None:
         _check_key(provider, variable, environ[variable])
         return Endpoint(environ[variable], base, bearer=variable in provider.bearer_tokens)
@@ -147,6 +148,37 @@ def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
     return urlsplit(address) if address else None
 
 
+class Destination(NamedTuple):
+    """Where calls go. ``variable`` is the environment variable that says so, if one does.
+
+    Without an ``address``, ``unknown`` says why it cannot be known before the call.
+    """
+
+    address: SplitResult | None
+    variable: str = ""
+    unknown: str = ""
+
+    @property
+    def host(self) -> str:
+        """Its host, with the port if one is written; empty if it is not known."""
+        return self.address.netloc.rpartition("@")[2].lower() if self.address else ""
+
+
+def find_destination(model: ModelSpec, environ: Mapping[str, str]) -> Destination:
+    """Where the calls of a model go, without its fallbacks. Raises ``UsageError`` for a broken endpoint."""
+    provider, variable = provider_of(model.name), base_variable(model, environ) or ""
+    if provider.signs or provider.package(split(model.name)[1], environ) is not None:
+        return Destination(None, unknown="LiteLLM asks its cloud for a token, at a host of its own choice")
+    own = (name for name in provider.litellm_variables if name.endswith("_API_BASE") and environ.get(name))
+    variable = variable or next(own, "")  # with one of these LiteLLM makes the call
+    if variable:
+        return Destination(read_address(_owner(model), variable, environ[variable]), variable)
+    if provider.address is None:
+        instead = f"{provider.base_variables[0]} can name another one"
+        return Destination(None, unknown=f"only LiteLLM knows its address ({instead})")
+    return Destination(urlsplit(provider.address))
+
+
 def describe_endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
     """One line for each provider, or model, whose calls go to another host than the provider's, sorted."""
     lines = set()
@@ -154,7 +186,7 @@ def describe_endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) 
         variable = base_variable(model, environ)
         if variable is None:
             continue
-        address = _address(_owner(model), variable, environ[variable])
+        address = read_address(_owner(model), variable, environ[variable])
         if address.hostname != urlsplit(provider_of(model.name).address or "").hostname:
             lines.add(f"{_owner(model)}: calls go to {public_address(address.geturl())} ({variable})")
     return tuple(sorted(lines))
@@ -167,7 +199,8 @@ def public_address(base: str) -> str:
     return f"{address.scheme}://{host}{address.path.rstrip('/')}"
 
 
-def _address(owner: str, variable: str, value: str) -> SplitResult:
+def read_address(owner: str, variable: str, value: str) -> SplitResult:
+    """The address in a variable; ``owner`` is whose it is. Raises ``UsageError``, without the value."""
     from aethr.base import network  # it loads a part of the standard library that a mock run does without
 
     try:

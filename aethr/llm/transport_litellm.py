@@ -161,6 +161,8 @@ def _prepare(request: Any) -> None:
     contain it: such a request gets a token.
     """
     exchange = _EXCHANGE.get()
+    if exchange is not None:
+        exchange.check_host(request.url)
     if exchange is None or request.url.path.endswith(_ASIDE):
         return
     exchange.prepare(request)

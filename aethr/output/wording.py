@@ -184,6 +184,16 @@ def estimate(found: Estimate) -> str:
     return f"about {about}; at most {most}{late} ({'; '.join(who)})"
 
 
+def need(of: Need) -> str:
+    """``openai:gpt-5.4-mini: 30 calls, 200,000 tokens in, 10,000 out, $2.10``."""
+    model = one_line(of.model)
+    if of.agent is not None:
+        runs = counted(of.calls, "run")
+        return f"{model} by {of.agent}: {runs}; its own calls and their cost are not known here"
+    tokens = f"{of.input_tokens:,} tokens in, {of.output_tokens:,} out"
+    return f"{model}: {counted(of.calls, 'call')}, {tokens}, {cost(of.cost_usd)}"
+
+
 def expected_cost(result: RunResult) -> str:
     """`` (estimated: about $0.31)``, to follow what a run cost; empty without an estimate."""
     needs = result.estimate.about if result.estimate is not None else ()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aethr.agents import AGENTS, Agent
 from aethr.base.errors import AethrError, ConfigError
@@ -49,12 +49,16 @@ from aethr.config.kinds import (
 )
 from aethr.config.mistakes import Mistake, quote, refusal
 
+if TYPE_CHECKING:
+    from aethr.llm.routes import Destination
+
 
 class BackendRow(NamedTuple):
     """``build`` makes the backend from the environment; ``edits_tree`` is True if it changes files.
 
     ``share`` divides a budget between calls that run at once. ``find_address`` says where a model is called
     in this environment, without any secret; without it, no answer is used in a later run.
+    ``find_destinations`` says where all of its calls may go; without it, ``hosts`` allows none.
     """
 
     name: str
@@ -63,6 +67,7 @@ class BackendRow(NamedTuple):
     edits_tree: bool
     share: Share = share_nothing
     find_address: Callable[[ModelSpec, Mapping[str, str]], str] | None = None
+    find_destinations: Callable[[ModelSpec, Mapping[str, str]], Iterable[Destination]] | None = None
 
 
 def _build_model(environ: Mapping[str, str]) -> Backend:
@@ -88,13 +93,25 @@ def _find_model_address(model: ModelSpec, environ: Mapping[str, str]) -> str:
     return routes.public_address(address.geturl()) if address else ""
 
 
+def _find_model_destination(model: ModelSpec, environ: Mapping[str, str]) -> Iterator[Destination]:
+    from aethr.llm import routes
+
+    yield routes.find_destination(model, environ)
+
+
 def _make_row(agent: Agent) -> BackendRow:
     def build(environ: Mapping[str, str]) -> Backend:
         from aethr.agents.agent import AgentBackend
 
         return AgentBackend(agent, environ)
 
-    return BackendRow(agent.name, f"the {agent.name} CLI edits the working tree", build, edits_tree=True)
+    def find_destinations(model: ModelSpec, environ: Mapping[str, str]) -> Iterable[Destination]:
+        from aethr.agents import program
+
+        return program.find_destinations(agent, model, environ)
+
+    about = f"the {agent.name} CLI edits the working tree"
+    return BackendRow(agent.name, about, build, edits_tree=True, find_destinations=find_destinations)
 
 
 _TABLE = (
@@ -105,6 +122,7 @@ _TABLE = (
         False,
         _share_model_budget,
         _find_model_address,
+        _find_model_destination,
     ),
     *map(_make_row, AGENTS.values()),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aethr import context, engine
 from aethr.base import codec
@@ -11,14 +11,17 @@ from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold
 from aethr.engine import conditions
 from aethr.output import markdown, wording
-from aethr.workflow import estimate, planning
+from aethr.workflow import egress, estimate, planning
 
 _GUTTER = {"start": "╭▸", "within": "│ ", "end": "╰─", "alone": "↻ ", "outside": "  "}
 _INDENT = 7
 
 
-def lines(plan: Plan, width: int | None) -> Iterator[str]:
-    """The map for a terminal of ``width`` columns; None does not fold lines. Prompts are as they are now."""
+def lines(plan: Plan, width: int | None, environ: Mapping[str, str]) -> Iterator[str]:
+    """The map for a terminal of ``width`` columns; None does not fold lines. Prompts are as they are now.
+
+    ``environ`` says which hosts are called.
+    """
     prompts = list(engine.preview(plan))
     needs = estimate.estimate(plan, prompts)
     spec = plan.workflow
@@ -33,6 +36,8 @@ def lines(plan: Plan, width: int | None) -> Iterator[str]:
         yield from fold(f"  {text}", width, 4)
     for command in planning.commands(plan.workflow):
         yield from fold(f"  runs the command: {one_line(command)}", width, 4)
+    for text in egress.describe(spec, environ):
+        yield from fold(f"  {text}", width, 4)
     cut = f", each change in {needs.late_parts} parts" if needs.late_parts > 1 else ""
     for title, models in (
         ("about, if every loop ends with its first pass and answers are of usual length:", needs.about),
@@ -42,13 +47,7 @@ def lines(plan: Plan, width: int | None) -> Iterator[str]:
             continue
         yield from fold(f"  {title}", width, 4)
         for need in models:
-            model = one_line(need.model)
-            tokens = f"{need.input_tokens:,} tokens in, {need.output_tokens:,} out"
-            text = f"{model}: {counted(need.calls, 'call')}, {tokens}, {wording.cost(need.cost_usd)}"
-            if need.agent is not None:
-                runs = counted(need.calls, "run")
-                text = f"{model} by {need.agent}: {runs}; its own calls and their cost are not known here"
-            yield from fold(f"    {text}", width, 6)
+            yield from fold(f"    {wording.need(need)}", width, 6)
 
 
 def flowchart(plan: Plan) -> str:

@@ -79,12 +79,13 @@ class Project(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """A project with its workflow's names bound to the tables, and the terms of the run."""
+    """A project with its workflow's names bound to the tables, the terms of the run, and its environment."""
 
     root: Path
     workflow: WorkflowSpec
     terms: Terms
     steps: tuple[PlannedStep, ...]
+    environ: Mapping[str, str]
 
 
 class Program(NamedTuple):
@@ -241,10 +242,11 @@ def bind(
             share=BACKENDS[step.backend].share,
             about_change=frozenset(each for each in step.context if context.find(each)[0].about_change),
             address=_bind_address(step, workflow.models.get(step.role), environ) if terms.is_live else None,
+            hosts=workflow.hosts,
         )
         for step in workflow.steps
     )
-    return Bound(project.root, workflow, terms, steps)
+    return Bound(project.root, workflow, terms, steps, environ)
 
 
 def _bind_address(
@@ -263,7 +265,7 @@ def plan(
     pull_request: PullRequestText | None = None,
 ) -> Plan:
     """The plan to run ``task`` on the change of ``scope``; ``survey`` is None outside of a repository."""
-    root, workflow, terms, steps = bound
+    root, workflow, terms, steps, _ = bound
     folder = changes.folder_of(root, survey)
     return Plan(
         workflow=workflow,
@@ -324,8 +326,15 @@ def _find_quotes(blocks: Sequence[Block], text: str, path: str | None, line: int
 
 
 def preflight(bound: Bound) -> None:
-    """Let each backend check for missing keys and programs before the first call. Raises ``AethrError``."""
+    """Refuse hosts that must not be called, and let each backend check for missing keys and programs.
+
+    Raises ``AethrError``.
+    """
     if bound.terms.is_live:
+        if bound.workflow.hosts:
+            from aethr.workflow import egress
+
+            egress.require(bound.workflow, bound.environ, elsewhere=bound.terms.model is not None)
         for command in commands(bound.workflow):
             evidence.require(command, bound.root)
     for backend, requests in _group_requests(bound):

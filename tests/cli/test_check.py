@@ -170,7 +170,7 @@ def test_a_map_is_no_wider_than_its_terminal(tmp_path: Path, preset: str, column
 
     aethr("init", preset, cwd=tmp_path)
     plan = planned(tmp_path)
-    assert max(map(len, overview.lines(plan, columns))) <= columns
+    assert max(map(len, overview.lines(plan, columns, {}))) <= columns
 
 
 def test_the_chart_is_mermaid_for_github(project: Repo) -> None:
