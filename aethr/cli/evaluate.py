@@ -15,11 +15,11 @@ from aethr.base.records import SEVERITIES
 from aethr.base.words import counted, two_columns
 from aethr.evaluation import baseline, cases, runs, schedule, scorecard
 from aethr.evaluation.cases import Loaded
-from aethr.evaluation.records import Evaluation, Trial
 from aethr.evaluation.runs import EndedRun
 from aethr.evaluation.schedule import Schedule
 from aethr.evaluation.scorecard import Scorecard
 from aethr.evaluation.summary import Thresholds, read_thresholds, rule, summarize
+from aethr.evaluation.trials import Evaluation, Trial
 from aethr.output import report_files, wording
 from aethr.output.report_files import Target
 from aethr.run import resume

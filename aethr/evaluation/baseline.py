@@ -11,9 +11,9 @@ from aethr.base import codec
 from aethr.base.errors import UsageError
 from aethr.base.records import Mode
 from aethr.base.words import capped, path_line
-from aethr.evaluation.records import Basis, Case, Evaluation, Expected, Trial
 from aethr.evaluation.scoring import Score
 from aethr.evaluation.summary import Proportion, Summary, by_case, score_all, share_of_clean, summarize
+from aethr.evaluation.trials import Basis, Case, Evaluation, Expected, Trial
 
 SCHEMA = 1
 MAX_BYTES = 64 << 20

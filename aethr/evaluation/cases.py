@@ -18,7 +18,7 @@ from aethr.config.kinds import MISSING, Choice, Flag, Key, ListOf, Reading, Reco
 from aethr.config.mistakes import Mistake, quote
 from aethr.config.nodes import Node, Scalar
 from aethr.evaluation import trees
-from aethr.evaluation.records import Case, Expected, Where
+from aethr.evaluation.trials import Case, Expected, Where
 from aethr.git.building import Tree
 
 _Arguments = ParamSpec("_Arguments")

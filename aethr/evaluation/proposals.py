@@ -23,7 +23,7 @@ MOST_COMMITS = 2000
 """So many commits may a range have."""
 
 
-class Proposal(NamedTuple):
+class ProposedFix(NamedTuple):
     """A commit that may be a bug fix. ``subject`` is untrusted; ``reasons`` say why it is proposed."""
 
     commit: str
@@ -78,7 +78,7 @@ def _report(made: Made, cwd: Path) -> None:
     sys.stdout.write("\n  ".join(lines) + "\n")
 
 
-def _ask(found: Sequence[Proposal]) -> list[Proposal]:
+def _ask(found: Sequence[ProposedFix]) -> list[ProposedFix]:
     """The proposals that the person at the terminal chooses. Raises ``UsageError`` for other answers."""
     sys.stdout.write("Which ones? (numbers such as 1,3-5, or all) ")
     sys.stdout.flush()
@@ -120,7 +120,7 @@ _A_FEATURE = re.compile(
 )
 
 
-def propose(root: Path, text: str) -> tuple[Proposal, ...]:
+def propose(root: Path, text: str) -> tuple[ProposedFix, ...]:
     """The commits of the range ``A..B`` that may be bug fixes, the newest first. Merges are none.
 
     Raises ``UsageError`` for another text, ``GitError``.
@@ -141,7 +141,7 @@ def propose(root: Path, text: str) -> tuple[Proposal, ...]:
         subject, _, body = each.message.decode("utf-8", "replace").strip().partition("\n")
         reasons = _reasons(subject, body, files.get(each.id, ()))
         if reasons:
-            found.append(Proposal(each.id, subject.strip(), reasons))
+            found.append(ProposedFix(each.id, subject.strip(), reasons))
     return tuple(found)
 
 

@@ -32,8 +32,8 @@ from aethr.base.words import counted
 from aethr.engine import at_once
 from aethr.engine.at_once import Loan, Purse
 from aethr.evaluation.recorded import Shared, Tape
-from aethr.evaluation.records import Basis, Evaluation, Renamed, Trial
 from aethr.evaluation.schedule import PlannedRun, Schedule, prepare_run, share
+from aethr.evaluation.trials import Basis, Evaluation, Renamed, Trial
 from aethr.review import outcome_of_script
 
 GRACE_S = 5.0

@@ -18,9 +18,9 @@ from aethr.base.sanitize import one_line
 from aethr.base.words import capped, counted, fold, rest
 from aethr.evaluation import baseline
 from aethr.evaluation.baseline import Comparison, Shift, name_place
-from aethr.evaluation.records import Evaluation
 from aethr.evaluation.scoring import Detection, Score
 from aethr.evaluation.summary import Proportion, Ruling, Summary, by_case, score_all, summarize
+from aethr.evaluation.trials import Evaluation
 from aethr.output import wording
 from aethr.output.markdown import bullets, markdown_inline, table
 from aethr.output.wording import Message

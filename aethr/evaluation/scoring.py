@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from aethr.base.records import SEVERITIES, Finding
 from aethr.base.words import path_line
-from aethr.evaluation.records import Case, Expected, Trial, Where
+from aethr.evaluation.trials import Case, Expected, Trial, Where
 from aethr.review import panel
 
 NEAR = 3

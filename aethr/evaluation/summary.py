@@ -10,8 +10,8 @@ from typing import NamedTuple
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.records import SEVERITIES, Mode, Severity, Totals
 from aethr.base.words import counted
-from aethr.evaluation.records import Case, Evaluation
 from aethr.evaluation.scoring import Detection, Score, score
+from aethr.evaluation.trials import Case, Evaluation
 
 _Z = 1.959963984540054
 """The 97.5 % point of the normal distribution, for an interval of 95 %."""

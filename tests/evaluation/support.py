@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aethr.base.records import Check, Finding, Lines, Quote, Severity
-from aethr.evaluation.records import Case, Expected, Trial, Where
+from aethr.evaluation.trials import Case, Expected, Trial, Where
 
 PATH = "app/pages.py"
 PLACE = Where(PATH, Lines(12, 14))

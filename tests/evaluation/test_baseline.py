@@ -15,9 +15,9 @@ from aethr.base import codec
 from aethr.base.errors import UsageError
 from aethr.evaluation import baseline
 from aethr.evaluation.baseline import Shift
-from aethr.evaluation.records import Evaluation, Renamed
 from aethr.evaluation.scorecard import FORMATS, Scorecard, json_text
 from aethr.evaluation.summary import Proportion
+from aethr.evaluation.trials import Evaluation, Renamed
 from tests.evaluation.support import finding, trial
 from tests.evaluation.test_figures import ABOUT, EVALUATION, FAR, HIT, TYPO, of
 from tests.support import many

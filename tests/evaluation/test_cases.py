@@ -10,7 +10,7 @@ import pytest
 from aethr.base.errors import ConfigError, UsageError
 from aethr.base.records import Lines
 from aethr.evaluation import cases, trees
-from aethr.evaluation.records import Expected, Where
+from aethr.evaluation.trials import Expected, Where
 from aethr.git import building
 from tests.evaluation.making import BASE, CLEAN, make_case, write_files
 from tests.support import Repo

@@ -9,7 +9,6 @@ import pytest
 
 from aethr.base.errors import ExitCode, UsageError
 from aethr.base.records import SEVERITIES, Lines, Severity, Totals
-from aethr.evaluation.records import Basis, Case, Evaluation, Expected, Trial, Where
 from aethr.evaluation.summary import (
     Proportion,
     Ruling,
@@ -20,6 +19,7 @@ from aethr.evaluation.summary import (
     summarize,
     wilson,
 )
+from aethr.evaluation.trials import Basis, Case, Evaluation, Expected, Trial, Where
 from tests.evaluation.support import DROPPED, finding, trial
 
 ABOUT = Basis("0.2.0", "2026-11-30T08:00:00Z", "review", "a" * 64, ("openai:m",), "live", 3, 20.0)

@@ -12,9 +12,9 @@ from markdown_it import MarkdownIt
 
 from aethr.base.errors import ExitCode
 from aethr.base.records import Totals
-from aethr.evaluation.records import Case, Evaluation
 from aethr.evaluation.scorecard import FORMATS, Scorecard, json_text, lines, markdown, text
 from aethr.evaluation.summary import Ruling
+from aethr.evaluation.trials import Case, Evaluation
 from tests.evaluation.support import DEFECT, finding, trial
 from tests.evaluation.test_figures import ABOUT, EVALUATION, HIT, of
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.records import Finding, Lines, Opinion
-from aethr.evaluation.records import Case, Expected, Renamed, Trial, Where
 from aethr.evaluation.scoring import Score, assign, score
+from aethr.evaluation.trials import Case, Expected, Renamed, Trial, Where
 from tests.evaluation.support import CASE, CLEAN, DEFECT, DROPPED, PATH, PLACE, finding, trial
 from tests.support import many
 
