@@ -33,6 +33,7 @@ class RunOptions(NamedTuple):
     pull_request: int | None = None
     show_prompt: bool = False
     run_commands: bool = False
+    live: bool | None = None
     stream: bool | None = None
     json: bool = False
     report: tuple[str, ...] = ()
@@ -53,7 +54,10 @@ class RunOptions(NamedTuple):
 
 
 class Option(NamedTuple):
-    """One option: a ``flag``, a ``switch`` (``--x/--no-x``), one ``value``, or a repeatable ``list``."""
+    """One option: a ``flag``, a ``switch``, one ``value``, or a repeatable ``list``.
+
+    A switch is turned off by ``off``, by default ``--no-x`` for ``--x``.
+    """
 
     flag: str
     help: str
@@ -62,6 +66,8 @@ class Option(NamedTuple):
     short: str = ""
     choices: tuple[str, ...] = ()
     convert: type = str
+    off: str = ""
+    off_help: str = ""
 
     @property
     def name(self) -> str:
@@ -104,6 +110,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("--show-prompt", "print the exact prompts and call nothing", "flag"),
     Option("--run-commands", "with --show-prompt: run the commands that the context names", "flag"),
+    Option(
+        "--live",
+        "call the models, whatever AETHR_LIVE says",
+        "switch",
+        off="--mock",
+        off_help="call nothing, whatever AETHR_LIVE says: every answer is made up",
+    ),
     Option("--stream", "show the answer as it arrives, or one panel a step", "switch"),
     Option("--json", "the run record on standard output, everything else on standard error", "flag"),
     Option(
@@ -141,6 +154,7 @@ _SHARED = frozenset(
         "max_tokens",
         "jobs",
         "checkpoint_dir",
+        "live",
         "model",
         "fresh",
         "no_fallback",
@@ -205,7 +219,7 @@ def command_line(options: RunOptions) -> list[str]:
         if option.kind == "flag":
             words.append(option.flag)
         elif option.kind == "switch":
-            words.append(option.flag if value else option.flag.replace("--", "--no-", 1))
+            words.append(option.flag if value else option.off or option.flag.replace("--", "--no-", 1))
         else:
             for each in value if option.kind == "list" else (value,):
                 words += [f"{option.flag}={each}"] if str(each).startswith("-") else [option.flag, str(each)]
@@ -223,6 +237,7 @@ def check(options: RunOptions) -> None:
         {"--quiet": options.quiet, "--verbose": options.verbose},
         {"--save": options.save, "--show-prompt": options.show_prompt},
         {"--replies": options.replies, "--show-prompt": options.show_prompt},
+        {"--replies": options.replies, "--live": options.live},
     ):
         given = [flag for flag, value in alternatives.items() if value]
         if len(given) > 1:

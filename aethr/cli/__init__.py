@@ -29,7 +29,7 @@ GC_THRESHOLD = 50_000
 FIRST_STEPS = {
     "aethr init": "choose a workflow; writes .aethr.yaml",
     'aethr run "review my changes"': "a mock: no key, no cost",
-    "aethr auth login openai": "then AETHR_LIVE=1 makes it real",
+    "aethr auth login openai": "from then on it is real",
 }
 """What to do after installing, in this order."""
 
@@ -37,8 +37,8 @@ RUN_DESCRIPTION = """\
 Run the workflow of this project on TASK.
 
 Without TASK your editor opens, as with `git commit`; `-` reads it from standard input.
-Models are called only with AETHR_LIVE=1, AETHR_MODEL or --model: otherwise the run is a
-mock, and says so.
+Models are called only with --live, AETHR_LIVE=1, AETHR_MODEL or --model: otherwise the run
+is a mock, and says so. --mock makes it one.
 """
 
 RUN_EPILOG = """\
@@ -148,6 +148,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        if ": not allowed with argument " in message:
+            second, first = message.removeprefix("argument ").split(": not allowed with argument ")
+            raise UsageError(f"{first} and {second} exclude each other", "Give one of them.")
         raise UsageError(message, f"See `{self.prog} --help`.")
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -321,6 +324,9 @@ def _add_option(parser: _Parser, option: Option) -> None:
     settings: dict[str, Any] = {"help": option.help, "dest": option.name}
     if option.kind == "flag":
         settings["action"] = "store_true"
+    elif option.off:
+        _add_pair(parser, option)
+        return
     elif option.kind == "switch":
         settings["action"] = argparse.BooleanOptionalAction
     else:
@@ -328,6 +334,16 @@ def _add_option(parser: _Parser, option: Option) -> None:
         settings["choices"] = option.choices or None
         settings["action"] = "append" if option.kind == "list" else "store"
     parser.add_argument(*names, **settings)
+
+
+def _add_pair(parser: _Parser, option: Option) -> None:
+    """A switch that has two names of its own, of which only one may be given."""
+    pair = parser.add_mutually_exclusive_group()
+    for flag, action, said in (
+        (option.flag, "store_true", option.help),
+        (option.off, "store_false", option.off_help),
+    ):
+        pair.add_argument(flag, action=action, dest=option.name, default=argparse.SUPPRESS, help=said)
 
 
 def _add_auth_actions(parser: _Parser) -> None:
@@ -339,6 +355,12 @@ def _add_login_arguments(parser: _Parser) -> None:
 
     parser.add_argument("provider", metavar="PROVIDER", choices=tuple(LOGINS), help=", ".join(LOGINS))
     parser.add_argument("--key-stdin", action="store_true", default=False, help="read the key from stdin")
+    parser.add_argument(
+        "--live",
+        action=argparse.BooleanOptionalAction,
+        help="also write AETHR_LIVE=1 to .env, so that runs of this project call models; default: "
+        "asked for on a terminal, else not",
+    )
 
 
 def _add_shell_argument(parser: _Parser) -> None:
@@ -428,7 +450,7 @@ AUTH_ACTIONS = {
         "store a key in .env",
         "aethr.cli.auth:login",
         "Ask for a provider's key, hidden, and store it in this project's .env with mode 0600.",
-        "example:\n  aethr auth login openai",
+        "examples:\n  aethr auth login openai\n  aethr auth login openai --key-stdin --live <key.txt",
         _add_login_arguments,
     ),
     "status": Command(
