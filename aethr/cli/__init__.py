@@ -51,6 +51,11 @@ example:
   aethr run --preset review-existing-diff "review my current changes before I commit"
 """
 
+DEMO_DESCRIPTION = """\
+Review an example: a small change with three defects, and an answer that was written for it. No model is
+called, nothing is sent, and nothing is left on the disk. Diff, prompt, reading and output are those of a run.
+"""
+
 MERGE_DESCRIPTION = """\
 Merge the records of shards (`aethr run --shard I/N --report FILE.json`): one review, its reports
 and its exit code, as one run would have had. A missing shard makes it incomplete. Nothing is called.
@@ -66,6 +71,20 @@ example:
 CHECK_DESCRIPTION = """\
 Validate a workflow file; print it as a map, and the most that a run of it can take: calls, tokens
 and dollars, by the price file that LiteLLM brings. Nothing is called.
+"""
+
+DOCTOR_DESCRIPTION = """\
+Say what is here: git, the workflow, mock or live and why, models and their retirement, keys (never a value),
+agents, hooks and endpoints; and what to do next. Nothing is called, and nothing of the tree is started. The
+output has no key, no user name and no home folder, so that it can go into a bug report.
+"""
+
+DOCTOR_EPILOG = """\
+exit codes: 0 `aethr run` can start, 2 it needs a setting, a key or a program that is missing (a mock needs
+none), 3 git or, with --online, the network failed
+
+example:
+  aethr doctor --online
 """
 
 MODELS_DESCRIPTION = """\
@@ -292,6 +311,14 @@ def _add_check_arguments(parser: _Parser) -> None:
     )
 
 
+def _add_doctor_arguments(parser: _Parser) -> None:
+    for name, dest, said in (
+        ("--online", "online", "connect to the endpoints of the models, without a key"),
+        ("--json", "as_json", "a JSON object"),
+    ):
+        parser.add_argument(name, dest=dest, action="store_true", default=False, help=said)
+
+
 def _add_models_arguments(parser: _Parser) -> None:
     parser.add_argument("text", metavar="TEXT", nargs="*", default=[], help="words of the name")
     for name, dest, said in (
@@ -375,6 +402,12 @@ COMMANDS = {
         "example:\n  aethr init review-existing-diff",
         _add_init_arguments,
     ),
+    "demo": Command(
+        "show a review of an example, without a key",
+        "aethr.cli.demo:main",
+        DEMO_DESCRIPTION,
+        "example:\n  aethr demo",
+    ),
     "run": Command(
         "run the workflow on a task", "aethr.cli.run:main", RUN_DESCRIPTION, RUN_EPILOG, _add_run_arguments
     ),
@@ -384,6 +417,13 @@ COMMANDS = {
         MERGE_DESCRIPTION,
         MERGE_EPILOG,
         _add_merge_arguments,
+    ),
+    "doctor": Command(
+        "say what is installed and set up here, and what to do next",
+        "aethr.cli.doctor:main",
+        DOCTOR_DESCRIPTION,
+        DOCTOR_EPILOG,
+        _add_doctor_arguments,
     ),
     "check": Command(
         "validate a workflow file and show what a run may cost",

@@ -71,7 +71,7 @@ def status() -> int:
     environ = {**dotenv.values, **os.environ}
     used = _used_providers(environ)
     shown = [name for name in LOGINS if name in used or PROVIDERS[name].key_in(environ)]
-    sys.stdout.write(two_columns({name: _find_key(name, dotenv) for name in shown}, sys.stdout))
+    sys.stdout.write(two_columns({name: find_key(name, dotenv) for name in shown}, sys.stdout))
     if others := [name for name in LOGINS if name not in shown]:
         line = f"no key, and not in the workflow: {', '.join(others)}"
         sys.stdout.write("".join(f"{each}\n" for each in fold(line, terminal_width(sys.stdout), 2)))
@@ -96,7 +96,7 @@ def _used_providers(environ: Mapping[str, str]) -> set[str]:
     return used
 
 
-def _find_key(provider: str, dotenv: DotEnv) -> str:
+def find_key(provider: str, dotenv: DotEnv) -> str:
     """Which variable holds the provider's key and where it is set, or how to set one."""
     for variable in PROVIDERS[provider].keys:
         if origin := credentials.origin(variable, os.environ, dotenv):

@@ -294,4 +294,8 @@ def render_markdown(content: str) -> RenderableType:
     # Rich's own parser drops HTML tags and comments, so an answer could hide text in them.
     strict = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     body.parsed = strict.disable(["image", "entity", "autolink"]).parse(text)
+    for token in body.parsed:
+        if token.type == "fence" and token.info.strip() == "suggestion":  # else like the evidence above it
+            token.info = "diff"
+            token.content = "".join(f"+ {line}" for line in token.content.splitlines(keepends=True))
     return body

@@ -390,12 +390,11 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
     return Outcome(sanitize.redact_record(result, redact), error, kept=path)
 
 
-def _find_variables(
-    plan: Plan, given: RunOptions, environ: Mapping[str, str]
-) -> tuple[tuple[str, str], ...]:
+def _find_variables(plan: Plan, given: RunOptions, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Variables of the environment (not of ``.env``) for live or mock, model, transport and endpoints.
 
-    ``--live`` and ``--mock`` replace the first. An endpoint with a password in it is excluded, because the command is printed.
+    ``--live`` and ``--mock`` replace the first. An endpoint with a password in it is excluded, because the
+    command is printed.
     """
     called = [model for step in plan.steps for model in providers.called(step)] if plan.is_live else []
     bases = [base for model in called for base in providers.provider_of(model.name).base_variables]
