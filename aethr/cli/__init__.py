@@ -80,8 +80,8 @@ output has no key, no user name and no home folder, so that it can go into a bug
 """
 
 DOCTOR_EPILOG = """\
-exit codes: 0 `aethr run` can start, 2 it needs a setting, a key or a program that is missing (a mock needs
-none), 3 git or, with --online, the network failed
+exit codes: 0 `aethr run` can start; else the code that it would end with: 2 the workflow file, a setting or
+a key, 3 git, an agent or, with --online, the network. A mock needs neither key nor agent nor network.
 
 example:
   aethr doctor --online

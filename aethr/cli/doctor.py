@@ -44,7 +44,7 @@ CONNECT_S = 10.0
 HOOKS = ("pre-commit", "pre-push")
 HOOK_MANAGERS = ("pre-commit", "prek")
 HOOK_FILES = (".pre-commit-config.yaml", "prek.toml")
-_OURS = re.compile(r"""^\s*(?:-\s*|\{?\s*)id\s*[:=]\s*["']?aethr-review\b""", re.MULTILINE)
+_OURS = re.compile(r"""^[^#\n]*\bid["']?\s*[:=]\s*["']?aethr-review(?![\w-])""", re.MULTILINE)
 _MARKS = {"ok": " ", "note": "-", "missing": "!"}
 
 
@@ -65,9 +65,11 @@ class Diagnosis(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What a run here starts from: the steps of its workflow, and all settings, those of ``.env`` too."""
+    """What a run here starts from. ``environ`` has the settings of ``.env`` too, ``tree`` is checked out."""
 
     tree: Path
+    root: Path
+    commands: tuple[str, ...]
     steps: tuple[PlannedStep, ...]
     is_live: bool
     dotenv: DotEnv
@@ -126,8 +128,15 @@ def _examine(cwd: Path, *, online: bool, today: datetime.date) -> Iterator[Diagn
     environ = {**dotenv.values, **os.environ}
     workflow, project = _look_at_workflow(cwd)
     mode, steps = _look_at_mode(project, dotenv, environ)
-    tree = here.top if here is not None else cwd
-    setup = Surroundings(tree.resolve(), steps, mode.said.startswith("live"), dotenv, environ)
+    setup = Surroundings(
+        tree=(here.top if here is not None else cwd).resolve(),
+        root=project.root if project is not None else cwd,
+        commands=planning.commands(project.workflow) if project is not None else (),
+        steps=steps,
+        is_live=mode.said.startswith("live"),
+        dotenv=dotenv,
+        environ=environ,
+    )
     found = [
         git_item,
         workflow,
@@ -135,6 +144,7 @@ def _examine(cwd: Path, *, online: bool, today: datetime.date) -> Iterator[Diagn
         *_look_at_models(setup, today),
         *_look_at_keys(setup),
         *_look_at_agents(setup),
+        *_look_at_commands(setup),
         _look_at_hooks(here),
         *_look_at_endpoints(setup, online=online),
     ]
@@ -186,8 +196,6 @@ def _look_at_workflow(cwd: Path) -> tuple[Diagnosis, Project | None]:
         given = build(from_environment(os.environ))
         named = given.config or given.preset or planning.nearest(cwd)
         project = planning.open_project(cwd, given.config, given.preset if named else REVIEW_PRESET)
-        for command in planning.commands(project.workflow):
-            evidence.require(command, project.root)
     except UsageError as error:
         return _failed("workflow", error), None
     if not named:
@@ -279,6 +287,17 @@ def _look_at_agents(setup: Surroundings) -> Iterator[Diagnosis]:
                 yield Diagnosis(agent.name, "is in this repository, so it was not asked for its version")
                 continue
             yield Diagnosis(agent.name, said, error.fix if needed else "", setup.code(error, needed=needed))
+
+
+def _look_at_commands(setup: Surroundings) -> Iterator[Diagnosis]:
+    """Whether the programs are there that the workflow runs in the project; none of them is started."""
+    for number, command in enumerate(setup.commands, 1):
+        name = f"command {number}"
+        try:
+            evidence.require(command, setup.root)
+            yield Diagnosis(name, f"{command}: found")
+        except UsageError as error:
+            yield Diagnosis(name, str(error), error.fix, setup.code(error))
 
 
 def _look_at_hooks(here: Checkout | None) -> Diagnosis:
