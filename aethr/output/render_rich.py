@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from rich.theme import Theme
 
 from aethr.base import sanitize
 from aethr.base.records import (
@@ -67,6 +68,7 @@ class RichRenderer(Renderer):
             markup=False,
             emoji=False,
             highlight=False,
+            theme=Theme({"markdown.code": "cyan"}),  # Rich's own is on black, also on a light terminal
             _environ=environ,
         )
         self._region: Region | None = None
