@@ -51,6 +51,7 @@ def test_the_demo_on_a_terminal(tmp_path: Path, columns: int, plain: bool) -> No
     assert max(map(len, lines)) <= columns
     assert any("╭─ scripted · review" in line for line in lines)
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", raw)) is not plain
+    assert re.search(r"\x1b\[(?:[0-9;]*;)?4[0-9]", raw) is None, "no background: the terminal may be light"
 
 
 def test_nothing_of_the_place_or_the_environment_matters(repo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
