@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -87,7 +88,9 @@ def _measured(row: Row, measured: Path, runs: int, environments: Mapping[str, Pe
 def _keep(text: str, facts: Mapping[str, str], results: Sequence[Result]) -> None:
     figures = [(result.name, figure) for result in results for figure in result.figures]
     (HERE / "RESULTS.md").write_text(text, encoding="utf-8")
-    (HERE / "results.json").write_text(report.dumps(facts, results), encoding="utf-8")
+    text = report.dumps(facts, results)
+    (HERE / "results.json").write_text(text, encoding="utf-8")
+    plot.write_beside(json.loads(text))
     (HERE / "results.svg").write_text(plot.svg(figures), encoding="utf-8")
 
 

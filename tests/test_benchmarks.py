@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -131,3 +132,13 @@ def test_the_rows_can_be_listed() -> None:
     )
     assert "snapshots" in done.stdout
     assert measure.LAUNCH.is_file()
+
+
+def test_the_pictures_of_the_readme_show_the_results() -> None:
+    from benchmarks import plot
+
+    results = json.loads((plot.FOLDER / "results.json").read_text(encoding="utf-8"))
+    for theme in plot.THEMES:
+        picture = (plot.FOLDER / f"beside-{theme}.svg").read_text(encoding="utf-8")
+        assert picture == plot.beside(results, theme), "run `python -m benchmarks.plot`"
+        assert "pr-agent 0.49.0, start: --help" in picture

@@ -222,7 +222,9 @@ def test_the_tables_of_providers_are_what_their_script_writes() -> None:
 def test_links_lead_to_pages_and_headings() -> None:
     broken = []
     for page in PAGES:
-        for target in re.findall(r"\]\(((?!https?:)[^)]+)\)", page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        pictures = re.findall(r'(?:src|srcset)="((?!https?:)[^"]+)"', text)
+        for target in (*re.findall(r"\]\(((?!https?:)[^)]+)\)", text), *pictures):
             name, _, anchor = target.partition("#")
             path = (page.parent / name).resolve() if name else page
             if not path.exists() or (anchor and anchor not in anchors(path)):

@@ -33,6 +33,7 @@ class RunOptions(NamedTuple):
     pull_request: int | None = None
     show_prompt: bool = False
     run_commands: bool = False
+    live: bool | None = None
     stream: bool | None = None
     json: bool = False
     report: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class EvalOptions(NamedTuple):
     cases: tuple[str, ...] = ()
     config: str | None = None
     preset: str | None = None
+    live: bool | None = None
     model: str | None = None
     no_fallback: bool = False
     task: str | None = None
@@ -84,7 +86,10 @@ class EvalOptions(NamedTuple):
 
 
 class Option(NamedTuple):
-    """One option: a ``flag``, a ``switch`` (``--x/--no-x``), one ``value``, or a repeatable ``list``."""
+    """One option: a ``flag``, a ``switch``, one ``value``, or a repeatable ``list``.
+
+    A switch is turned off by ``off``, by default ``--no-x`` for ``--x``.
+    """
 
     flag: str
     help: str
@@ -93,6 +98,8 @@ class Option(NamedTuple):
     short: str = ""
     choices: tuple[str, ...] = ()
     convert: type = str
+    off: str = ""
+    off_help: str = ""
 
     @property
     def name(self) -> str:
@@ -135,6 +142,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("--show-prompt", "print the exact prompts and call nothing", "flag"),
     Option("--run-commands", "with --show-prompt: run the commands that the context names", "flag"),
+    Option(
+        "--live",
+        "call the models, whatever AETHR_LIVE says",
+        "switch",
+        off="--mock",
+        off_help="call nothing, whatever AETHR_LIVE says: every answer is made up",
+    ),
     Option("--stream", "show the answer as it arrives, or one panel a step", "switch"),
     Option("--json", "the run record on standard output, everything else on standard error", "flag"),
     Option(
@@ -172,6 +186,7 @@ _SHARED = frozenset(
         "max_tokens",
         "jobs",
         "checkpoint_dir",
+        "live",
         "model",
         "fresh",
         "no_fallback",
@@ -195,7 +210,7 @@ _MERGED = frozenset(("fail_on", "require_review", "report", "json", "verbose", "
 MERGE_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option.name in _MERGED)
 """The options of ``aethr merge``."""
 
-_EVALUATED = frozenset(("config", "preset", "model", "no_fallback"))
+_EVALUATED = frozenset(("config", "preset", "live", "model", "no_fallback"))
 EVAL_OPTIONS: tuple[Option, ...] = (
     Option("--tag", "only the cases that have this tag; repeatable: one of them", "list", metavar="TAG"),
     Option("--list", "list the cases, and run nothing", "flag"),
@@ -265,6 +280,7 @@ def build_eval(given: Mapping[str, Any]) -> EvalOptions:
         {"--config": made.config, "--preset": made.preset},
         {"--quiet": made.quiet, "--verbose": made.verbose},
         {"--record": made.record, "--replies": made.replies},
+        {"--live": made.live, "--replies": made.replies},
         {"--list": made.list, "--from-fix": made.from_fix, "--from-range": made.from_range},
     )
     _require_positive(
@@ -289,7 +305,7 @@ def command_line(options: RunOptions | EvalOptions, table: tuple[Option, ...] = 
         if option.kind == "flag":
             words.append(option.flag)
         elif option.kind == "switch":
-            words.append(option.flag if value else option.flag.replace("--", "--no-", 1))
+            words.append(option.flag if value else option.off or option.flag.replace("--", "--no-", 1))
         else:
             for each in value if option.kind == "list" else (value,):
                 words += [f"{option.flag}={each}"] if str(each).startswith("-") else [option.flag, str(each)]
@@ -305,6 +321,7 @@ def check(options: RunOptions) -> None:
         {"--quiet": options.quiet, "--verbose": options.verbose},
         {"--save": options.save, "--show-prompt": options.show_prompt},
         {"--replies": options.replies, "--show-prompt": options.show_prompt},
+        {"--replies": options.replies, "--live": options.live},
     )
     if options.run_commands and not options.show_prompt:
         raise UsageError("--run-commands goes with --show-prompt", "A live run runs them anyway.")

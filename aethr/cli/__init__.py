@@ -29,7 +29,7 @@ GC_THRESHOLD = 50_000
 FIRST_STEPS = {
     "aethr init": "choose a workflow; writes .aethr.yaml",
     'aethr run "review my changes"': "a mock: no key, no cost",
-    "aethr auth login openai": "then AETHR_LIVE=1 makes it real",
+    "aethr auth login openai": "from then on it is real",
 }
 """What to do after installing, in this order."""
 
@@ -37,8 +37,8 @@ RUN_DESCRIPTION = """\
 Run the workflow of this project on TASK.
 
 Without TASK your editor opens, as with `git commit`; `-` reads it from standard input.
-Models are called only with AETHR_LIVE=1, AETHR_MODEL or --model: otherwise the run is a
-mock, and says so.
+Models are called only with --live, AETHR_LIVE=1, AETHR_MODEL or --model: otherwise the run
+is a mock, and says so. --mock makes it one.
 """
 
 RUN_EPILOG = """\
@@ -49,6 +49,11 @@ the network or the disk failed, 4 not reviewed, 5 over budget, 130/143 interrupt
 
 example:
   aethr run --preset review-existing-diff "review my current changes before I commit"
+"""
+
+DEMO_DESCRIPTION = """\
+Review an example: a small change with three defects, and an answer that was written for it. No model is
+called, nothing is sent, and nothing is left on the disk. Diff, prompt, reading and output are those of a run.
 """
 
 MERGE_DESCRIPTION = """\
@@ -86,6 +91,20 @@ and dollars, by the price file that LiteLLM brings. Nothing is called.
 
 With --against, print what differs from the file of that revision instead: prompts, models, hosts, agents,
 commands, exclusions, limits and answers, the guidance that the workflow reads, and what a run needs at most.
+"""
+
+DOCTOR_DESCRIPTION = """\
+Say what is here: git, the workflow, mock or live and why, models and their retirement, keys (never a value),
+agents, hooks and endpoints; and what to do next. Nothing is called, and nothing of the tree is started. The
+output has no key, no user name and no home folder, so that it can go into a bug report.
+"""
+
+DOCTOR_EPILOG = """\
+exit codes: 0 `aethr run` can start; else the code that it would end with: 2 the workflow file, a setting or
+a key, 3 git, an agent or, with --online, the network. A mock needs neither key nor agent nor network.
+
+example:
+  aethr doctor --online
 """
 
 MODELS_DESCRIPTION = """\
@@ -168,6 +187,9 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
+        if ": not allowed with argument " in message:
+            second, first = message.removeprefix("argument ").split(": not allowed with argument ")
+            raise UsageError(f"{first} and {second} exclude each other", "Give one of them.")
         raise UsageError(message, f"See `{self.prog} --help`.")
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -329,6 +351,14 @@ def _add_check_arguments(parser: _Parser) -> None:
     )
 
 
+def _add_doctor_arguments(parser: _Parser) -> None:
+    for name, dest, said in (
+        ("--online", "online", "connect to the endpoints of the models, without a key"),
+        ("--json", "as_json", "a JSON object"),
+    ):
+        parser.add_argument(name, dest=dest, action="store_true", default=False, help=said)
+
+
 def _add_models_arguments(parser: _Parser) -> None:
     parser.add_argument("text", metavar="TEXT", nargs="*", default=[], help="words of the name")
     for name, dest, said in (
@@ -361,6 +391,9 @@ def _add_option(parser: _Parser, option: Option) -> None:
     settings: dict[str, Any] = {"help": option.help, "dest": option.name}
     if option.kind == "flag":
         settings["action"] = "store_true"
+    elif option.off:
+        _add_pair(parser, option)
+        return
     elif option.kind == "switch":
         settings["action"] = argparse.BooleanOptionalAction
     else:
@@ -368,6 +401,16 @@ def _add_option(parser: _Parser, option: Option) -> None:
         settings["choices"] = option.choices or None
         settings["action"] = "append" if option.kind == "list" else "store"
     parser.add_argument(*names, **settings)
+
+
+def _add_pair(parser: _Parser, option: Option) -> None:
+    """A switch that has two names of its own, of which only one may be given."""
+    pair = parser.add_mutually_exclusive_group()
+    for flag, action, said in (
+        (option.flag, "store_true", option.help),
+        (option.off, "store_false", option.off_help),
+    ):
+        pair.add_argument(flag, action=action, dest=option.name, default=argparse.SUPPRESS, help=said)
 
 
 def _add_auth_actions(parser: _Parser) -> None:
@@ -379,6 +422,12 @@ def _add_login_arguments(parser: _Parser) -> None:
 
     parser.add_argument("provider", metavar="PROVIDER", choices=tuple(LOGINS), help=", ".join(LOGINS))
     parser.add_argument("--key-stdin", action="store_true", default=False, help="read the key from stdin")
+    parser.add_argument(
+        "--live",
+        action=argparse.BooleanOptionalAction,
+        help="also write AETHR_LIVE=1 to .env, so that runs of this project call models; default: "
+        "asked for on a terminal, else not",
+    )
 
 
 def _add_shell_argument(parser: _Parser) -> None:
@@ -393,6 +442,12 @@ COMMANDS = {
         "example:\n  aethr init review-existing-diff",
         _add_init_arguments,
     ),
+    "demo": Command(
+        "show a review of an example, without a key",
+        "aethr.cli.demo:main",
+        DEMO_DESCRIPTION,
+        "example:\n  aethr demo",
+    ),
     "run": Command(
         "run the workflow on a task", "aethr.cli.run:main", RUN_DESCRIPTION, RUN_EPILOG, _add_run_arguments
     ),
@@ -402,6 +457,13 @@ COMMANDS = {
         MERGE_DESCRIPTION,
         MERGE_EPILOG,
         _add_merge_arguments,
+    ),
+    "doctor": Command(
+        "say what is installed and set up here, and what to do next",
+        "aethr.cli.doctor:main",
+        DOCTOR_DESCRIPTION,
+        DOCTOR_EPILOG,
+        _add_doctor_arguments,
     ),
     "check": Command(
         "validate a workflow file and show what a run may cost",
@@ -475,7 +537,7 @@ AUTH_ACTIONS = {
         "store a key in .env",
         "aethr.cli.auth:login",
         "Ask for a provider's key, hidden, and store it in this project's .env with mode 0600.",
-        "example:\n  aethr auth login openai",
+        "examples:\n  aethr auth login openai\n  aethr auth login openai --key-stdin --live <key.txt",
         _add_login_arguments,
     ),
     "status": Command(

@@ -17,8 +17,11 @@ from aethr.config.credentials import DotEnv
 from aethr.workflow import planning
 
 
-def login(provider: str, *, key_stdin: bool) -> int:
-    """Store a key, read from a hidden prompt or standard input, never from an argument."""
+def login(provider: str, *, key_stdin: bool, live: bool | None = None) -> int:
+    """Store a key, read from a hidden prompt or standard input, never from an argument.
+
+    With ``live`` the runs of this project call models from now on. None asks, on a terminal.
+    """
     root = planning.project_root(Path.cwd())
     if key_stdin:
         key = sys.stdin.readline().strip()
@@ -37,12 +40,29 @@ def login(provider: str, *, key_stdin: bool) -> int:
     sys.stdout.write(f"Stored {LOGINS[provider]} in {one_line(str(root / '.env'), 4000)}{mode}.\n")
     for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
+    settings = {**credentials.load(root).values, **os.environ}
+    already = settings.get("AETHR_LIVE") == "1"
+    if live is None:
+        live = not key_stdin and not already and _ask_for_live()
+    if live:
+        credentials.go_live(root)
+        sys.stdout.write("Runs of this project call models from now on. To try one for free: --mock.\n")
+        if os.environ.get("AETHR_LIVE", "1") != "1":
+            sys.stderr.write("warning: AETHR_LIVE in the environment wins over .env: unset it\n")
     preset = "" if (root / WORKFLOW_FILE).exists() else "--preset review-existing-diff "
-    # The models of the presets are EXAMPLE's; another provider has to be named.
-    in_presets = provider == split(EXAMPLE)[0]
-    live, model = ("AETHR_LIVE=1 ", "") if in_presets else ("", f"--model {provider}:MODEL ")
-    sys.stdout.write(f'Next, a real review:\n  {live}aethr run {preset}{model}"review my changes"\n')
+    option = "" if live or already else "--live "
+    if provider not in _used_providers(settings):  # it has to be named
+        option = f"--model {provider}:MODEL "
+    sys.stdout.write(f'Next, a real review:\n  aethr run {preset}{option}"review my changes"\n')
     return 0
+
+
+def _ask_for_live() -> bool:
+    """Whether the next run is to be real: so on Enter, because a key was given for that."""
+    sys.stdout.write("Call models in this project from now on (AETHR_LIVE=1 in .env)? [Y/n] ")
+    sys.stdout.flush()
+    answer = sys.stdin.readline()
+    return answer.strip().lower() in ("", "y", "yes") and bool(answer)  # Ctrl-D is not an Enter
 
 
 def status() -> int:
@@ -51,7 +71,7 @@ def status() -> int:
     environ = {**dotenv.values, **os.environ}
     used = _used_providers(environ)
     shown = [name for name in LOGINS if name in used or PROVIDERS[name].key_in(environ)]
-    sys.stdout.write(two_columns({name: _find_key(name, dotenv) for name in shown}, sys.stdout))
+    sys.stdout.write(two_columns({name: find_key(name, dotenv) for name in shown}, sys.stdout))
     if others := [name for name in LOGINS if name not in shown]:
         line = f"no key, and not in the workflow: {', '.join(others)}"
         sys.stdout.write("".join(f"{each}\n" for each in fold(line, terminal_width(sys.stdout), 2)))
@@ -76,7 +96,7 @@ def _used_providers(environ: Mapping[str, str]) -> set[str]:
     return used
 
 
-def _find_key(provider: str, dotenv: DotEnv) -> str:
+def find_key(provider: str, dotenv: DotEnv) -> str:
     """Which variable holds the provider's key and where it is set, or how to set one."""
     for variable in PROVIDERS[provider].keys:
         if origin := credentials.origin(variable, os.environ, dotenv):

@@ -24,7 +24,7 @@ from aethr.output import report_files, wording
 from aethr.output.report_files import Target
 from aethr.run import resume
 
-_SHARED = tuple(each for each in OPTIONS if each.name in ("config", "preset", "model", "no_fallback"))
+_SHARED = tuple(each for each in OPTIONS if each.name in ("config", "preset", "live", "model", "no_fallback"))
 """The options that say what is evaluated: as for `aethr run`, the environment can set them."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from aethr import git, hook
 from aethr.base import sanitize
 from aethr.base.errors import AethrError, DiskError
+from aethr.base.records import Event, RunStarted
 from aethr.hook import HookOptions, Report
 from aethr.output import report_files
 from aethr.run import Prepared, execute, prepare, telling
@@ -31,15 +32,18 @@ def main(**given: Any) -> int:
     if isinstance(ready, Report):
         return _print(ready)
     prepared, head = ready
-    outcome = execute(prepared, nullcontext(lambda _: None))
+
+    def announce(event: Event) -> None:
+        if isinstance(event, RunStarted):  # before the first call, which may take minutes
+            _print(hook.announce(event, prepared.plan, head, prepared.warnings))
+
+    outcome = execute(prepared, nullcontext(announce))
     with telling(prepared, outcome):
         if outcome.error is not None:
             report = hook.report_failure(outcome.error, options, outcome.result.steps)
         else:
-            report = hook.report_result(outcome.result, head, options)
-        notes = tuple(
-            f"note: {sanitize.one_line(warning)}" for warning in (*prepared.warnings, *outcome.notes)
-        )
+            report = hook.report_result(outcome.result, options)
+        notes = tuple(f"note: {sanitize.one_line(note)}" for note in outcome.notes)
         report = report._replace(lines=(*notes, *report.lines))
         try:
             report_files.write(reports, outcome.result)

@@ -9,7 +9,7 @@ from pathlib import Path
 from aethr.base import disk
 from aethr.base.errors import UsageError
 from aethr.base.words import two_columns
-from aethr.config import PRESETS, WORKFLOW_FILE, read_preset
+from aethr.config import PRESETS, REVIEW_PRESET, WORKFLOW_FILE, read_preset
 
 
 def main(preset: str | None, *, only_list: bool, force: bool) -> int:
@@ -38,12 +38,13 @@ def _ask() -> str:
     names = list(PRESETS)
     rows = {f"{number}  {name}": line for number, (name, line) in enumerate(PRESETS.items(), start=1)}
     sys.stdout.write(two_columns(rows, sys.stdout))
-    sys.stdout.write("Which one? (number or name) ")
+    sys.stdout.write(f"Which one? (number or name; Enter: {REVIEW_PRESET}) ")
     sys.stdout.flush()
-    answer = sys.stdin.readline().strip()
+    line = sys.stdin.readline()
+    answer = line.strip() or (REVIEW_PRESET if line else "")
     if answer.isdecimal() and 1 <= int(answer) <= len(names):
         return names[int(answer) - 1]
-    if not answer:
+    if not answer:  # Ctrl-D
         raise UsageError("no preset chosen", "Name one: aethr init review-existing-diff.")
     return answer
 

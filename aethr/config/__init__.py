@@ -34,7 +34,11 @@ def read_preset(name: str) -> str:
         raise UsageError(
             f"no preset '{name}'{suggest(name, PRESETS)}", "`aethr init --list` shows all presets."
         )
+    return (data_folder("presets") / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def data_folder(name: str) -> Path:
+    """A folder of files that come with Aethr: in a wheel below ``data``, else beside the package."""
     package = Path(__file__).resolve().parent.parent
-    installed = package / "data" / "presets"  # in a wheel; in a source tree the folder is beside the package
-    folder = installed if installed.is_dir() else package.parent / "presets"
-    return (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    installed = package / "data" / name
+    return installed if installed.is_dir() else package.parent / name

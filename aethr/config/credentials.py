@@ -89,8 +89,17 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
 
     Raises ``UsageError`` for an unusable key or file, ``DiskError`` if the file cannot be written.
     """
-    name = LOGINS[provider]
     _check_key(key)
+    return _write(root, LOGINS[provider], f"'{key}'")
+
+
+def go_live(root: Path) -> None:
+    """Write ``AETHR_LIVE=1`` into ``root/.env``: the project's runs call models. Raises as ``login`` does."""
+    _write(root, "AETHR_LIVE", "1")
+
+
+def _write(root: Path, name: str, value: str) -> tuple[str, ...]:
+    """Bind ``name`` in ``root/.env``; returns what may be wrong with the file then."""
     path = root / ".env"
     try:
         with disk.failing_as(f"{path}: cannot write"):
@@ -102,7 +111,7 @@ def login(root: Path, provider: str, key: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text", "Convert it to UTF-8, and log in again.") from error
     with disk.failing_as(f"{path}: cannot write"):
-        disk.write(path, "".join(_replace(text, name, key)), mode=0o600)
+        disk.write(path, "".join(_replace(text, name, value)), mode=0o600)
     if not in_repository:
         return ()
     with suppress(GitError):
@@ -243,11 +252,11 @@ def _check_place(path: Path, root: Path, name: str, content: bytes | None) -> bo
     return True
 
 
-def _replace(text: str, name: str, key: str) -> Iterator[str]:
+def _replace(text: str, name: str, value: str) -> Iterator[str]:
     """The file's text with one binding replaced in place, or added at the end."""
     from dotenv.parser import parse_stream
 
-    line = f"{name}='{key}'\n"
+    line = f"{name}={value}\n"
     written = False
     last = ""
     for binding in parse_stream(io.StringIO(text)):

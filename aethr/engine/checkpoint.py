@@ -44,8 +44,8 @@ ONE_DOCUMENT = 1
 """The schema of files by earlier versions, which are one JSON object; Aethr still reads them."""
 MAX_BYTES = 64 << 20
 _BACK_TO: Mapping[Mode, str] = {
-    "live": "Set AETHR_LIVE=1 to resume live.",
-    "mock": "Unset AETHR_LIVE and AETHR_MODEL.",
+    "live": "Add --live.",
+    "mock": "Add --mock.",
     "scripted": "Give the script again with --replies.",
 }
 MODES = tuple(_BACK_TO)

@@ -144,7 +144,7 @@ def prepare(
         jobs=1 if agents else options.jobs,
         began=datetime.now(timezone.utc),
         notes=(*first.warnings, *again, *notes),
-        variables=run.find_variables(first.plan, environ),
+        variables=run.find_variables(first.plan, common.given, environ),
     )
 
 
@@ -159,6 +159,7 @@ def _set_up(
         task=options.task,
         config=options.config,
         preset=options.preset,
+        live=options.live,
         model=options.model,
         no_fallback=options.no_fallback,
         replies=options.replies,

@@ -92,6 +92,21 @@ def checkout_if_any(root: Path, known: Checkout | None = None) -> Checkout | Non
         return None
 
 
+def version(root: Path) -> str:
+    """The version of git, in its own words without its name. Raises ``GitMissingError``."""
+    return call.checked(root, "version").decode().removeprefix("git version").strip()
+
+
+def hooks_folder(here: Checkout) -> Path:
+    """Where git looks for the hooks of a repository. Raises ``GitError``."""
+    # The last value is that of the call itself, which runs no hooks.
+    asked = ("config", "--type=path", "--null", "--get-all", "core.hooksPath")
+    *values, _own, _ = call.checked(here.top, *asked).split(b"\0")
+    if values:
+        return here.top / os.fsdecode(values[-1])
+    return here.top / os.fsdecode(call.checked(here.top, "rev-parse", "--git-common-dir")[:-1]) / "hooks"
+
+
 def unborn_branch(root: Path) -> str | None:
     """The current branch of a repository without commits."""
     done = call.run(root, "symbolic-ref", "--quiet", "--short", "HEAD")

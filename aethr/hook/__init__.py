@@ -23,8 +23,10 @@ from aethr.base.records import (
     RELIABLE,
     Checkout,
     Extent,
+    Plan,
     Review,
     RunResult,
+    RunStarted,
     Scope,
     StepResult,
     Survey,
@@ -249,15 +251,28 @@ def report_failure(error: AethrError, options: HookOptions, steps: Sequence[Step
     return _close(error.exit_code, lines, options)
 
 
-def report_result(result: RunResult, head: str, options: HookOptions) -> Report:
+def announce(started: RunStarted, plan: Plan, head: str, notes: Sequence[str]) -> Report:
+    """What is reviewed, by which models, and what that may cost: before the first call."""
+    models = list(dict.fromkeys(one_line(step.model.name, 80) for step in plan.steps if step.model))
+    who = (
+        f"; {'model' if len(models) == 1 else 'models'}: {capped(models)}" if models and plan.is_live else ""
+    )
+    about = started.estimate
+    lines = (
+        *(f"note: {one_line(note)}" for note in notes),
+        f"{head}{who}",
+        *([wording.estimate(about)] if about is not None and about.most else []),
+    )
+    return Report(ExitCode.OK, lines)
+
+
+def report_result(result: RunResult, options: HookOptions) -> Report:
     """Report a complete run; a model's answer only as its findings."""
     names = dict.fromkeys(one_line(step.model, 80) for step in result.steps if step.model)
     models = f" ({', '.join(names)})" if names and result.is_live else ""
     verdict, missing = wording.verdict(result).text, wording.missing(result.receipts)
-    about, remarks = result.estimate, wording.remarks(result.receipts)
+    remarks = wording.remarks(result.receipts)
     lines = (
-        head,
-        *([wording.estimate(about)] if about is not None and about.most else []),
         verdict,
         *_findings(result.review),
         *(line.labelled for line in wording.set_aside(result)),

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from rich.theme import Theme
 
 from aethr.base import sanitize
 from aethr.base.records import (
@@ -67,6 +68,7 @@ class RichRenderer(Renderer):
             markup=False,
             emoji=False,
             highlight=False,
+            theme=Theme({"markdown.code": "cyan"}),  # Rich's own is on black, also on a light terminal
             _environ=environ,
         )
         self._region: Region | None = None
@@ -294,4 +296,8 @@ def render_markdown(content: str) -> RenderableType:
     # Rich's own parser drops HTML tags and comments, so an answer could hide text in them.
     strict = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     body.parsed = strict.disable(["image", "entity", "autolink"]).parse(text)
+    for token in body.parsed:
+        if token.type == "fence" and token.info.strip() == "suggestion":  # else like the evidence above it
+            token.info = "diff"
+            token.content = "".join(f"+ {line}" for line in token.content.splitlines(keepends=True))
     return body

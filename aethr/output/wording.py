@@ -52,7 +52,7 @@ from aethr.review import (
 Tone = Literal["plain", "note", "warning", "tool", "good", "bad", "high", "medium", "low"]
 """How a line is meant; of a finding, whose tone is its severity, only the severity is coloured."""
 
-MOCK = "mock mode: no model is called; set AETHR_LIVE=1 for a real review"
+MOCK = "mock mode: no model is called; --live or AETHR_LIVE=1 calls the model"
 SCRIPTED = "scripted answers: no model is called, and this is not a review"
 UNREAL: Mapping[Mode, str] = {"mock": "mock mode", "scripted": "scripted answers"}
 """The name of a run that calls no model."""
@@ -298,7 +298,7 @@ def why_not_passed(result: RunResult) -> tuple[Message, ...]:
 def remedy(result: RunResult) -> str:
     """How to get a complete review where there was none: ``To fix: …``."""
     if result.mode == "mock":
-        fix = "set AETHR_LIVE=1 and your provider's key, in the environment or in .env"
+        fix = "set AETHR_LIVE=1 (or add --live) and your provider's key, in the environment or in .env"
     elif result.mode == "scripted":
         fix = "leave out --replies, for a review by a model"
     elif result.review == NO_REVIEWER.review:

@@ -159,7 +159,7 @@ def prepare(
             *ignored,
         ),
         own_checkpoint=resume.find_own_file(given, saved),
-        variables=find_variables(plan, environ),
+        variables=find_variables(plan, given, environ),
         promotion=promotion,
         played=played,
         folder=folder,
@@ -400,14 +400,16 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
     return Outcome(sanitize.redact_record(result, redact), error, kept=path)
 
 
-def find_variables(plan: Plan, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def find_variables(plan: Plan, given: RunOptions, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Variables of the environment (not of ``.env``) for live or mock, model, transport and endpoints.
 
-    An endpoint with a password in it is excluded, because the command is printed.
+    ``--live`` and ``--mock`` replace the first. An endpoint with a password in it is excluded, because the
+    command is printed.
     """
     called = [model for step in plan.steps for model in providers.called(step)] if plan.is_live else []
     bases = [base for model in called for base in providers.provider_of(model.name).base_variables]
     own = [model.endpoint for model in called if model.endpoint is not None]
-    names = dict.fromkeys(["AETHR_LIVE", "AETHR_MODEL", routes.VARIABLE, *bases, *own])
+    mode = ["AETHR_LIVE"] if given.live is None else []
+    names = dict.fromkeys([*mode, "AETHR_MODEL", routes.VARIABLE, *bases, *own])
     found = ((name, environ.get(name, "")) for name in names)
     return tuple((name, value) for name, value in found if value and "@" not in value)

@@ -99,7 +99,7 @@ class Program(NamedTuple):
 
 def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[str, ...]) -> Terms:
     """The terms by the command line and the environment. Raises ``UsageError``, ``NotReviewedError``."""
-    live = environ.get("AETHR_LIVE", "")
+    live = environ.get("AETHR_LIVE", "") if options.live is None else str(int(options.live))
     if live not in ("", "0", "1"):
         raise UsageError(f"AETHR_LIVE={live}: neither 1 nor 0", "Set AETHR_LIVE to 1, or unset it.")
     routes.wanted(environ)  # in a mock run too, as with AETHR_LIVE
@@ -115,7 +115,7 @@ def read_terms(options: RunOptions, environ: Mapping[str, str], secrets: tuple[s
         # Scripted answers are not a review, so options that ask for a real one are refused.
         if called:
             asks = "AETHR_LIVE=1" if live == "1" else f"the model {model}"
-            raise UsageError(f"--replies plays answers, and {asks} asks for real ones", "Set AETHR_LIVE=0.")
+            raise UsageError(f"--replies plays answers, and {asks} asks for real ones", "Add --mock.")
         if options.require_review:
             raise NotReviewedError(
                 "--require-review: the answers of --replies are not a review",

@@ -18,6 +18,7 @@ from aethr.base.options import OPTIONS
 from aethr.config import PRESETS
 from aethr.config import schema as config_schema
 from aethr.engine import checkpoint
+from tests.model_server import ModelServer
 from tests.support import Repo, aethr, prompts, without_gutter
 
 TASK = "review my current changes before I commit"
@@ -36,6 +37,38 @@ def project(repo: Repo) -> Repo:
 
 def record(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("dotenv", [None, "AETHR_LIVE=0\n", "export AETHR_LIVE=0 # later\nXAI_API_KEY=x"])
+def test_after_a_live_login_the_next_run_is_real(project: Repo, dotenv: str | None) -> None:
+    project.write(".gitignore", ".env\n")
+    if dotenv is not None:
+        project.write(".env", dotenv)
+    words = ("auth", "login", "openai", "--key-stdin")
+    done = aethr(*words, "--live", cwd=project.root, stdin="sk-0123456789\n")
+    assert (done.returncode, "Runs of this project call models from now on" in done.stdout) == (0, True)
+    assert 'aethr run --preset review-existing-diff "review my changes"' in done.stdout
+    with ModelServer(["Review status: pass"]) as server:
+        base = {"OPENAI_BASE_URL": server.base_url}
+        run = aethr("run", "--preset", "review-existing-diff", TASK, cwd=project.root, env=base)
+    assert (run.returncode, len(server.bodies)) == (0, 1), run.stderr
+
+
+def test_a_login_without_a_terminal_leaves_the_mode_as_it_is(project: Repo) -> None:
+    for words in ([], ["--no-live"]):
+        for before in ("AETHR_LIVE=1\n", "AETHR_LIVE=0\n", ""):
+            project.write(".env", before)
+            done = aethr(
+                "auth", "login", "openai", "--key-stdin", *words, cwd=project.root, stdin="sk-0123456789\n"
+            )
+            assert done.returncode == 0, done.stderr
+            assert (project.root / ".env").read_text() == f"{before}OPENAI_API_KEY='sk-0123456789'\n"
+
+
+def test_a_login_says_if_the_environment_keeps_the_project_a_mock(project: Repo) -> None:
+    words = ("auth", "login", "openai", "--key-stdin", "--live")
+    done = aethr(*words, cwd=project.root, stdin="sk-0123456789\n", env={"AETHR_LIVE": "0"})
+    assert "warning: AETHR_LIVE in the environment wins over .env: unset it\n" in done.stderr
 
 
 # --- first contact -----------------------------------------------------------------------------

@@ -18,6 +18,10 @@ from tests.support import Repo
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pty")
 
 
+WHICH = "Which one? (number or name; Enter: review-existing-diff) "
+LIVE = "Call models in this project from now on (AETHR_LIVE=1 in .env)? [Y/n] "
+
+
 def typed(
     words: Sequence[str], cwd: Path, dialogue: Sequence[tuple[str, str]] = (), **env: str
 ) -> tuple[int, str]:
@@ -68,13 +72,16 @@ def editor(tmp_path: Path, script: str) -> str:
 
 
 def test_init_asks_for_a_preset_by_number_or_name(tmp_path: Path) -> None:
-    code, seen = typed(["init"], tmp_path, [("Which one? (number or name) ", "2\n")])
+    code, seen = typed(["init"], tmp_path, [(WHICH, "2\n")])
     assert (code, "1  plan-implement-review" in seen) == (0, True)
     assert "workflow: review-existing-diff" in (tmp_path / ".aethr.yaml").read_text()
     assert all(len(line) <= 80 for line in seen.splitlines())
-    code, _ = typed(["init", "--force"], tmp_path, [("Which one? (number or name) ", "custom\n")])
+    code, _ = typed(["init", "--force"], tmp_path, [(WHICH, "custom\n")])
     assert "workflow: custom" in (tmp_path / ".aethr.yaml").read_text()
-    code, seen = typed(["init", "--force"], tmp_path, [("Which one? (number or name) ", "\n")])
+    code, seen = typed(["init", "--force"], tmp_path, [(WHICH, "\n")])
+    assert (code, "from the preset review-existing-diff" in seen) == (0, True)
+    assert "workflow: review-existing-diff" in (tmp_path / ".aethr.yaml").read_text()
+    code, seen = typed(["init", "--force"], tmp_path, [(WHICH, "\x04")])
     assert (code, "no preset chosen" in seen) == (2, True)
 
 
@@ -115,8 +122,38 @@ def test_an_editor_that_gives_no_task_stops_the_run(
     assert (code, said in seen) == (2, True), seen
 
 
+@pytest.mark.parametrize(
+    ("answer", "live"),
+    [("\n", True), ("y\n", True), ("YES\n", True), ("n\n", False), ("what?\n", False), ("\x04", False)],
+)
+def test_auth_login_offers_to_make_the_project_live(project: Repo, answer: str, live: bool) -> None:
+    project.write(".env", "# mine\nAETHR_LIVE=0\n")
+    dialogue = [("not shown: ", "sk-0123456789\n"), (LIVE, answer)]
+    code, seen = typed(["auth", "login", "openai"], project.root, dialogue)
+    assert code == 0, seen
+    lines = (project.root / ".env").read_text().splitlines()
+    assert lines == ["# mine", f"AETHR_LIVE={int(live)}", "OPENAI_API_KEY='sk-0123456789'"]
+    option = "" if live else "--live "
+    assert f'aethr run --preset review-existing-diff {option}"review my changes"' in seen
+
+
+def test_auth_login_asks_only_where_the_answer_is_open(project: Repo) -> None:
+    for words, environ in (
+        (["--live"], {}),
+        (["--no-live"], {}),
+        ([], {"AETHR_LIVE": "1"}),
+    ):
+        _, seen = typed(
+            ["auth", "login", "openai", *words], project.root, [("not shown: ", "sk-0123456789\n")], **environ
+        )
+        assert LIVE not in seen
+    _, seen = typed(["auth", "login", "openai"], project.root, [("not shown: ", "'quoted'\n")])
+    assert LIVE not in seen
+
+
 def test_auth_login_hides_the_key(project: Repo) -> None:
-    code, seen = typed(["auth", "login", "xai"], project.root, [("not shown: ", "xai-secret-key\n")])
+    dialogue = [("not shown: ", "xai-secret-key\n"), (LIVE, "n\n")]
+    code, seen = typed(["auth", "login", "xai"], project.root, dialogue)
     assert code == 0
     assert "xai-secret-key" not in seen
     assert "XAI_API_KEY='xai-secret-key'" in (project.root / ".env").read_text()

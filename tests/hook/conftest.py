@@ -23,7 +23,7 @@ from tests.support import Repo, make_repo
 
 SOURCE = Path(__file__).parent.parent.parent
 SHIPPED = (
-    *("aethr", "cases", "presets", "aethr.schema.json", "pyproject.toml", "README.md", "LICENSE"),
+    *("aethr", "cases", "demo", "presets", "aethr.schema.json", "pyproject.toml", "README.md", "LICENSE"),
     *(".pre-commit-hooks.yaml", "requirements.txt"),
 )
 HOMES = {"pre-commit": "PRE_COMMIT_HOME", "prek": "PREK_HOME"}

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,20 +21,25 @@ from aethr.base.records import (
     Estimate,
     Extent,
     Finding,
+    ModelSpec,
     Need,
+    Plan,
     Receipt,
     Review,
     RunResult,
+    RunStarted,
     Scope,
     StepResult,
     Totals,
 )
 from aethr.cli import main
+from aethr.config import workflow_file
 from aethr.hook import (
     SHOWN,
     HookChange,
     HookOptions,
     Measure,
+    announce,
     bypass_command,
     default_task,
     describe_change,
@@ -42,6 +48,8 @@ from aethr.hook import (
     report_result,
 )
 from aethr.output import wording
+from aethr.workflow import planning
+from aethr.workflow.planning import Project
 from tests.live import KEY, PASS, REVISE, TWO_STEPS, serving
 from tests.model_server import ModelServer, Reply, error, text
 from tests.support import Repo, log_git, outcome_of, surveyed
@@ -202,7 +210,7 @@ def test_a_change_of_only_deletions_is_reviewed(
     with serving(monkeypatch, text(PASS)) as server:
         code, output = hook()
     assert (code, len(server.bodies)) == (0, 1), output
-    assert "Aethr: the staged change: 2 files, +0 -1, only deletions\n" in output
+    assert "Aethr: the staged change: 2 files, +0 -1, only deletions; model: openai:gpt-5.4-mini\n" in output
     assert "-total = 1\n" in server.bodies[0]["messages"][0]["content"]
 
 
@@ -234,7 +242,7 @@ def test_a_change_of_only_generated_files_is_reviewed(
     with serving(monkeypatch, text(PASS)):
         code, output = hook()
     assert code == 0
-    assert "1 file, +1 -0, only generated files\n" in output
+    assert "1 file, +1 -0, only generated files; model: " in output
 
 
 # --- how often it asks git -----------------------------------------------------------------------
@@ -506,11 +514,10 @@ def test_a_report_has_all_its_lines() -> None:
     findings = (Finding("high", "a b.py", 3, "wrong\x1b[31m"), Finding("low", None, None, "::error::x"))
     review = Review("revise", findings, 0.5, "not sent: z.py (over the budget)")
     made = result(review, ExitCode.GATE, closed="gate closed (--fail-on revise): 1 high finding")
-    ended = report_result(made, "Aethr: the staged change: 2 files", options())
+    ended = report_result(made, options())
     assert (ended.code, list(ended.lines)) == (
         1,
         [
-            "Aethr: the staged change: 2 files",
             "INCOMPLETE (revise on what was sent): not sent: z.py (over the budget); "
             "1 high and 1 low finding",
             "a b.py:3: [high] wrong\\x1b[31m",
@@ -525,15 +532,15 @@ def test_a_report_has_all_its_lines() -> None:
 
 def test_a_report_counts_findings_beyond_fifty() -> None:
     review = Review("revise", tuple(Finding("low", "a.py", n, "x") for n in range(1, 80)))
-    ended = report_result(result(review, ExitCode.GATE), "head", options())
+    ended = report_result(result(review, ExitCode.GATE), options())
     assert sum("[low]" in line for line in ended.lines) == SHOWN
     assert "and 29 more findings; all are in a report: --report PATH" in ended.lines
 
 
 def test_a_lenient_report_says_so() -> None:
-    ended = report_result(result(Review(reason="cut"), ExitCode.NOT_REVIEWED), "head", options(lenient=True))
+    ended = report_result(result(Review(reason="cut"), ExitCode.NOT_REVIEWED), options(lenient=True))
     assert ended.code == 0
-    assert ended.lines[1] == "NOT REVIEWED: cut"
+    assert ended.lines[0] == "NOT REVIEWED: cut"
     assert ended.lines[-1] == "exit code 0 instead of 4, because of --if-not-reviewed=pass"
 
 
@@ -598,6 +605,73 @@ def test_the_hook_has_a_default_task(hook: Hook, project: Repo, tmp_path: Path) 
         assert json.loads((tmp_path / "record.json").read_text())["task"] == task
 
 
+def test_the_first_lines_come_before_the_call(project: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write("app.py", "total = 2\n")
+    project.git("add", "-A")
+    gate = threading.Event()
+    with serving(monkeypatch, Reply(chunks=(PASS,), gate=gate)) as server:
+        words = [sys.executable, "-m", "aethr", "hook"]
+        with subprocess.Popen(words, cwd=project.root, stdout=subprocess.PIPE, text=True) as running:
+            server.wait_for(1)  # its answer waits for the gate
+            assert running.stdout is not None
+            seen = [running.stdout.readline() for _ in range(3)]
+            gate.set()
+            rest = running.stdout.read()
+    assert seen[0].startswith("note: openai: calls go to http://127.0.0.1")
+    assert seen[1] == "Aethr: the staged change: 1 file, +1 -1; model: openai:gpt-5.4-mini\n"
+    assert seen[2].startswith("about 1 call, ")
+    assert rest.startswith("Review status: pass\n")
+
+
+def test_the_first_line_names_each_model_once() -> None:
+    named = [ModelSpec("openai:a"), ModelSpec("anthropic:b\x1b[31m"), ModelSpec("openai:a"), None]
+    started = RunStarted("w", "t", "live", 4)
+    assert announce(started, plan_of(*named), "Aethr: 1 file", ["a\nb"]).lines == (
+        "note: a\\nb",
+        "Aethr: 1 file; models: openai:a, anthropic:b\\x1b[31m",
+    )
+    assert announce(started, plan_of(*named)._replace(mode="mock"), "Aethr", ()).lines == ("Aethr",)
+
+
+def plan_of(*models: ModelSpec | None) -> Plan:
+    """A live plan with a step for each model."""
+    roles = "\n".join(f"  - {{id: s{number}, role: r}}" for number, _ in enumerate(models))
+    spec = workflow_file.parse(
+        f"workflow: w\nroles: {{r: Do.}}\nsteps:\n{roles}\n", "w", planning.vocabulary()
+    )
+    bound = planning.bind(Project(Path(), spec), planning.read_terms(RunOptions(), {}, ()), {})
+    made = planning.plan(bound, "t", STAGED)
+    steps = tuple(step._replace(model=model) for step, model in zip(made.steps, models, strict=True))
+    return made._replace(steps=steps, mode="live")
+
+
+@pytest.mark.parametrize(
+    ("live", "words", "code", "calls"),
+    [
+        ("0", ["--live"], 0, 1),
+        ("1", ["--mock"], 4, 0),
+        ("1", ["--mock", "--fail-on", "never"], 4, 0),
+        ("1", ["--mock", "--if-not-reviewed=pass"], 0, 0),
+    ],
+)
+def test_live_and_mock_in_a_hook(
+    hook: Hook,
+    project: Repo,
+    monkeypatch: pytest.MonkeyPatch,
+    live: str,
+    words: list[str],
+    code: int,
+    calls: int,
+) -> None:
+    """A mock never lets a commit pass, whoever asks for it."""
+    project.write("app.py", "total = 2\n")
+    with serving(monkeypatch, text(PASS)) as server:
+        monkeypatch.setenv("AETHR_LIVE", live)
+        done, output = hook(*words)
+    assert (done, len(server.bodies)) == (code, calls), output
+    assert ("NOT REVIEWED: mock mode" in output) == (not calls)
+
+
 # --- its page ------------------------------------------------------------------------------------
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "hook.md"
@@ -613,13 +687,13 @@ def test_the_page_shows_the_printed_lines() -> None:
     step = StepResult("review", "reviewer", "model", "openai:gpt-5.4-mini", 1, "0" * 64, "prose")
     said = result(found, ExitCode.GATE)._replace(steps=(step,), totals=Totals(1, 1800, 40, 0.0031, 6.2))
     about = Need("openai:gpt-5.4-mini", None, 1, 668, 4096, 0.0189)
-    said = said._replace(
-        estimate=Estimate((about,), (about._replace(calls=6, cost_usd=0.94),)),
-        closed="gate closed (--fail-on revise): 1 high finding",
-    )
+    estimate = Estimate((about,), (about._replace(calls=6, cost_usd=0.94),))
+    said = said._replace(closed="gate closed (--fail-on revise): 1 high finding")
     found = HookChange(STAGED, Checkout(Path(), Path()), "the staged change")
     head = describe_change(found, Measure(Extent(1, 1, 1)))
-    lines = report_result(said, head, options()).lines
+    step_plan = plan_of(ModelSpec("openai:gpt-5.4-mini"))
+    started = RunStarted("review-existing-diff", "t", "live", 1, estimate=estimate)
+    lines = (*announce(started, step_plan, head, ()).lines, *report_result(said, options()).lines)
     assert "```text\n" + "\n".join(lines) + "\n```" in PAGE.read_text(encoding="utf-8")
 
 

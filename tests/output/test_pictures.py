@@ -27,7 +27,7 @@ def test_a_picture_shows_the_current_output(name: str) -> None:
     assert pictures.words(committed), "no text in the picture"
     assert pictures.words(pictures.svg(name)) == pictures.words(committed), "run `python -m docs.pictures`"
     assert not re.search(r"@font-face|url\([\"']?http", committed), "a picture fetches nothing"
-    assert set(pictures.PICTURES) == set(picture_names())
+    assert {*pictures.PICTURES, *pictures.COMMENTS} == set(picture_names())
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

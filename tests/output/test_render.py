@@ -247,7 +247,7 @@ def test_quiet_prints_only_the_last_answer() -> None:
     assert plain(run_of(), Display(quiet=True)) == ANSWER
     events = [RunStarted("w", "t", "mock", 1), RunFinished(unreviewed("mock"))]
     assert plain(events, Display(quiet=True)).splitlines() == [
-        "note: mock mode: no model is called; set AETHR_LIVE=1 for a real review",
+        "note: mock mode: no model is called; --live or AETHR_LIVE=1 calls the model",
         *ANSWER.splitlines(),
         "NOT REVIEWED: mock mode",
     ]
@@ -425,7 +425,7 @@ def unreviewed(mode: Mode, *steps: StepResult, reason: str = "mock mode") -> Run
 
 def test_mock_mode_is_in_the_first_and_the_closing_line() -> None:
     lines = plain([RunStarted("w", "t", "mock", 1), RunFinished(unreviewed("mock"))]).splitlines()
-    assert lines[0] == "note: mock mode: no model is called; set AETHR_LIVE=1 for a real review"
+    assert lines[0] == "note: mock mode: no model is called; --live or AETHR_LIVE=1 calls the model"
     assert lines[1] == "NOT REVIEWED: mock mode"
     assert lines[2] == "mock mode, no model was called: 1 step, 431 tokens, no cost, 12.3 s"
 
@@ -892,3 +892,17 @@ def test_a_terminal_shows_a_line_for_each_call_that_runs_and_then_their_panels_i
     titles = [row for row in screen(data) if row.startswith("╭─")]
     assert [title.partition(" of 3")[0] for title in titles] == [f"╭─ review, part {n}" for n in (1, 2, 3)]
     assert data.rstrip().endswith("\x1b[?25h") or data.rfind("\x1b[?25h") > data.rfind("\x1b[?25l")
+
+
+def test_the_lines_of_a_suggestion_are_marked() -> None:
+    from rich.console import Console
+
+    from aethr.output.render_rich import Inert, render_markdown
+
+    answer = "- [high] a.py:1 — `x` is wrong\n\n      x = 1\n\n  ```suggestion\n  x = 2\n  ```\n"
+    file = io.StringIO()
+    console = Console(file=file, width=60, force_terminal=True, color_system="standard")
+    console.print(Inert(render_markdown(answer)))
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in file.getvalue().splitlines()]
+    assert "x = 1" in lines
+    assert "+ x = 2" in lines

@@ -136,7 +136,7 @@ def page(made: RunResult) -> Page:
 
 def hook_lines(made: RunResult) -> str:
     options = HookOptions(RunOptions(fail_on="never"), lenient=False, bypass="git commit --no-verify")
-    return "\n".join(report_result(made, "Aethr: the staged change", options).lines)
+    return "\n".join(report_result(made, options).lines)
 
 
 def notifications(made: RunResult) -> str:

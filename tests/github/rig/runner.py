@@ -22,7 +22,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 RIG = Path(__file__).parent
-PACKAGE = ("pyproject.toml", "README.md", "LICENSE", "aethr", "presets", "aethr.schema.json")
+PACKAGE = ("pyproject.toml", "README.md", "LICENSE", "aethr", "presets", "demo", "aethr.schema.json")
 """What the package is built from."""
 
 _BASH = """#!/bin/bash
