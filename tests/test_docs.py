@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from aethr import __version__
 from aethr.base.errors import ExitCode
 from aethr.base.options import HOOK_OPTIONS, OPTIONS
 from aethr.base.providers import PROVIDERS, Provider
@@ -132,7 +133,7 @@ def steps_of_a_workflow(steps: list[Yaml]) -> tuple[str, Yaml]:
 
 
 def hooks(found: list[Yaml]) -> tuple[str, Yaml]:
-    repo = {"repo": "https://github.com/aethr/action", "rev": "v1.0.0", "hooks": found}
+    repo = {"repo": "https://github.com/aethr/action", "rev": f"v{__version__}", "hooks": found}
     return ".pre-commit-config.yaml", {"repos": [repo]}
 
 

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
+from aethr import __version__
 from aethr.base.options import OPTIONS
 from aethr.config import PRESETS
 from aethr.config import schema as config_schema
@@ -62,7 +63,7 @@ def test_a_run_without_a_workflow_offers_two_ways_on(project: Repo) -> None:
 
 @pytest.mark.parametrize("words", [["version"], ["--version"]])
 def test_version(tmp_path: Path, words: list[str]) -> None:
-    assert aethr(*words, cwd=tmp_path).stdout == "aethr 1.0.0\n"
+    assert aethr(*words, cwd=tmp_path).stdout == f"aethr {__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["init", "run", "check", "auth", "schema", "version"])
