@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from aethr import __version__
 from aethr.base import codec
 from aethr.base.records import Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
-from aethr.output import diagnostics, wording
+from aethr.output import wording
 from aethr.output.markdown import (
     bullets,
     markdown_block,
@@ -141,13 +141,25 @@ def annotation_lines(result: RunResult) -> list[str]:
     return lines
 
 
+def _diagnostics(name: Literal["code_quality", "rdjson", "sarif"]) -> Callable[[RunResult], str]:
+    """The function of that name in ``diagnostics``, without which other formats start."""
+
+    def render(result: RunResult) -> str:
+        from aethr.output import diagnostics
+
+        text: str = getattr(diagnostics, name)(result)
+        return text
+
+    return render
+
+
 FORMATS: Mapping[str, FormatRow] = MappingProxyType(
     {
-        ".codequality": FormatRow(diagnostics.code_quality, "findings for GitLab's Code Quality report"),
+        ".codequality": FormatRow(_diagnostics("code_quality"), "findings for GitLab's Code Quality report"),
         ".json": FormatRow(json_text, "the run record, for programs"),
         ".md": FormatRow(markdown, "a page for people"),
-        ".rdjson": FormatRow(diagnostics.rdjson, "findings for reviewdog (Reviewdog Diagnostic Format)"),
-        ".sarif": FormatRow(diagnostics.sarif, "findings for code scanning (SARIF 2.1.0)"),
+        ".rdjson": FormatRow(_diagnostics("rdjson"), "findings for reviewdog (Reviewdog Diagnostic Format)"),
+        ".sarif": FormatRow(_diagnostics("sarif"), "findings for code scanning (SARIF 2.1.0)"),
         ".txt": FormatRow(text, "plain lines, findings as path:line: message"),
     }
 )
