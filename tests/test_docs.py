@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from aethr import __version__
 from aethr.base.errors import ExitCode
 from aethr.base.options import HOOK_OPTIONS, OPTIONS
 from aethr.base.providers import PROVIDERS, Provider
@@ -133,7 +134,7 @@ def steps_of_a_workflow(steps: list[Yaml]) -> tuple[str, Yaml]:
 
 
 def hooks(found: list[Yaml]) -> tuple[str, Yaml]:
-    repo = {"repo": "https://github.com/aethr/action", "rev": "v1.0.0", "hooks": found}
+    repo = {"repo": "https://github.com/aethr/action", "rev": f"v{__version__}", "hooks": found}
     return ".pre-commit-config.yaml", {"repos": [repo]}
 
 
@@ -151,8 +152,10 @@ def check_file(name: str, text: str, folder: Path) -> None:
     path.write_text(text, encoding="utf-8")
     if name == ".pre-commit-config.yaml":
         check_hooks(path)
-    elif name.startswith(".github/workflows/"):
+    elif "/workflows/" in name and name.startswith((".github", ".gitea")):
         check_github_workflow(path)
+    elif name == ".gitlab-ci.yml":
+        fits("vendor.gitlab-ci", path)
     elif name == ".env":
         make_repo(folder)
         assert credentials.load(folder).warnings == ()
@@ -188,13 +191,19 @@ def check_hooks(path: Path) -> None:
 
 def check_github_workflow(path: Path) -> None:
     """As GitHub's schema has it, where its checker is here; and our action gets inputs that it has."""
-    if (checker := shutil.which("check-jsonschema", path=str(BIN))) is not None:
-        passes(checker, "--builtin-schema", "vendor.github-workflows", path)
+    fits("vendor.github-workflows", path)
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
     for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
         for step in job["steps"]:
             if step.get("uses", "").startswith("aethr/action@"):
                 assert set(step.get("with", ())) <= set(action["inputs"])
+
+
+def fits(schema: str, path: Path) -> None:
+    """Where the checker is here, which has these schemas."""
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+    if (checker := shutil.which("check-jsonschema", path=str(BIN))) is not None:
+        passes(checker, "--builtin-schema", schema, path)
 
 
 def passes(*command: str | Path) -> None:

@@ -149,18 +149,24 @@ OPTIONS: tuple[Option, ...] = (
         off="--mock",
         off_help="call nothing, whatever AETHR_LIVE says: every answer is made up",
     ),
-    Option("--stream", "show the answer as it arrives, or one panel a step", "switch"),
-    Option("--json", "the run record on standard output, everything else on standard error", "flag"),
+    Option("--stream", "show the answer as it arrives, or when it is complete", "switch"),
     Option(
-        "--report", "also write the result here (.md .json .sarif .txt); repeatable", "list", metavar="PATH"
+        "--json", "print the run record to standard output, and everything else to standard error", "flag"
     ),
-    Option("--fail-on", "the gate: exit 1 at such a review (default never)", choices=GATES),
+    Option(
+        "--report",
+        "also write the result here, in the format of the suffix: .md .json .txt .sarif .rdjson "
+        ".codequality; repeatable",
+        "list",
+        metavar="PATH",
+    ),
+    Option("--fail-on", "the gate: exit 1 for a finding this severe, or more (default never)", choices=GATES),
     Option("--require-review", "exit 4 unless a real, complete review took place", "flag"),
     Option(
         "--shard", "review every N-th part of the change, from part I; `aethr merge` judges", metavar="I/N"
     ),
-    Option("--max-cost", "stop before the call that would pass it, exit 5", metavar="USD", convert=float),
-    Option("--max-tokens", "stop before the call that would pass it, exit 5", metavar="N", convert=int),
+    Option("--max-cost", "stop before the call that would exceed it, exit 5", metavar="USD", convert=float),
+    Option("--max-tokens", "stop before the call that would exceed it, exit 5", metavar="N", convert=int),
     Option(
         "--jobs",
         f"calls that run at once, where none needs another (default {JOBS})",
@@ -171,10 +177,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("--checkpoint-dir", "write checkpoints here, and keep them", metavar="DIR"),
     Option("--model", "call this model in every step, live: provider:model", metavar="MODEL"),
     Option("--replies", "use the answers in this file, to test a workflow; not a review", metavar="FILE"),
-    Option("--fresh", "ask everything again, also what an earlier review has answered", "flag"),
-    Option("--no-fallback", "call no other model in the place of one that cannot answer now", "flag"),
-    Option("--verbose", "tracebacks, and the checkpoint's JSON on a failure", "flag", short="-v"),
-    Option("--quiet", "only the last step's panel", "flag", short="-q"),
+    Option("--fresh", "reuse no answer of an earlier review", "flag"),
+    Option("--no-fallback", "use no fallback model", "flag"),
+    Option(
+        "--verbose", "show tracebacks, and the JSON of the checkpoint after a failure", "flag", short="-v"
+    ),
+    Option("--quiet", "show only the last step", "flag", short="-q"),
 )
 
 _SHARED = frozenset(
@@ -196,7 +204,9 @@ _SHARED = frozenset(
 
 HOOK_OPTIONS: tuple[Option, ...] = (
     Option("--task", "what to review for, instead of the usual instruction", metavar="TEXT"),
-    Option("--fail-on", "the gate: exit 1 at such a review (default revise)", choices=GATES),
+    Option(
+        "--fail-on", "the gate: exit 1 for a finding this severe, or more (default revise)", choices=GATES
+    ),
     Option(
         "--if-not-reviewed",
         "what a missing or incomplete review does: fail (default) or pass",

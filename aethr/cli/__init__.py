@@ -41,12 +41,16 @@ Models are called only with --live, AETHR_LIVE=1, AETHR_MODEL or --model: otherw
 is a mock, and says so. --mock makes it one.
 """
 
-RUN_EPILOG = """\
-The environment can set each option too: AETHR_RUN_FAIL_ON=high is --fail-on high.
-
+EXIT_CODES = """\
 exit codes: 0 completed, 1 the gate closed, 2 wrong usage or configuration, 3 a model, git,
 the network or the disk failed, 4 not reviewed, 5 over budget, 130/143 interrupted, 70 a bug
+"""
+"""Of the commands that review. The others have a line of their own, for what they can end with."""
 
+RUN_EPILOG = f"""\
+The environment can set each option too: AETHR_RUN_FAIL_ON=high is --fail-on high.
+
+{EXIT_CODES}
 example:
   aethr run --preset review-existing-diff "review my current changes before I commit"
 """
@@ -61,9 +65,10 @@ Merge the records of shards (`aethr run --shard I/N --report FILE.json`): one re
 and its exit code, as one run would have had. A missing shard makes it incomplete. Nothing is called.
 """
 
-MERGE_EPILOG = """\
+MERGE_EPILOG = f"""\
 The environment can set each option too: AETHR_RUN_FAIL_ON=high is --fail-on high.
 
+{EXIT_CODES}
 example:
   aethr merge shard-*.json --fail-on high --report review.md
 """
@@ -134,6 +139,8 @@ Which finding it is comes from the record of the run, or from --severity and --m
 """
 
 ANSWER_EPILOG = """\
+exit codes: 0 written or listed, 2 wrong usage, or no such finding, 3 the disk failed
+
 example:
   aethr run --report review.json --fail-on medium "review my changes"
   aethr answer f2a91c40b7de --record review.json --reason "the process lives for one request"
@@ -146,9 +153,10 @@ The change is what is staged or, on a push and with --from-ref and --to-ref, tha
 default without a .aethr.yaml is the preset review-existing-diff. The output is short and plain.
 """
 
-HOOK_EPILOG = """\
+HOOK_EPILOG = f"""\
 The environment can set each option too: AETHR_RUN_FAIL_ON=high is --fail-on high.
 
+{EXIT_CODES}
 example, in .pre-commit-config.yaml:
   - repo: https://github.com/aethr/action
     rev: v1.0.0
@@ -158,6 +166,8 @@ example, in .pre-commit-config.yaml:
 """
 
 COMPLETION_EPILOG = """\
+exit codes: 0 printed, 2 no such shell
+
 bash:  aethr completion bash > ~/.local/share/bash-completion/completions/aethr
 zsh:   aethr completion zsh > ~/.zfunc/_aethr     (with fpath+=~/.zfunc before compinit in ~/.zshrc)
 fish:  aethr completion fish > ~/.config/fish/completions/aethr.fish
@@ -346,9 +356,7 @@ def _add_check_arguments(parser: _Parser) -> None:
         help="what has changed since this revision, instead of the map",
     )
     parser.add_argument("--mermaid", action="store_true", default=False, help="the map as a chart for GitHub")
-    parser.add_argument(
-        "--no-fallback", action="store_true", default=False, help="count no other model in the place of one"
-    )
+    parser.add_argument("--no-fallback", action="store_true", default=False, help="count no fallback model")
 
 
 def _add_doctor_arguments(parser: _Parser) -> None:
@@ -439,7 +447,8 @@ COMMANDS = {
         "write .aethr.yaml from a preset",
         "aethr.cli.init:main",
         "Write .aethr.yaml in this folder from a preset.",
-        "example:\n  aethr init review-existing-diff",
+        "exit codes: 0 written or listed, 2 wrong usage, or the file exists, 3 the disk failed\n\n"
+        "examples:\n  aethr init --list\n  aethr init review-existing-diff",
         _add_init_arguments,
     ),
     "demo": Command(
@@ -469,7 +478,8 @@ COMMANDS = {
         "validate a workflow file and show what a run may cost",
         "aethr.cli.check:main",
         CHECK_DESCRIPTION,
-        "example:\n  aethr check --against main",
+        "exit codes: 0 valid, 2 a mistake, or wrong usage, 3 git failed\n\n"
+        "examples:\n  aethr check .aethr.yaml\n  aethr check --against main",
         _add_check_arguments,
     ),
     "models": Command(
@@ -504,21 +514,21 @@ COMMANDS = {
         "review a pull request, inside of GitHub Actions",
         "aethr.cli.action:main",
         "Review the change of a GitHub workflow's event. The Action calls it; see docs/action.md.",
-        "example, as a step of a workflow:\n  - uses: aethr/action@v1",
+        f"{EXIT_CODES}\nexample, as a step of a workflow:\n  - uses: aethr/action@v1",
         _add_action_arguments,
     ),
     "auth": Command(
         "store a provider's key, or show which are set",
         "aethr.cli.auth:status",
         "Store a provider's key in this project's .env, or show where each key comes from.",
-        "example:\n  aethr auth status",
+        "exit codes: 0 shown, 2 wrong usage\n\nexample:\n  aethr auth status",
         _add_auth_actions,
     ),
     "schema": Command(
         "print the JSON Schema of .aethr.yaml",
         "aethr.cli.check:print_schema",
         "Print the JSON Schema of .aethr.yaml, for editors.",
-        "example:\n  aethr schema > aethr.schema.json",
+        "exit codes: 0 printed, 2 wrong usage\n\nexample:\n  aethr schema > aethr.schema.json",
     ),
     "completion": Command(
         "print a completion script for bash, zsh or fish",
@@ -528,7 +538,10 @@ COMMANDS = {
         _add_shell_argument,
     ),
     "version": Command(
-        "print the version", "aethr.cli:print_version", "Print the version.", "example:\n  aethr version"
+        "print the version",
+        "aethr.cli:print_version",
+        "Print the version.",
+        "exit codes: 0 printed, 2 wrong usage\n\nexample:\n  aethr version",
     ),
 }
 
@@ -537,6 +550,7 @@ AUTH_ACTIONS = {
         "store a key in .env",
         "aethr.cli.auth:login",
         "Ask for a provider's key, hidden, and store it in this project's .env with mode 0600.",
+        "exit codes: 0 stored, 2 no key, or a .env that would not be read, 3 the disk failed\n\n"
         "examples:\n  aethr auth login openai\n  aethr auth login openai --key-stdin --live <key.txt",
         _add_login_arguments,
     ),
@@ -544,7 +558,7 @@ AUTH_ACTIONS = {
         "show which keys are set, and where",
         "aethr.cli.auth:status",
         "Show which providers' keys are set, and whether in the environment or in .env.",
-        "example:\n  aethr auth status",
+        "exit codes: 0 shown, 2 wrong usage\n\nexample:\n  aethr auth status",
     ),
 }
 

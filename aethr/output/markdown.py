@@ -86,8 +86,8 @@ _COMMAND = re.compile(r"^(\s*)(?=/[A-Za-z][\w-]*(?![\w/-]))")
 _COMMENT = re.compile(r"<(?=!--)")
 _REACHES = (
     r"@(?=\w)"  # mentions, email addresses
-    r"|(?:#|GH-)(?=\d)"  # references, which notify the other issue
-    r"|/(?=(?:issues|pull|discussions)/\d)"  # the same, as a URL
+    r"|(?:[#!&]|GH-)(?=\d)"  # references, which notify the other issue; ! and & are GitLab's
+    r"|/(?=(?:issues|pulls?|discussions|merge_requests|work_items|epics)/\d)"  # the same, as a URL
     r"|ftp(?=://)"  # besides http and https, the only scheme that GitHub links
 )
 _REACHING = re.compile(_REACHES, re.IGNORECASE)
@@ -149,8 +149,8 @@ def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:
 def markdown_inline(text: str, limit: int = 1000) -> str:
     """One line that renders as ``text`` itself: for a table cell, a title or a list item."""
     line = one_line(text, limit)
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _REACHING.sub(rf"\g<0>{BREAK}", line)
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _SPECIAL.sub(r"\\\1", line)
     line = _LIST_LIKE.sub(r"\1\\\2", line)
     return _COMMAND.sub(rf"\1{BREAK}", line)

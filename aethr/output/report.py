@@ -5,15 +5,13 @@ Text that came from a model, a file or the task is untrusted; each format makes 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from typing import Any, Literal, NamedTuple
 
 from aethr import __version__
 from aethr.base import codec
-from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
+from aethr.base.records import Finding, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import (
@@ -30,28 +28,6 @@ ANNOTATION_CHARACTERS = 4000
 
 _COMMANDS: Mapping[Severity, str] = {"high": "error", "medium": "warning", "low": "notice"}
 """The runner's command for a finding."""
-
-SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-HOME = "https://github.com/aethr/action"
-
-_LEVELS: Mapping[Severity, str] = {"high": "error", "medium": "warning", "low": "note"}
-"""The level of a finding in SARIF."""
-_MEANINGS: Mapping[Severity, str] = {
-    "high": "Wrong in ordinary use, or a danger to data or security.",
-    "medium": "Wrong in cases that will occur.",
-    "low": "A remark.",
-}
-_SARIF_RULES = [
-    {
-        "id": f"aethr/{severity}",
-        "name": f"{severity.capitalize()}Finding",
-        "shortDescription": {"text": f"A reviewer's finding of {severity} severity."},
-        "fullDescription": {"text": _MEANINGS[severity]},
-        "help": {"text": "Written by a language model: check it before you act on it."},
-        "defaultConfiguration": {"level": _LEVELS[severity]},
-    }
-    for severity in SEVERITIES
-]
 
 
 class FormatRow(NamedTuple):
@@ -146,141 +122,6 @@ def markdown(result: RunResult) -> str:
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
-def sarif(result: RunResult) -> str:
-    """A SARIF 2.1.0 log as JSON text, for code scanning and reviewdog.
-
-    GitHub rejects the whole log if one result has no location. So a finding without a file of this project
-    becomes a notification of the invocation, which stays in the log. A run without a reliable verdict is an
-    invocation that was not successful. A run that called no model has no results.
-    """
-    notes = [("note" if result.outcome in RELIABLE else "warning", wording.verdict(result).text)]
-    if result.is_live:
-        without_place = (finding for finding in result.review.open if not _has_place(finding))
-        notes += [(_LEVELS[finding.severity], wording.finding(finding)) for finding in without_place]
-    present = [each for each in result.review.findings if each.state != "resolved"]
-    run = {
-        "tool": {
-            "driver": {
-                "name": "Aethr",
-                "version": __version__,
-                "semanticVersion": __version__,
-                "informationUri": HOME,
-                "rules": _SARIF_RULES,
-            }
-        },
-        "automationDetails": {"id": f"aethr/{quote(_encodable(result.workflow), safe='')}/"},
-        "columnKind": "unicodeCodePoints",
-        "originalUriBaseIds": {"%SRCROOT%": {"description": {"text": "The project root."}}},
-        "invocations": [
-            {
-                "executionSuccessful": result.outcome in RELIABLE,
-                "exitCode": int(result.exit_code),
-                "toolExecutionNotifications": [
-                    {"level": level, "message": {"text": text}} for level, text in notes
-                ],
-            }
-        ],
-        "results": _sarif_results(present) if result.is_live else [],
-    }
-    return codec.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
-
-
-def _sarif_results(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """The findings with a place.
-
-    Code scanning closes a suppressed result. If one result says whether it is suppressed, all of them have to
-    (SARIF 2.1.0, 3.27.23).
-    """
-    placed = [finding for finding in findings if _has_place(finding)]
-    results = []
-    for finding, fingerprint in zip(placed, _fingerprints(placed), strict=True):
-        location: dict[str, Any] = {"artifactLocation": {"uri": _uri(finding.path), "uriBaseId": "%SRCROOT%"}}
-        if finding.line is not None and finding.line >= 1:
-            location["region"] = {"startLine": finding.line}
-            if finding.end_line is not None:
-                location["region"]["endLine"] = finding.end_line
-        fixes = _sarif_fixes(finding, location)
-        if fixes and finding.evidence:  # then the evidence is these lines
-            location["region"]["snippet"] = {"text": terminal(finding.evidence)}
-        message = terminal(finding.message).strip() or one_line(f"{finding.severity} finding")
-        results.append(
-            {
-                "ruleId": f"aethr/{finding.severity}",
-                "ruleIndex": SEVERITIES.index(finding.severity),
-                "level": _LEVELS[finding.severity],
-                "message": {"text": message},
-                "locations": [{"physicalLocation": location}],
-                **({"partialFingerprints": fingerprint} if fingerprint else {}),
-                **fixes,
-            }
-        )
-        if not all(each.is_open for each in findings):
-            results[-1]["suppressions"] = _suppressions(finding)
-    return results
-
-
-def _fingerprints(findings: Sequence[Finding]) -> list[dict[str, str]]:
-    """What identifies each finding in other logs: its first id, and the number of the finding there.
-
-    Numbers follow lines and words, not severities, so that another grade does not exchange two findings. Code
-    scanning compares only ``primaryLocationLineHash``. If that is missing, its upload computes one, which is
-    the same for all findings of a line and changes with the lines below it.
-    """
-    order = sorted((each.line or 0, each.end_line or 0, each.message, at) for at, each in enumerate(findings))
-    numbers: Counter[str] = Counter()
-    found: list[dict[str, str]] = [{} for _ in findings]
-    for *_, at in order:
-        for place in findings[at].every_id[:1]:
-            numbers[place] += 1
-            name = f"{place}:{numbers[place]}"
-            found[at] = {"aethrPlace/v1": name, "primaryLocationLineHash": name}
-    return found
-
-
-def _suppressions(finding: Finding) -> list[dict[str, str]]:
-    if finding.is_open:
-        return []
-    justification = wording.why_closed(finding)
-    if finding.is_dropped and finding.check is not None:
-        justification += f"\n{terminal(finding.check.quote.text)}"
-    return [{"kind": "external", "status": "accepted", "justification": justification}]
-
-
-def _sarif_fixes(finding: Finding, location: Mapping[str, Any]) -> dict[str, Any]:
-    """The suggestion as a fix. Without an end column, a region ends before the end of its last line."""
-    region = location.get("region")
-    if finding.suggestion is None or region is None:
-        return {}
-    replacement: dict[str, Any] = {"deletedRegion": dict(region)}
-    if finding.suggestion:
-        replacement["insertedContent"] = {"text": finding.suggestion}
-    else:
-        last = region.get("endLine", region["startLine"])
-        replacement["deletedRegion"] = {"startLine": region["startLine"], "endLine": last + 1, "endColumn": 1}
-    change = {"artifactLocation": location["artifactLocation"], "replacements": [replacement]}
-    return {"fixes": [{"description": {"text": "As the reviewer suggests."}, "artifactChanges": [change]}]}
-
-
-def _has_place(finding: Finding) -> bool:
-    """Whether code scanning can show the finding. It could never close one in a file that does not exist."""
-    return finding.place != "nowhere" and _uri(finding.path) is not None
-
-
-def _uri(path: str | None) -> str | None:
-    """A path of the project as a relative URI; None for any other path."""
-    if not path or path.startswith("/") or "\\" in path:
-        return None
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        return None
-    return "/".join(quote(_encodable(part), safe="") for part in parts)
-
-
-def _encodable(text: str) -> str:
-    """Text without lone surrogates, which UTF-8 cannot encode."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def annotation_lines(result: RunResult) -> list[str]:
     """Findings as commands for a GitHub runner, most severe first, as many as it shows.
 
@@ -300,11 +141,25 @@ def annotation_lines(result: RunResult) -> list[str]:
     return lines
 
 
+def _diagnostics(name: Literal["code_quality", "rdjson", "sarif"]) -> Callable[[RunResult], str]:
+    """The function of that name in ``diagnostics``, without which other formats start."""
+
+    def render(result: RunResult) -> str:
+        from aethr.output import diagnostics
+
+        text: str = getattr(diagnostics, name)(result)
+        return text
+
+    return render
+
+
 FORMATS: Mapping[str, FormatRow] = MappingProxyType(
     {
+        ".codequality": FormatRow(_diagnostics("code_quality"), "findings for GitLab's Code Quality report"),
         ".json": FormatRow(json_text, "the run record, for programs"),
         ".md": FormatRow(markdown, "a page for people"),
-        ".sarif": FormatRow(sarif, "findings for code scanning (SARIF 2.1.0)"),
+        ".rdjson": FormatRow(_diagnostics("rdjson"), "findings for reviewdog (Reviewdog Diagnostic Format)"),
+        ".sarif": FormatRow(_diagnostics("sarif"), "findings for code scanning (SARIF 2.1.0)"),
         ".txt": FormatRow(text, "plain lines, findings as path:line: message"),
     }
 )

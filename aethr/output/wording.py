@@ -451,10 +451,14 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def finding(found: Finding) -> str:
     """``path:line: [high] message (id)``, as compilers write it; ``[high] message (id)`` without a path."""
-    where = place_of(found)
+    where, said = place_of(found), f"[{found.severity}] {message(found)}"
+    return f"{where}: {said}" if where else said
+
+
+def message(found: Finding) -> str:
+    """``message (id)``, for a program that shows place and severity beside it."""
     name = f" ({one_line(found.id, 12)})" if found.id else ""
-    message = f"[{found.severity}] {one_line(found.message, 2000)}{dispute(found)}{name}"
-    return f"{where}: {message}" if where else message
+    return f"{one_line(found.message, 2000) or f'{found.severity} finding'}{dispute(found)}{name}"
 
 
 def dispute(found: Finding) -> str:

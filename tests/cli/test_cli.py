@@ -14,10 +14,12 @@ import jsonschema
 import pytest
 import yaml
 
+from aethr import __version__, cli
 from aethr.base.options import OPTIONS
 from aethr.config import PRESETS
 from aethr.config import schema as config_schema
 from aethr.engine import checkpoint
+from aethr.output.report import FORMATS
 from tests.model_server import ModelServer
 from tests.support import Repo, aethr, prompts, without_gutter
 
@@ -95,19 +97,27 @@ def test_a_run_without_a_workflow_offers_two_ways_on(project: Repo) -> None:
 
 @pytest.mark.parametrize("words", [["version"], ["--version"]])
 def test_version(tmp_path: Path, words: list[str]) -> None:
-    assert aethr(*words, cwd=tmp_path).stdout == "aethr 1.0.0\n"
+    assert aethr(*words, cwd=tmp_path).stdout == f"aethr {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["init", "run", "check", "auth", "schema", "version"])
-def test_the_help_of_each_command_ends_with_an_example(tmp_path: Path, command: str) -> None:
-    done = aethr(command, "--help", cwd=tmp_path)
+@pytest.mark.parametrize("command", [*cli.COMMANDS, *(f"auth {action}" for action in cli.AUTH_ACTIONS)])
+def test_the_help_of_each_command_has_its_exit_codes_and_ends_with_an_example(
+    tmp_path: Path, command: str
+) -> None:
+    done = aethr(*command.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert re.search(rf"example:\n  aethr {command}[^\n]*\n$", done.stdout)
+    assert re.search(rf"^usage: aethr {command}\b", done.stdout)
+    assert re.search(r"^exit codes: 0 \w+", done.stdout, re.MULTILINE)
+    last = done.stdout[done.stdout.rindex("\nexample") :]
+    assert re.match(r"\nexamples?(?:, .*)?:\n", last)
+    assert re.search(rf"^  aethr {command}|^ +- (?:id: aethr-|uses: aethr/)", last, re.MULTILINE)
+    assert len(last.splitlines()) < 8, "nothing follows it"
 
 
-def test_help_lists_every_option_of_run(tmp_path: Path) -> None:
+def test_help_lists_every_option_of_run_and_every_format(tmp_path: Path) -> None:
     text = aethr("run", "--help", cwd=tmp_path).stdout
     assert [option.flag for option in OPTIONS if option.flag not in text] == []
+    assert [suffix for suffix in FORMATS if f" {suffix}" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aethr import __version__
 from tests.model_server import ModelServer
 from tests.support import Repo
 
@@ -47,7 +48,7 @@ def test_the_simulated_windows_lacks_posix_names(tmp_path: Path) -> None:
         check=False,
     )
     assert "has no attribute 'killpg'" in done.stderr
-    assert elsewhere("version", cwd=tmp_path).stdout == "aethr 1.0.0\n"
+    assert elsewhere("version", cwd=tmp_path).stdout == f"aethr {__version__}\n"
 
 
 @pytest.mark.slow

@@ -45,6 +45,32 @@ def test_the_bots_configuration_fits_its_schema() -> None:
     passes(tool("check-jsonschema"), "--builtin-schema", "vendor.renovate", ".github/renovate.json")
 
 
+@pytest.mark.parametrize(
+    ("schema", "names"), [("forms", ("bug.yml", "feature.yml")), ("config", ("config.yml",))]
+)
+def test_the_forms_for_issues_fit_their_schema(schema: str, names: tuple[str, ...]) -> None:
+    files = [ROOT / ".github" / "ISSUE_TEMPLATE" / name for name in names]
+    passes(tool("check-jsonschema"), "--builtin-schema", f"vendor.github-issue-{schema}", *files)
+
+
+def test_the_bot_finds_the_agents_and_the_actions_that_people_copy() -> None:
+    """Its custom managers, read as it reads them: the pattern of the file, then that of the text."""
+    found: dict[str, set[str]] = {}
+    tracked = subprocess.run(
+        ("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    for manager in load(ROOT / ".github" / "renovate.json")["customManagers"]:
+        files = [each.strip("/") for each in manager["managerFilePatterns"]]
+        for name in (name for name in tracked if any(re.search(each, name) for each in files)):
+            for pattern in manager["matchStrings"]:
+                text = (ROOT / name).read_text(encoding="utf-8")
+                for match in re.finditer(pattern.replace("(?<", "(?P<"), text):
+                    found.setdefault(match["depName"], set()).add(match["currentValue"])
+    agents = {"opencode-ai", "@anthropic-ai/claude-code", "@openai/codex"}
+    assert agents | {"actions/checkout", "github/codeql-action"} <= found.keys()
+    assert [name for name in agents if len(found[name]) != 1] == [], "CI and CONTRIBUTING.md name one version"
+
+
 def test_zizmor_at_its_strictest_finds_nothing() -> None:
     passes(tool("zizmor"), "--offline", "--strict-collection", "--persona", "auditor", ".")
 

@@ -220,7 +220,7 @@ def test_the_json_report_is_the_record_and_can_be_read() -> None:
 
 
 def test_every_format_is_deterministic_and_ends_its_line() -> None:
-    assert list(report.FORMATS) == [".json", ".md", ".sarif", ".txt"]
+    assert list(report.FORMATS) == [".codequality", ".json", ".md", ".rdjson", ".sarif", ".txt"]
     for row in report.FORMATS.values():
         assert row.summary
         for result in (RESULT, MOCK, nasty(), RESULT._replace(steps=(), review=Review())):
@@ -590,6 +590,6 @@ def test_a_hostile_check_controls_no_report() -> None:
     assert "<!-- " not in page
     shown = [child for token in tokens for child in (token.children or ()) if child.type != "code_inline"]
     assert not any("@team" in child.content or child.type == "image" for child in shown)
-    for text in (page, report.text(hostile), report.sarif(hostile)):
+    for text in (row.render(hostile) for row in report.FORMATS.values()):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
     assert len(sarif(hostile)["results"]) == 2

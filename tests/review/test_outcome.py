@@ -152,6 +152,7 @@ READERS: Mapping[str, Callable[[RunResult], str]] = {
     ".txt": report.FORMATS[".txt"].render,
     ".md": report.FORMATS[".md"].render,
     ".sarif": notifications,
+    ".rdjson": lambda made: "\n".join(json.loads(report.FORMATS[".rdjson"].render(made))["notes"]),
     "comment": lambda made: comment.comment(page(made), Marker("default", 1, 1, HEAD), None),
     "summary": lambda made: comment.summary(page(made)),
     "hook": hook_lines,
@@ -174,6 +175,10 @@ def test_every_record_holds_the_same_outcome(name: str) -> None:
     made = result(case)
     (invocation,) = json.loads(report.FORMATS[".sarif"].render(made))["runs"][0]["invocations"]
     assert invocation["executionSuccessful"] is (outcome in ("nothing-to-review", "revise", "pass"))
+    entries = json.loads(report.FORMATS[".codequality"].render(made))
+    assert any(each["check_name"] == "aethr/outcome" for each in entries) is (
+        outcome not in ("nothing-to-review", "revise", "pass")
+    )
     assert report.record(made)["outcome"] == outcome
     assert delivery.outputs(page(made), Delivered(made.exit_code))["status"] == outcome
     said = comment.comment(page(made), Marker("default", 1, 1, HEAD), None)
@@ -228,12 +233,13 @@ steps:
     )
     cut = Reply(chunks=("It",), finish_reason="length")
     reports = [temp / f"out{suffix}" for suffix in report.FORMATS]
+    pages = [path for path in reports if path.suffix != ".json"]  # the record has it in fields
     words = [word for path in reports for word in ("--report", str(path))]
     with serving(monkeypatch, cut, cut, cut):
         loud, quiet = aethr("run", *words, "look"), aethr("run", "-q", "look")
         gated = aethr("run", "--fail-on", "high", "look")
     line = "NOT REVIEWED: the answer of step 'critique' was cut (length)"
     assert (loud.code, quiet.code, gated.code) == (0, 0, 1), "the loop is not satisfied"
-    for text in (loud.out, quiet.out, gated.out, *(path.read_text() for path in reports[1:])):
+    for text in (loud.out, quiet.out, gated.out, *(path.read_text() for path in pages)):
         assert line in text
-    assert json.loads(reports[0].read_text())["outcome"] == "not-reviewed"
+    assert json.loads((temp / "out.json").read_text())["outcome"] == "not-reviewed"
