@@ -147,6 +147,12 @@ def address_of(model_name: str, endpoint: Endpoint) -> SplitResult | None:
     return urlsplit(address) if address else None
 
 
+def host_of(model_name: str, endpoint: Endpoint) -> str | None:
+    """The host that gets a model's prompts, with its port if one is set; None if only LiteLLM knows it."""
+    address = address_of(model_name, endpoint)
+    return address.netloc.rpartition("@")[2] if address else None
+
+
 def describe_endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
     """One line for each provider, or model, whose calls go to another host than the provider's, sorted."""
     lines = set()

@@ -18,10 +18,13 @@ from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import (
     bullets,
+    fold,
     markdown_block,
     markdown_inline,
+    recipients_table,
     steps_table,
 )
+from aethr.output.recipients import find_recipients, summarize
 
 SCHEMA = 2
 ANNOTATIONS_PER_LEVEL = 10
@@ -86,6 +89,8 @@ def record(result: RunResult) -> dict[str, Any]:
         "loops": codec.to_json(result.loops),
         "outcome": result.outcome,
         "excluded": codec.to_json(result.excluded),
+        "recipients": codec.to_json(find_recipients(result)),
+        "unanswered": codec.to_json(result.unanswered),
         "review": codec.to_json(result.review),
         "totals": codec.to_json(result.totals),
         "estimate": codec.to_json(result.estimate),
@@ -125,6 +130,13 @@ def _findings(findings: Iterable[Finding]) -> Iterator[str]:
         yield from (f"    {line}" for line in wording.code_of(found))
 
 
+def html(result: RunResult) -> str:
+    """A page for a browser, in one file: the change with the findings beside their lines, and the prompts."""
+    from aethr.output import html_page  # the only format that needs Jinja2, Pygments and a Markdown parser
+
+    return html_page.render(result)
+
+
 def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings by file, what else the last answer says, notes, steps and cost."""
     from aethr.output.page import answer, findings_by_file, set_aside  # other formats start without it
@@ -141,6 +153,7 @@ def markdown(result: RunResult) -> str:
         _titled("Excluded by rule", bullets(wording.excluded(result))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
         _titled("Steps", steps_table(result)),
+        fold(f"Who saw what: {summarize(find_recipients(result))}", recipients_table(result)),
         markdown_inline(wording.spent(result)),
     )
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
@@ -302,6 +315,7 @@ def annotation_lines(result: RunResult) -> list[str]:
 
 FORMATS: Mapping[str, FormatRow] = MappingProxyType(
     {
+        ".html": FormatRow(html, "a page for a browser, with the change, the prompts and who saw what"),
         ".json": FormatRow(json_text, "the run record, for programs"),
         ".md": FormatRow(markdown, "a page for people"),
         ".sarif": FormatRow(sarif, "findings for code scanning (SARIF 2.1.0)"),

@@ -1,0 +1,258 @@
+"""The change as a page shows it: its lines with numbers, signs, colours, and the findings below them (pure).
+
+It shows what prompts had of the change, and nothing else: what was never sent is not there to be shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from aethr.base.records import Finding, RunResult
+from aethr.base.sanitize import terminal
+from aethr.context.diffs import without_numbers
+
+LINES = 20_000
+"""At most this many lines of the change are on a page: with 100,000 a browser takes long to open it."""
+CHARACTERS = 4_000_000
+LINE_CHARACTERS = 2_000
+COLOURED = 300_000
+"""This many characters are coloured: Pygments takes about a second for them."""
+COLOURED_LINE = 500
+"""Some expressions of Pygments take quadratic time in the length of a line."""
+
+_HEAD = re.compile(r"@@ -(\d{1,15})(?:,\d+)? \+(\d{1,15})(?:,\d+)? @@")
+
+_LANGUAGES = {
+    "bash": "bash sh zsh",
+    "c": "c h",
+    "cpp": "cc cpp cxx hh hpp",
+    "csharp": "cs",
+    "css": "css",
+    "dart": "dart",
+    "docker": "containerfile dockerfile",
+    "elixir": "ex exs",
+    "go": "go",
+    "haskell": "hs",
+    "html": "htm html vue",
+    "ini": "cfg ini",
+    "java": "java",
+    "javascript": "cjs js jsx mjs",
+    "json": "json",
+    "kotlin": "kt kts",
+    "lua": "lua",
+    "make": "makefile mk",
+    "perl": "pl pm",
+    "php": "php",
+    "powershell": "ps1",
+    "python": "py pyi",
+    "ruby": "rb",
+    "rust": "rs",
+    "scala": "scala",
+    "scss": "scss",
+    "sql": "sql",
+    "swift": "swift",
+    "terraform": "hcl tf",
+    "toml": "toml",
+    "typescript": "cts mts ts tsx",
+    "xml": "xml",
+    "yaml": "yaml yml",
+    "zig": "zig",
+}
+_LEXERS = {suffix: lexer for lexer, suffixes in _LANGUAGES.items() for suffix in suffixes.split()}
+"""The names of Pygments' lexers by suffix, or by the whole name of a file, in lower case."""
+
+
+_COLOURS = {
+    "Comment": "c",
+    "Keyword": "k",
+    "Operator.Word": "k",
+    "Name.Tag": "k",
+    "Literal.String": "s",
+    "Literal.Number": "n",
+    "Name.Function": "f",
+    "Name.Class": "f",
+    "Name.Decorator": "f",
+}
+"""The class of each kind of token in the page's style."""
+
+
+class NumberedFinding(NamedTuple):
+    """A finding with the number by which a page links to it, from 1."""
+
+    number: int
+    found: Finding
+
+
+class CodeLine(NamedTuple):
+    """A line of a hunk: its sign, its numbers on both sides, its text as HTML, and the findings below it."""
+
+    sign: str
+    old: int | None
+    new: int | None
+    html: Markup
+    findings: tuple[NumberedFinding, ...] = ()
+
+
+class CodeHunk(NamedTuple):
+    """``head`` is git's line with ``@@``; empty for text that is not a hunk, such as a new mode."""
+
+    head: str
+    lines: tuple[CodeLine, ...]
+
+
+class CodeFile(NamedTuple):
+    """A file of the change. ``apart`` are its findings whose line is not shown, ``hidden`` lines left out."""
+
+    path: str
+    hunks: tuple[CodeHunk, ...]
+    apart: tuple[NumberedFinding, ...] = ()
+    hidden: int = 0
+
+    @property
+    def findings(self) -> tuple[NumberedFinding, ...]:
+        """Those that stand below their lines."""
+        return tuple(each for hunk in self.hunks for line in hunk.lines for each in line.findings)
+
+    @property
+    def size(self) -> int:
+        """How many lines it shows."""
+        return sum(len(hunk.lines) for hunk in self.hunks)
+
+
+def read_files(result: RunResult, findings: Iterable[NumberedFinding] = ()) -> tuple[CodeFile, ...]:
+    """The files of the change in the order of the prompts, each as the last step saw it that saw it.
+
+    Where there is no room for all, the files with findings come first.
+    """
+    beside: dict[str, list[NumberedFinding]] = {}
+    for each in findings:
+        if each.found.path and each.found.place != "nowhere":
+            beside.setdefault(each.found.path, []).append(each)
+    texts, painter = _last_texts(result), _Painter()
+    lines, characters = LINES, CHARACTERS
+    files: dict[str, CodeFile] = {}
+    for path in sorted(texts, key=lambda path: path not in beside):
+        hunks = texts[path]
+        sizes = [(hunk.count("\n"), len(hunk)) for hunk in hunks]
+        kept = 0
+        for count, size in sizes:
+            if count > lines or min(size, LINE_CHARACTERS * (count + 1)) > characters:
+                break
+            lines, characters, kept = lines - count, characters - size, kept + 1
+        shown = [painter.read(path, hunk) for hunk in hunks[:kept]]
+        files[path] = _place(
+            path, shown, beside.get(path, ()), hidden=sum(count for count, _ in sizes[kept:])
+        )
+    return tuple(files[path] for path in texts)
+
+
+def _last_texts(result: RunResult) -> dict[str, list[str]]:
+    """The hunks of each file, from the last turn whose prompts show it."""
+    prompts = {prompt.key: prompt for prompt in result.prompts}
+    found: dict[str, tuple[tuple[str, int], list[str]]] = {}
+    keys = [*(step.key for step in result.steps), *(call.key for call in result.unanswered)]
+    for key in keys:
+        prompt = prompts.get(key)
+        for shown in prompt.change if prompt is not None else ():
+            turn = key[:2]
+            if shown.path not in found or found[shown.path][0] != turn:
+                found[shown.path] = turn, []
+            found[shown.path][1].extend(shown.texts)
+    return {path: texts for path, (_, texts) in found.items()}
+
+
+def _place(
+    path: str, hunks: Sequence[CodeHunk], findings: Iterable[NumberedFinding], hidden: int
+) -> CodeFile:
+    """The file with its findings: each below the last of its lines that is shown, or else apart."""
+    shown = {line.new for hunk in hunks for line in hunk.lines if line.new is not None}
+    below: dict[int, list[NumberedFinding]] = {}
+    apart = []
+    for each in findings:
+        last = next((line for line in (each.found.end_line, each.found.line) if line in shown), None)
+        if last is None:
+            apart.append(each)
+        else:
+            below.setdefault(last, []).append(each)
+    placed = []
+    for hunk in hunks:
+        lines = (
+            line._replace(findings=tuple(below.pop(line.new, ()))) if line.new is not None else line
+            for line in hunk.lines
+        )
+        placed.append(hunk._replace(lines=tuple(lines)))
+    return CodeFile(path, tuple(placed), tuple(apart), hidden)
+
+
+class _Painter:
+    """Reads hunks and colours their code, as long as there is room for that."""
+
+    def __init__(self) -> None:
+        self._left = COLOURED
+
+    def read(self, path: str, text: str) -> CodeHunk:
+        head, _, body = without_numbers(terminal(text)).partition("\n")
+        ranges = _HEAD.match(head)
+        if ranges is None:
+            lines = filter(None, (head, *body.split("\n")))
+            return CodeHunk("", tuple(CodeLine("", None, None, show(line)) for line in lines))
+        lines_of = body.removesuffix("\n").split("\n")
+        new = self._paint(path, [line[1:] for line in lines_of if line[:1] in (" ", "+", "")])
+        old = self._paint(path, [line[1:] for line in lines_of if line[:1] in (" ", "-", "")])
+        return CodeHunk(head, tuple(_number(lines_of, int(ranges[1]), int(ranges[2]), old, new)))
+
+    def _paint(self, path: str, lines: Sequence[str]) -> Iterator[Markup]:
+        """The lines as HTML. Colour that could not be right to the last character is left out."""
+        code = "\n".join(lines)
+        name = path.rpartition("/")[2].lower()
+        lexer = _LEXERS.get(name.rpartition(".")[2])
+        too_much = len(code) > self._left or any(len(line) > COLOURED_LINE for line in lines)
+        if lexer is None or too_much or not code:
+            return map(show, lines)
+        self._left -= len(code)
+        from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
+
+        tokens = list(get_lexer_by_name(lexer, stripnl=False, ensurenl=False).get_tokens(code))
+        if "".join(value for _, value in tokens) != code:
+            return map(show, lines)
+        painted = Markup("").join(
+            Markup("\n").join(_mark(kind, piece) for piece in value.split("\n")) for kind, value in tokens
+        )
+        return map(Markup, painted.split("\n"))
+
+
+def _number(
+    lines: Iterable[str], old_at: int, new_at: int, old: Iterator[Markup], new: Iterator[Markup]
+) -> Iterator[CodeLine]:
+    for line in lines:
+        match line[:1]:
+            case "+":
+                yield CodeLine("+", None, new_at, next(new))
+                new_at += 1
+            case "-":
+                yield CodeLine("-", old_at, None, next(old))
+                old_at += 1
+            case "\\":
+                yield CodeLine("", None, None, show(line))
+            case _:
+                next(old)
+                yield CodeLine(" ", old_at, new_at, next(new))
+                old_at, new_at = old_at + 1, new_at + 1
+
+
+def show(line: str) -> Markup:
+    """A line of code as HTML, cut if it is very long."""
+    if len(line) <= LINE_CHARACTERS:
+        return escape(line)
+    more = f"… {len(line) - LINE_CHARACTERS:,} more characters"
+    return Markup('{}<span class="cut">{}</span>').format(line[:LINE_CHARACTERS], more)
+
+
+def _mark(kind: object, text: str) -> Markup:
+    """A token with the class of its colour."""
+    colour = next((_COLOURS[name] for name in _COLOURS if f"{kind}.".startswith(f"Token.{name}.")), None)
+    return Markup('<span class="{}">{}</span>').format(colour, text) if colour else escape(text)
