@@ -5,6 +5,7 @@ It shows what prompts had of the change, and nothing else: what was never sent i
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -18,13 +19,16 @@ from aethr.context.diffs import without_numbers
 LINES = 20_000
 """At most this many lines of the change are on a page: with 100,000 a browser takes long to open it."""
 CHARACTERS = 4_000_000
-LINE_CHARACTERS = 2_000
+LINE_CHARACTERS = 1_000
 COLOURED = 300_000
 """This many characters are coloured: Pygments takes about a second for them."""
 COLOURED_LINE = 500
 """Some expressions of Pygments take quadratic time in the length of a line."""
 
 _HEAD = re.compile(r"@@ -(\d{1,15})(?:,\d+)? \+(\d{1,15})(?:,\d+)? @@")
+
+_NEW, _OLD = (" ", "+", ""), (" ", "-", "")
+"""How the lines of each side begin. Some tools remove the space of an empty line."""
 
 _LANGUAGES = {
     "bash": "bash sh zsh",
@@ -51,7 +55,6 @@ _LANGUAGES = {
     "python": "py pyi",
     "ruby": "rb",
     "rust": "rs",
-    "scala": "scala",
     "scss": "scss",
     "sql": "sql",
     "swift": "swift",
@@ -132,21 +135,12 @@ def read_files(result: RunResult, findings: Iterable[NumberedFinding] = ()) -> t
     for each in findings:
         if each.found.path and each.found.place != "nowhere":
             beside.setdefault(each.found.path, []).append(each)
-    texts, painter = _last_texts(result), _Painter()
-    lines, characters = LINES, CHARACTERS
+    texts, reader = _last_texts(result), _Reader()
     files: dict[str, CodeFile] = {}
     for path in sorted(texts, key=lambda path: path not in beside):
-        hunks = texts[path]
-        sizes = [(hunk.count("\n"), len(hunk)) for hunk in hunks]
-        kept = 0
-        for count, size in sizes:
-            if count > lines or min(size, LINE_CHARACTERS * (count + 1)) > characters:
-                break
-            lines, characters, kept = lines - count, characters - size, kept + 1
-        shown = [painter.read(path, hunk) for hunk in hunks[:kept]]
-        files[path] = _place(
-            path, shown, beside.get(path, ()), hidden=sum(count for count, _ in sizes[kept:])
-        )
+        before = reader.hidden
+        hunks = [hunk for text in texts[path] if (hunk := reader.read(path, text)).lines]
+        files[path] = _place(path, hunks, beside.get(path, ()), reader.hidden - before)
     return tuple(files[path] for path in texts)
 
 
@@ -188,32 +182,46 @@ def _place(
     return CodeFile(path, tuple(placed), tuple(apart), hidden)
 
 
-class _Painter:
-    """Reads hunks and colours their code, as long as there is room for that."""
+class _Reader:
+    """Reads hunks as long as there is room for their lines, and colours them as long as there is for that.
+
+    ``hidden`` are the lines that did not fit.
+    """
 
     def __init__(self) -> None:
-        self._left = COLOURED
+        self.hidden = 0
+        self._lines, self._characters, self._coloured = LINES, CHARACTERS, COLOURED
 
     def read(self, path: str, text: str) -> CodeHunk:
         head, _, body = without_numbers(terminal(text)).partition("\n")
         ranges = _HEAD.match(head)
         if ranges is None:
-            lines = filter(None, (head, *body.split("\n")))
+            head, body = "", f"{head}\n{body}"
+        lines = self._fit(body.removesuffix("\n").split("\n"))
+        if ranges is None:
             return CodeHunk("", tuple(CodeLine("", None, None, show(line)) for line in lines))
-        lines_of = body.removesuffix("\n").split("\n")
-        new = self._paint(path, [line[1:] for line in lines_of if line[:1] in (" ", "+", "")])
-        old = self._paint(path, [line[1:] for line in lines_of if line[:1] in (" ", "-", "")])
-        return CodeHunk(head, tuple(_number(lines_of, int(ranges[1]), int(ranges[2]), old, new)))
+        new = self._paint(path, [line[1:] for line in lines if line[:1] in _NEW])
+        old = self._paint(path, [line[1:] for line in lines if line[:1] in _OLD])
+        return CodeHunk(head, tuple(_number(lines, int(ranges[1]), int(ranges[2]), old, new)))
+
+    def _fit(self, lines: Sequence[str]) -> Sequence[str]:
+        """The first lines, as many as there is room for."""
+        sizes = itertools.accumulate(min(len(line), LINE_CHARACTERS) for line in lines[: self._lines])
+        ends = list(itertools.takewhile(lambda end: end <= self._characters, sizes))
+        self._lines -= len(ends)
+        self._characters -= ends[-1] if ends else 0
+        self.hidden += len(lines) - len(ends)
+        return lines[: len(ends)]
 
     def _paint(self, path: str, lines: Sequence[str]) -> Iterator[Markup]:
         """The lines as HTML. Colour that could not be right to the last character is left out."""
         code = "\n".join(lines)
         name = path.rpartition("/")[2].lower()
         lexer = _LEXERS.get(name.rpartition(".")[2])
-        too_much = len(code) > self._left or any(len(line) > COLOURED_LINE for line in lines)
+        too_much = len(code) > self._coloured or any(len(line) > COLOURED_LINE for line in lines)
         if lexer is None or too_much or not code:
             return map(show, lines)
-        self._left -= len(code)
+        self._coloured -= len(code)
         from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 
         tokens = list(get_lexer_by_name(lexer, stripnl=False, ensurenl=False).get_tokens(code))
@@ -236,12 +244,12 @@ def _number(
             case "-":
                 yield CodeLine("-", old_at, None, next(old))
                 old_at += 1
-            case "\\":
-                yield CodeLine("", None, None, show(line))
-            case _:
+            case " " | "":
                 next(old)
                 yield CodeLine(" ", old_at, new_at, next(new))
                 old_at, new_at = old_at + 1, new_at + 1
+            case _:  # git's own remark that no newline follows
+                yield CodeLine("", None, None, show(line))
 
 
 def show(line: str) -> Markup:

@@ -8,6 +8,7 @@ browser load nothing, run nothing, and use no style but the one in its head, whi
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,7 @@ from aethr.output import code, grouping, wording
 from aethr.output.code import CodeFile, NumberedFinding
 from aethr.output.recipients import find_recipients, list_calls, name_host, summarize
 
+_FOLDER = Path(__file__).parent
 TEXTS = 4_000_000
 """The characters of all prompts and answers that a page shows in full."""
 MARKDOWN = 100_000
@@ -70,53 +72,58 @@ class StepView(NamedTuple):
 
 def render(result: RunResult) -> str:
     """The whole page."""
-    folder = Path(__file__).parent
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=FileSystemLoader(folder),
-        finalize=lambda value: terminal(value) if isinstance(value, str) and type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    style = (folder / "page.css").read_text(encoding="utf-8")
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     numbered = itertools.starmap(NumberedFinding, enumerate(grouping.in_order(result.review.open), 1))
     findings = tuple(numbered)
     files = code.read_files(result, findings)
     recipients = find_recipients(result)
     rows = _list_files(result)
-    return environment.get_template(
-        "page.html"
-    ).render(
-        style=Markup(style),  # noqa: S704 - a file of the package
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        version=__version__,
-        result=result,
-        unreal=wording.UNREAL.get(result.mode, ""),
-        verdict=wording.verdict(result).text,
-        why=[line.text[:1].upper() + line.text[1:] for line in wording.why_not_passed(result)],
-        subject=wording.subject(result.subject) if result.subject is not None else "",
-        skipped=[*map(wording.skipped, result.skipped), *map(wording.loop, result.loops)],
-        spent=wording.spent(result) + wording.expected_cost(result),
-        findings=findings,
-        beside={each.number for file in files for each in file.findings},
-        reviewers=grouping.name_reviewers(result.review.open),
-        aside=grouping.set_aside(result.review.findings),
-        resolved=list(map(wording.resolution, result.review.resolved)),
-        files=files,
-        open_lines=OPEN_LINES,
-        unseen=_explain_missing_change(result, files),
-        said=_list_unsaid(result),
-        recipients=recipients,
-        seen_by=summarize(recipients),
-        rows=rows[:ROWS],
-        more_rows=len(rows) - ROWS,
-        steps=_list_steps(result),
-        wording=wording,
-        grouping=grouping,
-        one_line=one_line,
-        code_of=_code_of,
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            style=Markup(style),  # noqa: S704 - a file of the package
+            style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+            version=__version__,
+            result=result,
+            unreal=wording.UNREAL.get(result.mode, ""),
+            verdict=wording.verdict(result).text,
+            why=[line.text[:1].upper() + line.text[1:] for line in wording.why_not_passed(result)],
+            subject=wording.subject(result.subject) if result.subject is not None else "",
+            skipped=[*map(wording.skipped, result.skipped), *map(wording.loop, result.loops)],
+            spent=wording.spent(result) + wording.expected_cost(result),
+            findings=findings,
+            beside={each.number for file in files for each in file.findings},
+            reviewers=grouping.name_reviewers(result.review.open),
+            aside=grouping.set_aside(result.review.findings),
+            resolved=list(map(wording.resolution, result.review.resolved)),
+            files=files,
+            open_lines=OPEN_LINES,
+            unseen=_explain_missing_change(result, files),
+            said=_list_unsaid(result),
+            recipients=recipients,
+            seen_by=summarize(recipients),
+            rows=rows[:ROWS],
+            more_rows=len(rows) - ROWS,
+            steps=_list_steps(result),
+            wording=wording,
+            grouping=grouping,
+            one_line=one_line,
+            code_of=_code_of,
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(_FOLDER),
+        finalize=lambda value: terminal(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
 
 
