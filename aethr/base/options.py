@@ -107,7 +107,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("--stream", "show the answer as it arrives, or one panel a step", "switch"),
     Option("--json", "the run record on standard output, everything else on standard error", "flag"),
     Option(
-        "--report", "also write the result here (.md .json .sarif .txt); repeatable", "list", metavar="PATH"
+        "--report",
+        "write the result here too (.html .json .md .sarif .txt); repeatable",
+        "list",
+        metavar="PATH",
     ),
     Option("--fail-on", "the gate: exit 1 at such a review (default never)", choices=GATES),
     Option("--require-review", "exit 4 unless a real, complete review took place", "flag"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,11 +74,13 @@ def _leaves_repository(path: Path) -> bool:
     )
 
 
-def write(targets: Iterable[Target], result: RunResult) -> None:
+def write(targets: Sequence[Target], result: RunResult) -> None:
     """Write each report; a file that exists is replaced in one step and keeps its mode.
 
     Raises ``DiskError``.
     """
+    if not targets:
+        return
     from aethr.output.report import FORMATS
 
     for path, followed in targets:

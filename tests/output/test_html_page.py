@@ -359,7 +359,7 @@ def test_the_outline_has_no_gap_and_tables_have_headers() -> None:
         levels = [int(each.tag[1]) for each in tree.iter() if re.fullmatch(r"h[1-6]", str(each.tag))]
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(after <= before + 1 or after == 4 for before, after in pairwise(levels))
+        assert all(after <= before + 1 for before, after in pairwise(levels))
         for table in (each for each in tree.iter("table") if each.find("caption") is not None):
             assert all(each.get("scope") for each in table.iter("th"))
         assert [each.tag for each in tree.find("body")] == ["a", "header", "main", "footer"]
