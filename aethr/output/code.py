@@ -90,7 +90,7 @@ class NumberedFinding(NamedTuple):
     found: Finding
 
 
-class CodeLine(NamedTuple):
+class DiffLine(NamedTuple):
     """A line of a hunk: its sign, its numbers on both sides, its text as HTML, and the findings below it."""
 
     sign: str
@@ -100,18 +100,18 @@ class CodeLine(NamedTuple):
     findings: tuple[NumberedFinding, ...] = ()
 
 
-class CodeHunk(NamedTuple):
+class DiffHunk(NamedTuple):
     """``head`` is git's line with ``@@``; empty for text that is not a hunk, such as a new mode."""
 
     head: str
-    lines: tuple[CodeLine, ...]
+    lines: tuple[DiffLine, ...]
 
 
-class CodeFile(NamedTuple):
+class DiffFile(NamedTuple):
     """A file of the change. ``apart`` are its findings whose line is not shown, ``hidden`` lines left out."""
 
     path: str
-    hunks: tuple[CodeHunk, ...]
+    hunks: tuple[DiffHunk, ...]
     apart: tuple[NumberedFinding, ...] = ()
     hidden: int = 0
 
@@ -126,7 +126,7 @@ class CodeFile(NamedTuple):
         return sum(len(hunk.lines) for hunk in self.hunks)
 
 
-def read_files(result: RunResult, findings: Iterable[NumberedFinding] = ()) -> tuple[CodeFile, ...]:
+def read_files(result: RunResult, findings: Iterable[NumberedFinding] = ()) -> tuple[DiffFile, ...]:
     """The files of the change in the order of the prompts, each as the last step saw it that saw it.
 
     Where there is no room for all, the files with findings come first.
@@ -136,7 +136,7 @@ def read_files(result: RunResult, findings: Iterable[NumberedFinding] = ()) -> t
         if each.found.path and each.found.place != "nowhere":
             beside.setdefault(each.found.path, []).append(each)
     texts, reader = _last_texts(result), _Reader()
-    files: dict[str, CodeFile] = {}
+    files: dict[str, DiffFile] = {}
     for path in sorted(texts, key=lambda path: path not in beside):
         before = reader.hidden
         hunks = [hunk for text in texts[path] if (hunk := reader.read(path, text)).lines]
@@ -160,8 +160,8 @@ def _last_texts(result: RunResult) -> dict[str, list[str]]:
 
 
 def _place(
-    path: str, hunks: Sequence[CodeHunk], findings: Iterable[NumberedFinding], hidden: int
-) -> CodeFile:
+    path: str, hunks: Sequence[DiffHunk], findings: Iterable[NumberedFinding], hidden: int
+) -> DiffFile:
     """The file with its findings: each below the last of its lines that is shown, or else apart."""
     shown = {line.new for hunk in hunks for line in hunk.lines if line.new is not None}
     below: dict[int, list[NumberedFinding]] = {}
@@ -179,7 +179,7 @@ def _place(
             for line in hunk.lines
         )
         placed.append(hunk._replace(lines=tuple(lines)))
-    return CodeFile(path, tuple(placed), tuple(apart), hidden)
+    return DiffFile(path, tuple(placed), tuple(apart), hidden)
 
 
 class _Reader:
@@ -192,17 +192,17 @@ class _Reader:
         self.hidden = 0
         self._lines, self._characters, self._coloured = LINES, CHARACTERS, COLOURED
 
-    def read(self, path: str, text: str) -> CodeHunk:
+    def read(self, path: str, text: str) -> DiffHunk:
         head, _, body = without_numbers(terminal(text)).partition("\n")
         ranges = _HEAD.match(head)
         if ranges is None:
             head, body = "", f"{head}\n{body}"
         lines = self._fit(body.removesuffix("\n").split("\n"))
         if ranges is None:
-            return CodeHunk("", tuple(CodeLine("", None, None, show(line)) for line in lines))
+            return DiffHunk("", tuple(DiffLine("", None, None, show(line)) for line in lines))
         new = self._paint(path, [line[1:] for line in lines if line[:1] in _NEW])
         old = self._paint(path, [line[1:] for line in lines if line[:1] in _OLD])
-        return CodeHunk(head, tuple(_number(lines, int(ranges[1]), int(ranges[2]), old, new)))
+        return DiffHunk(head, tuple(_number(lines, int(ranges[1]), int(ranges[2]), old, new)))
 
     def _fit(self, lines: Sequence[str]) -> Sequence[str]:
         """The first lines, as many as there is room for."""
@@ -235,21 +235,21 @@ class _Reader:
 
 def _number(
     lines: Iterable[str], old_at: int, new_at: int, old: Iterator[Markup], new: Iterator[Markup]
-) -> Iterator[CodeLine]:
+) -> Iterator[DiffLine]:
     for line in lines:
         match line[:1]:
             case "+":
-                yield CodeLine("+", None, new_at, next(new))
+                yield DiffLine("+", None, new_at, next(new))
                 new_at += 1
             case "-":
-                yield CodeLine("-", old_at, None, next(old))
+                yield DiffLine("-", old_at, None, next(old))
                 old_at += 1
             case " " | "":
                 next(old)
-                yield CodeLine(" ", old_at, new_at, next(new))
+                yield DiffLine(" ", old_at, new_at, next(new))
                 old_at, new_at = old_at + 1, new_at + 1
             case _:  # git's own remark that no newline follows
-                yield CodeLine("", None, None, show(line))
+                yield DiffLine("", None, None, show(line))
 
 
 def show(line: str) -> Markup:

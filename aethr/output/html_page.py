@@ -25,7 +25,7 @@ from aethr.base.records import Finding, Receipt, RunResult
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import counted
 from aethr.output import code, grouping, wording
-from aethr.output.code import CodeFile, NumberedFinding
+from aethr.output.code import DiffFile, NumberedFinding
 from aethr.output.recipients import find_recipients, list_calls, name_host, summarize
 
 _FOLDER = Path(__file__).parent
@@ -51,7 +51,7 @@ class FileRow(NamedTuple):
     is_whole: bool
 
 
-class Text(NamedTuple):
+class Excerpt(NamedTuple):
     """As much of a text as there is room for, and a line about the rest."""
 
     shown: str
@@ -64,8 +64,8 @@ class StepView(NamedTuple):
     title: str
     facts: str
     notes: tuple[str, ...]
-    answer: Text
-    prompt: Text
+    answer: Excerpt
+    prompt: Excerpt
     prompt_sha256: str = ""
     no_prompt: str = ""
 
@@ -132,7 +132,7 @@ def _code_of(found: Finding) -> list[tuple[str, Markup]]:
     return [(line[0].replace("|", " "), code.show(line[2:])) for line in wording.code_of(found)]
 
 
-def _explain_missing_change(result: RunResult, files: Sequence[CodeFile]) -> str:
+def _explain_missing_change(result: RunResult, files: Sequence[DiffFile]) -> str:
     """Why the page shows no change, or only a part of it; empty if it shows what was sent."""
     built = {prompt.key for prompt in result.prompts}
     lacking = [step for step in result.steps if step.key not in built]
@@ -224,12 +224,12 @@ def _list_steps(result: RunResult) -> list[StepView]:
     prompts = {prompt.key: prompt.text for prompt in result.prompts}
     room = TEXTS
 
-    def fit(text: str) -> Text:
+    def fit(text: str) -> Excerpt:
         nonlocal room
         shown = text[:room]
         room -= len(shown)
         left = len(text) - len(shown)
-        return Text(shown, f"{left:,} more characters are not on this page." if left else "")
+        return Excerpt(shown, f"{left:,} more characters are not on this page." if left else "")
 
     views = []
     for step in result.steps:
@@ -253,7 +253,7 @@ def _list_steps(result: RunResult) -> list[StepView]:
                 f"{title}, part {stopped.part}",
                 "sent, and not answered",
                 (),
-                Text(""),
+                Excerpt(""),
                 fit(prompts.get(stopped.key, "")),
             )
         )

@@ -48,7 +48,7 @@ class Recipient(NamedTuple):
         return f"{said}, {self.earlier_calls:,} of them by an earlier run" if self.earlier_calls else said
 
 
-class Call(NamedTuple):
+class SentCall(NamedTuple):
     """What a call sent, and the receipts of its context. ``is_earlier`` is True for one of an earlier run."""
 
     sent: Sequence[Sent]
@@ -83,7 +83,7 @@ def find_recipients(result: RunResult) -> tuple[Recipient, ...]:
     return tuple(found.values())
 
 
-def list_calls(result: RunResult) -> Iterator[Call]:
+def list_calls(result: RunResult) -> Iterator[SentCall]:
     """The calls of a run in order, the one that it stopped in last. Those of a mock send nothing."""
     for step in result.steps:
         sent = step.sent
@@ -91,9 +91,9 @@ def list_calls(result: RunResult) -> Iterator[Call]:
             agent = step.backend if step.artifacts is not None else None
             size = sum(each.bytes_sent for each in step.context)
             sent = (Sent(step.model or step.backend, None, agent, max(1, step.calls), size),)
-        yield Call(sent, step.context, step.reused is not None or step.key in result.replayed)
+        yield SentCall(sent, step.context, step.reused is not None or step.key in result.replayed)
     for stopped in result.unanswered:
-        yield Call(stopped.sent, stopped.context, False)
+        yield SentCall(stopped.sent, stopped.context, False)
 
 
 def summarize(recipients: Sequence[Recipient]) -> str:
