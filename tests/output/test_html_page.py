@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -314,6 +315,37 @@ def test_what_does_not_fit_is_counted() -> None:
     assert "… 999,000 more characters" in page
     assert re.search(r"1,000,\d{3} more characters are not on this page", page)
     assert page.count('<tr class="beside">') == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["kt", "py", "scss", "tf"])
+def test_hostile_lines_do_not_hang_the_colours(suffix: str) -> None:
+    """Lines of 499 of these characters take more than eight seconds."""
+    pieces = (
+        "(",
+        "\\",
+        "'",
+        '"',
+        "/*",
+        "<",
+        "${",
+        "`",
+        " ",
+        "a ",
+        "0",
+        "#",
+        "{{",
+        "-",
+        "1e",
+        "_",
+        "a.",
+        "$(",
+    )
+    lines = [f"+{(piece * width)[:width]}\n" for piece in pieces for width in (200, 499)] * 3
+    for kept in (lines, [line for line in lines if len(line) < 300]):
+        began = time.process_time()
+        code.read_files(with_prompt(Shown(f"x.{suffix}", (f"@@ -0,0 +1,{len(kept)} @@\n{''.join(kept)}",))))
+        assert time.process_time() - began < 4
 
 
 def test_an_answer_that_is_slow_to_read_is_not_read_as_markdown() -> None:
