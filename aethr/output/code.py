@@ -23,7 +23,7 @@ LINE_CHARACTERS = 1_000
 COLOURED = 300_000
 """This many characters are coloured: Pygments takes about a second for them."""
 COLOURED_LINE = 200
-"""Some expressions of Pygments take seconds for hostile lines of 500 characters. A hunk with a longer line than
+"""Some expressions of Pygments take seconds for hostile lines of 500 characters. A hunk with a line over
 this has no colour."""
 
 _HEAD = re.compile(r"@@ -(\d{1,15})(?:,\d+)? \+(\d{1,15})(?:,\d+)? @@")
