@@ -3,6 +3,7 @@
 Each picture of a terminal is a real process on a real terminal, against a server on loopback that plays the
 model. What differs from one run to the next is taken out: seconds, the server's address, the random part of a
 file name. The comment is what the Action posts after such a run, as GitHub's own parser renders it.
+The picture of the report in HTML is made by Chromium, and left as it is where there is none.
 
 ``python -m docs.pictures FOLDER`` makes the same run for 80, 100 and 120 columns, light and dark, without
 colours, on a pipe and in CI, to look at before a release.
@@ -13,6 +14,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -51,6 +54,20 @@ REVIEW = """\
   ```suggestion
       if amount is None:
           amount = payment.amount
+  ```
+- [medium] shop/refund.py:3 — `refunded` is raised before the provider has agreed: a failed call is booked.
+
+No test calls `refund` without an amount.
+
+Review status: revise
+"""
+PAGE_REVIEW = """\
+- [high] shop/refund.py:2 — `amount or …` takes a refund of 0 for "everything": it pays out the whole amount.
+  ```
+      amount = amount or payment.amount
+  ```
+  ```suggestion
+      amount = payment.amount if amount is None else amount
   ```
 - [medium] shop/refund.py:3 — `refunded` is raised before the provider has agreed: a failed call is booked.
 
@@ -107,6 +124,27 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name in (*PICTURES, *COMMENTS):
         (FOLDER / f"{name}.svg").write_text(svg(name), encoding="utf-8", newline="\n")
+    if (chromium := shutil.which("chromium") or shutil.which("google-chrome")) is not None:
+        picture_page(chromium, FOLDER / "page.png")
+
+
+def picture_page(chromium: str, target: Path, *options: str, size: str = "1000,1180") -> None:
+    """The report in HTML of a review, as this browser shows it with these ``options``."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ModelServer([Reply(chunks=(PAGE_REVIEW,), usage=(612, 143))]) as server,
+    ):
+        page = Path(folder, "review.html")
+        env = {"AETHR_LIVE": "1", "OPENAI_API_KEY": "sk-of-nobody", "OPENAI_BASE_URL": server.base_url}
+        words = ("run", "--preset", "review-existing-diff", "--report", str(page), "review my changes")
+        root = _project(Path(folder, "shop")).root
+        command = [sys.executable, "-m", "aethr", *words]
+        subprocess.run(command, cwd=root, env={**os.environ, **env}, check=True, capture_output=True)
+        shown = re.sub(r"127\.0\.0\.1:\d+", "api.openai.com", page.read_text(encoding="utf-8"))
+        page.write_text(re.sub(r"\b[\d.]+ s\b", "2.4 s", shown), encoding="utf-8")
+        argv = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *options]
+        argv += [f"--user-data-dir={folder}/profile", f"--window-size={size}", f"--screenshot={target}"]
+        subprocess.run([*argv, page.as_uri()], check=True, capture_output=True, timeout=120)
 
 
 def svg(name: str) -> str:

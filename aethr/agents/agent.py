@@ -40,6 +40,7 @@ from aethr.base.records import (
     ModelSpec,
     Notice,
     Request,
+    Sent,
     Spent,
     TextDelta,
 )
@@ -136,7 +137,7 @@ class AgentBackend:
 
     def complete(
         self, request: Request
-    ) -> Generator[TextDelta | Notice | AttemptStarted | Spent, None, Completion]:
+    ) -> Generator[TextDelta | Notice | AttemptStarted | Sent | Spent, None, Completion]:
         """Run the agent. Raises ``AgentError``, ``BudgetError``, ``GitError``, ``DiskError``.
 
         Each error, and an interruption, lists the files that the agent had already changed. What earlier
@@ -154,6 +155,8 @@ class AgentBackend:
         ):
             before = _take_before(recorder, request.earlier)
             yield AttemptStarted(before.baseline, before.own.look.head.commit, recorder.objects)
+            prompt_bytes = len(request.prompt.encode("utf-8", "replace"))
+            yield Sent(model.name, agent=self._agent.name, bytes_sent=prompt_bytes)
             with _blame_on_failure(recorder, before):
                 try:
                     yield from self._run(session, installed)

@@ -155,8 +155,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "--report",
-        "also write the result here, in the format of the suffix: .md .json .txt .sarif .rdjson "
-        ".codequality; repeatable",
+        "also write the result here, in the format of the suffix: .html .md .json .txt .sarif "
+        ".rdjson .codequality; repeatable",
         "list",
         metavar="PATH",
     ),

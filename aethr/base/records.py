@@ -806,6 +806,21 @@ class Spent(NamedTuple):
     usage: Usage
 
 
+class Sent(NamedTuple):
+    """Prompts on their way to one place: requests to a model or, with an ``agent``, runs of that agent.
+
+    ``host`` is the name, and the port if one is set; None if Aethr does not know it, because LiteLLM or the
+    agent chooses it. ``calls`` counts failed requests too, whether they arrived or not, and ``bytes_sent``
+    those of all their prompts.
+    """
+
+    model: str
+    host: str | None = None
+    agent: str | None = None
+    calls: int = 1
+    bytes_sent: int = 0
+
+
 class AttemptStarted(NamedTuple):
     """An agent is about to start. Save the baseline before taking the next event.
 
@@ -836,9 +851,10 @@ class Backend(Protocol):
 
     def complete(
         self, request: Request
-    ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
+    ) -> Generator[TextDelta | Thinking | Sent | Spent | AttemptStarted | Notice, None, Completion]:
         """Yield the answer as it arrives, then return it complete. Raises ``AethrError``.
 
+        Yield a ``Sent`` before anything leaves the machine: the record says from these who saw what.
         Calls that run at once each run in a thread of their own.
         """
 
@@ -1005,7 +1021,8 @@ class StepResult(NamedTuple):
     the commit that the answer is about if it is one of an earlier run, which was not asked for again.
     ``fallback_for`` is the model that was asked, if ``model``, one of its fallbacks, answered instead.
     ``reasoning_effort`` and ``options`` are those of the model that answered.
-    ``form`` is that of the answer that counts, as in ``Completion``.
+    ``form`` is that of the answer that counts, as in ``Completion``. ``sent`` says where its prompts went; if
+    the answer is ``reused``, that of the earlier run.
     """
 
     id: str
@@ -1041,11 +1058,38 @@ class StepResult(NamedTuple):
     reasoning_effort: str | None = None
     options: Mapping[str, Any] = MappingProxyType({})
     form: AnswerForm = "text"
+    sent: tuple[Sent, ...] = ()
 
     @property
-    def key(self) -> tuple[str, int, int]:
-        """What identifies it in a run: step, iteration and part."""
+    def key(self) -> Key:
+        """What identifies it in a run."""
         return self.id, self.iteration, self.part
+
+
+Key: TypeAlias = tuple[str, int, int]
+"""A call of a run: step, iteration and part."""
+
+
+class Prompt(NamedTuple):
+    """The exact prompt of a call, and what it shows of the change. It is no part of the run record."""
+
+    key: Key
+    text: str
+    change: tuple[Shown, ...] = ()
+
+
+class Unanswered(NamedTuple):
+    """A call that the run stopped in: what its prompt contained, and where it went."""
+
+    step: str
+    iteration: int
+    part: int
+    context: tuple[Receipt, ...] = ()
+    sent: tuple[Sent, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.step, self.iteration, self.part
 
 
 class LoopResult(NamedTuple):
@@ -1196,7 +1240,9 @@ class RunResult(NamedTuple):
     says whether the review is reliable, independent of the gate: every output and the exit code follow it. It
     is ``not-reviewed`` until the run has been judged, and always for a ``shard``. ``excluded`` are the files
     that rules exclude. ``estimate`` is None if no model was to be called. ``closed`` says in one line why the
-    gate closed; it is empty if it did not.
+    gate closed; it is empty if it did not. ``unanswered`` are the calls that it stopped in. ``replayed`` are
+    those whose answer came from a checkpoint. ``prompts`` are those that this process has built, for a report
+    that shows them; a record that was read from a file has none.
     """
 
     task: str
@@ -1216,6 +1262,9 @@ class RunResult(NamedTuple):
     shard: ShardResult | None = None
     estimate: Estimate | None = None
     closed: str = ""
+    unanswered: tuple[Unanswered, ...] = ()
+    replayed: tuple[Key, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
 
     @property
     def last_answers(self) -> tuple[StepResult, ...]:
@@ -1415,7 +1464,7 @@ class StepStarted(NamedTuple):
     parts: int = 1
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> Key:
         """That of its result."""
         return self.id, self.iteration, self.part
 
@@ -1423,7 +1472,7 @@ class StepStarted(NamedTuple):
 class StepPrepared(NamedTuple):
     """The prompt is built and about to be sent. In a preview, ``skipped`` says why it would not be sent.
 
-    ``answer_key`` and ``digests`` are those of its result.
+    ``answer_key`` and ``digests`` are those of its result. ``change`` is what the prompt shows of a change.
     """
 
     id: str
@@ -1435,6 +1484,7 @@ class StepPrepared(NamedTuple):
     parts: int = 1
     answer_key: str = ""
     digests: tuple[Digest, ...] = ()
+    change: tuple[Shown, ...] = ()
 
 
 class StepFinished(NamedTuple):
@@ -1465,7 +1515,7 @@ class Concurrent(NamedTuple):
 
 
 StepEvent: TypeAlias = (
-    StepStarted | StepPrepared | TextDelta | Thinking | Spent | AttemptStarted | Notice | StepFinished
+    StepStarted | StepPrepared | TextDelta | Thinking | Sent | Spent | AttemptStarted | Notice | StepFinished
 )
 
 Event: TypeAlias = StepEvent | RunStarted | LoopEnded | RunFinished | Concurrent

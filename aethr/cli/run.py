@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def _prepare_pull_request(options: RunOptions) -> Prepared:
     return prepared._replace(warnings=(*found.notes, *prepared.warnings))
 
 
-def deliver(result: RunResult, options: RunOptions, reports: Iterable[report_files.Target]) -> None:
+def deliver(result: RunResult, options: RunOptions, reports: Sequence[report_files.Target]) -> None:
     """The record on standard output and in files. Raises ``DiskError``, ``OSError``."""
     if options.json:
         from aethr.output import report

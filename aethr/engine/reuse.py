@@ -7,6 +7,7 @@ counts. Otherwise the same change could pass or not, as the model happens to ans
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
 
 from aethr import review
 from aethr.base.records import (
@@ -16,6 +17,7 @@ from aethr.base.records import (
     KeptAnswer,
     Plan,
     PlannedStep,
+    Sent,
     StepPrepared,
     StepResult,
 )
@@ -40,9 +42,16 @@ def find(plan: Plan, call: PartCall, prepared: StepPrepared) -> StepResult | Non
         shown=call.findings,
         places=kept.places,
         reused=kept.commit,
+        sent=(_sent_then(call, prepared, kept),),
         notes=(f"not asked again: the answer to the same prompt{of}",),
     )
     return result if _is_read(plan, call.step, result) else None
+
+
+def _sent_then(call: PartCall, prepared: StepPrepared, kept: KeptAnswer) -> Sent:
+    """Where the prompt of the kept answer went: it was the same, and so was the address."""
+    address = call.step.address() if call.step.address is not None else ""
+    return Sent(kept.model, urlsplit(address).netloc or None, bytes_sent=len(prepared.prompt.encode()))
 
 
 def _is_read(plan: Plan, step: PlannedStep, result: StepResult) -> bool:

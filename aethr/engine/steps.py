@@ -26,6 +26,7 @@ from aethr.base.records import (
     Quote,
     Receipt,
     Request,
+    Sent,
     Spent,
     StepEvent,
     StepPrepared,
@@ -38,7 +39,7 @@ from aethr.base.records import (
     changes_in,
     is_change,
 )
-from aethr.base.sanitize import REDACTED, Redactor
+from aethr.base.sanitize import REDACTED, Redactor, redact_record
 from aethr.base.words import capped
 from aethr.engine import prompts
 from aethr.engine.progress import Turn
@@ -108,13 +109,21 @@ class PartCall(NamedTuple):
         found = self.earlier if step.edits_tree else None
         given = prompts.build(setting, plan.task, earlier_steps, blocks, found, self.findings)
         prompt = redactor.redact(given)
+        change = tuple(each for block in blocks if is_change(block.source) for each in block.shown)
         for block in blocks:
             if count := redactor.count(block.text):
+                change = redact_record(change, redactor.redact)
                 places = "1 place" if count == 1 else f"{count:,} places"
                 note = f"the value of a key is replaced by {REDACTED} in {places}"
                 receipts.append(Receipt(block.source, None, 0, note=note))
         prepared = StepPrepared(
-            step.spec.id, prompt, prompts.digest(prompt), tuple(receipts), part=self.part, parts=parts
+            step.spec.id,
+            prompt,
+            prompts.digest(prompt),
+            tuple(receipts),
+            part=self.part,
+            parts=parts,
+            change=change,
         )
         if not plan.is_live or step.address is None:
             return prepared
@@ -178,8 +187,8 @@ def perform(
     request = call.request(plan, prepared)._replace(
         allowance=loan.allowance, extend=loan.extend, cancelled=is_cancelled
     )
-    failed: list[Usage] = []
-    answers = [(yield from _call(plan, step, request, failed))]
+    failed, sent = list[Usage](), list[Sent]()
+    answers = [(yield from _call(plan, step, request, failed, sent))]
     quotes = find_quotes(plan, call, prepared, answers[0])
     if doubt := _find_missing_verdict(plan, step, prepared, answers[0], quotes):
         yield Notice(f"{step.spec.id}: no verdict: {doubt}; asking once more", "warning")
@@ -187,12 +196,14 @@ def perform(
             again = request.after(answers[0].usage, *failed)
             question = prompts.ask_verdict(answers[0].content, step.spec.answer)
             again = again._replace(prompt=question, shared=())
-            answers.append((yield from _call(plan, step, again, failed)))
+            answers.append((yield from _call(plan, step, again, failed, sent)))
             quotes = find_quotes(plan, call, prepared, answers[1])
         except AethrError as error:  # the first answer is paid for, and still counts
             yield Notice(f"{step.spec.id}: no verdict: {error}", "warning")
     result = to_result(step, call.turn, prepared, answers, clock() - began, failed)
-    result = result._replace(quotes=quotes, shown=call.findings, notes=(*call.notes, *result.notes))
+    result = result._replace(
+        quotes=quotes, shown=call.findings, notes=(*call.notes, *result.notes), sent=add_up_sent(sent)
+    )
     if step.spec.reviewing and plan.mode != "mock":
         # Without ids, where git cannot read a file, every finding counts as a new one.
         with suppress(AethrError, OSError):
@@ -200,6 +211,17 @@ def perform(
     if result.shown:
         yield from _find_unproven(result)
     return result
+
+
+def add_up_sent(sent: Iterable[Sent]) -> tuple[Sent, ...]:
+    """One for each model and place, in order of first use."""
+    sums: dict[tuple[str, str | None, str | None], Sent] = {}
+    for each in sent:
+        before = sums.get(each[:3], each._replace(calls=0, bytes_sent=0))
+        sums[each[:3]] = each._replace(
+            calls=before.calls + each.calls, bytes_sent=before.bytes_sent + each.bytes_sent
+        )
+    return tuple(sums.values())
 
 
 def _find_unproven(result: StepResult) -> Iterator[Notice]:
@@ -235,12 +257,12 @@ def find_quotes(plan: Plan, call: PartCall, prepared: StepPrepared, answer: Comp
 
 
 def _call(
-    plan: Plan, step: PlannedStep, request: Request, failed: list[Usage]
+    plan: Plan, step: PlannedStep, request: Request, failed: list[Usage], sent: list[Sent]
 ) -> Generator[StepEvent, None, Completion]:
     """Relay a backend's events without thinking and without the values of known keys, also across chunks.
 
     JSON is not shown as it arrives: its text form is shown at the end. The usage of attempts that fail is
-    added to ``failed``.
+    added to ``failed``, and what leaves the machine to ``sent``.
     """
     from aethr.review.thinking import Filter
 
@@ -263,6 +285,9 @@ def _call(
                     yield event._replace(text=redactor.redact(event.text))
                 case Spent():
                     failed.append(event.usage)
+                    yield event
+                case Sent():
+                    sent.append(event)
                     yield event
                 case Thinking() | AttemptStarted():
                     yield event

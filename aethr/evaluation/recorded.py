@@ -216,7 +216,7 @@ class Shared:
 
     def complete(
         self, request: Request
-    ) -> Generator[TextDelta | Thinking | Spent | AttemptStarted | Notice, None, Completion]:
+    ) -> Generator[TextDelta | Thinking | Sent | Spent | AttemptStarted | Notice, None, Completion]:
         spent: list[Usage] = []
         cancelled = request.cancelled
         watched = request._replace(cancelled=lambda: cancelled() or self._stopped())

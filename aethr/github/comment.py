@@ -29,6 +29,7 @@ from aethr.output.markdown import (
     fold,
     markdown_block,
     markdown_inline,
+    recipients_table,
     run_flowchart,
     steps_table,
 )
@@ -273,7 +274,14 @@ def _body(page: Page, room: Room) -> str:
     loops = listed([wording.loop(loop) for loop in result.loops], room.limit // 24, measure)
     receipt = fold(
         f"Receipt: {wording.spent(result)}{wording.expected_cost(result)}",
-        _join(steps, listed(wording.reuse(result), room.limit // 24, measure), loops, run_flowchart(result)),
+        _join(
+            steps,
+            listed(wording.reuse(result), room.limit // 24, measure),
+            "**Who saw what**",
+            recipients_table(result, _within(room.limit // 24, measure)),
+            loops,
+            run_flowchart(result),
+        ),
     )
     left = room.limit - sum(map(measure, (findings, aside, notes, receipt))) - WORDS
     answers: list[str] = []

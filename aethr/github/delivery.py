@@ -91,7 +91,7 @@ def relocate(result: RunResult, folder: str, shown: ShownLines) -> RunResult:
     return result._replace(review=result.review._replace(findings=findings))
 
 
-REPORTS = ("review.json", "review.md", "review.sarif")
+REPORTS = ("review.json", "review.md", "review.sarif", "review.html")
 
 
 class Job(NamedTuple):
@@ -236,7 +236,7 @@ def _write_reports(job: Job, result: RunResult | None) -> None:
     paths = [folder / name for name in REPORTS]
     with disk.failing_as(f"{folder}: cannot be made", "Is RUNNER_TEMP a folder?"):
         folder.mkdir(parents=True, exist_ok=True)
-    reports.write(map(reports.Target, paths), result)
+    reports.write([*map(reports.Target, paths)], result)
     write_outputs(job.runner.output, {"report": str(paths[0]), "sarif": str(paths[2])})
 
 

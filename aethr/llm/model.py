@@ -17,7 +17,7 @@ from aethr.base import network
 from aethr.base.errors import BudgetError, ModelError, UsageError
 from aethr.base.network import Hosts
 from aethr.base.providers import PROVIDERS, chain, litellm_name, provider_of, split
-from aethr.base.records import Completion, ModelSpec, Notice, Request, Spent, TextDelta, Thinking, Usage
+from aethr.base.records import Completion, ModelSpec, Notice, Request, Sent, Spent, TextDelta, Thinking, Usage
 from aethr.base.words import suggest
 from aethr.llm import (
     ATTEMPTS,
@@ -110,7 +110,7 @@ class ModelBackend:
 
     def complete(
         self, request: Request
-    ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
+    ) -> Generator[TextDelta | Thinking | Sent | Spent | Notice, None, Completion]:
         """Stream one answer, of the model or else of its fallbacks in order.
 
         Raises ``ModelError``, ``BudgetError``, ``UsageError``. A fallback is called after a ``Notice``, and
@@ -136,7 +136,7 @@ class ModelBackend:
 
     def _complete(
         self, asked: Request, used: list[Usage]
-    ) -> Generator[TextDelta | Thinking | Spent | Notice, None, Completion]:
+    ) -> Generator[TextDelta | Thinking | Sent | Spent | Notice, None, Completion]:
         """Stream one answer of the request's model. ``used`` is what failed attempts have used, also these.
 
         A failed attempt is retried after a ``Notice`` if that can help: at most ``ATTEMPTS`` in all, and only
@@ -151,9 +151,10 @@ class ModelBackend:
         endpoint = endpoint_of(model, self._environ)
         self._wait_for_turn(endpoint, request)
         ends_at = self._clock() + (model.timeout_s or self._deadlines.whole_s)
-        history = _History()
+        history, sent_bytes = _History(), len(request.prompt.encode("utf-8", "replace"))
         while True:
             answer, call = Arriving(), self._call(request, model, ends_at, history)
+            yield Sent(model.name, routes.host_of(model.name, endpoint), bytes_sent=sent_bytes)
             try:
                 yield from self._attempt(call, answer, ends_at, request.cancelled)
                 return self._completion(request, call, answer, history)

@@ -179,6 +179,11 @@ def find_destination(model: ModelSpec, environ: Mapping[str, str]) -> Destinatio
     return Destination(urlsplit(provider.address))
 
 
+def host_of(model_name: str, endpoint: Endpoint) -> str | None:
+    """The host that gets a model's prompts, with its port if one is set; None if only LiteLLM knows it."""
+    return Destination(address_of(model_name, endpoint)).host or None
+
+
 def describe_endpoints(models: Iterable[ModelSpec], environ: Mapping[str, str]) -> tuple[str, ...]:
     """One line for each provider, or model, whose calls go to another host than the provider's, sorted."""
     lines = set()

@@ -19,6 +19,7 @@ from aethr.base.records import RunResult
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import counted, rest
 from aethr.output import wording
+from aethr.output.recipients import find_recipients
 
 STEPS = 30
 """A chart of more steps would be too large to read."""
@@ -136,6 +137,22 @@ def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
             )
         )
     return table(head, rows, "step", fitting)
+
+
+def recipients_table(result: RunResult, fitting: Fitting = tuple) -> str:
+    """Who saw what: the hosts and agents that prompts went to, and how much; a line if nothing was sent."""
+    rows = [
+        (
+            markdown_inline(each.name, 200),
+            markdown_inline(each.reader, 300),
+            markdown_inline(each.extent),
+            f"{each.bytes_sent:,}",
+            each.requests,
+        )
+        for each in find_recipients(result)
+    ]
+    head = ("Host", "Model or agent", "Files", "Bytes of prompts", "Calls")
+    return table(head, rows, "recipient", fitting) or "Nothing was sent to a model or an agent."
 
 
 def bullets(items: Iterable[str], fitting: Fitting = tuple) -> str:

@@ -16,10 +16,13 @@ from aethr.base.sanitize import one_line, terminal
 from aethr.output import wording
 from aethr.output.markdown import (
     bullets,
+    fold,
     markdown_block,
     markdown_inline,
+    recipients_table,
     steps_table,
 )
+from aethr.output.recipients import find_recipients, summarize
 
 SCHEMA = 2
 ANNOTATIONS_PER_LEVEL = 10
@@ -62,6 +65,8 @@ def record(result: RunResult) -> dict[str, Any]:
         "loops": codec.to_json(result.loops),
         "outcome": result.outcome,
         "excluded": codec.to_json(result.excluded),
+        "recipients": codec.to_json(find_recipients(result)),
+        "unanswered": codec.to_json(result.unanswered),
         "review": codec.to_json(result.review),
         "totals": codec.to_json(result.totals),
         "estimate": codec.to_json(result.estimate),
@@ -101,6 +106,13 @@ def _findings(findings: Iterable[Finding]) -> Iterator[str]:
         yield from (f"    {line}" for line in wording.code_of(found))
 
 
+def html(result: RunResult) -> str:
+    """A page for a browser, in one file: the change with the findings beside their lines, and the prompts."""
+    from aethr.output import html_page  # the only format that needs Jinja2, Pygments and a Markdown parser
+
+    return html_page.render(result)
+
+
 def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings by file, what else the last answer says, notes, steps and cost."""
     from aethr.output.page import answer, findings_by_file, set_aside  # other formats start without it
@@ -117,6 +129,7 @@ def markdown(result: RunResult) -> str:
         _titled("Excluded by rule", bullets(wording.excluded(result))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
         _titled("Steps", steps_table(result)),
+        fold(f"Who saw what: {summarize(find_recipients(result))}", recipients_table(result)),
         markdown_inline(wording.spent(result)),
     )
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"
@@ -156,6 +169,7 @@ def _diagnostics(name: Literal["code_quality", "rdjson", "sarif"]) -> Callable[[
 FORMATS: Mapping[str, FormatRow] = MappingProxyType(
     {
         ".codequality": FormatRow(_diagnostics("code_quality"), "findings for GitLab's Code Quality report"),
+        ".html": FormatRow(html, "a page for a browser, with the change, the prompts and who saw what"),
         ".json": FormatRow(json_text, "the run record, for programs"),
         ".md": FormatRow(markdown, "a page for people"),
         ".rdjson": FormatRow(_diagnostics("rdjson"), "findings for reviewdog (Reviewdog Diagnostic Format)"),

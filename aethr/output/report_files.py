@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,14 +79,16 @@ def _leaves_repository(path: Path) -> bool:
     )
 
 
-def write(targets: Iterable[Target], result: RunResult) -> None:
+def write(targets: Sequence[Target], result: RunResult) -> None:
     """Write each report of a run. Raises ``DiskError``."""
+    if not targets:
+        return
     from aethr.output.report import FORMATS
 
     write_texts(targets, lambda suffix: FORMATS[suffix].render(result))
 
 
-def write_texts(targets: Iterable[Target], render: Callable[[str], str]) -> None:
+def write_texts(targets: Sequence[Target], render: Callable[[str], str]) -> None:
     """Write what ``render`` makes for each suffix; a file that exists is replaced in one step, with its mode.
 
     Raises ``DiskError``.

@@ -204,6 +204,7 @@ def _execute(prepared: Prepared, screen: AbstractContextManager[Show], on_kept: 
             result = _record_and_show(clean, recorder, show)
     except BaseException as stop:  # noqa: BLE001 - the finished steps are kept for any of them
         return _record_failure(prepared, recorder, edge.as_error(stop))
+    result = recorder.complete(result)
     over = budget.exceeded(plan.allowance, result.steps, plan.failed)
     if over is not None:  # by the last step: the record is complete, and a resume calls nothing
         over.redact(redact)
@@ -397,7 +398,7 @@ def _record_failure(prepared: Prepared, recorder: Recorder, error: AethrError) -
     result = result._replace(
         exit_code=error.exit_code, checkpoint=str(path) if path else None, estimate=recorder.estimate
     )
-    return Outcome(sanitize.redact_record(result, redact), error, kept=path)
+    return Outcome(sanitize.redact_record(recorder.complete(result), redact), error, kept=path)
 
 
 def find_variables(plan: Plan, given: RunOptions, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -17,31 +17,41 @@ from aethr.base.records import (
     Concurrent,
     Estimate,
     Event,
+    Key,
     LoopEnded,
     LoopResult,
     Plan,
+    Prompt,
+    Receipt,
     RunFinished,
+    RunResult,
     RunStarted,
+    Sent,
     ShardPlan,
     Spent,
     StepFinished,
+    StepPrepared,
     StepResult,
     StepStarted,
     Subject,
+    Unanswered,
     Usage,
 )
 from aethr.engine import checkpoint, progress
 from aethr.engine.checkpoint import Failure
+from aethr.engine.steps import add_up_sent
 
 OnKept = Callable[[str, bool], None]
 """Called with the complete lines that are now on disk; True if they are the whole file, False if appended."""
 
 
 class _Running(NamedTuple):
-    """A call that has not finished, and what its failed attempts used."""
+    """A call that has not finished: what its failed attempts used, what it sent, and what its prompt has."""
 
     started: StepStarted
     failed: list[Usage]
+    sent: list[Sent]
+    context: list[Receipt]
 
 
 class Recorder:
@@ -66,6 +76,7 @@ class Recorder:
         self.subject: Subject | None = None
         self.shards: ShardPlan | None = None
         self.estimate: Estimate | None = None
+        self._prompts: dict[Key, Prompt] = {}
         self.attempt = plan.earlier.attempt if plan.earlier else None
         self._running: dict[int, _Running] = {}
         self._latest = StepStarted(plan.steps[0].spec.id, "", "", None, 1, 1, len(plan.steps))
@@ -87,6 +98,20 @@ class Recorder:
         calls = (call for _, call in sorted(self._running.items()))
         return [Usage.sum(call.failed) for call in calls if call.failed and call.started.key not in kept]
 
+    def complete(self, result: RunResult) -> RunResult:
+        """The result with what only the recorder knows: prompts, and calls without an answer of this run."""
+        kept = {step.key for step in self.results}
+        unanswered = (
+            Unanswered(*call.started.key, tuple(call.context), add_up_sent(call.sent))
+            for _, call in sorted(self._running.items())
+            if call.sent and call.started.key not in kept
+        )
+        return result._replace(
+            unanswered=tuple(unanswered),
+            replayed=tuple(step.key for step in self._done),
+            prompts=tuple(self._prompts.values()),
+        )
+
     def take(self, event: Event) -> None:
         """Record an event; a finished step or an agent's attempt is on disk when this returns.
 
@@ -97,11 +122,11 @@ class Recorder:
             self.subject, self.shards, self.estimate = event.subject, event.shards, event.estimate
         elif isinstance(event, StepStarted):
             self._latest = event
-            self._running[number] = _Running(event, [])
+            self._running[number] = _Running(event, [], [], [])
+        elif isinstance(event, (StepPrepared, Sent, Spent)):
+            self._follow(self._running[number], event)
         elif isinstance(event, AttemptStarted):
             self._begin_attempt(event)
-        elif isinstance(event, Spent):
-            self._running[number].failed.append(event.usage)
         elif isinstance(event, LoopEnded):
             self.loops.append(event.loop)
         elif isinstance(event, StepFinished):
@@ -114,6 +139,16 @@ class Recorder:
             self._sort()
             if not self._is_in_order:
                 self._write(None)
+
+    def _follow(self, call: _Running, event: StepPrepared | Sent | Spent) -> None:
+        if isinstance(event, StepPrepared):
+            call.context.extend(event.receipts)
+            key = call.started.key
+            self._prompts[key] = Prompt(key, event.prompt, event.change)
+        elif isinstance(event, Sent):
+            call.sent.append(event)
+        else:
+            call.failed.append(event.usage)
 
     def keep(self, step: StepResult) -> None:
         """Put a finished step on disk, unless it is there. Safe from any thread. Raises ``DiskError``."""

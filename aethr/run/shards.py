@@ -24,6 +24,7 @@ from aethr.base.records import (
     ShardPlan,
     ShardResult,
     StepResult,
+    Unanswered,
 )
 from aethr.base.words import capped
 from aethr.engine import checkpoint
@@ -42,6 +43,7 @@ class ShardRecord(NamedTuple):
     steps: tuple[StepResult, ...]
     shard: ShardResult
     estimate: Estimate | None
+    unanswered: tuple[Unanswered, ...] = ()
 
 
 def load(name: str) -> ShardRecord:
@@ -124,6 +126,7 @@ def merge(
         excluded=tuple(engine.find_excluded(results)),
         estimate=Estimate(about, most) if estimates else None,
         closed=review.explain_gate(verdict, (), gate, first.mode),
+        unanswered=tuple(call for each in shards.values() for call in each.unanswered),
     )
 
 
@@ -145,6 +148,10 @@ def parse(name: str, document: Mapping[str, object]) -> ShardRecord:
         codec.whole_from_json(Estimate, document["estimate"], "'estimate'")
         if document.get("estimate")
         else None,
+        tuple(
+            codec.whole_from_json(Unanswered, each, "an entry of 'unanswered'")
+            for each in (codec.sequence(document, "unanswered") if "unanswered" in document else ())
+        ),
     )
     plan = shard.plan
     if not 1 <= shard.number <= shard.of <= MOST_SHARDS:

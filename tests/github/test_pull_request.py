@@ -60,6 +60,9 @@ def test_the_first_run_posts_one_comment(act: Act, github: GitHubServer, request
         json.loads(Path(step.outputs["report"]).read_text(encoding="utf-8"))["review"]["status"] == "revise"
     )
     assert json.loads(Path(step.outputs["sarif"]).read_text(encoding="utf-8"))["version"] == "2.1.0"
+    page = Path(step.outputs["report"]).with_name("review.html").read_text(encoding="utf-8")
+    assert "The change as it was sent" in page
+    assert "This report was made from records" not in page
 
 
 def test_a_new_head_edits_the_same_comment(act: Act, github: GitHubServer, request_: PullRequest) -> None:

@@ -26,6 +26,7 @@ from aethr.base.records import (
     Completion,
     ModelSpec,
     Request,
+    Sent,
     Spent,
     TextDelta,
     Thinking,
@@ -119,6 +120,7 @@ class Outcome:
     error: AethrError | None = None
     thoughts: int = 0
     spent: list[Usage] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
 
     @property
     def done(self) -> Completion:
@@ -168,6 +170,8 @@ def call(
                     outcome.thoughts += 1
                 elif isinstance(event, Spent):
                     outcome.spent.append(event.usage)
+                elif isinstance(event, Sent):
+                    outcome.sent.append(event)
                 else:
                     (outcome.deltas if isinstance(event, TextDelta) else outcome.notices).append(event.text)
         except StopIteration as end:

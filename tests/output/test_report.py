@@ -132,6 +132,18 @@ def test_the_record_has_the_documented_shape() -> None:
         "loops": [{"step": "review", "back_to": "implement", "iterations": 2, "outcome": "exhausted"}],
         "outcome": "incomplete",
         "excluded": [],
+        "recipients": [
+            {
+                "host": None,
+                "model": "openai:gpt-4o-mini",
+                "agent": None,
+                "calls": 1,
+                "earlier_calls": 0,
+                "bytes_sent": 120,
+                "files": ["a.py"],
+            }
+        ],
+        "unanswered": [],
         "review": {
             "status": "revise",
             "findings": [
@@ -220,7 +232,7 @@ def test_the_json_report_is_the_record_and_can_be_read() -> None:
 
 
 def test_every_format_is_deterministic_and_ends_its_line() -> None:
-    assert list(report.FORMATS) == [".codequality", ".json", ".md", ".rdjson", ".sarif", ".txt"]
+    assert list(report.FORMATS) == [".codequality", ".html", ".json", ".md", ".rdjson", ".sarif", ".txt"]
     for row in report.FORMATS.values():
         assert row.summary
         for result in (RESULT, MOCK, nasty(), RESULT._replace(steps=(), review=Review())):
@@ -283,10 +295,10 @@ def test_the_markdown_report_has_its_parts_in_order() -> None:
 
 
 def test_the_markdown_report_renders_only_its_own_markup() -> None:
-    for result, folds in ((RESULT, 0), (nasty(), 2)):
+    for result, folds in ((RESULT, 1), (nasty(), 3)):
         tokens = MarkdownIt("commonmark").enable("table").parse(report.markdown(result))
         kinds = [token.type for token in tokens]
-        assert kinds.count("table_open") == 1
+        assert kinds.count("table_open") == 2
         inner = [child for token in tokens for child in token.children or ()]
         assert not {"image", "html_inline", "link_open"} & {child.type for child in inner}
         html = [token.content for token in tokens if token.type == "html_block"]
@@ -586,7 +598,7 @@ def test_a_hostile_check_controls_no_report() -> None:
     hostile = RESULT._replace(review=Review("pass", findings), outcome="pass")
     page = report.markdown(hostile)
     tokens = MarkdownIt("commonmark").parse(page)
-    assert [token.type for token in tokens].count("html_block") == 2  # the fold's own
+    assert [token.type for token in tokens].count("html_block") == 4  # its own two folds
     assert "<!-- " not in page
     shown = [child for token in tokens for child in (token.children or ()) if child.type != "code_inline"]
     assert not any("@team" in child.content or child.type == "image" for child in shown)
