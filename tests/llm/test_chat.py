@@ -19,7 +19,7 @@ from aethr.llm import Call, CallFailed, Chunk, Deadlines, Endpoint, protocols, s
 from aethr.llm.protocols import chat
 from aethr.llm.transport_litellm import LiteLLM
 from tests.model_server import ModelServer, Reply
-from tests.support import NIGHTLY
+from tests.support import NIGHTLY, tiered
 
 UNKNOWN = (
     "openai:of-our-own",
@@ -187,7 +187,7 @@ def test_address_and_key_are_those_of_litellm(name: str, monkeypatch: pytest.Mon
     assert base in (None, provider.address)
 
 
-@pytest.mark.parametrize("samples", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("samples", tiered([3, 20], ci=1))
 def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any], samples: int) -> None:
     litellm = transport_litellm.load()
     dice = random.Random(7)
@@ -291,6 +291,7 @@ def test_the_highest_rate_is_a_long_prompt_written_to_cache() -> None:
     assert spending.highest_rates("openai:of-our-own", 1000) is None
 
 
+@pytest.mark.slow
 def test_no_answer_costs_more_than_the_highest_rates(rows: Mapping[str, Any]) -> None:
     dice = random.Random(11)
     compared = 0
@@ -535,6 +536,7 @@ def test_no_other_model_gets_marks(name: str, base: str | None) -> None:
     assert not any("cache" in key for key in plain.body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["openai:gpt-6-sol", "openrouter:anthropic/claude-sonnet-5-5"])
 def test_litellm_sends_the_same_marks(name: str) -> None:
     call = shared_call(name)
