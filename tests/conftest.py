@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.support import Repo, make_repo
+from tests.support import NIGHTLY, Repo, make_repo
 from tests.warm import WARM
 
 settings.register_profile("all", max_examples=100, derandomize=True, deadline=None, database=None)
+settings.register_profile("ci", settings.get_profile("all"), max_examples=50)
 settings.register_profile("fast", settings.get_profile("all"), max_examples=25)
 
 PREFIXES = (
@@ -27,8 +30,32 @@ DISPLAY = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "VISUAL", "EDITOR", "C
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The fast suite tries fewer examples of each property; see ``tests.support.many``."""
-    settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
+    """The faster a suite, the fewer examples of each property it tries; see ``tests.support.many``."""
+    fast = config.option.markexpr == "not slow"
+    settings.load_profile("fast" if fast else "all" if NIGHTLY else "ci")
+
+
+_NUMBERS = count()
+
+
+def _make_folder(factory: pytest.TempPathFactory, name: str) -> Path:
+    """``factory.mktemp`` reads the names of all folders there are to find the next; they are thousands."""
+    folder = factory.getbasetemp() / f"{name}{next(_NUMBERS)}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new folder for this test, with the beginning of its name."""
+    return _make_folder(tmp_path_factory, re.sub(r"\W", "_", request.node.name)[:30])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests wait for deadlines, for programs and for the disk."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + (cores + 1) // 2
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +64,7 @@ def closed_world(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     for name in list(os.environ):
         if name.startswith(PREFIXES) or name.endswith(SUFFIXES) or name in DISPLAY:
             monkeypatch.delenv(name)
-    home = tmp_path_factory.mktemp("home")
+    home = _make_folder(tmp_path_factory, "home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("USERPROFILE", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")

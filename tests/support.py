@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,51 @@ def prompts(*args: str, cwd: Path) -> bytes:
     return done.stdout
 
 
+NIGHTLY = bool(os.environ.get("NIGHTLY"))
+"""Whether this is the run that leaves nothing out: ``.ci/nightly`` sets it."""
+
+
+def nightly(what: str) -> pytest.MarkDecorator:
+    """A test for which ``.ci/run`` has no time, and why: for example "minutes with real agents"."""
+    return pytest.mark.skipif(not NIGHTLY, reason=f"{what}: only in .ci/nightly, which sets NIGHTLY")
+
+
+def tiered(cases: Iterable[Any], *, fast: int = 0, ci: int) -> list[Any]:
+    """These as parameters: the first ``fast`` in every suite, the first ``ci`` in ``.ci/run``, all at night.
+
+    A case of several arguments is a tuple. One skip stands for all that only the night tries.
+    """
+    listed = [case if isinstance(case, tuple) else (case,) for case in cases]
+    chosen = [
+        pytest.param(*case, marks=() if number < fast else pytest.mark.slow)
+        for number, case in enumerate(listed[: len(listed) if NIGHTLY else ci])
+    ]
+    if left := len(listed) - len(chosen):
+        marks = (pytest.mark.slow, nightly(f"{left} more cases"))
+        chosen.append(pytest.param(*listed[0], id="at night", marks=marks))
+    return chosen
+
+
+def spread(cases: Iterable[Any]) -> list[Any]:
+    """The same in an order of which each beginning is spread evenly over all of them."""
+    listed = list(cases)
+    step = next(n for n in range(round(len(listed) * 0.618), len(listed) + 2) if gcd(n, len(listed)) == 1)
+    return [listed[number * step % len(listed)] for number in range(len(listed))]
+
+
+def pairs(longer: Iterable[Any], shorter: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """Every pair, in an order of which the first ``len(longer)`` have each value of both axes."""
+    rows, columns = list(longer), list(shorter)
+    assert len(rows) >= len(columns)
+    return [
+        (row, columns[(number + shift) % len(columns)])
+        for shift in range(len(columns))
+        for number, row in enumerate(rows)
+    ]
+
+
 def many(examples: int, **more: Any) -> settings:
-    """So many examples of a property; the profile of the fast suite takes a quarter of them."""
+    """So many examples of a property at night; ``.ci/run`` takes half of them, the fast suite a quarter."""
     return settings(max_examples=examples * settings.default.max_examples // 100, **more)
 
 

@@ -17,6 +17,7 @@ from benchmarks.figures import Figure, more, plain, ratio, spread
 from benchmarks.measure import Command, Failed, interleaved, run, timed
 from benchmarks.report import Result
 from benchmarks.rows.trees import Watch
+from tests.support import nightly
 
 ROOT = Path(__file__).parent.parent
 HOLDS = plain("a `file`", [2.0, 1.0, 3.0], reach=2)
@@ -115,6 +116,7 @@ def test_a_folder_that_is_listed_is_noticed(tmp_path: Path) -> None:
     assert watch.read() == 1
 
 
+@nightly(".ci/run counts in a step of its own")
 @pytest.mark.slow
 def test_counting_fails_on_a_regression_and_on_nothing_else() -> None:
     words = [sys.executable, "benchmarks/run.py", "--count", "--bound", "version: modules=1"]

@@ -111,11 +111,15 @@ class _HopelessError(Exception):
 
 
 class AgentBackend:
-    """Runs one agent of the table, which gets only what ``program.filter_environment`` lets through."""
+    """Runs one agent of the table, which gets only what ``program.filter_environment`` lets through.
 
-    def __init__(self, agent: Agent, environ: Mapping[str, str]) -> None:
+    ``settle_s`` is how many seconds it may say nothing once it has nothing left to do: see ``SETTLE_S``.
+    """
+
+    def __init__(self, agent: Agent, environ: Mapping[str, str], settle_s: float = SETTLE_S) -> None:
         self._agent = agent
         self._environ = environ
+        self._settle_s = settle_s
         self._installed: Installed | None = None
 
     def preflight(self, requests: Sequence[Request]) -> None:
@@ -206,7 +210,7 @@ class AgentBackend:
                     session.hung = tree.child.poll() is None
                     session.ended = tree.end()
 
-                lines = process_tree.lines(tree.child, timeout_s, end_tree, session.is_over, SETTLE_S)
+                lines = process_tree.lines(tree.child, timeout_s, end_tree, session.is_over, self._settle_s)
                 try:
                     for line in lines:
                         yield from session.feed(line, run, folder)

@@ -46,21 +46,25 @@ class Named(NamedTuple):
     message: str
 
 
+# No two white spaces stand side by side here, whatever between them may be missing, and a space before a mark
+# starts at the beginning of its run: a pattern that can share a run out in many ways tries all of them.
 _NUMBER = r"\d{1,9}"
+_SPACE = r"(?:(?<!\s)\s+)?"
 _RANGE = rf"(?:\s*(?:[-–—]|to|\.\.\.?)\s*(?:L|lines?\s*)?(?P<end>{_NUMBER}))?"
 _MORE = rf"(?:\s*(?:[-–—,:+&]|to|and|\.\.\.?)\s*(?:L|lines?\s*)?{_NUMBER})*"
 _LINE = re.compile(
-    rf"\s*(?::\s*(?:L|lines?\s*)?|#\s*L?|[,;@]?\s*\(?\s*(?:at\s+|on\s+|around\s+)?(?<![^\W_])(?:lines?|ln\.?|L)\s*[:#]?\s*|\()"
+    rf"{_SPACE}(?::\s*(?:L|lines?\s*)?|#\s*L?|(?:[,;@]\s*)?(?:\(\s*)?(?:at\s+|on\s+|around\s+)?"
+    r"(?<![^\W_])(?:lines?|ln\.?|L)\s*(?:[:#]\s*)?|\()"
     rf"(?P<line>{_NUMBER})(?:C\d+)?{_RANGE}{_MORE}(?:C\d+)?\s*\)?",
     re.IGNORECASE,
 )
 """The line number, or the range, after a path; of a list the first number counts, a column is ignored."""
 _LINE_FIRST = re.compile(
-    rf"(?:lines?|ln\.?|L)\s*[:#]?\s*(?P<line>{_NUMBER}){_RANGE}{_MORE}\s*(?:of|in|from)\s+(?P<path>.+)",
+    rf"(?:lines?|ln\.?|L)\s*(?:[:#]\s*)?(?P<line>{_NUMBER}){_RANGE}{_MORE}\s*(?:of|in|from)\s+(?P<path>.+)",
     re.IGNORECASE,
 )
-_LEAD_IN = re.compile(r"(?:(?:file|path|location|place|where|in|at|see)\b\s*:?\s*)", re.IGNORECASE)
-_SEPARATOR = re.compile(r"\s+(?:—|–|--|-|→|->|=>|\|)\s+|\s*[—|]\s*|:\s+|\s*[—–]\s*$|:$")
+_LEAD_IN = re.compile(r"(?:file|path|location|place|where|in|at|see)\b\s*(?::\s*)?", re.IGNORECASE)
+_SEPARATOR = re.compile(rf"(?<!\s)\s+(?:—|–|--|-|→|->|=>|\|)\s+|{_SPACE}[—|]\s*|:\s+|{_SPACE}[—–]\s*$|:$")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "<": ">", "(": ")", "[": "]"}
 _INSIDE = re.compile(
     rf"(?<![\w./:@+-])(?P<path>[\w.@+-]+(?:/[\w.@+-]+)*)(?::L?|#L|`?,? (?:on |at )?\(?(?:line|L) ?){_NUMBER}"

@@ -47,7 +47,7 @@ _COMMENT = re.compile(
 )
 """The beginning of a line that is a comment in a usual language; ``#include`` and ``*pointer`` are not."""
 _PROSE = (".md", ".markdown", ".rst", ".txt", ".adoc")
-_END = re.compile(r"\W*checked\s*[:=—–-]?\s*all\W*", re.IGNORECASE)
+_END = re.compile(r"\W*checked\s*(?:[:=—–-]\s*)?all\W*", re.IGNORECASE)
 
 
 class _Drop(NamedTuple):

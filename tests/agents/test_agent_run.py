@@ -19,7 +19,7 @@ from aethr.cli import main
 from aethr.engine import checkpoint
 from tests.agents.test_opencode import environment
 from tests.model_server import ModelServer, Reply, text
-from tests.support import Repo, having, without_gutter
+from tests.support import Repo, having, nightly, without_gutter
 
 pytestmark = [
     pytest.mark.slow,
@@ -152,6 +152,7 @@ def test_the_default_preset_loops_until_the_review_passes(
     assert project.git("diff", "--cached") == staged
 
 
+@nightly("minutes with real agents")
 def test_a_failing_project_is_fixed_until_its_tests_pass(
     project: Repo, serve: Callable[[ModelServer], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_failing_project_is_fixed_until_its_tests_pass(
     assert "exit status 1]" in plan["messages"][0]["content"]
 
 
+@nightly("minutes with real agents")
 def test_a_run_killed_in_the_agent_resumes_and_lists_its_edits(
     project: Repo, serve: Callable[[ModelServer], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

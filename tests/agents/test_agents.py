@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -530,6 +531,7 @@ def test_a_program_is_found_by_its_mark_alone() -> None:
     assert not _runs(pid)
 
 
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not here")
 def test_ps_lists_the_same_as_proc() -> None:
     own = next(entry for entry in process_tree.list_with_ps() if entry.pid == os.getpid())
     assert own == process_tree.Process(os.getpid(), os.getppid())

@@ -22,7 +22,7 @@ from tests.agents.test_opencode import environment
 from tests.fake_agent import DIALECTS, Dialect, install
 from tests.live import PASS, REVISE, Aethr, Done, aethr, project, resume_words, serving, temp
 from tests.model_server import error, text
-from tests.support import Repo, make_repo
+from tests.support import Repo, make_repo, nightly
 from tests.tool_server import Call, Fault, Turn
 from tests.tool_server import serving as serving_tools
 
@@ -652,6 +652,7 @@ def written(agent: str, file: Path, line: str) -> Call:
     return Call({"claude": "Write", "opencode": "write"}[agent], {path: str(file), "content": f"{line}\n"})
 
 
+@nightly("minutes with real agents")
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", sorted(MODELS))
 def test_a_real_agent(aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, agent: str) -> None:

@@ -22,7 +22,7 @@ from aethr.base.records import (
     TextDelta,
 )
 from aethr.workflow.backends import BACKENDS
-from tests.support import Repo, having
+from tests.support import Repo, having, nightly
 from tests.tool_server import Call, Fault, ToolServer, serving
 
 pytestmark = [
@@ -31,6 +31,10 @@ pytestmark = [
         shutil.which("opencode") is None, reason="opencode is not on PATH (npm install -g opencode-ai)"
     ),
 ]
+
+
+at_night = nightly("minutes with real agents")
+"""Beside these, ``.ci/run`` lets OpenCode edit files, and stops it."""
 
 
 def environment(server: ToolServer) -> dict[str, str]:
@@ -134,6 +138,7 @@ def test_real_tool_calls_become_exactly_their_own_edits(dirty: Repo) -> None:
     assert dirty.git("diff", "--cached") == status
 
 
+@at_night
 def test_a_write_outside_of_the_project_needs_unsafe_permissions(dirty: Repo, tmp_path: Path) -> None:
     outside = tmp_path / "outside.py"
     turn = Call("write", {"filePath": str(outside), "content": "y = 1\n"})
@@ -172,6 +177,7 @@ def test_ctrl_c_in_the_middle_of_a_tool_leaves_nothing_running(dirty: Repo, tmp_
     assert having(f"HOME={os.environ['HOME']}") == {}
 
 
+@at_night
 def test_a_refused_key_is_reported(dirty: Repo) -> None:
     with serving(Fault(401, "Incorrect API key provided")) as server, pytest.raises(AgentError) as caught:
         run(start(server, dirty))
@@ -179,6 +185,7 @@ def test_a_refused_key_is_reported(dirty: Repo) -> None:
     assert "opencode auth login" in caught.value.fix
 
 
+@at_night
 def test_an_unknown_model_is_reported(dirty: Repo) -> None:
     with serving() as server, pytest.raises(AgentError) as caught:
         run(start(server, dirty, model="fake:nope"))

@@ -25,13 +25,11 @@ from aethr.base.errors import AgentError, BudgetError
 from aethr.base.records import Allowance, Completion, ModelSpec, Request, Usage
 from aethr.workflow.backends import BACKENDS
 from tests.agents.test_agents import drain
-from tests.support import Repo, aethr, having
+from tests.support import Repo, aethr, having, nightly
 from tests.tool_server import USED, Call, Cut, Fault, ToolServer, serving
 
 pytestmark = pytest.mark.slow
-nightly = pytest.mark.skipif(
-    not os.environ.get("NIGHTLY"), reason="minutes with real agents: .ci/nightly sets NIGHTLY"
-)
+at_night = nightly("minutes with real agents")
 """Beside these, ``.ci/run`` starts each agent in two short tests."""
 
 KEY = "sk-the-one-key-0123456789"
@@ -258,7 +256,7 @@ def test_nothing_is_attached(world: World, tmp_path: Path) -> None:
 SKILLED = ("claude", "agents", "codex", "opencode")
 
 
-@nightly
+@at_night
 def test_instructions_of_the_project_arrive_and_lead_nowhere_else(world: World) -> None:
     name = world.part.guidance
     text = "Use tabs: GUIDE.\n@docs/more.md @.env @../outside.md `@sub/x.txt`\n- @link.md\n@~/mykey\n"
@@ -289,7 +287,7 @@ def test_instructions_of_the_project_arrive_and_lead_nowhere_else(world: World) 
         assert ".env: a file that holds secrets" in left
 
 
-@nightly
+@at_night
 @pytest.mark.parametrize("target", [".env", "../outside.md", "ignored/notes.md", "/dev/zero"])
 def test_instructions_that_are_a_link_to_something_else_are_left_out_and_named(
     world: World, target: str
@@ -397,7 +395,7 @@ TREE = {
 }
 
 
-@nightly
+@at_night
 def test_the_tree_moves_neither_calls_nor_key_and_runs_nothing(world: World) -> None:
     world.fill(world.repo.root, {**TREE, world.part.guidance: "GUIDE"})
     trusted = f'[projects.{json.dumps(str(world.repo.root.resolve()))}]\ntrust_level = "trusted"\n'
@@ -416,7 +414,7 @@ def test_the_tree_moves_neither_calls_nor_key_and_runs_nothing(world: World) -> 
     assert any(note.startswith(f"{world.name} was kept from reading ") for note in done.notes)
 
 
-@nightly
+@at_night
 def test_plugins_that_nothing_switches_off_are_refused_before_the_first_call(world: World) -> None:
     """OpenCode imports them with any options; to the others they are plain files."""
     world.fill(world.repo.root, {".opencode/plugin/p.js": PLUGIN.format("plugin")})
@@ -456,7 +454,7 @@ USER = {
 """What a user's own files say about where calls go."""
 
 
-@nightly
+@at_night
 def test_calls_go_to_the_address_that_is_named_whatever_the_users_own_files_say(world: World) -> None:
     world.fill(world.home, USER[world.name])
     world.run()
@@ -466,7 +464,7 @@ def test_calls_go_to_the_address_that_is_named_whatever_the_users_own_files_say(
         assert "evil" not in str(each.headers)
 
 
-@nightly
+@at_night
 def test_without_an_address_calls_go_to_the_provider_whatever_the_users_own_files_say(world: World) -> None:
     """A proxy sees where: it lets nothing through, so the step ends at its deadline or with an error."""
     world.fill(world.home, USER[world.name])
@@ -500,7 +498,7 @@ SECRET = {
 }
 
 
-@nightly
+@at_night
 def test_the_users_settings_reach_the_tools_and_no_secret_does(world: World, tmp_path: Path) -> None:
     told = tmp_path / "env"
     world.server.turns[:] = [world.part.bash(f"env > {shlex.quote(str(told))}")]
@@ -525,7 +523,7 @@ REJECTED = {"OPENCODE_CONFIG_CONTENT": json.dumps({"permission": {"bash": "ask"}
 """By default OpenCode permits every command."""
 
 
-@nightly
+@at_night
 def test_a_background_program_that_does_not_end_is_not_waited_for(world: World) -> None:
     work = world.part.bash("sleep 3011 > /dev/null 2>&1 & echo x > new.py")
     if world.name == "codex":  # leaves what takes longer than this running
@@ -545,7 +543,7 @@ def test_a_background_program_that_does_not_end_is_not_waited_for(world: World) 
     assert having(f"HOME={world.home}") == {}
 
 
-@nightly
+@at_night
 def test_a_refused_command_is_named_and_allow_permits_it(world: World) -> None:
     """In Codex every command may run in a sandbox: what it permits is to run outside."""
     outside = world.home / "outside.txt"
@@ -585,7 +583,7 @@ def test_a_refused_command_is_named_and_allow_permits_it(world: World) -> None:
     assert not (world.home / "other.txt").exists()
 
 
-@nightly
+@at_night
 def test_root_cannot_skip_the_checks_of_claude(world: World) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -596,7 +594,7 @@ def test_root_cannot_skip_the_checks_of_claude(world: World) -> None:
     assert world.run(fields={"unsafe_permissions": True}, IS_SANDBOX="1").content == "done"
 
 
-@nightly
+@at_night
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_not_tried_for_minutes(world: World, status: int) -> None:
     world.server.turns[:] = [Fault(status)] * 40
@@ -607,7 +605,7 @@ def test_a_refused_key_is_not_tried_for_minutes(world: World, status: int) -> No
     assert having(f"HOME={world.home}") == {}
 
 
-@nightly
+@at_night
 def test_a_stream_that_is_cut_every_time_ends_the_step(world: World) -> None:
     world.server.turns[:] = [Cut()] * 80
     with pytest.raises(AgentError) as caught:
@@ -621,7 +619,7 @@ def test_a_stream_that_is_cut_every_time_ends_the_step(world: World) -> None:
     assert len(world.server.requests) <= 12
 
 
-@nightly
+@at_night
 def test_the_deadline_says_the_last_error(world: World) -> None:
     world.server.turns[:] = [Fault(503)] * 200
     with pytest.raises(AgentError) as caught:
@@ -629,7 +627,7 @@ def test_the_deadline_says_the_last_error(world: World) -> None:
     assert "; its last error: " in str(caught.value)
 
 
-@nightly
+@at_night
 def test_an_empty_answer_without_a_change_is_an_error(world: World) -> None:
     """Claude Code itself asks again."""
     world.server.turns[:] = [""]
@@ -649,7 +647,7 @@ def calls(world: World) -> Usage:
     return Usage(USED[0] * asked, USED[1] * asked, sum(USED) * asked)
 
 
-@nightly
+@at_night
 def test_sub_agents_count_and_their_words_are_not_the_answer(world: World) -> None:
     if world.part.delegate is None:
         pytest.skip(f"no sub-agents in {world.name}")
@@ -661,7 +659,7 @@ def test_sub_agents_count_and_their_words_are_not_the_answer(world: World) -> No
     assert done.usage.cost_usd == pytest.approx(3 * (100 * 3e-6 + 20 * 15e-6))
 
 
-@nightly
+@at_night
 def test_a_price_that_the_agent_does_not_know_is_unknown(world: World) -> None:
     if world.name != "claude":
         pytest.skip("a model of another name needs a catalogue")
@@ -669,7 +667,7 @@ def test_a_price_that_the_agent_does_not_know_is_unknown(world: World) -> None:
     assert done.usage == calls(world)
 
 
-@nightly
+@at_night
 def test_the_cost_is_bounded_on_the_way(world: World) -> None:
     world.server.turns[:] = [world.part.bash("ls")] * 9
     if world.name == "codex":
@@ -682,7 +680,7 @@ def test_the_cost_is_bounded_on_the_way(world: World) -> None:
     assert len(world.server.requests) <= 3
 
 
-@nightly
+@at_night
 def test_tokens_are_bounded_on_the_way_where_the_agent_reports_them(world: World) -> None:
     world.server.turns[:] = [world.part.bash("ls")] * 9
     if world.name == "codex":  # only at its end, so what it did is kept
@@ -694,7 +692,7 @@ def test_tokens_are_bounded_on_the_way_where_the_agent_reports_them(world: World
     assert len(world.server.requests) <= 5
 
 
-@nightly
+@at_night
 def test_a_step_that_ends_over_the_budget_is_kept_and_the_run_ends_with_code_5(world: World) -> None:
     """Whatever limits it: the last call is the one that exceeds it."""
     limits = [("--max-tokens", "1300")] + ([] if world.name == "codex" else [("--max-cost", "0.0065")])
@@ -731,7 +729,7 @@ SETTINGS = {
 }
 
 
-@nightly
+@at_night
 def test_nothing_of_the_session_is_left(world: World, tmp_path: Path) -> None:
     world.fill(world.home, SETTINGS[world.name])
     world.repo.write("opencode.json", "{}\n")

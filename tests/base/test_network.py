@@ -142,7 +142,7 @@ def test_proxy_variables_have_the_precedence_of_curl() -> None:
 # --- refused before the first call, over both transports ---------------------------------------
 
 
-@pytest.fixture(params=["litellm", "direct"])
+@pytest.fixture(params=[pytest.param("litellm", marks=pytest.mark.slow), "direct"])
 def transport(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.context.diffs import Hunk, Section, parse, unquote
-from tests.support import Repo
+from tests.support import Repo, many
 
 HUGE = 1 << 40
 
@@ -122,7 +122,7 @@ LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60)
+@many(60)
 @given(st.lists(LINES, max_size=12), st.integers(1, 40), st.booleans())
 def test_any_input_is_kept_whatever_its_chunks(lines: list[bytes], size: int, ended: bool) -> None:
     diff = b"\n".join(lines) + b"\n" * ended

@@ -21,10 +21,9 @@ from typing import Any
 import pytest
 
 from aethr.context.parts import Sized, cut
-from tests.support import Repo, aethr, make_repo
+from tests.support import Repo, aethr, make_repo, tiered
 
-SEEDS = [pytest.param(seed, marks=pytest.mark.slow if seed >= 4 else ()) for seed in range(60)]
-"""Four of them in the fast suite."""
+SEEDS = tiered(range(60), fast=4, ci=16)
 
 WORKFLOW = """\
 workflow: large

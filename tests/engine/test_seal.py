@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base import codec
@@ -30,7 +30,7 @@ from aethr.run.recorder import Recorder
 from tests.engine.test_checkpoint import DONE, plan
 from tests.live import KEY, LIVE_KEYS, PASS, REVISE, TASK, Aethr, aethr, project, resume_words, serving, temp
 from tests.model_server import error, text
-from tests.support import Repo, make_repo
+from tests.support import Repo, make_repo, many
 
 __all__ = ["aethr", "project", "temp"]
 
@@ -620,7 +620,7 @@ def test_on_kept_gets_each_line_once_and_each_new_file(tmp_path: Path) -> None:
     assert told[-1] == (recorder.file.read_text(encoding="utf-8"), True)
 
 
-@settings(max_examples=50)
+@many(50)
 @given(st.data())
 def test_an_edit_of_a_sealed_text_breaks_its_seals(data: st.DataObject) -> None:
     sealer = Sealer(["a", "b"])

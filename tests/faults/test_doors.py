@@ -33,7 +33,7 @@ from tests.github.support import open_pull_request, outputs, runner_environment,
 from tests.hook.conftest import Hooked, hooked, released, run, shared, tool
 from tests.live import KEY, PASS, TWO_STEPS, serving, temp
 from tests.model_server import ModelServer, Reply, error, text
-from tests.support import having
+from tests.support import having, spread, tiered
 
 __all__ = ["act", "github", "hooked", "released", "shared", "temp", "tool"]
 
@@ -77,7 +77,7 @@ def staged(hooked: Hooked, temp: Path) -> Hooked:
 
 
 @under_pre_commit
-@faults
+@pytest.mark.parametrize("fault", tiered(spread(FAULTS), ci=4), ids=lambda fault: fault.name)
 def test_a_commit_is_blocked_and_the_printed_command_goes_on(
     staged: Hooked, temp: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:

@@ -7,7 +7,9 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from aethr.engine import checkpoint
 from tests.dialects import DIALECTS, Answer
 from tests.live import KEY, PASS, REVISE, TASK, TWO_STEPS, Aethr, resume_line, resume_words, serving
 from tests.model_server import Reply, error, text
-from tests.support import Repo
+from tests.support import Repo, pairs, tiered
 
 HTML = "<!doctype html><html><head><title>Bad Gateway</title></head><body>nginx</body></html>"
 WORDS = ("run", "--json", "--fail-on", "high", TASK)
@@ -30,6 +32,9 @@ LANES = {
     "google:gemini-2.5-flash": ":streamGenerateContent",
 }
 """A model of each protocol that differs in more than its address."""
+
+WAYS = list(product(LANES, ("litellm", "direct")))
+"""Each model with each transport."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("transport")]
 
@@ -97,14 +102,18 @@ AFTER_WAITING = (
 )
 
 
-@pytest.mark.parametrize("model", LANES)
-@pytest.mark.parametrize(
-    "fault",
-    [
-        *(pytest.param(fault, id=fault.name) for fault in AT_ONCE),
-        *(pytest.param(fault, id=fault.name, marks=pytest.mark.slow) for fault in AFTER_WAITING),
-    ],
-)
+def everywhere(names: str, values: Sequence[Any], ci: int) -> pytest.MarkDecorator:
+    """Every value in each of ``WAYS``; ``.ci/run`` has each in ``ci`` of them, and each way with some."""
+    cases = ((*value, *way) for value, way in pairs(values, WAYS))
+    return pytest.mark.parametrize(
+        f"{names}, model, transport",
+        tiered(cases, ci=ci * len(values)),
+        indirect=["transport"],
+        ids=lambda value: value.name if isinstance(value, Fault) else None,
+    )
+
+
+@everywhere("fault", [(fault,) for fault in (*AT_ONCE, *AFTER_WAITING)], ci=2)
 def test_a_fault_of_the_provider(
     aethr: Aethr, project: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, model: str
 ) -> None:
@@ -148,9 +157,7 @@ BAD_DAYS: Mapping[str, tuple[Answer, int, str]] = {
 """What a server sends on a bad day: the exit code of the review, and what it says."""
 
 
-@pytest.mark.parametrize("model", LANES)
-@pytest.mark.parametrize("unstreamed", [False, True])
-@pytest.mark.parametrize("day", BAD_DAYS)
+@everywhere("day, unstreamed", list(product(BAD_DAYS, (False, True))), ci=3)
 def test_a_bad_day_of_the_provider(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, day: str, unstreamed: bool, model: str
 ) -> None:
@@ -178,7 +185,6 @@ def test_a_count_that_cannot_be_is_none_and_the_run_can_go_on(
     assert_resumes(aethr, temp, monkeypatch, resume_words(done.err))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "where", ["http://{free}/v1", "http://nowhere.invalid/v1"], ids=["refused", "no such host"]
 )

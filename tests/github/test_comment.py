@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -35,7 +35,7 @@ from aethr.base.records import (
 from aethr.github import comment, upsert
 from aethr.github.comment import COMMENT_LIMIT, Blobs, Page, block_within, utf16_units
 from aethr.github.upsert import Marker
-from tests.support import outcome_of
+from tests.support import many, outcome_of
 
 HEAD, OLD = "a" * 40, "b" * 40
 BLOBS = Blobs("https://github.com", "octo/shop", HEAD)
@@ -271,7 +271,7 @@ def test_the_map_in_the_comment_has_plain_labels() -> None:
     assert '  s0["a___click s0 _javascript:x_<br/>_img src_x_"]' in chart
 
 
-@settings(max_examples=60)
+@many(60)
 @given(st.text(alphabet="ab`~ \n&<@|\u4e2d\U0001f600", max_size=3_000), st.integers(40, 4_000))
 def test_a_cut_block_fits_and_closes_its_fences(text: str, limit: int) -> None:
     block, cut = block_within(text, limit, utf16_units)

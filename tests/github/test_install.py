@@ -17,6 +17,7 @@ from tests import lock
 from tests.github.index_server import IndexServer
 from tests.github.support import index_settings, real_uv
 from tests.hook.conftest import skip_if_unreachable
+from tests.support import tiered
 
 pytestmark = pytest.mark.slow
 
@@ -215,7 +216,7 @@ def test_nothing_is_built_that_the_index_gives(action: Action, tmp_path: Path) -
     assert not (tmp_path / "built").exists()
 
 
-@pytest.mark.parametrize("tool", ["uv", "pip"])
+@pytest.mark.parametrize("tool", tiered(["uv", "pip"], ci=1))
 def test_the_real_lock_is_all_that_is_installed(places: dict[str, Path], tool: str) -> None:
     """The one here that needs a package index; pip takes most of a minute."""
     done = really_install(places, tool, ROOT, index_settings())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr.base.errors import ExitCode
@@ -25,6 +25,7 @@ from aethr.github.runner import Runner
 from aethr.output.markdown import BREAK
 from tests.github.github_server import ME, GitHubServer, find_error
 from tests.live import KEY
+from tests.support import many
 
 HEAD, NEXT = "a" * 40, "b" * 40
 SHOWN = {"app.py": (range(1, 8), range(20, 30)), "lib/tax.py": (range(5, 9),)}
@@ -191,7 +192,7 @@ def test_a_range_is_posted_only_within_one_hunk(
 LINES = st.one_of(st.none(), st.integers(-1, 35))
 
 
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(
     st.sampled_from([*SHOWN, "other.py", "a\udce4.py", None]), LINES, LINES, st.sampled_from(["x", "", None])
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.github.test_runner import TAKEN
 from tests.live import KEY
 from tests.model_server import ModelServer, Reply, error, text
 from tests.pages import of_kind
+from tests.support import nightly
 
 pytestmark = [
     pytest.mark.slow,
@@ -88,7 +88,7 @@ def test_three_shards_and_their_merge(runner: Runner, github: GitHubServer, wide
     assert "100% of the changed lines" in body
 
 
-@pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="only in .ci/nightly: it runs four workflows")
+@nightly("it runs four workflows")
 def test_a_shard_that_failed_runs_again_alone(
     runner: Runner, github: GitHubServer, wide: PullRequest
 ) -> None:

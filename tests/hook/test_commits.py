@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.conftest import Hooked, changed, reviewed, sha
-from tests.support import Repo, make_repo
+from tests.hook.conftest import HOMES, Hooked, changed, reviewed, sha
+from tests.support import Repo, make_repo, pairs, tiered
 
 LINES = "".join(f"line {number}\n" for number in range(40))
 pytestmark = pytest.mark.slow
@@ -77,8 +77,14 @@ def removing(project: Hooked) -> subprocess.CompletedProcess[str]:
     return project.git("commit", "-m", "gone")
 
 
+WAYS = (plainly, all_tracked, one_file, a_part, amending, in_a_folder, removing, merging)
+
+
 @pytest.mark.parametrize(
-    "way", [plainly, all_tracked, one_file, a_part, amending, in_a_folder, removing, merging]
+    ("way", "tool"),
+    tiered(pairs(WAYS, HOMES), ci=len(WAYS)),
+    indirect=["tool"],
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_each_way_to_commit_is_reviewed(hooked: Hooked, way: Way) -> None:
     hooked.repo.write("app.py", LINES)

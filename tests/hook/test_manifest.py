@@ -13,7 +13,7 @@ from aethr import __version__
 from tests import lock
 from tests.hook.conftest import HOMES, SOURCE, Hooked, Tool, skip_if_unreachable
 from tests.pages import of_kind
-from tests.support import Repo
+from tests.support import Repo, tiered
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +34,7 @@ def test_the_configuration_of_the_page_is_valid(tool: Tool, tmp_path: Path) -> N
     tool.ok("validate-config", str(tmp_path / "config.yaml"), cwd=tmp_path)
 
 
+@pytest.mark.parametrize("tool", tiered(["prek", "pre-commit"], ci=1), indirect=True)
 def test_try_repo_installs_it_and_a_mock_is_no_pass(tool: Tool, released: Repo, repo: Repo) -> None:
     repo.write("app.py", "x\n")
     repo.git("add", "-A")
@@ -54,6 +55,7 @@ def install_with_the_lock(
     return tool.run("install-hooks", "--config", str(folder / "config.yaml"), cwd=repo.root)
 
 
+@pytest.mark.parametrize("tool", tiered(["pre-commit", "prek"], ci=1), indirect=True)
 def test_a_pinned_hook_has_only_locked_packages(
     tool: Tool, released: Repo, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

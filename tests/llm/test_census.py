@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +18,13 @@ from aethr.llm.model import ModelBackend
 from tests.llm.test_clouds import AWS, AZURE, service_account
 from tests.llm.test_model import KEY, backend, request
 from tests.model_server import ModelServer, Reply
+from tests.support import nightly
 
 __all__ = ["service_account"]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="minutes: .ci/nightly sets NIGHTLY"),
+    nightly("minutes of calls"),
     pytest.mark.filterwarnings("ignore"),  # of Pydantic, about LiteLLM's own objects
 ]
 

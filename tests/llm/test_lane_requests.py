@@ -17,6 +17,7 @@ from aethr.llm.protocols import gemini, messages
 from aethr.llm.transport_litellm import LiteLLM
 from tests.llm.test_model import KEY
 from tests.model_server import ModelServer, Reply
+from tests.support import tiered
 
 HAIKU, OPUS, FABLE = (
     "anthropic:claude-haiku-4-5",  # thinks within a budget
@@ -252,7 +253,7 @@ def priced(name: str, dice: random.Random) -> tuple[Usage, float]:
     return ours, sum(litellm.cost_per_token(model=litellm_name(name), usage_object=theirs))
 
 
-@pytest.mark.parametrize("samples", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("samples", tiered([3, 60], ci=1))
 def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any], samples: int) -> None:
     dice = random.Random(7)
     compared = 0
@@ -267,6 +268,7 @@ def test_the_cost_of_an_answer_is_that_of_litellm(rows: Mapping[str, Any], sampl
     assert compared > 40 * samples
 
 
+@pytest.mark.slow
 def test_every_price_of_both_lanes_is_understood(rows: Mapping[str, Any]) -> None:
     assert [name for name in rows if not spending.understands_price(name)] == []
 

@@ -177,10 +177,11 @@ def pieces_of(name: str, *texts: str, **fields: Any) -> list[bytes]:
 @pytest.mark.parametrize("name", LANES)
 def test_any_byte_restarts_the_silence_limit(name: str) -> None:
     limits = Deadlines(silence_s=0.6, whole_s=30)
-    beats = [piece for _ in range(6) for piece in (b": x\n\n", 0.25)]
+    beats = {b"first": [b": x\n\n", 0.01] * 20, b"second": [b": x\n\n", 0.25] * 3}
     slow: list[bytes | float] = []
     for piece in pieces_of(name, "first", "second"):
-        slow += [*(beats if b"first" in piece or b"second" in piece else []), piece]
+        slow += [each for word, before in beats.items() if word in piece for each in before]
+        slow.append(piece)
     outcome = call_model(name, raw_reply(*slow), limits=limits)
     assert outcome.done.content == "firstsecond"
     assert len(outcome.requests) == 1

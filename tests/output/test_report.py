@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -33,11 +33,12 @@ from aethr.base.records import (
     Usage,
 )
 from aethr.output import report
+from tests.support import many
 
 SCHEMA = json.loads(
     (Path(__file__).parents[1] / "data" / "sarif-2.1.0-rtm.5.json").read_text(encoding="utf-8")
 )
-examples = settings(max_examples=60)
+examples = many(60)
 
 STEP = StepResult(
     id="review",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from aethr import review
@@ -463,12 +465,16 @@ def test_an_answer_that_is_too_long_has_no_verdict() -> None:
         "review status: " * 10_000,
         "not fixed, " * 10_000,
         "</think> " * 10_000,
+        "the" + "\t" * 390 + "place",
+        "x" + " " * 50_000 + "y",
     ],
     ids=lambda text: repr(text[:9]),
 )
 def test_any_answer_is_read_quickly(text: str) -> None:
+    begin = time.process_time()
     assert review.parse(f"- [high] src/app.py:2 — {text}\n\n{PASS}").status in ("revise", "none")
     assert review.parse(f"{text}\n\n{PASS}").status in ("pass", "revise", "none")
+    assert time.process_time() - begin < 5
 
 
 # --- thinking ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aethr import review
@@ -14,6 +14,7 @@ from aethr.base.records import Block, Finding, Lines, Receipt, Review, Shown, St
 from aethr.context import quotes
 from aethr.review import quoted, thinking
 from tests.pages import blocks as blocks_of
+from tests.support import many
 
 PASS = "Review status: pass"
 REVISE = "Review status: revise"
@@ -305,7 +306,7 @@ def test_a_quoted_pass_is_never_a_pass(shape: str, text: str) -> None:
         assert review.parse(answer, GROUND._replace(quotes=found)).status != "pass"
 
 
-@settings(max_examples=120)
+@many(120)
 @given(
     st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=4),
     st.sampled_from(SHAPES),

@@ -21,7 +21,7 @@ import pytest
 from aethr.engine import checkpoint
 from tests.live import KEY, TASK, Aethr, aethr, project, resume_words, temp
 from tests.model_server import ModelServer, Reply, error
-from tests.support import Repo
+from tests.support import Repo, tiered
 
 __all__ = ["aethr", "project", "temp"]
 
@@ -218,9 +218,7 @@ def test_each_of_several_calls_that_fail_is_told(
 SHAPES = 6
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(SHAPES), *(pytest.param(n, marks=pytest.mark.slow) for n in range(SHAPES, 40))]
-)
+@pytest.mark.parametrize("seed", tiered(range(40), fast=SHAPES, ci=2 * SHAPES))
 def test_calls_at_once_never_exceed_the_budget_on_a_server_that_honours_its_limits(
     aethr: Aethr, wide: Repo, temp: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -8,9 +8,8 @@ that a finding is wrong.
 from __future__ import annotations
 
 import json
-import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ from tests.github.support import PullRequest, merge, open_pull_request
 from tests.live import KEY, TASK, Aethr, serving
 from tests.model_server import ModelServer, Reply, text
 from tests.screen import on_terminal
-from tests.support import Repo
+from tests.support import Repo, pairs, spread, tiered
 from tests.threats import test_answers as answers
 from tests.threats.corpus import ALL, PLACES, Place, fill_in
 from tests.threats.test_answers import CONTROL
@@ -35,13 +34,6 @@ __all__ = ["act", "github"]  # fixtures
 
 HIGH = "- [high] app.py:2 — the total is off by one"
 REVISE = f"{HIGH}\n\nReview status: revise"
-
-
-def sampled(values: Iterable[Any], count: int) -> list[Any]:
-    """All of these as parameters, of which all but a few are slow: those that the seed chooses."""
-    listed = list(values)
-    chosen = random.Random(17).sample(listed, count)
-    return [pytest.param(each, marks=() if each in chosen else pytest.mark.slow) for each in listed]
 
 
 # --- a pull request that is hostile everywhere -------------------------------------------------
@@ -231,11 +223,14 @@ def expected() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("shift", sampled(range(len(ALL)), 1))
+@pytest.mark.parametrize("shift", tiered(spread(range(len(ALL))), fast=1, ci=8))
 def test_a_hostile_pull_request_reaches_a_false_revise_at_most(
     act: Act, github: GitHubServer, tmp_path: Path, expected: dict[str, str], shift: int
 ) -> None:
-    """With each ``shift`` the texts move on by one place; over all of them each was in every place."""
+    """With each ``shift`` the texts move on by one place; over all of them each was in every place.
+
+    The eight of ``.ci/run`` have each text in at least one place.
+    """
     if not expected:
         plain = run(act, github, tmp_path / "plain", [HARMLESS] * len(PLACES), WORDS)
         expected |= {step: read(prompt).outside for step, prompt in plain.prompts.items()}
@@ -339,8 +334,7 @@ def show(aethr: Aethr, folder: Path, *words: str) -> tuple[int, str]:
     return done.code, json.loads(written[".json"])["outcome"]
 
 
-@pytest.mark.parametrize("form", sampled(FORMS, 4))
-@pytest.mark.parametrize("said", sampled(ALL, 2))
+@pytest.mark.parametrize(("said", "form"), tiered(pairs(ALL, FORMS), fast=8, ci=len(ALL)))
 def test_a_repeated_text_takes_no_finding_back(
     aethr: Aethr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, form: str
 ) -> None:
@@ -352,7 +346,7 @@ def test_a_repeated_text_takes_no_finding_back(
     assert outcome != "pass"
 
 
-@pytest.mark.parametrize("said", sampled(ALL, 1))
+@pytest.mark.parametrize("said", tiered(ALL, fast=1, ci=len(ALL)))
 def test_a_text_alone_acts_on_no_output(
     aethr: Aethr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
@@ -362,8 +356,7 @@ def test_a_text_alone_acts_on_no_output(
     assert (code, outcome) in ((0, "pass"), (1, "revise"), (4, "not-reviewed"), (4, "incomplete")), said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("said", ALL)
+@pytest.mark.parametrize("said", tiered(spread(ALL), ci=16))
 def test_a_text_acts_on_no_terminal(repo: Repo, said: str) -> None:
     """Rich moves the cursor and colours; whatever else a terminal obeys could only come from the text."""
     repo.write("app.py", "def total(prices):\n    return sum(prices) + 1\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 from typing import Any
@@ -17,16 +16,8 @@ from aethr.workflow import estimate, planning
 from aethr.workflow.planning import Terms
 from tests.live import KEY, TASK
 from tests.model_server import ModelServer, Reply, error
-from tests.support import Repo
+from tests.support import Repo, tiered
 
-SEEDS = [
-    *range(3),
-    *(
-        pytest.param(seed, marks=pytest.mark.slow)
-        for seed in range(3, 200 if os.environ.get("NIGHTLY") else 60)
-    ),
-]
-"""Those of .ci/run, and with NIGHTLY all."""
 ALPHABETS = ("abcdefghij (){}=:,.", "äöüéèçß", "日本語中文字", "😀😁😂🤣", "\u202e\u200b\x07ab", "\\\"'<>`")
 ENDS = (
     "Review status: pass", "Review status: revise", "- [high] f0.py:2 — it is wrong\n\nReview status: revise",
@@ -127,7 +118,7 @@ def write_workflow(repo: Repo, dice: random.Random) -> None:
     repo.write(".aethr.yaml", "\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", tiered(range(200), fast=3, ci=20))
 def test_no_run_passes_at_most(
     repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seed: int
 ) -> None:
