@@ -34,7 +34,7 @@ with atheris.instrument_imports(include=["aethr", "yaml", "json"]):
 
 
 MOST_S = 12
-"""Of processor time, which other programs do not lengthen. A traced reader takes up to thirty times as long."""
+"""Of processor time, which other programs do not lengthen. To be traced takes up to thirty times as long."""
 
 
 @dataclass(frozen=True)
