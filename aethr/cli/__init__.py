@@ -105,8 +105,8 @@ output has no key, no user name and no home folder, so that it can go into a bug
 """
 
 DOCTOR_EPILOG = """\
-exit codes: 0 `aethr run` can start; else the code that it would end with: 2 the workflow file, a setting or
-a key, 3 git, an agent or, with --online, the network. A mock needs neither key nor agent nor network.
+exit codes: 0 ready, or the code that `aethr run` would end with: 2 the workflow file, a setting or a key,
+3 git, an agent or, with --online, the network. A mock needs neither key nor agent nor network.
 
 example:
   aethr doctor --online
@@ -455,7 +455,7 @@ COMMANDS = {
         "show a review of an example, without a key",
         "aethr.cli.demo:main",
         DEMO_DESCRIPTION,
-        "example:\n  aethr demo",
+        "exit codes: 0 shown, 2 wrong usage, 3 git or the disk failed\n\nexample:\n  aethr demo",
     ),
     "run": Command(
         "run the workflow on a task", "aethr.cli.run:main", RUN_DESCRIPTION, RUN_EPILOG, _add_run_arguments

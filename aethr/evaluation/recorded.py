@@ -248,7 +248,7 @@ class Player:
     def warm(self, requests: Sequence[Request]) -> None:
         """Nothing takes long."""
 
-    def complete(self, request: Request) -> Generator[TextDelta | Sent, Spent, None, Completion]:
+    def complete(self, request: Request) -> Generator[TextDelta | Spent, None, Completion]:
         """Raises ``UsageError`` if no answer to this prompt was recorded."""
         turn = (request.step, request.iteration, request.part)
         question = self._asked[turn] = self._asked.get(turn, 0) + 1

@@ -20,6 +20,7 @@ from aethr.base.records import (
     PlaceId,
     Quote,
     Receipt,
+    Sent,
     StepResult,
     Usage,
 )
@@ -97,6 +98,9 @@ steps = st.builds(
         tuple
     ),
     shown=st.lists(findings, max_size=2).map(tuple),
+    sent=st.lists(
+        st.builds(Sent, words, st.none() | words, st.none() | words, counts, counts), max_size=2
+    ).map(tuple),
     places=st.lists(st.builds(PlaceId, st.none() | words, lines, lines, words), max_size=2).map(tuple),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import html
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -240,6 +241,6 @@ steps:
         gated = aethr("run", "--fail-on", "high", "look")
     line = "NOT REVIEWED: the answer of step 'critique' was cut (length)"
     assert (loud.code, quiet.code, gated.code) == (0, 0, 1), "the loop is not satisfied"
-    for text in (loud.out, quiet.out, gated.out, *(path.read_text() for path in pages)):
+    for text in (loud.out, quiet.out, gated.out, *(html.unescape(path.read_text()) for path in pages)):
         assert line in text
     assert json.loads((temp / "out.json").read_text())["outcome"] == "not-reviewed"
