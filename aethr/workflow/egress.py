@@ -95,7 +95,7 @@ def _find_problem(workflow: WorkflowSpec, called: Called, environ: Mapping[str, 
 
 
 def describe(workflow: WorkflowSpec, environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each host, with the models that are called there: ``calls api.openai.com:`` and their names."""
+    """A line for each host, with the models that are called there: ``calls api.openai.com: NAME, …``."""
     models: dict[str, list[str]] = {}
     for each in find_called(workflow, environ):
         host, variable = each.destination.host, each.destination.variable

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
 import itertools
-import html
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
