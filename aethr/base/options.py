@@ -222,7 +222,7 @@ MERGE_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option
 
 _EVALUATED = frozenset(("config", "preset", "live", "model", "no_fallback"))
 EVAL_OPTIONS: tuple[Option, ...] = (
-    Option("--tag", "only the cases that have this tag; repeatable: one of them", "list", metavar="TAG"),
+    Option("--tag", "only cases with this tag; repeatable: any of them", "list", metavar="TAG"),
     Option("--list", "list the cases, and run nothing", "flag"),
     Option("--repeat", "run each case N times (default 1)", metavar="N", convert=int),
     Option(
@@ -301,6 +301,9 @@ def build_eval(given: Mapping[str, Any]) -> EvalOptions:
             "--max-tokens": made.max_tokens,
         }
     )
+    if made.cases and (made.from_fix is not None or made.from_range is not None):
+        option = "--from-fix" if made.from_fix is not None else "--from-range"
+        raise UsageError(f"{option} makes cases, and takes none", "Leave CASES out; --out names the folder.")
     return made
 
 

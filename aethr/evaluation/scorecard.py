@@ -400,6 +400,10 @@ def _alarms(score: Score) -> list[str]:
     return found or ["revise, without a finding"] * score.is_alarm
 
 
+def _unheard(score: Score) -> list[str]:
+    return [] if score.trial.counts else [one_line(score.trial.error or "not reviewed", 300)]
+
+
 def _elsewhere(score: Score) -> list[str]:
     found = [each for each in score.detections if each.by and not each.at_place]
     return [f"{_name(each)}: at {_describe(each.by)}" for each in found if each.by]
@@ -414,9 +418,7 @@ _LISTS: Mapping[str, Callable[[Score], list[str]]] = MappingProxyType(
     {
         "Missed": _missed,
         "False alarms": _alarms,
-        "Without a verdict": lambda score: (
-            [] if score.trial.counts else [one_line(score.trial.error or "not reviewed", 300)]
-        ),
+        "Without a verdict": _unheard,
         "Found as less severe": lambda score: [
             f"{_name(each)}: as {each.by.severity}" for each in score.detections if each.by and each.is_lower
         ],
@@ -432,14 +434,18 @@ _LISTS: Mapping[str, Callable[[Score], list[str]]] = MappingProxyType(
 
 
 def _list(find: Callable[[Score], list[str]], scores: Sequence[Score]) -> list[str]:
-    """A line for each thing that happened in a case, with the number of its runs."""
-    items = []
+    """A line for each thing that happened, with its cases and the number of their runs.
+
+    Cases without a verdict for the same reason, such as a refused key, share a line.
+    """
+    cases: dict[tuple[str, str], list[str]] = {}
     for name, own in by_case(scores).items():
         told = Counter(line for each in own for line in dict.fromkeys(find(each)))
         for line, number in told.items():
             runs = f" ({number:,} of {len(own):,} runs)" if len(own) > 1 else ""
-            items.append(f"{one_line(name)}: {line}{runs}")
-    return items
+            own_line = "" if find is _unheard else name
+            cases.setdefault((own_line, f"{line}{runs}"), []).append(one_line(name))
+    return [f"{capped(names, _LISTED)}: {line}" for (_, line), names in cases.items()]
 
 
 def _describe(finding: Finding) -> str:

@@ -69,3 +69,10 @@ def test_the_record_is_the_baseline_of_the_next_one(aethr: Aethr, project: Repo,
     assert "Worse: 1" in page.read_text(encoding="utf-8")
     quiet = aethr("eval", str(folder), *played, "--quiet")
     assert "1/2 a1" not in quiet.out
+
+
+@pytest.mark.parametrize("words", [("--from-fix", "HEAD"), ("--from-range", "HEAD~1..HEAD")])
+def test_cases_are_refused_where_cases_are_made(aethr: Aethr, project: Repo, words: tuple[str, ...]) -> None:
+    done = aethr("eval", "my-cases", *words)
+    assert (done.code, done.out) == (2, "")
+    assert f"{words[0]} makes cases, and takes none" in done.err

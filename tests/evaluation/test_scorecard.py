@@ -65,9 +65,8 @@ False alarms:
   c4: revise, without a finding (1 of 3 runs)
 
 Without a verdict:
-  b3: HTTP 500 (1 of 3 runs)
+  b3, c4: HTTP 500 (1 of 3 runs)
   b6: not reviewed (1 of 3 runs)
-  c4: HTTP 500 (1 of 3 runs)
 
 recall                    59 % (16/27)      29 to 84 %, n = 9
   high                    67 % (8/12)       25 to 92 %, n = 4

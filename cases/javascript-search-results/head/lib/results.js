@@ -18,23 +18,23 @@ function excerpt(text, length = 80) {
   return `${text.slice(0, end > 0 ? end : length)} …`;
 }
 
-/** A pattern for each of the words that somebody searched. */
-function wordsOf(query) {
+/** A pattern of the words that somebody searched. */
+function patternOf(query) {
   const words = query.split(/\s+/).filter(Boolean);
-  return words.map((word) => new RegExp(word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi"));
+  return new RegExp(words.map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join("|") || "(?!)", "gi");
 }
 
 /** A text with these words marked. */
-function highlight(text, words) {
-  return words.reduce((marked, word) => marked.replace(word, "<mark>$&</mark>"), text);
+function highlight(text, pattern) {
+  return text.replace(pattern, "<mark>$&</mark>");
 }
 
 /** One result: a link with the title, and the beginning of the text with the words that were found. */
-function renderResult(result, words) {
+function renderResult(result, pattern) {
   return [
     "<li>",
     `<a href="/pages/${encodeURIComponent(result.slug)}">${escape(result.title)}</a>`,
-    `<p>${highlight(excerpt(result.text), words)}</p>`,
+    `<p>${highlight(excerpt(result.text), pattern)}</p>`,
     "</li>",
   ].join("");
 }
@@ -45,8 +45,8 @@ function renderResults(query, results) {
     return `<p>Nothing found for “${escape(query)}”.</p>`;
   }
   const heading = `<h2>${results.length} results for “${escape(query)}”</h2>`;
-  const words = wordsOf(query);
-  return `${heading}<ul>${results.map((result) => renderResult(result, words)).join("")}</ul>`;
+  const pattern = patternOf(query);
+  return `${heading}<ul>${results.map((result) => renderResult(result, pattern)).join("")}</ul>`;
 }
 
 module.exports = { escape, excerpt, renderResult, renderResults };
