@@ -131,15 +131,18 @@ def read(folders: Mapping[str, Path]) -> tuple[Loaded, ...]:
 
 
 def _find_below(folder: Path) -> Iterator[Path]:
-    """The folders of cases, at any depth, without following links below the first folder."""
+    """The folders of cases, at any depth, without following links below the first folder.
+
+    A folder that has only a part of a case is one too, so that it is refused and not left out.
+    """
     with os.scandir(folder) as found:
         entries = {each.name: each for each in found}
     if EXPECT in entries or ("base" in entries and ("head" in entries or PATCH in entries)):
         yield folder
         return
-    for name, entry in entries.items():
-        if entry.is_dir(follow_symlinks=False) and not name.startswith("."):
-            yield from _find_below(folder / name)
+    groups = (name for name, each in entries.items() if each.is_dir(follow_symlinks=False) and name[0] != ".")
+    below = [case for name in groups for case in _find_below(folder / name)]
+    yield from below or ([folder] if {"base", "head", PATCH} & {*entries} else [])
 
 
 def _read_case(name: str, folder: Path) -> Loaded:

@@ -159,7 +159,7 @@ def _set_up(
         task=options.task,
         config=options.config,
         preset=options.preset,
-        live=options.live,
+        live=options.live if options.replies is None else False,  # whatever AETHR_LIVE says
         model=options.model,
         no_fallback=options.no_fallback,
         replies=options.replies,
@@ -182,7 +182,7 @@ def _set_up(
     if isinstance(answers, Recordings):
         mode, model, task = "live", answers.model, options.task or answers.task
         settings = {**settings, "AETHR_LIVE": "1", "AETHR_MODEL": ""}
-        given = given._replace(replies=None)
+        given = given._replace(replies=None, live=None)
     given = given._replace(task=task, model=model, config=None, preset=None, jobs=1)
     tapes = Path(cwd, options.record) if options.record else None
     identity = Identity(

@@ -82,6 +82,17 @@ def test_names_are_paths_below_the_folder_that_was_given(tmp_path: Path) -> None
         cases.find(["set", "other"], tmp_path)
 
 
+@pytest.mark.parametrize("part", ["base", "head", "change.patch"])
+def test_a_part_of_a_case_is_not_left_out(tmp_path: Path, part: str) -> None:
+    make_case(tmp_path / "set" / "a", CLEAN)
+    make_case(tmp_path / "set" / "base" / "b", CLEAN)
+    (tmp_path / "set" / "c" / part).mkdir(parents=True)
+    found = cases.find(["set"], tmp_path)
+    assert list(found) == ["a", "base/b", "c"]
+    with pytest.raises(ConfigError, match=r"c/expect\.yaml: no such file"):
+        cases.read(found)
+
+
 @pytest.mark.parametrize("path", ["nothing", "empty", "file"])
 def test_a_folder_without_a_case_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
