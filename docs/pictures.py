@@ -242,6 +242,7 @@ def _draw_comment(*, light: bool) -> str:
     # What may be dangerous in the Markdown was made harmless before: all HTML that is left is Aethr's own.
     unsafe = cmarkgfm.Options.CMARK_OPT_UNSAFE
     html = cmarkgfm.github_flavored_markdown_to_html(_write_comment(), options=unsafe)
+    html = re.sub(r"127\.0\.0\.1:\d+", "api.openai.com", html)
     body = html.replace("<br>", "<br/>").replace(
         "<details>", '<details open="">', 1
     )  # the suggestion, as a reader unfolds it
@@ -287,6 +288,7 @@ def _environ(server: ModelServer) -> dict[str, str]:
 def _settled(raw: str) -> str:
     """The output without what differs from run to run; the border of a panel keeps its length."""
     raw = re.sub(r"[^\n]*calls go to http://127[^\n]*\n", "", raw)
+    raw = re.sub(r"calls 127\.0\.0\.1:\d+ \(OPENAI_BASE_URL\)", "calls api.openai.com", raw)
     raw = re.sub(r"OPENAI_BASE_URL=\S+ \S+ -m aethr", "aethr", raw)
     raw = re.sub(r"@\S+/(aethr-[\w-]+)-\w+\.json", r"@/tmp/\1-x1y2z3.json", raw)
     raw = re.sub(r"( [\d,]+ tokens · \S+)( · [\d.]+ s)", lambda found: "─" * len(found[2]) + found[1], raw)

@@ -34,6 +34,7 @@ from aethr.output.markdown import (
     steps_table,
 )
 from aethr.output.page import answer, findings_by_file, set_aside
+from aethr.output.recipients import find_recipients
 from aethr.review import FEW
 
 Measure = Callable[[str], int]
@@ -278,7 +279,7 @@ def _body(page: Page, room: Room) -> str:
             steps,
             listed(wording.reuse(result), room.limit // 24, measure),
             "**Who saw what**",
-            recipients_table(result, _within(room.limit // 24, measure)),
+            recipients_table(find_recipients(result), _within(room.limit // 24, measure)),
             loops,
             run_flowchart(result),
         ),

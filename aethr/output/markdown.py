@@ -13,13 +13,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aethr.base.records import RunResult
 from aethr.base.sanitize import one_line, terminal
 from aethr.base.words import counted, rest
 from aethr.output import wording
-from aethr.output.recipients import find_recipients
+
+if TYPE_CHECKING:
+    from aethr.output.recipients import Recipient
 
 STEPS = 30
 """A chart of more steps would be too large to read."""
@@ -139,7 +141,7 @@ def steps_table(result: RunResult, fitting: Fitting = tuple) -> str:
     return table(head, rows, "step", fitting)
 
 
-def recipients_table(result: RunResult, fitting: Fitting = tuple) -> str:
+def recipients_table(recipients: Iterable[Recipient], fitting: Fitting = tuple) -> str:
     """Who saw what: the hosts and agents that prompts went to, and how much; a line if nothing was sent."""
     rows = [
         (
@@ -149,7 +151,7 @@ def recipients_table(result: RunResult, fitting: Fitting = tuple) -> str:
             f"{each.bytes_sent:,}",
             each.requests,
         )
-        for each in find_recipients(result)
+        for each in recipients
     ]
     head = ("Host", "Model or agent", "Files", "Bytes of prompts", "Calls")
     return table(head, rows, "recipient", fitting) or "Nothing was sent to a model or an agent."

@@ -117,6 +117,7 @@ def markdown(result: RunResult) -> str:
     """A page for people: verdict, findings by file, what else the last answer says, notes, steps and cost."""
     from aethr.output.page import answer, findings_by_file, set_aside  # other formats start without it
 
+    found = find_recipients(result)
     sections = (
         f"# Aethr: {markdown_inline(result.workflow)}{_unreal(result)}",
         f"**{markdown_inline(wording.verdict(result).text)}**",
@@ -129,7 +130,7 @@ def markdown(result: RunResult) -> str:
         _titled("Excluded by rule", bullets(wording.excluded(result))),
         _titled("Loops", bullets(map(wording.loop, result.loops))),
         _titled("Steps", steps_table(result)),
-        fold(f"Who saw what: {summarize(find_recipients(result))}", recipients_table(result)),
+        fold(f"Who saw what: {summarize(found)}", recipients_table(found)),
         markdown_inline(wording.spent(result)),
     )
     return "\n\n".join(section.strip("\n") for section in sections if section) + "\n"

@@ -34,6 +34,7 @@ from aethr.base.records import (
     ModelSpec,
     Notice,
     Request,
+    Sent,
     TextDelta,
 )
 from aethr.cli import main
@@ -75,22 +76,23 @@ class Stage:
 
 
 def drain(
-    call: Generator[TextDelta | Notice | AttemptStarted, None, Completion],
+    call: Generator[TextDelta | Notice | AttemptStarted | Sent, None, Completion],
 ) -> tuple[list[TextDelta | Notice], Completion]:
     """All that a call yields of the agent, and what it returns."""
     done: list[Completion] = []
 
-    def relay() -> Iterator[TextDelta | Notice | AttemptStarted]:
+    def relay() -> Iterator[TextDelta | Notice | AttemptStarted | Sent]:
         done.append((yield from call))
 
-    return [event for event in relay() if not isinstance(event, AttemptStarted)], done[0]
+    return [event for event in relay() if not isinstance(event, AttemptStarted | Sent)], done[0]
 
 
 def begun(
-    call: Generator[TextDelta | Notice | AttemptStarted, None, Completion],
-) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
+    call: Generator[TextDelta | Notice | AttemptStarted | Sent, None, Completion],
+) -> Generator[TextDelta | Notice | AttemptStarted | Sent, None, Completion]:
     """A call whose agent is started by what is asked of it next."""
     assert isinstance(next(call), AttemptStarted)
+    assert isinstance(next(call), Sent)
     return call
 
 

@@ -19,6 +19,7 @@ from aethr.base.records import (
     ModelSpec,
     Notice,
     Request,
+    Sent,
     TextDelta,
 )
 from aethr.workflow.backends import BACKENDS
@@ -65,7 +66,7 @@ def start(
     *,
     model: str = "fake:model",
     unsafe: bool = False,
-) -> Generator[TextDelta | Notice | AttemptStarted, None, Completion]:
+) -> Generator[TextDelta | Notice | AttemptStarted | Sent, None, Completion]:
     request = Request(
         "implement",
         "implementer",
@@ -80,14 +81,14 @@ def start(
 
 
 def run(
-    call: Generator[TextDelta | Notice | AttemptStarted, None, Completion],
+    call: Generator[TextDelta | Notice | AttemptStarted | Sent, None, Completion],
 ) -> tuple[list[TextDelta | Notice], Completion]:
     done: list[Completion] = []
 
-    def relay() -> Generator[TextDelta | Notice | AttemptStarted, None, None]:
+    def relay() -> Generator[TextDelta | Notice | AttemptStarted | Sent, None, None]:
         done.append((yield from call))
 
-    return [event for event in relay() if not isinstance(event, AttemptStarted)], done[0]
+    return [event for event in relay() if not isinstance(event, AttemptStarted | Sent)], done[0]
 
 
 @pytest.fixture

@@ -94,11 +94,13 @@ def killer(*words: str, folder: Path) -> Iterator[Killer]:
 
 
 def comparable(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what differs from run to run: how long it took, and what a resume still has to pay."""
+    """A record without what differs from run to run: how long it took, and what was left to a resume."""
     record["totals"].pop("seconds")
     record.pop("estimate")
     for step in record["steps"]:
         step.pop("seconds")
+    for recipient in record["recipients"]:
+        recipient.pop("earlier_calls")
     return record
 
 

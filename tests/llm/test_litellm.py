@@ -79,7 +79,8 @@ def test_the_test_server_runs_as_a_process_from_a_script(tmp_path: Path) -> None
     ) as child:
         assert child.stdout is not None
         model = backend({"OPENAI_BASE_URL": child.stdout.readline().strip()})
-        shown = [event.text for _ in range(2) for event in model.complete(request())]
+        calls = [list(model.complete(request())) for _ in range(2)]
+        shown = [event.text for _sent, *texts in calls for event in texts]
         child.communicate("")
     assert shown == ["first", "a", "b"]
     assert len(log.read_text().splitlines()) == 2

@@ -579,6 +579,7 @@ def test_an_answer_that_is_too_long_is_stopped() -> None:
 def test_closing_the_generator_hangs_up() -> None:
     with ModelServer([Reply(("half",), fault="stall")]) as server:
         stream = backend(environ_for(WAYS["openai"], server)).complete(request())
+        assert isinstance(next(stream), Sent)
         assert next(stream) == TextDelta("half")
         stream.close()
         server.wait_abandoned()

@@ -203,4 +203,4 @@ def test_a_step_of_an_older_checkpoint_went_to_a_host_that_is_not_known() -> Non
     [found] = find_recipients(result)
     assert (found.host, found.name, found.calls) == (None, "not known to Aethr", 1)
     hostile = step._replace(sent=(Sent("m|<b>", "h|@team"),))
-    assert "| h\\|@" in recipients_table(result._replace(steps=(hostile,)))
+    assert "| h\\|@" in recipients_table(find_recipients(result._replace(steps=(hostile,))))

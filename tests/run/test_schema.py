@@ -83,7 +83,7 @@ REVIEWS = {
         "- [high] app.py:2 — it leaked — fixed\n\nReview status: pass",
     ),
 }
-NAMED = {"prompt_sha256", "content", "form", "quotes", "answer_key", "digests", "seconds", "usage"}
+NAMED = {"prompt_sha256", "content", "form", "quotes", "answer_key", "digests", "seconds", "sent", "usage"}
 """What of a step depends on the form: the prompt and the answer. Code has other lines around it."""
 
 
@@ -105,6 +105,7 @@ def test_the_record_and_the_exit_code_are_those_of_the_text(
         [step] = record.pop("steps")
         record["totals"].pop("seconds")
         record.pop("estimate")
+        record.pop("recipients")
         record["totals"] = {"calls": record["totals"]["calls"]}
         records.append((each.code, record, {name: step[name] for name in step.keys() - NAMED}))
     assert records[0] == records[1]
