@@ -89,9 +89,12 @@ def _compare(path: str | None, revision: str, options: RunOptions) -> Sequence[s
 
     cwd = Path.cwd()
     paths = [Path(cwd, path)] if path else [folder / WORKFLOW_FILE for folder in planning.folders(cwd)]
-    here = git.checkout(next(each for each in paths[0].parents if each.is_dir()))
+    place = next(each for each in paths[0].parents if each.is_dir())
+    here = git.checkout(place)
     if here is None:
-        raise UsageError(f"--against {revision}: {cwd} is not in a git repository", "Run it in a clone.")
+        raise UsageError(
+            f"--against {revision}: {place} is not in a git repository", "Name a file that is in a clone."
+        )
     (tree,) = history.resolve(here.top, revision)
     if tree is None:
         raise UsageError(f"--against: {revision!r} is not a commit here", "Name a branch, a tag or a commit.")

@@ -104,7 +104,7 @@ class Display(NamedTuple):
 
     ``stream``: True shows text as it arrives, False only complete answers, None what suits the terminal.
     ``quiet``: only the last answer, and warnings about it (mock mode, no review).
-    ``verbose``: the size and hash of each prompt, the tokens, cost and time of each step.
+    ``verbose``: the size and hash of each prompt, the tokens, cost and time of each step, who saw what.
     ``json``: the run record goes to standard output, everything else to standard error.
     """
 

@@ -113,7 +113,8 @@ def narrate(event: Event, *, verbose: bool = False, shown: Sequence[StepResult] 
         case LoopEnded():
             return (_loop_message(event.loop),)
         case RunFinished():
-            return closing(event.result, shown)
+            seen = _describe_recipients(event.result) if verbose else ()
+            return (*seen, *closing(event.result, shown))
         case _:
             return ()
 
@@ -611,6 +612,15 @@ def _describe_left_out(receipts: Sequence[Receipt]) -> Iterator[Message]:
         f"{one_line(each.path)} ({each.excluded})" for each in receipts if each.excluded and each.path
     ]:
         yield Message(f"excluded by rule: {capped(left)}", "note")
+
+
+def _describe_recipients(result: RunResult) -> Iterator[Message]:
+    """Who saw what, a line each."""
+    from aethr.output.recipients import find_recipients  # only --verbose and reports need it
+
+    for each in find_recipients(result):
+        sent = f"{each.extent}, {each.bytes_sent:,} bytes of prompts, calls: {each.requests}"
+        yield Message(f"sent to {each.name}: {each.reader}: {sent}", "note")
 
 
 def _describe_prompt(event: StepPrepared, verbose: bool) -> tuple[Message, ...]:

@@ -296,7 +296,7 @@ class _Elements:
             return content  # List<String> is code, even if HTML takes it for a tag
         seen = name in _BLOCKS or name == "br"
         if closing:
-            seen = self._close(name) or name in ("br", "p")
+            seen = (self._close(name) and seen) or name in ("br", "p")
         elif name not in _VOID and (in_html or name not in _LITERAL):
             shown = name in _SHOWN | _CODE and _HARMLESS.fullmatch(attributes) is not None
             if name in _BLOCKS:

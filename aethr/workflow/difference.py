@@ -182,10 +182,12 @@ def _list_settings(model: ModelSpec) -> Iterator[str]:
             yield f"{name}: {codec.line(dict(value)).strip() if isinstance(value, Mapping) else value}"
 
 
-def _list_called(spec: WorkflowSpec) -> Iterator[str]:
-    for _, model, (address, variable, unknown) in dict.fromkeys(egress.find_called(spec, {})):
+def _list_called(spec: WorkflowSpec) -> Iterable[str]:
+    lines = dict[str, None]()
+    for _, model, (address, variable, unknown) in egress.find_called(spec, {}):
         host = address.netloc if address else f"the address in {variable}" if variable else unknown
-        yield f"{model}: {host}"
+        lines[f"{model}: {host}"] = None  # two roles may have one model
+    return lines
 
 
 def _list_way(step: StepSpec) -> Iterator[str]:

@@ -241,6 +241,12 @@ def test_what_a_rule_excludes_from_this_change_is_named(project: Repo, against: 
     assert not any("vendor/a.py" in line for line in lines)
 
 
+def test_a_host_that_two_roles_call_with_one_model_is_one_line(project: Repo, against: Against) -> None:
+    same = dict.fromkeys(("thinker", "reviewer"), "groq:one")
+    project.write(".aethr.yaml", yaml.safe_dump({**FILE, "models": {**FILE["models"], **same}}))
+    assert [line.strip() for line in against()].count("+ groq:one: api.groq.com") == 1
+
+
 def test_what_a_run_needs_is_before_and_after(project: Repo, against: Against) -> None:
     project.write(".aethr.yaml", edit("steps.2.repeat.max_iterations", 50))
     lines = against()
@@ -330,6 +336,16 @@ def test_the_mistakes_of_both_sides_are_named_by_their_side(project: Repo) -> No
 def test_wrong_usage(project: Repo, words: tuple[str, ...], said: str) -> None:
     done = aethr("check", *words, cwd=project.root)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_file_outside_of_a_repository_is_refused_by_its_folder(
+    project: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(project.root)
+    assert main(["check", "--against", "HEAD", str(folder / "missing" / "x.yaml")]) == 2
+    assert f"--against HEAD: {folder} is not in a git repository" in capsys.readouterr().err
 
 
 @pytest.mark.slow

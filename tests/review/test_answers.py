@@ -529,6 +529,19 @@ def test_a_closing_tag_takes_no_finding_back(said: str, tag: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("wrong <b>only</b> if x is empty", "wrong only if x is empty"),
+        ("<code>x</code> is read twice", "`x` is read twice"),
+        ("a <i>b <em>c</em></i> d", "a b c d"),
+    ],
+)
+def test_a_message_goes_on_after_an_inline_element(message: str, shown: str) -> None:
+    found = review.parse(f"- [high] src/app.py:2 — {message}\n\nReview status: revise").findings
+    assert [each.message for each in found] == [shown]
+
+
+@pytest.mark.parametrize(
     "text", ["<think>a", "<think>", "<think>a</think><reasoning>b", "[THINK]\na\n\nb", "a</think><think>b"]
 )
 def test_thinking_without_an_end_leaves_no_answer(text: str) -> None:

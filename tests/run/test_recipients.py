@@ -63,6 +63,24 @@ def test_the_record_counts_files_bytes_and_calls_by_host(
     ]
 
 
+@pytest.mark.parametrize("words", [(), ("-v",), ("--quiet",)])
+def test_only_a_verbose_run_says_who_saw_what_on_the_terminal(
+    aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    project.write(".aethr.yaml", ONE)
+    with serving(monkeypatch, PASS) as server:
+        out = aethr("run", *words, TASK).out
+    size = len(server.bodies[0]["messages"][-1]["content"].encode())
+    line = f"note: sent to {host_of(server.origin)}: {FIRST}: 1 file, {size:,} bytes of prompts, calls: 1\n"
+    assert (line in out) == (words == ("-v",)), out
+
+
+def test_a_verbose_mock_sends_nothing(aethr: Aethr, project: Repo) -> None:
+    project.write(".aethr.yaml", ONE)
+    done = aethr("run", "-v", TASK)
+    assert (done.code, "sha256" in done.out, "sent to" in done.out) == (0, True, False), done.out
+
+
 def test_retries_and_the_question_for_a_verdict_count(
     aethr: Aethr, project: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
