@@ -17,7 +17,7 @@ from aethr.base.words import fold, terminal_width
 from aethr.config import WORKFLOW_FILE, data_folder
 from aethr.git import call
 from aethr.output.render import Display, is_interactive, make_renderer
-from aethr.run import execute, prepare, telling
+from aethr.run import execute, prepare
 
 TASK = "review my change"
 FIRST = "EXAMPLE: change and answer come with Aethr; no model is called."
@@ -55,9 +55,9 @@ def main() -> int:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AETHR_")}
         prepared = prepare(options, root, environ)
         outcome = execute(prepared, make_renderer(Display(stream=False), sys.stdout, sys.stderr, environ))
-        with telling(prepared, outcome):
-            if outcome.error is not None:
-                raise outcome.error
+        if outcome.error is not None:
+            outcome.error.resume = ""  # its checkpoint goes with the folder
+            raise outcome.error
     sys.stdout.write(f"\n{NEXT}\n")
     _say(LAST)
     return outcome.result.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -96,6 +97,24 @@ def test_pip_compiles_the_example_and_the_demo_shows_none_of_it(tmp_path: Path) 
     )
     assert "reviewing unstaged changes: 1 file, +4 -3" in done.stdout
     assert "__pycache__" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")
+def test_a_closed_output_offers_no_checkpoint_that_is_gone(tmp_path: Path) -> None:
+    """As in ``aethr demo | head -1``, with a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "aethr", "demo"],
+            cwd=tmp_path,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (3, "aethr: standard output was closed before the end\n")
 
 
 # --- what the answer claims ----------------------------------------------------------------------
