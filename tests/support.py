@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -146,6 +147,16 @@ def aethr(
 
 def _text(output: bytes) -> str:
     return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def compile_below(folder: Path) -> int:
+    """Compile each ``.py`` as ``pip install`` does with those of a wheel; how many there were."""
+    sources = list(folder.rglob("*.py"))
+    for source in sources:
+        py_compile.compile(
+            str(source), str(source.parent / "__pycache__" / f"{source.stem}.pyc"), doraise=True
+        )
+    return len(sources)
 
 
 def prompts(*args: str, cwd: Path) -> bytes:

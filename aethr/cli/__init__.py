@@ -29,7 +29,7 @@ GC_THRESHOLD = 50_000
 FIRST_STEPS = {
     "aethr init": "choose a workflow; writes .aethr.yaml",
     'aethr run "review my changes"': "a mock: no key, no cost",
-    "aethr auth login openai": "from then on it is real",
+    "aethr auth login openai": "stores the key; runs are real if you say so",
 }
 """What to do after installing, in this order."""
 
@@ -78,7 +78,7 @@ Run the workflow of this project over CASES, changes with a known answer, and sa
 workflow finds, and how often it raises a false alarm.
 
 A case is a folder with base/, head/ (or change.patch) and expect.yaml. As in `aethr run`, models are called
-only with AETHR_LIVE=1, AETHR_MODEL or --model; the estimate of what that costs comes first.
+only with --live, AETHR_LIVE=1, AETHR_MODEL or --model; the estimate of what that costs comes first.
 """
 
 EVAL_EPILOG = """\

@@ -17,12 +17,14 @@ from aethr.base.words import fold, terminal_width
 from aethr.config import WORKFLOW_FILE, data_folder
 from aethr.git import call
 from aethr.output.render import Display, is_interactive, make_renderer
-from aethr.run import execute, prepare, telling
+from aethr.run import execute, prepare
 
 TASK = "review my change"
 FIRST = "EXAMPLE: change and answer come with Aethr; no model is called."
 LAST = "EXAMPLE: no model was called, so this is not a review."
 AUTHOR = {"user.name": "Aethr", "user.email": "demo@example.invalid", "commit.gpgSign": "false"}
+COMPILED = shutil.ignore_patterns("__pycache__")
+"""pip compiles every ``.py`` of a wheel, also those of the example."""
 NEXT = """\
 Your own change, with a key:
   aethr auth login openai
@@ -37,12 +39,12 @@ def main() -> int:
     _say(FIRST)
     with tempfile.TemporaryDirectory(prefix="aethr-demo-") as folder:
         root = Path(folder).resolve()
-        shutil.copytree(files / "before", root, dirs_exist_ok=True)
+        shutil.copytree(files / "before", root, dirs_exist_ok=True, ignore=COMPILED)
         shutil.copyfile(files / "workflow.yaml", root / WORKFLOW_FILE)
         call.checked(root, "init", "--quiet", "--template=")
         call.checked(root, "add", "--force", ".")
         call.checked(root, *call.settings(AUTHOR), "commit", "--quiet", "--no-verify", "--message=Before")
-        shutil.copytree(files / "after", root, dirs_exist_ok=True)
+        shutil.copytree(files / "after", root, dirs_exist_ok=True, ignore=COMPILED)
         diff = call.checked(root, "diff", "--no-ext-diff", f"--color={'always' if colour else 'never'}")
         sys.stdout.write(f'\n$ git diff\n{diff.decode()}\n$ aethr run "{TASK}"\n')
         sys.stdout.flush()
@@ -53,9 +55,9 @@ def main() -> int:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AETHR_")}
         prepared = prepare(options, root, environ)
         outcome = execute(prepared, make_renderer(Display(stream=False), sys.stdout, sys.stderr, environ))
-        with telling(prepared, outcome):
-            if outcome.error is not None:
-                raise outcome.error
+        if outcome.error is not None:
+            outcome.error.resume = ""  # its checkpoint goes with the folder
+            raise outcome.error
     sys.stdout.write(f"\n{NEXT}\n")
     _say(LAST)
     return outcome.result.exit_code

@@ -63,9 +63,10 @@ def shown(path: Path) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is not a folder itself, sorted; no link is followed."""
+    """Everything below a folder that is not a folder, sorted, without bytecode; no link is followed."""
     with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda each: each.name)
+        # pip compiles every .py of a wheel, also those of the cases; and so does running a case's code.
+        entries = sorted((each for each in found if each.name != "__pycache__"), key=lambda each: each.name)
     for entry in entries:
         path = folder / entry.name
         if not entry.is_dir(follow_symlinks=False) or building.check_name(entry.name):

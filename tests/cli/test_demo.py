@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -13,11 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
-from aethr.cli.demo import FIRST, LAST
+import aethr as aethr_package
+from aethr.base.errors import DiskError
+from aethr.cli.demo import FIRST, LAST, main
 from aethr.config import data_folder
 from tests.model_server import ModelServer
 from tests.screen import Screen, on_terminal
-from tests.support import aethr
+from tests.support import aethr, compile_below
 
 FILES = data_folder("demo")
 ANSWER: str = yaml.safe_load((FILES / "replies.yaml").read_text(encoding="utf-8"))["review"][0]
@@ -80,6 +85,35 @@ def test_the_demo_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     here.mkdir()
     done = aethr("demo", cwd=here, env={"TMPDIR": str(temporary)})
     assert (done.returncode, [*temporary.iterdir(), *here.iterdir()]) == (0, [])
+
+
+def test_pip_compiles_the_example_and_the_demo_shows_none_of_it(tmp_path: Path) -> None:
+    """``pip install`` compiles each ``.py`` of a wheel; uv and a checkout do not."""
+    package = Path(aethr_package.__file__).parent
+    for name in ("aethr", "demo", "presets"):
+        shutil.copytree(package.parent / name, tmp_path / name)
+    assert compile_below(tmp_path / "demo") == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "aethr", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "reviewing unstaged changes: 1 file, +4 -3" in done.stdout
+    assert "__pycache__" not in done.stdout + done.stderr
+
+
+class ClosedAtTheReview(io.StringIO):
+    """An output whose reader leaves when the review begins, as ``head`` does."""
+
+    def write(self, text: str) -> int:
+        if "== scripted" in text:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_a_closed_output_offers_no_checkpoint_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", ClosedAtTheReview())
+    with pytest.raises(DiskError, match="standard output was closed") as caught:
+        main()
+    assert caught.value.resume == ""
 
 
 # --- what the answer claims ----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from aethr.evaluation import cases, trees
 from aethr.evaluation.trials import Expected, Where
 from aethr.git import building
 from tests.evaluation.making import BASE, CLEAN, make_case, write_files
-from tests.support import Repo
+from tests.support import Repo, compile_below
 
 FULL = """\
 message: Page through the totals
@@ -69,6 +69,14 @@ def test_a_patch_gives_the_same_case_as_the_files_that_it_makes(tmp_path: Path) 
     (one,), (other,) = read(whole), read(patched)
     assert other.head == one.head
     assert other.case.sha256 == one.case.sha256
+
+
+def test_bytecode_is_not_part_of_a_case(tmp_path: Path) -> None:
+    """pip compiles the cases that come with Aethr, so the change would have files that are not text."""
+    folder = make_case(tmp_path / "pages", FULL, {"other.py": "x = 1\n"})
+    before = read(folder)
+    assert compile_below(folder) == 3
+    assert read(folder) == before
 
 
 def test_names_are_paths_below_the_folder_that_was_given(tmp_path: Path) -> None:
