@@ -258,8 +258,13 @@ def _write_comment() -> str:
     """The Markdown that the Action posts."""
     with tempfile.TemporaryDirectory() as folder, ModelServer(RUN.answers) as server:
         repo = _project(Path(folder, "shop"))
+        repo.commit("Refund all by default")
         options = RunOptions(
-            task="review", preset="review-existing-diff", fail_on="high", checkpoint_dir=folder
+            task="review",
+            preset="review-existing-diff",
+            diff="HEAD~1...HEAD",
+            fail_on="high",
+            checkpoint_dir=folder,
         )
         prepared = prepare(options, repo.root, {**os.environ, **_environ(server)})
         result = execute(prepared, nullcontext(lambda _: None)).result
