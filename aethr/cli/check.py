@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aethr import git
@@ -14,7 +14,7 @@ from aethr.base import providers, sanitize
 from aethr.base.errors import AethrError, ConfigError, UsageError
 from aethr.base.options import RunOptions
 from aethr.base.providers import PROVIDERS, split
-from aethr.base.records import Plan, Scope
+from aethr.base.records import Checkout, Plan, Scope
 from aethr.base.words import capped, suggest, terminal_width
 from aethr.config import WORKFLOW_FILE, workflow_file
 from aethr.git import history, tracking
@@ -45,9 +45,12 @@ def main(
             if against is not None:
                 lines: Iterable[str] = _compare(path, against, options)
             else:
-                plan = _plan(path, options)
-                lines = _draw(plan, mermaid=mermaid)
-                doubts = list(_doubts(plan, today or datetime.date.today()))
+                project = planning.open_project(Path.cwd(), path, None)
+                here = git.checkout_if_any(project.root)
+                settings, warnings = _read_settings(project, here)
+                plan = _plan(project, here, options, settings)
+                lines = _draw(plan, settings, mermaid=mermaid)
+                doubts = [*warnings, *_doubts(plan, settings, today or datetime.date.today())]
         except ConfigError as error:
             mistakes += error.mistakes
             continue
@@ -60,22 +63,34 @@ def main(
     return 0
 
 
-def _draw(plan: Plan, *, mermaid: bool) -> Iterable[str]:
+def _read_settings(
+    project: planning.Project, here: Checkout | None
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """The environment of a run, with what the project's ``.env`` adds, and why that is not read, if so."""
+    if not os.path.lexists(project.root / ".env"):
+        return os.environ, ()
+    from aethr.run import load_dotenv  # it loads what a check without the file does not need
+
+    dotenv = load_dotenv(project, here, os.environ)
+    return {**dotenv.values, **os.environ}, dotenv.warnings
+
+
+def _draw(plan: Plan, settings: Mapping[str, str], *, mermaid: bool) -> Iterable[str]:
     """The map or the chart. Raises ``ConfigError`` for a host that the file itself does not allow."""
-    egress.require(plan.workflow, os.environ, elsewhere=bool(os.environ.get("AETHR_MODEL")), unset=False)
+    egress.require(plan.workflow, settings, elsewhere=bool(settings.get("AETHR_MODEL")), unset=False)
     if not mermaid:
-        return overview.lines(plan, terminal_width(sys.stdout), os.environ)
+        return overview.lines(plan, terminal_width(sys.stdout), settings)
     if lines := overview.flowchart(plan).splitlines():
         return lines
     raise UsageError(f"{plan.workflow.origin}: too many steps for a chart", "`aethr check` lists them.")
 
 
-def _plan(path: str | None, options: RunOptions) -> Plan:
+def _plan(
+    project: planning.Project, here: Checkout | None, options: RunOptions, settings: Mapping[str, str]
+) -> Plan:
     """The plan of a mock run of the present change: the check depends neither on keys nor on git."""
-    project = planning.open_project(Path.cwd(), path, None)
-    agreed = planning.read_terms(options, {**os.environ, "AETHR_LIVE": "0"}, ())
+    agreed = planning.read_terms(options, {**settings, "AETHR_LIVE": "0"}, ())
     bound = planning.bind(project, agreed, {})
-    here = git.checkout_if_any(project.root)
     survey = git.choose_scope(here) if here else None
     return planning.plan(bound, "", survey.scope if survey else Scope(), survey)
 
@@ -130,19 +145,19 @@ def _compare(path: str | None, revision: str, options: RunOptions) -> Sequence[s
     return [f"{names[file]}: {said} since {revision}", *(f"  {line}" for line in found.lines)]
 
 
-def _doubts(plan: Plan, today: datetime.date) -> Iterator[str]:
+def _doubts(plan: Plan, settings: Mapping[str, str], today: datetime.date) -> Iterator[str]:
     """What may go wrong with the models of a plan: they retire, lack a package, or settings do not fit."""
     known = {*PROVIDERS, *spending.priced_providers()}
     for name in dict.fromkeys(model.name for step in plan.steps for model in providers.called(step)):
         provider = split(name)[0]
         if provider not in known:
             yield f"{name}: the provider '{provider}' is not known here{suggest(provider, sorted(known))}"
-        if (package := routes.missing_package(name, os.environ)) is not None:
+        if (package := routes.missing_package(name, settings)) is not None:
             yield f"{name}: the package {package.name} is not installed; run `{package.command}`"
         if (retirement := spending.retirement(name, today)) is not None:
             yield retirement
     called = [model for step in plan.steps if not step.edits_tree for model in providers.called(step)]
-    yield from catalog.find_doubts(called, os.environ)
+    yield from catalog.find_doubts(called, settings)
     yield from _settings_without_effect(plan)
     yield from _answers_in_doubt(plan)
 

@@ -163,6 +163,24 @@ def test_check_counts_the_model_of_the_environment(project: Repo) -> None:
     assert "AETHR_MODEL: 'gpt' is not provider:model" in done.stderr
 
 
+def test_check_reads_env_as_a_run_does(repo: Repo) -> None:
+    workflow = (
+        "workflow: w\nroles: {r: x}\nsteps: [{id: a, role: r}]\n"
+        "models: {r: {model: 'openai:gpt-5.4-mini', endpoint: MY_BASE_URL}}\n"
+    )
+    repo.write(".aethr.yaml", workflow)
+    repo.commit()
+    repo.write(".env", "MY_BASE_URL=http://127.0.0.1:9/v1\nOTHER=1\n")
+    done = aethr("check", cwd=repo.root)
+    assert "  calls 127.0.0.1:9 (MY_BASE_URL): openai:gpt-5.4-mini\n" in done.stdout
+    assert "are read from it: OTHER\n" in done.stderr
+    elsewhere = aethr("check", cwd=repo.root, env={"MY_BASE_URL": "http://127.0.0.1:8/v1"})
+    assert "  calls 127.0.0.1:8 (MY_BASE_URL): " in elsewhere.stdout, "the environment wins"
+    repo.write(".aethr.yaml", f"{workflow}hosts: [api.openai.com]\n")
+    refused = aethr("check", cwd=repo.root)
+    assert (refused.returncode, "127.0.0.1:9" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("columns", [40, 200])
 def test_a_map_is_no_wider_than_its_terminal(tmp_path: Path, preset: str, columns: int) -> None:
