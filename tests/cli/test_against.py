@@ -201,6 +201,8 @@ def test_the_edits_below_are_of_every_key_of_the_file() -> None:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Survey:
     """One repository with a change, for the tests that only compare."""
     repo = make_repo(tmp_path_factory.mktemp("shared"))
+    for name, value in (("user.name", "A"), ("user.email", "a@example.invalid")):  # no test has a home yet
+        repo.git("config", name, value)
     repo.write("src/auth/a.py", "x = 1\n")
     repo.commit()
     repo.write("src/auth/a.py", "x = 2\n")
