@@ -95,6 +95,14 @@ class Picture:
 _ANSI = (36, 41, 47), (207, 34, 46), (17, 99, 41), (125, 78, 0), (9, 105, 218), (130, 80, 223), (27, 124, 131)
 LIGHT = TerminalTheme((255, 255, 255), (31, 35, 40), [*_ANSI, (110, 119, 129)], [*_ANSI, (110, 119, 129)])
 """A terminal with a light background, in the colours of GitHub's light theme."""
+_SVG = [tuple(SVG_EXPORT_THEME.ansi_colors[number]) for number in range(9)]
+DARK = TerminalTheme(
+    tuple(SVG_EXPORT_THEME.background_color),
+    tuple(SVG_EXPORT_THEME.foreground_color),
+    _SVG[:8],
+    [_SVG[8], *_SVG[1:8]],
+)
+"""Rich's own dark one, whose bright green is too dark to read."""
 
 RUN = Picture(
     ("run", "--preset", "review-existing-diff", "--fail-on", "high", "review my changes"),
@@ -182,7 +190,7 @@ def _draw(picture: Picture, name: str) -> str:
     # The fonts that Rich names would be fetched from elsewhere; a monospaced one is everywhere.
     plain = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     plain = plain.replace("<svg ", '<svg xml:space="preserve" ', 1)  # some viewers drop spaces at the start
-    theme = LIGHT if picture.light else SVG_EXPORT_THEME
+    theme = LIGHT if picture.light else DARK
     return console.export_svg(title="aethr", code_format=plain, unique_id=f"aethr-{name}", theme=theme)
 
 
