@@ -42,6 +42,12 @@ from aethr.base.records import (
 from aethr.context.diffs import without_numbers
 from tests.warm import run_aethr
 
+PACKAGE = (
+    *("pyproject.toml", "README.md", "LICENSE", "aethr.schema.json"),
+    *("aethr", "cases", "demo", "presets"),
+)
+"""The files and folders that the package is built from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repo:

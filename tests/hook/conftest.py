@@ -19,13 +19,10 @@ import pytest
 
 from aethr.base.records import is_git_diff
 from aethr.context.diffs import Section, number, parse
-from tests.support import Repo, make_repo
+from tests.support import PACKAGE, Repo, make_repo
 
 SOURCE = Path(__file__).parent.parent.parent
-SHIPPED = (
-    *("aethr", "cases", "demo", "presets", "aethr.schema.json", "pyproject.toml", "README.md", "LICENSE"),
-    *(".pre-commit-hooks.yaml", "requirements.txt"),
-)
+SHIPPED = (*PACKAGE, ".pre-commit-hooks.yaml", "requirements.txt")
 HOMES = {"pre-commit": "PRE_COMMIT_HOME", "prek": "PREK_HOME"}
 UNREACHABLE = (
     "error sending request",

@@ -20,10 +20,10 @@ from typing import Any
 
 import yaml
 
+from tests.support import PACKAGE
+
 ROOT = Path(__file__).parents[3]
 RIG = Path(__file__).parent
-PACKAGE = ("pyproject.toml", "README.md", "LICENSE", "aethr", "presets", "demo", "aethr.schema.json")
-"""What the package is built from."""
 
 _BASH = """#!/bin/bash
 /bin/bash "$@" </dev/null 2>&1 | cat
