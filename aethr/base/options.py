@@ -221,6 +221,8 @@ MERGE_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option
 """The options of ``aethr merge``."""
 
 _EVALUATED = frozenset(("config", "preset", "live", "model", "no_fallback"))
+EVALUATED_OPTIONS: tuple[Option, ...] = tuple(option for option in OPTIONS if option.name in _EVALUATED)
+"""The options of ``aethr run`` that say what ``aethr eval`` evaluates: the environment can set them too."""
 EVAL_OPTIONS: tuple[Option, ...] = (
     Option("--tag", "only cases with this tag; repeatable: any of them", "list", metavar="TAG"),
     Option("--list", "list the cases, and run nothing", "flag"),
@@ -242,9 +244,9 @@ EVAL_OPTIONS: tuple[Option, ...] = (
     Option("--from-range", "propose fixes in this range to make cases of", metavar="A..B"),
     Option("--out", "the folder for the cases of these two; default: cases", metavar="DIR"),
     Option("--severity", "that of the defect in these cases (default medium)", choices=GATES[2:]),
-    *(option for option in OPTIONS if option.name in _EVALUATED),
+    *EVALUATED_OPTIONS,
     Option("--json", "the record on standard output, everything else on standard error", "flag"),
-    Option("--verbose", "tracebacks", "flag", short="-v"),
+    Option("--verbose", "tracebacks, and a line as each run begins", "flag", short="-v"),
     Option("--quiet", "the report alone, without a line for each run", "flag", short="-q"),
 )
 """The options of ``aethr eval``."""

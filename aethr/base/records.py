@@ -1071,7 +1071,7 @@ Key: TypeAlias = tuple[str, int, int]
 
 
 class Prompt(NamedTuple):
-    """The exact prompt of a call, and what it shows of the change. It is no part of the run record."""
+    """The exact prompt of a call, and what it shows of the change. It is not part of the run record."""
 
     key: Key
     text: str

@@ -127,13 +127,13 @@ def _examine(cwd: Path, *, online: bool, today: datetime.date) -> Iterator[Diagn
     dotenv = credentials.load(planning.project_root(cwd), here)
     environ = {**dotenv.values, **os.environ}
     workflow, project = _look_at_workflow(cwd)
-    mode, steps = _look_at_mode(project, dotenv, environ)
+    mode, is_live, steps = _look_at_mode(project, dotenv, environ)
     setup = Surroundings(
         tree=(here.top if here is not None else cwd).resolve(),
         root=project.root if project is not None else cwd,
         commands=planning.commands(project.workflow) if project is not None else (),
         steps=steps,
-        is_live=mode.said.startswith("live"),
+        is_live=is_live,
         dotenv=dotenv,
         environ=environ,
     )
@@ -210,10 +210,10 @@ def _look_at_workflow(cwd: Path) -> tuple[Diagnosis, Project | None]:
 
 def _look_at_mode(
     project: Project | None, dotenv: DotEnv, environ: Mapping[str, str]
-) -> tuple[Diagnosis, tuple[PlannedStep, ...]]:
-    """Whether models are called, and which setting says so; and the steps, with the models that are set."""
+) -> tuple[Diagnosis, bool, tuple[PlannedStep, ...]]:
+    """Which setting says whether models are called, and whether they are; the steps with their models."""
     if project is None:
-        return Diagnosis("mode", "not known without a workflow"), ()
+        return Diagnosis("mode", "not known without a workflow"), False, ()
     steps: tuple[PlannedStep, ...] = ()
     try:
         given = build(from_environment(os.environ))
@@ -221,13 +221,16 @@ def _look_at_mode(
         terms = planning.read_terms(given, environ, ())
         planning.bind(project, terms, environ)
     except AethrError as error:
-        return _failed("mode", error), steps
+        return _failed("mode", error), False, steps
+    said = "mock: neither AETHR_LIVE nor AETHR_MODEL is set"
     if given.live is not None:
-        return Diagnosis("mode", f"{terms.mode}: AETHR_RUN_LIVE={int(given.live)} (environment)"), steps
+        said = f"{terms.mode}: AETHR_RUN_LIVE={int(given.live)} (environment)"
+        return Diagnosis("mode", said), terms.is_live, steps
     for name in ("AETHR_LIVE", "AETHR_MODEL"):
         if (where := credentials.origin(name, os.environ, dotenv)) is not None:
-            return Diagnosis("mode", f"{terms.mode}: {name}={environ[name]} ({where})"), steps
-    return Diagnosis("mode", "mock: neither AETHR_LIVE nor AETHR_MODEL is set"), steps
+            said = f"{terms.mode}: {name}={environ[name]} ({where})"
+            break
+    return Diagnosis("mode", said), terms.is_live, steps
 
 
 def _look_at_models(setup: Surroundings, today: datetime.date) -> Iterator[Diagnosis]:
@@ -331,12 +334,12 @@ def _read(path: Path) -> str:
 
 def _look_at_endpoints(setup: Surroundings, *, online: bool) -> Iterator[Diagnosis]:
     addresses: dict[str, str] = {}
-    for name, model in setup.called.items():
+    for model in setup.called.values():
         with suppress(UsageError):  # reported with the keys
-            variable = routes.base_variable(model, setup.environ)
-            address = setup.environ[variable] if variable else provider_of(name).address
-            if address:
-                addresses.setdefault(routes.public_address(address), f" ({variable})" if variable else "")
+            found = routes.find_destination(model, setup.environ)
+            if found.address is not None:
+                public = routes.public_address(found.address.geturl())
+                addresses.setdefault(public, f" ({found.variable})" if found.variable else "")
     for number, (address, variable) in enumerate(addresses.items(), 1):
         item = _connect(address) if online else Diagnosis("", "not asked (--online)")
         code = item.code if setup.is_live else ExitCode.OK

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from aethr.base import edge, options, sanitize
 from aethr.base.errors import AethrError, BudgetError, ExitCode, Terminated, UsageError
-from aethr.base.options import EVAL_OPTIONS, OPTIONS, EvalOptions
-from aethr.base.records import SEVERITIES
+from aethr.base.options import EVAL_OPTIONS, EVALUATED_OPTIONS, EvalOptions
+from aethr.base.records import SEVERITIES, Notice
 from aethr.base.words import counted, two_columns
 from aethr.evaluation import baseline, cases, runs, schedule, scorecard
 from aethr.evaluation.cases import Loaded
@@ -23,9 +23,6 @@ from aethr.evaluation.trials import Evaluation, Trial
 from aethr.output import report_files, wording
 from aethr.output.report_files import Target
 from aethr.run import resume
-
-_SHARED = tuple(each for each in OPTIONS if each.name in ("config", "preset", "live", "model", "no_fallback"))
-"""The options that say what is evaluated: as for `aethr run`, the environment can set them."""
 
 
 class _Measuring(NamedTuple):
@@ -61,7 +58,7 @@ def main(**given: Any) -> int:
 
     ``given`` are the options on the command line, by the names of their fields.
     """
-    wanted = options.build_eval({**options.from_environment(os.environ, _SHARED), **given})
+    wanted = options.build_eval({**options.from_environment(os.environ, EVALUATED_OPTIONS), **given})
     cwd = Path.cwd()
     if wanted.from_fix is not None or wanted.from_range is not None:
         return _make_cases(wanted, cwd)
@@ -131,6 +128,8 @@ def _perform(planned: Schedule, wanted: EvalOptions) -> list[EndedRun]:
     ended: list[EndedRun] = []
     total, out = len(planned.entries), sys.stderr if wanted.json else sys.stdout
     for event in runs.perform(planned):
+        if isinstance(event, Notice) and wanted.verbose:
+            sys.stderr.write(f"note: {sanitize.one_line(event.text)}\n")
         if not isinstance(event, EndedRun):
             continue
         ended.append(event)

@@ -76,3 +76,11 @@ def test_cases_are_refused_where_cases_are_made(aethr: Aethr, project: Repo, wor
     done = aethr("eval", "my-cases", *words)
     assert (done.code, done.out) == (2, "")
     assert f"{words[0]} makes cases, and takes none" in done.err
+
+
+def test_a_verbose_evaluation_says_when_a_run_begins(aethr: Aethr, project: Repo) -> None:
+    folder = make_cases(project, "a1", "b2")
+    words = (str(folder), *script(project, a1=HIT, b2=CALM), "--jobs", "1")
+    begun = [f"note: {name}: run 1 begins" for name in ("a1", "b2")]
+    assert [line for line in aethr("eval", *words, "-v").err.splitlines() if "begins" in line] == begun
+    assert "begins" not in aethr("eval", *words).err
