@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from aethr import __version__
 from aethr.base import codec
-from aethr.base.records import RELIABLE, SEVERITIES, Finding, RunResult, Severity
+from aethr.base.records import RELIABLE, SEVERITIES, Finding, Lines, RunResult, Severity
 from aethr.base.sanitize import one_line, terminal
 from aethr.config import WORKFLOW_FILE
 from aethr.output import wording
@@ -36,13 +36,6 @@ a number of more than 32 bits."""
 _FINGERPRINTS = ("aethrPlace/v1", "primaryLocationLineHash")
 """Code scanning compares only the second one. If it is missing, its upload computes one, which is the same
 for all findings of a line and changes with the lines below it."""
-
-
-class _Lines(NamedTuple):
-    """The lines of a finding, from 1; both count."""
-
-    first: int
-    last: int
 
 
 class _Grade(NamedTuple):
@@ -251,12 +244,12 @@ def _identity(finding: Finding) -> str:
     return (*finding.every_id, hashlib.sha256(words).hexdigest()[:12])[0]
 
 
-def _lines(finding: Finding) -> _Lines | None:
+def _lines(finding: Finding) -> Lines | None:
     """None if the finding names no line that a file can have."""
     if finding.line is None or not 1 <= finding.line <= _LAST_LINE:
         return None
     last = finding.end_line or finding.line
-    return _Lines(finding.line, last if finding.line <= last <= _LAST_LINE else finding.line)
+    return Lines(finding.line, last if finding.line <= last <= _LAST_LINE else finding.line)
 
 
 def _has_place(finding: Finding) -> bool:
