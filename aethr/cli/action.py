@@ -49,7 +49,7 @@ from aethr.github.proposal import Proposal
 from aethr.github.upsert import Api
 from aethr.output import report
 from aethr.output.render import Display, make_renderer
-from aethr.run import Prepared, Show, execute, kept, prepare
+from aethr.run import Prepared, Provided, Show, execute, kept, prepare
 from aethr.run.kept import KeptState, StateError
 from aethr.run.shards import merge
 from aethr.workflow import planning
@@ -386,10 +386,8 @@ def _prepare(job: Job, attempt: JobAttempt, setup: Setup) -> Prepared:
         prepare,
         cwd=setup.found.project.root,
         environ=setup.environ,
-        project=setup.found.project,
-        survey=setup.survey,
+        provided=Provided(setup.found.project, setup.survey, job.change.pull_request),
         seal=setup.seal,
-        pull_request=job.change.pull_request,
         answers=attempt.earlier.answers if attempt.earlier is not None else (),
     )
     return _resume(job, attempt, attempt.carrier, options, begin) or begin(options)

@@ -15,7 +15,7 @@ from aethr.base.errors import AethrError, DiskError
 from aethr.base.records import Event, RunStarted
 from aethr.hook import HookOptions, Report
 from aethr.output import report_files
-from aethr.run import Prepared, execute, prepare, telling
+from aethr.run import Prepared, Provided, execute, prepare, telling
 
 
 def main(**given: Any) -> int:
@@ -64,7 +64,7 @@ def _prepare(options: HookOptions) -> tuple[Prepared, str] | Report:
     if measure.extent.files == 0:
         return hook.report_nothing(f"{found.what} is empty")
     run, project = hook.choose_workflow(options.run, found)
-    prepared = prepare(run, cwd, os.environ, project, measure.survey, keeps_answers=True)
+    prepared = prepare(run, cwd, os.environ, Provided(project, measure.survey), keeps_answers=True)
     if found.scope.kind == "range":  # its commits are ids, so only the names that they came from can move
         prepared = prepared._replace(plan=prepared.plan._replace(moved=partial(hook.moved, cwd, found)))
     head = hook.describe_change(found, measure)

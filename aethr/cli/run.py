@@ -14,7 +14,7 @@ from aethr.base.errors import ExitCode
 from aethr.base.options import RunOptions, build, from_environment
 from aethr.base.records import Plan, RunResult, StepPrepared
 from aethr.output import report_files, wording
-from aethr.run import Prepared, execute, prepare, telling
+from aethr.run import Prepared, Provided, execute, prepare, telling
 
 if TYPE_CHECKING:
     from aethr.run.one_off import Promotion
@@ -60,9 +60,7 @@ def _prepare_pull_request(options: RunOptions) -> Prepared:
         options,
         Path.cwd(),
         os.environ,
-        project=found.project,
-        survey=found.survey,
-        pull_request=found.pull_request,
+        Provided(found.project, found.survey, found.pull_request),
     )
     return prepared._replace(warnings=(*found.notes, *prepared.warnings))
 

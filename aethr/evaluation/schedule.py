@@ -294,10 +294,8 @@ def prepare_run(
         common.given._replace(checkpoint_dir=str(entry.place), resume_checkpoint=file),
         root,
         common.settings,
-        Project(root, common.project.workflow),
-        building.survey(root),
+        run.Provided(Project(root, common.project.workflow), building.survey(root), dotenv=common.dotenv),
         seal=Seal((common.folder.key,), {"case": case.sha256}),
-        dotenv=common.dotenv,
         find_backend=(lambda _: played) if played is not None else shared,
     )
     return prepared._replace(played=played)

@@ -89,32 +89,44 @@ class Outcome(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class Provided(NamedTuple):
+    """What the caller of ``prepare`` provides. None: it comes from the folder and the options.
+
+    ``project`` is the workflow, ``survey`` the change, ``dotenv`` the ``.env`` to use. ``pull_request`` is
+    what its author says about it, for the source of that name.
+    """
+
+    project: planning.Project | None = None
+    survey: Survey | None = None
+    pull_request: PullRequestText | None = None
+    dotenv: credentials.DotEnv | None = None
+
+
+NOTHING_PROVIDED = Provided()
+
+
 def prepare(
     given: RunOptions,
     cwd: Path,
     environ: Mapping[str, str],
-    project: planning.Project | None = None,
-    survey: Survey | None = None,
+    provided: Provided = NOTHING_PROVIDED,
+    *,
     today: datetime.date | None = None,
     seal: Seal | None = None,
-    pull_request: PullRequestText | None = None,
     answers: Iterable[KeptAnswer] = (),
     keeps_answers: bool = False,
-    dotenv: credentials.DotEnv | None = None,
     find_backend: Callable[[str], Backend] | None = None,
 ) -> Prepared:
     """Everything before the first call. Raises ``AethrError``, and has called nothing then.
 
-    ``project`` is the workflow and ``survey`` the change, if the caller has found them already; by default
-    they come from ``cwd`` and the options. ``today`` (default: the current date) decides which models retire
-    soon. ``seal`` seals the checkpoint (default: the keys of the providers). ``pull_request`` is what its
-    author says about it, for the source of that name. ``answers`` are those of earlier runs; with
-    ``keeps_answers``, they are kept in the folder of ``--checkpoint-dir``. ``dotenv`` is the ``.env`` to use
-    (default: that of the project). ``find_backend`` gives the backend of each name (default: ``--replies``,
-    or the table).
+    ``today`` (default: the current date) decides which models retire soon. ``seal`` seals the checkpoint
+    (default: the keys of the providers). ``answers`` are those of earlier runs; with ``keeps_answers``, they
+    are kept in the folder of ``--checkpoint-dir``. ``find_backend`` gives the backend of each name (default:
+    ``--replies``, or the table).
     """
     options.check(given)
     saved = resume.load(given)
+    project, survey, pull_request, dotenv = provided
     project = project or one_off.open_project(given, cwd)
     here = git.checkout_if_any(project.root, survey.checkout if survey else None)
     dotenv = load_dotenv(project, here, environ) if dotenv is None else dotenv
